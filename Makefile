@@ -1,0 +1,25 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-chaos lint build clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+# Make hands DOCS, OUT and PORT on in the environment, so names with spaces work.
+demo: ## Workers, a coordinator and a Redis on this machine, documents through them [DOCS=folder] [OUT=folder] [PORT=n]
+	@deploy/scripts/demo.sh
+
+test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
+	@deploy/scripts/test.sh
+
+test-chaos: ## The long fault tests (many minutes) [STEPFLEET_TEST_REDIS=process|docker|auto]
+	@deploy/scripts/test.sh chaos
+
+lint: ## Formatting, clippy, documentation, licences and dependencies
+	@deploy/scripts/lint.sh
+
+build: ## Everything, as released
+	@deploy/scripts/build.sh
+
+clean: ## Remove what was built
+	@deploy/scripts/build.sh clean

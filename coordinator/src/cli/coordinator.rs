@@ -1,0 +1,92 @@
+//! `stepfleet coordinator`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::{Config, Coordinator};
+use clap::Args;
+use stepfleet::store::{RedisStore, Store};
+
+use super::failure::{Failure, Outcome};
+use super::info::{Check, Info, Level};
+use super::{Fleet, log_to_stderr, told_to_stop};
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet coordinator --redis redis://redis.internal:6379
+  stepfleet coordinator --grace 5m        workers take long to come up
+  RUST_LOG=debug stepfleet coordinator    log each rejected request
+
+Run one, or several: they share the work, and any of them may die. With --json, logs are JSON.
+At SIGTERM it finishes what is under way and ends.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// How long a request may wait for a worker that serves its workflow before it is rejected
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+    /// A step that lost its worker more often than this fails its run
+    #[arg(long, value_name = "N", default_value_t = Config::default().max_losses)]
+    max_losses: u32,
+    /// Its name among the coordinators [default: <host>-<pid>]
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// Start although Redis may delete runs when memory runs short
+    #[arg(long)]
+    allow_eviction: bool,
+    /// Start although runs are lost when Redis restarts
+    #[arg(long)]
+    allow_unpersisted: bool,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    log_to_stderr(fleet.json, "info");
+    let store = fleet.store()?;
+    check(&store, options).await?;
+    let defaults = Config::default();
+    let id = options.id.clone().unwrap_or_else(|| defaults.id.clone());
+    let config = Config { id, grace: options.grace, max_losses: options.max_losses, ..defaults };
+    Coordinator::new(store, config).run(async { drop(told_to_stop().await) }).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(store: &RedisStore, options: &Options) -> Result<(), Failure> {
+    let info = Info::read(store).await?;
+    require(info.version(), None)?;
+    require(info.eviction(), Some(("--allow-eviction", options.allow_eviction)))?;
+    require(info.persistence(), Some(("--allow-unpersisted", options.allow_unpersisted)))?;
+    Ok(store.open().await?)
+}
+
+/// Refuses a failed check, unless its flag was given.
+fn require(check: Check, flag: Option<(&str, bool)>) -> Result<(), Failure> {
+    let Check { level, found, advice, .. } = check;
+    let advice = advice.unwrap_or_default();
+    match (level, flag) {
+        (Level::Ok, _) => {}
+        (Level::Warn, _) | (Level::Fail, Some((_, true))) => tracing::warn!(advice, "{found}"),
+        (Level::Fail, Some((flag, false))) => {
+            return Err(Failure::new(format!(
+                "refusing to start: {found}. Do this: {advice}; or say {flag} to start all the same."
+            )));
+        }
+        (Level::Fail, None) => return Err(Failure::new(format!("refusing to start: {found}. {advice}."))),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_flag_that_overrides_it() {
+        let failed = || Check::fail("eviction", "it is lru", "set it");
+        let refusal = require(failed(), Some(("--allow-eviction", false))).unwrap_err().sentence("");
+        assert!(refusal.contains("it is lru") && refusal.contains("--allow-eviction"), "{refusal}");
+        assert!(require(failed(), Some(("--allow-eviction", true))).is_ok());
+        assert!(require(failed(), None).is_err());
+        assert!(require(Check::warn("x", "unsaid", "look"), None).is_ok());
+    }
+}

@@ -1,0 +1,124 @@
+//! `stepfleet dev`.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{Config, Coordinator};
+use clap::Args;
+use serde_json::json;
+use stepfleet::names::Namespace;
+use stepfleet::store::RedisStore;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::{Failure, Outcome};
+use super::info::Info;
+use super::{Fleet, log_to_stderr, output, server, told_to_stop};
+
+/// How long the server may take to load what it has.
+const READY: Duration = Duration::from_secs(30);
+const PARTING: Duration = Duration::from_secs(8);
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet dev                      any free port; data in ./.stepfleet
+  stepfleet dev --port 7000
+  stepfleet dev --json               prints {\"redis\":URL,\"pid\":N} once it can be used, N being the server's
+
+It ends at ctrl-c or SIGTERM, and the server with it, even where it is killed. Runs are kept in the folder:
+the next `stepfleet dev` goes on with them.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The port of the Redis server on 127.0.0.1; 0 for any that is free
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    port: u16,
+    /// Where the Redis server keeps its data
+    #[arg(long, value_name = "FOLDER", default_value = "./.stepfleet")]
+    dir: PathBuf,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    log_to_stderr(fleet.json, "warn");
+    let namespace = Namespace::new(&fleet.namespace, 0)?;
+    let (program, port) = (server::find()?, server::free_port(options.port)?);
+    let dir = server::prepare(&options.dir)?;
+    let (mut keeper, pipe) = start(&program, &dir, port)?;
+    let url = format!("redis://127.0.0.1:{port}");
+    let store = Arc::new(RedisStore::new(&url, namespace)?);
+    let pid = tokio::select! {
+        pid = ready(&store) => pid?,
+        _ = keeper.wait() => return Err(died(&dir)),
+        stop = told_to_stop() => { stop?; return end(keeper, pipe).await }
+    };
+    announce(fleet, &url, pid, &dir)?;
+    let stop = CancellationToken::new();
+    let coordinator = Coordinator::new(store, Config::default()).run(stop.clone().cancelled_owned());
+    let coordinator = tokio::spawn(coordinator);
+    let outcome = tokio::select! {
+        stop = told_to_stop() => stop.map_err(Failure::from),
+        _ = keeper.wait() => Err(died(&dir)),
+    };
+    stop.cancel();
+    let _ = coordinator.await;
+    end(keeper, pipe).await?;
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildStdin>), Failure> {
+    let mut keeper = Command::new(std::env::current_exe()?);
+    keeper.arg("dev-server").arg("--program").arg(program).arg("--dir").arg(dir).arg("--port").arg(port.to_string());
+    // In a process group of its own, ctrl-c reaches it only by way of this process, which stops the coordinator first.
+    keeper.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+    let mut keeper = keeper.spawn()?;
+    // Taken out, as waiting for the child would close it.
+    let pipe = keeper.stdin.take();
+    Ok((keeper, pipe))
+}
+
+/// Waits until the server answers; its process id.
+async fn ready(store: &RedisStore) -> Result<u32, Failure> {
+    let began = Instant::now();
+    loop {
+        match Info::read(store).await {
+            Ok(info) if info.get("loading") != Some("1") => {
+                return Ok(info.get("process_id").and_then(|pid| pid.parse().ok()).unwrap_or(0));
+            }
+            Err(failure) if began.elapsed() > READY => return Err(failure),
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), Failure> {
+    if fleet.json {
+        return output::json(&json!({ "redis": url, "pid": pid }));
+    }
+    let namespace = if fleet.namespace == "sf" {
+        String::new()
+    } else {
+        format!("  export STEPFLEET_NAMESPACE={}\n", fleet.namespace)
+    };
+    output::line(&format!(
+        "A Redis and a coordinator are ready. Data is in {}\n\n  {url}\n\nIn another terminal:\n\n  \
+         export STEPFLEET_REDIS={url}\n{namespace}  \
+         cargo run                                   your worker\n  \
+         stepfleet start <workflow> --input '{{}}' --wait\n  \
+         stepfleet runs\n\nCtrl-c ends both.",
+        dir.display()
+    ));
+    Ok(())
+}
+
+fn died(dir: &Path) -> Failure {
+    Failure::new(format!("the Redis server has ended; {} may say why", dir.join("redis.log").display()))
+}
+
+/// Closing the pipe makes the keeper end the server and itself.
+async fn end(mut keeper: Child, pipe: Option<ChildStdin>) -> Outcome {
+    drop(pipe);
+    let _ = tokio::time::timeout(PARTING, keeper.wait()).await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,212 @@
+//! `stepfleet doctor`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use redis::Value;
+use serde_json::json;
+use stepfleet::store::{RedisStore, Store};
+
+use super::Fleet;
+use super::failure::{Failure, Outcome};
+use super::info::{Check, Info, Level, text};
+use super::output;
+
+const PINGS: usize = 200;
+
+pub(super) async fn run(fleet: &Fleet) -> Outcome {
+    let store = fleet.store()?;
+    let info = Info::read(&store).await?;
+    let checks = [
+        info.version(),
+        info.persistence(),
+        info.eviction(),
+        info.mode(),
+        clock(&store).await?,
+        latency(&store).await?,
+        client_list(&store).await?,
+        library(&store).await?,
+        coordinators(&store).await?,
+    ];
+    let failed = checks.iter().any(|check| check.level == Level::Fail);
+    if fleet.json {
+        output::json(&json!({ "ok": !failed, "checks": checks }))?;
+    } else {
+        checks.iter().for_each(print);
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print(check: &Check) {
+    let (word, good) = match check.level {
+        Level::Ok => ("ok  ", Some(true)),
+        Level::Warn => ("warn", None),
+        Level::Fail => ("FAIL", Some(false)),
+    };
+    output::line(&format!("{}  {:<18}{}", output::graded(word, good), check.name, check.found));
+    if let Some(advice) = &check.advice {
+        output::line(&format!("      {:<18}-> {advice}", ""));
+    }
+}
+
+async fn clock(store: &RedisStore) -> Result<Check, Failure> {
+    let (began, mut best) = (Instant::now(), (Duration::MAX, 0));
+    for _ in 0..5 {
+        let (sent, local) = (Instant::now(), SystemTime::now());
+        let redis = store.now_ms().await?;
+        let trip = sent.elapsed();
+        let middle = local.duration_since(UNIX_EPOCH).unwrap_or_default() + trip / 2;
+        best = best.min((trip, i128::from(redis) - i128::try_from(middle.as_millis()).unwrap_or_default()));
+        if began.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+    }
+    Ok(judge_clock(best.1))
+}
+
+fn judge_clock(ahead_ms: i128) -> Check {
+    const NAME: &str = "clock";
+    let found =
+        format!("Redis' is {} ms {} this machine's", ahead_ms.abs(), if ahead_ms < 0 { "behind" } else { "ahead of" });
+    if ahead_ms.abs() <= 1000 {
+        return Check::ok(NAME, found);
+    }
+    Check::warn(NAME, found, "timers and leases use Redis' clock alone, but times in logs will not match: set up NTP")
+}
+
+async fn latency(store: &RedisStore) -> Result<Check, Failure> {
+    let (began, mut trips) = (Instant::now(), Vec::with_capacity(PINGS));
+    while trips.len() < PINGS && began.elapsed() < Duration::from_secs(10) {
+        let sent = Instant::now();
+        store.command(&redis::cmd("PING")).await?;
+        trips.push(sent.elapsed());
+    }
+    trips.sort_unstable();
+    Ok(judge_latency(&trips))
+}
+
+fn judge_latency(sorted: &[Duration]) -> Check {
+    const NAME: &str = "latency";
+    let at = |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+    let (p50, p99) = (at(50), at(99));
+    let found = format!("p50 {p50:.1?}, p99 {p99:.1?} of {} PINGs", sorted.len());
+    if p50 > Duration::from_millis(5) {
+        return Check::warn(NAME, found, "each step waits for Redis about once: run workers closer to it");
+    }
+    if p99 > Duration::from_millis(50) {
+        return Check::warn(NAME, found, "something holds Redis up now and then: see SLOWLOG GET and LATENCY DOCTOR");
+    }
+    Check::ok(NAME, found)
+}
+
+async fn client_list(store: &RedisStore) -> Result<Check, Failure> {
+    const NAME: &str = "dead workers";
+    let mut list = redis::cmd("CLIENT");
+    list.arg("LIST").arg("ID").arg(1);
+    match store.command(&list).await {
+        Ok(_) => Ok(Check::ok(NAME, "noticed by their closed connections")),
+        Err(error) if error.is_denied() => Ok(Check::warn(
+            NAME,
+            "noticed only when their lease runs out: CLIENT LIST is denied",
+            "ACL SETUSER <user> +client|list",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn library(store: &RedisStore) -> Result<Check, Failure> {
+    const NAME: &str = "function library";
+    let mut list = redis::cmd("FUNCTION");
+    list.arg("LIST").arg("LIBRARYNAME").arg("stepfleet_*");
+    match store.command(&list).await {
+        Ok(reply) => Ok(judge_library(&names(&reply))),
+        Err(error) if error.is_denied() => Ok(Check::warn(
+            NAME,
+            "cannot be looked at: FUNCTION LIST is denied",
+            "ACL SETUSER <user> +function|list +function|load +fcall",
+        )),
+        Err(error) if error.is_unavailable() => Err(error.into()),
+        Err(error) => Ok(Check::fail(NAME, error.to_string(), "use Redis 7.0 or later, or Valkey 8")),
+    }
+}
+
+fn judge_library(loaded: &[String]) -> Check {
+    const NAME: &str = "function library";
+    match loaded {
+        [] => Check::ok(NAME, "not loaded yet; the first coordinator or worker loads it"),
+        [one] => Check::ok(NAME, format!("{one} is loaded")),
+        many => Check::ok(NAME, format!("{} builds are loaded ({})", many.len(), many.join(", "))),
+    }
+}
+
+/// The libraries' names, as `FUNCTION LIST` answers them.
+fn names(reply: &Value) -> Vec<String> {
+    let Value::Array(libraries) = reply else { return Vec::new() };
+    let name = |library: &Value| {
+        let flat: Vec<Value> = match library {
+            Value::Array(values) => values.clone(),
+            Value::Map(pairs) => pairs.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect(),
+            _ => return None,
+        };
+        let (named, _) = flat.as_chunks::<2>();
+        named.iter().find(|[key, _]| text(key.clone()) == "library_name").map(|[_, value]| text(value.clone()))
+    };
+    libraries.iter().filter_map(name).collect()
+}
+
+/// Whether anyone takes in requests: the connections that wait for them have names.
+async fn coordinators(store: &RedisStore) -> Result<Check, Failure> {
+    let mut list = redis::cmd("CLIENT");
+    list.arg("LIST").arg("TYPE").arg("normal");
+    match store.command(&list).await {
+        Ok(clients) => Ok(judge_coordinators(&text(clients))),
+        Err(error) if error.is_denied() => Ok(Check::warn(
+            "coordinators",
+            "cannot be counted: CLIENT LIST is denied",
+            "ACL SETUSER <user> +client|list",
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn judge_coordinators(clients: &str) -> Check {
+    const NAME: &str = "coordinators";
+    match clients.lines().filter(|client| client.contains(" name=stepfleet-inbox-")).count() {
+        0 => Check::warn(NAME, "none is connected, in any namespace", "start one: stepfleet coordinator"),
+        count => Check::ok(NAME, format!("{count} connected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_and_latencies_are_judged() {
+        assert_eq!(judge_clock(-40).level, Level::Ok);
+        assert!(judge_clock(-2500).found.contains("2500 ms behind"));
+        assert_eq!(judge_clock(2500).level, Level::Warn);
+        let millis = |ms| Duration::from_millis(ms);
+        assert_eq!(judge_latency(&[millis(1); 200]).level, Level::Ok);
+        assert_eq!(judge_latency(&[millis(8); 200]).level, Level::Warn);
+        assert_eq!(judge_latency(&[]).level, Level::Ok);
+    }
+
+    #[test]
+    fn coordinators_are_known_by_their_connections() {
+        let clients = "id=3 addr=1 name=stepfleet-inbox-a age=1\nid=4 addr=2 name=stepfleet-lease-b age=1\n";
+        assert_eq!(judge_coordinators(clients).found, "1 connected");
+        assert_eq!(judge_coordinators("").level, Level::Warn);
+    }
+
+    #[test]
+    fn libraries_are_read_in_either_protocol() {
+        let text = |t: &str| Value::BulkString(t.as_bytes().to_vec());
+        let pair = [text("library_name"), text("stepfleet_1")];
+        let flat = Value::Array(vec![Value::Array(pair.to_vec())]);
+        let [key, value] = pair;
+        let map = Value::Array(vec![Value::Map(vec![(key, value)])]);
+        assert_eq!((names(&flat), names(&map)), (vec!["stepfleet_1".into()], vec!["stepfleet_1".into()]));
+        assert!(names(&Value::Nil).is_empty());
+    }
+}

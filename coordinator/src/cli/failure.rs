@@ -1,0 +1,44 @@
+//! Why a command failed, said so that it helps.
+
+use std::process::ExitCode;
+
+use super::text::without_secrets;
+
+pub(super) type Outcome = Result<ExitCode, Failure>;
+
+/// A sentence for people.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    unreachable: bool,
+}
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), unreachable: false }
+    }
+
+    pub(super) fn sentence(&self, url: &str) -> String {
+        if !self.unreachable {
+            return self.message.clone();
+        }
+        format!(
+            "{} (at {}). Is it running, and is the address right? Say --redis URL or set STEPFLEET_REDIS; \
+             `stepfleet dev` starts a Redis for development.",
+            self.message,
+            without_secrets(url)
+        )
+    }
+}
+
+impl From<stepfleet::Error> for Failure {
+    fn from(error: stepfleet::Error) -> Self {
+        Self { unreachable: error.is_unavailable(), message: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

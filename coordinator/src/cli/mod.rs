@@ -1,0 +1,172 @@
+//! The command line: one file for each command.
+
+mod coordinator;
+mod dev;
+mod doctor;
+mod failure;
+mod follow;
+mod info;
+mod output;
+mod runs;
+mod server;
+mod show;
+mod start;
+mod text;
+mod workers;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use stepfleet::names::Namespace;
+use stepfleet::store::RedisStore;
+use tracing_subscriber::EnvFilter;
+
+use self::failure::{Failure, Outcome};
+
+const EXAMPLES: &str = "\
+Try it:
+  stepfleet dev                                       a Redis and a coordinator, for development
+  export STEPFLEET_REDIS=redis://127.0.0.1:<port>     as it prints
+  stepfleet start research --input '{\"topic\":\"otters\"}' --wait
+
+Look at a fleet:
+  stepfleet runs                  the newest runs
+  stepfleet show <id>             one run: times, result or error, what happened
+  stepfleet follow <id>           what happens to it, as it happens
+  stepfleet workers               who is there, and how busy
+  stepfleet doctor                is this Redis fit, and what to change
+
+All commands but `coordinator` and `dev` end at once (or when the run has); --json is for programs.";
+
+const HEADING: &str = "For all commands";
+
+/// Durable workflows on the Redis you already run.
+#[derive(Parser)]
+#[command(name = "stepfleet", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    fleet: Fleet,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which fleet, and how to print.
+#[derive(Args)]
+struct Fleet {
+    /// The Redis.
+    #[arg(
+        long,
+        help_heading = HEADING,
+        help = "The Redis: redis://[user:password@]host[:port][/db] or unix:///path",
+        global = true,
+        value_name = "URL",
+        env = "STEPFLEET_REDIS",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    redis: String,
+    /// The namespace: what all keys of the fleet begin with
+    #[arg(long, help_heading = HEADING, global = true, value_name = "NAME", env = "STEPFLEET_NAMESPACE", default_value = "sf")]
+    namespace: String,
+    /// Print JSON, for programs
+    #[arg(long, help_heading = HEADING, global = true)]
+    json: bool,
+}
+
+impl Fleet {
+    fn store(&self) -> Result<Arc<RedisStore>, Failure> {
+        Ok(Arc::new(RedisStore::new(&self.redis, Namespace::new(&self.namespace, 0)?)?))
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a coordinator until SIGTERM or ctrl-c
+    Coordinator(coordinator::Options),
+    /// Run a Redis and a coordinator on this machine, for development
+    Dev(dev::Options),
+    /// Start a run
+    Start(start::Options),
+    /// List runs, newest first
+    Runs(runs::Options),
+    /// Show one run
+    Show(show::Options),
+    /// Print what happens to a run, as it happens
+    Follow(follow::Options),
+    /// List the workers
+    Workers,
+    /// Check whether this Redis is fit for a fleet
+    Doctor,
+    /// Keeps the server of `dev` no longer than `dev` itself
+    #[command(hide = true)]
+    DevServer(server::Options),
+}
+
+/// The program `stepfleet`: reads its arguments, does as it is told, and answers how that ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("stepfleet: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(run(&cli)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("stepfleet: {}", failure.sentence(&cli.fleet.redis));
+            ExitCode::FAILURE
+        }
+    };
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: &Cli) -> Outcome {
+    let fleet = &cli.fleet;
+    match &cli.command {
+        Command::Coordinator(options) => coordinator::run(fleet, options).await,
+        Command::Dev(options) => dev::run(fleet, options).await,
+        Command::Start(options) => start::run(fleet, options).await,
+        Command::Runs(options) => runs::run(fleet, options).await,
+        Command::Show(options) => show::run(fleet, options).await,
+        Command::Follow(options) => follow::run(fleet, options).await,
+        Command::Workers => workers::run(fleet).await,
+        Command::Doctor => doctor::run(fleet).await,
+        Command::DevServer(options) => server::run(options).await,
+    }
+}
+
+/// Logs go to standard error, at the level that `RUST_LOG` says (info by default).
+fn log_to_stderr(json: bool, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        logs.json().init();
+    } else {
+        logs.with_target(false).with_ansi(output::is_coloured(&std::io::stderr())).init();
+    }
+}
+
+/// Waits for SIGTERM or ctrl-c.
+async fn told_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,62 @@
+//! `stepfleet runs`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::Cell;
+use stepfleet::run::Run;
+use stepfleet::store::Store;
+
+use super::Fleet;
+use super::failure::Outcome;
+use super::output;
+use super::text::span;
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet runs --limit 5
+  stepfleet runs --json | jq -r '.[] | select(.status == \"failed\") | .id'";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    let store = fleet.store()?;
+    let runs = store.runs(0, options.limit as usize).await?;
+    if fleet.json {
+        output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if runs.is_empty() {
+        output::line("There are no runs. Start one: stepfleet start <workflow> --input '{}'");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = store.now_ms().await?;
+    let mut table = output::table(&["ID", "WORKFLOW", "STATUS", "AGE", "DURATION"]);
+    for run in &runs {
+        table.add_row(vec![
+            Cell::new(&run.id),
+            Cell::new(workflow(run)),
+            output::status_cell(run.status),
+            Cell::new(span(now.saturating_sub(run.created_ms))),
+            Cell::new(duration(run, now).map_or_else(|| "-".into(), span)),
+        ]);
+    }
+    output::print_table(table);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `<workflow>:<version>`, or `-` for a request that was rejected before that was known.
+pub(super) fn workflow(run: &Run) -> String {
+    if run.workflow.is_empty() { "-".into() } else { format!("{}:{}", run.workflow, run.version) }
+}
+
+/// From the beginning of the first step to the end, or until now; None where no step has begun.
+pub(super) fn duration(run: &Run, now_ms: u64) -> Option<u64> {
+    Some(run.finished_ms.unwrap_or(now_ms).saturating_sub(run.started_ms?))
+}

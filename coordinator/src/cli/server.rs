@@ -1,0 +1,134 @@
+//! The server of `stepfleet dev`, and the process that keeps it no longer than `dev` itself.
+//!
+//! `dev` starts this program again as `dev-server`, with a pipe as its standard input. However `dev` ends, and be it
+//! by SIGKILL, the pipe closes, and `dev-server` ends the Redis server that it started.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use fs4::FileExt;
+use tokio::process::{Child, Command};
+
+use super::failure::{Failure, Outcome};
+
+/// How long the server may take to write what it has and end.
+const PARTING: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// The server's program
+    #[arg(long)]
+    program: PathBuf,
+    /// Where it keeps its data
+    #[arg(long)]
+    dir: PathBuf,
+    /// The port
+    #[arg(long)]
+    port: u16,
+}
+
+pub(super) async fn run(options: &Options) -> Outcome {
+    let _lock = lock(&options.dir)?;
+    let mut server = spawn(options)?;
+    tokio::select! {
+        status = server.wait() => {
+            let status = status?;
+            return Err(Failure::new(format!("{} ended by itself ({status})", options.program.display())));
+        }
+        _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])) => {}
+    }
+    stop(&mut server, options.port).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Two servers on the same files would spoil them.
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let lock = File::create(dir.join("lock"))?;
+    match FileExt::try_lock(&lock) {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(Failure::new(format!(
+            "another `stepfleet dev` uses {}; end it, or give this one a folder of its own with --dir",
+            dir.display()
+        ))),
+    }
+}
+
+fn spawn(options: &Options) -> Result<Child, Failure> {
+    let mut command = Command::new(&options.program);
+    command.arg("--port").arg(options.port.to_string()).arg("--bind").arg("127.0.0.1").arg("--dir").arg(&options.dir);
+    command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
+    command.args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log", "--daemonize", "no"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command.spawn().map_err(|error| Failure::new(format!("{} cannot be started: {error}", options.program.display())))
+}
+
+async fn stop(server: &mut Child, port: u16) {
+    tokio::select! {
+        _ = server.wait() => return,
+        never = shut_down(port) => match never {},
+        () = tokio::time::sleep(PARTING) => {}
+    }
+    let _ = server.kill().await;
+}
+
+/// Asks until the server is gone: one that has just been started does not listen yet.
+async fn shut_down(port: u16) -> std::convert::Infallible {
+    loop {
+        if let Ok(client) = redis::Client::open(("127.0.0.1", port))
+            && let Ok(mut connection) = client.get_multiplexed_async_connection().await
+        {
+            let _ = redis::cmd("SHUTDOWN").query_async::<()>(&mut connection).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The server on the path, whichever kind is there.
+pub(super) fn find() -> Result<PathBuf, Failure> {
+    which::which("redis-server").or_else(|_| which::which("valkey-server")).map_err(|_| {
+        Failure::new(
+            "neither redis-server nor valkey-server is on the PATH; install Redis 7.0 or later (apt install \
+             redis-server, brew install redis) or Valkey 8, or point --redis of the other commands at one that runs",
+        )
+    })
+}
+
+/// The given port where it is free, or any free one for 0.
+pub(super) fn free_port(wanted: u16) -> Result<u16, Failure> {
+    let taken = |error: std::io::Error| {
+        Failure::new(format!(
+            "port {wanted} of 127.0.0.1 cannot be used ({error}); give another with --port, or --port 0 for any free one"
+        ))
+    };
+    let listener = TcpListener::bind(("127.0.0.1", wanted)).map_err(taken)?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Makes the folder, invisible to git.
+pub(super) fn prepare(dir: &Path) -> Result<PathBuf, Failure> {
+    let make = || -> std::io::Result<PathBuf> {
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join(".gitignore"), "*\n")?;
+        dir.canonicalize()
+    };
+    make().map_err(|error| Failure::new(format!("the folder {} cannot be made: {error}", dir.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named() {
+        let held = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        let refusal = free_port(port).unwrap_err().sentence("");
+        assert!(refusal.contains(&port.to_string()) && refusal.contains("--port"), "{refusal}");
+        assert_ne!(free_port(0).unwrap(), port);
+    }
+}

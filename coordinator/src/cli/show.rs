@@ -1,0 +1,158 @@
+//! `stepfleet show`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use stepfleet::history::{Kind, Record};
+use stepfleet::run::Run;
+use stepfleet::store::{Deferred, RedisStore, Store};
+
+use super::Fleet;
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::runs::{duration, workflow};
+use super::text::{moment, shortened, span};
+
+/// How much of an input, a result or an error is shown.
+const SHOWN: usize = 400;
+/// How many records of a history are counted.
+const COUNTED: u64 = 10_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet show otters-1
+  stepfleet show otters-1 --full
+  stepfleet show otters-1 --json | jq .result";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The run's id
+    id: String,
+    /// Show input, result and error whole
+    #[arg(long)]
+    full: bool,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    let store = fleet.store()?;
+    if let Some(run) = store.run(&options.id).await? {
+        let history = store.history(&run.id, 0, COUNTED).await?;
+        if fleet.json {
+            let mut value = output::run_json(&run);
+            value["history"] = counts(&history).into_iter().collect();
+            output::json(&value)?;
+        } else {
+            print(&run, &history, store.now_ms().await?, options.full);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(deferred) = find_deferred(&store, &options.id).await? {
+        let waited = store.now_ms().await?.saturating_sub(deferred.since_ms);
+        return print_deferred(fleet, &deferred, waited);
+    }
+    Err(Failure::new(missing(&store, &options.id).await?))
+}
+
+/// A request under this id that waits for a worker.
+pub(super) async fn find_deferred(store: &RedisStore, id: &str) -> stepfleet::Result<Option<Deferred>> {
+    Ok(store.deferred().await?.into_iter().find(|deferred| deferred.run == id))
+}
+
+/// Why there is no such run, as far as can be told.
+pub(super) async fn missing(store: &RedisStore, id: &str) -> stepfleet::Result<String> {
+    let mut length = redis::cmd("XLEN");
+    length.arg(store.namespace().key("inbox"));
+    Ok(match store.command(&length).await? {
+        redis::Value::Int(waiting @ 1..) => format!(
+            "there is no run {id}, but {waiting} requests in the inbox are not taken in yet; is a coordinator running \
+             (`stepfleet coordinator`)?"
+        ),
+        _ => {
+            format!("there is no run {id}; it was never started, or it has expired. `stepfleet runs` lists the newest")
+        }
+    })
+}
+
+fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> Outcome {
+    let (run, name) = (&deferred.run, &deferred.request.workflow);
+    if fleet.json {
+        let since = deferred.since_ms;
+        output::json(
+            &json!({"id": run, "status": "deferred", "workflow": name, "since_ms": since, "waited_ms": waited_ms}),
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let grace = crate::Config::default().grace;
+    let left = grace.saturating_sub(Duration::from_millis(waited_ms));
+    let left = span(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    output::line(&format!(
+        "{run} waits for a worker that serves the workflow \"{name}\", for {} now. Coordinators with the default grace \
+         time of {} reject it in {left}.\nStart a worker that serves it; `stepfleet workers` lists those that are there.",
+        span(waited_ms),
+        humantime::format_duration(grace)
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
+    let shown = |text: &str| if full { text.to_owned() } else { shortened(text, SHOWN) };
+    let good = run.status.is_over().then_some(run.status == stepfleet::run::Status::Completed);
+    let field = |name: &str, value: String| output::line(&format!("{name:<10}{value}"));
+    field("run", run.id.clone());
+    field("workflow", workflow(run));
+    field("status", output::graded(run.status.as_str(), good));
+    field("created", format!("{} ({} ago)", moment(run.created_ms), span(now_ms.saturating_sub(run.created_ms))));
+    if let Some(started) = run.started_ms {
+        field("started", format!("{} (after {})", moment(started), span(started.saturating_sub(run.created_ms))));
+    }
+    if let Some(finished) = run.finished_ms {
+        field("finished", moment(finished));
+    }
+    if let Some(duration) = duration(run, now_ms) {
+        field("duration", span(duration));
+    }
+    if !run.input.is_empty() {
+        field("input", shown(&output::payload(run.content, &run.input)));
+    }
+    if let Some(result) = &run.result {
+        field("result", shown(&output::payload(run.content, result)));
+    }
+    if let Some(error) = &run.error {
+        field("error", shown(error));
+    }
+    if let (Some(step), Some(attempt)) = (&run.error_step, run.error_attempt) {
+        field("failed in", format!("{step}, attempt {attempt}"));
+    }
+    let counts: Vec<_> = counts(history).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if !counts.is_empty() {
+        field("history", counts.join(", "));
+    }
+}
+
+/// How often each kind of thing happened, in the order of their first times.
+fn counts(history: &[Record]) -> Vec<(&'static str, u64)> {
+    let mut counts: Vec<(Kind, u64)> = Vec::new();
+    for record in history {
+        match counts.iter_mut().find(|(kind, _)| *kind == record.kind) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((record.kind, 1)),
+        }
+    }
+    counts.into_iter().map(|(kind, count)| (kind.as_str(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_is_counted_by_kind() {
+        let lines: [&[u8]; 4] =
+            [b"1 start 0 0 - - rag 1", b"2 done 1 1 a w 1", b"3 done 2 1 b w 2", b"4 completed 2 1 b w "];
+        let history: Vec<_> = lines.iter().map(|line| Record::parse(line)).collect();
+        assert_eq!(counts(&history), [("start", 1), ("done", 2), ("completed", 1)]);
+    }
+}

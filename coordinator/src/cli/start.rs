@@ -1,0 +1,136 @@
+//! `stepfleet start`.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use stepfleet::client::RunHandle;
+use stepfleet::run::{Run, Status};
+use stepfleet::{Client, Error};
+
+use super::Fleet;
+use super::failure::{Failure, Outcome};
+use super::output;
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet start research --input '{\"topic\":\"otters\"}'
+  stepfleet start research --input @request.json --id otters-1     an id given twice is the same run
+  generate | stepfleet start research --input - --wait | jq .      the result goes to standard output
+  stepfleet start report --delay 5m --key daily-2026-11-22         one run however often this is sent
+
+Any Redis client can do the same: XADD sf:{0}:inbox * op start workflow research input '{\"topic\":\"otters\"}'
+
+With --wait the exit code is 0 when the run completed, and 1 when it did not (or not in time; it goes on then).";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The workflow to start
+    workflow: String,
+    /// The input: JSON, @ and a file's name, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", allow_hyphen_values = true)]
+    input: String,
+    /// The run's id [default: made by Redis]
+    #[arg(long)]
+    id: Option<String>,
+    /// An idempotency key: requests of one workflow with the same key are one run, for a day
+    #[arg(long)]
+    key: Option<String>,
+    /// Put the first step off, as in 5s, 10m or 1h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    delay: Option<Duration>,
+    /// Wait for the run to end, and print its result
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = "60s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    let client = Client::with_store(fleet.store()?);
+    let mut start = client.start_json(&options.workflow, &read_input(&options.input)?);
+    if let Some(id) = &options.id {
+        start = start.id(id);
+    }
+    if let Some(key) = &options.key {
+        start = start.key(key);
+    }
+    let handle = start.delay(options.delay.unwrap_or_default()).send().await?;
+    if !options.wait {
+        if fleet.json {
+            output::json(&serde_json::json!({ "id": handle.id() }))?;
+        } else {
+            output::line(handle.id());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !fleet.json {
+        eprintln!("run {}", handle.id());
+    }
+    let ended = wait(&handle, options.timeout).await.map_err(|error| explain(error, handle.id()))?;
+    report(fleet, &ended)
+}
+
+fn read_input(input: &str) -> Result<String, Failure> {
+    let read = match input.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file),
+        None if input == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        None => return Ok(input.to_owned()),
+    };
+    read.map_err(|error| Failure::new(format!("the input {input} cannot be read: {error}")))
+}
+
+async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet::Result<Run> {
+    // Draws nothing where standard error is not a terminal.
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.set_message("waiting for a coordinator");
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let ended = tokio::select! {
+        ended = handle.wait(limit) => ended,
+        never = show_progress(handle, &spinner) => never,
+    };
+    spinner.finish_and_clear();
+    ended
+}
+
+async fn show_progress(handle: &RunHandle, spinner: &ProgressBar) -> stepfleet::Result<Run> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if spinner.is_hidden() {
+            std::future::pending::<()>().await;
+        }
+        if let Ok(Some(run)) = handle.status().await {
+            spinner.set_message(run.status.to_string());
+        }
+    }
+}
+
+fn explain(error: Error, id: &str) -> Failure {
+    if !error.is_timeout() {
+        return error.into();
+    }
+    Failure::new(format!("{error}. See `stepfleet show {id}`, or wait on with `stepfleet follow {id}`."))
+}
+
+fn report(fleet: &Fleet, run: &Run) -> Outcome {
+    let completed = run.status == Status::Completed;
+    if fleet.json {
+        output::json(&output::run_json(run))?;
+    } else if let (true, Some(result)) = (completed, &run.result) {
+        output::line(&output::payload(run.content, result));
+    } else {
+        let reason = run.error.as_deref().unwrap_or("no reason was recorded");
+        eprintln!("run {} ended as {}: {reason}", run.id, run.status);
+    }
+    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

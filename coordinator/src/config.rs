@@ -1,0 +1,55 @@
+//! What can be set.
+
+use std::time::Duration;
+
+/// How a coordinator goes about its duties. The defaults suit production.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name among those who read the inbox; `<host>-<pid>` by default.
+    pub id: String,
+    /// How long a request may wait for a worker that serves its workflow before it is rejected. 60 s by default.
+    pub grace: Duration,
+    /// How long an idempotency key is known. A day by default.
+    pub key_ttl: Duration,
+    /// How old may be what is known about the fleet. 500 ms by default.
+    pub fleet_age: Duration,
+    /// The longest pause between two ticks: how late a timer may be. 10 ms by default.
+    pub tick: Duration,
+    /// At most this many holds and timers are dealt with in one tick. 500 by default.
+    pub tick_limit: usize,
+    /// A step that lost its worker more often than this fails its run. 10 by default.
+    pub max_losses: u32,
+    /// How long runs that fail that way stay readable. 7 days by default.
+    pub retention: Duration,
+    /// The pause between two looks at the connections of the workers. 50 ms by default.
+    pub liveness: Duration,
+    /// How long a worker's connection must have been closed before the worker is given up. 100 ms by default.
+    pub suspicion: Duration,
+    /// The pause between two searches for what was delivered and not begun. 1 s by default.
+    pub orphans: Duration,
+    /// How long something must have been delivered and not begun to be searched for. 5 s by default.
+    pub orphan_idle: Duration,
+    /// The pause between two looks at the requests that wait for a worker. 500 ms by default.
+    pub deferred: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            id: format!("{}-{}", gethostname::gethostname().to_string_lossy(), std::process::id()),
+            grace: Duration::from_secs(60),
+            key_ttl: DAY,
+            fleet_age: Duration::from_millis(500),
+            tick: Duration::from_millis(10),
+            tick_limit: 500,
+            max_losses: 10,
+            retention: 7 * DAY,
+            liveness: Duration::from_millis(50),
+            suspicion: Duration::from_millis(100),
+            orphans: Duration::from_secs(1),
+            orphan_idle: Duration::from_secs(5),
+            deferred: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The coordinator, and each of its duties one pass at a time.
+
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Instant;
+
+use stepfleet::store::{InboxEntry, InboxReader, Store, Tick, Ticked};
+use stepfleet::{Error, Result};
+
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::intake::{Intake, Taken};
+use crate::outage::Outages;
+use crate::suspicion::Suspicion;
+
+/// A coordinator. [`Coordinator::run`] goes about all duties until told to stop; the passes do one duty once, for
+/// tests and tools that must not wait.
+///
+/// Every pass may be made by any number of coordinators at the same time, and repeated after an error.
+pub struct Coordinator {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: Config,
+    pub(crate) outages: Outages,
+    /// `CLIENT LIST` was denied, and that was logged.
+    pub(crate) denied: Once,
+    intake: Intake,
+    reader: tokio::sync::Mutex<Option<Box<dyn InboxReader>>>,
+    suspicion: Mutex<Suspicion>,
+    suspects: Mutex<Vec<(String, u64)>>,
+}
+
+impl Coordinator {
+    /// A coordinator on a store. Does nothing yet.
+    pub fn new(store: Arc<dyn Store>, config: Config) -> Self {
+        let fleet = Fleet::new(Arc::clone(&store), config.fleet_age);
+        Self {
+            intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl },
+            suspicion: Mutex::new(Suspicion::new(config.suspicion)),
+            suspects: Mutex::default(),
+            reader: tokio::sync::Mutex::new(None),
+            outages: Outages::default(),
+            denied: Once::new(),
+            store,
+            config,
+        }
+    }
+
+    /// Takes in the next requests of the inbox. Waits up to about two seconds where there are none.
+    pub async fn intake_pass(&self) -> Result<Taken> {
+        let entries = self.read_inbox().await?;
+        self.take_in(entries).await
+    }
+
+    /// Takes in the requests that are there now; does not wait for more.
+    pub(crate) async fn take_in(&self, entries: Vec<InboxEntry>) -> Result<Taken> {
+        self.intake.take_all(entries).await
+    }
+
+    /// May be dropped while it waits: the next call opens another reader, as it does after an error.
+    pub(crate) async fn read_inbox(&self) -> Result<Vec<InboxEntry>> {
+        let mut slot = self.reader.lock().await;
+        let mut reader = match slot.take() {
+            Some(reader) => reader,
+            None => self.store.inbox_reader(&self.config.id).await?,
+        };
+        match reader.next().await {
+            Ok(entries) => {
+                *slot = Some(reader);
+                Ok(entries)
+            }
+            Err(error) if lost_group(&error) => {
+                tracing::info!("the inbox has gone (was Redis emptied?); making it anew");
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up workers whose lease has run out or whose connection is known to be closed, and fires due timers.
+    /// Where the answer says `more`, another pass is due at once.
+    pub async fn tick_pass(&self) -> Result<Ticked> {
+        let suspects = std::mem::take(&mut *lock(&self.suspects));
+        let Config { tick_limit: limit, max_losses, retention, .. } = self.config;
+        let ticked = self.store.tick(&Tick { limit, max_losses, retention, suspects }).await?;
+        for worker in &ticked.swept {
+            tracing::info!(worker, "a worker is gone; what it held is queued again");
+        }
+        Ok(ticked)
+    }
+
+    /// Looks for workers whose connection is closed; answers those that the next tick will give up. It takes two
+    /// passes, [`Config::suspicion`] apart, to come to that.
+    ///
+    /// Fails with [`Error::is_denied`] where `CLIENT LIST` is not allowed: then leases alone tell who is dead.
+    pub async fn liveness_pass(&self) -> Result<Vec<(String, u64)>> {
+        let closed = self.store.disconnected().await?;
+        let suspects = lock(&self.suspicion).observe(Instant::now(), &closed);
+        lock(&self.suspects).clone_from(&suspects);
+        Ok(suspects)
+    }
+
+    /// Queues again the step events, and takes in the requests, that were delivered to someone who never took them
+    /// up. Answers how many there were.
+    pub async fn orphans_pass(&self) -> Result<u64> {
+        let idle = self.config.orphan_idle;
+        let events = self.store.orphans(idle).await?;
+        let requests = match self.store.inbox_orphans(&self.config.id, idle).await {
+            Err(error) if lost_group(&error) => Vec::new(),
+            other => other?,
+        };
+        Ok(events + self.take_in(requests).await?.total())
+    }
+
+    /// Starts the runs whose workflow is served by now, and rejects those that waited longer than [`Config::grace`].
+    pub async fn deferred_pass(&self) -> Result<Taken> {
+        self.intake.take_deferred(self.config.grace).await
+    }
+}
+
+/// The stream or its consumer group was deleted, as by `FLUSHALL`.
+fn lost_group(error: &Error) -> bool {
+    let text = error.to_string();
+    text.contains("NOGROUP") || text.contains("UNBLOCKED")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,137 @@
+//! Requests that wait for a worker to serve their workflow.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use stepfleet::Result;
+use stepfleet::request::StartRequest;
+use stepfleet::store::{Deferred, Rejection};
+
+use crate::intake::{Became, Intake, Taken, shortened, sum};
+use crate::routing::{Destination, Routes};
+
+/// How many are dealt with at once.
+const BATCH: usize = 128;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Start(Destination),
+    Wait,
+    Reject(String),
+}
+
+fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> Verdict {
+    let workflow = &deferred.request.workflow;
+    if let Some(to) = routes.route(workflow) {
+        return Verdict::Start(to.clone());
+    }
+    if u128::from(now_ms.saturating_sub(deferred.since_ms)) < grace.as_millis() {
+        return Verdict::Wait;
+    }
+    let waited = humantime::format_duration(grace);
+    Verdict::Reject(format!("{} (waited {waited} for one)", routes.refusal(workflow)))
+}
+
+impl Intake {
+    /// Starts those that are served by now, and rejects those that have waited for longer than `grace`.
+    pub(crate) async fn take_deferred(&self, grace: Duration) -> Result<Taken> {
+        let waiting = self.store.deferred().await?;
+        if waiting.is_empty() {
+            return Ok(Taken::default());
+        }
+        let (routes, now_ms) = (self.fleet.routes().await?, self.store.now_ms().await?);
+        let mut judged = waiting.into_iter().map(|deferred| {
+            let verdict = judge(&deferred, &routes, now_ms, grace);
+            self.settle(deferred, verdict)
+        });
+        let mut results = Vec::new();
+        loop {
+            let batch = join_all(judged.by_ref().take(BATCH)).await;
+            if batch.is_empty() {
+                return sum(results);
+            }
+            results.extend(batch);
+        }
+    }
+
+    async fn settle(&self, deferred: Deferred, verdict: Verdict) -> Result<Became> {
+        let Deferred { run, request, .. } = deferred;
+        match verdict {
+            Verdict::Start(to) => self.start(run, request, to, None).await,
+            Verdict::Wait => Ok(Became::Deferred),
+            Verdict::Reject(reason) => {
+                tracing::debug!(run, reason, "rejected a request");
+                let fields = shortened(&fields_of(&request));
+                let deferred = Some(run.clone());
+                self.store
+                    .reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() })
+                    .await?;
+                Ok(Became::Rejected)
+            }
+        }
+    }
+}
+
+fn fields_of(request: &StartRequest) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let text = |value: &str| value.as_bytes().to_vec();
+    let mut fields =
+        vec![("op", text("start")), ("workflow", text(&request.workflow)), ("input", request.input.clone())];
+    fields.extend(request.id.as_deref().map(|id| ("id", text(id))));
+    fields.extend(request.key.as_deref().map(|key| ("key", text(key))));
+    fields.into_iter().map(|(name, value)| (text(name), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use stepfleet::step::Route;
+    use stepfleet::store::{Registration, Worker};
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn waiting(workflow: &str) -> Deferred {
+        Deferred { run: "r".into(), request: StartRequest::new(workflow, "{}"), since_ms: 1_000_000 }
+    }
+
+    fn routes() -> Routes {
+        let start = vec![Route { step: "plan".into(), event: "Asked".into(), context: false }];
+        let registration = Registration { workflow: "rag".into(), version: 2, start, steps: vec![] };
+        let worker = Worker {
+            id: "w".into(),
+            host: String::new(),
+            pid: 1,
+            concurrency: 1,
+            held: 0,
+            since_ms: 0,
+            lease_ms: 1,
+            client: 0,
+            serves: vec!["rag:2".into()],
+        };
+        Routes::new(&[worker], &[registration])
+    }
+
+    #[test]
+    fn what_is_served_starts_however_long_it_has_waited() {
+        for now in [1_000_000, 9_000_000] {
+            let verdict = judge(&waiting("rag"), &routes(), now, GRACE);
+            assert!(matches!(verdict, Verdict::Start(to) if to.version == 2));
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_waits_for_the_grace_time() {
+        assert_eq!(judge(&waiting("rga"), &routes(), 1_059_999, GRACE), Verdict::Wait);
+        // Another machine's clock must not matter, nor a clock that was set back.
+        assert_eq!(judge(&waiting("rga"), &routes(), 0, GRACE), Verdict::Wait);
+        let Verdict::Reject(reason) = judge(&waiting("rga"), &routes(), 1_060_000, GRACE) else { panic!("it waits") };
+        assert!(reason.contains("did you mean \"rag\"") && reason.contains("1m"), "{reason}");
+    }
+
+    #[test]
+    fn a_rejected_request_can_be_recognised() {
+        let request = StartRequest { id: Some("i".into()), key: Some("k".into()), ..StartRequest::new("w", "{}") };
+        let names: Vec<_> = fields_of(&request).into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect();
+        assert_eq!(names, ["op", "workflow", "input", "id", "key"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The loops: each duty again and again, whatever becomes of Redis, until told to stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use stepfleet::Result;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator::Coordinator;
+
+/// How long the duties may take to finish what they are at.
+const PARTING: Duration = Duration::from_secs(3);
+/// How often to look whether `CLIENT LIST` is still denied.
+const DENIED: Duration = Duration::from_secs(60);
+/// A look at the workers' connections costs more the more workers there are: it may take one part in this many of the
+/// time.
+const LIVENESS_SHARE: u32 = 10;
+
+#[derive(Clone, Copy, Debug)]
+enum Duty {
+    Intake,
+    Tick,
+    Liveness,
+    Orphans,
+    Deferred,
+}
+
+impl Duty {
+    const ALL: [Self; 5] = [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Intake => "intake",
+            Self::Tick => "tick",
+            Self::Liveness => "liveness",
+            Self::Orphans => "orphans",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl Coordinator {
+    /// Goes about all duties until `shutdown` is over, then finishes what is under way (for at most three seconds).
+    ///
+    /// Redis being away does not end it: it waits and goes on. Needs a Tokio runtime.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let (this, stop) = (Arc::new(self), CancellationToken::new());
+        tracing::info!(id = this.config.id, namespace = this.store.namespace().name(), "the coordinator is at work");
+        let mut loops = JoinSet::new();
+        for duty in Duty::ALL {
+            loops.spawn(perform(Arc::clone(&this), duty, stop.clone()));
+        }
+        tokio::select! {
+            () = shutdown => {}
+            ended = loops.join_next() => panic_of(ended),
+        }
+        stop.cancel();
+        let finish = async {
+            while let Some(ended) = loops.join_next().await {
+                panic_of(Some(ended));
+            }
+        };
+        if tokio::time::timeout(PARTING, finish).await.is_err() {
+            tracing::warn!("Redis does not answer; leaving what was under way to the other coordinators");
+        }
+        tracing::info!("the coordinator has stopped");
+    }
+
+    /// One pass; answers how long to pause after it.
+    async fn pass(&self, duty: Duty, stop: &CancellationToken) -> Result<Duration> {
+        match duty {
+            Duty::Intake => {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    entries = self.read_inbox() => { self.take_in(entries?).await?; }
+                }
+                Ok(Duration::ZERO)
+            }
+            Duty::Tick => {
+                let ticked = self.tick_pass().await?;
+                let due = ticked.next_due.unwrap_or(self.config.tick).min(self.config.tick);
+                Ok(if ticked.more { Duration::ZERO } else { due })
+            }
+            Duty::Liveness => self.liveness().await,
+            Duty::Orphans => self.orphans_pass().await.map(|_| self.config.orphans),
+            Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),
+        }
+    }
+
+    async fn liveness(&self) -> Result<Duration> {
+        let began = Instant::now();
+        match self.liveness_pass().await {
+            Err(error) if error.is_denied() => {
+                self.denied.call_once(|| {
+                    tracing::warn!(
+                        "CLIENT LIST is denied: dead workers are noticed only when their lease runs out; \
+                         allow it with ACL SETUSER <user> +client|list"
+                    );
+                });
+                Ok(DENIED)
+            }
+            other => other.map(|_| self.config.liveness.max(began.elapsed() * (LIVENESS_SHARE - 1))),
+        }
+    }
+}
+
+async fn perform(coordinator: Arc<Coordinator>, duty: Duty, stop: CancellationToken) {
+    let mut backoff = backoff();
+    while !stop.is_cancelled() {
+        let pause = match coordinator.pass(duty, &stop).await {
+            Ok(pause) => {
+                coordinator.outages.fine(duty.name());
+                backoff = self::backoff();
+                pause
+            }
+            Err(error) => {
+                coordinator.outages.failed(duty.name(), &error);
+                backoff.next().unwrap_or(Duration::from_secs(1))
+            }
+        };
+        if !pause.is_zero() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+/// 20 ms to a second: the jitter adds up to as much again.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(500))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn panic_of(ended: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_after_failures_grow_and_stay_within_a_second() {
+        let pauses: Vec<_> = backoff().take(50).collect();
+        assert_eq!(pauses.len(), 50);
+        assert!(pauses[0] < Duration::from_millis(50), "{pauses:?}");
+        assert!(pauses.iter().all(|p| *p <= Duration::from_secs(1)), "{pauses:?}");
+        assert!(pauses[40..].iter().all(|p| *p >= Duration::from_millis(500)), "{pauses:?}");
+    }
+}

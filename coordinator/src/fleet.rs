@@ -1,0 +1,55 @@
+//! What is known about the fleet, read anew when it is old.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join;
+use stepfleet::Result;
+use stepfleet::store::Store;
+use tokio::sync::Mutex;
+
+use crate::routing::{Destination, Routes};
+
+/// However many requests miss, the fleet is read at most this often.
+const MISS_AGE: Duration = Duration::from_millis(50);
+
+pub(crate) struct Fleet {
+    store: Arc<dyn Store>,
+    max_age: Duration,
+    known: Mutex<Option<(Instant, Arc<Routes>)>>,
+}
+
+impl Fleet {
+    pub(crate) fn new(store: Arc<dyn Store>, max_age: Duration) -> Self {
+        Self { store, max_age, known: Mutex::new(None) }
+    }
+
+    /// What the fleet serves, as it was at most `max_age` ago.
+    pub(crate) async fn routes(&self) -> Result<Arc<Routes>> {
+        self.younger_than(self.max_age).await
+    }
+
+    /// Where a workflow's runs start; a workflow that is not found is looked for again, as a worker may just have come.
+    pub(crate) async fn route(&self, workflow: &str) -> Result<Option<Destination>> {
+        if let Some(to) = self.routes().await?.route(workflow) {
+            return Ok(Some(to.clone()));
+        }
+        let fresh = self.younger_than(self.max_age.min(MISS_AGE)).await?;
+        Ok(fresh.route(workflow).cloned())
+    }
+
+    async fn younger_than(&self, age: Duration) -> Result<Arc<Routes>> {
+        // Held while reading, so that those who wait for the same answer share it.
+        let mut known = self.known.lock().await;
+        if let Some((at, routes)) = known.as_ref()
+            && at.elapsed() < age
+        {
+            return Ok(Arc::clone(routes));
+        }
+        let at = Instant::now();
+        let (workers, registrations) = try_join(self.store.workers(), self.store.registrations()).await?;
+        let routes = Arc::new(Routes::new(&workers, &registrations));
+        *known = Some((at, Arc::clone(&routes)));
+        Ok(routes)
+    }
+}

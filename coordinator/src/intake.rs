@@ -1,0 +1,172 @@
+//! What becomes of an inbox entry: a run, a wait for a worker that serves it, or a rejection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use stepfleet::Result;
+use stepfleet::request::{self, Fields, Request, StartRequest};
+use stepfleet::store::{Deferral, InboxEntry, Rejection, Start, Started, Store};
+
+use crate::fleet::Fleet;
+use crate::routing::Destination;
+
+/// How much of each field of a rejected request is kept, in bytes.
+const KEPT_BYTES: usize = 200;
+/// How many fields of a rejected request are kept.
+const KEPT_FIELDS: usize = 16;
+
+/// What became of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Runs that were created.
+    pub started: u64,
+    /// Requests whose id or idempotency key was known.
+    pub known: u64,
+    /// Requests that wait (or still wait) for a worker that serves them.
+    pub deferred: u64,
+    /// Requests that cannot be taken.
+    pub rejected: u64,
+}
+
+impl Taken {
+    /// How many requests these are.
+    pub fn total(&self) -> u64 {
+        self.started + self.known + self.deferred + self.rejected
+    }
+
+    pub(crate) fn count(&mut self, became: Became) {
+        match became {
+            Became::Started => self.started += 1,
+            Became::Known => self.known += 1,
+            Became::Deferred => self.deferred += 1,
+            Became::Rejected => self.rejected += 1,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Became {
+    Started,
+    Known,
+    Deferred,
+    Rejected,
+}
+
+/// Deals with requests, whether they come from the inbox or have waited.
+pub(crate) struct Intake {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) fleet: Fleet,
+    pub(crate) key_ttl: Duration,
+}
+
+impl Intake {
+    /// Deals with all entries at once. What fails stays in the inbox, pending, and is found again as an orphan.
+    pub(crate) async fn take_all(&self, entries: Vec<InboxEntry>) -> Result<Taken> {
+        sum(join_all(entries.into_iter().map(|entry| self.take(entry))).await)
+    }
+
+    async fn take(&self, entry: InboxEntry) -> Result<Became> {
+        let request = match request::parse(&entry.fields) {
+            Ok(Request::Start(request)) => request,
+            Err(error) => return self.reject(entry, error.to_string()).await,
+        };
+        let run = request.id.clone().unwrap_or_else(|| entry.id.clone());
+        if let Some(to) = self.fleet.route(&request.workflow).await? {
+            return self.start(run, request, to, Some(entry.id)).await;
+        }
+        let entry_id = Some(entry.id.clone());
+        let start = Start { request, run, version: 0, routes: vec![], entry: entry_id, key_ttl: self.key_ttl };
+        match self.store.defer(&start).await? {
+            Deferral::Kept => return Ok(Became::Deferred),
+            Deferral::Known => return Ok(Became::Known),
+            Deferral::Full => {}
+        }
+        let reason = format!(
+            "no live worker serves the workflow \"{}\", and too many requests wait for workers already; \
+             start workers, and send the request again",
+            start.request.workflow
+        );
+        self.reject(entry, reason).await
+    }
+
+    pub(crate) async fn start(
+        &self,
+        run: String,
+        request: StartRequest,
+        to: Destination,
+        entry: Option<String>,
+    ) -> Result<Became> {
+        let Destination { version, routes } = to;
+        let start = Start { request, run, version, routes, entry, key_ttl: self.key_ttl };
+        Ok(match self.store.start(&start).await? {
+            Started::New(_) => Became::Started,
+            Started::Known(_) => Became::Known,
+        })
+    }
+
+    async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
+        tracing::debug!(entry = entry.id, reason, "rejected a request");
+        let (run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
+        self.store.reject(&Rejection { entry: entry.id, deferred: None, run, reason, fields }).await?;
+        Ok(Became::Rejected)
+    }
+}
+
+/// Adds up what became of requests; the first error, where there is one, once all were dealt with.
+pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
+    let mut taken = Taken::default();
+    for became in results {
+        taken.count(became?);
+    }
+    if taken.rejected > 0 {
+        tracing::info!(rejected = taken.rejected, "rejected requests; the reasons are in the stream `rejected`");
+    }
+    Ok(taken)
+}
+
+/// Enough of a request to recognise it by.
+pub(crate) fn shortened(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter().take(KEPT_FIELDS).map(|(name, value)| (cut(name), cut(value))).collect()
+}
+
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    let mut end = bytes.len().min(KEPT_BYTES);
+    let inside_a_character = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    while end > KEPT_BYTES - 4 && inside_a_character(end) {
+        end -= 1;
+    }
+    bytes[..end].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_rejected_request_is_bounded() {
+        let fields: Vec<_> = (0..1000).map(|_| (vec![b'n'; 5000], vec![b'v'; 5000])).collect();
+        let kept = shortened(&fields);
+        assert_eq!(kept.len(), KEPT_FIELDS);
+        assert!(kept.iter().all(|(name, value)| name.len() == KEPT_BYTES && value.len() == KEPT_BYTES));
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        for pad in 0..4 {
+            let text = format!("{}{}", "x".repeat(pad), "\u{1F980}".repeat(100));
+            let kept = String::from_utf8(cut(text.as_bytes())).unwrap();
+            assert!(kept.len() > KEPT_BYTES - 4, "{pad}");
+        }
+        assert_eq!(cut(&[0x80; 300]).len(), KEPT_BYTES - 4);
+        assert_eq!(cut(b"short"), b"short");
+    }
+
+    #[test]
+    fn one_failure_does_not_hide_among_successes() {
+        let away = || stepfleet::Error::unavailable("gone");
+        assert!(sum(vec![Ok(Became::Started), Err(away()), Ok(Became::Rejected)]).unwrap_err().is_unavailable());
+        let taken = sum(vec![Ok(Became::Started), Ok(Became::Known), Ok(Became::Deferred)]).unwrap();
+        assert_eq!((taken.started, taken.known, taken.deferred, taken.total()), (1, 1, 1, 3));
+    }
+}

@@ -1,0 +1,36 @@
+//! The Stepfleet coordinator: it turns requests into runs, takes back what dead workers held, and fires timers.
+//!
+//! It is leaderless: all it does are transitions of [`stepfleet::store::Store`] that may be repeated, so three at
+//! once are safe and the loss of two is harmless. It keeps nothing that cannot be read again, and is not in the way of
+//! a step: workers hand steps on to each other.
+//!
+//! ```no_run
+//! # async fn example() -> stepfleet::Result<()> {
+//! use std::sync::Arc;
+//! use stepfleet::store::RedisStore;
+//! use stepfleet_coordinator::{Config, Coordinator};
+//!
+//! let store = RedisStore::new("redis://127.0.0.1", stepfleet::names::Namespace::default())?;
+//! Coordinator::new(Arc::new(store), Config::default()).run(std::future::pending()).await;
+//! # Ok(()) }
+//! ```
+//!
+//! By the way of a request: [`Coordinator::intake_pass`] reads the inbox, `routing` finds the version to start, and
+//! what no worker serves yet waits for [`Coordinator::deferred_pass`].
+
+pub mod cli;
+mod config;
+mod coordinator;
+mod deferred;
+mod duties;
+mod fleet;
+mod intake;
+mod outage;
+mod routing;
+mod suspicion;
+
+pub use config::Config;
+pub use coordinator::Coordinator;
+pub use intake::Taken;
+pub use routing::{Destination, Routes};
+pub use suspicion::Suspicion;

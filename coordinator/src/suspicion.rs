@@ -1,0 +1,65 @@
+//! When a closed connection means a dead worker. Pure: the time is an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Tells workers whose lease connection is gone for good from those that are just making a new one: a connection must
+/// have been seen closed twice, some time apart, without the worker having come back on another in between.
+#[derive(Debug)]
+pub struct Suspicion {
+    after: Duration,
+    since: HashMap<(String, u64), Instant>,
+}
+
+impl Suspicion {
+    /// Suspects a worker once its connection has been closed for this long.
+    pub fn new(after: Duration) -> Self {
+        Self { after, since: HashMap::new() }
+    }
+
+    /// Takes in which workers' connections (by Redis' client id) are closed now; answers those to give up.
+    pub fn observe(&mut self, now: Instant, closed: &[(String, u64)]) -> Vec<(String, u64)> {
+        let earlier = std::mem::take(&mut self.since);
+        self.since = closed.iter().map(|one| (one.clone(), *earlier.get(one).unwrap_or(&now))).collect();
+        let long_enough = |since: &Instant| now.saturating_duration_since(*since) >= self.after;
+        let seen_before = |one: &&(String, u64)| earlier.get(*one).is_some_and(long_enough);
+        closed.iter().filter(seen_before).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_millis(150);
+
+    fn closed(worker: &str, client: u64) -> Vec<(String, u64)> {
+        vec![(worker.to_owned(), client)]
+    }
+
+    #[test]
+    fn closed_twice_long_enough_apart_is_given_up() {
+        let (mut suspicion, start) = (Suspicion::new(AFTER), Instant::now());
+        assert!(suspicion.observe(start, &closed("w", 7)).is_empty());
+        assert!(suspicion.observe(start + Duration::from_millis(149), &closed("w", 7)).is_empty());
+        assert_eq!(suspicion.observe(start + AFTER, &closed("w", 7)), closed("w", 7));
+        // Still there at the next look, as where the tick could not be made: told again.
+        assert_eq!(suspicion.observe(start + 2 * AFTER, &closed("w", 7)), closed("w", 7));
+    }
+
+    #[test]
+    fn one_look_alone_is_never_enough() {
+        let start = Instant::now();
+        assert!(Suspicion::new(Duration::ZERO).observe(start, &closed("w", 7)).is_empty());
+    }
+
+    #[test]
+    fn a_new_connection_or_a_return_starts_anew() {
+        let (mut suspicion, start) = (Suspicion::new(AFTER), Instant::now());
+        suspicion.observe(start, &closed("w", 7));
+        assert!(suspicion.observe(start + AFTER, &closed("w", 8)).is_empty());
+        assert!(suspicion.observe(start + 2 * AFTER, &[]).is_empty());
+        assert!(suspicion.observe(start + 3 * AFTER, &closed("w", 8)).is_empty());
+        assert_eq!(suspicion.observe(start + 4 * AFTER, &closed("w", 8)), closed("w", 8));
+    }
+}

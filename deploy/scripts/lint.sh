@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=deploy/scripts/lib.sh
+. deploy/scripts/lib.sh
+
+need_cargo
+deploy/scripts/install-compiler.sh
+
+say "lint: rustfmt"
+cargo fmt --all --check
+
+say "lint: clippy"
+cargo clippy --workspace --all-targets ${locked:+"$locked"} -- -D warnings
+
+say "lint: documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps ${locked:+"$locked"}
+
+if ! cargo deny --version >/dev/null 2>&1; then
+  say "lint: installing cargo-deny"
+  # Outside target/, which `cargo clean` and a clean clone throw away.
+  cargo install cargo-deny --locked --quiet
+fi
+
+say "lint: cargo deny"
+cargo deny ${locked:+"$locked"} check --hide-inclusion-graph bans licenses sources
+
+if log=$(limit 120 cargo deny fetch db 2>&1); then
+    cargo deny ${locked:+"$locked"} check --hide-inclusion-graph --disable-fetch advisories
+else
+  say "lint: advisories NOT CHECKED: the advisory database could not be fetched: $(tail -n 1 <<<"$log")"
+fi
+say "lint: passed"

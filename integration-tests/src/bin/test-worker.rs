@@ -1,0 +1,11 @@
+//! A worker process for the integration tests: serves all workflows of this crate.
+
+use stepfleet_integration_tests::workflows;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let url = std::env::var("STEPFLEET_REDIS")?;
+    workflows::serve(stepfleet_worker::Worker::from_env()?, &url)?.run().await?;
+    Ok(())
+}

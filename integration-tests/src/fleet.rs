@@ -1,0 +1,162 @@
+//! Real processes: workers that can be killed, stopped and continued, and coordinators.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
+use stepfleet::Client;
+use stepfleet::names::Namespace;
+use stepfleet::store::{RedisStore, Store};
+use stepfleet_coordinator::{Config, Coordinator};
+use tokio::task::JoinHandle;
+
+use crate::redis::TestRedis;
+
+pub use rustix::process::Signal;
+
+/// A process of the fleet; killed when the value is dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program with its log in a file.
+    pub fn start(program: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
+        let (file, log) = tempfile::NamedTempFile::new().expect("a log file").keep().expect("a log file");
+        let errors = file.try_clone().expect("a log file");
+        let child = Command::new(program)
+            .args(args)
+            .envs(settings.iter().copied())
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::from(file))
+            .stderr(Stdio::from(errors))
+            .spawn()
+            .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
+        Self { child, log }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it has ended");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it can be signalled");
+    }
+
+    /// Waits until it has ended by itself, for at most a minute.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        for _ in 0..6000 {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("process {} has not ended within a minute; its log:\n{}", self.id(), self.log());
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of process {} ---\n{}", self.child.id(), self.log());
+        }
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// A Redis, and what runs against it.
+pub struct Fleet {
+    /// The Redis.
+    pub redis: TestRedis,
+    /// A client.
+    pub client: Client,
+    /// The store.
+    pub store: Arc<dyn Store>,
+}
+
+impl Fleet {
+    /// A Redis of its own, with nobody at work yet.
+    pub async fn new() -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        Self::on(TestRedis::start().await)
+    }
+
+    /// As [`Fleet::new`], on this Redis.
+    pub fn on(redis: TestRedis) -> Self {
+        let store: Arc<dyn Store> =
+            Arc::new(RedisStore::new(&redis.url, Namespace::default()).expect("the test's own URL"));
+        Self { client: Client::with_store(store.clone()), store, redis }
+    }
+
+    /// A store with connections of its own.
+    pub fn another_store(&self) -> Arc<dyn Store> {
+        Arc::new(RedisStore::new(&self.redis.url, Namespace::default()).expect("the test's own URL"))
+    }
+
+    /// A coordinator inside of the test's process; it ends with the handle.
+    pub fn coordinator(&self) -> InProcess {
+        self.coordinator_with(Config::default())
+    }
+
+    /// A coordinator with a configuration of its own.
+    pub fn coordinator_with(&self, config: Config) -> InProcess {
+        let coordinator = Coordinator::new(self.another_store(), config);
+        InProcess(tokio::spawn(async move {
+            coordinator.run(std::future::pending()).await;
+        }))
+    }
+
+    /// A coordinator process. `program` is `env!("CARGO_BIN_EXE_test-stepfleet")`.
+    pub fn coordinator_process(&self, program: &str) -> Process {
+        let settings = [("STEPFLEET_REDIS", self.redis.url.as_str()), ("RUST_LOG", "info")];
+        Process::start(Path::new(program), &["coordinator"], &settings)
+    }
+
+    /// A worker process that serves the test workflows. `program` is `env!("CARGO_BIN_EXE_test-worker")`.
+    pub fn worker(&self, program: &str, settings: &[(&str, &str)]) -> Process {
+        let mut all = vec![("STEPFLEET_REDIS", self.redis.url.as_str()), ("RUST_LOG", "info")];
+        all.extend_from_slice(settings);
+        Process::start(Path::new(program), &[], &all)
+    }
+
+    /// Waits until so many workers are registered.
+    pub async fn workers_ready(&self, count: usize) {
+        for _ in 0..2000 {
+            if self.store.workers().await.expect("Redis is there").len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{count} workers did not get ready");
+    }
+}
+
+/// A task that ends with its handle.
+pub struct InProcess(JoinHandle<()>);
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

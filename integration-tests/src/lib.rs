@@ -1,0 +1,7 @@
+//! What the integration tests share: a real Redis, real worker and coordinator processes, and the workflows they run.
+
+pub mod fleet;
+pub mod proxy;
+pub mod redis;
+pub mod signals;
+pub mod workflows;

@@ -1,0 +1,159 @@
+//! A real Redis for one test: a container where Docker runs, else a local server process.
+//!
+//! `STEPFLEET_TEST_REDIS` chooses: `docker`, `process`, or `auto` (the default).
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+
+const SETTINGS: [&str; 6] = ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""];
+
+/// A Redis server of its own; it ends with the value.
+pub struct TestRedis {
+    /// Where it listens.
+    pub url: String,
+    server: Server,
+}
+
+enum Server {
+    Process { child: Child, port: u16, folder: tempfile::TempDir },
+    Container { _container: Box<ContainerAsync<GenericImage>> },
+}
+
+impl TestRedis {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        let redis = if wants_docker() { in_docker().await } else { as_process() };
+        redis.wait_until_ready().await;
+        redis
+    }
+
+    async fn wait_until_ready(&self) {
+        let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+                let pong: Result<String, _> = ::redis::cmd("PING").query_async(&mut connection).await;
+                if pong.is_ok() {
+                    return;
+                }
+            }
+            assert!(Instant::now() < until, "Redis at {} did not get ready", self.url);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A local server process, for tests that end it and start it again.
+    pub async fn process() -> Self {
+        let redis = as_process();
+        redis.wait_until_ready().await;
+        redis
+    }
+
+    /// `kill -9` for the server. Its files stay.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub fn kill(&mut self) {
+        let Server::Process { child, .. } = &mut self.server else { panic!("not a process of this machine") };
+        child.kill().expect("it can be killed");
+        child.wait().expect("it has ended");
+    }
+
+    /// Starts the server again, on its port and with its files, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub async fn start_again(&mut self) {
+        let Server::Process { child, port, folder } = &mut self.server else { panic!("not a process of this machine") };
+        *child = launch(*port, folder.path());
+        self.wait_until_ready().await;
+    }
+
+    /// A connection for the test's own looks and levers.
+    pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
+        let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
+        // Tests block on lists until something happens: no response timeout.
+        let config = ::redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await.expect("Redis is there")
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        match &mut self.server {
+            Server::Process { child, .. } => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Server::Container { .. } => {}
+        }
+    }
+}
+
+fn wants_docker() -> bool {
+    match std::env::var("STEPFLEET_TEST_REDIS").as_deref() {
+        Ok("docker") => true,
+        Ok("process") => false,
+        Ok("auto" | "") | Err(_) => {
+            let info = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            info.is_ok_and(|status| status.success())
+        }
+        Ok(other) => panic!("STEPFLEET_TEST_REDIS is {other:?}; use docker, process or auto"),
+    }
+}
+
+fn as_process() -> TestRedis {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // The kernel gives a free port; should another process take it first, the server exits and another is tried.
+    for _ in 0..5 {
+        let port = free_port();
+        let mut child = launch(port, folder.path());
+        std::thread::sleep(Duration::from_millis(50));
+        if child.try_wait().expect("the server's state").is_none() {
+            let url = format!("redis://127.0.0.1:{port}");
+            return TestRedis { url, server: Server::Process { child, port, folder } };
+        }
+    }
+    panic!("no Redis server could be started");
+}
+
+fn launch(port: u16, folder: &Path) -> Child {
+    let binary = ["redis-server", "valkey-server"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
+        .expect("neither redis-server nor valkey-server is on the PATH; `make test` installs one");
+    Command::new(binary)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        .arg(folder)
+        .args(SETTINGS)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the server starts")
+}
+
+/// A port that nothing listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+async fn in_docker() -> TestRedis {
+    let container = GenericImage::new("redis", "7.0-bookworm")
+        .with_exposed_port(6379.tcp())
+        .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
+        .with_cmd(std::iter::once("redis-server").chain(SETTINGS))
+        .start()
+        .await
+        .expect("a Redis container; deploy/scripts/docker-image.sh makes the image where it cannot be pulled");
+    let port = container.get_host_port_ipv4(6379).await.expect("its port");
+    TestRedis {
+        url: format!("redis://127.0.0.1:{port}"),
+        server: Server::Container { _container: Box::new(container) },
+    }
+}

@@ -1,0 +1,82 @@
+//! What the busy path costs, counted by Redis itself.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use serde_json::{Value, json};
+use stepfleet_integration_tests::fleet::Fleet;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+
+#[tokio::test]
+async fn an_idle_worker_blocks_on_one_read_however_much_it_serves() {
+    let fleet = Fleet::new().await;
+    let mut redis = fleet.redis.connection().await;
+    let workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[])).collect();
+    fleet.workers_ready(workers.len()).await;
+    let mut blocked = 0;
+    for _ in 0..2000 {
+        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut redis).await.unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
+        blocked = blocked.max(line.parse().unwrap());
+        if blocked >= workers.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+    let readers = list.lines().filter(|line| line.contains("name=stepfleet-reader-")).count();
+    assert_eq!((blocked, readers), (workers.len(), workers.len()), "{list}");
+}
+
+/// How often each command was called by clients.
+async fn calls(redis: &mut MultiplexedConnection) -> HashMap<String, u64> {
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
+    info.lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_busy_path_is_one_call_for_each_step() {
+    let fleet = Fleet::new().await;
+    let coordinator = fleet.coordinator();
+    let _worker = fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "16")]);
+    fleet.workers_ready(1).await;
+    let (runs, turns) = (16, 250);
+    let mut redis = fleet.redis.connection().await;
+    // All runs are queued before the count begins, so that the worker is busy from there on; the coordinator's own
+    // calls are not the worker's.
+    let mut handles = Vec::new();
+    for i in 0..runs {
+        let run = fleet.client.start("loop", &json!({ "n": turns })).id(format!("r{i}")).delay(Duration::from_secs(1));
+        handles.push(run.send().await.unwrap());
+    }
+    while fleet.store.runs(0, 100).await.unwrap().len() < runs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The timers fire by hand, in one tick.
+    drop(coordinator);
+    let tick =
+        stepfleet::store::Tick { limit: 100, max_losses: 10, retention: Duration::from_secs(60), suspects: vec![] };
+    let mut fired = 0;
+    while fired < runs as u64 {
+        fired += fleet.store.tick(&tick).await.unwrap().fired;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut redis).await.unwrap();
+    for handle in &handles {
+        let end: Value = handle.result(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(end["answer"], (turns + 1).to_string());
+    }
+    let counted = calls(&mut redis).await;
+    let steps = u64::try_from(runs * (turns + 1)).unwrap();
+    let calls = counted["fcall"];
+    println!("{calls} FCALLs for {steps} steps, and blocking reads: {:?}", counted.get("xreadgroup"));
+    assert!(calls * 100 <= steps * 105, "{calls} FCALLs for {steps} steps");
+    assert!(calls * 100 >= steps * 90, "the count missed the steps: {calls} FCALLs for {steps} steps");
+}

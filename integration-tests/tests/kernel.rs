@@ -1,0 +1,327 @@
+//! The transitions themselves, driven by hand on a real Redis: fences, repeated calls, losses, fan-outs.
+
+use std::time::Duration;
+
+use stepfleet::names::QueueName;
+use stepfleet::request::StartRequest;
+use stepfleet::run::Status;
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::store::{Deferral, Introduction, Rejection, Start, Started, Store, Tick};
+use stepfleet_integration_tests::fleet::Fleet;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: true }
+}
+
+fn start(id: &str) -> Start {
+    Start {
+        request: StartRequest::new("w", "{}"),
+        run: id.into(),
+        version: 1,
+        routes: vec![route("first")],
+        entry: None,
+        key_ttl: LEASE,
+    }
+}
+
+fn claim(max: usize) -> Claim {
+    Claim { max, queues: vec![QueueName::new("w", 1)] }
+}
+
+fn call(worker: &str, number: u64, again: bool) -> Call {
+    Call { worker: worker.into(), number, again }
+}
+
+async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
+    let serves = vec![stepfleet::store::Registration {
+        workflow: "w".into(),
+        version: 1,
+        start: vec![route("first")],
+        steps: vec!["first".into()],
+    }];
+    let introduction = Introduction { id: worker.into(), serves, concurrency: 8, ..Introduction::default() };
+    store.register(&introduction, lease).await.unwrap();
+}
+
+async fn begin(store: &dyn Store, worker: &str, number: u64, max: usize) -> Vec<Claimed> {
+    store.begin(&call(worker, number, false), &[], &claim(max)).await.unwrap().unwrap()
+}
+
+fn emit(steps: &[&str]) -> Commit {
+    Commit { emits: steps.iter().map(|s| (route(s), vec![1, 0xc0])).collect(), retention: LEASE, ..Commit::default() }
+}
+
+fn stop() -> Commit {
+    Commit { result: Some(b"\"ok\"".to_vec()), retention: LEASE, ..Commit::default() }
+}
+
+fn tick() -> Tick {
+    Tick { limit: 100, max_losses: 3, retention: LEASE, suspects: vec![] }
+}
+
+#[tokio::test]
+async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    assert_eq!(store.start(&start("r")).await.unwrap(), Started::New("r".into()));
+    assert_eq!(store.start(&start("r")).await.unwrap(), Started::Known("r".into()));
+
+    let first = begin(store, "a", 1, 4).await;
+    let again = store.begin(&call("a", 1, true), &[], &claim(4)).await.unwrap().unwrap();
+    assert_eq!(first.len(), 1, "the second start queued nothing");
+    assert_eq!(again[0].fence, first[0].fence);
+
+    let (outcome, next) = store.done(&call("a", 2, false), &first[0], &emit(&["second"]), &claim(1)).await.unwrap();
+    assert_eq!((outcome, next.len()), (Outcome::Committed, 1));
+    let (outcome, same) = store.done(&call("a", 2, true), &first[0], &emit(&["second"]), &claim(1)).await.unwrap();
+    assert_eq!(outcome, Outcome::Committed);
+    assert_eq!(same[0].fence, next[0].fence);
+
+    let retry = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
+    for again in [false, true] {
+        let (outcome, _) = store.fail(&call("a", 3, again), &next[0], &retry, &claim(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed);
+    }
+    assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
+    let second = begin(store, "a", 4, 4).await;
+    assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
+    for again in [false, true] {
+        let (outcome, _) = store.done(&call("a", 5, again), &second[0], &stop(), &claim(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed);
+    }
+    let history = store.history("r", 0, 100).await.unwrap();
+    assert_eq!(history.len(), 5, "start, done, retry, done, completed: {history:?}");
+}
+
+#[tokio::test]
+async fn only_the_current_attempt_commits() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "dead", Duration::from_millis(1)).await;
+    join_fleet(store, "heir", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let zombie = begin(store, "dead", 1, 1).await.remove(0);
+    while store.tick(&tick()).await.unwrap().requeued == 0 {}
+    let mut written = emit(&["second"]);
+    written.set.push(("field".into(), vec![1, 1]));
+    // Queued again and not yet begun, then begun by another, then committed by the other: never the zombie's.
+    for stage in 0..3 {
+        let (outcome, claims) = store.done(&call("dead", 2, stage > 0), &zombie, &written, &claim(1)).await.unwrap();
+        assert_eq!((outcome, claims.len()), (Outcome::Fenced, 0), "stage {stage}");
+        let failure = Failure::Fail { error: "e".into(), retention: LEASE };
+        let (outcome, _) = store.fail(&call("dead", 3, false), &zombie, &failure, &claim(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Fenced, "stage {stage}");
+        assert_eq!(store.stage("dead", &zombie.fence, 0, &[(route("x"), vec![1])]).await.unwrap(), None);
+        if stage == 0 {
+            let heir = begin(store, "heir", 1, 1).await.remove(0);
+            assert_eq!((heir.fence.attempt, heir.context.len()), (2, 0));
+        } else if stage == 1 {
+            let heir = store.begin(&call("heir", 1, true), &[], &claim(1)).await.unwrap().unwrap().remove(0);
+            store.done(&call("heir", 2, false), &heir, &stop(), &claim(0)).await.unwrap();
+        }
+    }
+    assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
+    let mut lease = store.lease("dead", LEASE).await.unwrap();
+    assert_eq!(lease.beat().await.unwrap(), stepfleet::store::Beat::Lost, "a heartbeat won a lost lease back");
+    assert_eq!(store.begin(&call("dead", 9, false), &[], &claim(1)).await.unwrap().map(|c| c.len()), None);
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_held_goes_ahead_of_a_backlog() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "dead", Duration::from_millis(1)).await;
+    join_fleet(store, "heir", LEASE).await;
+    store.start(&start("old")).await.unwrap();
+    assert_eq!(begin(store, "dead", 1, 1).await.len(), 1);
+    for n in 0..20 {
+        store.start(&start(&format!("new-{n}"))).await.unwrap();
+    }
+    while store.tick(&tick()).await.unwrap().requeued == 0 {}
+    assert_eq!(begin(store, "heir", 1, 1).await[0].fence.run, "old");
+}
+
+#[tokio::test]
+async fn a_worker_with_very_many_holds_is_swept_to_the_end() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "dead", Duration::from_millis(1)).await;
+    store.start(&start("r")).await.unwrap();
+    let first = begin(store, "dead", 1, 1).await.remove(0);
+    join_fleet(store, "dead", LEASE).await;
+    let branches = vec!["branch"; 6000];
+    let mut open = emit(&branches);
+    open.fan = Some(Fan { joins: vec![], staged: 0 });
+    let (_, mut held) = store.done(&call("dead", 2, false), &first, &open, &claim(3000)).await.unwrap();
+    held.extend(begin(store, "dead", 3, 3000).await);
+    assert_eq!(held.len(), 6000);
+    join_fleet(store, "dead", Duration::from_millis(1)).await;
+    let mut requeued = 0;
+    for _ in 0..1000 {
+        let ticked = store.tick(&tick()).await.unwrap();
+        requeued += ticked.requeued;
+        if !ticked.swept.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(requeued, 6000);
+    assert!(store.workers().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    let mut redis = fleet.redis.connection().await;
+    let before: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap();
+    for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
+        store.start(&start(id)).await.unwrap();
+        let step = begin(store, "a", 1, 1).await.remove(0);
+        let mut commit = Commit { retention, ..stop() };
+        commit.set.push(("field".into(), vec![1, 1]));
+        store.done(&call("a", 2, false), &step, &commit, &claim(0)).await.unwrap();
+    }
+    while store.tick(&tick()).await.unwrap().fired == 0 {}
+    assert!(store.run("short").await.unwrap().is_none());
+    assert!(store.history("short", 0, 10).await.unwrap().is_empty());
+    assert_eq!(store.run("long").await.unwrap().unwrap().status, Status::Completed);
+    assert_eq!(store.runs(0, 10).await.unwrap().len(), 1);
+    let after: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap();
+    // The run that is kept: its hash, its context, its history; and the index of runs and the timers.
+    assert_eq!(after, before + 5);
+}
+
+#[tokio::test]
+async fn a_key_that_outlives_its_run_starts_another() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    let mut first = start("first");
+    first.request.key = Some("k".into());
+    let mut second = first.clone();
+    second.run = "second".into();
+    assert_eq!(store.start(&first).await.unwrap(), Started::New("first".into()));
+    assert_eq!(store.start(&second).await.unwrap(), Started::Known("first".into()));
+    assert_eq!(store.defer(&second).await.unwrap(), Deferral::Known, "a repeat is held as if it were new");
+    let mut redis = fleet.redis.connection().await;
+    let () = redis::cmd("DEL").arg("sf:{0}:run:first").query_async(&mut redis).await.unwrap();
+    assert_eq!(store.start(&second).await.unwrap(), Started::New("second".into()));
+}
+
+#[tokio::test]
+async fn a_rejection_does_not_take_the_id_of_a_request_that_waits() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    assert_eq!(store.defer(&start("r")).await.unwrap(), Deferral::Kept);
+    let bad = Rejection { run: Some("r".into()), reason: "bad".into(), ..Rejection::default() };
+    store.reject(&bad).await.unwrap();
+    assert!(store.run("r").await.unwrap().is_none());
+    let late = Rejection { deferred: Some("r".into()), ..bad };
+    for _ in 0..2 {
+        store.reject(&late).await.unwrap();
+    }
+    assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Rejected);
+    let mut redis = fleet.redis.connection().await;
+    let kept: u64 = redis::cmd("XLEN").arg("sf:{0}:rejected").query_async(&mut redis).await.unwrap();
+    assert_eq!(kept, 2, "one for each request");
+}
+
+#[tokio::test]
+async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    store.start(&start("r")).await.unwrap();
+    for loss in 1..=4 {
+        join_fleet(store, "dead", Duration::from_millis(1)).await;
+        assert_eq!(begin(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
+        while store.tick(&tick()).await.unwrap().swept.is_empty() {}
+    }
+    let run = store.run("r").await.unwrap().unwrap();
+    assert_eq!(run.status, Status::Failed);
+    assert!(run.error.unwrap().contains("lost its worker 4 times"));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_reader_is_gone_is_found_and_queued_again() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let mut reader = store.queue_reader("a", &[QueueName::new("w", 1)]).await.unwrap();
+    let delivered = reader.next().await.unwrap();
+    assert_eq!(delivered.len(), 1);
+    // Delivered and never begun: nobody else is offered it.
+    assert!(begin(store, "a", 1, 1).await.is_empty());
+    while store.orphans(Duration::from_millis(1)).await.unwrap() == 0 {}
+    assert_eq!(begin(store, "a", 2, 1).await.len(), 1);
+    // A worker that leaves, or is swept, hands back what was delivered to it at once.
+    for leaves in [true, false] {
+        join_fleet(store, "b", LEASE).await;
+        let id = format!("left-{leaves}");
+        store.start(&start(&id)).await.unwrap();
+        let mut reader = store.queue_reader("b", &[QueueName::new("w", 1)]).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().len(), 1);
+        if leaves {
+            assert!(store.leave("b").await.unwrap());
+        } else {
+            store.tick(&Tick { suspects: vec![("b".into(), 0)], ..tick() }).await.unwrap();
+        }
+        assert_eq!(begin(store, "a", 4, 1).await[0].fence.run, id);
+    }
+    // The reader's late begin takes nothing a second time.
+    let late = store.begin(&call("a", 3, false), &delivered, &claim(1)).await.unwrap().unwrap();
+    assert!(late.is_empty());
+}
+
+#[tokio::test]
+async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let first = begin(store, "a", 1, 1).await.remove(0);
+    let mut open = emit(&["branch", "branch", "branch"]);
+    open.fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    let (_, mut branches) = store.done(&call("a", 2, false), &first, &open, &claim(3)).await.unwrap();
+    assert_eq!(branches.len(), 3);
+    branches.reverse();
+    for (i, branch) in branches.iter().enumerate() {
+        let number = [3u8, 4, 5][i];
+        let mut commit = emit(&[]);
+        commit.joins.push(("join".into(), vec![1, number]));
+        let (_, next) = store.done(&call("a", number.into(), false), branch, &commit, &claim(3)).await.unwrap();
+        assert_eq!(next.len(), usize::from(i == 2), "the join begins with the last branch");
+        if let Some(join) = next.first() {
+            let joined = join.joined.clone().unwrap();
+            assert_eq!((joined.count, join.scope), (3, 0));
+            let events = store.joined(join, &joined, 0, 10).await.unwrap();
+            assert_eq!(events, [vec![1, 3], vec![1, 4], vec![1, 5]]);
+            store.done(&call("a", 9, false), join, &stop(), &claim(0)).await.unwrap();
+        }
+    }
+    assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
+}
+
+#[tokio::test]
+async fn the_library_is_loaded_again_when_redis_has_lost_it() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    assert_eq!(begin(store, "a", 1, 1).await.len(), 1);
+    let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("XGROUP")
+        .arg("DESTROY")
+        .arg("sf:{0}:queue:w:1")
+        .arg("workers")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    store.start(&start("s")).await.unwrap();
+    assert_eq!(begin(store, "a", 2, 1).await.len(), 1, "the group was not made again");
+}

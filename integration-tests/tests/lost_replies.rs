@@ -1,0 +1,217 @@
+//! The connection is cut after the command was sent: each transition, repeated, gives the answer that was lost and has
+//! no second effect.
+
+use std::time::Duration;
+
+use stepfleet::history::{Kind, Record};
+use stepfleet::names::{Namespace, QueueName};
+use stepfleet::request::StartRequest;
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::store::{Deferral, Introduction, RedisStore, Registration, Rejection, Start, Started, Store, Tick};
+use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::proxy::Proxy;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: false }
+}
+
+fn start(run: &str) -> Start {
+    let routes = vec![route("first")];
+    Start { request: StartRequest::new("w", "{}"), run: run.into(), version: 1, routes, entry: None, key_ttl: HOUR }
+}
+
+fn claim(max: usize) -> Claim {
+    Claim { max, queues: vec![QueueName::new("w", 1)] }
+}
+
+fn introduction() -> Introduction {
+    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
+    Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() }
+}
+
+/// A store whose replies can be lost, and the Redis behind it.
+struct Shaky {
+    fleet: Fleet,
+    proxy: Proxy,
+    store: RedisStore,
+    calls: u64,
+}
+
+impl Shaky {
+    async fn new() -> Self {
+        let fleet = Fleet::new().await;
+        let proxy = Proxy::to(&fleet.redis.url).await;
+        let store = RedisStore::new(&proxy.url, Namespace::default()).expect("the test's own URL");
+        store.register(&introduction(), HOUR).await.unwrap();
+        Self { fleet, proxy, store, calls: 0 }
+    }
+
+    fn call(&mut self) -> Call {
+        self.calls += 1;
+        Call { worker: "a".into(), number: self.calls, again: false }
+    }
+
+    /// Loses the reply of one call, and checks that it was lost.
+    async fn lose<T: std::fmt::Debug>(&self, call: impl Future<Output = stepfleet::Result<T>>) {
+        let before = self.proxy.lost();
+        self.proxy.lose_next_reply();
+        let error = call.await.expect_err("the reply was to be lost");
+        assert!(error.is_unavailable(), "{error}");
+        assert_eq!(self.proxy.lost(), before + 1);
+    }
+
+    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
+        let mut call = self.call();
+        let claim = claim(max);
+        self.lose(self.store.begin(&call, &[], &claim)).await;
+        call.again = true;
+        self.store.begin(&call, &[], &claim).await.unwrap().unwrap()
+    }
+
+    async fn done(&mut self, step: &Claimed, commit: &Commit, max: usize) -> Vec<Claimed> {
+        let mut call = self.call();
+        let claim = claim(max);
+        self.lose(self.store.done(&call, step, commit, &claim)).await;
+        call.again = true;
+        let (outcome, claimed) = self.store.done(&call, step, commit, &claim).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed);
+        claimed
+    }
+
+    async fn fail(&mut self, step: &Claimed, failure: &Failure) {
+        let mut call = self.call();
+        self.lose(self.store.fail(&call, step, failure, &claim(0))).await;
+        call.again = true;
+        let (outcome, _) = self.store.fail(&call, step, failure, &claim(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed);
+    }
+
+    async fn history(&self, run: &str) -> Vec<Record> {
+        self.fleet.store.history(run, 0, 1000).await.unwrap()
+    }
+
+    async fn kinds(&self, run: &str) -> Vec<Kind> {
+        self.history(run).await.into_iter().map(|r| r.kind).collect()
+    }
+}
+
+fn tick() -> Tick {
+    Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] }
+}
+
+#[tokio::test]
+async fn start_defer_and_reject() {
+    let shaky = Shaky::new().await;
+    shaky.lose(shaky.store.start(&start("r"))).await;
+    assert_eq!(shaky.store.start(&start("r")).await.unwrap(), Started::Known("r".into()));
+    assert_eq!(shaky.kinds("r").await, [Kind::Start]);
+
+    shaky.lose(shaky.store.defer(&start("d"))).await;
+    assert_eq!(shaky.store.defer(&start("d")).await.unwrap(), Deferral::Kept);
+    assert_eq!(shaky.fleet.store.deferred().await.unwrap().len(), 1);
+
+    let late =
+        Rejection { deferred: Some("d".into()), run: Some("d".into()), reason: "late".into(), ..Rejection::default() };
+    shaky.lose(shaky.store.reject(&late)).await;
+    shaky.store.reject(&late).await.unwrap();
+    let mut redis = shaky.fleet.redis.connection().await;
+    let rejected: u64 = redis::cmd("XLEN").arg("sf:{0}:rejected").query_async(&mut redis).await.unwrap();
+    assert_eq!(rejected, 1);
+}
+
+#[tokio::test]
+async fn begin_done_and_the_claims_that_came_with_them() {
+    let mut shaky = Shaky::new().await;
+    for run in ["r", "s", "t"] {
+        shaky.store.start(&start(run)).await.unwrap();
+    }
+    let first = shaky.begin(2).await;
+    assert_eq!(first.len(), 2, "the claims of the lost reply");
+    let commit = Commit { emits: vec![(route("next"), vec![1, 1])], retention: HOUR, ..Commit::default() };
+    let more = shaky.done(&first[0], &commit, 2).await;
+    assert_eq!(more.iter().map(|c| c.fence.run.as_str()).collect::<Vec<_>>(), ["t", "r"]);
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done]);
+
+    let stop = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
+    shaky.done(&more[1], &stop, 0).await;
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done, Kind::Done, Kind::Completed]);
+    let held = shaky.fleet.store.workers().await.unwrap()[0].held;
+    assert_eq!(held, 2, "the other two are held once each");
+}
+
+#[tokio::test]
+async fn fan_outs_joins_and_staging() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let first = shaky.begin(1).await.remove(0);
+    let branches: Vec<_> = (0..100u8).map(|n| (route("branch"), vec![1, n])).collect();
+    for (at, chunk) in branches.chunks(50).enumerate() {
+        let offset = at as u64 * 50;
+        shaky.lose(shaky.store.stage("a", &first.fence, offset, chunk)).await;
+        let staged = shaky.store.stage("a", &first.fence, offset, chunk).await.unwrap();
+        assert_eq!(staged, Some(offset + 50), "a chunk was staged twice");
+    }
+    let fan = Some(Fan { joins: vec![route("join")], staged: 100 });
+    let open = Commit { fan, retention: HOUR, ..Commit::default() };
+    let mut held = shaky.done(&first, &open, 30).await;
+    let mut branches = 0;
+    let join = loop {
+        let step = held.remove(0);
+        if step.joined.is_some() {
+            break step;
+        }
+        branches += 1;
+        let commit =
+            Commit { joins: vec![("join".into(), step.payload.clone())], retention: HOUR, ..Commit::default() };
+        held.extend(shaky.done(&step, &commit, 1).await);
+        if held.is_empty() {
+            held = shaky.begin(30).await;
+        }
+    };
+    assert_eq!((branches, join.joined.as_ref().map(|j| j.count)), (100, Some(100)));
+}
+
+#[tokio::test]
+async fn fail_and_the_timer_of_its_retry() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let first = shaky.begin(1).await.remove(0);
+    shaky.fail(&first, &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
+    shaky.lose(shaky.store.tick(&tick())).await;
+    shaky.store.tick(&tick()).await.unwrap();
+    let second = shaky.begin(5).await;
+    assert_eq!(second.len(), 1, "the timer fired twice");
+    assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
+    shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR }).await;
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Retry, Kind::Failed]);
+}
+
+#[tokio::test]
+async fn register_beat_leave_and_recovery() {
+    let mut shaky = Shaky::new().await;
+    shaky.lose(shaky.store.register(&introduction(), HOUR)).await;
+    shaky.store.register(&introduction(), HOUR).await.unwrap();
+    shaky.store.start(&start("r")).await.unwrap();
+    assert_eq!(shaky.begin(1).await.len(), 1);
+    let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
+    shaky.lose(lease.beat()).await;
+    let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
+    assert_eq!(lease.beat().await.unwrap(), stepfleet::store::Beat::Renewed);
+    drop(lease);
+
+    shaky.lose(shaky.store.leave("a")).await;
+    assert!(shaky.store.leave("a").await.unwrap());
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released], "handed back once");
+    shaky.store.register(&introduction(), HOUR).await.unwrap();
+    assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
+
+    let suspects = vec![("a".to_owned(), 0)];
+    let lost = Tick { suspects, ..tick() };
+    shaky.lose(shaky.store.tick(&lost)).await;
+    shaky.store.tick(&lost).await.unwrap();
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Lost]);
+    shaky.store.register(&introduction(), HOUR).await.unwrap();
+    assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
+}

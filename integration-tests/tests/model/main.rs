@@ -1,0 +1,514 @@
+//! Random schedules on the memory store and on a real Redis, side by side: the same answers, the same state, no run
+//! stranded, and every run can be brought to its end.
+//!
+//! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
+//! A failure prints a shrunk schedule; `PROPTEST_RNG_SEED` repeats a whole run of the test.
+
+mod ops;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use stepfleet::names::{Namespace, QueueName};
+use stepfleet::request::StartRequest;
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::store::{Delivery, Introduction, MemoryStore, RedisStore, Registration, Rejection, Start, Store, Tick};
+use stepfleet_integration_tests::redis::TestRedis;
+
+use self::ops::{Leaves, Op, RUNS, WORKERS, op};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MAX_LOSSES: u32 = 4;
+
+/// Both stores, and what the test knows of what it holds.
+struct Pair {
+    redis: RedisStore,
+    memory: MemoryStore,
+    calls: u64,
+    held: Vec<(usize, Claimed)>,
+    old: Vec<(usize, Claimed)>,
+    lives: [u32; WORKERS],
+    covered: BTreeMap<&'static str, u64>,
+}
+
+/// Calls both stores alike, and compares the answers.
+macro_rules! both {
+    ($pair:expr, $store:ident => $call:expr) => {{
+        let ours = {
+            let $store: &dyn Store = &$pair.memory;
+            $call.await
+        };
+        let theirs = {
+            let $store: &dyn Store = &$pair.redis;
+            $call.await
+        };
+        let told = |e: stepfleet::Error| e.to_string();
+        let (ours, theirs) = (ours.map_err(told), theirs.map_err(told));
+        let (left, right) = (plain(&ours), plain(&theirs));
+        if left != right {
+            return Err(TestCaseError::fail(format!(
+                "the stores differ at {}\n memory: {left}\n redis:  {right}",
+                stringify!($call)
+            )));
+        }
+        ours.map_err(TestCaseError::fail)?
+    }};
+}
+
+/// An answer without what may differ: nothing but clock times do.
+fn plain<T: std::fmt::Debug>(answer: &T) -> String {
+    format!("{answer:?}")
+}
+
+fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: true }
+}
+
+impl Pair {
+    fn worker(&self, worker: usize) -> String {
+        format!("w{worker}-{}", self.lives[worker])
+    }
+
+    fn call(&mut self, worker: usize) -> Call {
+        self.calls += 1;
+        Call { worker: self.worker(worker), number: self.calls, again: false }
+    }
+
+    async fn join(&mut self, worker: usize) -> Result<(), TestCaseError> {
+        self.lives[worker] += 1;
+        let registration =
+            Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] };
+        let introduction = Introduction {
+            id: self.worker(worker),
+            serves: vec![registration],
+            concurrency: 8,
+            ..Introduction::default()
+        };
+        both!(self, store => store.register(&introduction, HOUR));
+        Ok(())
+    }
+
+    async fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        let name = match op {
+            Op::Start { run, routes, key, delayed } => self.start(*run, *routes, *key, *delayed).await?,
+            Op::Defer { run } => self.defer(*run).await?,
+            Op::Reject { run } => self.reject(*run).await?,
+            Op::Begin { worker, max, repeat } => self.begin(*worker, *max, *repeat).await?,
+            Op::Deliver { worker, begun } => self.deliver(*worker, *begun).await?,
+            Op::Done { held, leaves, set, max, repeat } => self.done(*held, leaves, *set, *max, *repeat).await?,
+            Op::Fail { held, again, later, max, repeat } => self.fail(*held, *again, *later, *max, *repeat).await?,
+            Op::Zombie { old, fails } => self.zombie(*old, *fails).await?,
+            Op::Crash { worker } => self.crash(*worker).await?,
+            Op::Leave { worker } => self.leave(*worker).await?,
+            Op::Tick => self.tick(vec![]).await.map(|()| "tick")?,
+            Op::Orphans => {
+                both!(self, store => store.orphans(Duration::ZERO));
+                "orphans"
+            }
+        };
+        *self.covered.entry(name).or_default() += 1;
+        let breaches = self.memory.breaches();
+        if !breaches.is_empty() {
+            return Err(TestCaseError::fail(format!("after {op:?}: {breaches:?}")));
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Case {
+        let start = request(run, routes, key, delayed);
+        both!(self, store => store.start(&start));
+        Ok("start")
+    }
+
+    async fn defer(&mut self, run: usize) -> Case {
+        let start = request(run, 1, None, false);
+        both!(self, store => store.defer(&start));
+        Ok("defer")
+    }
+
+    async fn reject(&mut self, run: usize) -> Case {
+        let run = Some(format!("r{run}"));
+        let rejection = Rejection { run: run.clone(), deferred: run, reason: "no".into(), ..Rejection::default() };
+        both!(self, store => store.reject(&rejection));
+        Ok("reject")
+    }
+
+    async fn begin(&mut self, worker: usize, max: usize, repeat: bool) -> Case {
+        let mut call = self.call(worker);
+        let claim = claim(max);
+        let first = both!(self, store => ordered(store.begin(&call, &[], &claim)));
+        if repeat && first.as_ref().is_some_and(|claims| !claims.is_empty()) {
+            call.again = true;
+            let again = both!(self, store => ordered(store.begin(&call, &[], &claim)));
+            same("begin", &first, &again)?;
+        }
+        self.keep(worker, first.unwrap_or_default());
+        Ok("begin")
+    }
+
+    /// A blocking read takes an event; it is begun, or its reader is gone.
+    async fn deliver(&mut self, worker: usize, begun: bool) -> Case {
+        let (id, queues) = (self.worker(worker), claim(1).queues);
+        if self.nothing_is_queued().await? {
+            return Ok("deliver nothing");
+        }
+        let ours = read(&self.memory, &id, &queues).await?;
+        let theirs = read(&self.redis, &id, &queues).await?;
+        let streams = |deliveries: &[Delivery]| deliveries.iter().map(|d| d.stream.clone()).collect::<Vec<_>>();
+        same("deliver", &streams(&ours), &streams(&theirs))?;
+        if begun {
+            let call = self.call(worker);
+            let claim = claim(1);
+            let failed = |e: stepfleet::Error| TestCaseError::fail(e.to_string());
+            let ours = ordered(self.memory.begin(&call, &ours, &claim)).await.map_err(failed)?;
+            let theirs = ordered(self.redis.begin(&call, &theirs, &claim)).await.map_err(failed)?;
+            same("begin of a delivery", &ours, &theirs)?;
+            self.keep(worker, ours.unwrap_or_default());
+        }
+        Ok("deliver")
+    }
+
+    async fn nothing_is_queued(&self) -> Result<bool, TestCaseError> {
+        let mut queued = 0u64;
+        for kind in ["queue", "requeued"] {
+            let key = self.redis.namespace().key(&format!("{kind}:w:1"));
+            let mut length = redis::cmd("XINFO");
+            length.arg("GROUPS").arg(key);
+            let value = self.redis.command(&length).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let groups: Vec<BTreeMap<String, redis::Value>> =
+                redis::from_redis_value(value).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let key = self.redis.namespace().key(&format!("{kind}:w:1"));
+            let after = match groups[0].get("last-delivered-id") {
+                Some(redis::Value::BulkString(id)) => format!("({}", String::from_utf8_lossy(id)),
+                _ => "-".into(),
+            };
+            let mut range = redis::cmd("XRANGE");
+            range.arg(key).arg(after).arg("+").arg("COUNT").arg(1);
+            let value = self.redis.command(&range).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+            if let redis::Value::Array(entries) = value {
+                queued += entries.len() as u64;
+            }
+        }
+        Ok(queued == 0)
+    }
+
+    async fn done(&mut self, held: usize, leaves: &Leaves, set: Option<u8>, max: usize, repeat: bool) -> Case {
+        let Some((worker, step)) = self.choose(held) else { return Ok("done nothing") };
+        let mut call = self.call(worker);
+        let claim = claim(max);
+        let mut commit = Commit { retention: HOUR, ..Commit::default() };
+        match set {
+            Some(value) if value % 4 == 0 => commit.unset.push(format!("f{}", value % 3)),
+            Some(value) => commit.set.push((format!("f{}", value % 3), vec![1, value])),
+            None => {}
+        }
+        let name = match leaves {
+            Leaves::Events(count) => {
+                commit.emits = events(*count);
+                "done: events"
+            }
+            Leaves::FanOut { branches, joins } => {
+                commit.emits = events(*branches);
+                let joins = if *joins { vec![route("join")] } else { vec![] };
+                commit.fan = Some(Fan { joins, staged: 0 });
+                "done: fan-out"
+            }
+            Leaves::Staged { branches } => {
+                for (at, chunk) in events(*branches).chunks(40).enumerate() {
+                    let id = self.worker(worker);
+                    both!(self, store => store.stage(&id, &step.fence, at as u64 * 40, chunk));
+                }
+                commit.fan = Some(Fan { joins: vec![route("join")], staged: *branches as u64 });
+                "done: staged fan-out"
+            }
+            Leaves::JoinEvent => {
+                commit.joins.push(("join".into(), vec![1, 7]));
+                "done: event for a join"
+            }
+            Leaves::Stop => {
+                commit.result = Some(b"1".to_vec());
+                "done: stop"
+            }
+        };
+        let first = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+            call.again = true;
+            let again = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+            same("done", &first, &again)?;
+        }
+        self.old.push((worker, step));
+        self.keep(worker, first.1);
+        Ok(name)
+    }
+
+    async fn fail(&mut self, held: usize, again: bool, later: bool, max: usize, repeat: bool) -> Case {
+        let Some((worker, step)) = self.choose(held) else { return Ok("fail nothing") };
+        let mut call = self.call(worker);
+        let claim = claim(max);
+        let failure = if again {
+            let delay = if later { HOUR } else { Duration::ZERO };
+            Failure::Retry { delay, error: "e".into() }
+        } else {
+            Failure::Fail { error: "e".into(), retention: HOUR }
+        };
+        let first = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
+        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+            call.again = true;
+            let repeated = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
+            same("fail", &first, &repeated)?;
+        }
+        self.old.push((worker, step));
+        self.keep(worker, first.1);
+        if again && !later {
+            // Fired at once: which of two timers of the same millisecond is first would be chance.
+            self.tick(vec![]).await?;
+        }
+        Ok(if again { "fail: retry" } else { "fail: for good" })
+    }
+
+    /// Someone who held a step execution once commits it again, under another call.
+    async fn zombie(&mut self, old: usize, fails: bool) -> Case {
+        if self.old.is_empty() {
+            return Ok("zombie: none");
+        }
+        let (worker, step) = self.old[old % self.old.len()].clone();
+        let call = self.call(worker);
+        let claim = claim(0);
+        if fails {
+            let failure = Failure::Fail { error: "zombie".into(), retention: HOUR };
+            both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
+        } else {
+            let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };
+            both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+        }
+        Ok("zombie")
+    }
+
+    async fn crash(&mut self, worker: usize) -> Case {
+        self.drop_holds(worker);
+        // No lease connection was opened: its id is 0, and it counts as seen closed.
+        self.tick(vec![(self.worker(worker), 0)]).await?;
+        self.join(worker).await?;
+        Ok("crash")
+    }
+
+    async fn leave(&mut self, worker: usize) -> Case {
+        self.drop_holds(worker);
+        let id = self.worker(worker);
+        for _ in 0..100 {
+            if both!(self, store => store.leave(&id)) {
+                break;
+            }
+        }
+        self.join(worker).await?;
+        Ok("leave")
+    }
+
+    async fn tick(&mut self, suspects: Vec<(String, u64)>) -> Result<(), TestCaseError> {
+        let tick = Tick { limit: 1000, max_losses: MAX_LOSSES, retention: HOUR, suspects };
+        both!(self, store => async {
+            store.tick(&tick).await.map(|t| (t.requeued, t.fired, t.more, t.swept))
+        });
+        Ok(())
+    }
+
+    fn drop_holds(&mut self, worker: usize) {
+        let (lost, kept) = std::mem::take(&mut self.held).into_iter().partition(|(w, _)| *w == worker);
+        self.held = kept;
+        self.old.extend::<Vec<_>>(lost);
+    }
+
+    fn keep(&mut self, worker: usize, claims: Vec<Claimed>) {
+        self.held.extend(claims.into_iter().map(|claim| (worker, claim)));
+    }
+
+    fn choose(&mut self, held: usize) -> Option<(usize, Claimed)> {
+        (!self.held.is_empty()).then(|| self.held.remove(held % self.held.len()))
+    }
+
+    /// What anyone can see must be the same in both.
+    async fn compare(&mut self) -> Result<(), TestCaseError> {
+        both!(self, store => async {
+            let mut seen = Vec::new();
+            for run in 0..RUNS {
+                let id = format!("r{run}");
+                let run = store.run(&id).await?.map(|r| {
+                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt)
+                });
+                let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
+                    // Since when a done step was held is a time.
+                    let detail = if r.began_ms().is_some() { String::new() } else { r.detail };
+                    (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
+                }).collect();
+                seen.push((run, history));
+            }
+            let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
+            workers.sort();
+            let mut deferred: Vec<_> = store.deferred().await?.into_iter().map(|d| d.run).collect();
+            deferred.sort();
+            stepfleet::Result::Ok((seen, workers, deferred))
+        });
+        Ok(())
+    }
+
+    /// Every run that is under way can be brought to its end by workers that do nothing but commit.
+    async fn finish(&mut self) -> Result<(), TestCaseError> {
+        for worker in 0..WORKERS {
+            self.crash(worker).await?;
+        }
+        for _ in 0..2000 {
+            both!(self, store => store.orphans(Duration::ZERO));
+            self.tick(vec![]).await?;
+            self.begin(0, 8, false).await?;
+            let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
+            if self.held.is_empty() && queued == 0 {
+                break;
+            }
+            while !self.held.is_empty() {
+                self.done(0, &Leaves::Stop, None, 0, false).await?;
+            }
+        }
+        self.compare().await?;
+        for run in 0..RUNS {
+            let id = format!("r{run}");
+            let Some(found) = self.memory.run(&id).await.map_err(|e| TestCaseError::fail(e.to_string()))? else {
+                continue;
+            };
+            let history =
+                self.memory.history(&found.id, 0, 10_000).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+            // A timer that is an hour away is a good reason to be under way still.
+            let waits = history.iter().any(|r| r.detail.starts_with("3600000 ")) || found.input == b"{\"delayed\":1}";
+            if !found.status.is_over() && !waits {
+                return Err(TestCaseError::fail(format!("run {id} is stranded: {history:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+type Case = Result<&'static str, TestCaseError>;
+
+fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Start {
+    let mut request = StartRequest::new("w", if delayed { "{\"delayed\":1}" } else { "{}" });
+    request.key = key.map(|key| format!("k{key}"));
+    request.delay_ms = if delayed { 3_600_000 } else { 0 };
+    let routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
+    Start { request, run: format!("r{run}"), version: 1, routes, entry: None, key_ttl: HOUR }
+}
+
+fn claim(max: usize) -> Claim {
+    Claim { max, queues: vec![QueueName::new("w", 1)] }
+}
+
+fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
+    (0..count).map(|n| (route("next"), vec![1, u8::try_from(n).unwrap_or(0)])).collect()
+}
+
+async fn read(store: &dyn Store, worker: &str, queues: &[QueueName]) -> Result<Vec<Delivery>, TestCaseError> {
+    let failed = |e: stepfleet::Error| TestCaseError::fail(e.to_string());
+    let mut reader = store.queue_reader(worker, queues).await.map_err(failed)?;
+    reader.next().await.map_err(failed)
+}
+
+/// Contexts are sets of fields, in no order.
+fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
+    for claim in &mut claims {
+        claim.context.sort();
+    }
+    claims
+}
+
+async fn ordered(
+    claims: impl Future<Output = stepfleet::Result<Option<Vec<Claimed>>>>,
+) -> stepfleet::Result<Option<Vec<Claimed>>> {
+    claims.await.map(|claims| claims.map(sorted))
+}
+
+async fn ordered_outcome(
+    answer: impl Future<Output = stepfleet::Result<(Outcome, Vec<Claimed>)>>,
+) -> stepfleet::Result<(Outcome, Vec<Claimed>)> {
+    answer.await.map(|(outcome, claims)| (outcome, sorted(claims)))
+}
+
+fn same<T: std::fmt::Debug>(what: &str, first: &T, second: &T) -> Result<(), TestCaseError> {
+    // The order in which a repetition names what it took before is of no matter.
+    let letters = |answer: &T| {
+        let mut parts: Vec<String> = plain(answer).split("Claimed").map(str::to_owned).collect();
+        for part in &mut parts {
+            *part = part.trim_end_matches([',', ' ', ']', ')']).to_owned();
+        }
+        parts.sort();
+        parts
+    };
+    if letters(first) == letters(second) {
+        return Ok(());
+    }
+    Err(TestCaseError::fail(format!("{what}: the answers differ\n {first:?}\n {second:?}")))
+}
+
+fn schedules(count: u32) {
+    static CASES: AtomicU64 = AtomicU64::new(0);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let redis = runtime.block_on(TestRedis::start());
+    let covered = RefCell::new(BTreeMap::new());
+    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let strategy = proptest::collection::vec(op(), 1..60);
+    let outcome = runner.run(&strategy, |ops| {
+        // A namespace for each schedule: nothing of the last one is in the way.
+        let name = format!("m{}", CASES.fetch_add(1, Ordering::Relaxed));
+        let namespace = Namespace::new(&name, 0).expect("a name");
+        runtime.block_on(async {
+            let redis = RedisStore::new(&redis.url, namespace.clone()).expect("the test's own URL");
+            let memory = MemoryStore::new(namespace);
+            let mut pair = Pair {
+                redis,
+                memory,
+                calls: 0,
+                held: vec![],
+                old: vec![],
+                lives: [0; WORKERS],
+                covered: BTreeMap::new(),
+            };
+            for worker in 0..WORKERS {
+                pair.join(worker).await?;
+            }
+            for (at, op) in ops.iter().enumerate() {
+                pair.apply(op).await?;
+                if at % 8 == 7 {
+                    pair.compare().await?;
+                }
+            }
+            pair.finish().await?;
+            for (name, count) in pair.covered {
+                *covered.borrow_mut().entry(name).or_insert(0) += count;
+            }
+            Ok(())
+        })
+    });
+    // A container is removed by the runtime.
+    runtime.block_on(async { drop(redis) });
+    println!("{} schedules; operations covered: {:?}", CASES.load(Ordering::Relaxed), covered.borrow());
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    for name in ["start", "begin", "deliver", "done: staged fan-out", "fail: retry", "zombie", "crash", "leave", "tick"]
+    {
+        assert!(covered.borrow().contains_key(name), "{name} was never tried");
+    }
+}
+
+#[test]
+fn both_stores_agree_on_a_few_thousand_schedules() {
+    schedules(2000);
+}
+
+#[test]
+#[ignore = "long: make test-chaos"]
+fn chaos_of_schedules_on_both_stores() {
+    let count = std::env::var("STEPFLEET_MODEL_SCHEDULES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
+    schedules(count);
+}

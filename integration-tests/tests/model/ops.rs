@@ -1,0 +1,63 @@
+//! The operations that schedules are made of.
+
+use proptest::prelude::*;
+
+pub(crate) const WORKERS: usize = 3;
+pub(crate) const RUNS: usize = 3;
+
+/// One operation; numbers choose among what is there.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool },
+    Defer { run: usize },
+    Reject { run: usize },
+    Begin { worker: usize, max: usize, repeat: bool },
+    Deliver { worker: usize, begun: bool },
+    Done { held: usize, leaves: Leaves, set: Option<u8>, max: usize, repeat: bool },
+    Fail { held: usize, again: bool, later: bool, max: usize, repeat: bool },
+    Zombie { old: usize, fails: bool },
+    Crash { worker: usize },
+    Leave { worker: usize },
+    Tick,
+    Orphans,
+}
+
+/// What a step leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) enum Leaves {
+    Events(usize),
+    FanOut { branches: usize, joins: bool },
+    Staged { branches: usize },
+    JoinEvent,
+    Stop,
+}
+
+pub(crate) fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1))
+            .prop_map(|(run, routes, key, delayed)| Op::Start { run, routes, key, delayed }),
+        1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
+        1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
+        8 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),
+        2 => (0..WORKERS, any::<bool>()).prop_map(|(worker, begun)| Op::Deliver { worker, begun }),
+        16 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), 0..4usize, any::<bool>())
+            .prop_map(|(held, leaves, set, max, repeat)| Op::Done { held, leaves, set, max, repeat }),
+        4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), 0..3usize, any::<bool>())
+            .prop_map(|(held, again, later, max, repeat)| Op::Fail { held, again, later, max, repeat }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(old, fails)| Op::Zombie { old, fails }),
+        2 => (0..WORKERS).prop_map(|worker| Op::Crash { worker }),
+        1 => (0..WORKERS).prop_map(|worker| Op::Leave { worker }),
+        4 => Just(Op::Tick),
+        1 => Just(Op::Orphans),
+    ]
+}
+
+fn leaves() -> impl Strategy<Value = Leaves> {
+    prop_oneof![
+        4 => (0..3usize).prop_map(Leaves::Events),
+        3 => (0..5usize, any::<bool>()).prop_map(|(branches, joins)| Leaves::FanOut { branches, joins }),
+        1 => (60..70usize).prop_map(|branches| Leaves::Staged { branches }),
+        4 => Just(Leaves::JoinEvent),
+        1 => Just(Leaves::Stop),
+    ]
+}

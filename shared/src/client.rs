@@ -1,0 +1,171 @@
+//! Start runs and wait for their results from Rust. Other languages do the same with plain Redis commands, as
+//! `docs/protocol.md` shows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Content};
+use crate::error::{Error, Result};
+use crate::names::Namespace;
+use crate::request::StartRequest;
+use crate::run::{Run, Status};
+use crate::store::{RedisStore, Store};
+
+/// A caller of a fleet. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> stepfleet::Result<()> {
+/// let client = stepfleet::Client::connect("redis://127.0.0.1")?;
+/// let run = client.start("research", &serde_json::json!({"topic": "otters"})).id("otters-1").send().await?;
+/// let report: serde_json::Value = run.result(std::time::Duration::from_secs(60)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    store: Arc<dyn Store>,
+}
+
+impl Client {
+    /// A client for the namespace `sf`. Connects at its first call; fails when the URL cannot be read.
+    pub fn connect(url: &str) -> Result<Self> {
+        Self::connect_to(url, Namespace::default())
+    }
+
+    /// A client for another namespace.
+    pub fn connect_to(url: &str, namespace: Namespace) -> Result<Self> {
+        Ok(Self::with_store(Arc::new(RedisStore::new(url, namespace)?)))
+    }
+
+    /// A client on a store that is there already.
+    pub fn with_store(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The store beneath, for all that this client has no method for.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Prepares the start of a run; [`StartRun::send`] sends it. The input becomes the start event.
+    pub fn start<T: Serialize + ?Sized>(&self, workflow: &str, input: &T) -> StartRun {
+        let input =
+            serde_json::to_vec(input).map_err(|e| Error::invalid(format!("the input cannot be written as JSON: {e}")));
+        self.prepare(workflow, input)
+    }
+
+    /// As [`Client::start`], with an input that is JSON text already.
+    pub fn start_json(&self, workflow: &str, input: &str) -> StartRun {
+        self.prepare(workflow, Ok(input.as_bytes().to_vec()))
+    }
+
+    fn prepare(&self, workflow: &str, input: Result<Vec<u8>>) -> StartRun {
+        let client = self.clone();
+        StartRun { client, request: input.map(|input| StartRequest::new(workflow, input)) }
+    }
+
+    /// A handle on a run of this id, whether it exists or not.
+    pub fn run(&self, id: impl Into<String>) -> RunHandle {
+        RunHandle { client: self.clone(), id: id.into() }
+    }
+}
+
+/// A start being prepared.
+pub struct StartRun {
+    client: Client,
+    request: Result<StartRequest>,
+}
+
+impl StartRun {
+    fn with(mut self, change: impl FnOnce(&mut StartRequest)) -> Self {
+        if let Ok(request) = &mut self.request {
+            change(request);
+        }
+        self
+    }
+
+    /// Gives the run an id. A run of this id that exists already is the one you get.
+    #[must_use]
+    pub fn id(self, id: impl Into<String>) -> Self {
+        self.with(|r| r.id = Some(id.into()))
+    }
+
+    /// Gives the request an idempotency key: requests of one workflow with the same key are one run (for a day).
+    #[must_use]
+    pub fn key(self, key: impl Into<String>) -> Self {
+        self.with(|r| r.key = Some(key.into()))
+    }
+
+    /// Puts the first step off.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        self.with(|r| r.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Sends the request. The run itself is there as soon as a coordinator has taken it in.
+    pub async fn send(self) -> Result<RunHandle> {
+        let request = self.request?;
+        request.check()?;
+        let id = self.client.store.submit(&request).await?;
+        Ok(RunHandle { id, client: self.client })
+    }
+}
+
+/// One run, seen by its caller.
+#[derive(Clone)]
+pub struct RunHandle {
+    client: Client,
+    id: String,
+}
+
+impl RunHandle {
+    /// The run's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
+    pub async fn status(&self) -> Result<Option<Run>> {
+        self.client.store.run(&self.id).await
+    }
+
+    /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.
+    ///
+    /// Goes on waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over.
+    pub async fn wait(&self, limit: Duration) -> Result<Run> {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.status().await {
+                Ok(Some(run)) if run.status.is_over() => return Ok(run),
+                Err(error) if !error.is_unavailable() => return Err(error),
+                _ if left.is_zero() => {
+                    return Err(Error::timeout(format!("run {} has not ended within {limit:?}; it goes on", self.id)));
+                }
+                Ok(run) => {
+                    let id = run.map_or_else(|| self.id.clone(), |run| run.id);
+                    // A message may be lost with its connection: look again after a while at the latest.
+                    let _ = self.client.store.wait_ended(&id, left.min(Duration::from_secs(2))).await;
+                }
+                Err(_) => tokio::time::sleep(left.min(Duration::from_millis(200))).await,
+            }
+        }
+    }
+
+    /// Waits for the result, for at most `limit`. Fails with [`Error::is_run_failed`] when the run ended without.
+    pub async fn result<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
+        let run = self.wait(limit).await?;
+        match (run.status, run.result) {
+            (Status::Completed, Some(result)) => match run.content {
+                Content::Json => codec::decode_json("the result", &result),
+                Content::MessagePack => codec::decode_messagepack("the result", &result),
+            },
+            (status, _) => {
+                let reason = run.error.unwrap_or_else(|| "no reason was recorded".into());
+                Err(Error::run_failed(format!("run {} ended as {status}: {reason}", self.id)))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A run's history: one record for each thing that happened to it.
+
+use serde::Serialize;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The run was created.
+    Start,
+    /// A step execution was committed.
+    Done,
+    /// An attempt failed and will be tried again.
+    Retry,
+    /// The worker that held an attempt died or fell silent; it was queued again.
+    Lost,
+    /// A worker that was told to stop handed an attempt back.
+    Released,
+    /// The run completed.
+    Completed,
+    /// The run failed.
+    Failed,
+    /// Something that this version does not know; the record's detail has it all.
+    Other,
+}
+
+impl Kind {
+    /// As it stands in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Done => "done",
+            Self::Retry => "retry",
+            Self::Lost => "lost",
+            Self::Released => "released",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Other => "other",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Start, Self::Done, Self::Retry, Self::Lost, Self::Released, Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|k| k.as_str() == text)
+    }
+}
+
+/// One record of a history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// When, in ms since 1970 on Redis' clock.
+    pub at_ms: u64,
+    /// What.
+    pub kind: Kind,
+    /// The step execution's number; 0 for the run itself.
+    pub seq: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// The step, `-` for the run itself.
+    pub step: String,
+    /// The worker, `-` for none.
+    pub worker: String,
+    /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `failed`: the
+    /// error; `start`: workflow and version.
+    pub detail: String,
+}
+
+impl Record {
+    /// Reads a record: `<ms> <kind> <seq> <attempt> <step> <worker> <detail>`. What is not one becomes [`Kind::Other`].
+    pub fn parse(line: &[u8]) -> Self {
+        let line = String::from_utf8_lossy(line);
+        Self::parse_known(&line).unwrap_or_else(|| Self {
+            at_ms: 0,
+            kind: Kind::Other,
+            seq: 0,
+            attempt: 0,
+            step: "-".to_owned(),
+            worker: "-".to_owned(),
+            detail: line.into_owned(),
+        })
+    }
+
+    fn parse_known(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(7, ' ');
+        Some(Self {
+            at_ms: parts.next()?.parse().ok()?,
+            kind: Kind::parse(parts.next()?)?,
+            seq: parts.next()?.parse().ok()?,
+            attempt: parts.next()?.parse().ok()?,
+            step: parts.next()?.to_owned(),
+            worker: parts.next()?.to_owned(),
+            detail: parts.next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// For a `done` record: when the committed attempt began.
+    pub fn began_ms(&self) -> Option<u64> {
+        (self.kind == Kind::Done).then(|| self.detail.parse().ok()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_with_spaces_in_its_detail() {
+        let record = Record::parse(b"1700000000123 retry 4 2 fetch w-1 250 no route to host");
+        assert_eq!((record.kind, record.seq, record.attempt), (Kind::Retry, 4, 2));
+        assert_eq!(record.detail, "250 no route to host");
+        assert_eq!(Record::parse(b"1 done 4 2 fetch w-1 77").began_ms(), Some(77));
+        assert_eq!(record.began_ms(), None);
+    }
+
+    #[test]
+    fn what_is_not_a_record_is_kept_as_it_is() {
+        for bad in [&b""[..], b"x", b"1 done", b"1 danced 1 1 a b", b"\xff\xfe done"] {
+            let record = Record::parse(bad);
+            assert_eq!((record.kind, record.detail), (Kind::Other, String::from_utf8_lossy(bad).into_owned()));
+        }
+    }
+}

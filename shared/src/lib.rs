@@ -1,0 +1,25 @@
+//! Durable workflows on the Redis you already run: the vocabulary, the codec, the store and the client.
+//!
+//! A caller's request lands in the inbox stream; a coordinator turns it into a *run* with its first step
+//! events; workers claim step events, execute the steps and commit what they leave behind. All durable change
+//! happens in the transitions of [`store::Store`], each of which is atomic.
+//!
+//! * [`client::Client`] starts runs and waits for their results.
+//! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
+//! * [`names`] has the rules for names and ids and the layout of the keys.
+//! * [`codec`] turns values into payloads and back, within limits.
+//!
+//! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
+
+pub mod client;
+pub mod codec;
+pub mod error;
+pub mod history;
+pub mod names;
+pub mod request;
+pub mod run;
+pub mod step;
+pub mod store;
+
+pub use client::Client;
+pub use error::{Error, Result};

@@ -1,0 +1,138 @@
+//! Rules for names and ids, and where things are kept.
+//!
+//! Every key is `<namespace>:{<partition>}:<kind>...`: the braces make Redis Cluster keep all keys of one
+//! partition on one node, so that a transition never crosses nodes.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// The longest name of a workflow, step, event or context field, in bytes.
+pub const MAX_NAME: usize = 128;
+
+/// The longest run id or idempotency key, in bytes.
+pub const MAX_ID: usize = 200;
+
+/// Where one fleet keeps its keys: a namespace and one of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    name: String,
+    prefix: String,
+}
+
+impl Namespace {
+    /// A namespace's partition. The name has 1 to 128 letters, digits, `_`, `-` or `.`.
+    pub fn new(name: &str, partition: u16) -> Result<Self> {
+        check_name("namespace", name)?;
+        Ok(Self { name: name.to_owned(), prefix: format!("{name}:{{{partition}}}:") })
+    }
+
+    /// The name alone, `sf` by default.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What each key begins with, `sf:{0}:` by default.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The key (or channel) of something that is there once in a partition, such as `inbox` or `timers`.
+    pub fn key(&self, kind: &str) -> String {
+        format!("{}{kind}", self.prefix)
+    }
+
+    /// The key of something that each run (or worker) has, such as `run`, `history`, `context`, `held`.
+    pub fn key_of(&self, kind: &str, id: &str) -> String {
+        format!("{}{kind}:{id}", self.prefix)
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self { name: "sf".into(), prefix: "sf:{0}:".into() }
+    }
+}
+
+/// The queue of one version of a workflow: `<workflow>:<version>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueName(String);
+
+impl QueueName {
+    /// The queue that the steps of this workflow's version wait in.
+    pub fn new(workflow: &str, version: u32) -> Self {
+        Self(format!("{workflow}:{version}"))
+    }
+
+    /// As it stands in keys.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Checks a name of a workflow, step, event or namespace (`what` says which, for the message).
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    check(what, name, MAX_NAME, fine, "letters, digits, '_', '-' and '.'")
+}
+
+/// Checks a run id or an idempotency key.
+pub fn check_id(what: &str, id: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@');
+    check(what, id, MAX_ID, fine, "letters, digits and _ - . : / @")
+}
+
+/// Checks the name of a context field: any text without control characters, up to 128 bytes.
+pub fn check_field(name: &str) -> Result<()> {
+    check("context field", name, MAX_NAME, |c| !c.is_control(), "anything but control characters")
+}
+
+fn check(what: &str, text: &str, max: usize, fine: impl Fn(char) -> bool, allowed: &str) -> Result<()> {
+    if text.is_empty() {
+        return Err(Error::invalid(format!("the {what} is empty; give it a name")));
+    }
+    if text.len() > max {
+        return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are taken", text.len())));
+    }
+    match text.chars().find(|c| !fine(*c)) {
+        Some(c) => Err(Error::invalid(format!("the {what} has {c:?} in it; allowed are {allowed}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_partition_share_one_hash_tag() {
+        let namespace = Namespace::new("shop", 3).unwrap();
+        assert_eq!(namespace.key("inbox"), "shop:{3}:inbox");
+        assert_eq!(namespace.key_of("run", "a"), "shop:{3}:run:a");
+        assert_eq!(Namespace::default(), Namespace::new("sf", 0).unwrap());
+    }
+
+    #[test]
+    fn names_that_would_break_keys_or_lines_are_refused() {
+        for bad in ["", "a b", "a:b", "a{b", "a\nb", "é", &"x".repeat(129)] {
+            assert!(check_name("step", bad).unwrap_err().is_invalid(), "{bad:?} was taken");
+        }
+        for bad in ["", "a b", "{0}", "a\nb", &"x".repeat(201)] {
+            assert!(check_id("run id", bad).is_err(), "{bad:?} was taken");
+        }
+        check_id("run id", "1719922-0").unwrap();
+        check_id("run id", "orders/2026:7@shop").unwrap();
+    }
+
+    #[test]
+    fn the_message_names_what_is_wrong() {
+        let error = check_name("step", "a b").unwrap_err().to_string();
+        assert!(error.contains("step") && error.contains("' '"), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! What callers write into the inbox stream, read strictly and within limits. Pure: no I/O.
+
+use std::time::Duration;
+
+use crate::codec::{self, Content};
+use crate::error::{Error, Result};
+use crate::names;
+
+/// The longest time a start may be put off: a year.
+pub const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A request to start a run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StartRequest {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The run's id. A request without one gets the id of its inbox entry.
+    pub id: Option<String>,
+    /// Requests of one workflow with the same key are the same run.
+    pub key: Option<String>,
+    /// `json` or `msgpack`: how the input is written, and the result will be.
+    #[serde(default)]
+    pub content: String,
+    /// The start event.
+    #[serde(with = "serde_bytes")]
+    pub input: Vec<u8>,
+    /// How long to wait before the first step, in milliseconds.
+    #[serde(default)]
+    pub delay_ms: u64,
+}
+
+impl StartRequest {
+    /// A request with JSON input, an id made by Redis and no delay.
+    pub fn new(workflow: impl Into<String>, input: impl Into<Vec<u8>>) -> Self {
+        Self {
+            workflow: workflow.into(),
+            id: None,
+            key: None,
+            content: Content::Json.as_str().into(),
+            input: input.into(),
+            delay_ms: 0,
+        }
+    }
+
+    /// How input and result are written.
+    pub fn content(&self) -> Content {
+        Content::parse(&self.content).unwrap_or_default()
+    }
+
+    /// Checks all that can be checked without knowing the workflow.
+    pub fn check(&self) -> Result<()> {
+        names::check_name("workflow", &self.workflow)?;
+        if let Some(id) = &self.id {
+            names::check_id("run id", id)?;
+        }
+        if let Some(key) = &self.key {
+            names::check_id("idempotency key", key)?;
+        }
+        if u128::from(self.delay_ms) > MAX_DELAY.as_millis() {
+            return Err(Error::invalid(format!("the delay is {} ms; at most a year is taken", self.delay_ms)));
+        }
+        codec::check_input(Content::parse(&self.content)?, &self.input)
+    }
+}
+
+/// One inbox entry: its fields in order, as Redis has them.
+pub type Fields = [(Vec<u8>, Vec<u8>)];
+
+/// What an inbox entry asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Start a run.
+    Start(StartRequest),
+}
+
+/// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
+pub fn parse(fields: &Fields) -> Result<Request> {
+    match field(fields, "op")? {
+        Some("start") => parse_start(fields).map(Request::Start),
+        Some(other) => Err(Error::invalid(format!("operation {:?} is not known; use start", shorten(other)))),
+        None => Err(Error::invalid("the entry has no field op; write op start")),
+    }
+}
+
+fn parse_start(fields: &Fields) -> Result<StartRequest> {
+    const KNOWN: [&str; 7] = ["op", "workflow", "input", "id", "key", "content", "delay"];
+    for (name, _) in fields {
+        let name = std::str::from_utf8(name).unwrap_or("not text");
+        if !KNOWN.contains(&name) {
+            return Err(Error::invalid(format!(
+                "field {:?} is not known; a start has workflow, input, id, key, content and delay",
+                shorten(name)
+            )));
+        }
+    }
+    let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
+    let delay_ms = match field(fields, "delay")? {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::invalid(format!("delay {:?} is not a whole number of milliseconds", shorten(text))))?,
+    };
+    let content = owned("content")?.unwrap_or_else(|| Content::Json.as_str().to_owned());
+    let request = StartRequest {
+        workflow: owned("workflow")?
+            .ok_or_else(|| Error::invalid("the entry has no field workflow; name the workflow to start"))?,
+        id: owned("id")?,
+        key: owned("key")?,
+        input: raw(fields, "input").unwrap_or_else(|| empty_input(&content)).to_vec(),
+        content,
+        delay_ms,
+    };
+    request.check()?;
+    Ok(request)
+}
+
+/// An event without fields.
+fn empty_input(content: &str) -> &'static [u8] {
+    if content == Content::MessagePack.as_str() { b"\x80" } else { b"{}" }
+}
+
+/// The run id that a rejected entry is shown under: the one it asked for, where that is an id at all.
+pub fn id_of(fields: &Fields) -> Option<String> {
+    let id = field(fields, "id").ok()??;
+    names::check_id("run id", id).ok()?;
+    Some(id.to_owned())
+}
+
+fn raw<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
+    fields.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, v)| v.as_slice())
+}
+
+fn field<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a str>> {
+    raw(fields, name)
+        .map(|v| std::str::from_utf8(v).map_err(|_| Error::invalid(format!("field {name} is not UTF-8 text"))))
+        .transpose()
+}
+
+fn shorten(text: &str) -> &str {
+    text.char_indices().nth(60).map_or(text, |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        pairs.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn a_start_is_read() {
+        let entry =
+            fields(&[("op", "start"), ("workflow", "w"), ("input", "{\"a\":1}"), ("id", "r1"), ("delay", "50")]);
+        let Request::Start(start) = parse(&entry).unwrap();
+        assert_eq!((start.workflow.as_str(), start.id.as_deref(), start.delay_ms), ("w", Some("r1"), 50));
+        assert_eq!(start.content(), Content::Json);
+    }
+
+    #[test]
+    fn an_input_left_out_is_an_event_without_fields() {
+        for content in ["json", "msgpack"] {
+            parse(&fields(&[("op", "start"), ("workflow", "w"), ("content", content)])).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_reason() {
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[("workflow", "w")], "no field op"),
+            (&[("op", "dance")], "\"dance\" is not known"),
+            (&[("op", "start")], "no field workflow"),
+            (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
+            (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),
+            (&[("op", "start"), ("workflow", "w"), ("delay", "soon")], "whole number of milliseconds"),
+            (&[("op", "start"), ("workflow", "w"), ("delay", "99999999999999")], "at most a year"),
+            (&[("op", "start"), ("workflow", "w"), ("colour", "red")], "\"colour\" is not known"),
+            (&[("op", "start"), ("workflow", "w"), ("content", "xml")], "use json or msgpack"),
+            (&[("op", "start"), ("workflow", "w"), ("id", "a b")], "run id has ' '"),
+        ];
+        for (entry, reason) in cases {
+            let error = parse(&fields(entry)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{entry:?}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_entry_makes_it_panic(
+            entry in proptest::collection::vec((proptest::collection::vec(0u8.., 0..12), proptest::collection::vec(0u8.., 0..40)), 0..8)
+        ) {
+            let _ = parse(&entry);
+            let _ = id_of(&entry);
+        }
+    }
+}

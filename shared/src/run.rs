@@ -1,0 +1,109 @@
+//! Runs, as they can be looked at.
+
+use serde::Serialize;
+
+use crate::codec::Content;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// No step has begun.
+    Queued,
+    /// Under way.
+    Running,
+    /// Ended with a result.
+    Completed,
+    /// A step failed for good.
+    Failed,
+    /// Stopped by request.
+    Cancelled,
+    /// The request could not be taken.
+    Rejected,
+}
+
+impl Status {
+    /// As it stands in the run's `status` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// Reads the `status` field.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::Rejected]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+
+    /// Nothing more will happen to the run.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A run as it stands now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// The workflow (empty where a request was rejected before it was known).
+    pub workflow: String,
+    /// The version that it is pinned to.
+    pub version: u32,
+    /// How input and result are written.
+    #[serde(serialize_with = "content")]
+    pub content: Content,
+    /// When it was created, in ms since 1970 on Redis' clock.
+    pub created_ms: u64,
+    /// When its first step began.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+    /// The input, as it was sent.
+    #[serde(serialize_with = "lossy")]
+    pub input: Vec<u8>,
+    /// The result of a completed run.
+    #[serde(serialize_with = "lossy_option")]
+    pub result: Option<Vec<u8>>,
+    /// Why it failed or was rejected.
+    pub error: Option<String>,
+    /// The step that failed.
+    pub error_step: Option<String>,
+    /// The attempt at which it failed.
+    pub error_attempt: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn content<S: serde::Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(content.as_str())
+}
+
+fn lossy<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    match serde_json::from_slice::<serde_json::Value>(bytes) {
+        Ok(value) => value.serialize(to),
+        Err(_) => to.serialize_str(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde passes references")]
+fn lossy_option<S: serde::Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => lossy(bytes, to),
+        None => to.serialize_none(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Step executions: what a worker claims, and what it commits.
+
+use std::time::Duration;
+
+use crate::codec::Content;
+use crate::names::QueueName;
+
+/// Which step is to work on which event, and what it needs for that.
+///
+/// Routing is decided where the workflow is known (the worker, or the coordinator for start events) and written
+/// beside the event, so that Redis never has to look into it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Route {
+    /// The step's name.
+    pub step: String,
+    /// The event's name.
+    pub event: String,
+    /// The step reads the run's context: it is sent along with the event.
+    #[serde(default)]
+    pub context: bool,
+}
+
+impl Route {
+    /// As it stands in a record: `<step> <flags> <event>`. `i`: the run's input is the event; `c`: send the
+    /// context; `j`: the event is what a fan-out joined.
+    pub(crate) fn header(&self, input: bool, joined: bool) -> String {
+        let mut flags = String::new();
+        for (on, letter) in [(input, 'i'), (self.context, 'c'), (joined, 'j')] {
+            if on {
+                flags.push(letter);
+            }
+        }
+        if flags.is_empty() {
+            flags.push('-');
+        }
+        format!("{} {flags} {}", self.step, self.event)
+    }
+}
+
+/// The token of an attempt: only its holder may commit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fence {
+    /// The run.
+    pub run: String,
+    /// The step execution's number, unique in its run.
+    pub seq: u64,
+    /// The attempt, from 1; each begin raises it.
+    pub attempt: u32,
+}
+
+/// A step execution that this worker holds.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What a commit must show.
+    pub fence: Fence,
+    /// How many attempts before this one ended with an error (losses of a worker are not counted).
+    pub failures: u32,
+    /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
+    pub scope: u64,
+    /// The step's name.
+    pub step: String,
+    /// The event's name.
+    pub event: String,
+    /// The event, as a payload of [`crate::codec`]; for a joining step see [`Claimed::joined`].
+    pub payload: Vec<u8>,
+    /// For a joining step: where its events are, and how many.
+    pub joined: Option<Joined>,
+    /// The workflow.
+    pub workflow: String,
+    /// The workflow's version, which the run is pinned to.
+    pub version: u32,
+    /// How the result is to be written.
+    pub content: Content,
+    /// The run's context, where the step asked for it: field and payload.
+    pub context: Vec<(String, Vec<u8>)>,
+}
+
+/// Where the events that a fan-out joined are kept until the joining step has committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The fan-out.
+    pub scope: u64,
+    /// How many events, in order of arrival.
+    pub count: u64,
+}
+
+/// All that one step execution leaves behind; it becomes true at once, or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Context fields to write.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// Context fields to remove.
+    pub unset: Vec<String>,
+    /// Events for joining steps: the step, and the event's payload.
+    pub joins: Vec<(String, Vec<u8>)>,
+    /// New step executions.
+    pub emits: Vec<(Route, Vec<u8>)>,
+    /// Set where the events open a fan-out of their own.
+    pub fan: Option<Fan>,
+    /// The run's result, as the caller reads it; ends the run.
+    pub result: Option<Vec<u8>>,
+    /// How long the run stays readable after its end.
+    pub retention: Duration,
+}
+
+/// A fan-out: the events of one commit become branches, which join when all have ended.
+#[derive(Clone, Debug, Default)]
+pub struct Fan {
+    /// The steps that begin when the last branch has ended.
+    pub joins: Vec<Route>,
+    /// How many branches were staged before, because they are too many for one call.
+    pub staged: u64,
+}
+
+/// How an attempt failed, as decided by the worker.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// Try again after the delay; no worker is held meanwhile.
+    Retry {
+        /// How long to wait, on Redis' clock.
+        delay: Duration,
+        /// The error, for the history.
+        error: String,
+    },
+    /// The run fails.
+    Fail {
+        /// The error, for the run and the history.
+        error: String,
+        /// How long the run stays readable.
+        retention: Duration,
+    },
+}
+
+/// How many step executions a worker wants, and from which queues, in the order to serve them.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// At most this many. 0 claims nothing.
+    pub max: usize,
+    /// The queues.
+    pub queues: Vec<QueueName>,
+}
+
+/// One call of a worker. Repeating it with the same number and `again` set gives the same answer, so that a
+/// lost reply does no harm.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The worker.
+    pub worker: String,
+    /// The call's number, unique for the worker.
+    pub number: u64,
+    /// An earlier try may have taken effect.
+    pub again: bool,
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It stands (or stood already, where the call was repeated).
+    Committed,
+    /// The attempt is no longer the current one, or the run has ended: nothing was changed.
+    Fenced,
+}

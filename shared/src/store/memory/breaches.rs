@@ -1,0 +1,79 @@
+//! The invariants that the state must have between any two transitions, for tests.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::state::{Entry, Execution, Lane, Phase, RUN, RunState, State, Steps};
+use super::timers::Timer;
+use crate::run::Status;
+use crate::step::Fence;
+
+impl State {
+    /// A sentence for each breach; none where all is well.
+    pub(super) fn breaches(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (id, run) in &self.runs {
+            let is_live = matches!(run.shown.status, Status::Queued | Status::Running);
+            if is_live != run.steps.is_some() {
+                let has = if is_live { "no steps" } else { "steps under way" };
+                found.push(format!("run {id} is {} and has {has}", run.shown.status));
+            }
+            if !is_live && !self.timers.is_set(&Timer::expire(id)) {
+                found.push(format!("run {id} has ended and never expires"));
+            }
+            if let Some(steps) = &run.steps {
+                self.check_steps(id, run, steps, &mut found);
+            }
+        }
+        found
+    }
+
+    fn check_steps(&self, id: &str, run: &RunState, steps: &Steps, found: &mut Vec<String>) {
+        let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done) {
+            *live.entry(execution.work.scope).or_default() += 1;
+            if !self.is_cared_for(id, run, *seq, execution) {
+                found.push(format!("step execution {seq} of run {id} is stranded: {execution:?}"));
+            }
+        }
+        for (scope, fanout) in &steps.scopes {
+            if let Some(parent) = fanout.parent {
+                *live.entry(parent).or_default() += 1;
+            }
+            let staged = steps.staged.get(scope).map_or(0, VecDeque::len) as u64;
+            *live.entry(*scope).or_default() += staged;
+            if staged > 0 && !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
+                found.push(format!("the branches of fan-out {scope} of run {id} are stranded"));
+            }
+        }
+        for (scope, live) in live {
+            let counted = steps.scopes.get(&scope).map(|fanout| fanout.live);
+            if counted != Some(live) {
+                let name = if scope == RUN { "the run itself".to_owned() } else { format!("fan-out {scope}") };
+                found.push(format!("{name} of run {id} has {live} live parts and counts {counted:?}"));
+            }
+        }
+    }
+
+    /// Somebody or something will take the step execution up.
+    fn is_cared_for(&self, id: &str, run: &RunState, seq: u64, execution: &Execution) -> bool {
+        match &execution.phase {
+            Phase::Queued => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
+            Phase::Held { worker, .. } => {
+                let fence = Fence { run: id.to_owned(), seq, attempt: execution.attempt };
+                let hold = self.workers.get(worker).and_then(|member| member.holds.get(&(fence.run, seq)));
+                hold.is_some_and(|hold| hold.attempt == execution.attempt)
+            }
+            Phase::Waiting => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
+            Phase::Done => true,
+        }
+    }
+
+    fn is_queued(&self, run: &RunState, entry: &Entry) -> bool {
+        let Some(queue) = self.queues.get(&run.queue()) else { return false };
+        let entries = Lane::ALL.into_iter().flat_map(|lane| match lane {
+            Lane::Requeued => queue.requeued.entries(),
+            Lane::New => queue.new.entries(),
+        });
+        entries.into_iter().any(|queued| queued == entry)
+    }
+}

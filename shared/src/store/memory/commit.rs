@@ -1,0 +1,254 @@
+//! `stage`, `done` and `fail`: what one step execution leaves behind, under its fence.
+
+use super::millis;
+use super::state::{Attempt, End, Entry, Event, Fanout, Lane, Phase, RunState, State, Steps, Work};
+use super::timers::Timer;
+use crate::history::Kind;
+use crate::step::{Call, Claim, Claimed, Commit, Failure, Fan, Fence, Joined, Outcome, Route};
+
+/// What a fence is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// What it may commit was committed before.
+    Used,
+    Void,
+}
+
+impl State {
+    /// One chunk of a fan-out too large for one call; nobody sees it until `done`. None where the fence is void.
+    pub(super) fn stage(
+        &mut self,
+        worker: &str,
+        fence: &Fence,
+        offset: u64,
+        chunk: &[(Route, Vec<u8>)],
+    ) -> Option<u64> {
+        if !self.is_held(worker, fence) {
+            return None;
+        }
+        let staged = self.steps(&fence.run)?.staged.entry(fence.seq).or_default();
+        if offset == 0 {
+            staged.clear();
+        }
+        if staged.len() as u64 == offset {
+            staged.extend(chunk.iter().cloned());
+        }
+        Some(staged.len() as u64)
+    }
+
+    pub(super) fn done(
+        &mut self,
+        now: u64,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        claim: &Claim,
+    ) -> (Outcome, Vec<Claimed>) {
+        self.under_fence(now, call, &step.fence, claim, |state, attempt| state.apply(now, attempt, step, commit))
+    }
+
+    /// Tries again later, holding no worker; or ends the run.
+    pub(super) fn fail(
+        &mut self,
+        now: u64,
+        call: &Call,
+        step: &Claimed,
+        failure: &Failure,
+        claim: &Claim,
+    ) -> (Outcome, Vec<Claimed>) {
+        self.under_fence(now, call, &step.fence, claim, |state, attempt| match failure {
+            Failure::Retry { delay, error } => state.retry(now, attempt, millis(*delay), error),
+            Failure::Fail { error, retention } => state.fail_run(now, attempt, error.clone(), millis(*retention)),
+        })
+    }
+
+    fn retry(&mut self, now: u64, attempt: &Attempt, delay: u64, error: &str) {
+        self.note(now, Kind::Retry, attempt, format!("{delay} {error}"));
+        let execution = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq));
+        let Some(execution) = execution else { return };
+        execution.failures += 1;
+        execution.failed = attempt.number;
+        execution.phase = Phase::Waiting;
+        self.timers.set(now.saturating_add(delay), Timer::step(&attempt.run, attempt.seq, attempt.number));
+    }
+
+    /// Lets `act` change things where the fence is good, and claims more.
+    fn under_fence(
+        &mut self,
+        now: u64,
+        call: &Call,
+        fence: &Fence,
+        claim: &Claim,
+        act: impl FnOnce(&mut Self, &Attempt),
+    ) -> (Outcome, Vec<Claimed>) {
+        let verdict = self.judge(&call.worker, fence);
+        if verdict == Verdict::Good
+            && let Some(attempt) = self.attempt(&call.worker, fence)
+        {
+            act(self, &attempt);
+        }
+        self.drop_hold(&call.worker, fence);
+        let mut claims = if call.again { self.taken_by(now, call) } else { Vec::new() };
+        // A commit that took effect at an earlier try has claimed already.
+        if claims.is_empty() && (!call.again || verdict == Verdict::Good) {
+            claims = self.claim_more(now, call, claim);
+        }
+        let outcome = if verdict == Verdict::Void { Outcome::Fenced } else { Outcome::Committed };
+        (outcome, claims)
+    }
+
+    fn judge(&self, worker: &str, fence: &Fence) -> Verdict {
+        if self.is_held(worker, fence) {
+            return Verdict::Good;
+        }
+        let Some(run) = self.runs.get(&fence.run) else { return Verdict::Void };
+        let used = match run.steps.as_ref().and_then(|steps| steps.executions.get(&fence.seq)) {
+            Some(execution) if execution.phase == Phase::Done => execution.attempt == fence.attempt,
+            Some(execution) => execution.failed == fence.attempt,
+            None => run.ended_by == Some((fence.seq, fence.attempt)),
+        };
+        if used { Verdict::Used } else { Verdict::Void }
+    }
+
+    /// The fence is that of the current attempt, and the worker holds it.
+    pub(super) fn is_held(&self, worker: &str, fence: &Fence) -> bool {
+        let steps = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref());
+        let execution = steps.and_then(|steps| steps.executions.get(&fence.seq));
+        execution.is_some_and(|execution| {
+            execution.attempt == fence.attempt
+                && matches!(&execution.phase, Phase::Held { worker: holder, .. } if holder == worker)
+        })
+    }
+
+    pub(super) fn attempt(&self, worker: &str, fence: &Fence) -> Option<Attempt> {
+        let execution = self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)?;
+        Some(Attempt {
+            run: fence.run.clone(),
+            seq: fence.seq,
+            number: fence.attempt,
+            step: execution.work.route.step.clone(),
+            worker: worker.to_owned(),
+        })
+    }
+
+    fn drop_hold(&mut self, worker: &str, fence: &Fence) {
+        let Some(member) = self.workers.get_mut(worker) else { return };
+        let key = (fence.run.clone(), fence.seq);
+        if member.holds.get(&key).is_some_and(|hold| hold.attempt == fence.attempt) {
+            member.holds.remove(&key);
+        }
+    }
+
+    fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
+        run.context.extend(commit.set.iter().cloned());
+        for field in &commit.unset {
+            run.context.remove(field);
+        }
+        let Some(steps) = &mut run.steps else { return };
+        let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
+        let scope = execution.work.scope;
+        let before = std::mem::replace(&mut execution.phase, Phase::Done);
+        if let Some(joined) = &step.joined {
+            steps.joined.remove(&(joined.scope, step.step.clone()));
+        }
+        let since = if let Phase::Held { since, .. } = before { since } else { now };
+        self.note(now, Kind::Done, attempt, since.to_string());
+        let retention = millis(commit.retention);
+        if let Some(result) = &commit.result {
+            self.note(now, Kind::Completed, attempt, String::new());
+            self.finish(now, attempt, End::Completed(result.clone()), retention);
+        } else if let Err(why) = self.emit(now, attempt, scope, commit) {
+            self.fail_run(now, attempt, why, retention);
+        }
+    }
+
+    /// Writes emitted events, joins and fan-outs; or says why the run must fail.
+    fn emit(&mut self, now: u64, attempt: &Attempt, scope: u64, commit: &Commit) -> Result<(), String> {
+        let (run, begun) = (attempt.run.as_str(), commit.emits.len() as u64);
+        let inner = if let Some(fan) = &commit.fan {
+            self.open_fan(attempt, scope, fan, begun);
+            attempt.seq
+        } else {
+            scope
+        };
+        self.push_joins(run, inner, &commit.joins)?;
+        if commit.fan.as_ref().is_some_and(|fan| fan.staged > 0)
+            && let Some(queue) = self.runs.get(run).map(RunState::queue)
+        {
+            self.append(now, &queue, Lane::New, Entry::Fan { run: run.to_owned(), scope: inner });
+        }
+        let work = |(route, payload): &(Route, Vec<u8>)| Work {
+            scope: inner,
+            route: route.clone(),
+            event: Event::Payload(payload.clone()),
+        };
+        self.create(now, run, &Phase::Queued, commit.emits.iter().map(work).collect());
+        let alive = match &commit.fan {
+            // The fan-out stands in for this step execution until it has ended.
+            Some(fan) if begun + fan.staged > 0 => true,
+            Some(_) => self.settle(now, run, inner, 0, 0),
+            None => self.settle(now, run, scope, begun, 1),
+        };
+        if alive { Ok(()) } else { Err("the run ended without its stop event: no step of it is left to do".into()) }
+    }
+
+    fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan, begun: u64) {
+        if let Some(steps) = self.steps(&attempt.run) {
+            let fanout = Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged };
+            steps.scopes.insert(attempt.seq, fanout);
+        }
+    }
+
+    /// Hands events to the fan-outs that join them: all or none.
+    fn push_joins(&mut self, run: &str, scope: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
+        let Some(steps) = self.steps(run) else { return Ok(()) };
+        let mut places = Vec::new();
+        for (step, _) in joins {
+            let place = join_scope(steps, scope, step).ok_or_else(|| {
+                format!("an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins")
+            })?;
+            places.push(place);
+        }
+        for (place, (step, payload)) in places.into_iter().zip(joins) {
+            steps.joined.entry((place, step.clone())).or_default().push(payload.clone());
+        }
+        Ok(())
+    }
+
+    /// Changes how many executions of a scope live. At none it ends: its joins begin one level up, and so on
+    /// outwards. False where nothing of the run is left to do.
+    fn settle(&mut self, now: u64, run: &str, mut scope: u64, mut begun: u64, mut ended: u64) -> bool {
+        loop {
+            let Some(steps) = self.steps(run) else { return true };
+            let Some(fanout) = steps.scopes.get_mut(&scope) else { return true };
+            fanout.live = (fanout.live + begun).saturating_sub(ended);
+            if fanout.live > 0 {
+                return true;
+            }
+            let Some(parent) = fanout.parent else { return false };
+            let joins = std::mem::take(&mut fanout.joins);
+            steps.scopes.remove(&scope);
+            let mut works = Vec::new();
+            for route in joins {
+                let count = steps.joined.get(&(scope, route.step.clone())).map_or(0, Vec::len) as u64;
+                works.push(Work { scope: parent, route, event: Event::Joined(Joined { scope, count }) });
+            }
+            (begun, ended) = (works.len() as u64, 1);
+            self.create(now, run, &Phase::Queued, works);
+            scope = parent;
+        }
+    }
+}
+
+/// The fan-out, from `scope` outwards, whose branches join in `step`.
+fn join_scope(steps: &Steps, mut scope: u64, step: &str) -> Option<u64> {
+    loop {
+        let fanout = steps.scopes.get(&scope)?;
+        if fanout.joins.iter().any(|route| route.step == step) {
+            return Some(scope);
+        }
+        scope = fanout.parent?;
+    }
+}

@@ -1,0 +1,221 @@
+//! Workers and their leases; recovery of what the lost held; timers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::millis;
+use super::state::{Entry, Execution, Hold, Lane, Member, Phase, State};
+use super::timers::Timer;
+use crate::history::Kind;
+use crate::names::QueueName;
+use crate::step::Fence;
+use crate::store::{Beat, Introduction, Tick, Ticked};
+
+/// How many holds one call of `leave` hands back.
+const LEAVE_LIMIT: usize = 200;
+/// How many workers whose lease ran out one tick deals with.
+const EXPIRED_LIMIT: usize = 5;
+
+/// How holds are given up.
+struct Sweep {
+    kind: Kind,
+    limit: usize,
+    /// None for holds that are handed back: they are no loss.
+    max_losses: Option<u32>,
+    retention: u64,
+}
+
+impl State {
+    pub(super) fn register(&mut self, now: u64, worker: &Introduction, lease: u64) {
+        let queues: Vec<QueueName> =
+            worker.serves.iter().map(|served| QueueName::new(&served.workflow, served.version)).collect();
+        for (queue, served) in queues.iter().zip(&worker.serves) {
+            self.queues.entry(queue.clone()).or_default();
+            self.registrations.insert(queue.clone(), served.clone());
+        }
+        let holds = self.workers.remove(&worker.id).map(|known| known.holds).unwrap_or_default();
+        let member = Member {
+            since: now,
+            host: worker.host.clone(),
+            pid: worker.pid,
+            concurrency: worker.concurrency,
+            queues,
+            lease_until: now.saturating_add(lease),
+            client: 0,
+            holds,
+        };
+        self.workers.insert(worker.id.clone(), member);
+    }
+
+    /// Renews a lease that is still there; one that was swept is lost for good.
+    pub(super) fn beat(&mut self, now: u64, worker: &str, lease: u64, client: u64) -> Beat {
+        let Some(member) = self.workers.get_mut(worker) else { return Beat::Lost };
+        member.lease_until = now.saturating_add(lease);
+        member.client = client;
+        Beat::Renewed
+    }
+
+    /// Opens a connection for beats.
+    pub(super) fn connect(&mut self) -> u64 {
+        self.last_connection += 1;
+        self.connections.insert(self.last_connection);
+        self.last_connection
+    }
+
+    /// True when all is handed back and the worker is forgotten.
+    pub(super) fn leave(&mut self, now: u64, worker: &str) -> bool {
+        let released = Sweep { kind: Kind::Released, limit: LEAVE_LIMIT, max_losses: None, retention: 0 };
+        self.sweep(now, worker, &released).0
+    }
+
+    /// One slice of taking back all that a worker has. Answers whether nothing is left and the worker is forgotten,
+    /// and how many entries were queued again.
+    fn sweep(&mut self, now: u64, worker: &str, sweep: &Sweep) -> (bool, u64) {
+        let Some(member) = self.workers.get_mut(worker) else { return (true, 0) };
+        let queues = member.queues.clone();
+        let slice = first_holds(&member.holds, sweep.limit);
+        for fence in &slice {
+            member.holds.remove(&(fence.run.clone(), fence.seq));
+        }
+        let any_left = !member.holds.is_empty();
+        let mut moved = 0;
+        for fence in &slice {
+            moved += u64::from(self.give_up(now, worker, fence, sweep));
+        }
+        if any_left {
+            return (false, moved);
+        }
+        for queue in &queues {
+            for lane in Lane::ALL {
+                let entries = self.lane(queue, lane).take_from(worker, sweep.limit);
+                let count = entries.len();
+                self.requeue_entries(now, queue, entries);
+                moved += count as u64;
+                if count >= sweep.limit {
+                    return (false, moved);
+                }
+            }
+        }
+        self.workers.remove(worker);
+        (true, moved)
+    }
+
+    /// Queues a held step execution again, ahead of what is new. False where it was not held any more, or its run
+    /// fails because of the loss.
+    fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, sweep: &Sweep) -> bool {
+        if !self.is_held(worker, fence) {
+            return false;
+        }
+        let Some(attempt) = self.attempt(worker, fence) else { return false };
+        self.note(now, sweep.kind, &attempt, String::new());
+        let Some(run) = self.runs.get_mut(&fence.run) else { return false };
+        let queue = run.queue();
+        let execution = run.steps.as_mut().and_then(|steps| steps.executions.get_mut(&fence.seq));
+        let Some(execution) = execution else { return false };
+        if let Some(max_losses) = sweep.max_losses {
+            execution.losses += 1;
+            let losses = execution.losses;
+            if losses > max_losses {
+                let error = format!(
+                    "step \"{}\" lost its worker {losses} times; it may be what kills them (memory, a crash in native code)",
+                    attempt.step
+                );
+                self.fail_run(now, &attempt, error, sweep.retention);
+                return false;
+            }
+        }
+        execution.phase = Phase::Queued;
+        self.append(now, &queue, Lane::Requeued, Entry::Step { run: fence.run.clone(), seq: fence.seq });
+        true
+    }
+
+    fn requeue_entries(&mut self, now: u64, queue: &QueueName, entries: Vec<Entry>) {
+        for entry in entries {
+            self.append(now, queue, Lane::Requeued, entry);
+        }
+    }
+
+    /// Takes back what dead and silent workers held; fires what is due.
+    pub(super) fn tick(&mut self, now: u64, tick: &Tick) -> Ticked {
+        let mut ticked = Ticked::default();
+        let lost = Sweep {
+            kind: Kind::Lost,
+            limit: tick.limit,
+            max_losses: Some(tick.max_losses),
+            retention: millis(tick.retention),
+        };
+        let mut gone = self.expired(now);
+        ticked.more = gone.len() >= EXPIRED_LIMIT;
+        for (worker, client) in &tick.suspects {
+            // The client says which connection was seen closed: the worker may have a new one by now.
+            let is_gone = self.workers.get(worker).is_some_and(|member| member.client == *client);
+            if is_gone && !gone.contains(worker) {
+                gone.push(worker.clone());
+            }
+        }
+        for worker in gone {
+            let (over, moved) = self.sweep(now, &worker, &lost);
+            ticked.requeued += moved;
+            if over {
+                ticked.swept.push(worker);
+            } else {
+                ticked.more = true;
+            }
+        }
+        let due = self.timers.take_due(now, tick.limit);
+        ticked.fired = due.len() as u64;
+        ticked.more |= due.len() >= tick.limit;
+        for timer in due {
+            self.fire(now, timer);
+        }
+        let next = self.timers.next_due();
+        ticked.next_due = next.map(|due| Duration::from_millis(due.saturating_sub(now)));
+        ticked
+    }
+
+    /// The workers whose lease ran out, the longest gone first.
+    fn expired(&self, now: u64) -> Vec<String> {
+        let expired = self.workers.iter().filter(|(_, member)| member.lease_until <= now);
+        let mut expired: Vec<_> = expired.map(|(id, member)| (member.lease_until, id.clone())).collect();
+        expired.sort_unstable();
+        expired.into_iter().take(EXPIRED_LIMIT).map(|(_, id)| id).collect()
+    }
+
+    fn fire(&mut self, now: u64, timer: Timer) {
+        let (run, seq, attempt) = match timer {
+            Timer::Expire { run } => return self.forget(&run),
+            Timer::Step { run, seq, attempt } => (run, seq, attempt),
+        };
+        let Some(state) = self.runs.get_mut(&run) else { return };
+        let queue = state.queue();
+        let execution = state.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
+        let waits = |e: &&mut Execution| e.phase == Phase::Waiting && e.attempt == attempt;
+        if let Some(execution) = execution.filter(waits) {
+            execution.phase = Phase::Queued;
+            self.append(now, &queue, Lane::Requeued, Entry::Step { run, seq });
+        }
+    }
+
+    /// Queues again what was given to a reader `idle` ms ago and not taken up, whoever the reader is.
+    pub(super) fn orphans(&mut self, now: u64, idle: u64) -> u64 {
+        let queues: Vec<QueueName> = self.queues.keys().cloned().collect();
+        let mut moved = 0;
+        for queue in &queues {
+            for lane in Lane::ALL {
+                let entries = self.lane(queue, lane).take_idle(now, idle, usize::MAX);
+                moved += entries.len() as u64;
+                self.requeue_entries(now, queue, entries);
+            }
+        }
+        moved
+    }
+}
+
+/// The fences of the first `most` holds, in the order in which they were taken.
+fn first_holds(holds: &BTreeMap<(String, u64), Hold>, most: usize) -> Vec<Fence> {
+    let mut all: Vec<_> = holds.iter().collect();
+    all.sort_unstable_by_key(|(_, hold)| hold.order);
+    let fence =
+        |((run, seq), hold): (&(String, u64), &Hold)| Fence { run: run.clone(), seq: *seq, attempt: hold.attempt };
+    all.into_iter().take(most).map(fence).collect()
+}

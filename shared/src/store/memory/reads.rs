@@ -1,0 +1,82 @@
+//! What runs and workers look like now. None of this changes anything.
+
+use super::state::{Member, State};
+use crate::history::Record;
+use crate::run::Run;
+use crate::step::Joined;
+use crate::store::{Deferred, Worker};
+
+/// The most that one joined slice reads.
+const MAX_SLICE: u64 = 1000;
+
+impl State {
+    pub(super) fn joined(&self, run: &str, step: &str, joined: &Joined, from: u64, count: u64) -> Vec<Vec<u8>> {
+        let steps = self.runs.get(run).and_then(|run| run.steps.as_ref().or(run.stopped.as_ref()));
+        let events = steps.and_then(|steps| steps.joined.get(&(joined.scope, step.to_owned())));
+        slice(events.into_iter().flatten(), from, count.min(MAX_SLICE))
+    }
+
+    /// An id whose request repeated another leads to that one's run.
+    pub(super) fn run(&self, now: u64, id: &str) -> Option<Run> {
+        let shown = |id: &str| self.runs.get(id).map(|run| run.shown.clone());
+        shown(id).or_else(|| shown(&self.aliases.get(id).filter(|lead| lead.is_good(now))?.run))
+    }
+
+    pub(super) fn has_ended(&self, run: &str) -> bool {
+        self.runs.get(run).is_some_and(|run| run.shown.status.is_over())
+    }
+
+    pub(super) fn newest(&self, offset: usize, count: usize) -> Vec<Run> {
+        let ids = self.created.iter().rev().skip(offset).take(count.max(1));
+        ids.filter_map(|(_, id)| self.runs.get(id)).map(|run| run.shown.clone()).collect()
+    }
+
+    pub(super) fn history(&self, run: &str, from: u64, count: u64) -> Vec<Record> {
+        slice(self.runs.get(run).into_iter().flat_map(|run| &run.history), from, count)
+    }
+
+    pub(super) fn workers(&self, now: u64) -> Vec<Worker> {
+        let mut members: Vec<_> = self.workers.iter().collect();
+        members.sort_by_key(|(id, member)| (member.lease_until, *id));
+        members.into_iter().map(|(id, member)| worker(now, id, member)).collect()
+    }
+
+    /// Workers whose lease connection is closed.
+    pub(super) fn disconnected(&self) -> Vec<(String, u64)> {
+        let mut members: Vec<_> = self.workers.iter().collect();
+        members.sort_by_key(|(id, member)| (member.lease_until, *id));
+        let known = members.into_iter().map(|(id, member)| (id.clone(), member.client));
+        known.filter(|(_, client)| *client != 0 && !self.connections.contains(client)).collect()
+    }
+
+    pub(super) fn deferred(&self) -> Vec<Deferred> {
+        let waiting = self.deferred.iter();
+        waiting
+            .map(|(run, waiting)| Deferred {
+                run: run.clone(),
+                request: waiting.request.clone(),
+                since_ms: waiting.since,
+            })
+            .collect()
+    }
+}
+
+fn slice<'a, T: Clone + 'a>(all: impl Iterator<Item = &'a T>, from: u64, count: u64) -> Vec<T> {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    all.skip(size(from)).take(size(count.max(1))).cloned().collect()
+}
+
+fn worker(now: u64, id: &str, member: &Member) -> Worker {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    Worker {
+        id: id.to_owned(),
+        host: member.host.clone(),
+        pid: member.pid,
+        concurrency: member.concurrency,
+        held: member.holds.len() as u64,
+        since_ms: member.since,
+        lease_ms: signed(member.lease_until) - signed(now),
+        client: member.client,
+        serves: member.queues.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,213 @@
+//! From a request to a run: the inbox, `start`, `defer`, `reject`.
+
+use super::state::{Attempt, Event, Fanout, Fields, Lead, Phase, RUN, RunState, State, Steps, Waiting, Work};
+use super::stream::EntryId;
+use super::timers::Timer;
+use super::{REJECTED_RETENTION, millis};
+use crate::codec::Content;
+use crate::history::Kind;
+use crate::request::StartRequest;
+use crate::run::{Run, Status};
+use crate::step::Route;
+use crate::store::{Deferral, InboxEntry, Rejection, Start, Started};
+
+/// At most this many requests wait for a worker that serves their workflow.
+const MAX_DEFERRED: usize = 10_000;
+/// This many rejected requests are kept, the newest.
+const MAX_REJECTED: usize = 10_000;
+/// At most this many fields of a rejected request are kept.
+const MAX_REJECTED_FIELDS: usize = 32;
+/// At most this many inbox entries are given at once.
+const INBOX_BATCH: usize = 128;
+
+impl State {
+    pub(super) fn submit(&mut self, now: u64, request: &StartRequest) -> String {
+        let mut fields = vec![
+            field("op", "start"),
+            field("workflow", &request.workflow),
+            field("input", &request.input),
+            field("content", &request.content),
+        ];
+        fields.extend(request.id.as_ref().map(|id| field("id", id)));
+        fields.extend(request.key.as_ref().map(|key| field("key", key)));
+        if request.delay_ms > 0 {
+            fields.push(field("delay", request.delay_ms.to_string()));
+        }
+        let entry = self.inbox.append(now, fields);
+        self.news.arrived = true;
+        request.id.clone().unwrap_or_else(|| entry.to_string())
+    }
+
+    pub(super) fn read_inbox(&mut self, now: u64, coordinator: &str) -> Vec<InboxEntry> {
+        inbox_entries(self.inbox.give(now, coordinator, INBOX_BATCH))
+    }
+
+    pub(super) fn inbox_orphans(&mut self, now: u64, coordinator: &str, idle: u64) -> Vec<InboxEntry> {
+        inbox_entries(self.inbox.take_over(now, coordinator, idle, INBOX_BATCH))
+    }
+
+    /// Creates the run, unless the request repeats one.
+    pub(super) fn start(&mut self, now: u64, start: &Start) -> Started {
+        self.leave_inbox(start.entry.as_deref());
+        self.deferred.remove(&start.run);
+        if let Some(known) = self.known_run(now, start) {
+            return Started::Known(known);
+        }
+        let (run, request) = (&start.run, &start.request);
+        if self.runs.contains_key(run) {
+            // A rejected request: its id is free.
+            self.forget(run);
+            self.timers.remove(&Timer::expire(run));
+        }
+        if let Some(key) = key_of(request) {
+            self.keys.insert(key, lead(run, now, start));
+        }
+        self.insert_run(start, now);
+        let about = format!("{} {}", request.workflow, start.version);
+        self.note(now, Kind::Start, &run_itself(run), about);
+        let phase = if request.delay_ms > 0 { Phase::Waiting } else { Phase::Queued };
+        let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: Event::Input };
+        self.create(now, run, &phase, start.routes.iter().map(work).collect());
+        if phase == Phase::Waiting {
+            for seq in 1..=start.routes.len() as u64 {
+                self.timers.set(now.saturating_add(request.delay_ms), Timer::step(run, seq, 0));
+            }
+        }
+        Started::New(run.clone())
+    }
+
+    fn insert_run(&mut self, start: &Start, now: u64) {
+        let request = &start.request;
+        let mut state = RunState::new(Run {
+            workflow: request.workflow.clone(),
+            version: start.version,
+            content: request.content(),
+            input: request.input.clone(),
+            ..shown(&start.run, Status::Queued, now)
+        });
+        let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
+        state.steps = Some(Steps { scopes: [(RUN, itself)].into(), ..Steps::default() });
+        self.runs.insert(start.run.clone(), state);
+        self.created.insert((now, start.run.clone()));
+    }
+
+    /// The run that a request repeats: the one of its key, else the one of its id. A key may outlive its run, and
+    /// the id of a rejected request is free.
+    fn known_run(&mut self, now: u64, start: &Start) -> Option<String> {
+        if let Some(known) = key_of(&start.request).and_then(|key| self.run_of_key(now, &key)) {
+            // The caller knows only the id that it would have got: lead it to the run.
+            if known != start.run {
+                self.aliases.insert(start.run.clone(), lead(&known, now, start));
+            }
+            return Some(known);
+        }
+        self.is_taken(&start.run).then(|| start.run.clone())
+    }
+
+    fn run_of_key(&self, now: u64, key: &(String, String)) -> Option<String> {
+        let known = self.keys.get(key).filter(|lead| lead.is_good(now))?;
+        self.is_taken(&known.run).then(|| known.run.clone())
+    }
+
+    fn is_taken(&self, run: &str) -> bool {
+        self.runs.get(run).is_some_and(|run| run.shown.status != Status::Rejected)
+    }
+
+    pub(super) fn defer(&mut self, now: u64, start: &Start) -> Deferral {
+        if self.known_run(now, start).is_some() {
+            self.leave_inbox(start.entry.as_deref());
+            return Deferral::Known;
+        }
+        if !self.deferred.contains_key(&start.run) {
+            if self.deferred.len() >= MAX_DEFERRED {
+                return Deferral::Full;
+            }
+            self.deferred.insert(start.run.clone(), Waiting { request: start.request.clone(), since: now });
+        }
+        self.leave_inbox(start.entry.as_deref());
+        Deferral::Kept
+    }
+
+    pub(super) fn reject(&mut self, now: u64, rejection: &Rejection) {
+        self.leave_inbox(Some(&rejection.entry));
+        if let Some(deferred) = &rejection.deferred
+            && self.deferred.remove(deferred).is_none()
+        {
+            // Of several coordinators that judge a deferred request, one rejects it.
+            return;
+        }
+        let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
+        fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
+        self.rejected.push_back(fields);
+        if self.rejected.len() > MAX_REJECTED {
+            self.rejected.pop_front();
+        }
+        if let Some(run) = &rejection.run {
+            self.show_rejected(now, run, &rejection.reason);
+        }
+    }
+
+    fn show_rejected(&mut self, now: u64, run: &str, reason: &str) {
+        let leads_elsewhere = self.aliases.get(run).is_some_and(|lead| lead.is_good(now));
+        // A good request that waits under the same id keeps it.
+        if self.runs.contains_key(run) || leads_elsewhere || self.deferred.contains_key(run) {
+            return;
+        }
+        let rejected =
+            Run { finished_ms: Some(now), error: Some(reason.to_owned()), ..shown(run, Status::Rejected, now) };
+        self.runs.insert(run.to_owned(), RunState::new(rejected));
+        self.created.insert((now, run.to_owned()));
+        self.timers.set(now + millis(REJECTED_RETENTION), Timer::expire(run));
+        self.news.ended.push(run.to_owned());
+    }
+
+    fn leave_inbox(&mut self, entry: Option<&str>) {
+        if let Some(id) = entry.and_then(EntryId::parse) {
+            self.inbox.remove(id);
+        }
+    }
+}
+
+impl Lead {
+    pub(super) fn is_good(&self, now: u64) -> bool {
+        now <= self.expires
+    }
+}
+
+fn lead(run: &str, now: u64, start: &Start) -> Lead {
+    Lead { run: run.to_owned(), expires: now.saturating_add(millis(start.key_ttl)) }
+}
+
+fn key_of(request: &StartRequest) -> Option<(String, String)> {
+    request.key.as_ref().filter(|key| !key.is_empty()).map(|key| (request.workflow.clone(), key.clone()))
+}
+
+fn field(name: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
+    (name.as_bytes().to_vec(), value.as_ref().to_vec())
+}
+
+fn inbox_entries(entries: Vec<(EntryId, Fields)>) -> Vec<InboxEntry> {
+    entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), fields }).collect()
+}
+
+fn run_itself(run: &str) -> Attempt {
+    Attempt { run: run.to_owned(), seq: 0, number: 0, step: "-".to_owned(), worker: "-".to_owned() }
+}
+
+fn shown(id: &str, status: Status, now: u64) -> Run {
+    Run {
+        id: id.to_owned(),
+        status,
+        workflow: String::new(),
+        version: 0,
+        content: Content::default(),
+        created_ms: now,
+        started_ms: None,
+        finished_ms: None,
+        input: Vec::new(),
+        result: None,
+        error: None,
+        error_step: None,
+        error_attempt: None,
+    }
+}

@@ -1,0 +1,323 @@
+//! What there is: runs with their step executions, queues, timers, workers. The transitions change it; this file has
+//! what they share.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::stream::Stream;
+use super::timers::{Timer, Timers};
+use crate::history::{Kind, Record};
+use crate::names::QueueName;
+use crate::request::StartRequest;
+use crate::run::{Run, Status};
+use crate::step::{Joined, Route};
+use crate::store::Registration;
+
+const HISTORY_MAX: usize = 100_000;
+
+/// The scope of what is in no fan-out.
+pub(super) const RUN: u64 = 0;
+
+/// Names and values of an inbox entry.
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) runs: BTreeMap<String, RunState>,
+    /// The runs by their creation.
+    pub(super) created: BTreeSet<(u64, String)>,
+    /// Workflow and idempotency key -> run.
+    pub(super) keys: BTreeMap<(String, String), Lead>,
+    /// Run id of a request that turned out to repeat another -> that one's run.
+    pub(super) aliases: BTreeMap<String, Lead>,
+    pub(super) inbox: Stream<Fields>,
+    pub(super) rejected: VecDeque<Fields>,
+    pub(super) deferred: BTreeMap<String, Waiting>,
+    pub(super) queues: BTreeMap<QueueName, Queue>,
+    pub(super) timers: Timers,
+    pub(super) workers: BTreeMap<String, Member>,
+    pub(super) registrations: BTreeMap<QueueName, Registration>,
+    /// The lease connections that are open.
+    pub(super) connections: BTreeSet<u64>,
+    pub(super) last_connection: u64,
+    pub(super) holds_taken: u64,
+    pub(super) news: News,
+}
+
+/// What others may be waiting for; told by the store once the transition is over.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Something was queued or came into the inbox.
+    pub(super) arrived: bool,
+    /// Runs that ended.
+    pub(super) ended: Vec<String>,
+}
+
+/// Leads to a run until it expires.
+#[derive(Debug)]
+pub(super) struct Lead {
+    pub(super) run: String,
+    pub(super) expires: u64,
+}
+
+/// A request that waits for a worker to serve it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) request: StartRequest,
+    pub(super) since: u64,
+}
+
+/// The step events of one version of a workflow.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) requeued: Stream<Entry>,
+    pub(super) new: Stream<Entry>,
+}
+
+/// The two streams of a queue, in the order in which they are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What is queued again, or has waited for a timer.
+    Requeued,
+    /// What is new.
+    New,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 2] = [Self::Requeued, Self::New];
+
+    /// The stream's name in a [`Delivery`](crate::store::Delivery).
+    pub(super) fn stream(self, queue: &QueueName) -> String {
+        match self {
+            Self::Requeued => format!("requeued:{queue}"),
+            Self::New => format!("queue:{queue}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A step execution to begin.
+    Step { run: String, seq: u64 },
+    /// Branches of a large fan-out that are to be written.
+    Fan { run: String, scope: u64 },
+}
+
+/// A worker that is registered. It is so for as long as it has a lease, good or run out.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) since: u64,
+    pub(super) host: String,
+    pub(super) pid: u32,
+    pub(super) concurrency: usize,
+    pub(super) queues: Vec<QueueName>,
+    pub(super) lease_until: u64,
+    /// The connection that renews the lease; 0 before the first beat.
+    pub(super) client: u64,
+    /// By run and seq.
+    pub(super) holds: BTreeMap<(String, u64), Hold>,
+}
+
+/// Notes that a worker took a step execution. Whether it still holds it, the execution says.
+#[derive(Clone, Debug)]
+pub(super) struct Hold {
+    pub(super) attempt: u32,
+    /// The number of the call that took it.
+    pub(super) call: u64,
+    /// Later holds have higher numbers.
+    pub(super) order: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct RunState {
+    pub(super) shown: Run,
+    /// The step execution and attempt that ended it.
+    pub(super) ended_by: Option<(u64, u32)>,
+    pub(super) context: BTreeMap<String, Vec<u8>>,
+    pub(super) history: VecDeque<Record>,
+    /// None once the run has ended: with it, no fence is good any more.
+    pub(super) steps: Option<Steps>,
+    /// The steps of a failed run, kept so that it can be taken up again.
+    pub(super) stopped: Option<Steps>,
+}
+
+impl RunState {
+    pub(super) fn new(shown: Run) -> Self {
+        Self { shown, ended_by: None, context: BTreeMap::new(), history: VecDeque::new(), steps: None, stopped: None }
+    }
+
+    pub(super) fn queue(&self) -> QueueName {
+        QueueName::new(&self.shown.workflow, self.shown.version)
+    }
+}
+
+/// The step executions of a run.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    /// The highest seq given out.
+    pub(super) last: u64,
+    pub(super) executions: BTreeMap<u64, Execution>,
+    /// The run itself, and each fan-out that is open, by the seq that opened it.
+    pub(super) scopes: BTreeMap<u64, Fanout>,
+    /// Events that have joined so far, by fan-out and joining step.
+    pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
+    /// Branches of large fan-outs that are not written yet.
+    pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Execution {
+    pub(super) phase: Phase,
+    /// The current attempt; 0 before the first.
+    pub(super) attempt: u32,
+    /// Attempts that ended with an error.
+    pub(super) failures: u32,
+    /// Attempts whose worker was lost.
+    pub(super) losses: u32,
+    /// The last attempt that ended with an error; 0 for none.
+    pub(super) failed: u32,
+    pub(super) work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Queued,
+    Held {
+        worker: String,
+        since: u64,
+    },
+    /// For a timer.
+    Waiting,
+    Done,
+}
+
+/// One step and the event that it is to work on.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub(super) scope: u64,
+    pub(super) route: Route,
+    pub(super) event: Event,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// The run's input.
+    Input,
+    Payload(Vec<u8>),
+    /// All that a fan-out joined.
+    Joined(Joined),
+}
+
+/// A fan-out, or the run itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fanout {
+    /// None for the run itself.
+    pub(super) parent: Option<u64>,
+    /// What begins when it ends.
+    pub(super) joins: Vec<Route>,
+    /// How many of its step executions, and fan-outs opened in it, have not ended.
+    pub(super) live: u64,
+}
+
+/// One try at a step execution, for the history.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) run: String,
+    pub(super) seq: u64,
+    pub(super) number: u32,
+    pub(super) step: String,
+    pub(super) worker: String,
+}
+
+/// How a run ended.
+pub(super) enum End {
+    Completed(Vec<u8>),
+    Failed { error: String, step: String },
+}
+
+impl State {
+    /// The step executions of a live run.
+    pub(super) fn steps(&mut self, run: &str) -> Option<&mut Steps> {
+        self.runs.get_mut(run)?.steps.as_mut()
+    }
+
+    pub(super) fn lane(&mut self, queue: &QueueName, lane: Lane) -> &mut Stream<Entry> {
+        let queue = self.queues.entry(queue.clone()).or_default();
+        match lane {
+            Lane::Requeued => &mut queue.requeued,
+            Lane::New => &mut queue.new,
+        }
+    }
+
+    pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: Entry) {
+        self.lane(queue, lane).append(now, entry);
+        self.news.arrived = true;
+    }
+
+    /// New step executions, numbered in the order given.
+    pub(super) fn create(&mut self, now: u64, run: &str, phase: &Phase, works: Vec<Work>) {
+        let Some(state) = self.runs.get_mut(run) else { return };
+        let queue = state.queue();
+        let Some(steps) = &mut state.steps else { return };
+        let first = steps.last + 1;
+        for work in works {
+            steps.last += 1;
+            let fresh = Execution { phase: phase.clone(), attempt: 0, failures: 0, losses: 0, failed: 0, work };
+            steps.executions.insert(steps.last, fresh);
+        }
+        let last = steps.last;
+        if *phase == Phase::Queued {
+            for seq in first..=last {
+                self.append(now, &queue, Lane::New, Entry::Step { run: run.to_owned(), seq });
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, now: u64, kind: Kind, attempt: &Attempt, detail: String) {
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
+        run.history.push_back(Record {
+            at_ms: now,
+            kind,
+            seq: attempt.seq,
+            attempt: attempt.number,
+            step: attempt.step.clone(),
+            worker: attempt.worker.clone(),
+            detail,
+        });
+        if run.history.len() > HISTORY_MAX {
+            run.history.pop_front();
+        }
+    }
+
+    pub(super) fn fail_run(&mut self, now: u64, attempt: &Attempt, error: String, retention: u64) {
+        self.note(now, Kind::Failed, attempt, error.clone());
+        self.finish(now, attempt, End::Failed { error, step: attempt.step.clone() }, retention);
+    }
+
+    pub(super) fn finish(&mut self, now: u64, attempt: &Attempt, end: End, retention: u64) {
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
+        run.ended_by = Some((attempt.seq, attempt.number));
+        run.shown.finished_ms = Some(now);
+        let steps = run.steps.take();
+        match end {
+            End::Completed(result) => {
+                run.shown.status = Status::Completed;
+                run.shown.result = Some(result);
+            }
+            End::Failed { error, step } => {
+                run.shown.status = Status::Failed;
+                run.shown.error = Some(error);
+                run.shown.error_step = Some(step);
+                run.shown.error_attempt = Some(attempt.number);
+                run.stopped = steps;
+            }
+        }
+        self.timers.set(now.saturating_add(retention), Timer::expire(&attempt.run));
+        self.news.ended.push(attempt.run.clone());
+    }
+
+    pub(super) fn forget(&mut self, run: &str) {
+        if let Some(gone) = self.runs.remove(run) {
+            self.created.remove(&(gone.shown.created_ms, run.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A stream of entries. Each goes to one taker: a claim takes it off at once; a reader is given it, and it stays
+//! until the reader takes it up or somebody finds that it lies idle.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+/// An entry's id, rising within its stream: `<ms>-<n>`, as Redis writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryId {
+    ms: u64,
+    n: u64,
+}
+
+impl EntryId {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (ms, n) = text.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, n: n.parse().ok()? })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+#[derive(Debug)]
+struct Given<T> {
+    entry: T,
+    reader: String,
+    since: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Stream<T> {
+    last: EntryId,
+    waiting: VecDeque<(EntryId, T)>,
+    given: BTreeMap<EntryId, Given<T>>,
+}
+
+impl<T> Default for Stream<T> {
+    fn default() -> Self {
+        Self { last: EntryId::default(), waiting: VecDeque::new(), given: BTreeMap::new() }
+    }
+}
+
+impl<T: Clone> Stream<T> {
+    pub(super) fn append(&mut self, now: u64, entry: T) -> EntryId {
+        let same_ms = EntryId { n: self.last.n + 1, ..self.last };
+        self.last = same_ms.max(EntryId { ms: now, n: 0 });
+        self.waiting.push_back((self.last, entry));
+        self.last
+    }
+
+    /// How many entries there are, given to a reader or not.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.given.len()
+    }
+
+    /// All entries that nobody took up, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &T> {
+        self.given.values().map(|given| &given.entry).chain(self.waiting.iter().map(|(_, entry)| entry))
+    }
+
+    /// Takes up to `most` of the entries that nobody was given.
+    pub(super) fn take(&mut self, most: usize) -> Vec<T> {
+        let most = most.min(self.waiting.len());
+        self.waiting.drain(..most).map(|(_, entry)| entry).collect()
+    }
+
+    /// Gives up to `most` entries to a reader.
+    pub(super) fn give(&mut self, now: u64, reader: &str, most: usize) -> Vec<(EntryId, T)> {
+        let most = most.min(self.waiting.len());
+        let entries: Vec<(EntryId, T)> = self.waiting.drain(..most).collect();
+        for (id, entry) in &entries {
+            self.given.insert(*id, Given { entry: entry.clone(), reader: reader.to_owned(), since: now });
+        }
+        entries
+    }
+
+    /// Gives a reader once more what it was given before; its idle time begins anew.
+    pub(super) fn give_again(&mut self, now: u64, reader: &str, most: usize) -> Vec<(EntryId, T)> {
+        let own = self.given.iter_mut().filter(|(_, given)| given.reader == reader).take(most);
+        own.map(|(id, given)| {
+            given.since = now;
+            (*id, given.entry.clone())
+        })
+        .collect()
+    }
+
+    /// Gives to `reader` what others were given `idle` ms ago or longer.
+    pub(super) fn take_over(&mut self, now: u64, reader: &str, idle: u64, most: usize) -> Vec<(EntryId, T)> {
+        let idle = self.given.iter_mut().filter(|(_, given)| now.saturating_sub(given.since) >= idle).take(most);
+        idle.map(|(id, given)| {
+            reader.clone_into(&mut given.reader);
+            given.since = now;
+            (*id, given.entry.clone())
+        })
+        .collect()
+    }
+
+    /// Takes up an entry that a reader was given; None where somebody else already has.
+    pub(super) fn take_up(&mut self, id: EntryId) -> Option<T> {
+        self.given.remove(&id).map(|given| given.entry)
+    }
+
+    /// Removes an entry, given or not.
+    pub(super) fn remove(&mut self, id: EntryId) {
+        if self.given.remove(&id).is_none() {
+            self.waiting.retain(|(waiting, _)| *waiting != id);
+        }
+    }
+
+    /// Takes what this reader was given and did not take up.
+    pub(super) fn take_from(&mut self, reader: &str, most: usize) -> Vec<T> {
+        self.take_given(most, |given| given.reader == reader)
+    }
+
+    /// Takes what any reader was given `idle` ms ago or longer and did not take up.
+    pub(super) fn take_idle(&mut self, now: u64, idle: u64, most: usize) -> Vec<T> {
+        self.take_given(most, |given| now.saturating_sub(given.since) >= idle)
+    }
+
+    fn take_given(&mut self, most: usize, which: impl Fn(&Given<T>) -> bool) -> Vec<T> {
+        let found = self.given.iter().filter(|(_, given)| which(given)).map(|(id, _)| *id).take(most);
+        found.collect::<Vec<_>>().into_iter().filter_map(|id| self.take_up(id)).collect()
+    }
+}

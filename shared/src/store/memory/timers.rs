@@ -1,0 +1,75 @@
+//! What is to happen later.
+
+use std::collections::BTreeMap;
+
+/// What a timer does when it is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The run's retention is over.
+    Expire { run: String },
+    /// The step execution is to be queued, if it still waits after this attempt.
+    Step { run: String, seq: u64, attempt: u32 },
+}
+
+impl Timer {
+    pub(super) fn expire(run: &str) -> Self {
+        Self::Expire { run: run.to_owned() }
+    }
+
+    pub(super) fn step(run: &str, seq: u64, attempt: u32) -> Self {
+        Self::Step { run: run.to_owned(), seq, attempt }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Expire { run } => format!("expire {run}"),
+            Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
+        }
+    }
+}
+
+/// Timers by when they are due; those of one ms in the order of their text, since Redis sorts them so.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_due: BTreeMap<(u64, String), Timer>,
+    due: BTreeMap<Timer, u64>,
+}
+
+impl Timers {
+    /// Sets a timer; one that is set already is moved.
+    pub(super) fn set(&mut self, due: u64, timer: Timer) {
+        self.remove(&timer);
+        self.by_due.insert((due, timer.text()), timer.clone());
+        self.due.insert(timer, due);
+    }
+
+    pub(super) fn remove(&mut self, timer: &Timer) {
+        if let Some(due) = self.due.remove(timer) {
+            self.by_due.remove(&(due, timer.text()));
+        }
+    }
+
+    /// Takes up to `most` timers that are due.
+    pub(super) fn take_due(&mut self, now: u64, most: usize) -> Vec<Timer> {
+        let due: Vec<Timer> = self
+            .by_due
+            .iter()
+            .take_while(|((due, _), _)| *due <= now)
+            .map(|(_, timer)| timer.clone())
+            .take(most)
+            .collect();
+        for timer in &due {
+            self.remove(timer);
+        }
+        due
+    }
+
+    /// When the first one is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.by_due.keys().next().map(|(due, _)| *due)
+    }
+
+    pub(super) fn is_set(&self, timer: &Timer) -> bool {
+        self.due.contains_key(timer)
+    }
+}

@@ -1,0 +1,311 @@
+//! The store: one method for each transition, and the reads that show what is there.
+//!
+//! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
+//! All methods are async and wait for Redis; an [`Error`](crate::Error) for which
+//! [`is_unavailable`](crate::Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
+//! repeated: [`Call::again`] makes the repetition harmless where the transition itself does not.
+
+pub mod memory;
+pub mod redis;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::history::Record;
+use crate::names::Namespace;
+use crate::request::StartRequest;
+use crate::run::Run;
+use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
+
+pub use self::memory::MemoryStore;
+pub use self::redis::RedisStore;
+
+/// What a worker serves: one version of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Registration {
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// Where start events go.
+    pub start: Vec<Route>,
+    /// The steps, for people.
+    #[serde(default)]
+    pub steps: Vec<String>,
+}
+
+/// A worker as it introduces itself.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    /// Its id, new at each start of the process.
+    pub id: String,
+    /// The host it runs on.
+    pub host: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How many steps it executes at once.
+    pub concurrency: usize,
+    /// What it serves.
+    pub serves: Vec<Registration>,
+}
+
+/// A worker as the fleet sees it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Worker {
+    /// Its id.
+    pub id: String,
+    /// The host it runs on.
+    pub host: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How many steps it executes at once.
+    pub concurrency: usize,
+    /// How many it holds now.
+    pub held: u64,
+    /// Since when it is there (ms since 1970).
+    pub since_ms: u64,
+    /// How long its lease still lasts (ms); negative when it has run out.
+    pub lease_ms: i64,
+    /// Redis' id of the connection that renews its lease; 0 before the first beat.
+    pub client: u64,
+    /// What it serves, as `<workflow>:<version>`.
+    pub serves: Vec<String>,
+}
+
+/// A start, with what only the coordinator can say.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// What was asked for.
+    pub request: StartRequest,
+    /// The run's id.
+    pub run: String,
+    /// The version to pin the run to.
+    pub version: u32,
+    /// The steps that take the start event; never empty.
+    pub routes: Vec<Route>,
+    /// The inbox entry to take away with it.
+    pub entry: Option<String>,
+    /// How long its idempotency key is known.
+    pub key_ttl: Duration,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The run was created.
+    New(String),
+    /// The id or key was known; this is the run.
+    Known(String),
+}
+
+/// What became of a request that cannot be routed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferral {
+    /// It is kept, and was taken from the inbox.
+    Kept,
+    /// Its id or key was known; it was taken from the inbox.
+    Known,
+    /// Too many are kept; it is still in the inbox.
+    Full,
+}
+
+/// A request that cannot be taken.
+#[derive(Clone, Debug, Default)]
+pub struct Rejection {
+    /// The inbox entry.
+    pub entry: String,
+    /// It was deferred under this run id.
+    pub deferred: Option<String>,
+    /// The run id to show it under.
+    pub run: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// What was asked for, shortened.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A request for a workflow that no worker serves yet.
+#[derive(Clone, Debug)]
+pub struct Deferred {
+    /// The run's id.
+    pub run: String,
+    /// What was asked for.
+    pub request: StartRequest,
+    /// Since when it waits (ms since 1970).
+    pub since_ms: u64,
+}
+
+/// A step event that a blocking read delivered.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The stream, without the namespace's prefix.
+    pub stream: String,
+    /// The entry's id.
+    pub entry: String,
+}
+
+/// An inbox entry.
+#[derive(Clone, Debug)]
+pub struct InboxEntry {
+    /// Its id.
+    pub id: String,
+    /// Its fields.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What a beat told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// The lease is renewed.
+    Renewed,
+    /// The lease had run out and the holds are gone: the worker must register anew, under a new id.
+    Lost,
+}
+
+/// The limits of one tick.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// At most this many holds and timers are dealt with in one call.
+    pub limit: usize,
+    /// A step that lost its worker more often than this fails its run.
+    pub max_losses: u32,
+    /// How long runs that fail this way stay readable.
+    pub retention: Duration,
+    /// Workers whose lease connection was seen closed: the worker and the connection's id.
+    pub suspects: Vec<(String, u64)>,
+}
+
+/// What a tick did.
+#[derive(Clone, Debug, Default)]
+pub struct Ticked {
+    /// Step executions queued again.
+    pub requeued: u64,
+    /// Timers fired.
+    pub fired: u64,
+    /// More is waiting: call again at once.
+    pub more: bool,
+    /// How long until the next timer is due.
+    pub next_due: Option<Duration>,
+    /// Workers that were given up.
+    pub swept: Vec<String>,
+}
+
+/// The atomic transitions, and the reads.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Where this store keeps its keys.
+    fn namespace(&self) -> &Namespace;
+
+    /// Checks that the namespace is one that this version can work with, and makes it where it is new.
+    ///
+    /// Fails with [`Error::is_invalid`](crate::Error::is_invalid) when it has a newer format or another number of
+    /// partitions.
+    async fn open(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Creates a run unless its id or key is known, and queues its start events.
+    async fn start(&self, start: &Start) -> Result<Started>;
+    /// Keeps a request that cannot be routed yet, unless it repeats a run that is there.
+    async fn defer(&self, start: &Start) -> Result<Deferral>;
+    /// Takes an inbox entry away and keeps it among the rejected.
+    async fn reject(&self, rejection: &Rejection) -> Result<()>;
+
+    /// Takes delivered step events, and claims more up to `claim.max` in all.
+    /// None when the worker's lease is gone.
+    async fn begin(&self, call: &Call, delivered: &[Delivery], claim: &Claim) -> Result<Option<Vec<Claimed>>>;
+    /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; answers how many are staged.
+    /// None when the fence is no longer good.
+    async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
+    /// Commits a step execution and claims more.
+    async fn done(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Ends an attempt that failed, and claims more.
+    async fn fail(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        failure: &Failure,
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Reads a slice of the events that a fan-out joined, in order of arrival.
+    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
+
+    /// Makes a worker known, with its queues and its lease.
+    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
+    /// Hands all that a worker holds back, and forgets the worker. To be repeated until it answers true.
+    async fn leave(&self, worker: &str) -> Result<bool>;
+    /// Opens the connection that renews a worker's lease. For a thread of its own.
+    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>>;
+    /// Opens a blocking reader on queues, for one worker.
+    async fn queue_reader(&self, worker: &str, queues: &[crate::names::QueueName]) -> Result<Box<dyn QueueReader>>;
+
+    /// Takes back what dead and silent workers held; fires what is due.
+    async fn tick(&self, tick: &Tick) -> Result<Ticked>;
+    /// Queues again what was delivered and not begun for `idle`. Answers how many.
+    async fn orphans(&self, idle: Duration) -> Result<u64>;
+    /// Those workers whose lease connection is closed, with the connection's id.
+    async fn disconnected(&self) -> Result<Vec<(String, u64)>>;
+    /// Opens a blocking reader on the inbox, for one coordinator.
+    async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>>;
+    /// Takes over inbox entries that another coordinator left for `idle`.
+    async fn inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>>;
+
+    /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.
+    async fn submit(&self, request: &StartRequest) -> Result<String>;
+    /// A run; None where there is none of that id. An id whose request turned out to be a known run (same idempotency
+    /// key) gives that run.
+    async fn run(&self, id: &str) -> Result<Option<Run>>;
+    /// The newest runs first, `count` from `offset`.
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
+    /// Records of a run's history from the `from`th on, at most `count`.
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>>;
+    /// The workers whose lease has not been swept.
+    async fn workers(&self) -> Result<Vec<Worker>>;
+    /// Every workflow version that was ever registered.
+    async fn registrations(&self) -> Result<Vec<Registration>>;
+    /// Requests that wait for a worker to serve them.
+    async fn deferred(&self) -> Result<Vec<Deferred>>;
+    /// Waits until the run has ended or `limit` is over, whichever is first; may return early.
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()>;
+    /// The time on the store's clock, in ms since 1970.
+    async fn now_ms(&self) -> Result<u64>;
+}
+
+/// Renews one worker's lease on a connection of its own. When that connection closes, the worker is known to be dead.
+#[async_trait]
+pub trait Lease: Send {
+    /// Renews the lease.
+    async fn beat(&mut self) -> Result<Beat>;
+}
+
+/// Waits for step events.
+#[async_trait]
+pub trait QueueReader: Send {
+    /// Waits up to about two seconds for events; empty when there were none. After an error the reader is unusable
+    /// and must be opened again.
+    async fn next(&mut self) -> Result<Vec<Delivery>>;
+    /// How to make [`QueueReader::next`] return at once, from elsewhere.
+    fn waker(&self) -> Box<dyn ReaderWaker>;
+}
+
+/// Ends a wait of a [`QueueReader`] early, without losing what it may have been given.
+#[async_trait]
+pub trait ReaderWaker: Send + Sync {
+    /// Makes the reader's wait end.
+    async fn wake(&self) -> Result<()>;
+}
+
+/// Waits for requests.
+#[async_trait]
+pub trait InboxReader: Send {
+    /// Waits up to about a second for entries.
+    async fn next(&mut self) -> Result<Vec<InboxEntry>>;
+}

@@ -1,0 +1,158 @@
+-- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
+
+local SWEEP = 5 -- workers whose lease ran out are taken back so many at a time
+
+local function register(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local worker, lease, about = arg(), tonumber(arg()), take(arg)
+  local queues, served = take(arg), take(arg)
+  redis.call('HSET', p .. 'worker:' .. worker, 'since', now, 'queues', table.concat(queues, ' '), unpack(about))
+  redis.call('ZADD', p .. 'leases', now + lease, worker)
+  for _, queue in ipairs(queues) do
+    for _, kind in ipairs({ 'requeued:', 'queue:' }) do
+      redis.pcall('XGROUP', 'CREATE', p .. kind .. queue, GROUP, '0', 'MKSTREAM')
+      redis.call('SADD', p .. 'queues', kind .. queue)
+    end
+  end
+  chunked('HSET', p .. 'workflows', served)
+  return { 'ok', now }
+end
+
+-- beat: renews a lease that is still there; one that was swept is lost for good.
+local function beat(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local worker, lease, client = arg(), tonumber(arg()), arg()
+  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, 0 } end
+  redis.call('ZADD', p .. 'leases', now + lease, worker)
+  redis.call('HSET', p .. 'worker:' .. worker, 'client', client)
+  return { 'ok', now, redis.call('HLEN', p .. 'held:' .. worker) }
+end
+
+-- Gives one hold up and queues its step execution again, ahead of what is new.
+local function requeue(p, worker, field, value, now, kind, max_losses, retention)
+  local run, seq = string.match(field, '^(%S+) (%d+)$')
+  local attempt, steps = tonumber(string.match(value, '^%d+')), p .. 'steps:' .. run
+  redis.call('HDEL', p .. 'held:' .. worker, field)
+  local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
+  local s = parse_state(found[1])
+  if not holds(s, attempt, worker) then return 0 end
+  local _, step = parse_record(found[2])
+  note(p, run, now, kind, seq, attempt, step, worker)
+  if kind == 'lost' then s.losses = s.losses + 1 end
+  if s.losses > max_losses then
+    fail_run(p, { run = run, seq = seq, attempt = attempt, step = step, worker = worker, now = now },
+      'step "' .. step .. '" lost its worker ' .. s.losses .. ' times; it may be what kills them '
+      .. '(memory, a crash in native code)', retention)
+    return 0
+  end
+  redis.call('HSET', steps, seq, state_line('Q', s))
+  append(p .. 'requeued:' .. queue_of(found[3]), run, seq)
+  return 1
+end
+
+-- Queues again the entries that were delivered to a reader but never begun.
+local function requeue_delivered(p, name, entries)
+  local stream = p .. name
+  for _, pending in ipairs(entries) do
+    local entry = redis.call('XRANGE', stream, pending[1], pending[1])[1]
+    redis.call('XACK', stream, GROUP, pending[1])
+    if entry then
+      redis.call('XDEL', stream, pending[1])
+      redis.call('XADD', p .. string.gsub(name, '^queue:', 'requeued:'), '*', unpack(entry[2]))
+    end
+  end
+  return #entries
+end
+
+-- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
+local function sweep(p, worker, now, kind, limit, max_losses, retention)
+  -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
+  local held = redis.call('HRANDFIELD', p .. 'held:' .. worker, limit, 'WITHVALUES')
+  local moved = 0
+  for i = 1, #held, 2 do
+    moved = moved + requeue(p, worker, held[i], held[i + 1], now, kind, max_losses, retention)
+  end
+  if redis.call('EXISTS', p .. 'held:' .. worker) == 1 then return false, moved end
+  local queues = redis.call('HGET', p .. 'worker:' .. worker, 'queues') or ''
+  for queue in string.gmatch(queues, '%S+') do
+    for _, prefix in ipairs({ 'requeued:', 'queue:' }) do
+      local stream = p .. prefix .. queue
+      local pending = redis.pcall('XPENDING', stream, GROUP, '-', '+', limit, worker)
+      if not pending.err then
+        moved = moved + requeue_delivered(p, prefix .. queue, pending)
+        if #pending >= limit then return false, moved end
+        redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, worker)
+      end
+    end
+  end
+  redis.call('ZREM', p .. 'leases', worker)
+  redis.call('UNLINK', p .. 'worker:' .. worker)
+  return true, moved
+end
+
+local function leave(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local over, moved = sweep(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
+  return { over and 'ok' or 'more', moved }
+end
+
+local function fire(p, timer, now)
+  local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)$')
+  if kind == 'expire' then return forget(p, run) end
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, seq, 'meta')
+  local s = parse_state(found[1])
+  if s.letter == 'W' and s.attempt == tonumber(attempt) then
+    redis.call('HSET', steps, seq, state_line('Q', s))
+    append(p .. 'requeued:' .. queue_of(found[2]), run, seq)
+  end
+end
+
+-- tick: take back what dead and silent workers held; fire what is due. Bounded by `limit`; the answer says if more is waiting.
+local function tick(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local limit, max_losses, retention = tonumber(arg()), tonumber(arg()), tonumber(arg())
+  local suspects, swept, moved, more = take(arg), {}, 0, 0
+  local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now, 'LIMIT', 0, SWEEP), {}
+  if #gone >= SWEEP then more = 1 end
+  for _, worker in ipairs(gone) do listed[worker] = true end
+  for i = 1, #suspects, 2 do
+    -- The client id says which connection was seen closed: the worker may have a new one by now.
+    local client = redis.call('HGET', p .. 'worker:' .. suspects[i], 'client')
+    if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
+  end
+  for _, worker in ipairs(gone) do
+    local over, count = sweep(p, worker, now, 'lost', limit, max_losses, retention)
+    moved = moved + count
+    if over then swept[#swept + 1] = worker else more = 1 end
+  end
+  local due = redis.call('ZRANGEBYSCORE', p .. 'timers', '-inf', now, 'LIMIT', 0, limit)
+  for _, timer in ipairs(due) do fire(p, timer, now) end
+  if #due > 0 then chunked('ZREM', p .. 'timers', due) end
+  if #due >= limit then more = 1 end
+  local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
+  local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
+  return { now, moved, #due, more, wait, swept }
+end
+
+-- Consumers that no worker answers to: a zombie's reader made them after the worker was swept.
+local function drop_strangers(p, name, idle)
+  for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', p .. name, GROUP)) do
+    local consumer = {}
+    for i = 1, #about, 2 do consumer[about[i]] = about[i + 1] end
+    if consumer.pending == 0 and consumer.idle >= idle and not redis.call('ZSCORE', p .. 'leases', consumer.name) then
+      redis.call('XGROUP', 'DELCONSUMER', p .. name, GROUP, consumer.name)
+    end
+  end
+end
+
+-- orphans: queue again what was delivered and not begun for `idle` ms, whoever it was delivered to.
+local function orphans(keys, argv)
+  local p, arg = keys[1], cursor(argv)
+  local name, idle, limit = arg(), arg(), tonumber(arg())
+  local pending = redis.pcall('XPENDING', p .. name, GROUP, 'IDLE', idle, '-', '+', limit)
+  if pending.err then return { 0, 0 } end
+  local count = requeue_delivered(p, name, pending)
+  if count == 0 then drop_strangers(p, name, tonumber(idle)) end
+  return { count, count >= limit and 1 or 0 }
+end

@@ -1,0 +1,100 @@
+-- start: create a run unless its id or its idempotency key is known; queue its start events.
+
+local function leave_inbox(p, entry)
+  if entry ~= '' then
+    redis.call('XACK', p .. 'inbox', 'coordinators', entry)
+    redis.call('XDEL', p .. 'inbox', entry)
+  end
+end
+
+local function key_name(p, workflow, key)
+  return p .. 'key:' .. workflow .. ':' .. key
+end
+
+-- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
+-- replaced, where it is new. A key may outlive its run: then it is new too.
+local function known_run(p, run, workflow, key, key_ttl)
+  local known = key ~= '' and redis.call('GET', key_name(p, workflow, key))
+  local standing = known and redis.call('HGET', p .. 'run:' .. known, 'status')
+  if standing and standing ~= 'rejected' then
+    -- The caller knows only the id that it would have got: lead it to the run.
+    if known ~= run then redis.call('SET', p .. 'alias:' .. run, known, 'PX', key_ttl) end
+    return known
+  end
+  local status = redis.call('HGET', p .. 'run:' .. run, 'status')
+  if status and status ~= 'rejected' then return run end
+  return nil, status
+end
+
+local function start(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
+  local key, key_ttl, delay, entry = arg(), arg(), tonumber(arg()), arg()
+  local heads = take(arg)
+
+  leave_inbox(p, entry)
+  redis.call('HDEL', p .. 'deferred', run)
+  local known, status = known_run(p, run, workflow, key, key_ttl)
+  if known then return { 'exists', known } end
+  if status then
+    forget(p, run)
+    redis.call('ZREM', p .. 'timers', 'expire ' .. run)
+  end
+  if key ~= '' then redis.call('SET', key_name(p, workflow, key), run, 'PX', key_ttl) end
+  redis.call('HSET', p .. 'run:' .. run, 'status', 'queued', 'workflow', workflow, 'version', version,
+    'content', content, 'input', input, 'created', now)
+  local meta = workflow .. ' ' .. version .. ' ' .. content
+  redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
+  note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
+  redis.call('ZADD', p .. 'runs', now, run)
+  if delay > 0 then
+    for seq, head in ipairs(heads) do
+      redis.call('HSET', p .. 'steps:' .. run, seq, (string.gsub(NEW, '^Q', 'W')), 'e' .. seq, '0 ' .. head .. '\n')
+      redis.call('ZADD', p .. 'timers', now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
+    end
+  else
+    local list = {}
+    for _, head in ipairs(heads) do
+      list[#list + 1] = head
+      list[#list + 1] = ''
+    end
+    create(p, run, meta, '0', 1, list)
+  end
+  return { 'started', run }
+end
+
+-- defer: keep a request for a workflow that nobody serves yet.
+local function defer(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local run, request, entry, limit = arg(), arg(), arg(), tonumber(arg())
+  local workflow, key, key_ttl = arg(), arg(), arg()
+  if known_run(p, run, workflow, key, key_ttl) then
+    leave_inbox(p, entry)
+    return { 'exists', now }
+  end
+  local waiting = redis.call('HEXISTS', p .. 'deferred', run) == 1
+  if not waiting and redis.call('HLEN', p .. 'deferred') >= limit then return { 'full', now } end
+  redis.call('HSETNX', p .. 'deferred', run, now .. ' ' .. request)
+  leave_inbox(p, entry)
+  return { 'deferred', now }
+end
+
+-- reject: keep what could not be taken, with the reason; show it as a run when an id was given.
+local function reject(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local entry, deferred, run, reason, limit, retention = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
+  local fields = take(arg)
+  leave_inbox(p, entry)
+  -- Of several coordinators that judge a deferred request, one rejects it.
+  if deferred ~= '' and redis.call('HDEL', p .. 'deferred', deferred) == 0 then return { 'gone', run } end
+  redis.call('XADD', p .. 'rejected', 'MAXLEN', '~', limit, '*', 'reason', reason, 'entry', entry, unpack(fields))
+  -- A good request that waits under the same id keeps it.
+  local taken = run == '' or redis.call('EXISTS', p .. 'run:' .. run, p .. 'alias:' .. run) > 0
+  if not taken and redis.call('HEXISTS', p .. 'deferred', run) == 0 then
+    redis.call('HSET', p .. 'run:' .. run, 'status', 'rejected', 'error', reason, 'created', now, 'finished', now)
+    redis.call('ZADD', p .. 'runs', now, run)
+    redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)
+    redis.call('PUBLISH', p .. 'ended:' .. run, 'rejected')
+  end
+  return { 'rejected', run }
+end

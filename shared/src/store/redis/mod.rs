@@ -1,0 +1,399 @@
+//! The store on Redis 7.0 or later, or Valkey: each transition is one Redis Function, one `FCALL`.
+//!
+//! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
+
+mod functions;
+mod link;
+mod readers;
+mod reads;
+mod reply;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Cmd;
+
+use self::functions::LIBRARY;
+use self::link::Link;
+use self::reply::Reply;
+use super::{
+    Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
+    Start, Started, Store, Tick, Ticked, Worker,
+};
+use crate::error::{Error, Result};
+use crate::history::Record;
+use crate::names::{Namespace, QueueName};
+use crate::request::StartRequest;
+use crate::run::Run;
+use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
+
+/// At most this many requests wait for a worker that serves their workflow.
+const MAX_DEFERRED: usize = 10_000;
+/// About this many rejected requests are kept.
+const MAX_REJECTED: usize = 10_000;
+/// At most this many fields of a rejected request are kept.
+const MAX_REJECTED_FIELDS: usize = 32;
+/// How long a rejected request is shown as a run.
+const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// The layout of the keys. A namespace of a newer one is refused.
+const FORMAT: u64 = 1;
+/// How many partitions a namespace has.
+const PARTITIONS: u64 = 1;
+
+/// The store of one partition on Redis. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct RedisStore {
+    link: Link,
+    namespace: Namespace,
+}
+
+impl RedisStore {
+    /// Prepares a store; connects at the first call.
+    ///
+    /// The URL is `redis://[user:password@]host[:port][/db]` or `unix:///path`. Fails only when it cannot be read.
+    pub fn new(url: &str, namespace: Namespace) -> Result<Self> {
+        Ok(Self { link: Link::open(url)?, namespace })
+    }
+
+    /// The server's answer to any command: for diagnosis and tests.
+    pub async fn command(&self, command: &Cmd) -> Result<redis::Value> {
+        self.link.send(command).await
+    }
+
+    fn transition(&self, name: &str) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(LIBRARY.function(name)).arg(1).arg(self.namespace.prefix());
+        command
+    }
+
+    async fn call(&self, command: &Cmd) -> Result<Reply> {
+        Reply::new(self.link.call(command).await?)
+    }
+
+    async fn commit(&self, mut command: Cmd, claim: &Claim) -> Result<(Outcome, Vec<Claimed>)> {
+        claim_args(&mut command, claim);
+        let mut reply = self.call(&command).await?;
+        let outcome = match reply.text()?.as_str() {
+            "ok" => Outcome::Committed,
+            "fenced" => Outcome::Fenced,
+            other => return Err(Error::reply(format!("the outcome {other:?} is not known"))),
+        };
+        Ok((outcome, reply.array()?.claims()?))
+    }
+
+    fn under_fence(&self, name: &str, call: &Call, step: &Claimed) -> Cmd {
+        let mut command = self.transition(name);
+        call_args(&mut command, call);
+        fence_args(&mut command, &step.fence);
+        command.arg(step.scope).arg(&step.step);
+        command
+    }
+}
+
+fn check_meta(name: &str, found: &[redis::Value]) -> Result<()> {
+    let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
+    let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u64>(partitions)?);
+    if format > FORMAT {
+        return Err(Error::invalid(format!(
+            "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
+        )));
+    }
+    if partitions != PARTITIONS {
+        return Err(Error::invalid(format!(
+            "the namespace {name} was made with {partitions} partitions, and this version works with {PARTITIONS}: \
+             the number is fixed when a namespace is made, so use another namespace"
+        )));
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn call_args(command: &mut Cmd, call: &Call) {
+    command.arg(&call.worker).arg(call.number).arg(u8::from(call.again));
+}
+
+fn fence_args(command: &mut Cmd, fence: &Fence) {
+    command.arg(&fence.run).arg(fence.seq).arg(fence.attempt);
+}
+
+fn claim_args(command: &mut Cmd, claim: &Claim) {
+    command.arg(claim.max).arg(claim.queues.len());
+    for queue in &claim.queues {
+        command.arg(queue.as_str());
+    }
+}
+
+fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
+    command.arg(commit.set.len() * 2);
+    for (field, value) in &commit.set {
+        command.arg(field).arg(value);
+    }
+    command.arg(commit.unset.len());
+    for field in &commit.unset {
+        command.arg(field);
+    }
+    command.arg(commit.joins.len() * 2);
+    for (join, payload) in &commit.joins {
+        command.arg(join).arg(payload);
+    }
+    command.arg(commit.emits.len() * 2);
+    for (route, payload) in &commit.emits {
+        command.arg(route.header(false, false)).arg(payload);
+    }
+    let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
+    command.arg(u8::from(commit.fan.is_some())).arg(heads.len());
+    for route in heads {
+        command.arg(route.header(false, true));
+    }
+    command.arg(commit.fan.as_ref().map_or(0, |fan| fan.staged));
+    command.arg(step.joined.as_ref().map_or_else(String::new, |j| format!("{}:{}", j.scope, step.step)));
+    command.arg(usize::from(commit.result.is_some()));
+    if let Some(result) = &commit.result {
+        command.arg(result);
+    }
+    command.arg(millis(commit.retention));
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    async fn open(&self) -> Result<()> {
+        let key = format!("{}:meta", self.namespace.name());
+        let mut pipeline = redis::pipe();
+        pipeline.hset_nx(&key, "format", FORMAT).ignore();
+        pipeline.hset_nx(&key, "partitions", PARTITIONS).ignore();
+        pipeline.hget(&key, "format").hget(&key, "partitions");
+        let found = self.link.send_all(&pipeline).await?;
+        check_meta(self.namespace.name(), &found)
+    }
+
+    async fn start(&self, start: &Start) -> Result<Started> {
+        let mut command = self.transition("start");
+        let request = &start.request;
+        command.arg(&start.run).arg(&request.workflow).arg(start.version).arg(request.content().as_str());
+        command.arg(&request.input).arg(request.key.as_deref().unwrap_or_default());
+        command.arg(millis(start.key_ttl)).arg(request.delay_ms).arg(start.entry.as_deref().unwrap_or_default());
+        command.arg(start.routes.len());
+        for route in &start.routes {
+            command.arg(route.header(true, false));
+        }
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "started" => Ok(Started::New(reply.text()?)),
+            _ => Ok(Started::Known(reply.text()?)),
+        }
+    }
+
+    async fn defer(&self, start: &Start) -> Result<Deferral> {
+        let mut command = self.transition("defer");
+        let request = &start.request;
+        let packed = rmp_serde::to_vec_named(request).map_err(|e| Error::invalid(e.to_string()))?;
+        command.arg(&start.run).arg(packed).arg(start.entry.as_deref().unwrap_or_default()).arg(MAX_DEFERRED);
+        command.arg(&request.workflow).arg(request.key.as_deref().unwrap_or_default()).arg(millis(start.key_ttl));
+        match self.call(&command).await?.text()?.as_str() {
+            "deferred" => Ok(Deferral::Kept),
+            "exists" => Ok(Deferral::Known),
+            _ => Ok(Deferral::Full),
+        }
+    }
+
+    async fn reject(&self, rejection: &Rejection) -> Result<()> {
+        let mut command = self.transition("reject");
+        command.arg(&rejection.entry).arg(rejection.deferred.as_deref().unwrap_or_default());
+        command.arg(rejection.run.as_deref().unwrap_or_default()).arg(&rejection.reason);
+        let fields = &rejection.fields[..rejection.fields.len().min(MAX_REJECTED_FIELDS)];
+        command.arg(MAX_REJECTED).arg(millis(REJECTED_RETENTION)).arg(fields.len() * 2);
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        self.call(&command).await.map(drop)
+    }
+
+    async fn begin(&self, call: &Call, delivered: &[Delivery], claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+        let mut command = self.transition("begin");
+        call_args(&mut command, call);
+        command.arg(delivered.len());
+        for delivery in delivered {
+            command.arg(&delivery.stream).arg(&delivery.entry);
+        }
+        claim_args(&mut command, claim);
+        let mut reply = self.call(&command).await?;
+        if reply.text()? == "lost" {
+            return Ok(None);
+        }
+        reply.array()?.claims().map(Some)
+    }
+
+    async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
+        let mut command = self.transition("stage");
+        command.arg(worker);
+        fence_args(&mut command, fence);
+        command.arg(offset).arg(chunk.len());
+        for (route, payload) in chunk {
+            let mut element = route.header(false, false).into_bytes();
+            element.push(b'\n');
+            element.extend_from_slice(payload);
+            command.arg(element);
+        }
+        let mut reply = self.call(&command).await?;
+        Ok(if reply.text()? == "ok" { Some(reply.number()?) } else { None })
+    }
+
+    async fn done(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut command = self.under_fence("done", call, step);
+        commit_args(&mut command, step, commit);
+        self.commit(command, claim).await
+    }
+
+    async fn fail(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        failure: &Failure,
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut command = self.under_fence("fail", call, step);
+        match failure {
+            Failure::Retry { delay, error } => command.arg("retry").arg(millis(*delay)).arg(error).arg(0),
+            Failure::Fail { error, retention } => command.arg("fail").arg(0).arg(error).arg(millis(*retention)),
+        };
+        self.commit(command, claim).await
+    }
+
+    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
+        self.read_joined(step, joined, from, count).await
+    }
+
+    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
+        let mut command = self.transition("register");
+        command.arg(&worker.id).arg(millis(lease));
+        command.arg(8).arg("client").arg(0).arg("host").arg(&worker.host).arg("pid").arg(worker.pid);
+        command.arg("concurrency").arg(worker.concurrency).arg(worker.serves.len());
+        for served in &worker.serves {
+            command.arg(QueueName::new(&served.workflow, served.version).as_str());
+        }
+        command.arg(worker.serves.len() * 2);
+        for served in &worker.serves {
+            let json = serde_json::to_string(served).map_err(|e| Error::invalid(e.to_string()))?;
+            command.arg(QueueName::new(&served.workflow, served.version).as_str()).arg(json);
+        }
+        self.call(&command).await.map(drop)
+    }
+
+    async fn leave(&self, worker: &str) -> Result<bool> {
+        let mut command = self.transition("leave");
+        command.arg(worker).arg(200);
+        Ok(self.call(&command).await?.text()? == "ok")
+    }
+
+    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
+        self.open_lease(worker, lease).await
+    }
+
+    async fn queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
+        self.open_queue_reader(worker, queues).await
+    }
+
+    async fn tick(&self, tick: &Tick) -> Result<Ticked> {
+        let mut command = self.transition("tick");
+        command.arg(tick.limit).arg(tick.max_losses).arg(millis(tick.retention)).arg(tick.suspects.len() * 2);
+        for (worker, client) in &tick.suspects {
+            command.arg(worker).arg(client);
+        }
+        let mut reply = self.call(&command).await?;
+        let _now: u64 = reply.number()?;
+        let (requeued, fired, more, wait) =
+            (reply.number()?, reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
+        let mut swept = reply.array()?;
+        let mut ticked = Ticked {
+            requeued,
+            fired,
+            more: more == 1,
+            next_due: u64::try_from(wait).ok().map(Duration::from_millis),
+            swept: vec![],
+        };
+        while !swept.is_over() {
+            ticked.swept.push(swept.text()?);
+        }
+        Ok(ticked)
+    }
+
+    async fn orphans(&self, idle: Duration) -> Result<u64> {
+        let mut moved = 0;
+        for name in self.queue_streams().await? {
+            loop {
+                let mut command = self.transition("orphans");
+                command.arg(&name).arg(millis(idle)).arg(100);
+                let mut reply = self.call(&command).await?;
+                moved += reply.number::<u64>()?;
+                if reply.number::<i64>()? == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn disconnected(&self) -> Result<Vec<(String, u64)>> {
+        self.read_disconnected().await
+    }
+
+    async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
+        self.open_inbox_reader(coordinator).await
+    }
+
+    async fn inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+        self.claim_inbox_orphans(coordinator, idle).await
+    }
+
+    async fn submit(&self, request: &StartRequest) -> Result<String> {
+        self.write_request(request).await
+    }
+
+    async fn run(&self, id: &str) -> Result<Option<Run>> {
+        self.read_run(id).await
+    }
+
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
+        self.read_newest(offset, count).await
+    }
+
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
+        self.read_history(run, from, count).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Worker>> {
+        self.read_workers().await
+    }
+
+    async fn registrations(&self) -> Result<Vec<Registration>> {
+        self.read_registrations().await
+    }
+
+    async fn deferred(&self) -> Result<Vec<Deferred>> {
+        self.read_deferred().await
+    }
+
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
+        self.await_end(run, limit).await
+    }
+
+    async fn now_ms(&self) -> Result<u64> {
+        let mut reply = Reply::new(self.link.send(&redis::cmd("TIME")).await?)?;
+        let (seconds, micros) = (reply.number::<u64>()?, reply.number::<u64>()?);
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}

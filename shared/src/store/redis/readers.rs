@@ -1,0 +1,227 @@
+//! Whoever blocks has a connection of its own: the blocking readers, and the thread that renews a lease.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Cmd;
+use redis::aio::MultiplexedConnection;
+
+use super::reply::{self, Reply};
+use super::{RedisStore, millis};
+use crate::error::Result;
+use crate::names::QueueName;
+use crate::store::{Beat, Delivery, InboxEntry, InboxReader, Lease, QueueReader, ReaderWaker};
+
+/// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
+/// time plus the connection's slack.
+const BLOCK: Duration = Duration::from_secs(2);
+const INBOX_GROUP: &str = "coordinators";
+const INBOX_BATCH: usize = 128;
+/// A coordinator that has not read for so many times the idle time of orphans has departed.
+const DEPARTED: u32 = 100;
+
+impl RedisStore {
+    pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
+        let mut connection = self.link.dedicated(lease, &format!("stepfleet-lease-{worker}")).await?;
+        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let mut beat = self.transition("beat");
+        beat.arg(worker).arg(millis(lease)).arg(client);
+        Ok(Box::new(RedisLease { connection, beat }))
+    }
+
+    pub(super) async fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
+        let mut connection = self.link.dedicated(BLOCK, &format!("stepfleet-reader-{worker}")).await?;
+        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let streams: Vec<String> =
+            ["requeued", "queue"].iter().flat_map(|kind| queues.iter().map(move |q| format!("{kind}:{q}"))).collect();
+        Ok(Box::new(RedisQueueReader {
+            store: self.clone(),
+            connection,
+            client,
+            worker: worker.to_owned(),
+            streams,
+            // What an earlier reader of this worker was given and lost comes first.
+            recover: true,
+        }))
+    }
+
+    pub(super) async fn open_inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
+        let mut connection = self.link.dedicated(BLOCK, &format!("stepfleet-inbox-{coordinator}")).await?;
+        self.make_inbox_group(&mut connection).await?;
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(INBOX_GROUP).arg(coordinator).arg("COUNT").arg(INBOX_BATCH);
+        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(self.namespace.key("inbox")).arg(">");
+        Ok(Box::new(RedisInboxReader { connection, read }))
+    }
+
+    async fn make_inbox_group(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATE").arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg("0").arg("MKSTREAM");
+        match create.query_async::<redis::Value>(connection).await {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn claim_inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+        // Entries are taken away as soon as they are dealt with, so what is pending is short and a scan from its
+        // beginning never starves.
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim.arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg(coordinator).arg(millis(idle)).arg("0-0");
+        claim.arg("COUNT").arg(INBOX_BATCH);
+        let mut reply = Reply::new(self.link.send(&claim).await?)?;
+        reply.value()?;
+        let entries = inbox_entries(reply.array()?)?;
+        self.drop_departed(coordinator, idle * DEPARTED).await?;
+        Ok(entries)
+    }
+
+    /// Each coordinator that ever was has left a consumer behind. One that is empty and has not read for long is gone;
+    /// should it come back, its next read makes it anew.
+    async fn drop_departed(&self, coordinator: &str, idle: Duration) -> Result<()> {
+        let inbox = self.namespace.key("inbox");
+        let mut info = redis::cmd("XINFO");
+        info.arg("CONSUMERS").arg(&inbox).arg(INBOX_GROUP);
+        let mut consumers = Reply::new(self.link.send(&info).await?)?;
+        while !consumers.is_over() {
+            let about: HashMap<String, Vec<u8>> = consumers.array()?.pairs()?.into_iter().collect();
+            let number = |name: &str| about.get(name).and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok());
+            let gone = number("pending") == Some(0) && number("idle").is_some_and(|ms| ms > millis(idle));
+            if let Some(name) = about.get("name").filter(|name| gone && name.as_slice() != coordinator.as_bytes()) {
+                let mut drop = redis::cmd("XGROUP");
+                drop.arg("DELCONSUMER").arg(&inbox).arg(INBOX_GROUP).arg(name);
+                self.link.send(&drop).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct RedisLease {
+    connection: MultiplexedConnection,
+    beat: Cmd,
+}
+
+#[async_trait]
+impl Lease for RedisLease {
+    async fn beat(&mut self) -> Result<Beat> {
+        let reply: redis::Value = self.beat.query_async(&mut self.connection).await?;
+        Ok(if Reply::new(reply)?.text()? == "ok" { Beat::Renewed } else { Beat::Lost })
+    }
+}
+
+struct RedisQueueReader {
+    store: RedisStore,
+    connection: MultiplexedConnection,
+    client: u64,
+    worker: String,
+    streams: Vec<String>,
+    recover: bool,
+}
+
+impl RedisQueueReader {
+    fn command(&self, from: &str) -> Cmd {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg("workers").arg(&self.worker).arg("COUNT").arg(1);
+        if from == ">" {
+            read.arg("BLOCK").arg(millis(BLOCK));
+        }
+        read.arg("STREAMS");
+        for stream in &self.streams {
+            read.arg(self.store.namespace.key(stream));
+        }
+        for _ in &self.streams {
+            read.arg(from);
+        }
+        read
+    }
+
+    fn deliveries(&self, reply: redis::Value) -> Result<Vec<Delivery>> {
+        let prefix = self.store.namespace.prefix();
+        let mut deliveries = Vec::new();
+        let mut streams = Reply::new(reply)?;
+        while !streams.is_over() {
+            let mut stream = streams.array()?;
+            let name = stream.text()?;
+            let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+            let mut entries = stream.array()?;
+            while !entries.is_over() {
+                deliveries.push(Delivery { stream: name.clone(), entry: entries.array()?.text()? });
+            }
+        }
+        Ok(deliveries)
+    }
+}
+
+#[async_trait]
+impl QueueReader for RedisQueueReader {
+    async fn next(&mut self) -> Result<Vec<Delivery>> {
+        if self.recover {
+            let reply: redis::Value = self.command("0").query_async(&mut self.connection).await?;
+            let deliveries = self.deliveries(reply)?;
+            self.recover = !deliveries.is_empty();
+            if self.recover {
+                return Ok(deliveries);
+            }
+        }
+        let reply: redis::Value = self.command(">").query_async(&mut self.connection).await?;
+        self.deliveries(reply)
+    }
+
+    fn waker(&self) -> Box<dyn ReaderWaker> {
+        Box::new(Unblock { store: self.store.clone(), client: self.client })
+    }
+}
+
+struct Unblock {
+    store: RedisStore,
+    client: u64,
+}
+
+#[async_trait]
+impl ReaderWaker for Unblock {
+    async fn wake(&self) -> Result<()> {
+        let mut unblock = redis::cmd("CLIENT");
+        unblock.arg("UNBLOCK").arg(self.client);
+        self.store.link.send(&unblock).await.map(drop)
+    }
+}
+
+struct RedisInboxReader {
+    connection: MultiplexedConnection,
+    read: Cmd,
+}
+
+#[async_trait]
+impl InboxReader for RedisInboxReader {
+    async fn next(&mut self) -> Result<Vec<InboxEntry>> {
+        let value: redis::Value = self.read.query_async(&mut self.connection).await?;
+        let mut streams = Reply::new(value)?;
+        if streams.is_over() {
+            return Ok(Vec::new());
+        }
+        let mut stream = streams.array()?;
+        stream.value()?;
+        inbox_entries(stream.array()?)
+    }
+}
+
+fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
+    let mut found = Vec::new();
+    while !entries.is_over() {
+        let value = entries.value()?;
+        if value == redis::Value::Nil {
+            continue;
+        }
+        let mut entry = Reply::new(value)?;
+        let id = entry.text()?;
+        let mut values = entry.array()?;
+        let mut fields = Vec::new();
+        while !values.is_over() {
+            fields.push((reply::bytes(values.value()?)?, reply::bytes(values.value()?)?));
+        }
+        found.push(InboxEntry { id, fields });
+    }
+    Ok(found)
+}

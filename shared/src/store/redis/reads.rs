@@ -1,0 +1,259 @@
+//! Plain reads: what runs, workers and queues look like now. None of them changes anything.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use redis::Cmd;
+
+use super::reply::{Reply, number, text};
+use super::{RedisStore, Result};
+use crate::codec::Content;
+use crate::error::Error;
+use crate::history::Record;
+use crate::request::StartRequest;
+use crate::run::{Run, Status};
+use crate::step::{Claimed, Joined};
+use crate::store::{Deferred, Registration, Worker};
+
+/// The most that one joined slice reads.
+const MAX_SLICE: u64 = 1000;
+
+impl RedisStore {
+    pub(super) async fn read_joined(
+        &self,
+        step: &Claimed,
+        joined: &Joined,
+        from: u64,
+        count: u64,
+    ) -> Result<Vec<Vec<u8>>> {
+        let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.scope, step.step);
+        let mut connection = self.link.pooled().await?;
+        let last = from + count.clamp(1, MAX_SLICE) - 1;
+        Ok(redis::cmd("LRANGE").arg(list).arg(from).arg(last).query_async(&mut connection).await?)
+    }
+
+    pub(super) async fn write_request(&self, request: &StartRequest) -> Result<String> {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.namespace.key("inbox")).arg("*").arg("op").arg("start").arg("workflow").arg(&request.workflow);
+        add.arg("input").arg(&request.input).arg("content").arg(&request.content);
+        for (name, value) in [("id", &request.id), ("key", &request.key)] {
+            if let Some(value) = value {
+                add.arg(name).arg(value);
+            }
+        }
+        if request.delay_ms > 0 {
+            add.arg("delay").arg(request.delay_ms);
+        }
+        let entry = text(self.link.send(&add).await?)?;
+        Ok(request.id.clone().unwrap_or(entry))
+    }
+
+    pub(super) async fn read_runs(&self, ids: &[String]) -> Result<Vec<Run>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.cmd("HGETALL").arg(self.namespace.key_of("run", id));
+        }
+        let values = self.link.send_all(&pipeline).await?;
+        let mut runs = Vec::new();
+        for (id, value) in ids.iter().zip(values) {
+            runs.extend(run(id, Reply::new(value)?.pairs()?)?);
+        }
+        Ok(runs)
+    }
+
+    /// A request whose idempotency key was known has left an alias under the id that it would have got.
+    pub(super) async fn read_run(&self, id: &str) -> Result<Option<Run>> {
+        if let Some(run) = self.read_runs(&[id.to_owned()]).await?.pop() {
+            return Ok(Some(run));
+        }
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("alias", id));
+        match self.link.send(&get).await? {
+            redis::Value::Nil => Ok(None),
+            known => Ok(self.read_runs(&[text(known)?]).await?.pop()),
+        }
+    }
+
+    pub(super) async fn read_newest(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
+        let mut range = redis::cmd("ZREVRANGE");
+        range.arg(self.namespace.key("runs")).arg(offset).arg(offset + count.max(1) - 1);
+        self.read_runs(&self.texts(&range).await?).await
+    }
+
+    pub(super) async fn read_history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
+        let mut range = redis::cmd("LRANGE");
+        range.arg(self.namespace.key_of("history", run)).arg(from).arg(from + count.max(1) - 1);
+        let mut reply = Reply::new(self.link.send(&range).await?)?;
+        let mut records = Vec::new();
+        while !reply.is_over() {
+            // One for each line, known or not: positions in the history stay what they are.
+            records.push(Record::parse(&reply.bytes()?));
+        }
+        Ok(records)
+    }
+
+    pub(super) async fn queue_streams(&self) -> Result<Vec<String>> {
+        let mut members = redis::cmd("SMEMBERS");
+        members.arg(self.namespace.key("queues"));
+        let mut streams = self.texts(&members).await?;
+        // `requeued` before `queue`: what is older stays ahead.
+        streams.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(streams)
+    }
+
+    async fn texts(&self, command: &Cmd) -> Result<Vec<String>> {
+        let mut reply = Reply::new(self.link.send(command).await?)?;
+        let mut texts = Vec::new();
+        while !reply.is_over() {
+            texts.push(reply.text()?);
+        }
+        Ok(texts)
+    }
+
+    pub(super) async fn read_workers(&self) -> Result<Vec<Worker>> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.namespace.key("leases")).arg(0).arg(-1).arg("WITHSCORES");
+        let leases = Reply::new(self.link.send(&range).await?)?.pairs()?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        for (id, _) in &leases {
+            pipeline.cmd("HGETALL").arg(self.namespace.key_of("worker", id));
+            pipeline.cmd("HLEN").arg(self.namespace.key_of("held", id));
+        }
+        let mut values = self.link.send_all(&pipeline).await?.into_iter();
+        let mut next = || values.next().ok_or_else(|| Error::reply("the reply is too short"));
+        let mut time = Reply::new(next()?)?;
+        let now = time.number::<i64>()? * 1000 + time.number::<i64>()? / 1000;
+        let mut workers = Vec::new();
+        for (id, expiry) in leases {
+            let about: HashMap<String, Vec<u8>> = Reply::new(next()?)?.pairs()?.into_iter().collect();
+            let lease_ms = parsed::<i64>(&expiry).unwrap_or(now) - now;
+            workers.push(worker(id, &about, number(&next()?)?, lease_ms));
+        }
+        Ok(workers)
+    }
+
+    pub(super) async fn read_disconnected(&self) -> Result<Vec<(String, u64)>> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.namespace.key("leases")).arg(0).arg(-1);
+        let ids = self.texts(&range).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in &ids {
+            pipeline.cmd("HGET").arg(self.namespace.key_of("worker", id)).arg("client");
+        }
+        let clients = self.link.send_all(&pipeline).await?;
+        let workers: Vec<(String, u64)> = ids
+            .into_iter()
+            .zip(clients)
+            .filter_map(|(id, client)| Some((id, number(&client).ok().filter(|client| *client != 0)?)))
+            .collect();
+        if workers.is_empty() {
+            return Ok(workers);
+        }
+        let mut list = redis::cmd("CLIENT");
+        list.arg("LIST").arg("ID");
+        for (_, client) in &workers {
+            list.arg(client);
+        }
+        let listed = text(self.link.send(&list).await?)?;
+        let open: std::collections::HashSet<u64> =
+            listed.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect();
+        Ok(workers.into_iter().filter(|(_, client)| !open.contains(client)).collect())
+    }
+
+    pub(super) async fn read_registrations(&self) -> Result<Vec<Registration>> {
+        let mut values = redis::cmd("HVALS");
+        values.arg(self.namespace.key("workflows"));
+        let mut reply = Reply::new(self.link.send(&values).await?)?;
+        let mut registrations = Vec::new();
+        while !reply.is_over() {
+            registrations.extend(serde_json::from_slice(&reply.bytes()?).ok());
+        }
+        Ok(registrations)
+    }
+
+    pub(super) async fn read_deferred(&self) -> Result<Vec<Deferred>> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.namespace.key("deferred"));
+        let pairs = Reply::new(self.link.send(&all).await?)?.pairs()?;
+        Ok(pairs.into_iter().filter_map(|(run, packed)| deferred(run, &packed)).collect())
+    }
+
+    /// Listens for the end of the run, and looks once in between: the end may have come before the listening.
+    pub(super) async fn await_end(&self, run: &str, limit: Duration) -> Result<()> {
+        let mut pubsub = self.link.pubsub().await?;
+        pubsub.subscribe(self.namespace.key_of("ended", run)).await?;
+        if self.read_runs(&[run.to_owned()]).await?.pop().is_some_and(|run| run.status.is_over()) {
+            return Ok(());
+        }
+        let mut messages = pubsub.on_message();
+        // No message in time is no error: the caller looks at the run again either way.
+        let _ = tokio::time::timeout(limit, messages.next()).await;
+        Ok(())
+    }
+}
+
+fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let mut fields: HashMap<String, Vec<u8>> = pairs.into_iter().collect();
+    let result = fields.remove("result");
+    let input = fields.remove("input").unwrap_or_default();
+    let text = |name: &str| fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
+    let time = |name: &str| fields.get(name).and_then(|v| parsed(v));
+    let status = text("status").unwrap_or_default();
+    Ok(Some(Run {
+        id: id.to_owned(),
+        status: Status::parse(&status)
+            .ok_or_else(|| Error::reply(format!("run {id} has the unknown status {status:?}")))?,
+        workflow: text("workflow").unwrap_or_default(),
+        version: fields.get("version").and_then(|v| parsed(v)).unwrap_or(0),
+        content: text("content").and_then(|c| Content::parse(&c).ok()).unwrap_or_default(),
+        created_ms: time("created").unwrap_or(0),
+        started_ms: time("started"),
+        finished_ms: time("finished"),
+        error: text("error"),
+        error_step: text("error_step"),
+        error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
+        input,
+        result,
+    }))
+}
+
+fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, lease_ms: i64) -> Worker {
+    let text = |name: &str| about.get(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
+    let number = |name: &str| about.get(name).and_then(|v| parsed::<u64>(v)).unwrap_or(0);
+    Worker {
+        id,
+        host: text("host"),
+        pid: u32::try_from(number("pid")).unwrap_or(0),
+        concurrency: usize::try_from(number("concurrency")).unwrap_or(0),
+        held,
+        since_ms: number("since"),
+        lease_ms,
+        client: number("client"),
+        serves: text("queues").split_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+fn deferred(run: String, packed: &[u8]) -> Option<Deferred> {
+    let space = packed.iter().position(|b| *b == b' ')?;
+    let since_ms = parsed(&packed[..space])?;
+    let request = rmp_serde::from_slice(&packed[space + 1..]).ok()?;
+    Some(Deferred { run, request, since_ms })
+}

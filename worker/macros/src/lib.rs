@@ -1,0 +1,147 @@
+//! The macros of `stepfleet-worker`. Use them through that crate: its prelude has them all.
+
+mod emit;
+mod event;
+mod options;
+mod signature;
+mod step;
+mod workflow;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Makes a struct or an enum an event.
+///
+/// An event also needs `Serialize` and `Deserialize`, and it owns its data: it is written to Redis and read by another
+/// worker. So it has neither references nor type parameters.
+///
+/// # Options
+///
+/// - `#[event(name = "...")]`: the name that it is routed by, 1 to 128 letters, digits, `_`, `-` or `.`. Default: the
+///   type's name. Two types of one name are one event, so the name lets a type be renamed while runs are under way.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet_worker::prelude::*;
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event(name = "page.fetched")]
+/// struct Fetched {
+///     address: String,
+///     body: String,
+/// }
+/// ```
+#[proc_macro_derive(Event, attributes(event))]
+pub fn derive_event(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    event::expand(&input).into()
+}
+
+/// Lets a step return one of several events, as an enum.
+///
+/// Each variant has one field without a name: an event, `Option` or `Vec` of one, or another enum with
+/// `#[derive(Emit)]`. A variant without fields emits nothing. The enum itself is no event: it is never stored.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet_worker::prelude::*;
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct Asked { question: String }
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct Answered { text: String }
+///
+/// #[derive(Emit)]
+/// enum Verdict {
+///     Again(Asked),
+///     Done(Answered),
+///     Dropped,
+/// }
+/// ```
+#[proc_macro_derive(Emit)]
+pub fn derive_emit(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    emit::expand(&input).into()
+}
+
+/// Makes a type a workflow: put it on an `impl` block whose `#[step]` methods are the steps.
+///
+/// The type's fields are the resources that steps use (clients, pools, settings): all attempts of a worker share them,
+/// so the type must be `Send` and `Sync`. Methods without `#[step]` are left alone.
+///
+/// # Options
+///
+/// - `start = Type`, required: the event that a run begins with.
+/// - `stop = Type`, required: the event that ends a run, and is its result.
+/// - `name = "..."`: 1 to 128 letters, digits, `_`, `-` or `.`. Default: the type's name in snake case
+///   (`SearchPages` is `search_pages`).
+/// - `version = 1`: a whole number. Default: 1. A run stays with the version that it began with.
+/// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
+///
+/// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet_worker::prelude::*;
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct Asked { text: String }
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct Answered { letters: usize }
+///
+/// struct Letters;
+///
+/// #[workflow(start = Asked, stop = Answered, version = 2, retention = "30d")]
+/// impl Letters {
+///     #[step]
+///     async fn count(&self, ev: Asked) -> Outcome<Answered> {
+///         Ok(Answered { letters: ev.text.chars().count() })
+///     }
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn workflow(options: TokenStream, item: TokenStream) -> TokenStream {
+    workflow::expand(options.into(), &item.into()).into()
+}
+
+/// Makes a method of a `#[workflow]` block a step.
+///
+/// ```text
+/// async fn name(&self, ev: Event) -> Outcome<Returned>
+/// async fn name(&self, ctx: &Context<State>, ev: Event) -> Outcome<Returned>
+/// ```
+///
+/// The event is taken by value, and is an event or `Joined<Event>`. `Returned` is an event, `Option` or `Vec` of one,
+/// `()`, or an enum with `#[derive(Emit)]`. The step's future must be `Send`: no `Rc`, `RefCell` borrow or lock guard of
+/// `std` may be held across an `.await`.
+///
+/// # Options
+///
+/// - `name = "..."`: 1 to 128 letters, digits, `_`, `-` or `.`. Default: the method's name.
+/// - `retries = 3`: attempts after the first; 0 for none. Default: 3.
+/// - `backoff = "1s"`: the delay before the first retry. Default: 1 second.
+/// - `factor = 2.0`: what each further delay is multiplied by; at least 1, which makes all delays equal. Default: 2.
+/// - `max_backoff = "1m"`: the longest delay. Default: 1 minute.
+/// - `timeout = "30s"`: how long one attempt may take; it then counts as failed. Default: no limit.
+///
+/// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.
+///
+/// # Example
+///
+/// ```ignore
+/// #[workflow(start = Asked, stop = Answered)]
+/// impl Search {
+///     #[step(retries = 5, backoff = "500ms", timeout = "30s")]
+///     async fn look(&self, ctx: &Context<Memory>, ev: Asked) -> Outcome<Vec<Page>> {
+///         ctx.state().edit(|memory| memory.asked += 1).await?;
+///         Ok(self.index.find(&ev.question).await?)
+///     }
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
+    step::standalone(&options.into(), &item.into()).into()
+}

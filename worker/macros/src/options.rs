@@ -1,0 +1,207 @@
+//! Reads `key = value` options.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::parse::ParseStream;
+use syn::{Error, Ident, Lit, LitStr, Result, Token};
+
+/// As `stepfleet::names` has it: the longest name, in bytes.
+const MAX_NAME: usize = 128;
+
+/// Longer ones are mistakes, and would not fit into Redis' milliseconds.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Reads options separated by commas; `read` gets each key once and reads its value.
+pub(crate) fn read_all(
+    input: ParseStream,
+    owner: &str,
+    known: &[&str],
+    mut read: impl FnMut(&str, ParseStream) -> Result<()>,
+) -> Result<()> {
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let key = input.call(Ident::parse_any)?;
+        let name = key.to_string();
+        if !known.contains(&name.as_str()) {
+            let known = known.join("`, `");
+            return Err(Error::new(key.span(), format!("unknown option `{name}`: {owner} has `{known}`")));
+        }
+        if seen.contains(&name) {
+            return Err(Error::new(key.span(), format!("`{name}` is given twice: remove one of them")));
+        }
+        if !input.peek(Token![=]) {
+            return Err(Error::new(key.span(), format!("`{name}` has no value: write `{name} = ...`")));
+        }
+        input.parse::<Token![=]>()?;
+        read(&name, input)?;
+        seen.push(name);
+        if !input.is_empty() {
+            input.parse::<Token![,]>()?;
+        }
+    }
+    Ok(())
+}
+
+/// A literal; anything else is a mistake that `expected` explains.
+fn literal(input: ParseStream, expected: &str) -> Result<Lit> {
+    input.parse().map_err(|_| Error::new(input.span(), expected))
+}
+
+fn text(input: ParseStream, expected: &str) -> Result<LitStr> {
+    match literal(input, expected)? {
+        Lit::Str(text) => Ok(text),
+        other => Err(Error::new(other.span(), expected)),
+    }
+}
+
+/// A name of a workflow, step or event.
+pub(crate) fn name(input: ParseStream) -> Result<LitStr> {
+    let name = text(input, "a name is a string, such as `name = \"letters\"`")?;
+    check_name(&name.value(), name.span())?;
+    Ok(name)
+}
+
+/// The rules of `stepfleet::names::check_name`.
+pub(crate) fn check_name(name: &str, span: Span) -> Result<()> {
+    let fine = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() {
+        return Err(Error::new(span, "this name is empty: use 1 to 128 letters, digits, `_`, `-` and `.`"));
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::new(span, format!("this name has {} bytes: at most {MAX_NAME} are taken", name.len())));
+    }
+    match name.chars().find(|c| !fine(c)) {
+        Some(c) => Err(Error::new(
+            span,
+            format!("the name {name:?} has {c:?} in it: use letters (without accents), digits, `_`, `-` and `.`"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A duration with units, as an expression.
+pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
+    let example = if key == "retention" { "7d" } else { "30s" };
+    let expected = format!("`{key}` is a duration with units, such as `{key} = \"{example}\"`");
+    let text = text(input, &expected)?;
+    let explain = |why: &dyn Display| Error::new(text.span(), format!("{why}: {expected}"));
+    let duration = humantime::parse_duration(&text.value()).map_err(|e| explain(&e))?;
+    if duration > MAX_DURATION {
+        return Err(explain(&"more than 100 years"));
+    }
+    if duration.is_zero() && key == "timeout" {
+        return Err(explain(&"no attempt would ever end in time"));
+    }
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    Ok(quote!(::stepfleet_worker::__private::Duration::new(#seconds, #nanos)))
+}
+
+/// A whole number from 0.
+pub(crate) fn whole(key: &str, input: ParseStream) -> Result<u32> {
+    let expected = format!("`{key}` is a whole number from 0 to {}, such as `{key} = 5`", u32::MAX);
+    match literal(input, &expected)? {
+        Lit::Int(number) => parsed(number.base10_digits(), number.suffix(), number.span(), &expected),
+        other => Err(Error::new(other.span(), expected)),
+    }
+}
+
+/// A factor of at least 1.
+pub(crate) fn factor(key: &str, input: ParseStream) -> Result<f64> {
+    let expected = format!("`{key}` is a number of at least 1, such as `{key} = 2.0`");
+    let (digits, suffix, span) = match literal(input, &expected)? {
+        Lit::Float(number) => (number.base10_digits().to_owned(), number.suffix().to_owned(), number.span()),
+        Lit::Int(number) => (number.base10_digits().to_owned(), number.suffix().to_owned(), number.span()),
+        other => return Err(Error::new(other.span(), expected)),
+    };
+    let number: f64 = parsed(&digits, &suffix, span, &expected)?;
+    if number.is_finite() && number >= 1.0 { Ok(number) } else { Err(Error::new(span, expected)) }
+}
+
+fn parsed<T: FromStr>(digits: &str, suffix: &str, span: Span, expected: &str) -> Result<T> {
+    match digits.parse() {
+        Ok(number) if suffix.is_empty() => Ok(number),
+        _ => Err(Error::new(span, expected)),
+    }
+}
+
+/// Adds a mistake to those already found.
+pub(crate) fn collect(mistakes: &mut Option<Error>, mistake: Error) {
+    match mistakes {
+        Some(first) => first.combine(mistake),
+        None => *mistakes = Some(mistake),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse::Parser;
+
+    use super::*;
+
+    fn mistake(options: &str) -> String {
+        let read = |key: &str, input: ParseStream| match key {
+            "retries" => whole(key, input).map(drop),
+            "factor" => factor(key, input).map(drop),
+            "name" => name(input).map(drop),
+            _ => duration(key, input).map(drop),
+        };
+        let known = ["name", "retries", "factor", "timeout", "backoff"];
+        let parse = |input: ParseStream| read_all(input, "a step", &known, read);
+        parse.parse_str(options).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn sound_options_are_taken() {
+        for options in [
+            "",
+            "retries = 5",
+            "retries = 0, factor = 1, timeout = \"500ms\",",
+            "backoff = \"0s\", factor = 1.5, name = \"a.b-c_9\"",
+            "timeout = \"1h 30m\", backoff = \"7d\"",
+        ] {
+            assert_eq!(mistake(options), "", "{options}");
+        }
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (options, says) in [
+            ("retry = 5", "unknown option `retry`: a step has `name`, `retries`"),
+            ("retries = 5, retries = 6", "given twice"),
+            ("retries", "write `retries = ...`"),
+            ("retries = -1", "whole number from 0"),
+            ("retries = 4294967296", "whole number from 0"),
+            ("retries = \"5\"", "`retries = 5`"),
+            ("retries = MANY", "`retries = 5`"),
+            ("retries = 5u64", "`retries = 5`"),
+            ("factor = 0.5", "at least 1"),
+            ("factor = 1e999", "at least 1"),
+            ("timeout = 30", "`timeout = \"30s\"`"),
+            ("timeout = \"30\"", "`timeout = \"30s\"`"),
+            ("timeout = \"0s\"", "in time"),
+            ("timeout = \"\"", "`timeout = \"30s\"`"),
+            ("backoff = \"200 years\"", "100 years"),
+            ("name = \"\"", "empty"),
+            ("name = \"a b\"", "has ' ' in it"),
+            ("name = \"é\"", "letters (without accents)"),
+            ("name = letters", "is a string"),
+            ("retries = 5 timeout = \"1s\"", "expected `,`"),
+        ] {
+            let mistake = mistake(options);
+            assert!(mistake.contains(says), "{options}: {mistake:?}");
+        }
+        assert!(mistake(&format!("name = \"{}\"", "x".repeat(129))).contains("129 bytes"));
+    }
+
+    #[test]
+    fn durations_keep_their_nanoseconds() {
+        let parse = |input: ParseStream| duration("timeout", input);
+        let expression = parse.parse_str("\"1s 500us\"").unwrap().to_string();
+        assert!(expression.contains("new (1u64 , 500000u32)"), "{expression}");
+    }
+}

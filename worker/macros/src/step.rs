@@ -1,0 +1,205 @@
+//! `#[step]`: one method, and its entry in the workflow's definition.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::parse::ParseStream;
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Ident, ImplItemFn, LitStr, Meta, Result, Type};
+
+use crate::options;
+use crate::signature::{self, Parts};
+
+const KNOWN: [&str; 6] = ["name", "retries", "backoff", "factor", "max_backoff", "timeout"];
+
+/// What `#[workflow]` leaves in place of the options, so that the name `step` still resolves as an attribute.
+const SEEN: &str = "__in_workflow";
+
+/// The local variable that a step adds itself to.
+pub(crate) const STEPS: &str = "steps";
+
+pub(crate) struct Step {
+    pub(crate) name: LitStr,
+    /// Whether it is there depends on these.
+    pub(crate) conditions: Vec<Attribute>,
+    function: Ident,
+    parts: Parts,
+    options: Options,
+}
+
+#[derive(Default)]
+struct Options {
+    name: Option<LitStr>,
+    timeout: Option<TokenStream>,
+    /// Fields of the retry policy.
+    retry: Vec<TokenStream>,
+}
+
+/// Is it `#[step]` or `#[stepfleet_worker::step]`?
+pub(crate) fn is_step(attribute: &Attribute) -> bool {
+    let segments = &attribute.path().segments;
+    let ours = |first: &Ident| segments.len() == 1 || first == "stepfleet_worker";
+    segments.last().is_some_and(|last| last.ident == "step") && ours(&segments[0].ident)
+}
+
+/// Takes the options of `#[step]` off a method of a workflow. None for other methods.
+pub(crate) fn take(method: &mut ImplItemFn) -> Option<Result<Step>> {
+    let mut attributes = method.attrs.iter_mut().filter(|a| is_step(a));
+    let first = attributes.next()?;
+    let attribute = first.clone();
+    let (path, seen) = (first.path().clone(), Ident::new(SEEN, Span::call_site()));
+    first.meta = syn::parse_quote_spanned!(attribute.span()=> #path(#seen));
+    let more = attributes.next().cloned();
+    // It is async because a step must be.
+    method.attrs.push(syn::parse_quote!(#[allow(clippy::unused_async)]));
+    if let Some(more) = more {
+        let mut kept = false;
+        method.attrs.retain(|a| !is_step(a) || !std::mem::replace(&mut kept, true));
+        return Some(Err(Error::new_spanned(more, "`#[step]` is given twice: put all options into one")));
+    }
+    Some(Step::new(method, &attribute))
+}
+
+impl Step {
+    fn new(method: &ImplItemFn, attribute: &Attribute) -> Result<Self> {
+        let options = Options::new(attribute);
+        let parts = signature::read(&method.sig);
+        let (options, parts) = match (options, parts) {
+            (Ok(options), Ok(parts)) => (options, parts),
+            (Err(mut first), Err(second)) => {
+                first.combine(second);
+                return Err(first);
+            }
+            (Err(mistake), Ok(_)) | (Ok(_), Err(mistake)) => return Err(mistake),
+        };
+        let function = method.sig.ident.clone();
+        let own = || {
+            let own = function.unraw().to_string();
+            options::check_name(&own, function.span())
+                .map_err(|e| Error::new(e.span(), format!("{e}; or set `#[step(name = \"...\")]`")))?;
+            Ok::<_, Error>(LitStr::new(&own, function.span()))
+        };
+        let name = options.name.clone().map_or_else(own, Ok)?;
+        let conditions = method.attrs.iter().filter(|a| a.path().is_ident("cfg")).cloned().collect();
+        Ok(Self { name, conditions, function, parts, options })
+    }
+}
+
+impl Options {
+    fn new(attribute: &Attribute) -> Result<Self> {
+        let mut found = Self::default();
+        match &attribute.meta {
+            Meta::Path(_) => {}
+            Meta::List(_) => attribute.parse_args_with(|input: ParseStream| found.read(input))?,
+            Meta::NameValue(pair) => {
+                let message = "options go into parentheses, such as `#[step(retries = 5)]`";
+                return Err(Error::new(pair.eq_token.span, message));
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&mut self, input: ParseStream) -> Result<()> {
+        options::read_all(input, "a step", &KNOWN, |key, value| {
+            let field = Ident::new(key, Span::mixed_site());
+            match key {
+                "name" => self.name = Some(options::name(value)?),
+                "timeout" => self.timeout = Some(options::duration(key, value)?),
+                _ => {
+                    let value = match key {
+                        "retries" => options::whole(key, value)?.into_token_stream(),
+                        "factor" => options::factor(key, value)?.into_token_stream(),
+                        _ => options::duration(key, value)?,
+                    };
+                    self.retry.push(quote!(#field: #value,));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn retry(&self) -> TokenStream {
+        let fields = &self.retry;
+        let default = quote!(<::stepfleet_worker::__private::RetryPolicy as ::core::default::Default>::default());
+        if fields.is_empty() {
+            return default;
+        }
+        quote!(::stepfleet_worker::__private::RetryPolicy { #(#fields)* ..#default })
+    }
+
+    fn timeout(&self) -> TokenStream {
+        let none = || quote!(::core::option::Option::None);
+        self.timeout.as_ref().map_or_else(none, |timeout| quote!(::core::option::Option::Some(#timeout)))
+    }
+}
+
+impl ToTokens for Step {
+    /// A statement that adds the step to [`STEPS`]. What can be wrong with its types is reported where they stand.
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Self { name, conditions, parts: Parts { context, event, returned }, .. } = self;
+        let (retry, timeout) = (self.options.retry(), self.options.timeout());
+        let has_context = context.is_some();
+        let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
+        let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());
+        let run = self.run();
+        let steps = Ident::new(STEPS, Span::mixed_site());
+        tokens.extend(quote! {
+            #(#conditions)*
+            #steps.push(::stepfleet_worker::__private::Step {
+                name: #name,
+                accepts: #accepts,
+                emits: #emits,
+                context: #has_context,
+                retry: #retry,
+                timeout: #timeout,
+                run: #run,
+            });
+        });
+    }
+}
+
+impl Step {
+    /// The closure that executes it. A future that is not `Send` is reported at the function's name.
+    fn run(&self) -> TokenStream {
+        let Self { function, parts: Parts { context, event, returned }, .. } = self;
+        let call = Span::mixed_site().located_at(function.span());
+        let read = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::read(&attempt)?);
+        let emission = quote_spanned!(at(returned)=> attempt.emission::<#returned>(returned));
+        let context = context.as_ref().map(|context| {
+            let span = Span::mixed_site().located_at(context.span());
+            (quote_spanned!(span=> let context = attempt.context();), quote_spanned!(span=> &context,))
+        });
+        let (make_context, context) = context.unzip();
+        quote_spanned! {call=>
+            |workflow, attempt| ::stepfleet_worker::__private::Box::pin(async move {
+                let event = #read;
+                #make_context
+                let returned = Self::#function(&workflow, #context event).await?;
+                #emission
+            })
+        }
+    }
+}
+
+/// Where a type stands, for names that users cannot see.
+fn at(ty: &Type) -> Span {
+    Span::mixed_site().located_at(ty.span())
+}
+
+/// `#[step]` as an attribute of its own: `#[workflow]` has not seen it, unless it left its mark.
+pub(crate) fn standalone(options: &TokenStream, item: &TokenStream) -> TokenStream {
+    if options.to_string() == SEEN {
+        return item.clone();
+    }
+    let message = "`#[step]` stands on methods of an `impl` block with `#[workflow(start = ..., stop = ...)]`: move \
+                   this one there, or put `#[workflow]` on its block";
+    let mistake = Error::new(Span::call_site(), message).to_compile_error();
+    quote!(#mistake #item)
+}
+
+/// Reports `#[step]` on what is no method.
+pub(crate) fn misplaced(attributes: &mut Vec<Attribute>) -> Option<Error> {
+    let at = attributes.iter().position(is_step)?;
+    let attribute = attributes.remove(at);
+    Some(Error::new_spanned(attribute, "`#[step]` stands on methods: remove it here"))
+}

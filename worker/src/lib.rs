@@ -1,0 +1,84 @@
+//! Write durable workflows as event-driven steps, and run them on a fleet of workers coordinated through Redis.
+//!
+//! ```no_run
+//! use stepfleet_worker::prelude::*;
+//!
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Asked { words: Vec<String> }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Word { text: String }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Counted { letters: usize }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Answered { letters: usize }
+//!
+//! struct Letters;
+//!
+//! #[workflow(start = Asked, stop = Answered)]
+//! impl Letters {
+//!     #[step]
+//!     async fn split(&self, ev: Asked) -> Outcome<Vec<Word>> {
+//!         Ok(ev.words.into_iter().map(|text| Word { text }).collect())
+//!     }
+//!     #[step(retries = 5, timeout = "30s")]
+//!     async fn count(&self, ev: Word) -> Outcome<Counted> {
+//!         Ok(Counted { letters: ev.text.chars().count() })
+//!     }
+//!     #[step]
+//!     async fn total(&self, all: Joined<Counted>) -> Outcome<Answered> {
+//!         Ok(Answered { letters: all.iter().map(|c| c.letters).sum() })
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     Worker::from_env()?.serve(Letters)?.run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A step may run more than once (its worker can die after the work and before the commit), but only one attempt of it
+//! is ever committed, with all that it leaves behind: events, context, joins.
+
+extern crate self as stepfleet_worker;
+
+pub mod context;
+pub mod emit;
+pub mod error;
+pub mod event;
+pub mod graph;
+pub mod retry;
+pub mod runtime;
+pub mod workflow;
+
+pub use context::{Context, State};
+pub use emit::Emit;
+pub use error::{Error, Outcome, Terminal};
+pub use event::{Event, Joined};
+pub use runtime::{Config, Worker};
+pub use stepfleet_macros::{step, workflow};
+pub use workflow::Workflow;
+
+/// All that a workflow's author needs.
+pub mod prelude {
+    pub use crate::{Context, Error, Joined, Outcome, Terminal, Worker, Workflow};
+    pub use crate::{Emit, Event};
+    pub use serde::{Deserialize, Serialize};
+    pub use stepfleet_macros::{Emit, Event, step, workflow};
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// What the macros' output refers to. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::emit::{Emission, Shape};
+    pub use crate::event::{Accepts, Input};
+    pub use crate::retry::RetryPolicy;
+    pub use crate::workflow::{Attempt, Definition, Step};
+    pub use std::boxed::Box;
+    pub use std::sync::Arc;
+    pub use std::time::Duration;
+}

@@ -1,0 +1,222 @@
+//! Turns what an attempt came to into one transition.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stepfleet::step::{Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+
+use super::execute::{Attempted, served};
+use super::session::Session;
+use crate::emit::Emission;
+use crate::error::Error;
+use crate::workflow::Served;
+
+/// A fan-out larger than this, or with more bytes, is staged in chunks ahead of its commit, so that no call holds
+/// Redis up for long.
+const INLINE_EVENTS: usize = 200;
+const INLINE_BYTES: usize = 512 * 1024;
+/// How long a run stays readable whose workflow this worker does not know.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Commits or fails the attempt; answers what was claimed along with it. None when the lease is lost.
+pub(super) async fn commit(
+    session: &Session,
+    step: &Claimed,
+    attempted: Attempted,
+    claim: &Claim,
+) -> Option<Vec<Claimed>> {
+    let Attempted { outcome, core } = attempted;
+    let served = served(session, step);
+    let planned = outcome.and_then(|emission| {
+        let served = served.ok_or_else(|| Error::terminal("not served"))?;
+        plan(served, step, emission, core.take_changes())
+    });
+    match planned {
+        Ok(plan) => done(session, step, plan, served, claim).await,
+        Err(error) => fail(session, step, &error, served, claim).await,
+    }
+}
+
+/// What a commit writes, and what must be staged before it.
+#[derive(Debug, Default)]
+struct Plan {
+    commit: Commit,
+    staged: Vec<Vec<(Route, Vec<u8>)>>,
+}
+
+/// Routes the emitted events. Pure.
+fn plan(
+    served: &Served,
+    step: &Claimed,
+    emission: Emission,
+    changes: BTreeMap<String, Option<Vec<u8>>>,
+) -> Result<Plan, Error> {
+    let mut commit = Commit { retention: served.retention, result: emission.result, ..Commit::default() };
+    for (field, value) in changes {
+        match value {
+            Some(value) => commit.set.push((field, value)),
+            None => commit.unset.push(field),
+        }
+    }
+    if commit.result.is_some() {
+        return Ok(Plan { commit, staged: Vec::new() });
+    }
+    for (event, payload) in emission.events {
+        let takers = served.graph.takers(event);
+        let gatherers = served.graph.gatherers(event);
+        if takers.is_empty() && gatherers.is_empty() {
+            return Err(Error::terminal(format!("step {} emitted {event}, which no step accepts", step.step)));
+        }
+        commit.emits.extend(takers.into_iter().map(|route| (route, payload.clone())));
+        commit.joins.extend(gatherers.into_iter().map(|step| (step.to_owned(), payload.clone())));
+    }
+    let mut staged = Vec::new();
+    if let Some(event) = emission.fan {
+        let joins = served.graph.joins_of(event);
+        staged = split_off_large(&mut commit.emits);
+        let count = staged.iter().map(Vec::len).sum::<usize>() as u64;
+        if !joins.is_empty() || count > 0 {
+            commit.fan = Some(Fan { joins, staged: count });
+        }
+    }
+    Ok(Plan { commit, staged })
+}
+
+/// Empty where all fits into one call; otherwise everything, in chunks.
+fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>)>> {
+    let bytes: usize = emits.iter().map(|(_, payload)| payload.len()).sum();
+    if emits.len() <= INLINE_EVENTS && bytes <= INLINE_BYTES {
+        return Vec::new();
+    }
+    let mut chunks: Vec<Vec<(Route, Vec<u8>)>> = Vec::new();
+    let mut size = usize::MAX;
+    for emit in emits.drain(..) {
+        let full = chunks.last().is_none_or(|chunk| chunk.len() >= INLINE_EVENTS || size + emit.1.len() > INLINE_BYTES);
+        if full {
+            chunks.push(Vec::new());
+            size = 0;
+        }
+        size += emit.1.len();
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(emit);
+        }
+    }
+    chunks
+}
+
+async fn done(
+    session: &Session,
+    step: &Claimed,
+    plan: Plan,
+    served: Option<&Served>,
+    claim: &Claim,
+) -> Option<Vec<Claimed>> {
+    match stage_and_commit(session, step, &plan, claim).await? {
+        Ok((Outcome::Committed, claimed)) => Some(claimed),
+        Ok((Outcome::Fenced, claimed)) => {
+            let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
+            tracing::info!(
+                run,
+                seq,
+                attempt,
+                "the commit was rejected: another attempt took over, or the run has ended"
+            );
+            Some(claimed)
+        }
+        Err(refused) => {
+            let error = Error::terminal(format!("step {} cannot be committed: {refused}", step.step));
+            fail(session, step, &error, served, claim).await
+        }
+    }
+}
+
+async fn stage_and_commit(
+    session: &Session,
+    step: &Claimed,
+    plan: &Plan,
+    claim: &Claim,
+) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
+    let mut offset = 0;
+    for chunk in &plan.staged {
+        let stage = |_| -> BoxFuture<'_, _> { Box::pin(session.store.stage(&session.id, &step.fence, offset, chunk)) };
+        // A fence that is no longer good is told by the commit too.
+        if let Err(refused) = session.persist(session.call(), stage).await? {
+            return Some(Err(refused));
+        }
+        offset += chunk.len() as u64;
+    }
+    let send = |call| -> BoxFuture<'_, _> {
+        Box::pin(async move { session.store.done(&call, step, &plan.commit, claim).await })
+    };
+    session.persist(session.call(), send).await
+}
+
+async fn fail(
+    session: &Session,
+    step: &Claimed,
+    error: &Error,
+    served: Option<&Served>,
+    claim: &Claim,
+) -> Option<Vec<Claimed>> {
+    let failure = &decide(step, error, served);
+    loop {
+        let send = |call| -> BoxFuture<'_, _> {
+            Box::pin(async move { session.store.fail(&call, step, failure, claim).await })
+        };
+        match session.persist(session.call(), send).await? {
+            Ok((_, claimed)) => return Some(claimed),
+            Err(refused) => {
+                tracing::error!(run = step.fence.run, error = %refused, "a failure cannot be recorded; trying on");
+            }
+        }
+        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+    }
+}
+
+fn decide(step: &Claimed, error: &Error, served: Option<&Served>) -> Failure {
+    let policy = served.and_then(|served| served.step(&step.step)).map(|known| known.retry).unwrap_or_default();
+    let again = if error.is_terminal() { None } else { policy.next(step.failures, rand::random()) };
+    let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
+    if let Some(delay) = again {
+        tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
+        return Failure::Retry { delay, error: one_line(error) };
+    }
+    tracing::warn!(run, step = name, attempt, %error, "the step failed for good: the run has failed");
+    Failure::Fail { error: one_line(error), retention: served.map_or(RETENTION, |served| served.retention) }
+}
+
+fn one_line(error: &Error) -> String {
+    error.to_string().replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emits(count: usize, bytes: usize) -> Vec<(Route, Vec<u8>)> {
+        let route = Route { step: "s".into(), event: "E".into(), context: false };
+        (0..count).map(|_| (route.clone(), vec![0; bytes])).collect()
+    }
+
+    #[test]
+    fn what_fits_is_not_staged() {
+        let mut few = emits(INLINE_EVENTS, 10);
+        assert!(split_off_large(&mut few).is_empty());
+        assert_eq!(few.len(), INLINE_EVENTS);
+    }
+
+    #[test]
+    fn a_large_fan_out_is_staged_in_bounded_chunks_without_losing_any() {
+        for (count, bytes) in [(1001, 10), (8, 300_000), (INLINE_EVENTS + 1, 0)] {
+            let mut many = emits(count, bytes);
+            let chunks = split_off_large(&mut many);
+            assert!(many.is_empty());
+            assert_eq!(chunks.iter().map(Vec::len).sum::<usize>(), count);
+            for chunk in &chunks {
+                let size: usize = chunk.iter().map(|(_, p)| p.len()).sum();
+                assert!(chunk.len() <= INLINE_EVENTS && (size <= INLINE_BYTES || chunk.len() == 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Executes one attempt: reads what it needs, runs the step's code, and survives whatever that does.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use stepfleet::names::QueueName;
+use stepfleet::step::Claimed;
+use tracing::Instrument;
+
+use super::session::Session;
+use crate::context::Core;
+use crate::emit::Emission;
+use crate::error::{Error, Outcome};
+use crate::workflow::{Attempt, Served};
+
+/// How many joined events are read at a time.
+const SLICE: u64 = 500;
+
+/// What an attempt came to, with the context that it may have changed.
+pub(super) struct Attempted {
+    pub(super) outcome: Outcome<Emission>,
+    pub(super) core: Arc<Core>,
+}
+
+pub(super) async fn attempt(session: &Session, step: &Claimed) -> Attempted {
+    let core = Arc::new(Core::new(step.fence.clone(), step.failures, step.context.clone()));
+    let fence = &step.fence;
+    let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
+    let outcome = run(session, step, core.clone()).instrument(span).await;
+    Attempted { outcome, core }
+}
+
+pub(super) fn served<'a>(session: &'a Session, step: &Claimed) -> Option<&'a Served> {
+    session.served.get(&QueueName::new(&step.workflow, step.version))
+}
+
+async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Emission> {
+    let served = served(session, step).ok_or_else(|| {
+        Error::terminal(format!("this worker does not serve {} version {}", step.workflow, step.version))
+    })?;
+    let known = served.step(&step.step).ok_or_else(|| {
+        Error::terminal(format!(
+            "workflow {} version {} has no step {} any more; serve the old code under its version and give the new code a higher one",
+            step.workflow, step.version, step.step
+        ))
+    })?;
+    let joined = read_joined(session, step).await?;
+    let attempt = Attempt { claimed: step.clone(), joined, core, stop: served.stop };
+    let code = AssertUnwindSafe(async { (known.run)(attempt).await }).catch_unwind();
+    let ended = match known.timeout {
+        None => code.await,
+        Some(limit) => match tokio::time::timeout(limit, code).await {
+            Ok(ended) => ended,
+            Err(_) => return Err(Error::msg(format!("step {} took longer than its timeout of {limit:?}", step.step))),
+        },
+    };
+    ended.unwrap_or_else(|panic| Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic)))))
+}
+
+async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {
+    let Some(joined) = &step.joined else { return Ok(Vec::new()) };
+    let mut events = Vec::new();
+    while (events.len() as u64) < joined.count {
+        let slice = session.store.joined(step, joined, events.len() as u64, SLICE).await?;
+        if slice.is_empty() {
+            return Err(Error::msg("the joined events are gone: another attempt has committed"));
+        }
+        events.extend(slice);
+    }
+    Ok(events)
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}

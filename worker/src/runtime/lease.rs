@@ -1,0 +1,82 @@
+//! The lease: renewed from a thread of its own, so that a step that blocks or burns all threads of the runtime does
+//! not make the fleet believe that this worker is dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepfleet::store::{Beat, Lease, Store};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// The thread's side of a worker's beginning: the connection is opened before the worker registers, so that its lease
+/// does not run out while a slow Redis takes its time over connecting.
+pub(super) struct Start {
+    pub(super) connected: oneshot::Sender<()>,
+    pub(super) registered: oneshot::Receiver<()>,
+}
+
+/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out.
+pub(super) fn start(
+    store: Arc<dyn Store>,
+    worker: String,
+    lease: Duration,
+    start: Start,
+    lost: CancellationToken,
+    closed: CancellationToken,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("stepfleet-lease".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = renew(&*store, &worker, lease, start) => lost.cancel(),
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Returns when the lease is lost.
+async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start) {
+    let every = lease / 5;
+    let mut failing = false;
+    let mut connection = connect(store, worker, lease, &mut failing).await;
+    if start.connected.send(()).is_err() || start.registered.await.is_err() {
+        return;
+    }
+    loop {
+        match connection.beat().await {
+            Ok(Beat::Lost) => return,
+            Ok(Beat::Renewed) => {
+                if failing {
+                    failing = false;
+                    tracing::info!(worker, "the lease is renewed again");
+                }
+                tokio::time::sleep(every).await;
+            }
+            Err(error) => {
+                complain(worker, &error, &mut failing);
+                connection = connect(store, worker, lease, &mut failing).await;
+            }
+        }
+    }
+}
+
+async fn connect(store: &dyn Store, worker: &str, lease: Duration, failing: &mut bool) -> Box<dyn Lease> {
+    loop {
+        match store.lease(worker, lease).await {
+            Ok(connection) => return connection,
+            Err(error) => complain(worker, &error, failing),
+        }
+        // Short: after a blip the coordinator must see the new connection before it takes the worker for dead.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Once for each time that it begins to fail.
+fn complain(worker: &str, error: &stepfleet::Error, failing: &mut bool) {
+    if !*failing {
+        *failing = true;
+        tracing::warn!(worker, %error, "the lease cannot be renewed; trying on");
+    }
+}

@@ -1,0 +1,194 @@
+//! The worker: claims step events, executes steps, commits what they leave behind.
+//!
+//! The way of a step through this folder: `reader` waits for events while nothing is to be had, `slots` keeps as
+//! many steps going as the worker may execute at once, `execute` runs the step's code, `commit` turns what it
+//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `session` is one
+//! life of a worker in the fleet, from registration to its last hand-back.
+
+mod commit;
+mod execute;
+mod lease;
+mod reader;
+mod session;
+mod slots;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepfleet::names::{Namespace, QueueName};
+use stepfleet::store::{RedisStore, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::graph::GraphError;
+use crate::workflow::{Served, Workflow};
+
+/// How a worker behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the worker's id begins with: the host's name by default.
+    pub name: String,
+    /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
+    pub concurrency: usize,
+    /// How long the fleet believes in a worker that it hears nothing from. It is renewed five times as often.
+    pub lease: Duration,
+    /// How long steps may go on after the worker was told to stop, before they are handed back.
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: host(),
+            concurrency: 4 * std::thread::available_parallelism().map_or(2, usize::from),
+            lease: Duration::from_secs(5),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why a worker could not be set up or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A workflow's graph has mistakes.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The store refused something that waiting does not mend.
+    #[error(transparent)]
+    Store(#[from] stepfleet::Error),
+    /// The same workflow and version was given twice.
+    #[error("workflow {0} is served twice; give one of them another name or version")]
+    Twice(QueueName),
+    /// Nothing to serve.
+    #[error("the worker serves no workflow; call serve() before run()")]
+    Nothing,
+    /// A setting in the environment cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The process has no more threads.
+    #[error("the lease thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A worker of the fleet: serves workflows until it is told to stop.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    config: Config,
+    served: HashMap<QueueName, Served>,
+}
+
+impl Worker {
+    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
+    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`.
+    pub fn from_env() -> Result<Self, WorkerError> {
+        let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let url = var("STEPFLEET_REDIS").unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
+        let namespace = Namespace::new(var("STEPFLEET_NAMESPACE").as_deref().unwrap_or("sf"), 0)?;
+        let mut config = Config::default();
+        if let Some(concurrency) = var("STEPFLEET_CONCURRENCY") {
+            config.concurrency = concurrency.parse().map_err(|_| {
+                WorkerError::Setting(format!("STEPFLEET_CONCURRENCY is {concurrency:?}; it must be a whole number"))
+            })?;
+        }
+        if let Some(name) = var("STEPFLEET_WORKER_NAME") {
+            config.name = name;
+        }
+        Ok(Self::new(Arc::new(RedisStore::new(&url, namespace)?), config))
+    }
+
+    /// A worker on this Redis, in the namespace `sf`, with the default configuration.
+    pub fn connect(url: &str) -> Result<Self, WorkerError> {
+        Ok(Self::new(Arc::new(RedisStore::new(url, Namespace::default())?), Config::default()))
+    }
+
+    /// A worker on a store that is there already.
+    pub fn new(store: Arc<dyn Store>, config: Config) -> Self {
+        Self { store, config, served: HashMap::new() }
+    }
+
+    /// Sets how many steps it executes at once.
+    #[must_use]
+    pub fn concurrency(mut self, steps: usize) -> Self {
+        self.config.concurrency = steps;
+        self
+    }
+
+    /// Serves a workflow. Fails when the workflow's graph cannot work.
+    pub fn serve<W: Workflow>(mut self, workflow: W) -> Result<Self, WorkerError> {
+        let served = Served::new(workflow)?;
+        let queue = QueueName::new(&served.registration.workflow, served.registration.version);
+        if self.served.insert(queue.clone(), served).is_some() {
+            return Err(WorkerError::Twice(queue));
+        }
+        Ok(self)
+    }
+
+    /// Works until the process gets SIGTERM or SIGINT; then takes no more, lets steps end for [`Config::drain`], hands
+    /// back the rest, and returns. A second signal hands back at once.
+    pub async fn run(self) -> Result<(), WorkerError> {
+        let stop = CancellationToken::new();
+        let now = CancellationToken::new();
+        tokio::spawn(on_signals(stop.clone(), now.clone()));
+        self.work(stop, now).await
+    }
+
+    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                shutdown.await;
+                stop.cancel();
+            }
+        });
+        self.work(stop, CancellationToken::new()).await
+    }
+
+    async fn work(mut self, stop: CancellationToken, now: CancellationToken) -> Result<(), WorkerError> {
+        if self.served.is_empty() {
+            return Err(WorkerError::Nothing);
+        }
+        stepfleet::names::check_name("worker's name", &self.config.name)?;
+        self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
+        let served = Arc::new(self.served);
+        // A worker whose lease ran out has lost all that it held; it begins anew, under a new id.
+        while !stop.is_cancelled() {
+            session::live(&self.store, &self.config, &served, &stop, &now).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn on_signals(stop: CancellationToken, now: CancellationToken) {
+    signal().await;
+    tracing::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
+    stop.cancel();
+    signal().await;
+    now.cancel();
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn host() -> String {
+    let named = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let name: String =
+        named.unwrap_or_default().trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    if name.is_empty() { "worker".to_owned() } else { name }
+}

@@ -1,0 +1,227 @@
+//! One life of a worker in the fleet: registered under an id of its own, until it is told to stop or has lost its lease.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stepfleet::names::QueueName;
+use stepfleet::step::Call;
+use stepfleet::store::{Introduction, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Config, WorkerError, host, lease, reader};
+use crate::workflow::Served;
+
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) served: Arc<HashMap<QueueName, Served>>,
+    /// Take no more: told to stop, or lost.
+    pub(super) closing: CancellationToken,
+    /// The lease is lost, and all holds with it: what still runs is in vain.
+    pub(super) lost: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    slots: Arc<Semaphore>,
+    queues: Vec<QueueName>,
+    turn: AtomicUsize,
+    calls: AtomicU64,
+}
+
+/// Registers, works until `stop` or until the lease is lost, and hands back.
+pub(super) async fn live(
+    store: &Arc<dyn Store>,
+    config: &Config,
+    served: &Arc<HashMap<QueueName, Served>>,
+    stop: &CancellationToken,
+    now: &CancellationToken,
+) -> Result<(), WorkerError> {
+    let session = Arc::new(Session::new(store, config, served, stop));
+    let introduction = session.introduction(config);
+    if !session.answered(|| session.store.open()).await? {
+        return Ok(());
+    }
+    let closed = CancellationToken::new();
+    let _close = closed.clone().drop_guard();
+    let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
+    let start = lease::Start { connected, registered };
+    lease::start(store.clone(), session.id.clone(), config.lease, start, session.lost.clone(), closed)?;
+    let register = || session.store.register(&introduction, config.lease);
+    if session.unless_closing(is_connected).await.is_none() || !session.answered(register).await? {
+        return Ok(());
+    }
+    // The thread waits for this as long as the session lives.
+    let _ = go.send(());
+    tracing::info!(worker = session.id, serves = ?session.queues, concurrency = config.concurrency, "ready");
+    let reading = session.tasks.spawn(reader::read(session.clone()));
+    tokio::select! {
+        () = stop.cancelled() => session.drain(config.drain, now).await,
+        () = session.lost.cancelled() => session.give_up(&reading.abort_handle()).await,
+    }
+    Ok(())
+}
+
+impl Session {
+    fn new(
+        store: &Arc<dyn Store>,
+        config: &Config,
+        served: &Arc<HashMap<QueueName, Served>>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let mut queues: Vec<_> = served.keys().cloned().collect();
+        queues.sort();
+        Self {
+            id: format!("{}-{:08x}", config.name, rand::random::<u32>()),
+            store: store.clone(),
+            served: served.clone(),
+            closing: stop.child_token(),
+            lost: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            slots: Arc::new(Semaphore::new(config.concurrency)),
+            queues,
+            turn: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    fn introduction(&self, config: &Config) -> Introduction {
+        Introduction {
+            id: self.id.clone(),
+            host: host(),
+            pid: std::process::id(),
+            concurrency: config.concurrency,
+            serves: self.served.values().map(|s| s.registration.clone()).collect(),
+        }
+    }
+
+    /// Waits for Redis, and repeats the call until it is answered. False when told to stop first; an error when Redis
+    /// refuses.
+    async fn answered<'a>(
+        &'a self,
+        send: impl Fn() -> BoxFuture<'a, stepfleet::Result<()>>,
+    ) -> Result<bool, WorkerError> {
+        let mut failing = false;
+        loop {
+            match send().await {
+                Ok(()) => return Ok(true),
+                Err(error) if !error.is_unavailable() => return Err(error.into()),
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::warn!(%error, "waiting for Redis");
+                }
+                Err(_) => {}
+            }
+            if self.unless_closing(tokio::time::sleep(Duration::from_millis(200))).await.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The queues, each time beginning with the next one, so that none starves.
+    pub(super) fn queues(&self) -> Vec<QueueName> {
+        let mut queues = self.queues.clone();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let len = queues.len();
+        queues.rotate_left(turn % len);
+        queues
+    }
+
+    pub(super) fn call(&self) -> Call {
+        Call { worker: self.id.clone(), number: self.calls.fetch_add(1, Ordering::Relaxed), again: false }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// None when closing came first.
+    pub(super) async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.closing.run_until_cancelled(work).await
+    }
+
+    /// Waits for a free slot; None when closing.
+    pub(super) async fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = self.unless_closing(self.slots.clone().acquire_owned()).await;
+        slot.and_then(Result::ok)
+    }
+
+    /// A slot for a step that is held already, whatever happens.
+    pub(super) async fn next_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().acquire_owned().await.ok()
+    }
+
+    /// All slots that are free now, but no more than one claim should take.
+    pub(super) fn more_slots(&self) -> Vec<OwnedSemaphorePermit> {
+        const MOST: usize = 64;
+        if self.is_closing() {
+            return Vec::new();
+        }
+        std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).take(MOST).collect()
+    }
+
+    /// Repeats a call until Redis has answered it, since it may have taken effect; None when the lease is lost first.
+    /// A refusal that waiting may mend (out of memory) is no answer.
+    pub(super) async fn persist<'a, T>(
+        &'a self,
+        mut call: Call,
+        mut send: impl FnMut(Call) -> BoxFuture<'a, stepfleet::Result<T>>,
+    ) -> Option<stepfleet::Result<T>> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match send(call.clone()).await {
+                Err(error) if error.is_unavailable() || error.is_out_of_memory() => {
+                    if !call.again {
+                        tracing::warn!(worker = self.id, %error, "a call is repeated until Redis answers");
+                    }
+                    call.again = true;
+                }
+                answer => return Some(answer),
+            }
+            let wait = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            self.lost.run_until_cancelled(tokio::time::sleep(wait)).await?;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Lets steps end, hands back the rest, and leaves the fleet.
+    async fn drain(&self, limit: Duration, now: &CancellationToken) {
+        self.tasks.close();
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = tokio::time::sleep(limit) => tracing::warn!(worker = self.id, "steps are still running: handing them back"),
+            () = now.cancelled() => {}
+            () = self.lost.cancelled() => return,
+        }
+        // What still runs can commit nothing once it is handed back.
+        self.lost.cancel();
+        let mut left = false;
+        for _ in 0..50 {
+            match self.store.leave(&self.id).await {
+                Ok(true) => {
+                    left = true;
+                    break;
+                }
+                Ok(false) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        if !left {
+            tracing::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
+        }
+    }
+
+    /// Everything that this session held is lost: stop it.
+    async fn give_up(&self, reading: &AbortHandle) {
+        tracing::warn!(worker = self.id, "the lease ran out: others have taken over; beginning anew");
+        self.closing.cancel();
+        reading.abort();
+        self.tasks.close();
+        // Steps that block a thread cannot be stopped; they end on their own and commit nothing.
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.tasks.wait()).await;
+    }
+}

@@ -1,0 +1,125 @@
+//! A workflow as the runtime sees it. The macro `#[workflow]` writes these definitions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stepfleet::names;
+use stepfleet::step::Claimed;
+use stepfleet::store::Registration;
+
+use crate::context::{Context, Core};
+use crate::emit::{Emission, Emit, Shape};
+use crate::error::Outcome;
+use crate::event::Accepts;
+use crate::graph::{Graph, GraphError};
+use crate::retry::RetryPolicy;
+
+/// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
+pub trait Workflow: Send + Sync + Sized + 'static {
+    /// What it consists of.
+    fn definition() -> Definition<Self>;
+}
+
+/// What a workflow consists of.
+pub struct Definition<W> {
+    /// Its name, in snake case by default.
+    pub name: &'static str,
+    /// Its version. Runs stay with the version that they began with.
+    pub version: u32,
+    /// The event that a run begins with.
+    pub start: &'static str,
+    /// The event that ends a run.
+    pub stop: &'static str,
+    /// How long its runs stay readable after their end.
+    pub retention: Duration,
+    /// Its steps.
+    pub steps: Vec<Step<W>>,
+}
+
+/// One step.
+pub struct Step<W> {
+    /// The function's name.
+    pub name: &'static str,
+    /// What it waits for.
+    pub accepts: Accepts,
+    /// What it may return.
+    pub emits: Shape,
+    /// It reads the run's context.
+    pub context: bool,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// Executes it.
+    pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
+}
+
+/// One try at a step execution, as the step's code gets it.
+pub struct Attempt {
+    pub(crate) claimed: Claimed,
+    pub(crate) joined: Vec<Vec<u8>>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) stop: &'static str,
+}
+
+impl Attempt {
+    /// The context for the step's code.
+    pub fn context<S>(&self) -> Context<S> {
+        Context::new(self.core.clone())
+    }
+
+    /// Writes down what the step returned.
+    pub fn emission<T: Emit>(&self, returned: T) -> Outcome<Emission> {
+        let mut emission = Emission::new(self.stop, self.claimed.content);
+        returned.emit(&mut emission)?;
+        Ok(emission)
+    }
+}
+
+type Run = dyn Fn(Attempt) -> BoxFuture<'static, Outcome<Emission>> + Send + Sync;
+
+/// A workflow that a worker serves: its definition checked, its type forgotten.
+pub(crate) struct Served {
+    pub(crate) registration: Registration,
+    pub(crate) stop: &'static str,
+    pub(crate) retention: Duration,
+    pub(crate) graph: Graph,
+    steps: HashMap<&'static str, ServedStep>,
+}
+
+pub(crate) struct ServedStep {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) run: Box<Run>,
+}
+
+impl Served {
+    /// Checks names and graph.
+    pub(crate) fn new<W: Workflow>(workflow: W) -> Result<Self, GraphError> {
+        let definition = W::definition();
+        let invalid = |e: stepfleet::Error| GraphError::new(definition.name, vec![e.to_string()]);
+        names::check_name("workflow", definition.name).map_err(invalid)?;
+        let graph = Graph::new(&definition);
+        graph.check()?;
+        let start = graph.takers(definition.start);
+        let registration = Registration {
+            workflow: definition.name.to_owned(),
+            version: definition.version,
+            start,
+            steps: definition.steps.iter().map(|s| s.name.to_owned()).collect(),
+        };
+        let workflow = Arc::new(workflow);
+        let steps = definition.steps.into_iter().map(|step| {
+            let (workflow, run) = (workflow.clone(), step.run);
+            let run: Box<Run> = Box::new(move |attempt| run(workflow.clone(), attempt));
+            (step.name, ServedStep { retry: step.retry, timeout: step.timeout, run })
+        });
+        Ok(Self { registration, stop: definition.stop, retention: definition.retention, graph, steps: steps.collect() })
+    }
+
+    pub(crate) fn step(&self, name: &str) -> Option<&ServedStep> {
+        self.steps.get(name)
+    }
+}

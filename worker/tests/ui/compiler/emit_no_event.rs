@@ -1,0 +1,14 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+#[derive(Emit)]
+enum Verdict {
+    Again(Asked),
+    Failed(String),
+}
+
+fn main() {}

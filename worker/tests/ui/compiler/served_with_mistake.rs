@@ -1,0 +1,22 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+struct Letters;
+
+#[workflow(start = Asked)]
+impl Letters {
+    #[step]
+    async fn answer(&self, _: Asked) -> Outcome<Answered> {
+        Ok(Answered {})
+    }
+}
+
+fn served() -> impl Workflow {
+    Letters
+}
+
+fn main() {}

@@ -1,0 +1,20 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+struct Letters {
+    _cell: std::cell::Cell<u8>,
+}
+
+#[workflow(start = Asked, stop = Answered)]
+impl Letters {
+    #[step]
+    async fn answer(&self, _: Asked) -> Outcome<Answered> {
+        Ok(Answered {})
+    }
+}
+
+fn main() {}

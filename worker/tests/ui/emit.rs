@@ -1,0 +1,18 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+#[derive(Emit)]
+struct Verdict(Asked);
+
+#[derive(Emit)]
+enum Mixed {
+    Both(Asked, Answered),
+    Named { event: Asked },
+    Fine(Asked),
+}
+
+fn main() {}

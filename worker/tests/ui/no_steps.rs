@@ -1,0 +1,17 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+struct Letters;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Letters {
+    async fn answer(&self, _: Asked) -> Outcome<Answered> {
+        Ok(Answered {})
+    }
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+#[workflow(start = Asked, stop = Answered)]
+struct Letters;
+
+fn main() {}

@@ -1,0 +1,20 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+struct Letters;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Letters {
+    #[step]
+    async fn answer(&self, _: Asked) -> Answered {
+        Answered {}
+    }
+    #[step]
+    async fn forget(&self, _: Asked) {}
+}
+
+fn main() {}
