@@ -75,6 +75,27 @@ impl TestRedis {
         self.wait_until_ready().await;
     }
 
+    /// What its files hold at this moment.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub fn copy_files(&self) -> tempfile::TempDir {
+        let Server::Process { folder, .. } = &self.server else { panic!("not a process of this machine") };
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        copy_folder(folder.path(), copy.path());
+        copy
+    }
+
+    /// Starts the server again with the files that it had when they were copied: all that came after is forgotten.
+    ///
+    /// # Panics
+    /// When it runs in a container, or has not been killed.
+    pub async fn start_again_from(&mut self, files: tempfile::TempDir) {
+        let Server::Process { folder, .. } = &mut self.server else { panic!("not a process of this machine") };
+        *folder = files;
+        self.start_again().await;
+    }
+
     /// A connection for the test's own looks and levers.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
@@ -92,6 +113,19 @@ impl Drop for TestRedis {
                 let _ = child.wait();
             }
             Server::Container { .. } => {}
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("the server's folder") {
+        let entry = entry.expect("the server's folder");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).expect("a folder");
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("the file can be copied");
         }
     }
 }

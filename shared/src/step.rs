@@ -46,6 +46,9 @@ pub struct Fence {
     pub seq: u64,
     /// The attempt, from 1; each begin raises it.
     pub attempt: u32,
+    /// The number of the worker's call that took it. It makes the fence unlike any other of its worker, even where
+    /// a run's id is used again, or Redis came back without its last moments and counts attempts anew.
+    pub claim: u64,
 }
 
 /// A step execution that this worker holds.
@@ -159,4 +162,7 @@ pub enum Outcome {
     Committed,
     /// The attempt is no longer the current one, or the run has ended: nothing was changed.
     Fenced,
+    /// The fence is good, but not all that the commit counts on is staged (Redis came back without its last moments):
+    /// nothing was changed; stage it again.
+    Unstaged,
 }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn core(snapshot: Vec<(String, Vec<u8>)>) -> Arc<Core> {
-        Arc::new(Core::new(Fence { run: "r".into(), seq: 1, attempt: 1 }, 0, snapshot))
+        Arc::new(Core::new(Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 }, 0, snapshot))
     }
 
     #[tokio::test]

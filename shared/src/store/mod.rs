@@ -242,6 +242,11 @@ pub trait Store: Send + Sync + 'static {
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
     /// Hands all that a worker holds back, and forgets the worker. To be repeated until it answers true.
     async fn leave(&self, worker: &str) -> Result<bool>;
+    /// What the store says that a worker holds.
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
+    /// Hands back holds that the worker knows nothing of: Redis may come back without its last moments, and count on
+    /// a worker to commit what it has committed before. Answers how many were queued again.
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64>;
     /// Opens the connection that renews a worker's lease. For a thread of its own.
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>>;
     /// Opens a blocking reader on queues, for one worker.

@@ -16,6 +16,8 @@ use crate::workflow::Served;
 /// Redis up for long.
 const INLINE_EVENTS: usize = 200;
 const INLINE_BYTES: usize = 512 * 1024;
+/// How often a fan-out is staged when Redis comes back without a part of it.
+const STAGINGS: usize = 5;
 /// How long a run stays readable whose workflow this worker does not know.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -32,10 +34,12 @@ pub(super) async fn commit(
         let served = served.ok_or_else(|| Error::terminal("not served"))?;
         plan(served, step, emission, core.take_changes())
     });
-    match planned {
+    let claimed = match planned {
         Ok(plan) => done(session, step, plan, served, claim).await,
         Err(error) => fail(session, step, &error, served, claim).await,
-    }
+    };
+    session.ledger.ended(&step.fence);
+    claimed
 }
 
 /// What a commit writes, and what must be staged before it.
@@ -114,6 +118,10 @@ async fn done(
 ) -> Option<Vec<Claimed>> {
     match stage_and_commit(session, step, &plan, claim).await? {
         Ok((Outcome::Committed, claimed)) => Some(claimed),
+        Ok((Outcome::Unstaged, _)) => {
+            let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
+            fail(session, step, &error, served, claim).await
+        }
         Ok((Outcome::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             tracing::info!(
@@ -137,19 +145,36 @@ async fn stage_and_commit(
     plan: &Plan,
     claim: &Claim,
 ) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
+    for _ in 0..STAGINGS {
+        let answer = stage_and_commit_once(session, step, plan, claim).await?;
+        if !matches!(answer, Ok((Outcome::Unstaged, _))) {
+            return Some(answer);
+        }
+    }
+    Some(Ok((Outcome::Unstaged, Vec::new())))
+}
+
+async fn stage_and_commit_once(
+    session: &Session,
+    step: &Claimed,
+    plan: &Plan,
+    claim: &Claim,
+) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
     let mut offset = 0;
     for chunk in &plan.staged {
         let stage = |_| -> BoxFuture<'_, _> { Box::pin(session.store.stage(&session.id, &step.fence, offset, chunk)) };
-        // A fence that is no longer good is told by the commit too.
-        if let Err(refused) = session.persist(session.call(), stage).await? {
-            return Some(Err(refused));
+        // A void fence, or a chunk that Redis has lost, is told by the commit too.
+        match session.persist(stage, |_| &[]).await? {
+            Ok(Some(staged)) if staged != offset + chunk.len() as u64 => break,
+            Ok(_) => {}
+            Err(refused) => return Some(Err(refused)),
         }
         offset += chunk.len() as u64;
     }
     let send = |call| -> BoxFuture<'_, _> {
         Box::pin(async move { session.store.done(&call, step, &plan.commit, claim).await })
     };
-    session.persist(session.call(), send).await
+    session.persist(send, |(_, claimed)| claimed).await
 }
 
 async fn fail(
@@ -164,7 +189,7 @@ async fn fail(
         let send = |call| -> BoxFuture<'_, _> {
             Box::pin(async move { session.store.fail(&call, step, failure, claim).await })
         };
-        match session.persist(session.call(), send).await? {
+        match session.persist(send, |(_, claimed)| claimed).await? {
             Ok((_, claimed)) => return Some(claimed),
             Err(refused) => {
                 tracing::error!(run = step.fence.run, error = %refused, "a failure cannot be recorded; trying on");

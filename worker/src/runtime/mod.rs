@@ -2,13 +2,16 @@
 //!
 //! The way of a step through this folder: `reader` waits for events while nothing is to be had, `slots` keeps as
 //! many steps going as the worker may execute at once, `execute` runs the step's code, `commit` turns what it
-//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `session` is one
+//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is held,
+//! and `reconcile` tells a Redis that knows otherwise; `session` is one
 //! life of a worker in the fleet, from registration to its last hand-back.
 
 mod commit;
 mod execute;
 mod lease;
+mod ledger;
 mod reader;
+mod reconcile;
 mod session;
 mod slots;
 

@@ -64,10 +64,9 @@ async fn next(session: &Session, reader: &mut dyn QueueReader) -> stepfleet::Res
 
 /// Repeats the call until Redis has answered it: its first try may have taken holds.
 async fn begin(session: &Session, deliveries: &[Delivery], claim: &Claim) -> Option<Vec<Claimed>> {
-    let call = session.call();
     let send =
         |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.begin(&call, deliveries, claim).await }) };
-    match session.persist(call, send).await? {
+    match session.persist(send, |claimed| claimed.as_deref().unwrap_or_default()).await? {
         Ok(Some(claimed)) => Some(claimed),
         Ok(None) => {
             // Known before the next beat: another read would only take events that this worker may not begin.

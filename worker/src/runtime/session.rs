@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use stepfleet::names::QueueName;
-use stepfleet::step::Call;
+use stepfleet::step::{Call, Claimed};
 use stepfleet::store::{Introduction, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Config, WorkerError, host, lease, reader};
+use super::ledger::Ledger;
+use super::{Config, WorkerError, host, lease, reader, reconcile};
 use crate::workflow::Served;
 
 pub(super) struct Session {
@@ -30,7 +31,7 @@ pub(super) struct Session {
     slots: Arc<Semaphore>,
     queues: Vec<QueueName>,
     turn: AtomicUsize,
-    calls: AtomicU64,
+    pub(super) ledger: Ledger,
 }
 
 /// Registers, works until `stop` or until the lease is lost, and hands back.
@@ -59,6 +60,7 @@ pub(super) async fn live(
     let _ = go.send(());
     tracing::info!(worker = session.id, serves = ?session.queues, concurrency = config.concurrency, "ready");
     let reading = session.tasks.spawn(reader::read(session.clone()));
+    session.tasks.spawn(reconcile::keep(session.clone(), config.lease));
     tokio::select! {
         () = stop.cancelled() => session.drain(config.drain, now).await,
         () = session.lost.cancelled() => session.give_up(&reading.abort_handle()).await,
@@ -85,7 +87,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(config.concurrency)),
             queues,
             turn: AtomicUsize::new(0),
-            calls: AtomicU64::new(0),
+            ledger: Ledger::default(),
         }
     }
 
@@ -131,10 +133,6 @@ impl Session {
         queues
     }
 
-    pub(super) fn call(&self) -> Call {
-        Call { worker: self.id.clone(), number: self.calls.fetch_add(1, Ordering::Relaxed), again: false }
-    }
-
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
@@ -164,9 +162,20 @@ impl Session {
         std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).take(MOST).collect()
     }
 
-    /// Repeats a call until Redis has answered it, since it may have taken effect; None when the lease is lost first.
-    /// A refusal that waiting may mend (out of memory) is no answer.
+    /// Makes a call, and repeats it until Redis has answered, since it may have taken effect; None when the lease is
+    /// lost first. A refusal that waiting may mend (out of memory) is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
+        &'a self,
+        send: impl FnMut(Call) -> BoxFuture<'a, stepfleet::Result<T>>,
+        took: impl FnOnce(&T) -> &[Claimed],
+    ) -> Option<stepfleet::Result<T>> {
+        let number = self.ledger.open();
+        let answer = self.repeat(Call { worker: self.id.clone(), number, again: false }, send).await?;
+        self.ledger.answered(number, answer.as_ref().map_or(&[], took));
+        Some(answer)
+    }
+
+    async fn repeat<'a, T>(
         &'a self,
         mut call: Call,
         mut send: impl FnMut(Call) -> BoxFuture<'a, stepfleet::Result<T>>,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use super::state::{Entry, Execution, Lane, Phase, RUN, RunState, State, Steps};
 use super::timers::Timer;
 use crate::run::Status;
-use crate::step::Fence;
 
 impl State {
     /// A sentence for each breach; none where all is well.
@@ -58,10 +57,9 @@ impl State {
     fn is_cared_for(&self, id: &str, run: &RunState, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
             Phase::Queued => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
-            Phase::Held { worker, .. } => {
-                let fence = Fence { run: id.to_owned(), seq, attempt: execution.attempt };
-                let hold = self.workers.get(worker).and_then(|member| member.holds.get(&(fence.run, seq)));
-                hold.is_some_and(|hold| hold.attempt == execution.attempt)
+            Phase::Held { worker, claim, .. } => {
+                let hold = self.workers.get(worker).and_then(|member| member.holds.get(&(id.to_owned(), seq)));
+                hold.is_some_and(|hold| (hold.attempt, hold.call) == (execution.attempt, *claim))
             }
             Phase::Waiting => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
             Phase::Done => true,

@@ -56,7 +56,7 @@ impl State {
         let Some(member) = self.workers.get(&call.worker) else { return Vec::new() };
         let by_call = member.holds.iter().filter(|(_, hold)| hold.call == call.number);
         let mut earlier: Vec<(u64, Fence)> = by_call
-            .map(|((run, seq), hold)| (hold.order, Fence { run: run.clone(), seq: *seq, attempt: hold.attempt }))
+            .map(|((run, seq), hold)| (hold.order, hold.fence(run, *seq)))
             .collect();
         earlier.sort_unstable_by_key(|(order, _)| *order);
         earlier.retain(|(_, fence)| self.is_held(&call.worker, fence));
@@ -106,7 +106,7 @@ impl State {
             return false;
         }
         execution.attempt += 1;
-        execution.phase = Phase::Held { worker: call.worker.clone(), since: now };
+        execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number };
         let attempt = execution.attempt;
         self.holds_taken += 1;
         if let Some(member) = self.workers.get_mut(&call.worker) {
@@ -122,6 +122,7 @@ impl State {
     fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
         let state = self.runs.get_mut(run)?;
         let execution = state.steps.as_ref()?.executions.get(&seq)?;
+        let Phase::Held { claim, .. } = execution.phase else { return None };
         let Work { scope, route, event } = &execution.work;
         let (payload, joined) = match event {
             Event::Input => {
@@ -138,7 +139,7 @@ impl State {
         };
         let context = if route.context { state.context.clone().into_iter().collect() } else { Vec::new() };
         Some(Claimed {
-            fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt },
+            fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt, claim },
             failures: execution.failures,
             scope: *scope,
             step: route.step.clone(),

@@ -1,5 +1,7 @@
 //! `stage`, `done` and `fail`: what one step execution leaves behind, under its fence.
 
+use std::collections::VecDeque;
+
 use super::millis;
 use super::state::{Attempt, End, Entry, Event, Fanout, Lane, Phase, RunState, State, Steps, Work};
 use super::timers::Timer;
@@ -45,7 +47,10 @@ impl State {
         commit: &Commit,
         claim: &Claim,
     ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, claim, |state, attempt| state.apply(now, attempt, step, commit))
+        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged);
+        self.under_fence(now, call, &step.fence, staged, claim, |state, attempt| {
+            state.apply(now, attempt, step, commit);
+        })
     }
 
     /// Tries again later, holding no worker; or ends the run.
@@ -57,7 +62,7 @@ impl State {
         failure: &Failure,
         claim: &Claim,
     ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, claim, |state, attempt| match failure {
+        self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| match failure {
             Failure::Retry { delay, error } => state.retry(now, attempt, millis(*delay), error),
             Failure::Fail { error, retention } => state.fail_run(now, attempt, error.clone(), millis(*retention)),
         })
@@ -79,10 +84,14 @@ impl State {
         now: u64,
         call: &Call,
         fence: &Fence,
+        staged: u64,
         claim: &Claim,
         act: impl FnOnce(&mut Self, &Attempt),
     ) -> (Outcome, Vec<Claimed>) {
         let verdict = self.judge(&call.worker, fence);
+        if verdict == Verdict::Good && !self.is_all_staged(fence, staged) {
+            return (Outcome::Unstaged, Vec::new());
+        }
         if verdict == Verdict::Good
             && let Some(attempt) = self.attempt(&call.worker, fence)
         {
@@ -96,6 +105,13 @@ impl State {
         }
         let outcome = if verdict == Verdict::Void { Outcome::Fenced } else { Outcome::Committed };
         (outcome, claims)
+    }
+
+    /// A store may lose its last moments, and with them the last chunks.
+    fn is_all_staged(&self, fence: &Fence, count: u64) -> bool {
+        let steps = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref());
+        let staged = steps.and_then(|steps| steps.staged.get(&fence.seq)).map_or(0, VecDeque::len);
+        count == 0 || staged as u64 == count
     }
 
     fn judge(&self, worker: &str, fence: &Fence) -> Verdict {
@@ -117,7 +133,8 @@ impl State {
         let execution = steps.and_then(|steps| steps.executions.get(&fence.seq));
         execution.is_some_and(|execution| {
             execution.attempt == fence.attempt
-                && matches!(&execution.phase, Phase::Held { worker: holder, .. } if holder == worker)
+                && matches!(&execution.phase, Phase::Held { worker: holder, claim, .. }
+                    if holder == worker && *claim == fence.claim)
         })
     }
 
@@ -132,12 +149,12 @@ impl State {
         })
     }
 
-    fn drop_hold(&mut self, worker: &str, fence: &Fence) {
-        let Some(member) = self.workers.get_mut(worker) else { return };
+    /// False where the worker has no such hold.
+    pub(super) fn drop_hold(&mut self, worker: &str, fence: &Fence) -> bool {
+        let Some(member) = self.workers.get_mut(worker) else { return false };
         let key = (fence.run.clone(), fence.seq);
-        if member.holds.get(&key).is_some_and(|hold| hold.attempt == fence.attempt) {
-            member.holds.remove(&key);
-        }
+        let known = member.holds.get(&key).is_some_and(|hold| hold.fence(&fence.run, fence.seq) == *fence);
+        known && member.holds.remove(&key).is_some()
     }
 
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {

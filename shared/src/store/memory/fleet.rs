@@ -55,6 +55,22 @@ impl State {
         Beat::Renewed
     }
 
+    pub(super) fn holds(&self, worker: &str) -> Vec<Fence> {
+        self.workers.get(worker).map(|member| first_holds(&member.holds, usize::MAX)).unwrap_or_default()
+    }
+
+    /// Gives back holds that the worker knows nothing of.
+    pub(super) fn release(&mut self, now: u64, worker: &str, fences: &[Fence]) -> u64 {
+        let released = Sweep { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
+        let mut moved = 0;
+        for fence in fences {
+            if self.drop_hold(worker, fence) {
+                moved += u64::from(self.give_up(now, worker, fence, &released));
+            }
+        }
+        moved
+    }
+
     /// Opens a connection for beats.
     pub(super) fn connect(&mut self) -> u64 {
         self.last_connection += 1;
@@ -216,6 +232,6 @@ fn first_holds(holds: &BTreeMap<(String, u64), Hold>, most: usize) -> Vec<Fence>
     let mut all: Vec<_> = holds.iter().collect();
     all.sort_unstable_by_key(|(_, hold)| hold.order);
     let fence =
-        |((run, seq), hold): (&(String, u64), &Hold)| Fence { run: run.clone(), seq: *seq, attempt: hold.attempt };
+        |((run, seq), hold): (&(String, u64), &Hold)| hold.fence(run, *seq);
     all.into_iter().take(most).map(fence).collect()
 }

@@ -205,6 +205,14 @@ impl Store for MemoryStore {
         Ok(self.change(|state, now| state.leave(now, worker)))
     }
 
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
+        Ok(self.change(|state, _| state.holds(worker)))
+    }
+
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
+        Ok(self.change(|state, now| state.release(now, worker, fences)))
+    }
+
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
         Ok(self.open_lease(worker, lease))
     }

@@ -9,7 +9,7 @@ use crate::history::{Kind, Record};
 use crate::names::QueueName;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
-use crate::step::{Joined, Route};
+use crate::step::{Fence, Joined, Route};
 use crate::store::Registration;
 
 const HISTORY_MAX: usize = 100_000;
@@ -127,6 +127,12 @@ pub(super) struct Hold {
     pub(super) order: u64,
 }
 
+impl Hold {
+    pub(super) fn fence(&self, run: &str, seq: u64) -> Fence {
+        Fence { run: run.to_owned(), seq, attempt: self.attempt, claim: self.call }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct RunState {
     pub(super) shown: Run,
@@ -184,6 +190,8 @@ pub(super) enum Phase {
     Held {
         worker: String,
         since: u64,
+        /// The number of the call that took it.
+        claim: u64,
     },
     /// For a timer.
     Waiting,

@@ -77,6 +77,7 @@ impl RedisStore {
         let outcome = match reply.text()?.as_str() {
             "ok" => Outcome::Committed,
             "fenced" => Outcome::Fenced,
+            "unstaged" => Outcome::Unstaged,
             other => return Err(Error::reply(format!("the outcome {other:?} is not known"))),
         };
         Ok((outcome, reply.array()?.claims()?))
@@ -117,7 +118,7 @@ fn call_args(command: &mut Cmd, call: &Call) {
 }
 
 fn fence_args(command: &mut Cmd, fence: &Fence) {
-    command.arg(&fence.run).arg(fence.seq).arg(fence.attempt);
+    command.arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.claim);
 }
 
 fn claim_args(command: &mut Cmd, claim: &Claim) {
@@ -297,6 +298,19 @@ impl Store for RedisStore {
         let mut command = self.transition("leave");
         command.arg(worker).arg(200);
         Ok(self.call(&command).await?.text()? == "ok")
+    }
+
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
+        self.read_holds(worker).await
+    }
+
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
+        let mut command = self.transition("release");
+        command.arg(worker).arg(fences.len() * 2);
+        for fence in fences {
+            command.arg(format!("{} {}", fence.run, fence.seq)).arg(format!("{} {}", fence.attempt, fence.claim));
+        }
+        self.call(&command).await?.number()
     }
 
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {

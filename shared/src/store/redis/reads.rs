@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::history::Record;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
-use crate::step::{Claimed, Joined};
+use crate::step::{Claimed, Fence, Joined};
 use crate::store::{Deferred, Registration, Worker};
 
 /// The most that one joined slice reads.
@@ -140,6 +140,13 @@ impl RedisStore {
         Ok(workers)
     }
 
+    pub(super) async fn read_holds(&self, worker: &str) -> Result<Vec<Fence>> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.namespace.key_of("held", worker));
+        let pairs = Reply::new(self.link.send(&all).await?)?.pairs()?;
+        Ok(pairs.iter().filter_map(|(execution, hold)| held(execution, hold)).collect())
+    }
+
     pub(super) async fn read_disconnected(&self) -> Result<Vec<(String, u64)>> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.namespace.key("leases")).arg(0).arg(-1);
@@ -205,6 +212,18 @@ impl RedisStore {
 
 fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// `<run> <seq>` and `<attempt> <claim>`.
+fn held(execution: &str, hold: &[u8]) -> Option<Fence> {
+    let (run, seq) = execution.rsplit_once(' ')?;
+    let (attempt, claim) = std::str::from_utf8(hold).ok()?.split_once(' ')?;
+    Some(Fence {
+        run: run.to_owned(),
+        seq: seq.parse().ok()?,
+        attempt: attempt.parse().ok()?,
+        claim: claim.parse().ok()?,
+    })
 }
 
 fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>> {

@@ -94,9 +94,9 @@ fn unexpected(wanted: &str, got: &Value) -> Error {
     Error::reply(format!("{wanted} was expected, not {got}"))
 }
 
-/// `run, seq, attempt, failures, scope, step, flags, event, payload, meta, context`
+/// `run, seq, attempt, claim, failures, scope, step, flags, event, payload, meta, context`
 fn claimed(mut reply: Reply) -> Result<Claimed> {
-    let fence = Fence { run: reply.text()?, seq: reply.number()?, attempt: reply.number()? };
+    let fence = Fence { run: reply.text()?, seq: reply.number()?, attempt: reply.number()?, claim: reply.number()? };
     let failures = reply.number()?;
     let (scope, step, flags, event) = (reply.number()?, reply.text()?, reply.text()?, reply.text()?);
     let payload = reply.bytes()?;
@@ -141,6 +141,7 @@ mod tests {
             bulk("r1"),
             bulk("3"),
             Value::Int(2),
+            bulk("9"),
             Value::Int(1),
             bulk("0"),
             bulk("look"),
@@ -156,7 +157,7 @@ mod tests {
     fn a_claim_is_read() {
         let claims = Reply::new(Value::Array(vec![item("c", "p", "rag 4 json")])).unwrap().claims().unwrap();
         let claim = &claims[0];
-        assert_eq!(claim.fence, Fence { run: "r1".into(), seq: 3, attempt: 2 });
+        assert_eq!(claim.fence, Fence { run: "r1".into(), seq: 3, attempt: 2, claim: 9 });
         assert_eq!((claim.version, claim.failures, claim.context.len()), (4, 1, 1));
         assert_eq!(claim.joined, None);
     }

@@ -8,15 +8,15 @@ local function hold(p, worker, call, run, seq, now, holds)
   local s = parse_state(found[1])
   if s.letter ~= 'Q' or not found[2] then return nil end
   s.attempt = s.attempt + 1
-  redis.call('HSET', steps, seq, state_line('H', s) .. ' ' .. worker .. ' ' .. now)
+  redis.call('HSET', steps, seq, state_line('H', s) .. ' ' .. worker .. ' ' .. now .. ' ' .. call)
   holds[#holds + 1] = run .. ' ' .. seq
   holds[#holds + 1] = s.attempt .. ' ' .. call
-  return { run, seq, s.attempt, s.failures, found[2], found[3] }
+  return { run, seq, s.attempt, call, s.failures, found[2], found[3] }
 end
 
 -- Adds what the record's flags ask for: i, the input of the run; c, its context.
 local function complete(p, item, now)
-  local scope, step, flags, event, payload = parse_record(item[5])
+  local scope, step, flags, event, payload = parse_record(item[6])
   local run = item[1]
   if string.find(flags, 'i', 1, true) then
     local key = p .. 'run:' .. run
@@ -26,7 +26,7 @@ local function complete(p, item, now)
   end
   local context = {}
   if string.find(flags, 'c', 1, true) then context = redis.call('HGETALL', p .. 'context:' .. run) end
-  return { run, item[2], item[3], item[4], scope, step, flags, event, payload, item[6], context }
+  return { run, item[2], item[3], item[4], item[5], scope, step, flags, event, payload, item[7], context }
 end
 
 local function read_stream(stream, worker, n)
@@ -72,8 +72,8 @@ local function holds_of(p, worker, call, now)
     if by == call then
       local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
       local s = parse_state(found[1])
-      if s.letter == 'H' and s.attempt == tonumber(attempt) then
-        out[#out + 1] = complete(p, { run, seq, s.attempt, s.failures, found[2], found[3] }, now)
+      if holds(s, attempt, worker, call) then
+        out[#out + 1] = complete(p, { run, seq, s.attempt, call, s.failures, found[2], found[3] }, now)
       end
     end
   end

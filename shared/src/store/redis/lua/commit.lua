@@ -22,16 +22,12 @@ begin_fan = function(p, _, _, run, scope)
   end
 end
 
-local function holds(s, attempt, worker)
-  return s.letter == 'H' and s.attempt == tonumber(attempt) and s.worker == worker
-end
-
 -- stage: one chunk of a fan-out too large for one call; invisible until done.
 local function stage(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, offset = arg(), arg(), arg(), arg(), tonumber(arg())
+  local worker, run, seq, attempt, claim, offset = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
   local s = parse_state(redis.call('HGET', p .. 'steps:' .. run, seq))
-  if not holds(s, attempt, worker) then return { 'fenced', 0 } end
+  if not holds(s, attempt, worker, claim) then return { 'fenced', 0 } end
   local list = p .. 'fan:' .. run .. ':' .. seq
   if offset == 0 then redis.call('UNLINK', list) end
   local length = redis.call('LLEN', list)
@@ -81,17 +77,16 @@ local function settle(p, run, meta, scope, delta)
 end
 
 -- Is the fence still good? 'ok'; 'again' for a repeat of what was committed; 'fenced'.
-local function check_fence(p, run, seq, attempt, worker, s)
-  if holds(s, attempt, worker) then return 'ok' end
+local function check_fence(p, run, seq, attempt, worker, claim, s)
+  if holds(s, attempt, worker, claim) then return 'ok' end
   if s.letter == 'D' and s.attempt == tonumber(attempt) or s.failed == tonumber(attempt) then return 'again' end
   if not s.letter and redis.call('HGET', p .. 'run:' .. run, 'ended') == seq .. ' ' .. attempt then return 'again' end
   return 'fenced'
 end
 
-local function drop_hold(p, worker, run, seq, attempt)
+local function drop_hold(p, worker, run, seq, attempt, claim)
   local held, field = p .. 'held:' .. worker, run .. ' ' .. seq
-  local value = redis.call('HGET', held, field)
-  if value and string.match(value, '^%d+') == attempt then redis.call('HDEL', held, field) end
+  if redis.call('HGET', held, field) == attempt .. ' ' .. claim then redis.call('HDEL', held, field) end
 end
 
 local function read_commit(arg)
@@ -158,6 +153,8 @@ end
 -- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now.
 local function apply(p, x, c)
   local run, steps, context = x.run, p .. 'steps:' .. x.run, p .. 'context:' .. x.run
+  -- Redis may have come back without the last chunks.
+  if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
   if #c.set > 0 then chunked('HSET', context, c.set) end
   if #c.unset > 0 then chunked('HDEL', context, c.unset) end
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
@@ -171,27 +168,30 @@ local function apply(p, x, c)
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt })
-    return
+    return nil
   end
   local why = emit(p, run, x.meta, x.seq, x.scope, c)
   if why then fail_run(p, x, why, c.retention) end
+  return nil
 end
 
 -- Checks the fence of a done or fail, lets `act` change things where it holds, and claims more.
 local function under_fence(keys, argv, read, act)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, call, again = arg(), arg(), arg()
-  local run, seq, attempt, scope, step = arg(), arg(), arg(), arg(), arg()
+  local run, seq, attempt, claim, scope, step = arg(), arg(), arg(), arg(), arg(), arg()
   local request = read(arg)
   local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta')
   local state = parse_state(found[1])
-  local outcome = check_fence(p, run, seq, attempt, worker, state)
+  local outcome = check_fence(p, run, seq, attempt, worker, claim, state)
   if outcome == 'ok' then
-    act(p, { run = run, meta = found[2], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
+    -- Nothing was changed where it says why not.
+    local why = act(p, { run = run, meta = found[2], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
       state = state, now = now }, request)
+    if why then return { why, {} } end
     redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)
   else
-    drop_hold(p, worker, run, seq, attempt)
+    drop_hold(p, worker, run, seq, attempt, claim)
   end
   local claims = {}
   if again == '1' then claims = holds_of(p, worker, call, now) end
@@ -209,10 +209,14 @@ local function fail(keys, argv)
     return { mode = arg(), delay = tonumber(arg()), reason = arg(), retention = tonumber(arg()) }
   end
   return under_fence(keys, argv, read, function(p, x, f)
-    if f.mode ~= 'retry' then return fail_run(p, x, f.reason, f.retention) end
+    if f.mode ~= 'retry' then
+      fail_run(p, x, f.reason, f.retention)
+      return nil
+    end
     note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, f.delay .. ' ' .. f.reason)
     x.state.failures, x.state.failed = x.state.failures + 1, x.attempt
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state))
     redis.call('ZADD', p .. 'timers', x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
+    return nil
   end)
 end

@@ -45,15 +45,21 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
 end
 
 -- The state of a step execution: letter (Q queued, H held, W waiting for a timer, D done), attempt, failures,
--- losses, the attempt that failed last, and for a hold the worker and since when.
+-- losses, the attempt that failed last, and for a hold the worker, since when, and the number of the call that took it.
 local function parse_state(line)
   if not line then return {} end
-  local letter, attempt, failures, losses, failed, worker, since =
-    string.match(line, '^(%u) (%d+) ?(%d*) ?(%d*) ?(%d*) ?(%S*) ?(%d*)$')
+  local letter, attempt, failures, losses, failed, worker, since, call =
+    string.match(line, '^(%u) (%d+) ?(%d*) ?(%d*) ?(%d*) ?(%S*) ?(%d*) ?(%d*)$')
   return {
     letter = letter, attempt = tonumber(attempt), failures = tonumber(failures), losses = tonumber(losses),
-    failed = tonumber(failed), worker = worker, since = since,
+    failed = tonumber(failed), worker = worker, since = since, call = call,
   }
+end
+
+-- Is this the hold of that attempt? The call that took it makes the fence unlike any other: attempts alone come again
+-- where a run's id is used twice, or Redis came back without its last moments.
+local function holds(s, attempt, worker, call)
+  return s.letter == 'H' and s.attempt == tonumber(attempt) and s.worker == worker and s.call == call
 end
 
 local function state_line(letter, s)

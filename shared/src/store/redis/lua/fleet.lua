@@ -31,11 +31,12 @@ end
 -- Gives one hold up and queues its step execution again, ahead of what is new.
 local function requeue(p, worker, field, value, now, kind, max_losses, retention)
   local run, seq = string.match(field, '^(%S+) (%d+)$')
-  local attempt, steps = tonumber(string.match(value, '^%d+')), p .. 'steps:' .. run
+  local attempt, call = string.match(value, '^(%d+) (%d+)$')
+  local steps = p .. 'steps:' .. run
   redis.call('HDEL', p .. 'held:' .. worker, field)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
-  if not holds(s, attempt, worker) then return 0 end
+  if not holds(s, attempt, worker, call) then return 0 end
   local _, step = parse_record(found[2])
   note(p, run, now, kind, seq, attempt, step, worker)
   if kind == 'lost' then s.losses = s.losses + 1 end
@@ -94,6 +95,18 @@ local function leave(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local over, moved = sweep(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
   return { over and 'ok' or 'more', moved }
+end
+
+-- release: gives back holds that the worker knows nothing of, because Redis came back without its last moments.
+local function release(keys, argv)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local worker, fences, moved = arg(), take(arg), 0
+  for i = 1, #fences, 2 do
+    if redis.call('HGET', p .. 'held:' .. worker, fences[i]) == fences[i + 1] then
+      moved = moved + requeue(p, worker, fences[i], fences[i + 1], now, 'released', math.huge, 0)
+    end
+  end
+  return { moved }
 end
 
 local function fire(p, timer, now)

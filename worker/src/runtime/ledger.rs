@@ -1,0 +1,126 @@
+//! What this worker knows that it holds, so that a Redis which came back without its last moments can be told.
+//!
+//! Redis then says that the worker holds steps which it has committed long ago, or never heard of, and since the worker
+//! is alive nobody would ever take them from it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use stepfleet::step::{Claimed, Fence};
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// The number of the next call.
+    next: u64,
+    /// Calls without an answer: what they take is not known yet.
+    open: BTreeSet<u64>,
+    executing: HashSet<Fence>,
+}
+
+/// The ledger at one moment. To be taken before the store is asked what the worker holds.
+#[derive(Debug)]
+pub(super) struct View {
+    /// All calls before this one were answered.
+    answered: u64,
+    executing: HashSet<Fence>,
+}
+
+impl Ledger {
+    /// The number of a new call.
+    pub(super) fn open(&self) -> u64 {
+        let mut entries = self.entries();
+        let call = entries.next;
+        entries.next += 1;
+        entries.open.insert(call);
+        call
+    }
+
+    /// A call was answered, and this is what it took.
+    pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
+        let mut entries = self.entries();
+        entries.executing.extend(took.iter().map(|step| step.fence.clone()));
+        entries.open.remove(&call);
+    }
+
+    /// The store has let go of this hold.
+    pub(super) fn ended(&self, fence: &Fence) {
+        self.entries().executing.remove(fence);
+    }
+
+    pub(super) fn view(&self) -> View {
+        let entries = self.entries();
+        let answered = entries.open.first().copied().unwrap_or(entries.next);
+        View { answered, executing: entries.executing.clone() }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    /// Those of the holds that the store names which this worker will never commit. Pure.
+    pub(super) fn strays(&self, held: Vec<Fence>) -> Vec<Fence> {
+        held.into_iter().filter(|fence| fence.claim < self.answered && !self.executing.contains(fence)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stepfleet::codec::Content;
+
+    use super::*;
+
+    fn step(seq: u64, claim: u64) -> Claimed {
+        Claimed {
+            fence: Fence { run: "r".into(), seq, attempt: 1, claim },
+            failures: 0,
+            scope: 0,
+            step: "s".into(),
+            event: "E".into(),
+            payload: vec![],
+            joined: None,
+            workflow: "w".into(),
+            version: 1,
+            content: Content::Json,
+            context: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_executing_or_may_have_just_been_taken_is_no_stray() {
+        let ledger = Ledger::default();
+        let first = ledger.open();
+        let running = step(1, first);
+        ledger.answered(first, std::slice::from_ref(&running));
+        let unanswered = ledger.open();
+        let view = ledger.view();
+        assert!(view.strays(vec![running.fence, step(2, unanswered).fence]).is_empty());
+    }
+
+    #[test]
+    fn what_an_answered_call_took_and_nobody_executes_is_a_stray() {
+        let ledger = Ledger::default();
+        let call = ledger.open();
+        let committed = step(1, call);
+        ledger.answered(call, std::slice::from_ref(&committed));
+        ledger.ended(&committed.fence);
+        let never_seen = step(7, call);
+        let view = ledger.view();
+        let strays = vec![committed.fence, never_seen.fence];
+        assert_eq!(view.strays(strays.clone()), strays);
+    }
+
+    #[test]
+    fn an_open_call_shields_all_later_ones() {
+        let ledger = Ledger::default();
+        let (open, later) = (ledger.open(), ledger.open());
+        ledger.answered(later, &[]);
+        assert!(ledger.view().strays(vec![step(1, later).fence]).is_empty());
+        ledger.answered(open, &[]);
+        assert_eq!(ledger.view().strays(vec![step(1, later).fence]).len(), 1);
+    }
+}

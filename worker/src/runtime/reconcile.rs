@@ -1,0 +1,26 @@
+//! Hands back what the store counts on this worker to commit and the worker knows nothing of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::session::Session;
+
+/// Looks once per `every`, until the session is closing.
+pub(super) async fn keep(session: Arc<Session>, every: Duration) {
+    while session.unless_closing(tokio::time::sleep(every)).await.is_some() {
+        // Redis may be away: there is another look.
+        if let Ok(count @ 1..) = once(&session).await {
+            tracing::warn!(
+                worker = session.id,
+                steps = count,
+                "Redis came back without its last moments: handed back steps that this worker had committed before"
+            );
+        }
+    }
+}
+
+async fn once(session: &Session) -> stepfleet::Result<u64> {
+    let view = session.ledger.view();
+    let strays = view.strays(session.store.holds(&session.id).await?);
+    if strays.is_empty() { Ok(0) } else { session.store.release(&session.id, &strays).await }
+}
