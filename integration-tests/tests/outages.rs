@@ -42,6 +42,16 @@ impl Cast {
         handles
     }
 
+    async fn history_grows_by(&self, records: u64) {
+        let mut redis = self.fleet.redis.connection().await;
+        let mut length = redis::cmd("LLEN");
+        length.arg("sf:{0}:history:load-0");
+        let before: u64 = length.query_async(&mut redis).await.unwrap();
+        while length.query_async::<u64>(&mut redis).await.unwrap() < before + records {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     async fn all_end_well(&self, runs: &[RunHandle]) {
         for run in runs {
             let end: Value = run.result(LIMIT).await.unwrap_or_else(|e| panic!("{}: {e}", run.id()));
@@ -81,16 +91,13 @@ async fn redis_comes_back_without_its_last_moments() {
     let runs = cast.load(8).await;
     for _ in 0..2 {
         let files = cast.fleet.redis.copy_files();
-        let before = cast.fleet.store.history("load-0", 0, 1000).await.unwrap().len();
-        while cast.fleet.store.history("load-0", 0, 1000).await.unwrap().len() < before + 20 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let grown = tokio::time::timeout(LIMIT, cast.history_grows_by(20)).await;
+        grown.expect("the run goes on");
         cast.fleet.redis.kill();
         cast.fleet.redis.start_again_from(files).await;
-        let after = cast.fleet.store.history("load-0", 0, 1000).await.unwrap().len();
-        assert!(after < before + 20, "Redis forgot nothing");
     }
     cast.all_end_well(&runs).await;
+    assert!(cast.workers.iter().any(|worker| worker.log().contains("commit was rejected")), "Redis forgot nothing");
     cast.assert_no_flood();
 }
 
