@@ -31,6 +31,8 @@ pub struct Config {
     pub orphan_idle: Duration,
     /// The pause between two looks at the requests that wait for a worker. 500 ms by default.
     pub deferred: Duration,
+    /// The pause between two audits of all runs. 60 s by default.
+    pub audit: Duration,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             orphans: Duration::from_secs(1),
             orphan_idle: Duration::from_secs(5),
             deferred: Duration::from_millis(500),
+            audit: Duration::from_secs(60),
         }
     }
 }

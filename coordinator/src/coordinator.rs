@@ -1,9 +1,10 @@
 //! The coordinator, and each of its duties one pass at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
 
-use stepfleet::store::{InboxEntry, InboxReader, Store, Tick, Ticked};
+use stepfleet::store::{Audit, Audited, InboxEntry, InboxReader, Store, Tick, Ticked};
 use stepfleet::{Error, Result};
 
 use crate::config::Config;
@@ -11,6 +12,9 @@ use crate::fleet::Fleet;
 use crate::intake::{Intake, Taken};
 use crate::outage::Outages;
 use crate::suspicion::Suspicion;
+
+/// How many breaches of one slice are logged one by one.
+const LOGGED: usize = 5;
 
 /// A coordinator. [`Coordinator::run`] goes about all duties until told to stop; the passes do one duty once, for
 /// tests and tools that must not wait.
@@ -26,6 +30,8 @@ pub struct Coordinator {
     reader: tokio::sync::Mutex<Option<Box<dyn InboxReader>>>,
     suspicion: Mutex<Suspicion>,
     suspects: Mutex<Vec<(String, u64)>>,
+    /// Where the audit goes on.
+    audited_to: AtomicU64,
 }
 
 impl Coordinator {
@@ -36,6 +42,7 @@ impl Coordinator {
             intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl },
             suspicion: Mutex::new(Suspicion::new(config.suspicion)),
             suspects: Mutex::default(),
+            audited_to: AtomicU64::new(0),
             reader: tokio::sync::Mutex::new(None),
             outages: Outages::default(),
             denied: Once::new(),
@@ -108,6 +115,21 @@ impl Coordinator {
             other => other?,
         };
         Ok(events + self.take_in(requests).await?.total())
+    }
+
+    /// Audits the next slice of all there is, and mends what is missing; begins anew after the last one.
+    pub async fn audit_pass(&self) -> Result<Audited> {
+        let Config { max_losses, retention, .. } = self.config;
+        let from = self.audited_to.load(Ordering::Relaxed);
+        let audited = self.store.audit(&Audit { repair: true, from, max_losses, retention }).await?;
+        self.audited_to.store(audited.next.unwrap_or(0), Ordering::Relaxed);
+        for breach in audited.breaches.iter().take(LOGGED) {
+            tracing::warn!(of = breach.of, what = breach.what, "an audit found something missing and dealt with it");
+        }
+        if audited.breaches.len() > LOGGED {
+            tracing::warn!(count = audited.breaches.len() - LOGGED, "the same audit dealt with more");
+        }
+        Ok(audited)
     }
 
     /// Starts the runs whose workflow is served by now, and rejects those that waited longer than [`Config::grace`].

@@ -19,6 +19,9 @@ const DENIED: Duration = Duration::from_secs(60);
 /// time.
 const LIVENESS_SHARE: u32 = 10;
 
+/// Between two slices of one audit: it must not be felt.
+const SLICE_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Clone, Copy, Debug)]
 enum Duty {
     Intake,
@@ -26,10 +29,12 @@ enum Duty {
     Liveness,
     Orphans,
     Deferred,
+    Audit,
 }
 
 impl Duty {
-    const ALL: [Self; 5] = [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred];
+    const ALL: [Self; 6] =
+        [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred, Self::Audit];
 
     fn name(self) -> &'static str {
         match self {
@@ -38,6 +43,7 @@ impl Duty {
             Self::Liveness => "liveness",
             Self::Orphans => "orphans",
             Self::Deferred => "deferred",
+            Self::Audit => "audit",
         }
     }
 }
@@ -87,6 +93,10 @@ impl Coordinator {
             Duty::Liveness => self.liveness().await,
             Duty::Orphans => self.orphans_pass().await.map(|_| self.config.orphans),
             Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),
+            Duty::Audit => {
+                let audited = self.audit_pass().await?;
+                Ok(if audited.next.is_some() { SLICE_PAUSE.min(self.config.audit) } else { self.config.audit })
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Kind {
     Lost,
     /// A worker that was told to stop handed an attempt back.
     Released,
+    /// An audit found something missing, and made it again where it could.
+    Repaired,
     /// The run completed.
     Completed,
     /// The run failed.
@@ -33,6 +35,7 @@ impl Kind {
             Self::Retry => "retry",
             Self::Lost => "lost",
             Self::Released => "released",
+            Self::Repaired => "repaired",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Other => "other",
@@ -40,9 +43,8 @@ impl Kind {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Start, Self::Done, Self::Retry, Self::Lost, Self::Released, Self::Completed, Self::Failed]
-            .into_iter()
-            .find(|k| k.as_str() == text)
+        use Kind::{Completed, Done, Failed, Lost, Released, Repaired, Retry, Start};
+        [Start, Done, Retry, Lost, Released, Repaired, Completed, Failed].into_iter().find(|k| k.as_str() == text)
     }
 }
 

@@ -3,18 +3,32 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clap::Args;
 use redis::Value;
 use serde_json::json;
 use stepfleet::store::{RedisStore, Store};
 
-use super::Fleet;
+use super::{Fleet, audit};
 use super::failure::{Failure, Outcome};
 use super::info::{Check, Info, Level, text};
 use super::output;
 
 const PINGS: usize = 200;
 
-pub(super) async fn run(fleet: &Fleet) -> Outcome {
+#[derive(Args)]
+pub(super) struct Options {
+    /// Look for runs that miss something they need to go on, instead of checking Redis itself
+    #[arg(long)]
+    runs: bool,
+    /// Mend what is found; a run fails where that cannot be done
+    #[arg(long, requires = "runs")]
+    repair: bool,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    if options.runs {
+        return audit::run(fleet, options.repair).await;
+    }
     let store = fleet.store()?;
     let info = Info::read(&store).await?;
     let checks = [

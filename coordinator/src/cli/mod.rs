@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod audit;
 mod coordinator;
 mod dev;
 mod doctor;
@@ -97,7 +98,7 @@ enum Command {
     /// List the workers
     Workers,
     /// Check whether this Redis is fit for a fleet
-    Doctor,
+    Doctor(doctor::Options),
     /// Keeps the server of `dev` no longer than `dev` itself
     #[command(hide = true)]
     DevServer(server::Options),
@@ -134,7 +135,7 @@ async fn run(cli: &Cli) -> Outcome {
         Command::Show(options) => show::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Workers => workers::run(fleet).await,
-        Command::Doctor => doctor::run(fleet).await,
+        Command::Doctor(options) => doctor::run(fleet, options).await,
         Command::DevServer(options) => server::run(options).await,
     }
 }

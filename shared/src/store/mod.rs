@@ -192,6 +192,39 @@ pub struct Ticked {
     pub swept: Vec<String>,
 }
 
+/// One slice of an audit.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Whether to mend what is found, or only to tell.
+    pub repair: bool,
+    /// Where to go on: 0 for the beginning, then [`Audited::next`].
+    pub from: u64,
+    /// A step that lost its worker more often than this fails its run.
+    pub max_losses: u32,
+    /// How long runs that fail this way stay readable.
+    pub retention: Duration,
+}
+
+/// What one slice of an audit came to.
+#[derive(Clone, Debug, Default)]
+pub struct Audited {
+    /// Where the next slice begins; None when this was the last.
+    pub next: Option<u64>,
+    /// How many keys (or runs and workers) were looked at.
+    pub examined: u64,
+    /// What was found, and mended where that was asked for.
+    pub breaches: Vec<Breach>,
+}
+
+/// Something that a run needs and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Breach {
+    /// The run, or the worker.
+    pub of: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
 /// The atomic transitions, and the reads.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -256,6 +289,9 @@ pub trait Store: Send + Sync + 'static {
     async fn tick(&self, tick: &Tick) -> Result<Ticked>;
     /// Queues again what was delivered and not begun for `idle`. Answers how many.
     async fn orphans(&self, idle: Duration) -> Result<u64>;
+    /// Looks for what runs need and is not there (keys deleted by hand, a backup restored, a bug), in one slice of
+    /// all there is; makes it again from the runs' state, or fails the run where that cannot be done.
+    async fn audit(&self, audit: &Audit) -> Result<Audited>;
     /// Those workers whose lease connection is closed, with the connection's id.
     async fn disconnected(&self) -> Result<Vec<(String, u64)>>;
     /// Opens a blocking reader on the inbox, for one coordinator.

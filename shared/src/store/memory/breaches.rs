@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::state::{Entry, Execution, Lane, Phase, RUN, RunState, State, Steps};
+use super::state::{Entry, Execution, Phase, RUN, RunState, State, Steps};
 use super::timers::Timer;
 use crate::run::Status;
 
@@ -56,22 +56,13 @@ impl State {
     /// Somebody or something will take the step execution up.
     fn is_cared_for(&self, id: &str, run: &RunState, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
-            Phase::Queued => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
+            Phase::Queued(_) => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
             Phase::Held { worker, claim, .. } => {
                 let hold = self.workers.get(worker).and_then(|member| member.holds.get(&(id.to_owned(), seq)));
                 hold.is_some_and(|hold| (hold.attempt, hold.call) == (execution.attempt, *claim))
             }
-            Phase::Waiting => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
+            Phase::Waiting { .. } => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
             Phase::Done => true,
         }
-    }
-
-    fn is_queued(&self, run: &RunState, entry: &Entry) -> bool {
-        let Some(queue) = self.queues.get(&run.queue()) else { return false };
-        let entries = Lane::ALL.into_iter().flat_map(|lane| match lane {
-            Lane::Requeued => queue.requeued.entries(),
-            Lane::New => queue.new.entries(),
-        });
-        entries.into_iter().any(|queued| queued == entry)
     }
 }

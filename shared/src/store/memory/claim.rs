@@ -1,7 +1,7 @@
 //! `begin`, and the claim that it shares with `done` and `fail`: takes step events off the queues, raises the
 //! attempt, notes the hold, and answers with event and context.
 
-use super::state::{Entry, Event, Hold, Lane, Phase, State, Work};
+use super::state::{Begins, Entry, Event, Hold, Lane, Phase, State, Work};
 use super::stream::EntryId;
 use crate::codec::{Content, JSON, MESSAGEPACK};
 use crate::names::QueueName;
@@ -102,7 +102,7 @@ impl State {
     /// False where there is nothing to begin: the run has ended, or somebody else was faster.
     fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64) -> bool {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return false };
-        if execution.phase != Phase::Queued {
+        if !matches!(execution.phase, Phase::Queued(_)) {
             return false;
         }
         execution.attempt += 1;
@@ -156,7 +156,6 @@ impl State {
     /// Writes the next branches of a large fan-out; while any are left, its entry goes to the end of the queue.
     fn write_branches(&mut self, now: u64, run: &str, scope: u64) {
         let Some(state) = self.runs.get_mut(run) else { return };
-        let queue = state.queue();
         let Some(steps) = &mut state.steps else { return };
         // The entry may be of an earlier run of this id, and the branches staged by an attempt that has not committed.
         if !steps.scopes.contains_key(&scope) {
@@ -169,9 +168,9 @@ impl State {
         if !any_left {
             steps.staged.remove(&scope);
         }
-        self.create(now, run, &Phase::Queued, works);
+        self.create(now, run, Begins::Now, works);
         if any_left {
-            self.append(now, &queue, Lane::New, Entry::Fan { run: run.to_owned(), scope });
+            self.queue_fan(now, run, scope, Lane::New);
         }
     }
 }

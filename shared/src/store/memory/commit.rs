@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, End, Entry, Event, Fanout, Lane, Phase, RunState, State, Steps, Work};
+use super::state::{Attempt, Begins, End, Event, Fanout, Lane, Phase, State, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fan, Fence, Joined, Outcome, Route};
@@ -74,8 +74,9 @@ impl State {
         let Some(execution) = execution else { return };
         execution.failures += 1;
         execution.failed = attempt.number;
-        execution.phase = Phase::Waiting;
-        self.timers.set(now.saturating_add(delay), Timer::step(&attempt.run, attempt.seq, attempt.number));
+        let due = now.saturating_add(delay);
+        execution.phase = Phase::Waiting { due };
+        self.timers.set(due, Timer::step(&attempt.run, attempt.seq, attempt.number));
     }
 
     /// Lets `act` change things where the fence is good, and claims more.
@@ -191,17 +192,15 @@ impl State {
             scope
         };
         self.push_joins(run, inner, &commit.joins)?;
-        if commit.fan.as_ref().is_some_and(|fan| fan.staged > 0)
-            && let Some(queue) = self.runs.get(run).map(RunState::queue)
-        {
-            self.append(now, &queue, Lane::New, Entry::Fan { run: run.to_owned(), scope: inner });
+        if commit.fan.as_ref().is_some_and(|fan| fan.staged > 0) {
+            self.queue_fan(now, run, inner, Lane::New);
         }
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
             scope: inner,
             route: route.clone(),
             event: Event::Payload(payload.clone()),
         };
-        self.create(now, run, &Phase::Queued, commit.emits.iter().map(work).collect());
+        self.create(now, run, Begins::Now, commit.emits.iter().map(work).collect());
         let alive = match &commit.fan {
             // The fan-out stands in for this step execution until it has ended.
             Some(fan) if begun + fan.staged > 0 => true,
@@ -213,7 +212,7 @@ impl State {
 
     fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan, begun: u64) {
         if let Some(steps) = self.steps(&attempt.run) {
-            let fanout = Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged };
+            let fanout = Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged, entry: None };
             steps.scopes.insert(attempt.seq, fanout);
         }
     }
@@ -253,7 +252,7 @@ impl State {
                 works.push(Work { scope: parent, route, event: Event::Joined(Joined { scope, count }) });
             }
             (begun, ended) = (works.len() as u64, 1);
-            self.create(now, run, &Phase::Queued, works);
+            self.create(now, run, Begins::Now, works);
             scope = parent;
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::millis;
-use super::state::{Entry, Execution, Hold, Lane, Member, Phase, State};
+use super::state::{Entry, Execution, Hold, Lane, Member, Phase, Place, State};
+use super::stream::EntryId;
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::names::QueueName;
@@ -71,6 +72,12 @@ impl State {
         moved
     }
 
+    /// Takes one hold back from a worker that is not there.
+    pub(super) fn lose(&mut self, now: u64, worker: &str, fence: &Fence, max_losses: u32, retention: u64) {
+        let lost = Sweep { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };
+        self.give_up(now, worker, fence, &lost);
+    }
+
     /// Opens a connection for beats.
     pub(super) fn connect(&mut self) -> u64 {
         self.last_connection += 1;
@@ -105,7 +112,7 @@ impl State {
             for lane in Lane::ALL {
                 let entries = self.lane(queue, lane).take_from(worker, sweep.limit);
                 let count = entries.len();
-                self.requeue_entries(now, queue, entries);
+                self.requeue_entries(now, lane, entries);
                 moved += count as u64;
                 if count >= sweep.limit {
                     return (false, moved);
@@ -125,7 +132,6 @@ impl State {
         let Some(attempt) = self.attempt(worker, fence) else { return false };
         self.note(now, sweep.kind, &attempt, String::new());
         let Some(run) = self.runs.get_mut(&fence.run) else { return false };
-        let queue = run.queue();
         let execution = run.steps.as_mut().and_then(|steps| steps.executions.get_mut(&fence.seq));
         let Some(execution) = execution else { return false };
         if let Some(max_losses) = sweep.max_losses {
@@ -140,14 +146,28 @@ impl State {
                 return false;
             }
         }
-        execution.phase = Phase::Queued;
-        self.append(now, &queue, Lane::Requeued, Entry::Step { run: fence.run.clone(), seq: fence.seq });
+        self.queue_again(now, &fence.run, fence.seq);
         true
     }
 
-    fn requeue_entries(&mut self, now: u64, queue: &QueueName, entries: Vec<Entry>) {
-        for entry in entries {
-            self.append(now, queue, Lane::Requeued, entry);
+    /// Nothing becomes of an entry whose run has ended, or that was a second one for its step.
+    fn requeue_entries(&mut self, now: u64, lane: Lane, entries: Vec<(EntryId, Entry)>) {
+        for (id, entry) in entries {
+            let here = Place { lane, entry: id };
+            match entry {
+                Entry::Step { run, seq } => {
+                    let execution = self.steps(&run).and_then(|steps| steps.executions.get(&seq));
+                    if execution.is_some_and(|execution| execution.phase == Phase::Queued(here)) {
+                        self.queue_again(now, &run, seq);
+                    }
+                }
+                Entry::Fan { run, scope } => {
+                    let fan = self.steps(&run).and_then(|steps| steps.scopes.get(&scope));
+                    if fan.is_some_and(|fan| fan.entry == Some(here)) {
+                        self.queue_fan(now, &run, scope, Lane::Requeued);
+                    }
+                }
+            }
         }
     }
 
@@ -203,12 +223,10 @@ impl State {
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };
         let Some(state) = self.runs.get_mut(&run) else { return };
-        let queue = state.queue();
         let execution = state.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
-        let waits = |e: &&mut Execution| e.phase == Phase::Waiting && e.attempt == attempt;
-        if let Some(execution) = execution.filter(waits) {
-            execution.phase = Phase::Queued;
-            self.append(now, &queue, Lane::Requeued, Entry::Step { run, seq });
+        let waits = |e: &&mut Execution| matches!(e.phase, Phase::Waiting { .. }) && e.attempt == attempt;
+        if execution.filter(waits).is_some() {
+            self.queue_again(now, &run, seq);
         }
     }
 
@@ -220,7 +238,7 @@ impl State {
             for lane in Lane::ALL {
                 let entries = self.lane(queue, lane).take_idle(now, idle, usize::MAX);
                 moved += entries.len() as u64;
-                self.requeue_entries(now, queue, entries);
+                self.requeue_entries(now, lane, entries);
             }
         }
         moved

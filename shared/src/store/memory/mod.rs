@@ -4,6 +4,7 @@
 //! named as the Lua files of the store on Redis are, and both must give the same answers. The test kit runs
 //! workflows on this store, and tests hold the store on Redis against it.
 
+mod audit;
 mod breaches;
 mod claim;
 mod commit;
@@ -27,7 +28,7 @@ use tokio::sync::{Notify, broadcast};
 
 use self::state::State;
 use super::{
-    Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
+    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
     Start, Started, Store, Tick, Ticked, Worker,
 };
 use crate::error::Result;
@@ -227,6 +228,10 @@ impl Store for MemoryStore {
 
     async fn orphans(&self, idle: Duration) -> Result<u64> {
         Ok(self.change(|state, now| state.orphans(now, millis(idle))))
+    }
+
+    async fn audit(&self, audit: &Audit) -> Result<Audited> {
+        Ok(self.change(|state, now| state.audit(now, audit)))
     }
 
     async fn disconnected(&self) -> Result<Vec<(String, u64)>> {

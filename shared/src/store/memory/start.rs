@@ -1,6 +1,6 @@
 //! From a request to a run: the inbox, `start`, `defer`, `reject`.
 
-use super::state::{Attempt, Event, Fanout, Fields, Lead, Phase, RUN, RunState, State, Steps, Waiting, Work};
+use super::state::{Attempt, Begins, Event, Fanout, Fields, Lead, RUN, RunState, State, Steps, Waiting, Work};
 use super::stream::EntryId;
 use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
@@ -65,10 +65,11 @@ impl State {
         self.insert_run(start, now);
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);
-        let phase = if request.delay_ms > 0 { Phase::Waiting } else { Phase::Queued };
+        let due = now.saturating_add(request.delay_ms);
+        let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
         let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: Event::Input };
-        self.create(now, run, &phase, start.routes.iter().map(work).collect());
-        if phase == Phase::Waiting {
+        self.create(now, run, begins, start.routes.iter().map(work).collect());
+        if request.delay_ms > 0 {
             for seq in 1..=start.routes.len() as u64 {
                 self.timers.set(now.saturating_add(request.delay_ms), Timer::step(run, seq, 0));
             }

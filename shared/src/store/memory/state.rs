@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::stream::Stream;
+use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
 use crate::names::QueueName;
@@ -102,6 +102,21 @@ pub(super) enum Entry {
     Fan { run: String, scope: u64 },
 }
 
+/// Where an entry of a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) lane: Lane,
+    pub(super) entry: EntryId,
+}
+
+/// When new step executions are to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Begins {
+    Now,
+    /// Their timers are set by whoever creates them.
+    At(u64),
+}
+
 /// A worker that is registered. It is so for as long as it has a lease, good or run out.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -186,7 +201,7 @@ pub(super) struct Execution {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Queued,
+    Queued(Place),
     Held {
         worker: String,
         since: u64,
@@ -194,7 +209,9 @@ pub(super) enum Phase {
         claim: u64,
     },
     /// For a timer.
-    Waiting,
+    Waiting {
+        due: u64,
+    },
     Done,
 }
 
@@ -224,6 +241,8 @@ pub(super) struct Fanout {
     pub(super) joins: Vec<Route>,
     /// How many of its step executions, and fan-outs opened in it, have not ended.
     pub(super) live: u64,
+    /// Where the entry is that has its next branches written.
+    pub(super) entry: Option<Place>,
 }
 
 /// One try at a step execution, for the history.
@@ -256,26 +275,46 @@ impl State {
         }
     }
 
-    pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: Entry) {
-        self.lane(queue, lane).append(now, entry);
+    pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: Entry) -> Place {
         self.news.arrived = true;
+        Place { lane, entry: self.lane(queue, lane).append(now, entry) }
+    }
+
+    /// Queues a step execution that is there already, ahead of what is new.
+    pub(super) fn queue_again(&mut self, now: u64, run: &str, seq: u64) {
+        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
+        let place = self.append(now, &queue, Lane::Requeued, Entry::Step { run: run.to_owned(), seq });
+        if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
+            execution.phase = Phase::Queued(place);
+        }
+    }
+
+    /// Queues the entry that has the next branches of a large fan-out written.
+    pub(super) fn queue_fan(&mut self, now: u64, run: &str, scope: u64, lane: Lane) {
+        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
+        let place = self.append(now, &queue, lane, Entry::Fan { run: run.to_owned(), scope });
+        if let Some(fan) = self.steps(run).and_then(|steps| steps.scopes.get_mut(&scope)) {
+            fan.entry = Some(place);
+        }
     }
 
     /// New step executions, numbered in the order given.
-    pub(super) fn create(&mut self, now: u64, run: &str, phase: &Phase, works: Vec<Work>) {
-        let Some(state) = self.runs.get_mut(run) else { return };
-        let queue = state.queue();
-        let Some(steps) = &mut state.steps else { return };
-        let first = steps.last + 1;
+    pub(super) fn create(&mut self, now: u64, run: &str, begins: Begins, works: Vec<Work>) {
+        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
         for work in works {
+            let Some(steps) = self.steps(run) else { return };
             steps.last += 1;
-            let fresh = Execution { phase: phase.clone(), attempt: 0, failures: 0, losses: 0, failed: 0, work };
-            steps.executions.insert(steps.last, fresh);
-        }
-        let last = steps.last;
-        if *phase == Phase::Queued {
-            for seq in first..=last {
-                self.append(now, &queue, Lane::New, Entry::Step { run: run.to_owned(), seq });
+            let seq = steps.last;
+            let phase = match begins {
+                Begins::Now => {
+                    let entry = Entry::Step { run: run.to_owned(), seq };
+                    Phase::Queued(self.append(now, &queue, Lane::New, entry))
+                }
+                Begins::At(due) => Phase::Waiting { due },
+            };
+            let fresh = Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, work };
+            if let Some(steps) = self.steps(run) {
+                steps.executions.insert(seq, fresh);
             }
         }
     }

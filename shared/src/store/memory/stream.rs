@@ -112,17 +112,17 @@ impl<T: Clone> Stream<T> {
     }
 
     /// Takes what this reader was given and did not take up.
-    pub(super) fn take_from(&mut self, reader: &str, most: usize) -> Vec<T> {
+    pub(super) fn take_from(&mut self, reader: &str, most: usize) -> Vec<(EntryId, T)> {
         self.take_given(most, |given| given.reader == reader)
     }
 
     /// Takes what any reader was given `idle` ms ago or longer and did not take up.
-    pub(super) fn take_idle(&mut self, now: u64, idle: u64, most: usize) -> Vec<T> {
+    pub(super) fn take_idle(&mut self, now: u64, idle: u64, most: usize) -> Vec<(EntryId, T)> {
         self.take_given(most, |given| now.saturating_sub(given.since) >= idle)
     }
 
-    fn take_given(&mut self, most: usize, which: impl Fn(&Given<T>) -> bool) -> Vec<T> {
+    fn take_given(&mut self, most: usize, which: impl Fn(&Given<T>) -> bool) -> Vec<(EntryId, T)> {
         let found = self.given.iter().filter(|(_, given)| which(given)).map(|(id, _)| *id).take(most);
-        found.collect::<Vec<_>>().into_iter().filter_map(|id| self.take_up(id)).collect()
+        found.collect::<Vec<_>>().into_iter().filter_map(|id| Some((id, self.take_up(id)?))).collect()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
 
+mod audit;
 mod functions;
 mod link;
 mod readers;
@@ -17,7 +18,7 @@ use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::Reply;
 use super::{
-    Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
+    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
     Start, Started, Store, Tick, Ticked, Worker,
 };
 use crate::error::{Error, Result};
@@ -359,6 +360,10 @@ impl Store for RedisStore {
             }
         }
         Ok(moved)
+    }
+
+    async fn audit(&self, audit: &Audit) -> Result<Audited> {
+        self.audit_slice(audit).await
     }
 
     async fn disconnected(&self) -> Result<Vec<(String, u64)>> {

@@ -8,7 +8,7 @@ local function hold(p, worker, call, run, seq, now, holds)
   local s = parse_state(found[1])
   if s.letter ~= 'Q' or not found[2] then return nil end
   s.attempt = s.attempt + 1
-  redis.call('HSET', steps, seq, state_line('H', s) .. ' ' .. worker .. ' ' .. now .. ' ' .. call)
+  redis.call('HSET', steps, seq, state_line('H', s, worker) .. ' ' .. now .. ' ' .. call)
   holds[#holds + 1] = run .. ' ' .. seq
   holds[#holds + 1] = s.attempt .. ' ' .. call
   return { run, seq, s.attempt, call, s.failures, found[2], found[3] }

@@ -17,9 +17,9 @@ begin_fan = function(p, _, _, run, scope)
   end
   local last = redis.call('HINCRBY', steps, 'last', #batch)
   create(p, run, meta, scope, last - #batch + 1, new)
-  if redis.call('EXISTS', list) == 1 then
-    redis.call('XADD', p .. 'queue:' .. queue_of(meta), '*', 'fan', run, 'scope', scope)
-  end
+  if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
+  redis.call('HDEL', steps, 'q' .. scope)
+  redis.call('SREM', p .. 'extra:' .. run, list)
 end
 
 -- stage: one chunk of a fan-out too large for one call; invisible until done.
@@ -115,7 +115,7 @@ local function open_fan(p, run, meta, seq, scope, c)
   for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
   redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, count)
   local missing = push_joins(p, run, seq, c.joins)
-  if c.staged > 0 then redis.call('XADD', p .. 'queue:' .. queue_of(meta), '*', 'fan', run, 'scope', seq) end
+  if c.staged > 0 then queue_fan(p, meta, run, seq) end
   return missing
 end
 
@@ -150,13 +150,25 @@ local function fail_run(p, x, reason, retention)
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt })
 end
 
+-- The mark `context` in the steps hash says that there are fields, so that their loss can be noticed.
+local function write_context(p, run, c)
+  local key, steps = p .. 'context:' .. run, p .. 'steps:' .. run
+  if #c.set > 0 then
+    chunked('HSET', key, c.set)
+    redis.call('HSET', steps, 'context', 1)
+  end
+  if #c.unset > 0 then
+    chunked('HDEL', key, c.unset)
+    if redis.call('EXISTS', key) == 0 then redis.call('HDEL', steps, 'context') end
+  end
+end
+
 -- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now.
 local function apply(p, x, c)
-  local run, steps, context = x.run, p .. 'steps:' .. x.run, p .. 'context:' .. x.run
+  local run, steps = x.run, p .. 'steps:' .. x.run
   -- Redis may have come back without the last chunks.
   if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
-  if #c.set > 0 then chunked('HSET', context, c.set) end
-  if #c.unset > 0 then chunked('HDEL', context, c.unset) end
+  write_context(p, run, c)
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
   redis.call('HDEL', steps, 'e' .. x.seq)
   note(p, run, x.now, 'done', x.seq, x.attempt, x.step, x.worker, x.state.since)
@@ -215,7 +227,7 @@ local function fail(keys, argv)
     end
     note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, f.delay .. ' ' .. f.reason)
     x.state.failures, x.state.failed = x.state.failures + 1, x.attempt
-    redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state))
+    redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state, x.now + f.delay))
     redis.call('ZADD', p .. 'timers', x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
     return nil
   end)

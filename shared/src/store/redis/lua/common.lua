@@ -45,28 +45,30 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
 end
 
 -- The state of a step execution: letter (Q queued, H held, W waiting for a timer, D done), attempt, failures,
--- losses, the attempt that failed last, and for a hold the worker, since when, and the number of the call that took it.
+-- losses, the attempt that failed last, and what the letter is about: where it is queued (`q` for the queue or `r` for
+-- what is queued again, and the entry's id); when it is due; which worker holds it, since when, and the number of the
+-- call that took it.
 local function parse_state(line)
   if not line then return {} end
-  local letter, attempt, failures, losses, failed, worker, since, call =
+  local letter, attempt, failures, losses, failed, about, since, call =
     string.match(line, '^(%u) (%d+) ?(%d*) ?(%d*) ?(%d*) ?(%S*) ?(%d*) ?(%d*)$')
   return {
     letter = letter, attempt = tonumber(attempt), failures = tonumber(failures), losses = tonumber(losses),
-    failed = tonumber(failed), worker = worker, since = since, call = call,
+    failed = tonumber(failed), about = about, since = since, call = call,
   }
 end
 
 -- Is this the hold of that attempt? The call that took it makes the fence unlike any other: attempts alone come again
 -- where a run's id is used twice, or Redis came back without its last moments.
 local function holds(s, attempt, worker, call)
-  return s.letter == 'H' and s.attempt == tonumber(attempt) and s.worker == worker and s.call == call
+  return s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == worker and s.call == call
 end
 
-local function state_line(letter, s)
-  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. s.losses .. ' ' .. s.failed
+local function state_line(letter, s, about)
+  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. s.losses .. ' ' .. s.failed .. ' ' .. about
 end
 
-local NEW = state_line('Q', { attempt = 0, failures = 0, losses = 0, failed = 0 })
+local NEW = { attempt = 0, failures = 0, losses = 0, failed = 0 }
 
 -- A record is `<scope> <step> <flags> <event>\n<payload>`.
 local function parse_record(record)
@@ -80,33 +82,48 @@ local function queue_of(meta)
   return workflow .. ':' .. version
 end
 
-local function append(stream, run, seq)
-  redis.call('XADD', stream, '*', 'run', run, 'seq', seq)
+-- Where entries are: `q` new ones, `r` those queued again, which are served first.
+local LANES = { q = 'queue:', r = 'requeued:' }
+
+local function append(p, lane, queue, kind, run, number)
+  local names = kind == 'step' and { 'run', 'seq' } or { 'fan', 'scope' }
+  return lane .. redis.call('XADD', p .. LANES[lane] .. queue, '*', names[1], run, names[2], number)
+end
+
+-- Ahead of what is new.
+local function queue_again(p, meta, run, seq, s)
+  local place = append(p, 'r', queue_of(meta), 'step', run, seq)
+  redis.call('HSET', p .. 'steps:' .. run, seq, state_line('Q', s, place))
+end
+
+-- The entry that has the next branches of a large fan-out written.
+local function queue_fan(p, meta, run, scope)
+  redis.call('HSET', p .. 'steps:' .. run, 'q' .. scope, append(p, 'q', queue_of(meta), 'fan', run, scope))
 end
 
 -- New step executions: `list` is header, payload, header, payload, ...
 local function create(p, run, meta, scope, first, list)
-  local fields, queue = {}, p .. 'queue:' .. queue_of(meta)
+  local fields, queue = {}, queue_of(meta)
   for i = 1, #list, 2 do
     local seq = first + (i - 1) / 2
     fields[#fields + 1] = seq
-    fields[#fields + 1] = NEW
+    fields[#fields + 1] = state_line('Q', NEW, append(p, 'q', queue, 'step', run, seq))
     fields[#fields + 1] = 'e' .. seq
     fields[#fields + 1] = scope .. ' ' .. list[i] .. '\n' .. list[i + 1]
-    append(queue, run, seq)
   end
   chunked('HSET', p .. 'steps:' .. run, fields)
 end
 
 -- The end of a run. A failed run keeps its steps, out of reach of any fence, so that it can be taken up again.
 local function finish(p, run, now, status, retention, fields)
-  redis.call('HSET', p .. 'run:' .. run, 'status', status, 'finished', now, unpack(fields))
+  local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
+  redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
   if status == 'failed' then
-    redis.call('RENAME', p .. 'steps:' .. run, p .. 'stopped:' .. run)
+    if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, p .. 'stopped:' .. run) end
   else
     local extra = redis.call('SMEMBERS', p .. 'extra:' .. run)
     extra[#extra + 1] = p .. 'extra:' .. run
-    extra[#extra + 1] = p .. 'steps:' .. run
+    extra[#extra + 1] = steps
     unlink(extra)
   end
   redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)

@@ -46,20 +46,33 @@ local function requeue(p, worker, field, value, now, kind, max_losses, retention
       .. '(memory, a crash in native code)', retention)
     return 0
   end
-  redis.call('HSET', steps, seq, state_line('Q', s))
-  append(p .. 'requeued:' .. queue_of(found[3]), run, seq)
+  queue_again(p, found[3], run, seq, s)
   return 1
+end
+
+-- Puts an entry elsewhere, and notes where. Nothing where its run has ended or it was a second entry for its step.
+local function move_entry(p, old, fields)
+  local run, number, is_step = fields[2], fields[4], fields[1] == 'run'
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, is_step and number or 'q' .. number, 'meta')
+  if not found[1] or not found[2] then return end
+  if not is_step then
+    if found[1] == old then redis.call('HSET', steps, 'q' .. number, append(p, 'r', queue_of(found[2]), 'fan', run, number)) end
+    return
+  end
+  local s = parse_state(found[1])
+  if s.letter == 'Q' and s.about == old then queue_again(p, found[2], run, number, s) end
 end
 
 -- Queues again the entries that were delivered to a reader but never begun.
 local function requeue_delivered(p, name, entries)
-  local stream = p .. name
+  local stream, lane = p .. name, string.sub(name, 1, 1)
   for _, pending in ipairs(entries) do
     local entry = redis.call('XRANGE', stream, pending[1], pending[1])[1]
     redis.call('XACK', stream, GROUP, pending[1])
     if entry then
       redis.call('XDEL', stream, pending[1])
-      redis.call('XADD', p .. string.gsub(name, '^queue:', 'requeued:'), '*', unpack(entry[2]))
+      if #entry[2] == 4 then move_entry(p, lane .. pending[1], entry[2]) end
     end
   end
   return #entries
@@ -116,8 +129,7 @@ local function fire(p, timer, now)
   local found = redis.call('HMGET', steps, seq, 'meta')
   local s = parse_state(found[1])
   if s.letter == 'W' and s.attempt == tonumber(attempt) then
-    redis.call('HSET', steps, seq, state_line('Q', s))
-    append(p .. 'requeued:' .. queue_of(found[2]), run, seq)
+    queue_again(p, found[2], run, seq, s)
   end
 end
 

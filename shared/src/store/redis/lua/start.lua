@@ -49,7 +49,7 @@ local function start(keys, argv)
   redis.call('ZADD', p .. 'runs', now, run)
   if delay > 0 then
     for seq, head in ipairs(heads) do
-      redis.call('HSET', p .. 'steps:' .. run, seq, (string.gsub(NEW, '^Q', 'W')), 'e' .. seq, '0 ' .. head .. '\n')
+      redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, '0 ' .. head .. '\n')
       redis.call('ZADD', p .. 'timers', now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
     end
   else
@@ -91,7 +91,8 @@ local function reject(keys, argv)
   -- A good request that waits under the same id keeps it.
   local taken = run == '' or redis.call('EXISTS', p .. 'run:' .. run, p .. 'alias:' .. run) > 0
   if not taken and redis.call('HEXISTS', p .. 'deferred', run) == 0 then
-    redis.call('HSET', p .. 'run:' .. run, 'status', 'rejected', 'error', reason, 'created', now, 'finished', now)
+    redis.call('HSET', p .. 'run:' .. run, 'status', 'rejected', 'error', reason, 'created', now, 'finished', now,
+      'expires', now + retention)
     redis.call('ZADD', p .. 'runs', now, run)
     redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)
     redis.call('PUBLISH', p .. 'ended:' .. run, 'rejected')

@@ -1,0 +1,56 @@
+//! `stepfleet doctor --runs`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+use stepfleet::store::{Audit, Breach, Store};
+
+use super::Fleet;
+use super::failure::Outcome;
+use super::output;
+use crate::config::Config;
+
+/// More breaches than this are counted, not listed.
+const LISTED: usize = 1000;
+const PROGRESS: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(fleet: &Fleet, repair: bool) -> Outcome {
+    let store = fleet.store()?;
+    let Config { max_losses, retention, .. } = Config::default();
+    let (mut found, mut count, mut examined, mut from) = (Vec::new(), 0, 0, Some(0));
+    let mut told = std::time::Instant::now();
+    while let Some(at) = from {
+        let audited = store.audit(&Audit { repair, from: at, max_losses, retention }).await?;
+        count += audited.breaches.len();
+        found.extend(audited.breaches);
+        found.truncate(LISTED);
+        examined += audited.examined;
+        from = audited.next;
+        if !fleet.json && told.elapsed() > PROGRESS {
+            told = std::time::Instant::now();
+            eprintln!("{examined} keys examined, {count} breaches so far");
+        }
+    }
+    if fleet.json {
+        output::json(&json!({ "examined": examined, "count": count, "breaches": found, "repaired": repair }))?;
+    } else {
+        print(&found, count, examined, repair);
+    }
+    Ok(if count == 0 || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(found: &[Breach], count: usize, examined: u64, repaired: bool) {
+    for breach in found {
+        output::line(&format!("{}  {}: {}", output::graded("FAIL", Some(repaired)), breach.of, breach.what));
+    }
+    if count > found.len() {
+        output::line(&format!("      and {} more", count - found.len()));
+    }
+    let advice = match (count, repaired) {
+        (0, _) => "nothing is missing",
+        (_, true) => "mended, or the run failed where that could not be done; see stepfleet show <run>",
+        (_, false) => "coordinators mend this by themselves within minutes; to do it now: stepfleet doctor --runs --repair",
+    };
+    output::line(&format!("{examined} keys examined, {count} breaches: {advice}"));
+}

@@ -1,0 +1,396 @@
+//! Each kind of key of a live run is deleted: the audit makes it again where the run's state says what it was, and fails
+//! the run with a reason where it does not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stepfleet::history::Kind;
+use stepfleet::names::QueueName;
+use stepfleet::request::StartRequest;
+use stepfleet::run::{Run, Status};
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::store::{Audit, Breach, Introduction, Registration, Start, Store, Tick};
+use stepfleet_coordinator::Config;
+use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::fleet::Process;
+use tokio_util::sync::CancellationToken;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: true }
+}
+
+fn emits(count: usize) -> Vec<(Route, Vec<u8>)> {
+    (0..count).map(|_| (route("next"), vec![1, 0xc0])).collect()
+}
+
+/// A run with something of each kind, and the means to go on with it.
+struct Stage {
+    fleet: Fleet,
+    calls: u64,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let stage = Self { fleet: Fleet::new().await, calls: 0 };
+        let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
+        let worker = Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() };
+        stage.store().register(&worker, HOUR).await.unwrap();
+        let request = StartRequest::new("w", "{}");
+        let routes = vec![route("first")];
+        let start = Start { request, run: "r".into(), version: 1, routes, entry: None, key_ttl: HOUR };
+        stage.store().start(&start).await.unwrap();
+        stage
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.fleet.store
+    }
+
+    fn call(&mut self) -> Call {
+        self.calls += 1;
+        Call { worker: "a".into(), number: self.calls, again: false }
+    }
+
+    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
+        let (call, claim) = (self.call(), Claim { max, queues: vec![QueueName::new("w", 1)] });
+        self.store().begin(&call, &[], &claim).await.unwrap().unwrap_or_default()
+    }
+
+    async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+        let call = self.call();
+        let commit = Commit { retention: HOUR, ..commit };
+        self.store().done(&call, step, &commit, &Claim::default()).await.unwrap().0
+    }
+
+    async fn retry(&mut self, step: &Claimed, delay: Duration) {
+        let (call, failure) = (self.call(), Failure::Retry { delay, error: "e".into() });
+        self.store().fail(&call, step, &failure, &Claim::default()).await.unwrap();
+    }
+
+    async fn tick(&self) {
+        self.store().tick(&Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] }).await.unwrap();
+    }
+
+    /// A whole audit: looks first, which must change nothing, then mends, then looks again.
+    async fn audit(&self) -> Vec<String> {
+        let told = self.slices(false).await;
+        assert_eq!(told, self.slices(false).await, "a look has changed something");
+        let mended = self.slices(true).await;
+        // One mend may settle several.
+        assert!(!mended.is_empty() || told.is_empty());
+        assert!(mended.iter().all(|breach| told.contains(breach)), "{mended:?} was not told of in {told:?}");
+        assert_eq!(self.slices(false).await, [] as [Breach; 0], "nothing is left to mend");
+        told.into_iter().map(|breach| format!("{}: {}", breach.of, breach.what)).collect()
+    }
+
+    async fn slices(&self, repair: bool) -> Vec<Breach> {
+        let (mut found, mut from) = (Vec::new(), Some(0));
+        while let Some(at) = from {
+            let slice = Audit { repair, from: at, max_losses: 3, retention: HOUR };
+            let audited = self.store().audit(&slice).await.unwrap();
+            found.extend(audited.breaches);
+            from = audited.next;
+        }
+        // SCAN lists keys in no order.
+        found.sort_by(|a, b| (&a.of, &a.what).cmp(&(&b.of, &b.what)));
+        found
+    }
+
+    async fn delete(&self, key: &str) {
+        let mut redis = self.fleet.redis.connection().await;
+        let key = format!("sf:{{0}}:{key}");
+        let deleted: u64 = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+        assert_eq!(deleted, 1, "{key} was not there");
+    }
+
+    async fn run(&self) -> Run {
+        self.store().run("r").await.unwrap().unwrap()
+    }
+
+    /// Stops at the next step that can be had.
+    async fn end(&mut self) {
+        let step = self.begin(1).await.pop().expect("something to begin");
+        assert_eq!(self.done(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await, Outcome::Committed);
+        assert_eq!(self.run().await.status, Status::Completed);
+        assert_eq!(self.audit().await, [] as [&str; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_amiss_has_no_breach() {
+    let mut stage = Stage::new().await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "queued");
+    let step = stage.begin(1).await.remove(0);
+    assert_eq!(stage.audit().await, [] as [&str; 0], "held");
+    stage.retry(&step, HOUR).await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "waiting");
+}
+
+#[tokio::test]
+async fn the_queue_is_deleted() {
+    let mut stage = Stage::new().await;
+    stage.delete("queue:w:1").await;
+    assert_eq!(stage.audit().await, ["r: step execution 1 is queued and not in its queue"]);
+    let kinds: Vec<Kind> = stage.store().history("r", 0, 10).await.unwrap().into_iter().map(|r| r.kind).collect();
+    assert_eq!(kinds, [Kind::Start, Kind::Repaired]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_consumer_is_deleted_with_what_it_was_given() {
+    let mut stage = Stage::new().await;
+    let mut reader = stage.store().queue_reader("a", &[QueueName::new("w", 1)]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().len(), 1);
+    let mut redis = stage.fleet.redis.connection().await;
+    let command = |c: &mut redis::Cmd| c.arg("sf:{0}:queue:w:1").arg("workers").arg("a").to_owned();
+    let lost: u64 = command(redis::cmd("XGROUP").arg("DELCONSUMER")).query_async(&mut redis).await.unwrap();
+    assert_eq!(lost, 1);
+    assert_eq!(stage.audit().await, ["r: step execution 1 is queued and not in its queue"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_timers_are_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.retry(&step, Duration::from_millis(1)).await;
+    stage.delete("timers").await;
+    stage.tick().await;
+    assert_eq!(stage.audit().await, ["r: step execution 1 waits for a timer that is not set"]);
+    // It keeps its time, which is over by now.
+    stage.tick().await;
+    stage.end().await;
+    stage.delete("timers").await;
+    assert_eq!(stage.audit().await, ["r: it has ended and would never expire"]);
+}
+
+#[tokio::test]
+async fn the_holds_of_a_live_worker_are_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.delete("held:a").await;
+    assert_eq!(stage.audit().await, ["r: step execution 1 is not among the holds of its worker a"]);
+    assert_eq!(stage.done(&step, Commit { emits: emits(1), ..Commit::default() }).await, Outcome::Committed);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_leases_are_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.delete("leases").await;
+    let told = stage.audit().await;
+    assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
+    assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
+    assert_eq!(stage.done(&step, Commit::default()).await, Outcome::Fenced);
+    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![], steps: vec![] }];
+    let worker = Introduction { id: "a".into(), serves, ..Introduction::default() };
+    stage.store().register(&worker, HOUR).await.unwrap();
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_steps_are_deleted() {
+    let stage = Stage::new().await;
+    stage.delete("steps:r").await;
+    assert_eq!(stage.audit().await, ["r: its step executions are gone"]);
+    let run = stage.run().await;
+    assert_eq!(run.status, Status::Failed);
+    assert_eq!(run.error.unwrap(), "the run cannot go on: its step executions are gone; start it again");
+}
+
+#[tokio::test]
+async fn the_run_is_deleted_before_its_input_was_given_to_a_step() {
+    let stage = Stage::new().await;
+    stage.delete("run:r").await;
+    let told = stage.slices(true).await;
+    assert!(told.iter().any(|breach| breach.what == "its hash with input and status is gone"), "{told:?}");
+    assert_eq!(stage.run().await.error.unwrap(), "the run cannot go on: its input is gone; start it again");
+    assert_eq!(stage.audit().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn the_run_is_deleted_after_that() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.done(&step, Commit { emits: emits(1), ..Commit::default() }).await;
+    stage.delete("run:r").await;
+    assert_eq!(stage.audit().await, ["r: its hash with input and status is gone"]);
+    let run = stage.run().await;
+    assert_eq!((run.status, run.workflow.as_str(), run.version), (Status::Running, "w", 1));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_context_is_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    let commit = Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() };
+    stage.done(&step, commit).await;
+    stage.delete("context:r").await;
+    assert_eq!(stage.audit().await, ["r: its context is gone"]);
+    assert_eq!(stage.run().await.status, Status::Failed);
+    assert!(stage.begin(1).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_context_that_its_steps_emptied_is_no_breach() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.done(&step, Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() }).await;
+    let step = stage.begin(1).await.remove(0);
+    stage.done(&step, Commit { unset: vec!["x".into()], emits: emits(1), ..Commit::default() }).await;
+    assert_eq!(stage.audit().await, [] as [&str; 0]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_history_and_the_list_of_runs_are_deleted() {
+    let mut stage = Stage::new().await;
+    stage.delete("history:r").await;
+    stage.delete("runs").await;
+    assert_eq!(stage.audit().await, ["r: it is not in the list of runs", "r: its history is gone"]);
+    assert_eq!(stage.store().runs(0, 10).await.unwrap().len(), 1);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn joined_events_are_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    let fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
+    let branch = stage.begin(1).await.remove(0);
+    stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
+    assert_eq!(stage.audit().await, [] as [&str; 0]);
+    stage.delete("joined:r:1:join").await;
+    assert_eq!(stage.audit().await, ["r: events that waited to be joined are gone"]);
+    assert_eq!(stage.run().await.status, Status::Failed);
+}
+
+#[tokio::test]
+async fn the_list_of_what_goes_with_a_run_is_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    let fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
+    let branch = stage.begin(1).await.remove(0);
+    stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
+    stage.delete("extra:r").await;
+    assert_eq!(stage.audit().await, ["r: its joined would be left behind"]);
+    stage.end().await;
+    let mut redis = stage.fleet.redis.connection().await;
+    let left: bool = redis::cmd("EXISTS").arg("sf:{0}:joined:r:1:join").query_async(&mut redis).await.unwrap();
+    assert!(!left);
+}
+
+#[tokio::test]
+async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    for offset in [0, 100] {
+        stage.store().stage("a", &step.fence, offset, &emits(100)).await.unwrap();
+    }
+    assert_eq!(stage.audit().await, [] as [&str; 0], "staged, not committed");
+    let fan = Some(Fan { joins: vec![route("join")], staged: 200 });
+    stage.done(&step, Commit { fan, ..Commit::default() }).await;
+    stage.delete("queue:w:1").await;
+    assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
+    assert!(!stage.begin(3).await.is_empty());
+    stage.delete("fan:r:1").await;
+    assert_eq!(stage.audit().await, ["r: branches of a fan-out that were not begun are gone"]);
+    assert_eq!(stage.run().await.status, Status::Failed);
+}
+
+#[tokio::test]
+async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
+    let mut stage = Stage::new().await;
+    let step = stage.begin(1).await.remove(0);
+    stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
+    stage.delete("fan:r:1").await;
+    let fan = Some(Fan { joins: vec![route("join")], staged: 100 });
+    let commit = Commit { fan, ..Commit::default() };
+    assert_eq!(stage.done(&step, commit.clone()).await, Outcome::Unstaged);
+    stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
+    assert_eq!(stage.done(&step, commit).await, Outcome::Committed);
+}
+
+#[tokio::test]
+async fn what_a_run_that_is_no_more_left_behind_is_removed() {
+    let stage = Stage::new().await;
+    stage.delete("run:r").await;
+    stage.delete("steps:r").await;
+    assert_eq!(stage.audit().await, ["r: its history was left behind"]);
+}
+
+/// Keys vanish under the feet of a fleet at work, again and again; its coordinators audit all the time.
+#[tokio::test]
+async fn a_fleet_at_work_ends_every_run() {
+    let fleet = Fleet::new().await;
+    let _workers: Vec<Process> = (0..3).map(|_| fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "4")])).collect();
+    let _coordinators: Vec<_> = (0..2)
+        .map(|_| fleet.coordinator_with(Config { audit: Duration::from_millis(50), ..Config::default() }))
+        .collect();
+    fleet.workers_ready(3).await;
+    let mut runs = Vec::new();
+    for n in 0..12 {
+        runs.push(fleet.client.start("loop", &json!({ "n": 200 })).id(format!("l-{n}")).send().await.unwrap());
+    }
+    let done = CancellationToken::new();
+    let vandal = tokio::spawn(vandalise(fleet.redis.url.clone(), done.clone()));
+    for run in &runs {
+        // What cannot be made again ends the run with a reason; what can, ends it well.
+        let ended: Result<Value, _> = run.result(Duration::from_secs(120)).await;
+        if let Err(error) = ended {
+            assert!(error.to_string().contains("cannot go on"), "{}: {error}", run.id());
+        }
+    }
+    done.cancel();
+    assert!(vandal.await.unwrap() > 5);
+}
+
+async fn vandalise(url: String, done: CancellationToken) -> u64 {
+    let client = redis::Client::open(url).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut deeds = 0;
+    for kind in ["queue:loop:3", "requeued:loop:3", "timers", "held:", "leases", "runs", "queues"].iter().cycle() {
+        if done.run_until_cancelled(tokio::time::sleep(Duration::from_millis(30))).await.is_none() {
+            break;
+        }
+        let pattern = format!("sf:{{0}}:{kind}*");
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        for key in keys {
+            let _: u64 = redis::cmd("DEL").arg(key).query_async(&mut redis).await.unwrap();
+            deeds += 1;
+        }
+    }
+    deeds
+}
+
+/// A fleet's operator looks, and has it mended.
+#[tokio::test]
+async fn the_doctor_tells_of_breaches_and_mends_them_when_asked() {
+    let stage = Stage::new().await;
+    stage.delete("queue:w:1").await;
+    let doctor = async |arguments: &[&str]| {
+        let mut all = vec!["--redis", stage.fleet.redis.url.as_str(), "--json", "doctor", "--runs"];
+        all.extend_from_slice(arguments);
+        let mut process = Process::start(std::path::Path::new(STEPFLEET), &all, &[]);
+        let code = process.ended().await;
+        (code.success(), serde_json::from_str::<Value>(&process.log()).unwrap())
+    };
+    let (fine, found) = doctor(&[]).await;
+    assert!(!fine);
+    assert_eq!(found["breaches"], json!([{ "of": "r", "what": "step execution 1 is queued and not in its queue" }]));
+    assert_eq!(found["repaired"], false);
+    let (fine, found) = doctor(&["--repair"]).await;
+    assert!(fine);
+    assert_eq!((found["breaches"].as_array().unwrap().len(), &found["repaired"]), (1, &json!(true)));
+    let (fine, found) = doctor(&[]).await;
+    assert!(fine);
+    assert_eq!(found["breaches"], json!([]));
+}

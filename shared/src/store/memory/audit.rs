@@ -1,0 +1,116 @@
+//! Looks for what a run needs and is not there. This store loses nothing by itself: what is found is a bug, or was
+//! taken away by a test.
+
+use super::millis;
+use super::state::{Attempt, Entry, Hold, Lane, Phase, RunState, State};
+use super::timers::Timer;
+use crate::history::Kind;
+use crate::step::Fence;
+use crate::store::{Audit, Audited, Breach};
+
+/// How to mend a breach.
+enum Mend {
+    Queue(u64),
+    QueueFan(u64),
+    SetTimer(u64, Timer),
+    GiveUp(String, Fence),
+    NoteHold(String, Fence),
+}
+
+impl State {
+    /// All runs at once: there is no second slice.
+    pub(super) fn audit(&mut self, now: u64, audit: &Audit) -> Audited {
+        let mut audited = Audited { examined: self.runs.len() as u64, ..Audited::default() };
+        let runs: Vec<String> = self.runs.keys().cloned().collect();
+        for run in runs {
+            for (what, mend) in self.missing(&run, now, audit) {
+                if audit.repair {
+                    self.mend(now, &run, mend, audit);
+                    let run = Attempt { run: run.clone(), seq: 0, number: 0, step: "-".into(), worker: "-".into() };
+                    self.note(now, Kind::Repaired, &run, what.clone());
+                }
+                audited.breaches.push(Breach { of: run.clone(), what });
+            }
+        }
+        audited
+    }
+
+    fn missing(&self, id: &str, now: u64, audit: &Audit) -> Vec<(String, Mend)> {
+        let mut found = Vec::new();
+        let Some(run) = self.runs.get(id) else { return found };
+        let Some(steps) = &run.steps else {
+            let timer = Timer::expire(id);
+            if !self.timers.is_set(&timer) {
+                let due = now.saturating_add(millis(audit.retention));
+                found.push(("it has ended and would never expire".to_owned(), Mend::SetTimer(due, timer)));
+            }
+            return found;
+        };
+        for (seq, execution) in &steps.executions {
+            match &execution.phase {
+                Phase::Queued(_) => {
+                    if !self.is_queued(run, &Entry::Step { run: id.to_owned(), seq: *seq }) {
+                        let what = format!("step execution {seq} is queued and not in its queue");
+                        found.push((what, Mend::Queue(*seq)));
+                    }
+                }
+                Phase::Held { worker, claim, .. } => {
+                    let fence = Fence { run: id.to_owned(), seq: *seq, attempt: execution.attempt, claim: *claim };
+                    found.extend(self.missing_hold(worker, fence));
+                }
+                Phase::Waiting { due } => {
+                    let timer = Timer::step(id, *seq, execution.attempt);
+                    if !self.timers.is_set(&timer) {
+                        let what = format!("step execution {seq} waits for a timer that is not set");
+                        found.push((what, Mend::SetTimer(*due, timer)));
+                    }
+                }
+                Phase::Done => {}
+            }
+        }
+        for scope in steps.scopes.keys().filter(|scope| steps.staged.get(scope).is_some_and(|staged| !staged.is_empty())) {
+            if !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
+                let what = format!("the next branches of fan-out {scope} are not in their queue");
+                found.push((what, Mend::QueueFan(*scope)));
+            }
+        }
+        found
+    }
+
+    fn missing_hold(&self, worker: &str, fence: Fence) -> Option<(String, Mend)> {
+        let seq = fence.seq;
+        let Some(member) = self.workers.get(worker) else {
+            let what = format!("step execution {seq} is held by worker {worker}, which is not there");
+            return Some((what, Mend::GiveUp(worker.to_owned(), fence)));
+        };
+        let hold = member.holds.get(&(fence.run.clone(), seq));
+        if hold.is_some_and(|hold| hold.fence(&fence.run, seq) == fence) {
+            return None;
+        }
+        let what = format!("step execution {seq} is not among the holds of its worker {worker}");
+        Some((what, Mend::NoteHold(worker.to_owned(), fence)))
+    }
+
+    fn mend(&mut self, now: u64, run: &str, mend: Mend, audit: &Audit) {
+        match mend {
+            Mend::Queue(seq) => self.queue_again(now, run, seq),
+            Mend::QueueFan(scope) => self.queue_fan(now, run, scope, Lane::New),
+            Mend::SetTimer(due, timer) => self.timers.set(due, timer),
+            Mend::GiveUp(worker, fence) => {
+                self.lose(now, &worker, &fence, audit.max_losses, millis(audit.retention));
+            }
+            Mend::NoteHold(worker, fence) => {
+                self.holds_taken += 1;
+                let hold = Hold { attempt: fence.attempt, call: fence.claim, order: self.holds_taken };
+                if let Some(member) = self.workers.get_mut(&worker) {
+                    member.holds.insert((fence.run, fence.seq), hold);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_queued(&self, run: &RunState, entry: &Entry) -> bool {
+        let Some(queue) = self.queues.get(&run.queue()) else { return false };
+        queue.requeued.entries().chain(queue.new.entries()).any(|queued| queued == entry)
+    }
+}

@@ -1,0 +1,230 @@
+-- audit: finds what a run needs and is not there (keys deleted by hand, a restore from an old backup, a bug), and makes
+-- it again from the run's state where that can be done; where it cannot, the run fails and says why. One key, or one
+-- slice of a large hash, at a time.
+
+local SLICE = 500
+
+-- `found` collects sentences; `fix` is false where nothing may be changed.
+local function new_audit(p, now, fix, max_losses, retention)
+  return { p = p, now = now, fix = fix, max_losses = max_losses, retention = retention, found = {}, groups = {} }
+end
+
+local function breach(a, run, what, mend)
+  a.found[#a.found + 1] = run
+  a.found[#a.found + 1] = what
+  if not a.fix then return end
+  mend()
+  note(a.p, run, a.now, 'repaired', 0, 0, '-', '-', what)
+end
+
+local function after(id, other)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms > other_ms or ms == other_ms and tonumber(n) > tonumber(other_n)
+end
+
+-- How far the stream's group has read; nil where there is no such group, so that all is to be read yet.
+local function read_up_to(a, stream)
+  if a.groups[stream] == nil then
+    a.groups[stream] = false
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    for _, about in ipairs(groups.err and {} or groups) do
+      local group = {}
+      for i = 1, #about, 2 do group[about[i]] = about[i + 1] end
+      if group.name == GROUP then a.groups[stream] = group['last-delivered-id'] end
+    end
+  end
+  return a.groups[stream]
+end
+
+-- The entry is there, and somebody will read it or has it.
+local function is_queued(a, queue, place)
+  local lane, id = LANES[string.sub(place, 1, 1)], string.sub(place, 2)
+  if not lane then return false end
+  local stream = a.p .. lane .. queue
+  local entry = redis.pcall('XRANGE', stream, id, id)
+  if entry.err or #entry == 0 then return false end
+  local read = read_up_to(a, stream)
+  return not read or after(id, read) or #redis.call('XPENDING', stream, GROUP, id, id, 1) > 0
+end
+
+local function audit_hold(a, run, seq, s)
+  local field, value, held = run .. ' ' .. seq, s.attempt .. ' ' .. s.call, a.p .. 'held:' .. s.about
+  if not redis.call('ZSCORE', a.p .. 'leases', s.about) then
+    local what = 'step execution ' .. seq .. ' is held by worker ' .. s.about .. ', which is not there'
+    breach(a, run, what, function() requeue(a.p, s.about, field, value, a.now, 'lost', a.max_losses, a.retention) end)
+  elseif redis.call('HGET', held, field) ~= value then
+    local what = 'step execution ' .. seq .. ' is not among the holds of its worker ' .. s.about
+    breach(a, run, what, function() redis.call('HSET', held, field, value) end)
+  end
+end
+
+local function audit_timer(a, run, what, timer, due)
+  if redis.call('ZSCORE', a.p .. 'timers', timer) then return end
+  breach(a, run, what, function() redis.call('ZADD', a.p .. 'timers', due, timer) end)
+end
+
+local function audit_execution(a, run, meta, seq, line)
+  local s = parse_state(line)
+  if s.letter == 'Q' then
+    if is_queued(a, queue_of(meta), s.about) then return end
+    breach(a, run, 'step execution ' .. seq .. ' is queued and not in its queue',
+      function() queue_again(a.p, meta, run, seq, s) end)
+  elseif s.letter == 'H' then
+    audit_hold(a, run, seq, s)
+  elseif s.letter == 'W' then
+    local timer = 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt
+    audit_timer(a, run, 'step execution ' .. seq .. ' waits for a timer that is not set', timer, s.about)
+  end
+end
+
+local function audit_fan(a, run, meta, scope, place)
+  if redis.call('EXISTS', a.p .. 'fan:' .. run .. ':' .. scope) == 0 or is_queued(a, queue_of(meta), place) then return end
+  breach(a, run, 'the next branches of fan-out ' .. scope .. ' are not in their queue',
+    function() queue_fan(a.p, meta, run, scope) end)
+end
+
+local function fail_audited(a, run, what)
+  breach(a, run, what, function()
+    fail_run(a.p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = a.now },
+      'the run cannot go on: ' .. what .. '; start it again', a.retention)
+  end)
+end
+
+-- What was lost for good: the run must not go on as if it had never been.
+local function lost_for_good(a, run, steps)
+  if redis.call('HEXISTS', steps, 'context') == 1 and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
+    return 'its context is gone'
+  end
+  for _, list in ipairs(redis.call('SMEMBERS', a.p .. 'extra:' .. run)) do
+    local scope = string.match(list, ':fan:.+:(%d+)$')
+    -- Branches that are staged and not committed are staged again.
+    local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1
+    if needed and redis.call('EXISTS', list) == 0 then
+      return scope and 'branches of a fan-out that were not begun are gone' or 'events that waited to be joined are gone'
+    end
+  end
+  return nil
+end
+
+-- The run's own hash: what can still be said of it is in its steps.
+local function audit_run_hash(a, run, steps)
+  if redis.call('EXISTS', a.p .. 'run:' .. run) == 1 then return end
+  breach(a, run, 'its hash with input and status is gone', function()
+    local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)$')
+    local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0)
+    redis.call('HSET', a.p .. 'run:' .. run, 'status', 'running', 'workflow', workflow, 'version', version,
+      'content', content, 'input', '', 'input_lost', 1, 'created', first and string.match(first, '^%d+') or a.now)
+  end)
+end
+
+-- A step execution that is still to be given the input cannot be.
+local function needs_input(record)
+  local _, _, flags = parse_record(record)
+  return string.find(flags, 'i', 1, true)
+end
+
+local function audit_index(a, run)
+  if redis.call('ZSCORE', a.p .. 'runs', run) then return end
+  local created = redis.call('HGET', a.p .. 'run:' .. run, 'created')
+  if created then
+    breach(a, run, 'it is not in the list of runs', function() redis.call('ZADD', a.p .. 'runs', created, run) end)
+  end
+end
+
+local function audit_queue_list(a, run, queue)
+  for _, lane in pairs(LANES) do
+    local is_served = read_up_to(a, a.p .. lane .. queue)
+    if is_served and redis.call('SISMEMBER', a.p .. 'queues', lane .. queue) == 0 then
+      breach(a, run, lane .. queue .. ' is not in the list of queues',
+        function() redis.call('SADD', a.p .. 'queues', lane .. queue) end)
+    end
+  end
+end
+
+local function audit_live(a, run, cursor_at)
+  local steps = a.p .. 'steps:' .. run
+  if cursor_at == '0' then
+    audit_run_hash(a, run, steps)
+    -- First: the repairs of the others are noted there.
+    if redis.call('EXISTS', a.p .. 'history:' .. run) == 0 then breach(a, run, 'its history is gone', function() end) end
+    audit_index(a, run)
+    audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))
+    local lost = lost_for_good(a, run, steps)
+    if lost then
+      fail_audited(a, run, lost)
+      return '0'
+    end
+  end
+  local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('HEXISTS', a.p .. 'run:' .. run, 'input_lost') == 1
+  local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', SLICE)
+  for i = 1, #slice[2], 2 do
+    local field, value = slice[2][i], slice[2][i + 1]
+    local scope = string.match(field, '^q(%d+)$')
+    if string.find(field, '^%d+$') then
+      audit_execution(a, run, meta, field, value)
+    elseif scope then
+      audit_fan(a, run, meta, scope, value)
+    elseif inputless and string.find(field, '^e%d+$') and needs_input(value) then
+      fail_audited(a, run, 'its input is gone')
+    end
+    -- A mend may have ended the run.
+    if redis.call('EXISTS', steps) == 0 then return '0' end
+  end
+  return slice[1]
+end
+
+local function audit_run(a, run, cursor_at)
+  local steps = a.p .. 'steps:' .. run
+  if redis.call('HEXISTS', steps, 'meta') == 1 then return audit_live(a, run, cursor_at) end
+  local found = redis.call('HMGET', a.p .. 'run:' .. run, 'status', 'expires')
+  local status = found[1]
+  if not status then return '0' end
+  audit_index(a, run)
+  if status == 'queued' or status == 'running' then
+    fail_audited(a, run, 'its step executions are gone')
+  else
+    audit_timer(a, run, 'it has ended and would never expire', 'expire ' .. run, found[2] or a.now + a.retention)
+  end
+  return '0'
+end
+
+-- A key that belongs to a run: to be removed with it, or left behind by one that is no more.
+local function audit_part(a, kind, name)
+  local run = name
+  if kind == 'fan' then run = string.match(name, '^(.+):%d+$') or name end
+  if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
+  local key, extra = a.p .. kind .. ':' .. name, a.p .. 'extra:' .. run
+  if redis.call('EXISTS', a.p .. 'run:' .. run, a.p .. 'steps:' .. run) == 0 then
+    if redis.call('EXISTS', key) == 0 then return end
+    a.found[#a.found + 1] = run
+    a.found[#a.found + 1] = 'its ' .. kind .. ' was left behind'
+    if a.fix then redis.call('UNLINK', key) end
+  elseif run ~= name and redis.call('EXISTS', key) == 1 and redis.call('SISMEMBER', extra, key) == 0 then
+    breach(a, run, 'its ' .. kind .. ' would be left behind', function() redis.call('SADD', extra, key) end)
+  end
+end
+
+local function audit_worker(a, worker)
+  local held, about = a.p .. 'held:' .. worker, a.p .. 'worker:' .. worker
+  if redis.call('ZSCORE', a.p .. 'leases', worker) or redis.call('EXISTS', held, about) == 0 then return end
+  a.found[#a.found + 1] = worker
+  a.found[#a.found + 1] = 'the worker has no lease, and its holds were left behind'
+  if a.fix then sweep(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention) end
+end
+
+local function audit(keys, argv)
+  local p, arg = keys[1], cursor(argv)
+  local fix, max_losses, retention = arg() == '1', tonumber(arg()), tonumber(arg())
+  local a, kind, name, cursor_at = new_audit(p, now_ms(), fix, max_losses, retention), arg(), arg(), arg()
+  local next_at = '0'
+  if kind == 'run' or kind == 'steps' and redis.call('EXISTS', p .. 'run:' .. name) == 0 then
+    next_at = audit_run(a, name, cursor_at)
+  elseif kind == 'held' or kind == 'worker' and redis.call('EXISTS', p .. 'held:' .. name) == 0 then
+    audit_worker(a, name)
+  elseif kind ~= 'steps' and kind ~= 'worker' then
+    audit_part(a, kind, name)
+  end
+  return { next_at, a.found }
+end
