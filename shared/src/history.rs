@@ -18,6 +18,14 @@ pub enum Kind {
     Released,
     /// An audit found something missing, and made it again where it could.
     Repaired,
+    /// A step waits for signals, and holds no worker meanwhile.
+    Suspended,
+    /// A signal ended a wait.
+    Signal,
+    /// The deadline of a wait was over.
+    Overdue,
+    /// The run was stopped by request.
+    Cancelled,
     /// The run completed.
     Completed,
     /// The run failed.
@@ -36,6 +44,10 @@ impl Kind {
             Self::Lost => "lost",
             Self::Released => "released",
             Self::Repaired => "repaired",
+            Self::Suspended => "suspended",
+            Self::Signal => "signal",
+            Self::Overdue => "overdue",
+            Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Other => "other",
@@ -43,8 +55,10 @@ impl Kind {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        use Kind::{Completed, Done, Failed, Lost, Released, Repaired, Retry, Start};
-        [Start, Done, Retry, Lost, Released, Repaired, Completed, Failed].into_iter().find(|k| k.as_str() == text)
+        use Kind::{
+            Cancelled, Completed, Done, Failed, Lost, Overdue, Released, Repaired, Retry, Signal, Start, Suspended,
+        };
+        [Start, Done, Retry, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed].into_iter().find(|k| k.as_str() == text)
     }
 }
 

@@ -76,6 +76,64 @@ pub struct Claimed {
     pub content: Content,
     /// The run's context, where the step asked for it: field and payload.
     pub context: Vec<(String, Vec<u8>)>,
+    /// What earlier attempts have recorded, by the number of the call that recorded it. An empty payload is a wait
+    /// whose deadline is over.
+    pub journal: Vec<(u64, Vec<u8>)>,
+}
+
+/// What a step that goes on has come to so far.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// Context fields to write.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// Context fields to remove.
+    pub unset: Vec<String>,
+    /// What was recorded since the last checkpoint, by number. A checkpoint that writes context has at least one, by
+    /// which a repetition is known.
+    pub entries: Vec<(u64, Vec<u8>)>,
+    /// Waits that begin.
+    pub waits: Vec<Wait>,
+}
+
+/// A wait for a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The number under which the signal is recorded in the journal.
+    pub number: u64,
+    /// The signal's name: see [`crate::names::check_name`].
+    pub name: String,
+    /// After this time the wait ends with an empty entry.
+    pub deadline: Option<Duration>,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signalled {
+    /// It ended a wait.
+    Delivered,
+    /// Nobody waits for it yet: it is kept.
+    Kept,
+    /// It was dealt with before.
+    Gone,
+    /// Too many of that name are kept; it is still in the inbox.
+    Full,
+    /// The run has ended; the signal is still in the inbox.
+    Over,
+    /// There is no such run (yet); the signal is still in the inbox.
+    Unknown,
+}
+
+/// What became of a request to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The run is stopped.
+    Stopped,
+    /// It had ended.
+    Over,
+    /// The request was dealt with before.
+    Gone,
+    /// There is no such run (yet); the request is still in the inbox.
+    Unknown,
 }
 
 /// Where the events that a fan-out joined are kept until the joining step has committed.
@@ -100,6 +158,8 @@ pub struct Commit {
     pub emits: Vec<(Route, Vec<u8>)>,
     /// Set where the events open a fan-out of their own.
     pub fan: Option<Fan>,
+    /// The step has a journal, which ends with it.
+    pub journalled: bool,
     /// The run's result, as the caller reads it; ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.

@@ -5,6 +5,8 @@
 //! A failure prints a shrunk schedule; `PROPTEST_RNG_SEED` repeats a whole run of the test.
 
 mod ops;
+mod rollback;
+mod waiting;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,10 +17,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::request::StartRequest;
 use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::store::memory::SavedStore;
 use stepfleet::store::{Delivery, Introduction, MemoryStore, RedisStore, Registration, Rejection, Start, Store, Tick};
 use stepfleet_integration_tests::redis::TestRedis;
 
 use self::ops::{Leaves, Op, RUNS, WORKERS, op};
+use self::rollback::Snapshot;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MAX_LOSSES: u32 = 4;
@@ -31,7 +35,14 @@ struct Pair {
     held: Vec<(usize, Claimed)>,
     old: Vec<(usize, Claimed)>,
     lives: [u32; WORKERS],
+    /// Numbers of journal entries and waits.
+    numbers: u64,
+    saved: Option<(SavedStore, Snapshot)>,
     covered: BTreeMap<&'static str, u64>,
+}
+
+fn failed(error: stepfleet::Error) -> TestCaseError {
+    TestCaseError::fail(error.to_string())
 }
 
 /// Calls both stores alike, and compares the answers.
@@ -57,6 +68,8 @@ macro_rules! both {
         ours.map_err(TestCaseError::fail)?
     }};
 }
+
+pub(crate) use both;
 
 /// An answer without what may differ: nothing but clock times do.
 fn plain<T: std::fmt::Debug>(answer: &T) -> String {
@@ -103,6 +116,16 @@ impl Pair {
             Op::Zombie { old, fails } => self.zombie(*old, *fails).await?,
             Op::Crash { worker } => self.crash(*worker).await?,
             Op::Leave { worker } => self.leave(*worker).await?,
+            Op::Checkpoint { held, entries, waits, set, repeat } => {
+                self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
+            }
+            Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
+            Op::Signal { run, name, by_inbox } => self.signal(*run, *name, *by_inbox).await?,
+            Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
+            Op::Audit => self.audit().await?,
+            Op::Save => self.save().await?,
+            Op::Forget => self.forget().await?,
+            Op::Reconcile { worker } => self.reconcile(*worker).await?,
             Op::Tick => self.tick(vec![]).await.map(|()| "tick")?,
             Op::Orphans => {
                 both!(self, store => store.orphans(Duration::ZERO));
@@ -162,7 +185,6 @@ impl Pair {
         if begun {
             let call = self.call(worker);
             let claim = claim(1);
-            let failed = |e: stepfleet::Error| TestCaseError::fail(e.to_string());
             let ours = ordered(self.memory.begin(&call, &ours, &claim)).await.map_err(failed)?;
             let theirs = ordered(self.redis.begin(&call, &theirs, &claim)).await.map_err(failed)?;
             same("begin of a delivery", &ours, &theirs)?;
@@ -362,6 +384,7 @@ impl Pair {
         for _ in 0..2000 {
             both!(self, store => store.orphans(Duration::ZERO));
             self.tick(vec![]).await?;
+            self.signal_all().await?;
             self.begin(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
             if self.held.is_empty() && queued == 0 {
@@ -408,7 +431,6 @@ fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
 }
 
 async fn read(store: &dyn Store, worker: &str, queues: &[QueueName]) -> Result<Vec<Delivery>, TestCaseError> {
-    let failed = |e: stepfleet::Error| TestCaseError::fail(e.to_string());
     let mut reader = store.queue_reader(worker, queues).await.map_err(failed)?;
     reader.next().await.map_err(failed)
 }
@@ -417,6 +439,7 @@ async fn read(store: &dyn Store, worker: &str, queues: &[QueueName]) -> Result<V
 fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
     for claim in &mut claims {
         claim.context.sort();
+        claim.journal.sort();
     }
     claims
 }
@@ -471,6 +494,8 @@ fn schedules(count: u32) {
                 held: vec![],
                 old: vec![],
                 lives: [0; WORKERS],
+                numbers: 10,
+                saved: None,
                 covered: BTreeMap::new(),
             };
             for worker in 0..WORKERS {
@@ -480,6 +505,7 @@ fn schedules(count: u32) {
                 pair.apply(op).await?;
                 if at % 8 == 7 {
                     pair.compare().await?;
+                    pair.audit().await?;
                 }
             }
             pair.finish().await?;
@@ -495,8 +521,9 @@ fn schedules(count: u32) {
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    for name in ["start", "begin", "deliver", "done: staged fan-out", "fail: retry", "zombie", "crash", "leave", "tick"]
-    {
+    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,leave,tick,checkpoint,suspend,signal,\
+                  cancel,audit,save,forget,reconcile";
+    for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");
     }
 }

@@ -18,8 +18,16 @@ pub(crate) enum Op {
     Zombie { old: usize, fails: bool },
     Crash { worker: usize },
     Leave { worker: usize },
+    Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
+    Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
+    Signal { run: usize, name: bool, by_inbox: bool },
+    Cancel { run: usize, repeat: bool },
     Tick,
     Orphans,
+    Audit,
+    Save,
+    Forget,
+    Reconcile { worker: usize },
 }
 
 /// What a step leaves behind.
@@ -49,6 +57,22 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..WORKERS).prop_map(|worker| Op::Leave { worker }),
         4 => Just(Op::Tick),
         1 => Just(Op::Orphans),
+        8 => waiting(),
+    ]
+}
+
+fn waiting() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (any::<usize>(), 0..3u64, 0..3usize, any::<u8>(), any::<bool>())
+            .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
+        4 => (any::<usize>(), 0..2usize, any::<u8>(), 0..3usize, any::<bool>())
+            .prop_map(|(held, waits, set, max, repeat)| Op::Suspend { held, waits, set, max, repeat }),
+        6 => (0..RUNS, any::<bool>(), any::<bool>()).prop_map(|(run, name, by_inbox)| Op::Signal { run, name, by_inbox }),
+        1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
+        1 => Just(Op::Audit),
+        1 => Just(Op::Save),
+        1 => Just(Op::Forget),
+        2 => (0..WORKERS).prop_map(|worker| Op::Reconcile { worker }),
     ]
 }
 

@@ -17,7 +17,9 @@ use crate::history::Record;
 use crate::names::Namespace;
 use crate::request::StartRequest;
 use crate::run::Run;
-use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
+use crate::step::{
+    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+};
 
 pub use self::memory::MemoryStore;
 pub use self::redis::RedisStore;
@@ -268,6 +270,22 @@ pub trait Store: Send + Sync + 'static {
         failure: &Failure,
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's.
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome>;
+    /// Ends an attempt that waits, and claims more. The step goes on, as a new attempt, as soon as one of the waits has
+    /// an entry in its journal.
+    async fn suspend(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        waits: &[Wait],
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Delivers to the oldest wait of that name, or keeps for the next; takes the inbox entry away with it.
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled>;
+    /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
+    /// stays readable for `retention`.
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled>;
     /// Reads a slice of the events that a fan-out joined, in order of arrival.
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
 
@@ -301,6 +319,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.
     async fn submit(&self, request: &StartRequest) -> Result<String>;
+    /// Writes any request into the inbox, as its fields are given; answers the entry's id.
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String>;
     /// A run; None where there is none of that id. An id whose request turned out to be a known run (same idempotency
     /// key) gives that run.
     async fn run(&self, id: &str) -> Result<Option<Run>>;

@@ -87,6 +87,7 @@ mod tests {
             version: 1,
             content: Content::Json,
             context: vec![],
+            journal: vec![],
         }
     }
 

@@ -5,7 +5,7 @@ use super::millis;
 use super::state::{Attempt, Entry, Hold, Lane, Phase, RunState, State};
 use super::timers::Timer;
 use crate::history::Kind;
-use crate::step::Fence;
+use crate::step::{Fence, Wait};
 use crate::store::{Audit, Audited, Breach};
 
 /// How to mend a breach.
@@ -15,6 +15,8 @@ enum Mend {
     SetTimer(u64, Timer),
     GiveUp(String, Fence),
     NoteHold(String, Fence),
+    Wake(u64),
+    OpenWait(u64, Wait),
 }
 
 impl State {
@@ -65,6 +67,7 @@ impl State {
                         found.push((what, Mend::SetTimer(*due, timer)));
                     }
                 }
+                Phase::Suspended { waits } => found.extend(self.missing_waits(id, *seq, waits)),
                 Phase::Done => {}
             }
         }
@@ -72,6 +75,30 @@ impl State {
             if !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
                 let what = format!("the next branches of fan-out {scope} are not in their queue");
                 found.push((what, Mend::QueueFan(*scope)));
+            }
+        }
+        found
+    }
+
+    fn missing_waits(&self, id: &str, seq: u64, waits: &[(String, u64)]) -> Vec<(String, Mend)> {
+        let mut found = Vec::new();
+        let Some(steps) = self.runs.get(id).and_then(|run| run.steps.as_ref()) else { return found };
+        for (name, number) in waits {
+            let open = steps.waits.get(name).and_then(|open| open.iter().find(|w| (w.seq, w.number) == (seq, *number)));
+            if steps.executions.get(&seq).is_some_and(|execution| execution.journal.contains_key(number)) {
+                let what = format!("step execution {seq} has what it waited for and sleeps on");
+                return vec![(what, Mend::Wake(seq))];
+            }
+            let Some(open) = open else {
+                let wait = Wait { number: *number, name: name.clone(), deadline: None };
+                let what = format!("step execution {seq} waits for a signal {name} that would not reach it");
+                found.push((what, Mend::OpenWait(seq, wait)));
+                continue;
+            };
+            let timer = Timer::wait(id, name, open);
+            if let Some(due) = open.due.filter(|_| !self.timers.is_set(&timer)) {
+                let what = format!("step execution {seq} waits for {name} without its deadline");
+                found.push((what, Mend::SetTimer(due, timer)));
             }
         }
         found
@@ -99,6 +126,8 @@ impl State {
             Mend::GiveUp(worker, fence) => {
                 self.lose(now, &worker, &fence, audit.max_losses, millis(audit.retention));
             }
+            Mend::Wake(seq) => self.wake(now, run, seq),
+            Mend::OpenWait(seq, wait) => self.open_wait(now, run, seq, &wait),
             Mend::NoteHold(worker, fence) => {
                 self.holds_taken += 1;
                 let hold = Hold { attempt: fence.attempt, call: fence.claim, order: self.holds_taken };

@@ -62,6 +62,10 @@ impl State {
                 hold.is_some_and(|hold| (hold.attempt, hold.call) == (execution.attempt, *claim))
             }
             Phase::Waiting { .. } => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
+            Phase::Suspended { waits } => waits.iter().all(|(name, number)| {
+                let open = run.steps.as_ref().and_then(|steps| steps.waits.get(name));
+                open.is_some_and(|open| open.iter().any(|wait| (wait.seq, wait.number) == (seq, *number)))
+            }),
             Phase::Done => true,
         }
     }

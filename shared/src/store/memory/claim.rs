@@ -137,6 +137,8 @@ impl State {
             // Not for reading: it only makes the answer the same as that of Redis.
             Event::Joined(joined) => (format!("{} {}", joined.scope, joined.count).into_bytes(), Some(joined.clone())),
         };
+        // A first attempt has recorded nothing yet.
+        let journal = if execution.attempt > 1 { execution.journal.clone().into_iter().collect() } else { Vec::new() };
         let context = if route.context { state.context.clone().into_iter().collect() } else { Vec::new() };
         Some(Claimed {
             fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt, claim },
@@ -150,6 +152,7 @@ impl State {
             version: state.shown.version,
             content: state.shown.content,
             context,
+            journal,
         })
     }
 

@@ -80,7 +80,7 @@ impl State {
     }
 
     /// Lets `act` change things where the fence is good, and claims more.
-    fn under_fence(
+    pub(super) fn under_fence(
         &mut self,
         now: u64,
         call: &Call,
@@ -159,14 +159,13 @@ impl State {
     }
 
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
-        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
-        run.context.extend(commit.set.iter().cloned());
-        for field in &commit.unset {
-            run.context.remove(field);
-        }
-        let Some(steps) = &mut run.steps else { return };
+        self.write_context(&attempt.run, &commit.set, &commit.unset);
+        let Some(steps) = self.steps(&attempt.run) else { return };
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
         let scope = execution.work.scope;
+        if commit.journalled {
+            execution.journal.clear();
+        }
         let before = std::mem::replace(&mut execution.phase, Phase::Done);
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.scope, step.step.clone()));
@@ -179,6 +178,14 @@ impl State {
             self.finish(now, attempt, End::Completed(result.clone()), retention);
         } else if let Err(why) = self.emit(now, attempt, scope, commit) {
             self.fail_run(now, attempt, why, retention);
+        }
+    }
+
+    pub(super) fn write_context(&mut self, run: &str, set: &[(String, Vec<u8>)], unset: &[String]) {
+        let Some(run) = self.runs.get_mut(run) else { return };
+        run.context.extend(set.iter().cloned());
+        for field in unset {
+            run.context.remove(field);
         }
     }
 

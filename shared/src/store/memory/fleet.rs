@@ -220,11 +220,12 @@ impl State {
     fn fire(&mut self, now: u64, timer: Timer) {
         let (run, seq, attempt) = match timer {
             Timer::Expire { run } => return self.forget(&run),
+            Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };
         let Some(state) = self.runs.get_mut(&run) else { return };
         let execution = state.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
-        let waits = |e: &&mut Execution| matches!(e.phase, Phase::Waiting { .. }) && e.attempt == attempt;
+        let waits = |e: &&mut Execution| matches!(e.phase, Phase::Waiting { due } if due <= now) && e.attempt == attempt;
         if execution.filter(waits).is_some() {
             self.queue_again(now, &run, seq);
         }

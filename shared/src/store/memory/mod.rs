@@ -9,8 +9,10 @@ mod breaches;
 mod claim;
 mod commit;
 mod fleet;
+mod journal;
 mod readers;
 mod reads;
+mod signal;
 mod start;
 mod state;
 mod stream;
@@ -36,7 +38,9 @@ use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::request::StartRequest;
 use crate::run::Run;
-use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
+use crate::step::{
+    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+};
 
 /// How long a rejected request is shown as a run.
 const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -97,6 +101,16 @@ impl MemoryStore {
         self.change(backlog)
     }
 
+    /// All that is in the store, to go back to.
+    pub fn save(&self) -> SavedStore {
+        self.change(|state, _| SavedStore(state.clone()))
+    }
+
+    /// Goes back, as a server does that is started again without its last moments. The clock goes on.
+    pub fn restore(&self, saved: &SavedStore) {
+        self.change(|state, _| state.clone_from(&saved.0));
+    }
+
     /// What is wrong with the state: a sentence for each step execution that nobody will take up, for each fan-out
     /// that miscounts its branches, and so on. Always empty, unless a transition has a bug.
     pub fn breaches(&self) -> Vec<String> {
@@ -120,6 +134,10 @@ impl MemoryStore {
         answer
     }
 }
+
+/// A store as it was once.
+#[derive(Clone, Debug)]
+pub struct SavedStore(State);
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,6 +211,28 @@ impl Store for MemoryStore {
         Ok(self.change(|state, now| state.fail(now, call, step, failure, claim)))
     }
 
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+        Ok(self.change(|state, now| state.checkpoint(now, worker, fence, checkpoint)))
+    }
+
+    async fn suspend(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        waits: &[Wait],
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        Ok(self.change(|state, now| state.suspend(now, call, step, waits, claim)))
+    }
+
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
+        Ok(self.change(|state, now| state.signal(now, run, name, payload, entry)))
+    }
+
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
+        Ok(self.change(|state, now| state.cancel(now, run, entry, millis(retention))))
+    }
+
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
         Ok(self.change(|state, _| state.joined(&step.fence.run, &step.step, joined, from, count)))
     }
@@ -248,6 +288,10 @@ impl Store for MemoryStore {
 
     async fn submit(&self, request: &StartRequest) -> Result<String> {
         Ok(self.change(|state, now| state.submit(now, request)))
+    }
+
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String> {
+        Ok(self.change(|state, now| state.enqueue(now, fields.to_vec())))
     }
 
     async fn run(&self, id: &str) -> Result<Option<Run>> {

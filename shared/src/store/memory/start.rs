@@ -33,9 +33,13 @@ impl State {
         if request.delay_ms > 0 {
             fields.push(field("delay", request.delay_ms.to_string()));
         }
-        let entry = self.inbox.append(now, fields);
+        let entry = self.enqueue(now, fields);
+        request.id.clone().unwrap_or(entry)
+    }
+
+    pub(super) fn enqueue(&mut self, now: u64, fields: Fields) -> String {
         self.news.arrived = true;
-        request.id.clone().unwrap_or_else(|| entry.to_string())
+        self.inbox.append(now, fields).to_string()
     }
 
     pub(super) fn read_inbox(&mut self, now: u64, coordinator: &str) -> Vec<InboxEntry> {
@@ -162,7 +166,7 @@ impl State {
         self.news.ended.push(run.to_owned());
     }
 
-    fn leave_inbox(&mut self, entry: Option<&str>) {
+    pub(super) fn leave_inbox(&mut self, entry: Option<&str>) {
         if let Some(id) = entry.and_then(EntryId::parse) {
             self.inbox.remove(id);
         }
@@ -191,11 +195,11 @@ fn inbox_entries(entries: Vec<(EntryId, Fields)>) -> Vec<InboxEntry> {
     entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), fields }).collect()
 }
 
-fn run_itself(run: &str) -> Attempt {
+pub(super) fn run_itself(run: &str) -> Attempt {
     Attempt { run: run.to_owned(), seq: 0, number: 0, step: "-".to_owned(), worker: "-".to_owned() }
 }
 
-fn shown(id: &str, status: Status, now: u64) -> Run {
+pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
     Run {
         id: id.to_owned(),
         status,

@@ -20,7 +20,7 @@ pub(super) const RUN: u64 = 0;
 /// Names and values of an inbox entry.
 pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) runs: BTreeMap<String, RunState>,
     /// The runs by their creation.
@@ -40,11 +40,13 @@ pub(super) struct State {
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,
     pub(super) holds_taken: u64,
+    /// Signals that came before their wait, by run and name.
+    pub(super) signals: BTreeMap<(String, String), VecDeque<Vec<u8>>>,
     pub(super) news: News,
 }
 
 /// What others may be waiting for; told by the store once the transition is over.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct News {
     /// Something was queued or came into the inbox.
     pub(super) arrived: bool,
@@ -53,21 +55,21 @@ pub(super) struct News {
 }
 
 /// Leads to a run until it expires.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lead {
     pub(super) run: String,
     pub(super) expires: u64,
 }
 
 /// A request that waits for a worker to serve it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) request: StartRequest,
     pub(super) since: u64,
 }
 
 /// The step events of one version of a workflow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     pub(super) requeued: Stream<Entry>,
     pub(super) new: Stream<Entry>,
@@ -118,7 +120,7 @@ pub(super) enum Begins {
 }
 
 /// A worker that is registered. It is so for as long as it has a lease, good or run out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) since: u64,
     pub(super) host: String,
@@ -148,7 +150,7 @@ impl Hold {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RunState {
     pub(super) shown: Run,
     /// The step execution and attempt that ended it.
@@ -157,7 +159,7 @@ pub(super) struct RunState {
     pub(super) history: VecDeque<Record>,
     /// None once the run has ended: with it, no fence is good any more.
     pub(super) steps: Option<Steps>,
-    /// The steps of a failed run, kept so that it can be taken up again.
+    /// The steps of a run that did not complete, kept so that it can be taken up again.
     pub(super) stopped: Option<Steps>,
 }
 
@@ -172,7 +174,7 @@ impl RunState {
 }
 
 /// The step executions of a run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Steps {
     /// The highest seq given out.
     pub(super) last: u64,
@@ -181,6 +183,8 @@ pub(super) struct Steps {
     pub(super) scopes: BTreeMap<u64, Fanout>,
     /// Events that have joined so far, by fan-out and joining step.
     pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
+    /// Waits for signals, by name, oldest first.
+    pub(super) waits: BTreeMap<String, VecDeque<OpenWait>>,
     /// Branches of large fan-outs that are not written yet.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
 }
@@ -194,8 +198,10 @@ pub(super) struct Execution {
     pub(super) failures: u32,
     /// Attempts whose worker was lost.
     pub(super) losses: u32,
-    /// The last attempt that ended with an error; 0 for none.
+    /// The last attempt that ended with an error, or by waiting; 0 for none.
     pub(super) failed: u32,
+    /// What its body has recorded, by the number of the call that did.
+    pub(super) journal: BTreeMap<u64, Vec<u8>>,
     pub(super) work: Work,
 }
 
@@ -212,7 +218,20 @@ pub(super) enum Phase {
     Waiting {
         due: u64,
     },
+    /// Until one of its waits has an entry in the journal.
+    Suspended {
+        /// Name of the signal, and number in the journal.
+        waits: Vec<(String, u64)>,
+    },
     Done,
+}
+
+/// A wait whose signal has not come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OpenWait {
+    pub(super) seq: u64,
+    pub(super) number: u64,
+    pub(super) due: Option<u64>,
 }
 
 /// One step and the event that it is to work on.
@@ -259,6 +278,7 @@ pub(super) struct Attempt {
 pub(super) enum End {
     Completed(Vec<u8>),
     Failed { error: String, step: String },
+    Cancelled,
 }
 
 impl State {
@@ -312,7 +332,7 @@ impl State {
                 }
                 Begins::At(due) => Phase::Waiting { due },
             };
-            let fresh = Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, work };
+            let fresh = Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, journal: BTreeMap::new(), work };
             if let Some(steps) = self.steps(run) {
                 steps.executions.insert(seq, fresh);
             }
@@ -342,7 +362,8 @@ impl State {
 
     pub(super) fn finish(&mut self, now: u64, attempt: &Attempt, end: End, retention: u64) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
-        run.ended_by = Some((attempt.seq, attempt.number));
+        // No step execution ends a run that is cancelled.
+        run.ended_by = (attempt.seq > 0).then_some((attempt.seq, attempt.number));
         run.shown.finished_ms = Some(now);
         let steps = run.steps.take();
         match end {
@@ -357,12 +378,18 @@ impl State {
                 run.shown.error_attempt = Some(attempt.number);
                 run.stopped = steps;
             }
+            End::Cancelled => {
+                run.shown.status = Status::Cancelled;
+                run.shown.error = Some("cancelled on request".to_owned());
+                run.stopped = steps;
+            }
         }
         self.timers.set(now.saturating_add(retention), Timer::expire(&attempt.run));
         self.news.ended.push(attempt.run.clone());
     }
 
     pub(super) fn forget(&mut self, run: &str) {
+        self.signals.retain(|(of, _), _| of != run);
         if let Some(gone) = self.runs.remove(run) {
             self.created.remove(&(gone.shown.created_ms, run.to_owned()));
         }

@@ -24,14 +24,14 @@ impl fmt::Display for EntryId {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Given<T> {
     entry: T,
     reader: String,
     since: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stream<T> {
     last: EntryId,
     waiting: VecDeque<(EntryId, T)>,
@@ -102,6 +102,11 @@ impl<T: Clone> Stream<T> {
     /// Takes up an entry that a reader was given; None where somebody else already has.
     pub(super) fn take_up(&mut self, id: EntryId) -> Option<T> {
         self.given.remove(&id).map(|given| given.entry)
+    }
+
+    /// Whether the entry is there, given or not.
+    pub(super) fn has(&self, id: EntryId) -> bool {
+        self.given.contains_key(&id) || self.waiting.iter().any(|(waiting, _)| *waiting == id)
     }
 
     /// Removes an entry, given or not.

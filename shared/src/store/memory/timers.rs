@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::state::OpenWait;
+
 /// What a timer does when it is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -9,6 +11,8 @@ pub(super) enum Timer {
     Expire { run: String },
     /// The step execution is to be queued, if it still waits after this attempt.
     Step { run: String, seq: u64, attempt: u32 },
+    /// The wait is to end without its signal.
+    Wait { run: String, name: String, wait: OpenWait },
 }
 
 impl Timer {
@@ -20,16 +24,23 @@ impl Timer {
         Self::Step { run: run.to_owned(), seq, attempt }
     }
 
+    pub(super) fn wait(run: &str, name: &str, wait: &OpenWait) -> Self {
+        Self::Wait { run: run.to_owned(), name: name.to_owned(), wait: wait.clone() }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Expire { run } => format!("expire {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
+            Self::Wait { run, name, wait: OpenWait { seq, number, due } } => {
+                format!("wait {run} {name} {seq}.{number}@{}", due.unwrap_or(0))
+            }
         }
     }
 }
 
 /// Timers by when they are due; those of one ms in the order of their text, since Redis sorts them so.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_due: BTreeMap<(u64, String), Timer>,
     due: BTreeMap<Timer, u64>,

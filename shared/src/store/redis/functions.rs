@@ -8,6 +8,8 @@ const SOURCE: &str = concat!(
     include_str!("lua/claim.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/fleet.lua"),
+    include_str!("lua/journal.lua"),
+    include_str!("lua/signal.lua"),
     include_str!("lua/audit.lua"),
     include_str!("lua/register.lua"),
 );

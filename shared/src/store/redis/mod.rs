@@ -26,7 +26,9 @@ use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::request::StartRequest;
 use crate::run::Run;
-use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
+use crate::step::{
+    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+};
 
 /// At most this many requests wait for a worker that serves their workflow.
 const MAX_DEFERRED: usize = 10_000;
@@ -75,13 +77,7 @@ impl RedisStore {
     async fn commit(&self, mut command: Cmd, claim: &Claim) -> Result<(Outcome, Vec<Claimed>)> {
         claim_args(&mut command, claim);
         let mut reply = self.call(&command).await?;
-        let outcome = match reply.text()?.as_str() {
-            "ok" => Outcome::Committed,
-            "fenced" => Outcome::Fenced,
-            "unstaged" => Outcome::Unstaged,
-            other => return Err(Error::reply(format!("the outcome {other:?} is not known"))),
-        };
-        Ok((outcome, reply.array()?.claims()?))
+        Ok((outcome(&mut reply)?, reply.array()?.claims()?))
     }
 
     fn under_fence(&self, name: &str, call: &Call, step: &Claimed) -> Cmd {
@@ -153,11 +149,40 @@ fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     }
     command.arg(commit.fan.as_ref().map_or(0, |fan| fan.staged));
     command.arg(step.joined.as_ref().map_or_else(String::new, |j| format!("{}:{}", j.scope, step.step)));
-    command.arg(usize::from(commit.result.is_some()));
+    command.arg(u8::from(commit.journalled)).arg(usize::from(commit.result.is_some()));
     if let Some(result) = &commit.result {
         command.arg(result);
     }
     command.arg(millis(commit.retention));
+}
+
+fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
+    command.arg(checkpoint.set.len() * 2);
+    for (field, value) in &checkpoint.set {
+        command.arg(field).arg(value);
+    }
+    command.arg(checkpoint.unset.len());
+    for field in &checkpoint.unset {
+        command.arg(field);
+    }
+    command.arg(checkpoint.entries.len() * 2);
+    for (number, payload) in &checkpoint.entries {
+        command.arg(number).arg(payload);
+    }
+    command.arg(checkpoint.waits.len() * 3);
+    for wait in &checkpoint.waits {
+        let deadline = wait.deadline.map_or(-1, |deadline| i64::try_from(millis(deadline)).unwrap_or(i64::MAX));
+        command.arg(wait.number).arg(&wait.name).arg(deadline);
+    }
+}
+
+fn outcome(reply: &mut Reply) -> Result<Outcome> {
+    match reply.text()?.as_str() {
+        "ok" => Ok(Outcome::Committed),
+        "fenced" => Ok(Outcome::Fenced),
+        "unstaged" => Ok(Outcome::Unstaged),
+        other => Err(Error::reply(format!("the outcome {other:?} is not known"))),
+    }
 }
 
 #[async_trait]
@@ -275,6 +300,55 @@ impl Store for RedisStore {
         self.commit(command, claim).await
     }
 
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+        let mut command = self.transition("checkpoint");
+        command.arg(worker);
+        fence_args(&mut command, fence);
+        checkpoint_args(&mut command, checkpoint);
+        outcome(&mut self.call(&command).await?)
+    }
+
+    async fn suspend(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        waits: &[Wait],
+        claim: &Claim,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut command = self.under_fence("suspend", call, step);
+        command.arg(waits.len() * 2);
+        for wait in waits {
+            command.arg(wait.number).arg(&wait.name);
+        }
+        self.commit(command, claim).await
+    }
+
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
+        let mut command = self.transition("signal");
+        command.arg(run).arg(name).arg(payload).arg(entry.unwrap_or_default());
+        match self.call(&command).await?.text()?.as_str() {
+            "delivered" => Ok(Signalled::Delivered),
+            "kept" => Ok(Signalled::Kept),
+            "gone" => Ok(Signalled::Gone),
+            "full" => Ok(Signalled::Full),
+            "over" => Ok(Signalled::Over),
+            "unknown" => Ok(Signalled::Unknown),
+            other => Err(Error::reply(format!("what became of a signal, {other:?}, is not known"))),
+        }
+    }
+
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
+        let mut command = self.transition("cancel");
+        command.arg(run).arg(entry.unwrap_or_default()).arg(millis(retention));
+        match self.call(&command).await?.text()?.as_str() {
+            "cancelled" => Ok(Cancelled::Stopped),
+            "over" => Ok(Cancelled::Over),
+            "gone" => Ok(Cancelled::Gone),
+            "unknown" => Ok(Cancelled::Unknown),
+            other => Err(Error::reply(format!("what became of a request to cancel, {other:?}, is not known"))),
+        }
+    }
+
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
         self.read_joined(step, joined, from, count).await
     }
@@ -380,6 +454,15 @@ impl Store for RedisStore {
 
     async fn submit(&self, request: &StartRequest) -> Result<String> {
         self.write_request(request).await
+    }
+
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String> {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.namespace.key("inbox")).arg("*");
+        for (name, value) in fields {
+            add.arg(name).arg(value);
+        }
+        reply::text(self.link.send(&add).await?)
     }
 
     async fn run(&self, id: &str) -> Result<Option<Run>> {

@@ -94,7 +94,7 @@ fn unexpected(wanted: &str, got: &Value) -> Error {
     Error::reply(format!("{wanted} was expected, not {got}"))
 }
 
-/// `run, seq, attempt, claim, failures, scope, step, flags, event, payload, meta, context`
+/// `run, seq, attempt, claim, failures, scope, step, flags, event, payload, meta, context, journal`
 fn claimed(mut reply: Reply) -> Result<Claimed> {
     let fence = Fence { run: reply.text()?, seq: reply.number()?, attempt: reply.number()?, claim: reply.number()? };
     let failures = reply.number()?;
@@ -102,6 +102,7 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
     let payload = reply.bytes()?;
     let meta = reply.text()?;
     let context = reply.array()?.pairs()?;
+    let journal = reply.array()?.pairs()?.into_iter().map(entry).collect::<Result<_>>()?;
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };
@@ -117,7 +118,13 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
         version: version.and_then(|v| v.parse().ok()).ok_or_else(|| Error::reply("a run has no version"))?,
         content: Content::parse(content.unwrap_or_default())?,
         context,
+        journal,
     })
+}
+
+fn entry((number, payload): (String, Vec<u8>)) -> Result<(u64, Vec<u8>)> {
+    let number = number.parse().map_err(|_| Error::reply("an entry of a journal has no number"))?;
+    Ok((number, payload))
 }
 
 fn joined(payload: &[u8]) -> Result<Joined> {
@@ -150,6 +157,7 @@ mod tests {
             bulk(payload),
             bulk(meta),
             Value::Array(vec![bulk("a"), bulk("\u{1}x")]),
+            Value::Array(vec![bulk("2"), bulk("\u{1}y")]),
         ])
     }
 

@@ -65,6 +65,37 @@ local function audit_timer(a, run, what, timer, due)
   breach(a, run, what, function() redis.call('ZADD', a.p .. 'timers', due, timer) end)
 end
 
+-- The wait as it stands on the list of its name.
+local function find_open(a, run, seq, name, number)
+  local open = redis.call('HGET', a.p .. 'steps:' .. run, 'w' .. name) or ''
+  return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%d+)')
+end
+
+local function audit_wait(a, run, seq, name, number)
+  local wait = find_open(a, run, seq, name, number)
+  if not wait then
+    breach(a, run, 'step execution ' .. seq .. ' waits for a signal ' .. name .. ' that would not reach it',
+      function() open_wait(a.p, run, seq, number, name, -1, a.now) end)
+    return
+  end
+  local due = string.match(wait, '@(%d+)$')
+  if due ~= '0' then
+    audit_timer(a, run, 'step execution ' .. seq .. ' waits for ' .. name .. ' without its deadline',
+      deadline_timer(run, name, wait), due)
+  end
+end
+
+local function audit_suspended(a, run, seq, s)
+  for name, number in string.gmatch(s.about, '([^,]+)%.(%d+)') do
+    if is_recorded(a.p, run, seq, number) then
+      breach(a, run, 'step execution ' .. seq .. ' has what it waited for and sleeps on',
+        function() wake(a.p, run, seq) end)
+      return
+    end
+    audit_wait(a, run, seq, name, number)
+  end
+end
+
 local function audit_execution(a, run, meta, seq, line)
   local s = parse_state(line)
   if s.letter == 'Q' then
@@ -76,6 +107,8 @@ local function audit_execution(a, run, meta, seq, line)
   elseif s.letter == 'W' then
     local timer = 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt
     audit_timer(a, run, 'step execution ' .. seq .. ' waits for a timer that is not set', timer, s.about)
+  elseif s.letter == 'S' then
+    audit_suspended(a, run, seq, s)
   end
 end
 
@@ -92,6 +125,11 @@ local function fail_audited(a, run, what)
   end)
 end
 
+local GONE = {
+  fan = 'branches of a fan-out that were not begun', joined = 'events that waited to be joined',
+  journal = 'the records of a step', signals = 'signals that waited to be taken',
+}
+
 -- What was lost for good: the run must not go on as if it had never been.
 local function lost_for_good(a, run, steps)
   if redis.call('HEXISTS', steps, 'context') == 1 and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
@@ -101,9 +139,7 @@ local function lost_for_good(a, run, steps)
     local scope = string.match(list, ':fan:.+:(%d+)$')
     -- Branches that are staged and not committed are staged again.
     local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1
-    if needed and redis.call('EXISTS', list) == 0 then
-      return scope and 'branches of a fan-out that were not begun are gone' or 'events that waited to be joined are gone'
-    end
+    if needed and redis.call('EXISTS', list) == 0 then return GONE[string.match(list, '}:(%a+):')] .. ' are gone' end
   end
   return nil
 end
@@ -194,9 +230,13 @@ end
 local function audit_part(a, kind, name)
   local run = name
   if kind == 'fan' then run = string.match(name, '^(.+):%d+$') or name end
+  if kind == 'journal' then run = string.match(name, '^(.+):%d+$') or name end
+  if kind == 'signals' then run = string.match(name, '^(.+):[^:]+$') or name end
   if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
   local key, extra = a.p .. kind .. ':' .. name, a.p .. 'extra:' .. run
   if redis.call('EXISTS', a.p .. 'run:' .. run, a.p .. 'steps:' .. run) == 0 then
+    -- Signals may come before their run is served.
+    if redis.call('HEXISTS', a.p .. 'deferred', run) == 1 then return end
     if redis.call('EXISTS', key) == 0 then return end
     a.found[#a.found + 1] = run
     a.found[#a.found + 1] = 'its ' .. kind .. ' was left behind'

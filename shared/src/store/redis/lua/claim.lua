@@ -26,7 +26,9 @@ local function complete(p, item, now)
   end
   local context = {}
   if string.find(flags, 'c', 1, true) then context = redis.call('HGETALL', p .. 'context:' .. run) end
-  return { run, item[2], item[3], item[4], item[5], scope, step, flags, event, payload, item[7], context }
+  -- A first attempt has recorded nothing yet.
+  local journal = item[3] > 1 and redis.call('HGETALL', p .. 'journal:' .. run .. ':' .. item[2]) or {}
+  return { run, item[2], item[3], item[4], item[5], scope, step, flags, event, payload, item[7], context, journal }
 end
 
 local function read_stream(stream, worker, n)

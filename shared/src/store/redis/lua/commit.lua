@@ -92,7 +92,7 @@ end
 local function read_commit(arg)
   local c = { set = take(arg), unset = take(arg), joins = take(arg), emits = take(arg) }
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
-  c.consumed, c.stop, c.retention = arg(), take(arg), tonumber(arg())
+  c.consumed, c.journalled, c.stop, c.retention = arg(), arg() == '1', take(arg), tonumber(arg())
   return c
 end
 
@@ -176,6 +176,11 @@ local function apply(p, x, c)
     local list = p .. 'joined:' .. run .. ':' .. c.consumed
     redis.call('UNLINK', list)
     redis.call('SREM', p .. 'extra:' .. run, list)
+  end
+  if c.journalled then
+    local journal = p .. 'journal:' .. run .. ':' .. x.seq
+    redis.call('UNLINK', journal)
+    redis.call('SREM', p .. 'extra:' .. run, journal)
   end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)

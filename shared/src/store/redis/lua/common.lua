@@ -44,9 +44,9 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
   if redis.call('RPUSH', key, line) > HISTORY_MAX then redis.call('LTRIM', key, -HISTORY_MAX, -1) end
 end
 
--- The state of a step execution: letter (Q queued, H held, W waiting for a timer, D done), attempt, failures,
--- losses, the attempt that failed last, and what the letter is about: where it is queued (`q` for the queue or `r` for
--- what is queued again, and the entry's id); when it is due; which worker holds it, since when, and the number of the
+-- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, D done), attempt, failures,
+-- losses, the attempt that failed or suspended last, and what the letter is about: where it is queued (`q` for the queue or `r` for
+-- what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`; which worker holds it, since when, and the number of the
 -- call that took it.
 local function parse_state(line)
   if not line then return {} end
@@ -114,11 +114,11 @@ local function create(p, run, meta, scope, first, list)
   chunked('HSET', p .. 'steps:' .. run, fields)
 end
 
--- The end of a run. A failed run keeps its steps, out of reach of any fence, so that it can be taken up again.
+-- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 local function finish(p, run, now, status, retention, fields)
   local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  if status == 'failed' then
+  if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, p .. 'stopped:' .. run) end
   else
     local extra = redis.call('SMEMBERS', p .. 'extra:' .. run)

@@ -122,13 +122,17 @@ local function release(keys, argv)
   return { moved }
 end
 
+local fire_deadline
+
 local function fire(p, timer, now)
-  local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)$')
+  local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
+  if kind == 'wait' then return fire_deadline(p, timer, now) end
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'meta')
   local s = parse_state(found[1])
-  if s.letter == 'W' and s.attempt == tonumber(attempt) then
+  -- The due time tells a timer of an earlier run of this id from this one's.
+  if s.letter == 'W' and s.attempt == tonumber(attempt) and tonumber(s.about) <= now then
     queue_again(p, found[2], run, seq, s)
   end
 end

@@ -1,0 +1,159 @@
+//! Steps that record, wait, are signalled and cancelled; audits; and stores that forget.
+
+use std::time::Duration;
+
+use proptest::test_runner::TestCaseError;
+use stepfleet::step::{Checkpoint, Signalled, Wait};
+use stepfleet::store::{Audit, Breach, Store};
+
+use super::ops::RUNS;
+use super::rollback::Snapshot;
+use super::{Case, HOUR, MAX_LOSSES, Pair, both, claim, failed, ordered_outcome, plain, same};
+
+const NAMES: [&str; 2] = ["approval", "answer"];
+
+impl Pair {
+    /// Records entries and opens waits; the step goes on. Each number is used once or, by chance, again.
+    pub(crate) async fn checkpoint(&mut self, held: usize, entries: u64, waits: usize, set: u8, repeat: bool) -> Case {
+        if self.held.is_empty() {
+            return Ok("checkpoint nothing");
+        }
+        let (worker, step) = self.held[held % self.held.len()].clone();
+        let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
+        for _ in 0..entries {
+            self.numbers += 1;
+            let number = if set % 7 == 0 { u64::from(set % 3) } else { self.numbers };
+            checkpoint.entries.push((number, vec![1, set]));
+        }
+        if entries > 0 {
+            checkpoint.set.push((format!("f{}", set % 3), vec![1, set]));
+        }
+        let id = self.worker(worker);
+        let first = both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
+        if repeat {
+            let again = both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
+            same("checkpoint", &first, &again)?;
+        }
+        Ok("checkpoint")
+    }
+
+    pub(crate) async fn suspend(&mut self, held: usize, waits: usize, set: u8, max: usize, repeat: bool) -> Case {
+        let Some((worker, step)) = self.choose(held) else { return Ok("suspend nothing") };
+        let waits = self.waits(waits + 1, set);
+        let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
+        let id = self.worker(worker);
+        both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
+        let (mut call, claim) = (self.call(worker), claim(max));
+        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &claim)));
+        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+            call.again = true;
+            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &claim)));
+            same("suspend", &first, &again)?;
+        }
+        self.old.push((worker, step));
+        self.keep(worker, first.1);
+        self.tick(vec![]).await?;
+        Ok("suspend")
+    }
+
+    fn waits(&mut self, count: usize, set: u8) -> Vec<Wait> {
+        let deadlines = [None, Some(Duration::ZERO), Some(HOUR)];
+        (0..count)
+            .map(|n| {
+                self.numbers += 1;
+                let name = NAMES[(usize::from(set) + n) % NAMES.len()].to_owned();
+                // Two deadlines of the same millisecond would end their waits in an order of chance.
+                let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
+                Wait { number: self.numbers, name, deadline }
+            })
+            .collect()
+    }
+
+    pub(crate) async fn signal(&mut self, run: usize, name: bool, by_inbox: bool) -> Case {
+        let (run, name) = (format!("r{run}"), NAMES[usize::from(name)]);
+        if !by_inbox {
+            both!(self, store => store.signal(&run, name, &[1, 9], None));
+            return Ok("signal");
+        }
+        let fields = [(b"op".to_vec(), b"signal".to_vec())];
+        let ours = self.memory.enqueue(&fields).await.map_err(failed)?;
+        let theirs = self.redis.enqueue(&fields).await.map_err(failed)?;
+        for _ in 0..2 {
+            let ours = self.memory.signal(&run, name, &[1, 9], Some(&ours)).await.map_err(failed)?;
+            let theirs = self.redis.signal(&run, name, &[1, 9], Some(&theirs)).await.map_err(failed)?;
+            same("signal", &ours, &theirs)?;
+        }
+        Ok("signal")
+    }
+
+    pub(crate) async fn cancel(&mut self, run: usize, repeat: bool) -> Case {
+        let run = format!("r{run}");
+        for _ in 0..=usize::from(repeat) {
+            both!(self, store => store.cancel(&run, None, HOUR));
+        }
+        Ok("cancel")
+    }
+
+    /// Nothing is ever missing, unless it was taken away: no operation strands a run, in either store.
+    pub(crate) async fn audit(&mut self) -> Case {
+        for repair in [false, true] {
+            let found = both!(self, store => audit(store, repair));
+            if !found.is_empty() {
+                return Err(TestCaseError::fail(format!("the audit found {found:?}")));
+            }
+        }
+        Ok("audit")
+    }
+
+    pub(crate) async fn save(&mut self) -> Case {
+        self.saved = Some((self.memory.save(), Snapshot::of(&self.redis).await.map_err(failed)?));
+        Ok("save")
+    }
+
+    /// Both forget what came after the last save; the workers do not.
+    pub(crate) async fn forget(&mut self) -> Case {
+        let Some((ours, theirs)) = self.saved.take() else { return Ok("forget nothing") };
+        self.memory.restore(&ours);
+        theirs.restore(&self.redis).await.map_err(failed)?;
+        Ok("forget")
+    }
+
+    /// A worker hands back what it is said to hold and knows nothing of.
+    pub(crate) async fn reconcile(&mut self, worker: usize) -> Case {
+        let id = self.worker(worker);
+        let held = both!(self, store => async { store.holds(&id).await.map(sorted) });
+        let known: Vec<_> = self.held.iter().map(|(_, step)| &step.fence).collect();
+        let strays: Vec<_> = held.into_iter().filter(|fence| !known.contains(&fence)).collect();
+        // One at a time: they are queued in the order in which they are named.
+        for stray in strays {
+            both!(self, store => store.release(&id, std::slice::from_ref(&stray)));
+        }
+        Ok("reconcile")
+    }
+
+    /// Whatever waits for a signal gets one.
+    pub(crate) async fn signal_all(&mut self) -> Result<(), TestCaseError> {
+        for run in 0..RUNS {
+            let run = format!("r{run}");
+            for name in NAMES {
+                while both!(self, store => store.signal(&run, name, &[1, 9], None)) == Signalled::Delivered {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sorted(mut fences: Vec<stepfleet::step::Fence>) -> Vec<stepfleet::step::Fence> {
+    fences.sort_by(|a, b| (&a.run, a.seq).cmp(&(&b.run, b.seq)));
+    fences
+}
+
+async fn audit(store: &dyn Store, repair: bool) -> stepfleet::Result<Vec<Breach>> {
+    let (mut found, mut from) = (Vec::new(), Some(0));
+    while let Some(at) = from {
+        let audited = store.audit(&Audit { repair, from: at, max_losses: MAX_LOSSES, retention: HOUR }).await?;
+        found.extend(audited.breaches);
+        from = audited.next;
+    }
+    Ok(found)
+}

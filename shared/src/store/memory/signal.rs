@@ -1,0 +1,125 @@
+//! `signal`: deliver to the oldest wait of that name, or keep for the next. `cancel`: stop a run where it stands.
+
+use super::start::{run_itself, shown};
+use super::state::{Attempt, End, OpenWait, Phase, RunState, State};
+use super::stream::EntryId;
+use super::timers::Timer;
+use crate::history::Kind;
+use crate::run::Status;
+use crate::step::{Cancelled, Signalled};
+
+/// At most this many signals wait for a wait, per run and name.
+const MAX_SIGNALS: usize = 1000;
+
+/// What can be done about a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Live,
+    /// For a worker to serve it.
+    Waiting,
+    Over,
+    Unknown,
+}
+
+impl State {
+    pub(super) fn signal(
+        &mut self,
+        now: u64,
+        run: &str,
+        name: &str,
+        payload: &[u8],
+        entry: Option<&str>,
+    ) -> Signalled {
+        if self.is_gone(entry) {
+            return Signalled::Gone;
+        }
+        let run = self.led_to(now, run);
+        match self.standing(&run) {
+            Standing::Over => return Signalled::Over,
+            Standing::Unknown => return Signalled::Unknown,
+            Standing::Live if self.end_wait(now, &run, name, payload) => {
+                self.leave_inbox(entry);
+                return Signalled::Delivered;
+            }
+            Standing::Live | Standing::Waiting => {}
+        }
+        let kept = self.signals.entry((run, name.to_owned())).or_default();
+        if kept.len() >= MAX_SIGNALS {
+            return Signalled::Full;
+        }
+        kept.push_back(payload.to_vec());
+        self.leave_inbox(entry);
+        Signalled::Kept
+    }
+
+    pub(super) fn cancel(&mut self, now: u64, run: &str, entry: Option<&str>, retention: u64) -> Cancelled {
+        let run = self.led_to(now, run);
+        let standing = self.standing(&run);
+        if standing == Standing::Unknown {
+            return if self.is_gone(entry) { Cancelled::Gone } else { Cancelled::Unknown };
+        }
+        self.leave_inbox(entry);
+        if standing == Standing::Over {
+            return Cancelled::Over;
+        }
+        if standing == Standing::Waiting {
+            self.deferred.remove(&run);
+            // What was rejected under this id gives way.
+            self.created.retain(|(_, other)| *other != run);
+            self.runs.insert(run.clone(), RunState::new(shown(&run, Status::Queued, now)));
+            self.created.insert((now, run.clone()));
+        }
+        let itself = run_itself(&run);
+        self.note(now, Kind::Cancelled, &itself, String::new());
+        self.finish(now, &itself, End::Cancelled, retention);
+        Cancelled::Stopped
+    }
+
+    fn end_wait(&mut self, now: u64, run: &str, name: &str, payload: &[u8]) -> bool {
+        let Some(wait) = self.next_wait(run, name) else { return false };
+        let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
+        self.note(now, Kind::Signal, &attempt, name.to_owned());
+        self.record(run, wait.seq, wait.number, payload.to_vec());
+        self.wake(now, run, wait.seq);
+        true
+    }
+
+    /// The oldest wait of that name whose step execution has not ended.
+    fn next_wait(&mut self, run: &str, name: &str) -> Option<OpenWait> {
+        loop {
+            let steps = self.steps(run)?;
+            let wait = steps.waits.get_mut(name)?.pop_front()?;
+            let is_live = steps.executions.get(&wait.seq).is_some_and(|execution| execution.phase != Phase::Done);
+            self.timers.remove(&Timer::wait(run, name, &wait));
+            if is_live {
+                return Some(wait);
+            }
+        }
+    }
+
+    pub(super) fn take_signal(&mut self, run: &str, name: &str) -> Option<Vec<u8>> {
+        self.signals.get_mut(&(run.to_owned(), name.to_owned()))?.pop_front()
+    }
+
+    /// The run itself, or the one that its request turned out to repeat.
+    fn led_to(&self, now: u64, run: &str) -> String {
+        let alias = self.aliases.get(run).filter(|lead| lead.is_good(now));
+        alias.map_or_else(|| run.to_owned(), |lead| lead.run.clone())
+    }
+
+    fn standing(&self, run: &str) -> Standing {
+        let known = self.runs.get(run);
+        if known.is_some_and(|run| !run.shown.status.is_over()) {
+            return Standing::Live;
+        }
+        if self.deferred.contains_key(run) {
+            return Standing::Waiting;
+        }
+        if known.is_some() { Standing::Over } else { Standing::Unknown }
+    }
+
+    /// An entry that is gone was dealt with by an earlier try.
+    fn is_gone(&self, entry: Option<&str>) -> bool {
+        entry.and_then(EntryId::parse).is_some_and(|id| !self.inbox.has(id))
+    }
+}
