@@ -1,7 +1,7 @@
 //! A way to Redis that can be cut: after a command was sent and before its reply comes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     /// Where it listens, as a Redis URL.
     pub url: String,
-    lose: Arc<AtomicBool>,
+    /// How many replies to pass on before one is lost; below 0 for all.
+    lose: Arc<AtomicI64>,
     lost: Arc<AtomicU64>,
     delay_ms: Arc<AtomicU64>,
     listening: JoinHandle<()>,
@@ -24,7 +25,7 @@ impl Proxy {
         let target = redis.trim_start_matches("redis://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("redis://{}", listener.local_addr().expect("its address"));
-        let (lose, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (lose, lost) = (Arc::new(AtomicI64::new(-1)), Arc::new(AtomicU64::new(0)));
         let delay_ms = Arc::new(AtomicU64::new(0));
         let listening = tokio::spawn({
             let (lose, lost, delay_ms) = (lose.clone(), lost.clone(), delay_ms.clone());
@@ -41,7 +42,12 @@ impl Proxy {
 
     /// The next reply is lost: its connection is closed when it comes, after Redis has done what it was told.
     pub fn lose_next_reply(&self) {
-        self.lose.store(true, Ordering::SeqCst);
+        self.lose_reply_after(0);
+    }
+
+    /// As [`Proxy::lose_next_reply`], after so many replies that are passed on.
+    pub fn lose_reply_after(&self, replies: i64) {
+        self.lose.store(replies, Ordering::SeqCst);
     }
 
     /// Keeps each reply back for so long.
@@ -64,7 +70,7 @@ impl Drop for Proxy {
 async fn pass_on(
     client: TcpStream,
     server: TcpStream,
-    lose: Arc<AtomicBool>,
+    lose: Arc<AtomicI64>,
     lost: Arc<AtomicU64>,
     delay_ms: Arc<AtomicU64>,
 ) {
@@ -76,7 +82,8 @@ async fn pass_on(
         if count == 0 {
             break;
         }
-        if lose.swap(false, Ordering::SeqCst) {
+        // It goes on counting down, below 0, where it means nothing.
+        if lose.fetch_sub(1, Ordering::SeqCst) == 0 {
             lost.fetch_add(1, Ordering::SeqCst);
             break;
         }

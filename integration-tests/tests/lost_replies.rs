@@ -6,8 +6,13 @@ use std::time::Duration;
 use stepfleet::history::{Kind, Record};
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
-use stepfleet::store::{Deferral, Introduction, RedisStore, Registration, Rejection, Start, Started, Store, Tick};
+use stepfleet::run::Status;
+use stepfleet::step::{
+    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Signalled, Wait,
+};
+use stepfleet::store::{
+    Audit, Deferral, Introduction, RedisStore, Registration, Rejection, Start, Started, Store, Tick,
+};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 
@@ -214,4 +219,91 @@ async fn register_beat_leave_and_recovery() {
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Lost]);
     shaky.store.register(&introduction(), HOUR).await.unwrap();
     assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
+}
+
+fn wait(number: u64) -> Wait {
+    Wait { number, name: "approval".into(), deadline: None }
+}
+
+#[tokio::test]
+async fn checkpoint_suspend_and_signal() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let first = shaky.begin(1).await.remove(0);
+    let (set, entries) = (vec![("x".to_owned(), vec![1, 1])], vec![(1, vec![1, 7])]);
+    let checkpoint = Checkpoint { set, entries, waits: vec![wait(2)], ..Checkpoint::default() };
+    shaky.lose(shaky.store.checkpoint("a", &first.fence, &checkpoint)).await;
+    let again = shaky.store.checkpoint("a", &first.fence, &checkpoint).await.unwrap();
+    assert_eq!(again, Outcome::Committed);
+
+    let mut call = shaky.call();
+    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &claim(0))).await;
+    call.again = true;
+    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &claim(0)).await.unwrap();
+    assert_eq!(outcome, Outcome::Committed);
+    assert!(shaky.begin(1).await.is_empty());
+
+    let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
+    shaky.lose(shaky.store.signal("r", "approval", &[1, 9], Some(&entry))).await;
+    let again = shaky.store.signal("r", "approval", &[1, 9], Some(&entry)).await.unwrap();
+    assert_eq!(again, Signalled::Gone, "it would have ended another wait");
+    let second = shaky.begin(5).await;
+    assert_eq!(second.len(), 1, "woken once");
+    assert_eq!((second[0].fence.attempt, second[0].failures), (2, 0));
+    let mut journal = second[0].journal.clone();
+    journal.sort();
+    assert_eq!(journal, [(1, vec![1, 7]), (2, vec![1, 9])]);
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Suspended, Kind::Signal]);
+}
+
+#[tokio::test]
+async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
+    let mut shaky = Shaky::new().await;
+    let two = Start { routes: vec![Route { context: true, ..route("first") }, route("other")], ..start("r") };
+    shaky.store.start(&two).await.unwrap();
+    let held = shaky.begin(2).await;
+    let checkpoint = |value: u8| Checkpoint {
+        set: vec![("x".to_owned(), vec![1, value])],
+        entries: vec![(1, vec![1, 0])],
+        ..Checkpoint::default()
+    };
+    shaky.lose(shaky.store.checkpoint("a", &held[0].fence, &checkpoint(1))).await;
+    shaky.store.checkpoint("a", &held[1].fence, &checkpoint(2)).await.unwrap();
+    shaky.store.checkpoint("a", &held[0].fence, &checkpoint(1)).await.unwrap();
+    shaky.fail(&held[0], &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
+    shaky.store.tick(&tick()).await.unwrap();
+    assert_eq!(shaky.begin(1).await[0].context, [("x".to_owned(), vec![1, 2])]);
+}
+
+#[tokio::test]
+async fn cancel_release_and_audit() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let first = shaky.begin(1).await.remove(0);
+    shaky.lose(shaky.store.release("a", std::slice::from_ref(&first.fence))).await;
+    assert_eq!(shaky.store.release("a", std::slice::from_ref(&first.fence)).await.unwrap(), 0);
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released]);
+
+    let mut redis = shaky.fleet.redis.connection().await;
+    let _: u64 = redis::cmd("DEL").arg("sf:{0}:requeued:w:1").query_async(&mut redis).await.unwrap();
+    let audit = Audit { repair: true, from: 0, max_losses: 3, retention: HOUR };
+    // The first call of an audit lists keys, the next ones look at them: one of those mends.
+    for replies in 0..8 {
+        shaky.proxy.lose_reply_after(replies);
+        let _ = shaky.store.audit(&audit).await;
+    }
+    while shaky.store.audit(&audit).await.is_err() {}
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Repaired], "queued again once");
+    let second = shaky.begin(5).await;
+    assert_eq!(second.len(), 1);
+
+    shaky.lose(shaky.store.cancel("r", None, HOUR)).await;
+    assert_eq!(shaky.store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Over);
+    assert_eq!(shaky.store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
+    let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
+    let call = shaky.call();
+    let (outcome, _) = shaky.store.done(&call, &second[0], &commit, &claim(0)).await.unwrap();
+    assert_eq!(outcome, Outcome::Fenced);
+    let kinds = shaky.kinds("r").await;
+    assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);
 }

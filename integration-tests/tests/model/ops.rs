@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 pub(crate) const WORKERS: usize = 3;
-pub(crate) const RUNS: usize = 3;
+pub(crate) const RUNS: usize = 8;
 
 /// One operation; numbers choose among what is there.
 #[derive(Clone, Debug)]
@@ -42,11 +42,11 @@ pub(crate) enum Leaves {
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1))
+        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1))
             .prop_map(|(run, routes, key, delayed)| Op::Start { run, routes, key, delayed }),
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
-        8 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),
+        14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),
         2 => (0..WORKERS, any::<bool>()).prop_map(|(worker, begun)| Op::Deliver { worker, begun }),
         16 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), 0..4usize, any::<bool>())
             .prop_map(|(held, leaves, set, max, repeat)| Op::Done { held, leaves, set, max, repeat }),
@@ -71,7 +71,7 @@ fn waiting() -> impl Strategy<Value = Op> {
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         1 => Just(Op::Audit),
         1 => Just(Op::Save),
-        1 => Just(Op::Forget),
+        2 => Just(Op::Forget),
         2 => (0..WORKERS).prop_map(|worker| Op::Reconcile { worker }),
     ]
 }

@@ -115,6 +115,7 @@ impl Pair {
         let Some((ours, theirs)) = self.saved.take() else { return Ok("forget nothing") };
         self.memory.restore(&ours);
         theirs.restore(&self.redis).await.map_err(failed)?;
+        self.saved = Some((ours, theirs));
         Ok("forget")
     }
 

@@ -75,6 +75,22 @@ impl State {
         Cancelled::Stopped
     }
 
+    /// Signals for a request that turned out to repeat a known run are that run's.
+    pub(super) fn redirect_signals(&mut self, now: u64, from: &str, to: &str) {
+        if self.runs.contains_key(from) {
+            return;
+        }
+        let is_theirs = |(run, _): &&(String, String)| run == from;
+        let keys: Vec<_> = self.signals.keys().filter(is_theirs).cloned().collect();
+        for key in keys {
+            let kept = self.signals.remove(&key).unwrap_or_default();
+            let name = key.1;
+            for payload in kept {
+                self.signal(now, to, &name, &payload, None);
+            }
+        }
+    }
+
     fn end_wait(&mut self, now: u64, run: &str, name: &str, payload: &[u8]) -> bool {
         let Some(wait) = self.next_wait(run, name) else { return false };
         let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
@@ -103,7 +119,8 @@ impl State {
 
     /// The run itself, or the one that its request turned out to repeat.
     fn led_to(&self, now: u64, run: &str) -> String {
-        let alias = self.aliases.get(run).filter(|lead| lead.is_good(now));
+        let is_known = self.runs.contains_key(run);
+        let alias = self.aliases.get(run).filter(|lead| !is_known && lead.is_good(now));
         alias.map_or_else(|| run.to_owned(), |lead| lead.run.clone())
     }
 

@@ -103,6 +103,7 @@ impl State {
             // The caller knows only the id that it would have got: lead it to the run.
             if known != start.run {
                 self.aliases.insert(start.run.clone(), lead(&known, now, start));
+                self.redirect_signals(now, &start.run, &known);
             }
             return Some(known);
         }

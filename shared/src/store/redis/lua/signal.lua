@@ -32,8 +32,11 @@ end
 
 -- Is the run 'live', 'waiting' for a worker to serve it, 'over', or 'unknown'? And its id: it may be an alias.
 local function standing(p, run)
-  run = redis.call('GET', p .. 'alias:' .. run) or run
   local status = redis.call('HGET', p .. 'run:' .. run, 'status')
+  local other = not status and redis.call('GET', p .. 'alias:' .. run)
+  if other then
+    run, status = other, redis.call('HGET', p .. 'run:' .. other, 'status')
+  end
   if status == 'queued' or status == 'running' then return 'live', run end
   if redis.call('HEXISTS', p .. 'deferred', run) == 1 then return 'waiting', run end
   return status and 'over' or 'unknown', run
@@ -74,4 +77,20 @@ local function cancel(keys, argv)
   note(p, run, now, 'cancelled', 0, 0, '-', '-')
   finish(p, run, now, 'cancelled', retention, { 'error', 'cancelled on request' })
   return { 'cancelled' }
+end
+
+-- Signals for a request that turned out to repeat a known run are that run's.
+redirect_signals = function(p, from, to)
+  if redis.call('EXISTS', p .. 'run:' .. from) == 1 then return end
+  local stands, now = standing(p, to), now_ms()
+  for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. from)) do
+    local name = string.match(key, ':([^:]+)$')
+    local payload = stands ~= 'over' and redis.call('LPOP', key)
+    while payload do
+      if not (stands == 'live' and deliver(p, to, name, payload, now)) then keep(p, to, name, payload) end
+      payload = redis.call('LPOP', key)
+    end
+    redis.call('UNLINK', key)
+  end
+  redis.call('UNLINK', p .. 'extra:' .. from)
 end

@@ -1,5 +1,7 @@
 -- start: create a run unless its id or its idempotency key is known; queue its start events.
 
+local redirect_signals
+
 local function leave_inbox(p, entry)
   if entry ~= '' then
     redis.call('XACK', p .. 'inbox', 'coordinators', entry)
@@ -18,7 +20,10 @@ local function known_run(p, run, workflow, key, key_ttl)
   local standing = known and redis.call('HGET', p .. 'run:' .. known, 'status')
   if standing and standing ~= 'rejected' then
     -- The caller knows only the id that it would have got: lead it to the run.
-    if known ~= run then redis.call('SET', p .. 'alias:' .. run, known, 'PX', key_ttl) end
+    if known ~= run then
+      redis.call('SET', p .. 'alias:' .. run, known, 'PX', key_ttl)
+      redirect_signals(p, run, known)
+    end
     return known
   end
   local status = redis.call('HGET', p .. 'run:' .. run, 'status')
