@@ -1,5 +1,6 @@
 //! The scenarios that the store on Redis is tested with, and more, on a clock that moves only when told to.
 
+mod journal;
 mod kernel;
 mod requests;
 mod waiting;
