@@ -476,12 +476,16 @@ fn same<T: std::fmt::Debug>(what: &str, first: &T, second: &T) -> Result<(), Tes
     Err(TestCaseError::fail(format!("{what}: the answers differ\n {first:?}\n {second:?}")))
 }
 
+fn setting(name: &str, default: u32) -> u32 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
 fn schedules(count: u32) {
     static CASES: AtomicU64 = AtomicU64::new(0);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(TestRedis::start());
     let covered = RefCell::new(BTreeMap::new());
-    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: setting("STEPFLEET_MODEL_SHRINKS", 2000), ..Config::default() };
     let mut runner = TestRunner::new(config);
     let strategy = proptest::collection::vec(op(), 1..60);
     let outcome = runner.run(&strategy, |ops| {
@@ -536,12 +540,17 @@ fn schedules(count: u32) {
 
 #[test]
 fn both_stores_agree_on_a_few_thousand_schedules() {
-    schedules(2000);
+    // Each on a Redis of its own.
+    std::thread::scope(|scope| {
+        let halves: Vec<_> = (0..2).map(|_| scope.spawn(|| schedules(1000))).collect();
+        for half in halves {
+            half.join().expect("its schedules agree");
+        }
+    });
 }
 
 #[test]
 #[ignore = "long: make test-chaos"]
 fn chaos_of_schedules_on_both_stores() {
-    let count = std::env::var("STEPFLEET_MODEL_SCHEDULES").ok().and_then(|s| s.parse().ok()).unwrap_or(100_000);
-    schedules(count);
+    schedules(setting("STEPFLEET_MODEL_SCHEDULES", 100_000));
 }
