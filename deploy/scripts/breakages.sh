@@ -26,7 +26,7 @@ join-fires-before-the-last-branch|all or nothing|commit.lua|s/'n' \.\. scope, de
 context-is-written-by-a-fenced-commit|all or nothing|commit.lua|s/  local outcome = check_fence/  if request.set then write_context(p, run, request) end\n  local outcome = check_fence/
 emits-are-lost-with-a-join|all or nothing|commit.lua|s/  if count > 0 then\n    local last/  if count > 0 and #c.joins == 0 then\n    local last/
 a-refused-join-keeps-its-siblings|all or nothing|commit.lua|s/    if not at then return joins\[i\] end/    if not at then redis.call('RPUSH', p .. 'joined:' .. run .. ':0:x', '1') return joins[i] end/
-fence-ignores-the-attempt|fenced|common.lua|s/s\.attempt == tonumber\(attempt\) and s\.about/s.about/
+fence-ignores-attempt-and-call|fenced|common.lua|s/s\.attempt == tonumber\(attempt\) and s\.about == worker and s\.call == call/s.about == worker/
 fence-ignores-the-worker|fenced|common.lua|s/ and s\.about == worker and s\.call == call//
 fence-ignores-the-call|fenced|common.lua|s/ and s\.call == call//
 checkpoint-ignores-the-fence|fenced|journal.lua|s/  if not holds\(s, attempt, worker, claim\) then return \{ 'fenced' \} end\n//

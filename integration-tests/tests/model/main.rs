@@ -247,7 +247,8 @@ impl Pair {
                 commit.fan = Some(Fan { joins: vec![route("join")], staged: *branches as u64 });
                 "done: staged fan-out"
             }
-            Leaves::JoinEvent => {
+            Leaves::JoinEvent { and_events } => {
+                commit.emits = events(*and_events);
                 commit.joins.push(("join".into(), vec![1, 7]));
                 "done: event for a join"
             }

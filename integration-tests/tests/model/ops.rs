@@ -36,7 +36,7 @@ pub(crate) enum Leaves {
     Events(usize),
     FanOut { branches: usize, joins: bool },
     Staged { branches: usize },
-    JoinEvent,
+    JoinEvent { and_events: usize },
     Stop,
 }
 
@@ -81,7 +81,7 @@ fn leaves() -> impl Strategy<Value = Leaves> {
         4 => (0..3usize).prop_map(Leaves::Events),
         3 => (0..5usize, any::<bool>()).prop_map(|(branches, joins)| Leaves::FanOut { branches, joins }),
         1 => (60..70usize).prop_map(|branches| Leaves::Staged { branches }),
-        4 => Just(Leaves::JoinEvent),
+        4 => (0..2usize).prop_map(|and_events| Leaves::JoinEvent { and_events }),
         1 => Just(Leaves::Stop),
     ]
 }

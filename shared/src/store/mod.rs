@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::history::Record;
-use crate::names::Namespace;
+use crate::names::{self, Namespace};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
@@ -36,6 +36,18 @@ pub struct Registration {
     /// The steps, for people.
     #[serde(default)]
     pub steps: Vec<String>,
+}
+
+impl Registration {
+    /// Checks that all names are such: they become parts of keys and records.
+    pub fn check(&self) -> Result<()> {
+        names::check_name("workflow", &self.workflow)?;
+        for route in &self.start {
+            names::check_name("step", &route.step)?;
+            names::check_name("event", &route.event)?;
+        }
+        Ok(())
+    }
 }
 
 /// A worker as it introduces itself.

@@ -184,7 +184,8 @@ impl RedisStore {
         let mut reply = Reply::new(self.link.send(&values).await?)?;
         let mut registrations = Vec::new();
         while !reply.is_over() {
-            registrations.extend(serde_json::from_slice(&reply.bytes()?).ok());
+            let registration = serde_json::from_slice::<Registration>(&reply.bytes()?);
+            registrations.extend(registration.ok().filter(|r| r.check().is_ok()));
         }
         Ok(registrations)
     }

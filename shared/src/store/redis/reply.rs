@@ -51,7 +51,9 @@ impl Reply {
     pub(crate) fn pairs(mut self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut pairs = Vec::with_capacity(self.values.len() / 2);
         while !self.is_over() {
-            pairs.push((self.text()?, self.bytes()?));
+            // Names are ours, but others may have written here: theirs must not make the rest unreadable.
+            let name = String::from_utf8_lossy(&self.bytes()?).into_owned();
+            pairs.push((name, self.bytes()?));
         }
         Ok(pairs)
     }
@@ -102,7 +104,8 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
     let payload = reply.bytes()?;
     let meta = reply.text()?;
     let context = reply.array()?.pairs()?;
-    let journal = reply.array()?.pairs()?.into_iter().map(entry).collect::<Result<_>>()?;
+    // A field that is no number was not written by a step.
+    let journal = reply.array()?.pairs()?.into_iter().filter_map(|(n, payload)| Some((n.parse().ok()?, payload))).collect();
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };
@@ -120,11 +123,6 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
         context,
         journal,
     })
-}
-
-fn entry((number, payload): (String, Vec<u8>)) -> Result<(u64, Vec<u8>)> {
-    let number = number.parse().map_err(|_| Error::reply("an entry of a journal has no number"))?;
-    Ok((number, payload))
 }
 
 fn joined(payload: &[u8]) -> Result<Joined> {

@@ -97,6 +97,12 @@ local function audit_suspended(a, run, seq, s)
 end
 
 local function audit_execution(a, run, meta, seq, line)
+  local what = damage(line, redis.call('HGET', a.p .. 'steps:' .. run, 'e' .. seq), meta)
+  if what then
+    breach(a, run, 'step execution ' .. seq .. ' cannot be read: ' .. what .. ' is damaged',
+      function() fail_damaged(a.p, run, seq, '-', a.now, what) end)
+    return
+  end
   local s = parse_state(line)
   if s.letter == 'Q' then
     if is_queued(a, queue_of(meta), s.about) then return end
@@ -135,7 +141,7 @@ local function lost_for_good(a, run, steps)
   if redis.call('HEXISTS', steps, 'context') == 1 and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
     return 'its context is gone'
   end
-  for _, list in ipairs(redis.call('SMEMBERS', a.p .. 'extra:' .. run)) do
+  for _, list in ipairs(extra_of(a.p, run)) do
     local scope = string.match(list, ':fan:.+:(%d+)$')
     -- Branches that are staged and not committed are staged again.
     local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1

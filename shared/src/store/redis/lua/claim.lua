@@ -1,12 +1,24 @@
 -- begin, and the claim that it shares with done and fail: take step events off the queues, raise the
 -- attempt, record the hold, and answer with event and context.
 
+local fail_run
+local DAMAGED_RETENTION = 7 * 24 * 3600 * 1000
+
+-- Somebody wrote into our keys: the run cannot go on, and says so.
+local function fail_damaged(p, run, seq, worker, now, what)
+  fail_run(p, { run = run, seq = seq, attempt = 0, step = '-', worker = worker, now = now },
+    'step execution ' .. seq .. ' cannot be read: ' .. what .. ' in Redis is damaged', DAMAGED_RETENTION)
+end
+
 -- Takes one queued step execution; returns what the worker needs, or nil where there is nothing to begin.
 local function hold(p, worker, call, run, seq, now, holds)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
+  if not found[1] then return nil end
+  local what = damage(found[1], found[2], found[3])
+  if what then return fail_damaged(p, run, seq, worker, now, what) end
   local s = parse_state(found[1])
-  if s.letter ~= 'Q' or not found[2] then return nil end
+  if s.letter ~= 'Q' then return nil end
   s.attempt = s.attempt + 1
   redis.call('HSET', steps, seq, state_line('H', s, worker) .. ' ' .. now .. ' ' .. call)
   holds[#holds + 1] = run .. ' ' .. seq
@@ -52,7 +64,7 @@ local function begin_entries(p, worker, call, stream, entries, now, items, holds
     if fields and fields[1] == 'run' and fields[3] == 'seq' then
       items[#items + 1] = hold(p, worker, call, fields[2], fields[4], now, holds)
     elseif fields and fields[1] == 'fan' then
-      begin_fan(p, worker, call, fields[2], fields[4], now, items, holds)
+      begin_fan(p, worker, fields[2], fields[4], now)
     end
   end
   if #ids > 0 then chunked('XDEL', stream, ids) end
@@ -71,7 +83,7 @@ local function holds_of(p, worker, call, now)
   for i = 1, #all, 2 do
     local attempt, by = string.match(all[i + 1], '^(%d+) (%S+)$')
     local run, seq = string.match(all[i], '^(%S+) (%d+)$')
-    if by == call then
+    if by == call and run then
       local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
       local s = parse_state(found[1])
       if holds(s, attempt, worker, call) then

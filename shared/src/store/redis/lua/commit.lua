@@ -3,7 +3,7 @@
 local FAN_BATCH = 64
 
 -- Writes the next batch of a large fan-out, and queues its entry again while any is left.
-begin_fan = function(p, _, _, run, scope)
+begin_fan = function(p, worker, run, scope, now)
   local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
   -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
   local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
@@ -12,6 +12,7 @@ begin_fan = function(p, _, _, run, scope)
   local batch, new = redis.call('LPOP', list, FAN_BATCH) or {}, {}
   for _, element in ipairs(batch) do
     local stop = string.find(element, '\n', 1, true)
+    if not stop then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
     new[#new + 1] = string.sub(element, 1, stop - 1)
     new[#new + 1] = string.sub(element, stop + 1)
   end
@@ -144,7 +145,7 @@ local function emit(p, run, meta, seq, scope, c)
   return nil
 end
 
-local function fail_run(p, x, reason, retention)
+fail_run = function(p, x, reason, retention)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
   finish(p, x.run, x.now, 'failed', retention,
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt })

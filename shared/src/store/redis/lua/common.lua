@@ -70,11 +70,32 @@ end
 
 local NEW = { attempt = 0, failures = 0, losses = 0, failed = 0 }
 
--- A record is `<scope> <step> <flags> <event>\n<payload>`.
+-- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one.
 local function parse_record(record)
   local stop = string.find(record, '\n', 1, true)
-  local scope, step, flags, event = string.match(string.sub(record, 1, stop - 1), '^(%S+) (%S+) (%S+) (%S+)$')
+  if not stop then return nil end
+  local name = '([%w_%.%-]+)'
+  local scope, step, flags, event =
+    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icj%-]+) ' .. name .. '$')
   return scope, step, flags, event, string.sub(record, stop + 1)
+end
+
+-- What a state is about, and for a hold the call that took it.
+local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', D = '^ $' }
+local MAX_EXACT = 15 -- digits of a number that Lua and the workers read alike
+
+-- What is damaged of a step execution, in words; nil where all can be read.
+local function damage(state, record, meta)
+  local s = parse_state(state)
+  if not s.letter or s.attempt >= 1e9 or s.letter ~= 'D' and not s.failed then return 'its state' end
+  if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
+  local version, content = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)$')
+  if not version or #version > 9 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
+  if s.letter == 'D' then return nil end
+  local scope, _, flags, _, payload = parse_record(record or '')
+  if not scope or #scope > MAX_EXACT then return 'its event' end
+  if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
+  return nil
 end
 
 local function queue_of(meta)
@@ -114,6 +135,18 @@ local function create(p, run, meta, scope, first, list)
   chunked('HSET', p .. 'steps:' .. run, fields)
 end
 
+-- The other keys of a run, as its set `extra` lists them. Whatever else is in there is not ours to remove.
+local function extra_of(p, run)
+  local keys = {}
+  for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. run)) do
+    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:' }) do
+      local start = p .. kind .. run .. ':'
+      if string.sub(key, 1, #start) == start then keys[#keys + 1] = key end
+    end
+  end
+  return keys
+end
+
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 local function finish(p, run, now, status, retention, fields)
   local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
@@ -121,7 +154,7 @@ local function finish(p, run, now, status, retention, fields)
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, p .. 'stopped:' .. run) end
   else
-    local extra = redis.call('SMEMBERS', p .. 'extra:' .. run)
+    local extra = extra_of(p, run)
     extra[#extra + 1] = p .. 'extra:' .. run
     extra[#extra + 1] = steps
     unlink(extra)
@@ -131,7 +164,7 @@ local function finish(p, run, now, status, retention, fields)
 end
 
 local function forget(p, run)
-  local keys = redis.call('SMEMBERS', p .. 'extra:' .. run)
+  local keys = extra_of(p, run)
   for _, kind in ipairs({ 'extra:', 'run:', 'context:', 'history:', 'stopped:', 'steps:', 'events:' }) do
     keys[#keys + 1] = p .. kind .. run
   end

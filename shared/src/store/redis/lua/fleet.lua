@@ -32,11 +32,17 @@ end
 local function requeue(p, worker, field, value, now, kind, max_losses, retention)
   local run, seq = string.match(field, '^(%S+) (%d+)$')
   local attempt, call = string.match(value, '^(%d+) (%d+)$')
-  local steps = p .. 'steps:' .. run
   redis.call('HDEL', p .. 'held:' .. worker, field)
+  if not run or not attempt then return 0 end
+  local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
   if not holds(s, attempt, worker, call) then return 0 end
+  local what = damage(found[1], found[2], found[3])
+  if what then
+    fail_damaged(p, run, seq, worker, now, what)
+    return 0
+  end
   local _, step = parse_record(found[2])
   note(p, run, now, kind, seq, attempt, step, worker)
   if kind == 'lost' then s.losses = s.losses + 1 end
@@ -128,11 +134,12 @@ local function fire(p, timer, now)
   local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
   if kind == 'wait' then return fire_deadline(p, timer, now) end
+  if not seq or seq == '' then return end
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'meta')
   local s = parse_state(found[1])
   -- The due time tells a timer of an earlier run of this id from this one's.
-  if s.letter == 'W' and s.attempt == tonumber(attempt) and tonumber(s.about) <= now then
+  if s.letter == 'W' and s.attempt == tonumber(attempt) and (tonumber(s.about) or 0) <= now then
     queue_again(p, found[2], run, seq, s)
   end
 end

@@ -102,8 +102,8 @@ end
 -- The wait's time is over: an empty entry says so.
 fire_deadline = function(p, timer, now)
   local run, name, wait = string.match(timer, '^wait (%S+) (%S+) (%S+)$')
-  local seq, number = string.match(wait, '^(%d+)%.(%d+)@')
-  if not close_wait(p .. 'steps:' .. run, name, wait) then return end
+  local seq, number = string.match(wait or '', '^(%d+)%.(%d+)@')
+  if not seq or not close_wait(p .. 'steps:' .. run, name, wait) then return end
   note(p, run, now, 'overdue', seq, 0, '-', '-', name)
   record_entry(p, run, seq, number, '')
   wake(p, run, seq)

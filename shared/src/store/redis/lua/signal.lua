@@ -83,7 +83,7 @@ end
 redirect_signals = function(p, from, to)
   if redis.call('EXISTS', p .. 'run:' .. from) == 1 then return end
   local stands, now = standing(p, to), now_ms()
-  for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. from)) do
+  for _, key in ipairs(extra_of(p, from)) do
     local name = string.match(key, ':([^:]+)$')
     local payload = stands ~= 'over' and redis.call('LPOP', key)
     while payload do
