@@ -8,6 +8,7 @@
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
+//! * [`server`] judges whether a Redis is fit for a fleet.
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
 
@@ -18,6 +19,7 @@ pub mod history;
 pub mod names;
 pub mod request;
 pub mod run;
+pub mod server;
 pub mod step;
 pub mod store;
 

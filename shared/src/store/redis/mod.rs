@@ -25,6 +25,7 @@ use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::request::StartRequest;
 use crate::run::Run;
+use crate::server::Info;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route};
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -172,6 +173,10 @@ impl Store for RedisStore {
         pipeline.hget(&key, "format").hget(&key, "partitions");
         let found = self.link.send_all(&pipeline).await?;
         check_meta(self.namespace.name(), &found)
+    }
+
+    async fn server(&self) -> Result<Option<Info>> {
+        self.read_info().await.map(Some)
     }
 
     async fn start(&self, start: &Start) -> Result<Started> {

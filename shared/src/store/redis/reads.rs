@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::history::Record;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
+use crate::server::Info;
 use crate::step::{Claimed, Joined};
 use crate::store::{Deferred, Registration, Worker};
 
@@ -20,6 +21,15 @@ use crate::store::{Deferred, Registration, Worker};
 const MAX_SLICE: u64 = 1000;
 
 impl RedisStore {
+    pub(super) async fn read_info(&self) -> Result<Info> {
+        match self.link.send(&redis::cmd("INFO")).await {
+            Ok(reply) => Ok(Info::parse(&redis::from_redis_value::<String>(reply).unwrap_or_default())),
+            // Denied by the ACL, or renamed away.
+            Err(error) if error.is_denied() || error.to_string().contains("unknown command") => Ok(Info::default()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn read_joined(
         &self,
         step: &Claimed,
