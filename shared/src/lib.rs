@@ -15,6 +15,7 @@
 pub mod client;
 pub mod codec;
 pub mod error;
+pub mod fields;
 pub mod history;
 pub mod names;
 pub mod request;

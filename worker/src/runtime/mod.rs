@@ -10,6 +10,7 @@ mod commit;
 mod execute;
 mod fitness;
 mod lease;
+mod nudge;
 mod reader;
 mod session;
 mod slots;
