@@ -16,6 +16,8 @@ pub mod client;
 pub mod codec;
 pub mod error;
 pub mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod names;
 pub mod request;
