@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos lint build clean
+.PHONY: help demo test test-chaos fuzz lint build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
 
 test-chaos: ## The long fault tests (many minutes) [STEPFLEET_TEST_REDIS=process|docker|auto]
 	@deploy/scripts/test.sh chaos
+
+fuzz: ## All decoders under a coverage-led fuzzer, where cargo-fuzz is installed [SECONDS_EACH=n]
+	@deploy/scripts/fuzz.sh
 
 lint: ## Formatting, clippy, documentation, licences and dependencies
 	@deploy/scripts/lint.sh

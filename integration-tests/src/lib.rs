@@ -4,4 +4,5 @@ pub mod fleet;
 pub mod proxy;
 pub mod redis;
 pub mod signals;
+pub mod unruly;
 pub mod workflows;

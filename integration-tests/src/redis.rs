@@ -11,6 +11,7 @@ use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
+/// Of a setting that is given twice the last counts.
 const SETTINGS: [&str; 6] = ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""];
 
 /// A Redis server of its own; it ends with the value.
@@ -21,14 +22,19 @@ pub struct TestRedis {
 }
 
 enum Server {
-    Process { child: Child, port: u16, folder: tempfile::TempDir },
+    Process { child: Child, port: u16, folder: tempfile::TempDir, settings: &'static [&'static str] },
     Container { _container: Box<ContainerAsync<GenericImage>> },
 }
 
 impl TestRedis {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        let redis = if wants_docker() { in_docker().await } else { as_process() };
+        Self::start_with(&[]).await
+    }
+
+    /// As [`TestRedis::start`], with settings of its own: `["--appendonly", "no"]`.
+    pub async fn start_with(settings: &'static [&'static str]) -> Self {
+        let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings) };
         redis.wait_until_ready().await;
         redis
     }
@@ -50,7 +56,12 @@ impl TestRedis {
 
     /// A local server process, for tests that end it and start it again.
     pub async fn process() -> Self {
-        let redis = as_process();
+        Self::process_with(&[]).await
+    }
+
+    /// As [`TestRedis::process`], with settings of its own.
+    pub async fn process_with(settings: &'static [&'static str]) -> Self {
+        let redis = as_process(settings);
         redis.wait_until_ready().await;
         redis
     }
@@ -70,8 +81,10 @@ impl TestRedis {
     /// # Panics
     /// When it runs in a container.
     pub async fn start_again(&mut self) {
-        let Server::Process { child, port, folder } = &mut self.server else { panic!("not a process of this machine") };
-        *child = launch(*port, folder.path());
+        let Server::Process { child, port, folder, settings } = &mut self.server else {
+            panic!("not a process of this machine")
+        };
+        *child = launch(*port, folder.path(), settings);
         self.wait_until_ready().await;
     }
 
@@ -142,22 +155,22 @@ fn wants_docker() -> bool {
     }
 }
 
-fn as_process() -> TestRedis {
+fn as_process(settings: &'static [&'static str]) -> TestRedis {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // The kernel gives a free port; should another process take it first, the server exits and another is tried.
     for _ in 0..5 {
         let port = free_port();
-        let mut child = launch(port, folder.path());
+        let mut child = launch(port, folder.path(), settings);
         std::thread::sleep(Duration::from_millis(50));
         if child.try_wait().expect("the server's state").is_none() {
             let url = format!("redis://127.0.0.1:{port}");
-            return TestRedis { url, server: Server::Process { child, port, folder } };
+            return TestRedis { url, server: Server::Process { child, port, folder, settings } };
         }
     }
     panic!("no Redis server could be started");
 }
 
-fn launch(port: u16, folder: &Path) -> Child {
+fn launch(port: u16, folder: &Path, settings: &[&str]) -> Child {
     let binary = ["redis-server", "valkey-server"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
@@ -166,6 +179,7 @@ fn launch(port: u16, folder: &Path) -> Child {
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(SETTINGS)
+        .args(settings)
         .stdout(Stdio::null())
         .spawn()
         .expect("the server starts")
@@ -177,11 +191,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-async fn in_docker() -> TestRedis {
+async fn in_docker(settings: &[&'static str]) -> TestRedis {
     let container = GenericImage::new("redis", "7.0-bookworm")
         .with_exposed_port(6379.tcp())
         .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
-        .with_cmd(std::iter::once("redis-server").chain(SETTINGS))
+        .with_cmd(std::iter::once("redis-server").chain(SETTINGS).chain(settings.iter().copied()))
         .start()
         .await
         .expect("a Redis container; deploy/scripts/docker-image.sh makes the image where it cannot be pulled");

@@ -7,6 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::signals;
+use crate::unruly::{Endless, Unruly};
 
 /// Serves all of them.
 pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
@@ -20,6 +21,8 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Broken)?
         .serve(Blocking)?
         .serve(Brief)?
+        .serve(Unruly)?
+        .serve(Endless)?
         .serve(Gated { redis: redis.clone() })?
         .serve(GatedChain { redis: redis.clone() })?
         .serve(GatedBranches { redis })
@@ -238,7 +241,7 @@ pub struct Broken;
 
 #[workflow(start = Begin, stop = End)]
 impl Broken {
-    #[step(retries = 1, backoff = "10ms", timeout = "50ms")]
+    #[step(retries = 1, backoff = "10ms", timeout = "500ms")]
     async fn fail(&self, ev: Begin) -> Outcome<Option<End>> {
         match ev.n {
             0 => Err(Terminal("no such customer"))?,

@@ -108,7 +108,7 @@ async fn each_way_to_fail_ends_the_run_with_a_clear_error_and_leaves_the_worker_
     let cases = [
         (0, 1, "no such customer"),
         (1, 2, "panicked: a bug in the step"),
-        (2, 2, "took longer than its timeout of 50ms"),
+        (2, 2, "took longer than its timeout of 500ms"),
         (3, 2, "... (10000000 bytes)"),
         (4, 1, "the result has"),
         (5, 1, "the run ended without its stop event"),

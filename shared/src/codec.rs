@@ -109,7 +109,8 @@ pub fn check_input(content: Content, input: &[u8]) -> Result<()> {
     }
 }
 
-fn check_size(what: &str, size: usize) -> Result<()> {
+/// Checks that a value (`what`, for the message) has at most [`MAX_PAYLOAD`] bytes, its format byte not counted.
+pub fn check_size(what: &str, size: usize) -> Result<()> {
     if size > MAX_PAYLOAD {
         return Err(Error::too_large(format!(
             "{what} has {size} bytes; at most {MAX_PAYLOAD} are taken (keep large data elsewhere and pass its address)"

@@ -8,16 +8,21 @@
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
+//! * [`server`] judges whether a Redis is fit for a fleet.
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
 
 pub mod client;
 pub mod codec;
 pub mod error;
+pub mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod names;
 pub mod request;
 pub mod run;
+pub mod server;
 pub mod step;
 pub mod store;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet::step::Fence;
-use stepfleet::{codec, names};
+use stepfleet::{codec, fields, names};
 
-use crate::error::{Error, Outcome};
+use crate::error::Outcome;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -140,56 +140,25 @@ impl<S> State<'_, S> {
 impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
     /// Reads the whole state. Fields that were never set have the values of `S::default()`.
     pub async fn load(&self) -> Outcome<S> {
-        let mut fields = split(&S::default())?;
-        fields.extend(self.core.fields());
-        join(&fields)
+        let mut whole = fields::split(&S::default())?;
+        whole.extend(self.core.fields());
+        Ok(fields::join(&whole)?)
     }
 
-    /// Changes the state. Only the fields that are different afterwards are written.
+    /// Changes the state. Only the fields that are different afterwards are written, each at most 1 MiB.
     pub async fn edit<R>(&self, change: impl FnOnce(&mut S) -> R) -> Outcome<R> {
         let mut state = self.load().await?;
-        let before = split(&state)?;
+        let before = fields::split(&state)?;
         let answer = change(&mut state);
-        for (name, value) in split(&state)? {
+        for (name, value) in fields::split(&state)? {
             if before.get(&name) != Some(&value) {
                 names::check_field(&name)?;
+                codec::check_size(&format!("the context field {name}"), value.len() - 1)?;
                 self.core.write(&name, Some(value));
             }
         }
         Ok(answer)
     }
-}
-
-/// A struct's fields, each as a payload.
-fn split<S: Serialize>(state: &S) -> Outcome<BTreeMap<String, Vec<u8>>> {
-    let whole = codec::encode("the state", state)?;
-    let not_a_struct = || Error::terminal("the state's type must be a struct with named fields (or a map)");
-    let value = rmpv::decode::read_value(&mut &whole[1..]).map_err(|_| not_a_struct())?;
-    let rmpv::Value::Map(pairs) = value else { return Err(not_a_struct()) };
-    let mut fields = BTreeMap::new();
-    for (name, value) in pairs {
-        let name = name.as_str().ok_or_else(not_a_struct)?.to_owned();
-        let mut payload = vec![codec::MESSAGEPACK];
-        rmpv::encode::write_value(&mut payload, &value)?;
-        fields.insert(name, payload);
-    }
-    Ok(fields)
-}
-
-/// The struct that has these fields. Fields that it does not know are passed over, as serde does.
-fn join<S: DeserializeOwned>(fields: &BTreeMap<String, Vec<u8>>) -> Outcome<S> {
-    let mut whole = vec![codec::MESSAGEPACK];
-    let count = u32::try_from(fields.len()).map_err(|_| Error::terminal("the state has too many fields"))?;
-    rmp::encode::write_map_len(&mut whole, count)?;
-    for (name, payload) in fields {
-        rmp::encode::write_str(&mut whole, name)?;
-        match payload.split_first() {
-            Some((&codec::MESSAGEPACK, body)) => whole.extend_from_slice(body),
-            _ => return Err(Error::terminal(format!("the context field {name} is not MessagePack"))),
-        }
-    }
-    // The whole may be larger than one value may be: it is read without that limit.
-    Ok(codec::decode_messagepack("the state", &whole[1..])?)
 }
 
 #[cfg(test)]
@@ -235,6 +204,18 @@ mod tests {
         let context = Context::<()>::new(core(vec![("tone".into(), codec::encode("x", "warm").unwrap())]));
         let error = context.state().get::<u32>("tone").await.unwrap_err();
         assert!(error.is_terminal() && error.to_string().contains("tone"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_state_may_be_larger_than_one_field_may_be() {
+        let core = core(vec![]);
+        let context = Context::<Memory>::new(core.clone());
+        let most = "x".repeat(codec::MAX_PAYLOAD - 8);
+        context.state().edit(|m| m.tone = Some(most.clone())).await.unwrap();
+        context.state().edit(|m| m.notes.push(most.clone())).await.unwrap();
+        let error = context.state().edit(|m| m.notes.push(most)).await.unwrap_err();
+        assert!(error.is_terminal() && error.to_string().starts_with("the context field notes has 2097"), "{error}");
+        assert_eq!(core.take_changes().into_keys().collect::<Vec<_>>(), ["notes", "tone"]);
     }
 
     #[tokio::test]

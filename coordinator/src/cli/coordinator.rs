@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::{Config, Coordinator};
 use clap::Args;
+use stepfleet::server::{Check, Override};
 use stepfleet::store::{RedisStore, Store};
 
 use super::failure::{Failure, Outcome};
-use super::info::{Check, Info, Level};
 use super::{Fleet, log_to_stderr, told_to_stop};
 
 const EXAMPLES: &str = "\
@@ -52,41 +52,11 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
 }
 
 async fn check(store: &RedisStore, options: &Options) -> Result<(), Failure> {
-    let info = Info::read(store).await?;
-    require(info.version(), None)?;
-    require(info.eviction(), Some(("--allow-eviction", options.allow_eviction)))?;
-    require(info.persistence(), Some(("--allow-unpersisted", options.allow_unpersisted)))?;
+    let eviction = Override { how: "say --allow-eviction", given: options.allow_eviction };
+    let unpersisted = Override { how: "say --allow-unpersisted", given: options.allow_unpersisted };
+    let info = store.server().await?.unwrap_or_default();
+    for Check { found, advice, .. } in info.admit(eviction, unpersisted)? {
+        tracing::warn!(advice, "{found}");
+    }
     Ok(store.open().await?)
-}
-
-/// Refuses a failed check, unless its flag was given.
-fn require(check: Check, flag: Option<(&str, bool)>) -> Result<(), Failure> {
-    let Check { level, found, advice, .. } = check;
-    let advice = advice.unwrap_or_default();
-    match (level, flag) {
-        (Level::Ok, _) => {}
-        (Level::Warn, _) | (Level::Fail, Some((_, true))) => tracing::warn!(advice, "{found}"),
-        (Level::Fail, Some((flag, false))) => {
-            return Err(Failure::new(format!(
-                "refusing to start: {found}. Do this: {advice}; or say {flag} to start all the same."
-            )));
-        }
-        (Level::Fail, None) => return Err(Failure::new(format!("refusing to start: {found}. {advice}."))),
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_names_the_flag_that_overrides_it() {
-        let failed = || Check::fail("eviction", "it is lru", "set it");
-        let refusal = require(failed(), Some(("--allow-eviction", false))).unwrap_err().sentence("");
-        assert!(refusal.contains("it is lru") && refusal.contains("--allow-eviction"), "{refusal}");
-        assert!(require(failed(), Some(("--allow-eviction", true))).is_ok());
-        assert!(require(failed(), None).is_err());
-        assert!(require(Check::warn("x", "unsaid", "look"), None).is_ok());
-    }
 }

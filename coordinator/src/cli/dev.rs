@@ -9,12 +9,11 @@ use crate::{Config, Coordinator};
 use clap::Args;
 use serde_json::json;
 use stepfleet::names::Namespace;
-use stepfleet::store::RedisStore;
+use stepfleet::store::{RedisStore, Store};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, Outcome};
-use super::info::Info;
 use super::{Fleet, log_to_stderr, output, server, told_to_stop};
 
 /// How long the server may take to load what it has.
@@ -82,11 +81,11 @@ fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildSt
 async fn ready(store: &RedisStore) -> Result<u32, Failure> {
     let began = Instant::now();
     loop {
-        match Info::read(store).await {
-            Ok(info) if info.get("loading") != Some("1") => {
+        match store.server().await {
+            Ok(Some(info)) if info.get("loading") != Some("1") => {
                 return Ok(info.get("process_id").and_then(|pid| pid.parse().ok()).unwrap_or(0));
             }
-            Err(failure) if began.elapsed() > READY => return Err(failure),
+            Err(error) if began.elapsed() > READY => return Err(error.into()),
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use redis::Value;
 use serde_json::json;
+use stepfleet::server::{Check, Level};
 use stepfleet::store::{RedisStore, Store};
 
 use super::{Fleet, audit};
 use super::failure::{Failure, Outcome};
-use super::info::{Check, Info, Level, text};
 use super::output;
 
 const PINGS: usize = 200;
@@ -30,7 +30,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         return audit::run(fleet, options.repair).await;
     }
     let store = fleet.store()?;
-    let info = Info::read(&store).await?;
+    let info = store.server().await?.unwrap_or_default();
     let checks = [
         info.version(),
         info.persistence(),
@@ -189,6 +189,11 @@ fn judge_coordinators(clients: &str) -> Check {
         0 => Check::warn(NAME, "none is connected, in any namespace", "start one: stepfleet coordinator"),
         count => Check::ok(NAME, format!("{count} connected")),
     }
+}
+
+/// A reply as text, whatever kind of string it is.
+fn text(value: Value) -> String {
+    redis::from_redis_value::<String>(value).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ impl From<stepfleet::Error> for Failure {
     }
 }
 
+impl From<stepfleet::server::Refusal> for Failure {
+    fn from(refusal: stepfleet::server::Refusal) -> Self {
+        Self::new(refusal.to_string())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(error.to_string())

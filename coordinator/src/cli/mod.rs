@@ -6,7 +6,6 @@ mod dev;
 mod doctor;
 mod failure;
 mod follow;
-mod info;
 mod output;
 mod runs;
 mod server;

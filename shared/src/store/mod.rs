@@ -17,6 +17,7 @@ use crate::history::Record;
 use crate::names::{self, Namespace};
 use crate::request::StartRequest;
 use crate::run::Run;
+use crate::server::Info;
 use crate::step::{
     Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
 };
@@ -251,6 +252,12 @@ pub trait Store: Send + Sync + 'static {
     /// partitions.
     async fn open(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// What the server says about itself, to be judged by [`Info::admit`] before work begins. None where there is no
+    /// server; empty where it does not say (some managed servers deny `INFO`).
+    async fn server(&self) -> Result<Option<Info>> {
+        Ok(None)
     }
 
     /// Creates a run unless its id or key is known, and queues its start events.

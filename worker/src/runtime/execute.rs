@@ -2,10 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use stepfleet::names::QueueName;
 use stepfleet::step::Claimed;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::session::Session;
@@ -16,6 +18,8 @@ use crate::workflow::{Attempt, Served};
 
 /// How many joined events are read at a time.
 const SLICE: u64 = 500;
+/// How long code whose time is over has to let go of its thread, before it is said to block it.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// What an attempt came to, with the context that it may have changed.
 pub(super) struct Attempted {
@@ -47,15 +51,33 @@ async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Emis
     })?;
     let joined = read_joined(session, step).await?;
     let attempt = Attempt { claimed: step.clone(), joined, core, stop: served.stop };
-    let code = AssertUnwindSafe(async { (known.run)(attempt).await }).catch_unwind();
+    let code = AssertUnwindSafe((known.run)(attempt)).catch_unwind();
     let ended = match known.timeout {
         None => code.await,
-        Some(limit) => match tokio::time::timeout(limit, code).await {
-            Ok(ended) => ended,
-            Err(_) => return Err(Error::msg(format!("step {} took longer than its timeout of {limit:?}", step.step))),
-        },
+        Some(limit) => within(limit, &step.step, code).await?,
     };
     ended.unwrap_or_else(|panic| Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic)))))
+}
+
+/// Runs code in a task of its own, as code that blocks its thread would otherwise block the clock that is to end it.
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    step: &str,
+    code: impl Future<Output = T> + Send + 'static,
+) -> Outcome<T> {
+    let mut task = AbortOnDropHandle::new(tokio::spawn(code.in_current_span()));
+    if let Ok(ended) = tokio::time::timeout(limit, &mut task).await {
+        return ended.map_err(|cut| Error::msg(format!("step {step} was cut off: {cut}")));
+    }
+    task.abort();
+    let late = format!("step {step} took longer than its timeout of {limit:?}");
+    // Whatever awaits is dropped at once; only then may another attempt begin.
+    match tokio::time::timeout(PARTING, task).await {
+        Ok(_) => Err(Error::msg(late)),
+        Err(_) => Err(Error::msg(format!(
+            "{late} and still blocks a thread of its worker: let it await, or move what blocks into tokio::task::spawn_blocking"
+        ))),
+    }
 }
 
 async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {

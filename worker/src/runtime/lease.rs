@@ -24,11 +24,13 @@ pub(super) fn start(
     lost: CancellationToken,
     closed: CancellationToken,
 ) -> std::io::Result<()> {
+    let workers = tokio::runtime::Handle::current();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("stepfleet-lease".into()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = closed.cancelled() => {}
+                () = super::nudge::nudge(workers) => {}
                 () = renew(&*store, &worker, lease, start) => lost.cancel(),
             }
         });

@@ -2,14 +2,16 @@
 //!
 //! The way of a step through this folder: `reader` waits for events while nothing is to be had, `slots` keeps as
 //! many steps going as the worker may execute at once, `execute` runs the step's code, `commit` turns what it
-//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is held,
-//! and `reconcile` tells a Redis that knows otherwise; `session` is one
-//! life of a worker in the fleet, from registration to its last hand-back.
+//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
+//! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
+//! registration to its last hand-back. `fitness` refuses a Redis that would lose work before any of this begins.
 
 mod commit;
 mod execute;
+mod fitness;
 mod lease;
 mod ledger;
+mod nudge;
 mod reader;
 mod reconcile;
 mod session;
@@ -21,11 +23,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::names::{Namespace, QueueName};
+use stepfleet::server::Refusal;
 use stepfleet::store::{RedisStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
+
+const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
+const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
 
 /// How a worker behaves.
 #[derive(Clone, Debug)]
@@ -38,6 +44,10 @@ pub struct Config {
     pub lease: Duration,
     /// How long steps may go on after the worker was told to stop, before they are handed back.
     pub drain: Duration,
+    /// Start although Redis may delete runs when memory runs short (its `maxmemory-policy` is not `noeviction`).
+    pub allow_eviction: bool,
+    /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
+    pub allow_unpersisted: bool,
 }
 
 impl Default for Config {
@@ -47,6 +57,8 @@ impl Default for Config {
             concurrency: 4 * std::thread::available_parallelism().map_or(2, usize::from),
             lease: Duration::from_secs(5),
             drain: Duration::from_secs(20),
+            allow_eviction: false,
+            allow_unpersisted: false,
         }
     }
 }
@@ -60,6 +72,9 @@ pub enum WorkerError {
     /// The store refused something that waiting does not mend.
     #[error(transparent)]
     Store(#[from] stepfleet::Error),
+    /// The server would lose work, or is too old.
+    #[error(transparent)]
+    Unfit(#[from] Refusal),
     /// The same workflow and version was given twice.
     #[error("workflow {0} is served twice; give one of them another name or version")]
     Twice(QueueName),
@@ -83,7 +98,9 @@ pub struct Worker {
 
 impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
-    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`.
+    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, and
+    /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
+    /// [`Config::allow_unpersisted`].
     pub fn from_env() -> Result<Self, WorkerError> {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let url = var("STEPFLEET_REDIS").unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
@@ -97,6 +114,8 @@ impl Worker {
         if let Some(name) = var("STEPFLEET_WORKER_NAME") {
             config.name = name;
         }
+        config.allow_eviction = flag(ALLOW_EVICTION, var(ALLOW_EVICTION).as_deref())?;
+        config.allow_unpersisted = flag(ALLOW_UNPERSISTED, var(ALLOW_UNPERSISTED).as_deref())?;
         Ok(Self::new(Arc::new(RedisStore::new(&url, namespace)?), config))
     }
 
@@ -114,6 +133,20 @@ impl Worker {
     #[must_use]
     pub fn concurrency(mut self, steps: usize) -> Self {
         self.config.concurrency = steps;
+        self
+    }
+
+    /// Starts although Redis may delete runs when memory runs short.
+    #[must_use]
+    pub fn allow_eviction(mut self) -> Self {
+        self.config.allow_eviction = true;
+        self
+    }
+
+    /// Starts although runs are lost when Redis restarts.
+    #[must_use]
+    pub fn allow_unpersisted(mut self) -> Self {
+        self.config.allow_unpersisted = true;
         self
     }
 
@@ -155,12 +188,24 @@ impl Worker {
         }
         stepfleet::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
+        // Once, and not for each life: a server that is mended while it is in use must not end its workers.
+        if !fitness::check(&*self.store, &self.config, &stop).await? {
+            return Ok(());
+        }
         let served = Arc::new(self.served);
         // A worker whose lease ran out has lost all that it held; it begins anew, under a new id.
         while !stop.is_cancelled() {
             session::live(&self.store, &self.config, &served, &stop, &now).await?;
         }
         Ok(())
+    }
+}
+
+fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {
+    match value {
+        None | Some("0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(other) => Err(WorkerError::Setting(format!("{name} is {other:?}; it must be 1 or 0"))),
     }
 }
 

@@ -3,11 +3,12 @@
 //! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
 
 mod audit;
+pub(crate) mod decode;
 mod functions;
 mod link;
 mod readers;
 mod reads;
-mod reply;
+pub(crate) mod reply;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::request::StartRequest;
 use crate::run::Run;
+use crate::server::Info;
 use crate::step::{
     Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
 };
@@ -87,23 +89,6 @@ impl RedisStore {
         command.arg(step.scope).arg(&step.step);
         command
     }
-}
-
-fn check_meta(name: &str, found: &[redis::Value]) -> Result<()> {
-    let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
-    let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u64>(partitions)?);
-    if format > FORMAT {
-        return Err(Error::invalid(format!(
-            "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
-        )));
-    }
-    if partitions != PARTITIONS {
-        return Err(Error::invalid(format!(
-            "the namespace {name} was made with {partitions} partitions, and this version works with {PARTITIONS}: \
-             the number is fixed when a namespace is made, so use another namespace"
-        )));
-    }
-    Ok(())
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -198,7 +183,11 @@ impl Store for RedisStore {
         pipeline.hset_nx(&key, "partitions", PARTITIONS).ignore();
         pipeline.hget(&key, "format").hget(&key, "partitions");
         let found = self.link.send_all(&pipeline).await?;
-        check_meta(self.namespace.name(), &found)
+        decode::check_meta(self.namespace.name(), &found)
+    }
+
+    async fn server(&self) -> Result<Option<Info>> {
+        self.read_info().await.map(Some)
     }
 
     async fn start(&self, start: &Start) -> Result<Started> {
@@ -494,8 +483,7 @@ impl Store for RedisStore {
     }
 
     async fn now_ms(&self) -> Result<u64> {
-        let mut reply = Reply::new(self.link.send(&redis::cmd("TIME")).await?)?;
-        let (seconds, micros) = (reply.number::<u64>()?, reply.number::<u64>()?);
-        Ok(seconds * 1000 + micros / 1000)
+        let now = decode::clock_ms(self.link.send(&redis::cmd("TIME")).await?)?;
+        u64::try_from(now).map_err(|_| Error::reply("the time is before 1970"))
     }
 }

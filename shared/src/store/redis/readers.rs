@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
 
-use super::reply::{self, Reply};
+use super::decode::{deliveries, inbox_entries};
+use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::Result;
 use crate::names::QueueName;
@@ -136,22 +137,6 @@ impl RedisQueueReader {
         }
         read
     }
-
-    fn deliveries(&self, reply: redis::Value) -> Result<Vec<Delivery>> {
-        let prefix = self.store.namespace.prefix();
-        let mut deliveries = Vec::new();
-        let mut streams = Reply::new(reply)?;
-        while !streams.is_over() {
-            let mut stream = streams.array()?;
-            let name = stream.text()?;
-            let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
-            let mut entries = stream.array()?;
-            while !entries.is_over() {
-                deliveries.push(Delivery { stream: name.clone(), entry: entries.array()?.text()? });
-            }
-        }
-        Ok(deliveries)
-    }
 }
 
 #[async_trait]
@@ -159,14 +144,14 @@ impl QueueReader for RedisQueueReader {
     async fn next(&mut self) -> Result<Vec<Delivery>> {
         if self.recover {
             let reply: redis::Value = self.command("0").query_async(&mut self.connection).await?;
-            let deliveries = self.deliveries(reply)?;
+            let deliveries = deliveries(self.store.namespace.prefix(), reply)?;
             self.recover = !deliveries.is_empty();
             if self.recover {
                 return Ok(deliveries);
             }
         }
         let reply: redis::Value = self.command(">").query_async(&mut self.connection).await?;
-        self.deliveries(reply)
+        deliveries(self.store.namespace.prefix(), reply)
     }
 
     fn waker(&self) -> Box<dyn ReaderWaker> {
@@ -205,23 +190,4 @@ impl InboxReader for RedisInboxReader {
         stream.value()?;
         inbox_entries(stream.array()?)
     }
-}
-
-fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
-    let mut found = Vec::new();
-    while !entries.is_over() {
-        let value = entries.value()?;
-        if value == redis::Value::Nil {
-            continue;
-        }
-        let mut entry = Reply::new(value)?;
-        let id = entry.text()?;
-        let mut values = entry.array()?;
-        let mut fields = Vec::new();
-        while !values.is_over() {
-            fields.push((reply::bytes(values.value()?)?, reply::bytes(values.value()?)?));
-        }
-        found.push(InboxEntry { id, fields });
-    }
-    Ok(found)
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use redis::Cmd;
 
+use super::decode::{clock_ms, deferred, held, open_connections, registration, remaining_ms, run, worker};
 use super::reply::{Reply, number, text};
 use super::{RedisStore, Result};
-use crate::codec::Content;
 use crate::error::Error;
 use crate::history::Record;
 use crate::request::StartRequest;
-use crate::run::{Run, Status};
+use crate::run::Run;
+use crate::server::Info;
 use crate::step::{Claimed, Fence, Joined};
 use crate::store::{Deferred, Registration, Worker};
 
@@ -20,6 +21,15 @@ use crate::store::{Deferred, Registration, Worker};
 const MAX_SLICE: u64 = 1000;
 
 impl RedisStore {
+    pub(super) async fn read_info(&self) -> Result<Info> {
+        match self.link.send(&redis::cmd("INFO")).await {
+            Ok(reply) => Ok(Info::parse(&redis::from_redis_value::<String>(reply).unwrap_or_default())),
+            // Denied by the ACL, or renamed away.
+            Err(error) if error.is_denied() || error.to_string().contains("unknown command") => Ok(Info::default()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn read_joined(
         &self,
         step: &Claimed,
@@ -129,13 +139,11 @@ impl RedisStore {
         }
         let mut values = self.link.send_all(&pipeline).await?.into_iter();
         let mut next = || values.next().ok_or_else(|| Error::reply("the reply is too short"));
-        let mut time = Reply::new(next()?)?;
-        let now = time.number::<i64>()? * 1000 + time.number::<i64>()? / 1000;
+        let now = clock_ms(next()?)?;
         let mut workers = Vec::new();
         for (id, expiry) in leases {
             let about: HashMap<String, Vec<u8>> = Reply::new(next()?)?.pairs()?.into_iter().collect();
-            let lease_ms = parsed::<i64>(&expiry).unwrap_or(now) - now;
-            workers.push(worker(id, &about, number(&next()?)?, lease_ms));
+            workers.push(worker(id, &about, number(&next()?)?, remaining_ms(&expiry, now)));
         }
         Ok(workers)
     }
@@ -172,9 +180,7 @@ impl RedisStore {
         for (_, client) in &workers {
             list.arg(client);
         }
-        let listed = text(self.link.send(&list).await?)?;
-        let open: std::collections::HashSet<u64> =
-            listed.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect();
+        let open = open_connections(&text(self.link.send(&list).await?)?);
         Ok(workers.into_iter().filter(|(_, client)| !open.contains(client)).collect())
     }
 
@@ -184,8 +190,7 @@ impl RedisStore {
         let mut reply = Reply::new(self.link.send(&values).await?)?;
         let mut registrations = Vec::new();
         while !reply.is_over() {
-            let registration = serde_json::from_slice::<Registration>(&reply.bytes()?);
-            registrations.extend(registration.ok().filter(|r| r.check().is_ok()));
+            registrations.extend(registration(&reply.bytes()?));
         }
         Ok(registrations)
     }
@@ -209,71 +214,4 @@ impl RedisStore {
         let _ = tokio::time::timeout(limit, messages.next()).await;
         Ok(())
     }
-}
-
-fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
-/// `<run> <seq>` and `<attempt> <claim>`.
-fn held(execution: &str, hold: &[u8]) -> Option<Fence> {
-    let (run, seq) = execution.rsplit_once(' ')?;
-    let (attempt, claim) = std::str::from_utf8(hold).ok()?.split_once(' ')?;
-    Some(Fence {
-        run: run.to_owned(),
-        seq: seq.parse().ok()?,
-        attempt: attempt.parse().ok()?,
-        claim: claim.parse().ok()?,
-    })
-}
-
-fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>> {
-    if pairs.is_empty() {
-        return Ok(None);
-    }
-    let mut fields: HashMap<String, Vec<u8>> = pairs.into_iter().collect();
-    let result = fields.remove("result");
-    let input = fields.remove("input").unwrap_or_default();
-    let text = |name: &str| fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
-    let time = |name: &str| fields.get(name).and_then(|v| parsed(v));
-    let status = text("status").unwrap_or_default();
-    Ok(Some(Run {
-        id: id.to_owned(),
-        status: Status::parse(&status)
-            .ok_or_else(|| Error::reply(format!("run {id} has the unknown status {status:?}")))?,
-        workflow: text("workflow").unwrap_or_default(),
-        version: fields.get("version").and_then(|v| parsed(v)).unwrap_or(0),
-        content: text("content").and_then(|c| Content::parse(&c).ok()).unwrap_or_default(),
-        created_ms: time("created").unwrap_or(0),
-        started_ms: time("started"),
-        finished_ms: time("finished"),
-        error: text("error"),
-        error_step: text("error_step"),
-        error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
-        input,
-        result,
-    }))
-}
-
-fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, lease_ms: i64) -> Worker {
-    let text = |name: &str| about.get(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
-    let number = |name: &str| about.get(name).and_then(|v| parsed::<u64>(v)).unwrap_or(0);
-    Worker {
-        id,
-        host: text("host"),
-        pid: u32::try_from(number("pid")).unwrap_or(0),
-        concurrency: usize::try_from(number("concurrency")).unwrap_or(0),
-        held,
-        since_ms: number("since"),
-        lease_ms,
-        client: number("client"),
-        serves: text("queues").split_whitespace().map(str::to_owned).collect(),
-    }
-}
-
-fn deferred(run: String, packed: &[u8]) -> Option<Deferred> {
-    let space = packed.iter().position(|b| *b == b' ')?;
-    let since_ms = parsed(&packed[..space])?;
-    let request = rmp_serde::from_slice(&packed[space + 1..]).ok()?;
-    Some(Deferred { run, request, since_ms })
 }

@@ -1,0 +1,262 @@
+//! What a server says about itself, and whether that is fit for a fleet. Pure: no I/O.
+//!
+//! [`Store::server`](crate::store::Store::server) reads it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, but someone should look.
+    Warn,
+    /// It does not work, or work would be lost.
+    Fail,
+}
+
+/// One check: what was found, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it went.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do; None where all is well.
+    pub advice: Option<String>,
+}
+
+impl Check {
+    /// All is well.
+    pub fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, level: Level::Ok, found: found.into(), advice: None }
+    }
+
+    /// Something to look at.
+    pub fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, level: Level::Warn, found: found.into(), advice: Some(advice.into()) }
+    }
+
+    /// A fault.
+    pub fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, level: Level::Fail, found: found.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// Whether a fault is put up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// How to say so, for the refusal: `say --allow-eviction`.
+    pub how: &'static str,
+    /// It was said.
+    pub given: bool,
+}
+
+/// Why a server is refused: one sentence, with the fault, what to do about it, and how to override the refusal where
+/// that is possible.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The check that failed.
+    pub check: Check,
+    /// How to start all the same; None where nothing helps.
+    pub how: Option<&'static str>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = self.check.advice.as_deref().unwrap_or_default();
+        write!(f, "refusing to start: {}. Do this: {advice}", self.check.found)?;
+        match self.how {
+            Some(how) => write!(f, "; or {how} to start all the same."),
+            None => f.write_str("."),
+        }
+    }
+}
+
+/// The sentence: it is what `main` prints when it returns the error.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refusal({self})")
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The fields of `INFO`. Unlike `CONFIG`, managed servers allow it; what they leave out is no fault.
+#[derive(Clone, Debug, Default)]
+pub struct Info(HashMap<String, String>);
+
+impl Info {
+    /// Reads the reply of `INFO`. Lines that are no fields are passed over.
+    pub fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.into(), v.into())).collect())
+    }
+
+    /// A field, where it is there.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Whether a fleet may start on this server. Answers what should be warned of; an old version cannot be overridden.
+    pub fn admit(&self, eviction: Override, unpersisted: Override) -> Result<Vec<Check>, Refusal> {
+        let checks =
+            [(self.version(), None), (self.eviction(), Some(eviction)), (self.persistence(), Some(unpersisted))];
+        let mut warnings = Vec::new();
+        for (check, allowed) in checks {
+            match check.level {
+                Level::Ok => {}
+                Level::Fail if !allowed.is_some_and(|it| it.given) => {
+                    return Err(Refusal { check, how: allowed.map(|it| it.how) });
+                }
+                Level::Warn | Level::Fail => warnings.push(check),
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// The version, where it is new enough for Redis Functions.
+    pub fn version(&self) -> Check {
+        const NAME: &str = "version";
+        let server = match self.get("valkey_version") {
+            Some(valkey) => format!("Valkey {valkey}"),
+            None => format!("Redis {}", self.get("redis_version").unwrap_or("of unknown version")),
+        };
+        let major = self.get("redis_version").and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+        match major {
+            Some(7..) => Check::ok(NAME, server),
+            Some(_) => Check::fail(
+                NAME,
+                format!("the server is {server}, which has no Redis Functions"),
+                "use Redis 7.0 or later, or Valkey 8",
+            ),
+            None => {
+                Check::warn(NAME, server, "Redis 7.0 or later, or Valkey 8, is needed; INFO does not say what this is")
+            }
+        }
+    }
+
+    /// Whether runs may be evicted.
+    pub fn eviction(&self) -> Check {
+        const NAME: &str = "eviction";
+        match self.get("maxmemory_policy") {
+            Some("noeviction") => Check::ok(NAME, "maxmemory-policy is noeviction"),
+            Some(policy) => Check::fail(
+                NAME,
+                format!("maxmemory-policy is {policy}: when memory runs short, Redis would silently delete runs"),
+                "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf",
+            ),
+            None => Check::warn(NAME, "INFO does not say the maxmemory-policy", "make sure that it is noeviction"),
+        }
+    }
+
+    /// Whether runs survive a restart of the server.
+    pub fn persistence(&self) -> Check {
+        const NAME: &str = "persistence";
+        match (self.get("aof_enabled"), self.get("aof_last_write_status")) {
+            (Some("1"), Some("err")) => {
+                Check::fail(NAME, "the append-only file cannot be written", "see the server's log; is its disk full?")
+            }
+            (Some("1"), _) => Check::ok(NAME, "the append-only file is on"),
+            (Some(_), _) => Check::fail(
+                NAME,
+                "the append-only file is off: when Redis restarts, runs since its last snapshot are gone",
+                "CONFIG SET appendonly yes, and the same in redis.conf",
+            ),
+            (None, _) => {
+                Check::warn(NAME, "INFO does not say whether the append-only file is on", "make sure that it is")
+            }
+        }
+    }
+
+    /// Whether this is a server that one connection reaches all of.
+    pub fn mode(&self) -> Check {
+        match self.get("redis_mode") {
+            Some("cluster") => Check::warn(
+                "mode",
+                "cluster: the fleet is on the one node that holds its partition",
+                "point --redis at the node that owns the keys of this namespace",
+            ),
+            mode => Check::ok(
+                "mode",
+                format!("{}, {}", mode.unwrap_or("unknown"), self.get("role").unwrap_or("role unknown")),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(lines: &str) -> Info {
+        Info::parse(&lines.replace('\n', "\r\n"))
+    }
+
+    #[test]
+    fn a_fit_server_passes() {
+        let info = info(
+            "# Server\nredis_version:7.0.15\nmaxmemory_policy:noeviction\naof_enabled:1\naof_last_write_status:ok\n",
+        );
+        for check in [info.version(), info.eviction(), info.persistence()] {
+            assert_eq!(check.level, Level::Ok, "{check:?}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_found_and_says_what_to_do() {
+        let info = info("redis_version:6.2.7\nmaxmemory_policy:allkeys-lru\naof_enabled:0\n");
+        for (check, advice) in
+            [(info.version(), "7.0"), (info.eviction(), "noeviction"), (info.persistence(), "appendonly yes")]
+        {
+            assert_eq!(check.level, Level::Fail, "{check:?}");
+            assert!(check.advice.unwrap().contains(advice));
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_no_failure() {
+        let info = info("redis_version:7.2.4\nvalkey_version:8.0.1\n");
+        assert_eq!(info.version().found, "Valkey 8.0.1");
+        assert_eq!((info.eviction().level, info.persistence().level), (Level::Warn, Level::Warn));
+        assert_eq!(Info::default().admit(EVICTION, UNPERSISTED).unwrap().len(), 3);
+    }
+
+    const EVICTION: Override = Override { how: "say --allow-eviction", given: false };
+    const UNPERSISTED: Override = Override { how: "say --allow-unpersisted", given: false };
+
+    #[test]
+    fn a_refusal_says_why_and_how_to_override_it() {
+        let evicting = info("redis_version:7.0.15\nmaxmemory_policy:allkeys-lru\naof_enabled:0\n");
+        let refusal = evicting.admit(EVICTION, UNPERSISTED).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "refusing to start: maxmemory-policy is allkeys-lru: when memory runs short, Redis would silently delete \
+             runs. Do this: CONFIG SET maxmemory-policy noeviction, and the same in redis.conf; or say \
+             --allow-eviction to start all the same."
+        );
+        let allowed = Override { given: true, ..EVICTION };
+        assert_eq!(evicting.admit(allowed, UNPERSISTED).unwrap_err().how, Some("say --allow-unpersisted"));
+        let both = evicting.admit(allowed, Override { given: true, ..UNPERSISTED }).unwrap();
+        assert_eq!(both.iter().map(|check| check.name).collect::<Vec<_>>(), ["eviction", "persistence"]);
+    }
+
+    #[test]
+    fn nothing_overrides_an_old_server() {
+        for old in ["redis_version:6.2.7", "redis_version:6.0.16\r\nmaxmemory_policy:noeviction\r\naof_enabled:1"] {
+            let given = Override { given: true, how: "say so" };
+            let refusal = Info::parse(old).admit(given, given).unwrap_err();
+            assert_eq!((refusal.check.name, refusal.how), ("version", None));
+            let sentence = refusal.to_string();
+            assert!(
+                sentence.contains("Redis 6.") && sentence.ends_with("use Redis 7.0 or later, or Valkey 8."),
+                "{sentence}"
+            );
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Reading what is kept in Redis. Pure; whatever stands there is an error at worst, never a panic.
+
+use std::collections::{HashMap, HashSet};
+
+use redis::Value;
+
+use super::reply::{self, Reply};
+use super::{FORMAT, PARTITIONS};
+use crate::codec::{self, Content};
+use crate::error::{Error, Result};
+use crate::run::{Run, Status};
+use crate::step::Fence;
+use crate::store::{Deferred, Delivery, InboxEntry, Registration, Worker};
+
+pub(crate) fn check_meta(name: &str, found: &[Value]) -> Result<()> {
+    let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
+    let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u64>(partitions)?);
+    if format > FORMAT {
+        return Err(Error::invalid(format!(
+            "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
+        )));
+    }
+    if partitions != PARTITIONS {
+        return Err(Error::invalid(format!(
+            "the namespace {name} was made with {partitions} partitions, and this version works with {PARTITIONS}: \
+             the number is fixed when a namespace is made, so use another namespace"
+        )));
+    }
+    Ok(())
+}
+
+/// The reply of `TIME`, in ms since 1970.
+pub(crate) fn clock_ms(time: Value) -> Result<i64> {
+    let mut time = Reply::new(time)?;
+    Ok(time.number::<i64>()?.saturating_mul(1000).saturating_add(time.number::<i64>()? / 1000))
+}
+
+/// How long a lease still lasts; nothing where its end cannot be read.
+pub(crate) fn remaining_ms(expiry: &[u8], now_ms: i64) -> i64 {
+    parsed::<i64>(expiry).unwrap_or(now_ms).saturating_sub(now_ms)
+}
+
+/// The ids in the reply of `CLIENT LIST`.
+pub(crate) fn open_connections(listed: &str) -> HashSet<u64> {
+    listed.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect()
+}
+
+pub(crate) fn registration(json: &[u8]) -> Option<Registration> {
+    serde_json::from_slice(json).ok().filter(|found: &Registration| found.check().is_ok())
+}
+
+/// `<run> <seq>` and `<attempt> <claim>`.
+pub(crate) fn held(execution: &str, hold: &[u8]) -> Option<Fence> {
+    let (run, seq) = execution.rsplit_once(' ')?;
+    let (attempt, claim) = std::str::from_utf8(hold).ok()?.split_once(' ')?;
+    Some(Fence {
+        run: run.to_owned(),
+        seq: seq.parse().ok()?,
+        attempt: attempt.parse().ok()?,
+        claim: claim.parse().ok()?,
+    })
+}
+
+pub(crate) fn deliveries(prefix: &str, reply: Value) -> Result<Vec<Delivery>> {
+    let mut deliveries = Vec::new();
+    let mut streams = Reply::new(reply)?;
+    while !streams.is_over() {
+        let mut stream = streams.array()?;
+        let name = stream.text()?;
+        let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+        let mut entries = stream.array()?;
+        while !entries.is_over() {
+            deliveries.push(Delivery { stream: name.clone(), entry: entries.array()?.text()? });
+        }
+    }
+    Ok(deliveries)
+}
+
+pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
+    let mut found = Vec::new();
+    while !entries.is_over() {
+        let value = entries.value()?;
+        if value == Value::Nil {
+            continue;
+        }
+        let mut entry = Reply::new(value)?;
+        let id = entry.text()?;
+        let mut values = entry.array()?;
+        let mut fields = Vec::new();
+        while !values.is_over() {
+            fields.push((reply::bytes(values.value()?)?, reply::bytes(values.value()?)?));
+        }
+        found.push(InboxEntry { id, fields });
+    }
+    Ok(found)
+}
+
+fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let mut fields: HashMap<String, Vec<u8>> = pairs.into_iter().collect();
+    let result = fields.remove("result");
+    let input = fields.remove("input").unwrap_or_default();
+    let text = |name: &str| fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
+    let time = |name: &str| fields.get(name).and_then(|v| parsed(v));
+    let status = text("status").unwrap_or_default();
+    Ok(Some(Run {
+        id: id.to_owned(),
+        status: Status::parse(&status)
+            .ok_or_else(|| Error::reply(format!("run {id} has the unknown status {status:?}")))?,
+        workflow: text("workflow").unwrap_or_default(),
+        version: fields.get("version").and_then(|v| parsed(v)).unwrap_or(0),
+        content: text("content").and_then(|c| Content::parse(&c).ok()).unwrap_or_default(),
+        created_ms: time("created").unwrap_or(0),
+        started_ms: time("started"),
+        finished_ms: time("finished"),
+        error: text("error"),
+        error_step: text("error_step"),
+        error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
+        input,
+        result,
+    }))
+}
+
+pub(crate) fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, lease_ms: i64) -> Worker {
+    let text = |name: &str| about.get(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
+    let number = |name: &str| about.get(name).and_then(|v| parsed::<u64>(v)).unwrap_or(0);
+    Worker {
+        id,
+        host: text("host"),
+        pid: u32::try_from(number("pid")).unwrap_or(0),
+        concurrency: usize::try_from(number("concurrency")).unwrap_or(0),
+        held,
+        since_ms: number("since"),
+        lease_ms,
+        client: number("client"),
+        serves: text("queues").split_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+pub(crate) fn deferred(run: String, packed: &[u8]) -> Option<Deferred> {
+    let space = packed.iter().position(|b| *b == b' ')?;
+    let since_ms = parsed(&packed[..space])?;
+    let request = codec::decode_messagepack("the request", &packed[space + 1..]).ok()?;
+    Some(Deferred { run, request, since_ms })
+}
