@@ -36,6 +36,11 @@ esac
 deploy/scripts/install-compiler.sh
 # Tests of `stepfleet dev` and of redis-cli need the programs here, wherever the other tests' Redis runs.
 deploy/scripts/install-redis.sh
+# For the test with clocks that are hours off, which says so where it cannot run.
+if ! command -v faketime >/dev/null && can_apt; then
+  apt_update
+  apt_install faketime || say "test: apt-get could not install faketime; the test of clocks that differ will not run"
+fi
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null ||
   die "there is no local redis-server or valkey-server; install Redis 7.0 or later."
 

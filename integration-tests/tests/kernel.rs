@@ -5,7 +5,7 @@ use std::time::Duration;
 use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Wait};
 use stepfleet::store::{Deferral, Introduction, Rejection, Start, Started, Store, Tick};
 use stepfleet_integration_tests::fleet::Fleet;
 
@@ -324,4 +324,66 @@ async fn the_library_is_loaded_again_when_redis_has_lost_it() {
         .unwrap();
     store.start(&start("s")).await.unwrap();
     assert_eq!(begin(store, "a", 2, 1).await.len(), 1, "the group was not made again");
+}
+
+#[tokio::test]
+async fn a_run_that_loops_for_ever_comes_to_its_limit() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let step = begin(store, "a", 1, 1).await.remove(0);
+    let mut redis = fleet.redis.connection().await;
+    let _: u64 =
+        redis::cmd("HSET").arg(&["sf:{0}:steps:r", "last", "999999"]).query_async(&mut redis).await.unwrap();
+    let (_, held) = store.done(&call("a", 2, false), &step, &emit(&["next"]), &claim(1)).await.unwrap();
+    assert_eq!(held[0].fence.seq, 1_000_000);
+    store.done(&call("a", 3, false), &held[0], &emit(&["next"]), &claim(1)).await.unwrap();
+    let run = store.run("r").await.unwrap().unwrap();
+    assert_eq!(run.status, Status::Failed);
+    assert!(run.error.unwrap().contains("its limit of 1000000 step executions"));
+}
+
+#[tokio::test]
+async fn a_fence_is_void_for_a_later_run_of_the_same_id() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let ghost = begin(store, "a", 1, 1).await.remove(0);
+    store.cancel("r", None, Duration::ZERO).await.unwrap();
+    store.tick(&tick()).await.unwrap();
+    assert!(store.run("r").await.unwrap().is_none());
+    store.start(&start("r")).await.unwrap();
+    let step = begin(store, "a", 2, 1).await.remove(0);
+    assert_eq!((ghost.fence.seq, ghost.fence.attempt), (step.fence.seq, step.fence.attempt));
+    let (outcome, _) = store.done(&call("a", 3, false), &ghost, &stop(), &claim(0)).await.unwrap();
+    assert_eq!(outcome, Outcome::Fenced);
+    let (outcome, _) = store.done(&call("a", 4, false), &step, &stop(), &claim(0)).await.unwrap();
+    assert_eq!(outcome, Outcome::Committed);
+}
+
+#[tokio::test]
+async fn what_a_step_records_has_a_limit() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let step = begin(store, "a", 1, 1).await.remove(0);
+    let entries = |from: u64| Checkpoint {
+        entries: (from..from + 5000).map(|number| (number, vec![1, 7])).collect(),
+        ..Checkpoint::default()
+    };
+    for from in [0, 5000] {
+        store.checkpoint("a", &step.fence, &entries(from)).await.unwrap();
+    }
+    assert!(store.checkpoint("a", &step.fence, &entries(10_000)).await.unwrap_err().is_too_large());
+    let waits = |from: u64, count: u64| Checkpoint {
+        waits: (from..from + count).map(|number| Wait { number, name: "n".into(), deadline: None }).collect(),
+        ..Checkpoint::default()
+    };
+    let mut redis = fleet.redis.connection().await;
+    let _: u64 = redis::cmd("DEL").arg("sf:{0}:journal:r:1").query_async(&mut redis).await.unwrap();
+    store.checkpoint("a", &step.fence, &waits(20_000, 1000)).await.unwrap();
+    assert!(store.checkpoint("a", &step.fence, &waits(30_000, 1)).await.unwrap_err().is_too_large());
 }

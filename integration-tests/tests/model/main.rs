@@ -2,7 +2,7 @@
 //! stranded, and every run can be brought to its end.
 //!
 //! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
-//! A failure prints a shrunk schedule; `PROPTEST_RNG_SEED` repeats a whole run of the test.
+//! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
 mod ops;
 mod rollback;
@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::request::StartRequest;
 use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
@@ -486,7 +486,8 @@ fn schedules(count: u32) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(TestRedis::start());
     let covered = RefCell::new(BTreeMap::new());
-    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: setting("STEPFLEET_MODEL_SHRINKS", 2000), ..Config::default() };
+    let seed = std::env::var("STEPFLEET_MODEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let config = Config { cases: count, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, max_shrink_iters: setting("STEPFLEET_MODEL_SHRINKS", 2000), ..Config::default() };
     let mut runner = TestRunner::new(config);
     let strategy = proptest::collection::vec(op(), 1..60);
     let outcome = runner.run(&strategy, |ops| {
@@ -527,10 +528,10 @@ fn schedules(count: u32) {
     // A container is removed by the runtime.
     runtime.block_on(async { drop(redis) });
     // Not captured: it is for whoever reads what CI printed.
-    let summary = format!("{} schedules; operations covered: {:?}", CASES.load(Ordering::Relaxed), covered.borrow());
+    let summary = format!("{count} schedules of seed {seed}; operations covered: {:?}", covered.borrow());
     writeln!(std::io::stdout(), "{summary}").expect("stdout is there");
     if let Err(error) = outcome {
-        panic!("{error}");
+        panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
     let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,leave,tick,checkpoint,suspend,signal,\
                   cancel,audit,save,forget,reconcile";

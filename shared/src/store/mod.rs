@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::history::Record;
 use crate::names::{self, Namespace};
 use crate::request::StartRequest;
@@ -240,6 +240,18 @@ pub struct Breach {
     pub what: String,
 }
 
+/// At most this many entries and waits are recorded for a step execution.
+const MAX_ENTRIES: usize = 10_000;
+/// At most this many waits of a run are open for one name.
+const MAX_WAITS: usize = 1000;
+
+fn journal_is_full() -> Error {
+    Error::too_large(format!(
+        "a step may record at most {MAX_ENTRIES} entries, and have {MAX_WAITS} waits of one name open: \
+         let several steps, or branches of a fan-out, do the work"
+    ))
+}
+
 /// The atomic transitions, and the reads.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -289,7 +301,8 @@ pub trait Store: Send + Sync + 'static {
         failure: &Failure,
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)>;
-    /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's.
+    /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's; fails
+    /// with [`Error::is_too_large`](crate::Error::is_too_large) when it has recorded 10,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome>;
     /// Ends an attempt that waits, and claims more. The step goes on, as a new attempt, as soon as one of the waits has
     /// an entry in its journal.

@@ -8,6 +8,9 @@ use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fan, Fence, Joined, Outcome, Route};
 
+/// Per run: each leaves a few bytes until the run ends.
+const MAX_EXECUTIONS: u64 = 1_000_000;
+
 /// What a fence is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -47,8 +50,7 @@ impl State {
         commit: &Commit,
         claim: &Claim,
     ) -> (Outcome, Vec<Claimed>) {
-        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged);
-        self.under_fence(now, call, &step.fence, staged, claim, |state, attempt| {
+        self.under_fence(now, call, &step.fence, staged(commit), claim, |state, attempt| {
             state.apply(now, attempt, step, commit);
         })
     }
@@ -161,6 +163,7 @@ impl State {
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
         self.write_context(&attempt.run, &commit.set, &commit.unset);
         let Some(steps) = self.steps(&attempt.run) else { return };
+        let last = steps.last;
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
         let scope = execution.work.scope;
         if commit.journalled {
@@ -176,6 +179,11 @@ impl State {
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());
             self.finish(now, attempt, End::Completed(result.clone()), retention);
+        } else if last + commit.emits.len() as u64 + staged(commit) > MAX_EXECUTIONS {
+            let why = format!(
+                "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
+            );
+            self.fail_run(now, attempt, why, retention);
         } else if let Err(why) = self.emit(now, attempt, scope, commit) {
             self.fail_run(now, attempt, why, retention);
         }
@@ -263,6 +271,10 @@ impl State {
             scope = parent;
         }
     }
+}
+
+fn staged(commit: &Commit) -> u64 {
+    commit.fan.as_ref().map_or(0, |fan| fan.staged)
 }
 
 /// The fan-out, from `scope` outwards, whose branches join in `step`.

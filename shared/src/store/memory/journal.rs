@@ -1,21 +1,28 @@
 //! `checkpoint`: what a step that goes on has come to so far. `suspend`: a step that waits holds no worker until what it
 //! waits for is in its journal.
 
+use std::collections::VecDeque;
+
 use super::millis;
 use super::state::{Attempt, OpenWait, Phase, State};
 use super::timers::Timer;
+use crate::error::Result;
 use crate::history::Kind;
 use crate::step::{Call, Checkpoint, Claim, Claimed, Fence, Outcome, Wait};
+use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
 impl State {
-    pub(super) fn checkpoint(&mut self, now: u64, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Outcome {
+    pub(super) fn checkpoint(&mut self, now: u64, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
         if !self.is_held(worker, fence) {
-            return Outcome::Fenced;
+            return Ok(Outcome::Fenced);
         }
         let Checkpoint { set, unset, entries, waits } = checkpoint;
         // What was recorded by an earlier try has written its context too; others may have written it since.
         if entries.first().is_some_and(|(number, _)| self.is_recorded(&fence.run, fence.seq, *number)) {
-            return Outcome::Committed;
+            return Ok(Outcome::Committed);
+        }
+        if self.is_too_much(fence, entries.len() + waits.len(), waits) {
+            return Err(journal_is_full());
         }
         self.write_context(&fence.run, set, unset);
         for (number, payload) in entries {
@@ -24,7 +31,14 @@ impl State {
         for wait in waits {
             self.open_wait(now, &fence.run, fence.seq, wait);
         }
-        Outcome::Committed
+        Ok(Outcome::Committed)
+    }
+
+    fn is_too_much(&self, fence: &Fence, more: usize, waits: &[Wait]) -> bool {
+        let Some(steps) = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref()) else { return false };
+        let recorded = steps.executions.get(&fence.seq).map_or(0, |execution| execution.journal.len());
+        let open = |wait: &Wait| steps.waits.get(&wait.name).map_or(0, VecDeque::len);
+        recorded + more > MAX_ENTRIES || waits.iter().any(|wait| open(wait) + waits.len() > MAX_WAITS)
     }
 
     pub(super) fn suspend(

@@ -212,7 +212,7 @@ impl Store for MemoryStore {
     }
 
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
-        Ok(self.change(|state, now| state.checkpoint(now, worker, fence, checkpoint)))
+        self.change(|state, now| state.checkpoint(now, worker, fence, checkpoint))
     }
 
     async fn suspend(

@@ -19,7 +19,7 @@ use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::Reply;
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
+    journal_is_full, Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
     Start, Started, Store, Tick, Ticked, Worker,
 };
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ impl RedisStore {
     async fn commit(&self, mut command: Cmd, claim: &Claim) -> Result<(Outcome, Vec<Claimed>)> {
         claim_args(&mut command, claim);
         let mut reply = self.call(&command).await?;
-        Ok((outcome(&mut reply)?, reply.array()?.claims()?))
+        Ok((outcome(&reply.text()?)?, reply.array()?.claims()?))
     }
 
     fn under_fence(&self, name: &str, call: &Call, step: &Claimed) -> Cmd {
@@ -161,8 +161,8 @@ fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
     }
 }
 
-fn outcome(reply: &mut Reply) -> Result<Outcome> {
-    match reply.text()?.as_str() {
+fn outcome(answer: &str) -> Result<Outcome> {
+    match answer {
         "ok" => Ok(Outcome::Committed),
         "fenced" => Ok(Outcome::Fenced),
         "unstaged" => Ok(Outcome::Unstaged),
@@ -294,7 +294,11 @@ impl Store for RedisStore {
         command.arg(worker);
         fence_args(&mut command, fence);
         checkpoint_args(&mut command, checkpoint);
-        outcome(&mut self.call(&command).await?)
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "full" => Err(journal_is_full()),
+            known => outcome(known),
+        }
     }
 
     async fn suspend(

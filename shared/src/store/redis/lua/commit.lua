@@ -1,6 +1,7 @@
 -- done: everything that one step execution leaves behind, in one go, under its fence; then the next claim.
 
 local FAN_BATCH = 64
+local MAX_EXECUTIONS = 1000000 -- per run: each leaves a few bytes until the run ends
 
 -- Writes the next batch of a large fan-out, and queues its entry again while any is left.
 begin_fan = function(p, worker, run, scope, now)
@@ -188,7 +189,12 @@ local function apply(p, x, c)
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt })
     return nil
   end
-  local why = emit(p, run, x.meta, x.seq, x.scope, c)
+  local why = nil
+  if x.last + #c.emits / 2 + c.staged > MAX_EXECUTIONS then
+    why = 'the run has come to its limit of ' .. MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
+  else
+    why = emit(p, run, x.meta, x.seq, x.scope, c)
+  end
   if why then fail_run(p, x, why, c.retention) end
   return nil
 end
@@ -199,12 +205,12 @@ local function under_fence(keys, argv, read, act)
   local worker, call, again = arg(), arg(), arg()
   local run, seq, attempt, claim, scope, step = arg(), arg(), arg(), arg(), arg(), arg()
   local request = read(arg)
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta')
+  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta', 'last')
   local state = parse_state(found[1])
   local outcome = check_fence(p, run, seq, attempt, worker, claim, state)
   if outcome == 'ok' then
     -- Nothing was changed where it says why not.
-    local why = act(p, { run = run, meta = found[2], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
+    local why = act(p, { run = run, meta = found[2], last = tonumber(found[3]), seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
       state = state, now = now }, request)
     if why then return { why, {} } end
     redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)

@@ -6,6 +6,8 @@
 -- name, oldest first, as `<seq>.<number>@<deadline, 0 for none>`.
 
 local MAX_SIGNALS = 1000 -- that wait for a wait, per run and name
+local MAX_WAITS = 1000 -- per run and name
+local MAX_ENTRIES = 10000 -- per step execution
 
 local function signals_key(p, run, name)
   return p .. 'signals:' .. run .. ':' .. name
@@ -60,6 +62,15 @@ local function open_wait(p, run, seq, number, name, deadline, now)
   if due > 0 then redis.call('ZADD', p .. 'timers', due, deadline_timer(run, name, wait)) end
 end
 
+local function is_too_much(p, run, seq, entries, waits)
+  if redis.call('HLEN', p .. 'journal:' .. run .. ':' .. seq) + #entries / 2 + #waits / 3 > MAX_ENTRIES then return true end
+  for i = 1, #waits, 3 do
+    local _, open = string.gsub(redis.call('HGET', p .. 'steps:' .. run, 'w' .. waits[i + 1]) or '', '%S+', '')
+    if open + #waits / 3 > MAX_WAITS then return true end
+  end
+  return false
+end
+
 local function checkpoint(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, run, seq, attempt, claim = arg(), arg(), arg(), arg(), arg()
@@ -69,6 +80,7 @@ local function checkpoint(keys, argv)
   if not holds(s, attempt, worker, claim) then return { 'fenced' } end
   -- What was recorded by an earlier try has written its context too; others may have written it since.
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
+  if is_too_much(p, run, seq, entries, waits) then return { 'full' } end
   write_context(p, run, c)
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
   for i = 1, #waits, 3 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], now) end
