@@ -33,8 +33,7 @@ enum Duty {
 }
 
 impl Duty {
-    const ALL: [Self; 6] =
-        [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred, Self::Audit];
+    const ALL: [Self; 6] = [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred, Self::Audit];
 
     fn name(self) -> &'static str {
         match self {

@@ -36,7 +36,8 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let stage = Self { fleet: Fleet::new().await, calls: 0 };
-        let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
+        let serves =
+            vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
         let worker = Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() };
         stage.store().register(&worker, HOUR).await.unwrap();
         let request = StartRequest::new("w", "{}");
@@ -114,7 +115,10 @@ impl Stage {
     /// Stops at the next step that can be had.
     async fn end(&mut self) {
         let step = self.begin(1).await.pop().expect("something to begin");
-        assert_eq!(self.done(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await, Outcome::Committed);
+        assert_eq!(
+            self.done(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
+            Outcome::Committed
+        );
         assert_eq!(self.run().await.status, Status::Completed);
         assert_eq!(self.audit().await, [] as [&str; 0]);
     }

@@ -47,7 +47,8 @@ impl Stage {
     }
 
     async fn join(&self) {
-        let worker = Introduction { id: "a".into(), serves: vec![registration()], concurrency: 8, ..Introduction::default() };
+        let worker =
+            Introduction { id: "a".into(), serves: vec![registration()], concurrency: 8, ..Introduction::default() };
         self.store().register(&worker, HOUR).await.unwrap();
     }
 
@@ -104,7 +105,8 @@ impl Stage {
     async fn end_good(&mut self, mut held: Vec<Claimed>) {
         held.extend(self.begin(4).await);
         let step = held.into_iter().find(|step| step.fence.run == "good").expect("the good run goes on");
-        let (call, commit) = (self.call(), Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() });
+        let (call, commit) =
+            (self.call(), Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() });
         let (outcome, _) = self.store().done(&call, &step, &commit, &Claim::default()).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }

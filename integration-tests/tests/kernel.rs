@@ -334,8 +334,7 @@ async fn a_run_that_loops_for_ever_comes_to_its_limit() {
     store.start(&start("r")).await.unwrap();
     let step = begin(store, "a", 1, 1).await.remove(0);
     let mut redis = fleet.redis.connection().await;
-    let _: u64 =
-        redis::cmd("HSET").arg(&["sf:{0}:steps:r", "last", "999999"]).query_async(&mut redis).await.unwrap();
+    let _: u64 = redis::cmd("HSET").arg(&["sf:{0}:steps:r", "last", "999999"]).query_async(&mut redis).await.unwrap();
     let (_, held) = store.done(&call("a", 2, false), &step, &emit(&["next"]), &claim(1)).await.unwrap();
     assert_eq!(held[0].fence.seq, 1_000_000);
     store.done(&call("a", 3, false), &held[0], &emit(&["next"]), &claim(1)).await.unwrap();

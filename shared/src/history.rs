@@ -58,7 +58,9 @@ impl Kind {
         use Kind::{
             Cancelled, Completed, Done, Failed, Lost, Overdue, Released, Repaired, Retry, Signal, Start, Suspended,
         };
-        [Start, Done, Retry, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed].into_iter().find(|k| k.as_str() == text)
+        [Start, Done, Retry, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed]
+            .into_iter()
+            .find(|k| k.as_str() == text)
     }
 }
 

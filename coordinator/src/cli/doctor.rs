@@ -9,9 +9,9 @@ use serde_json::json;
 use stepfleet::server::{Check, Level};
 use stepfleet::store::{RedisStore, Store};
 
-use super::{Fleet, audit};
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::{Fleet, audit};
 
 const PINGS: usize = 200;
 

@@ -4,6 +4,7 @@
 //! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
 //! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
+mod ending;
 mod ops;
 mod rollback;
 mod waiting;
@@ -22,7 +23,7 @@ use stepfleet::store::memory::SavedStore;
 use stepfleet::store::{Delivery, Introduction, MemoryStore, RedisStore, Registration, Rejection, Start, Store, Tick};
 use stepfleet_integration_tests::redis::TestRedis;
 
-use self::ops::{Leaves, Op, RUNS, WORKERS, op};
+use self::ops::{Leaves, Op, WORKERS, op};
 use self::rollback::Snapshot;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,6 +43,7 @@ struct Pair {
     covered: BTreeMap<&'static str, u64>,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: stepfleet::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
@@ -352,69 +354,6 @@ impl Pair {
     fn choose(&mut self, held: usize) -> Option<(usize, Claimed)> {
         (!self.held.is_empty()).then(|| self.held.remove(held % self.held.len()))
     }
-
-    /// What anyone can see must be the same in both.
-    async fn compare(&mut self) -> Result<(), TestCaseError> {
-        both!(self, store => async {
-            let mut seen = Vec::new();
-            for run in 0..RUNS {
-                let id = format!("r{run}");
-                let run = store.run(&id).await?.map(|r| {
-                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt)
-                });
-                let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
-                    // Since when a done step was held is a time.
-                    let detail = if r.began_ms().is_some() { String::new() } else { r.detail };
-                    (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
-                }).collect();
-                seen.push((run, history));
-            }
-            let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
-            workers.sort();
-            let mut deferred: Vec<_> = store.deferred().await?.into_iter().map(|d| d.run).collect();
-            deferred.sort();
-            stepfleet::Result::Ok((seen, workers, deferred))
-        });
-        Ok(())
-    }
-
-    /// Every run that is under way can be brought to its end by workers that do nothing but commit.
-    async fn finish(&mut self) -> Result<(), TestCaseError> {
-        // Earlier lives too: a store that has forgotten may believe in them again.
-        let lives = (0..WORKERS).flat_map(|worker| (1..=self.lives[worker]).map(move |life| format!("w{worker}-{life}")));
-        self.tick(lives.map(|id| (id, 0)).collect()).await?;
-        for worker in 0..WORKERS {
-            self.crash(worker).await?;
-        }
-        for _ in 0..2000 {
-            both!(self, store => store.orphans(Duration::ZERO));
-            self.tick(vec![]).await?;
-            self.signal_all().await?;
-            self.begin(0, 8, false).await?;
-            let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
-            if self.held.is_empty() && queued == 0 {
-                break;
-            }
-            while !self.held.is_empty() {
-                self.done(0, &Leaves::Stop, None, 0, false).await?;
-            }
-        }
-        self.compare().await?;
-        for run in 0..RUNS {
-            let id = format!("r{run}");
-            let Some(found) = self.memory.run(&id).await.map_err(|e| TestCaseError::fail(e.to_string()))? else {
-                continue;
-            };
-            let history =
-                self.memory.history(&found.id, 0, 10_000).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
-            // A timer that is an hour away is a good reason to be under way still.
-            let waits = history.iter().any(|r| r.detail.starts_with("3600000 ")) || found.input == b"{\"delayed\":1}";
-            if !found.status.is_over() && !waits {
-                return Err(TestCaseError::fail(format!("run {id} is stranded: {history:?}")));
-            }
-        }
-        Ok(())
-    }
 }
 
 type Case = Result<&'static str, TestCaseError>;
@@ -486,8 +425,15 @@ fn schedules(count: u32) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let redis = runtime.block_on(TestRedis::start());
     let covered = RefCell::new(BTreeMap::new());
-    let seed = std::env::var("STEPFLEET_MODEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    let config = Config { cases: count, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, max_shrink_iters: setting("STEPFLEET_MODEL_SHRINKS", 2000), ..Config::default() };
+    let seed =
+        std::env::var("STEPFLEET_MODEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let config = Config {
+        cases: count,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: setting("STEPFLEET_MODEL_SHRINKS", 2000),
+        ..Config::default()
+    };
     let mut runner = TestRunner::new(config);
     let strategy = proptest::collection::vec(op(), 1..60);
     let outcome = runner.run(&strategy, |ops| {

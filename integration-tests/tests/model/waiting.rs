@@ -22,7 +22,7 @@ impl Pair {
         let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
         for _ in 0..entries {
             self.numbers += 1;
-            let number = if set % 7 == 0 { u64::from(set % 3) } else { self.numbers };
+            let number = if set.is_multiple_of(7) { u64::from(set % 3) } else { self.numbers };
             checkpoint.entries.push((number, vec![1, set]));
         }
         if entries > 0 {

@@ -1,8 +1,8 @@
 //! The store: one method for each transition, and the reads that show what is there.
 //!
 //! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
-//! All methods are async and wait for Redis; an [`Error`](crate::Error) for which
-//! [`is_unavailable`](crate::Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
+//! All methods are async and wait for Redis; an [`Error`] for which
+//! [`is_unavailable`](Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
 //! repeated: [`Call::again`] makes the repetition harmless where the transition itself does not.
 
 pub mod memory;
@@ -260,7 +260,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Checks that the namespace is one that this version can work with, and makes it where it is new.
     ///
-    /// Fails with [`Error::is_invalid`](crate::Error::is_invalid) when it has a newer format or another number of
+    /// Fails with [`Error::is_invalid`] when it has a newer format or another number of
     /// partitions.
     async fn open(&self) -> Result<()> {
         Ok(())
@@ -302,7 +302,7 @@ pub trait Store: Send + Sync + 'static {
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)>;
     /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's; fails
-    /// with [`Error::is_too_large`](crate::Error::is_too_large) when it has recorded 10,000 entries already.
+    /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome>;
     /// Ends an attempt that waits, and claims more. The step goes on, as a new attempt, as soon as one of the waits has
     /// an entry in its journal.

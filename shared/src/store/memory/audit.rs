@@ -71,7 +71,9 @@ impl State {
                 Phase::Done => {}
             }
         }
-        for scope in steps.scopes.keys().filter(|scope| steps.staged.get(scope).is_some_and(|staged| !staged.is_empty())) {
+        for scope in
+            steps.scopes.keys().filter(|scope| steps.staged.get(scope).is_some_and(|staged| !staged.is_empty()))
+        {
             if !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
                 let what = format!("the next branches of fan-out {scope} are not in their queue");
                 found.push((what, Mend::QueueFan(*scope)));

@@ -55,9 +55,8 @@ impl State {
     pub(super) fn taken_by(&mut self, now: u64, call: &Call) -> Vec<Claimed> {
         let Some(member) = self.workers.get(&call.worker) else { return Vec::new() };
         let by_call = member.holds.iter().filter(|(_, hold)| hold.call == call.number);
-        let mut earlier: Vec<(u64, Fence)> = by_call
-            .map(|((run, seq), hold)| (hold.order, hold.fence(run, *seq)))
-            .collect();
+        let mut earlier: Vec<(u64, Fence)> =
+            by_call.map(|((run, seq), hold)| (hold.order, hold.fence(run, *seq))).collect();
         earlier.sort_unstable_by_key(|(order, _)| *order);
         earlier.retain(|(_, fence)| self.is_held(&call.worker, fence));
         earlier.into_iter().filter_map(|(_, fence)| self.claimed(now, &fence.run, fence.seq)).collect()

@@ -227,7 +227,8 @@ impl State {
 
     fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan, begun: u64) {
         if let Some(steps) = self.steps(&attempt.run) {
-            let fanout = Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged, entry: None };
+            let fanout =
+                Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged, entry: None };
             steps.scopes.insert(attempt.seq, fanout);
         }
     }

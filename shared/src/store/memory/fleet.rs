@@ -223,10 +223,10 @@ impl State {
             Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };
-        let Some(state) = self.runs.get_mut(&run) else { return };
-        let execution = state.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
-        let waits = |e: &&mut Execution| matches!(e.phase, Phase::Waiting { due } if due <= now) && e.attempt == attempt;
-        if execution.filter(waits).is_some() {
+        let steps = self.runs.get(&run).and_then(|run| run.steps.as_ref());
+        let execution = steps.and_then(|steps| steps.executions.get(&seq));
+        let waits = |e: &Execution| matches!(e.phase, Phase::Waiting { due } if due <= now) && e.attempt == attempt;
+        if execution.is_some_and(waits) {
             self.queue_again(now, &run, seq);
         }
     }
@@ -250,7 +250,6 @@ impl State {
 fn first_holds(holds: &BTreeMap<(String, u64), Hold>, most: usize) -> Vec<Fence> {
     let mut all: Vec<_> = holds.iter().collect();
     all.sort_unstable_by_key(|(_, hold)| hold.order);
-    let fence =
-        |((run, seq), hold): (&(String, u64), &Hold)| hold.fence(run, *seq);
+    let fence = |((run, seq), hold): (&(String, u64), &Hold)| hold.fence(run, *seq);
     all.into_iter().take(most).map(fence).collect()
 }

@@ -12,7 +12,13 @@ use crate::step::{Call, Checkpoint, Claim, Claimed, Fence, Outcome, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
 impl State {
-    pub(super) fn checkpoint(&mut self, now: u64, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+    pub(super) fn checkpoint(
+        &mut self,
+        now: u64,
+        worker: &str,
+        fence: &Fence,
+        checkpoint: &Checkpoint,
+    ) -> Result<Outcome> {
         if !self.is_held(worker, fence) {
             return Ok(Outcome::Fenced);
         }

@@ -30,8 +30,8 @@ use tokio::sync::{Notify, broadcast};
 
 use self::state::State;
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
-    Start, Started, Store, Tick, Ticked, Worker,
+    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker,
 };
 use crate::error::Result;
 use crate::history::Record;

@@ -22,14 +22,7 @@ enum Standing {
 }
 
 impl State {
-    pub(super) fn signal(
-        &mut self,
-        now: u64,
-        run: &str,
-        name: &str,
-        payload: &[u8],
-        entry: Option<&str>,
-    ) -> Signalled {
+    pub(super) fn signal(&mut self, now: u64, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Signalled {
         if self.is_gone(entry) {
             return Signalled::Gone;
         }

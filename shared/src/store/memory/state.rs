@@ -332,7 +332,8 @@ impl State {
                 }
                 Begins::At(due) => Phase::Waiting { due },
             };
-            let fresh = Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, journal: BTreeMap::new(), work };
+            let fresh =
+                Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, journal: BTreeMap::new(), work };
             if let Some(steps) = self.steps(run) {
                 steps.executions.insert(seq, fresh);
             }

@@ -8,9 +8,8 @@ use crate::store::{Audit, Audited, Breach};
 /// About how many keys `SCAN` looks at per slice.
 const SLICE: usize = 500;
 /// The kinds of keys that belong to a run or a worker.
-const KINDS: [&str; 12] = [
-    "run", "steps", "stopped", "context", "history", "extra", "joined", "fan", "journal", "signals", "held", "worker",
-];
+const KINDS: [&str; 12] =
+    ["run", "steps", "stopped", "context", "history", "extra", "joined", "fan", "journal", "signals", "held", "worker"];
 
 impl RedisStore {
     pub(super) async fn audit_slice(&self, audit: &Audit) -> Result<Audited> {
@@ -22,7 +21,8 @@ impl RedisStore {
         let mut audited = Audited { next: (next != 0).then_some(next), ..Audited::default() };
         while !keys.is_over() {
             let key = String::from_utf8(keys.bytes()?).unwrap_or_default();
-            let Some((kind, name)) = key.strip_prefix(self.namespace.prefix()).and_then(|key| key.split_once(':')) else {
+            let Some((kind, name)) = key.strip_prefix(self.namespace.prefix()).and_then(|key| key.split_once(':'))
+            else {
                 continue;
             };
             if KINDS.contains(&kind) {

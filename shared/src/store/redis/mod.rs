@@ -19,8 +19,8 @@ use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::Reply;
 use super::{
-    journal_is_full, Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader, Registration, Rejection,
-    Start, Started, Store, Tick, Ticked, Worker,
+    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full,
 };
 use crate::error::{Error, Result};
 use crate::history::Record;

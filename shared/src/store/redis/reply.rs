@@ -105,7 +105,8 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
     let meta = reply.text()?;
     let context = reply.array()?.pairs()?;
     // A field that is no number was not written by a step.
-    let journal = reply.array()?.pairs()?.into_iter().filter_map(|(n, payload)| Some((n.parse().ok()?, payload))).collect();
+    let journal =
+        reply.array()?.pairs()?.into_iter().filter_map(|(n, payload)| Some((n.parse().ok()?, payload))).collect();
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };

@@ -98,7 +98,7 @@ async fn a_deadline_ends_a_wait_on_time_and_a_late_signal_is_kept() {
     let waits = [wait(1, "approval", Some(HOUR))];
     store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
     suspend(&store, 2, &step, &waits).await;
-    store.advance(HOUR - MS);
+    store.advance(HOUR.saturating_sub(MS));
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 0);
     store.advance(MS);
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
@@ -168,11 +168,11 @@ async fn a_store_that_forgets_is_told_what_its_workers_do_not_hold() {
     done(&store, 2, &step, &emit(&["next"]), 0).await;
     let next = begin(&store, "a", 3, 1).await.remove(0);
     store.restore(&before);
-    assert_eq!(store.holds("a").await.unwrap(), [step.fence.clone()], "it counts on what was committed");
+    assert_eq!(store.holds("a").await.unwrap(), std::slice::from_ref(&step.fence), "it counts on what was committed");
     let (outcome, _) = store.done(&call("a", 4, false), &next, &stop(), &claim(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced, "what it never heard of");
-    assert_eq!(store.release("a", &[step.fence.clone()]).await.unwrap(), 1);
-    assert_eq!(store.release("a", &[step.fence]).await.unwrap(), 0);
+    assert_eq!(store.release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 1);
+    assert_eq!(store.release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 0);
     assert_sound(&store);
     let again = begin(&store, "a", 5, 1).await.remove(0);
     assert_eq!((again.fence.seq, again.fence.attempt), (1, 2));

@@ -1,0 +1,75 @@
+//! What must hold between operations, and at the end: both stores look the same, and every run can be finished.
+
+use std::time::Duration;
+
+use proptest::test_runner::TestCaseError;
+use stepfleet::store::Store;
+
+use super::ops::{Leaves, RUNS, WORKERS};
+use super::{Pair, both, plain};
+
+impl Pair {
+    /// What anyone can see must be the same in both.
+    pub(crate) async fn compare(&mut self) -> Result<(), TestCaseError> {
+        both!(self, store => async {
+            let mut seen = Vec::new();
+            for run in 0..RUNS {
+                let id = format!("r{run}");
+                let run = store.run(&id).await?.map(|r| {
+                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt)
+                });
+                let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
+                    // Since when a done step was held is a time.
+                    let detail = if r.began_ms().is_some() { String::new() } else { r.detail };
+                    (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
+                }).collect();
+                seen.push((run, history));
+            }
+            let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
+            workers.sort();
+            let mut deferred: Vec<_> = store.deferred().await?.into_iter().map(|d| d.run).collect();
+            deferred.sort();
+            stepfleet::Result::Ok((seen, workers, deferred))
+        });
+        Ok(())
+    }
+
+    /// Every run that is under way can be brought to its end by workers that do nothing but commit.
+    pub(crate) async fn finish(&mut self) -> Result<(), TestCaseError> {
+        // Earlier lives too: a store that has forgotten may believe in them again.
+        let lives =
+            (0..WORKERS).flat_map(|worker| (1..=self.lives[worker]).map(move |life| format!("w{worker}-{life}")));
+        self.tick(lives.map(|id| (id, 0)).collect()).await?;
+        for worker in 0..WORKERS {
+            self.crash(worker).await?;
+        }
+        for _ in 0..2000 {
+            both!(self, store => store.orphans(Duration::ZERO));
+            self.tick(vec![]).await?;
+            self.signal_all().await?;
+            self.begin(0, 8, false).await?;
+            let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
+            if self.held.is_empty() && queued == 0 {
+                break;
+            }
+            while !self.held.is_empty() {
+                self.done(0, &Leaves::Stop, None, 0, false).await?;
+            }
+        }
+        self.compare().await?;
+        for run in 0..RUNS {
+            let id = format!("r{run}");
+            let Some(found) = self.memory.run(&id).await.map_err(|e| TestCaseError::fail(e.to_string()))? else {
+                continue;
+            };
+            let history =
+                self.memory.history(&found.id, 0, 10_000).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+            // A timer that is an hour away is a good reason to be under way still.
+            let waits = history.iter().any(|r| r.detail.starts_with("3600000 ")) || found.input == b"{\"delayed\":1}";
+            if !found.status.is_over() && !waits {
+                return Err(TestCaseError::fail(format!("run {id} is stranded: {history:?}")));
+            }
+        }
+        Ok(())
+    }
+}
