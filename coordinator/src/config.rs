@@ -19,7 +19,7 @@ pub struct Config {
     pub tick_limit: usize,
     /// A step that lost its worker more often than this fails its run. 10 by default.
     pub max_losses: u32,
-    /// How long runs that fail that way stay readable. 7 days by default.
+    /// How long runs that fail that way, or are cancelled, stay readable. 7 days by default.
     pub retention: Duration,
     /// The pause between two looks at the connections of the workers. 50 ms by default.
     pub liveness: Duration,

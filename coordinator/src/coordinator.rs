@@ -9,7 +9,7 @@ use stepfleet::{Error, Result};
 
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::intake::{Intake, Taken};
+use crate::intake::{Early, Intake, Taken};
 use crate::outage::Outages;
 use crate::suspicion::Suspicion;
 
@@ -39,7 +39,7 @@ impl Coordinator {
     pub fn new(store: Arc<dyn Store>, config: Config) -> Self {
         let fleet = Fleet::new(Arc::clone(&store), config.fleet_age);
         Self {
-            intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl },
+            intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl, retention: config.retention },
             suspicion: Mutex::new(Suspicion::new(config.suspicion)),
             suspects: Mutex::default(),
             audited_to: AtomicU64::new(0),
@@ -59,7 +59,7 @@ impl Coordinator {
 
     /// Takes in the requests that are there now; does not wait for more.
     pub(crate) async fn take_in(&self, entries: Vec<InboxEntry>) -> Result<Taken> {
-        self.intake.take_all(entries).await
+        self.intake.take_all(entries, Early::Keep).await
     }
 
     /// May be dropped while it waits: the next call opens another reader, as it does after an error.
@@ -114,7 +114,7 @@ impl Coordinator {
             Err(error) if lost_group(&error) => Vec::new(),
             other => other?,
         };
-        Ok(events + self.take_in(requests).await?.total())
+        Ok(events + self.intake.take_all(requests, Early::Reject).await?.total())
     }
 
     /// Audits the next slice of all there is, and mends what is missing; begins anew after the last one.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::Result;
-use stepfleet::request::{self, Fields, Request, StartRequest};
+use stepfleet::request::{self, Fields, Request, SignalRequest, StartRequest};
+use stepfleet::step::{Cancelled, Signalled};
 use stepfleet::store::{Deferral, InboxEntry, Rejection, Start, Started, Store};
 
 use crate::fleet::Fleet;
@@ -25,6 +26,10 @@ pub struct Taken {
     pub known: u64,
     /// Requests that wait (or still wait) for a worker that serves them.
     pub deferred: u64,
+    /// Signals that were delivered or kept, and runs that were cancelled.
+    pub steered: u64,
+    /// Requests about runs that nobody knows yet: they are looked at once more.
+    pub early: u64,
     /// Requests that cannot be taken.
     pub rejected: u64,
 }
@@ -32,7 +37,7 @@ pub struct Taken {
 impl Taken {
     /// How many requests these are.
     pub fn total(&self) -> u64 {
-        self.started + self.known + self.deferred + self.rejected
+        self.started + self.known + self.deferred + self.steered + self.early + self.rejected
     }
 
     pub(crate) fn count(&mut self, became: Became) {
@@ -40,6 +45,8 @@ impl Taken {
             Became::Started => self.started += 1,
             Became::Known => self.known += 1,
             Became::Deferred => self.deferred += 1,
+            Became::Steered => self.steered += 1,
+            Became::Early => self.early += 1,
             Became::Rejected => self.rejected += 1,
         }
     }
@@ -50,6 +57,8 @@ pub(crate) enum Became {
     Started,
     Known,
     Deferred,
+    Steered,
+    Early,
     Rejected,
 }
 
@@ -58,17 +67,54 @@ pub(crate) struct Intake {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
     pub(crate) key_ttl: Duration,
+    /// How long runs that are cancelled stay readable.
+    pub(crate) retention: Duration,
 }
 
 impl Intake {
     /// Deals with all entries at once. What fails stays in the inbox, pending, and is found again as an orphan.
-    pub(crate) async fn take_all(&self, entries: Vec<InboxEntry>) -> Result<Taken> {
-        sum(join_all(entries.into_iter().map(|entry| self.take(entry))).await)
+    /// `early`: entries that were about a run unknown at an earlier look are given up.
+    pub(crate) async fn take_all(&self, entries: Vec<InboxEntry>, early: Early) -> Result<Taken> {
+        let parsed = entries.into_iter().map(|entry| (request::parse(&entry.fields), entry));
+        let (starts, others): (Vec<_>, Vec<_>) =
+            parsed.partition(|(request, _)| matches!(request, Ok(Request::Start(_)) | Err(_)));
+        let mut results = join_all(starts.into_iter().map(|(request, entry)| self.take(request, entry))).await;
+        // After the starts, which they may be about, and one after the other: signals keep their order.
+        for (request, entry) in others {
+            results.push(self.steer(request, entry, early).await);
+        }
+        sum(results)
     }
 
-    async fn take(&self, entry: InboxEntry) -> Result<Became> {
-        let request = match request::parse(&entry.fields) {
+    async fn steer(&self, request: Result<Request>, entry: InboxEntry, early: Early) -> Result<Became> {
+        let (run, became) = match request {
+            Ok(Request::Signal(signal)) => {
+                let answer = self.store.signal(&signal.run, &signal.name, &signal.payload(), Some(&entry.id)).await?;
+                let became = Steering::of_signal(answer, &signal);
+                (signal.run, became)
+            }
+            Ok(Request::Cancel(run)) => {
+                let answer = self.store.cancel(&run, Some(&entry.id), self.retention).await?;
+                let became = if answer == Cancelled::Unknown { Steering::Unknown } else { Steering::Done };
+                (run, became)
+            }
+            other => return self.take(other, entry).await,
+        };
+        match (became, early) {
+            (Steering::Done, _) => Ok(Became::Steered),
+            // Another coordinator may be about to start it.
+            (Steering::Unknown, Early::Keep) => Ok(Became::Early),
+            (Steering::Unknown, Early::Reject) => {
+                self.reject(entry, format!("there is no run {run}; start it first, or look at the id")).await
+            }
+            (Steering::Refused(reason), _) => self.reject(entry, reason).await,
+        }
+    }
+
+    async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
+        let request = match request {
             Ok(Request::Start(request)) => request,
+            Ok(Request::Signal(_) | Request::Cancel(_)) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| entry.id.clone());
@@ -110,6 +156,34 @@ impl Intake {
         let (run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
         self.store.reject(&Rejection { entry: entry.id, deferred: None, run, reason, fields }).await?;
         Ok(Became::Rejected)
+    }
+}
+
+/// What to do with requests about a run that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Early {
+    /// Leave them in the inbox, pending, to be found as orphans.
+    Keep,
+    Reject,
+}
+
+enum Steering {
+    Done,
+    Unknown,
+    Refused(String),
+}
+
+impl Steering {
+    fn of_signal(answer: Signalled, signal: &SignalRequest) -> Self {
+        let (run, name) = (&signal.run, &signal.name);
+        match answer {
+            Signalled::Delivered | Signalled::Kept | Signalled::Gone => Self::Done,
+            Signalled::Unknown => Self::Unknown,
+            Signalled::Over => Self::Refused(format!("run {run} has ended: nobody will take the signal {name}")),
+            Signalled::Full => Self::Refused(format!(
+                "run {run} has as many signals {name} as are kept that it has not waited for; send it when it does"
+            )),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ fence-ignores-attempt-and-call|fenced|common.lua|s/s\.attempt == tonumber\(attem
 fence-ignores-the-worker|fenced|common.lua|s/ and s\.about == worker and s\.call == call//
 fence-ignores-the-call|fenced|common.lua|s/ and s\.call == call//
 checkpoint-ignores-the-fence|fenced|journal.lua|s/  if not holds\(s, attempt, worker, claim\) then return \{ 'fenced' \} end\n//
-beat-wins-a-lost-lease-back|fenced|fleet.lua|s/  if not redis\.call\('ZSCORE', p \.\. 'leases', worker\) then return \{ 'lost', now, 0 \} end\n//
+beat-wins-a-lost-lease-back|fenced|fleet.lua|s/  if not redis\.call\('ZSCORE', p \.\. 'leases', worker\) then return \{ 'lost', now, \{\} \} end\n//
 cancel-leaves-the-fences-good|fenced|common.lua|s/  if status ~= 'completed' then\n/  if status == 'cancelled' then\n  elseif status ~= 'completed' then\n/
 repeat-of-done-is-fenced|lost replies|commit.lua|s/  if s\.letter == 'D' and .*\n//
 repeat-of-the-last-done-is-fenced|lost replies|commit.lua|s/  if not s\.letter and redis.*\n//

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::names::Namespace;
-use crate::request::StartRequest;
+use crate::request::{self, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::store::{RedisStore, Store};
 
@@ -129,6 +129,29 @@ impl RunHandle {
     /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
     pub async fn status(&self) -> Result<Option<Run>> {
         self.client.store.run(&self.id).await
+    }
+
+    /// Asks that the run be stopped where it stands. It ends as `cancelled` as soon as a coordinator has taken the
+    /// request; steps that are running are dropped, and can commit nothing.
+    ///
+    /// Fails only when the request cannot be sent. A run that has ended stays as it is.
+    pub async fn cancel(&self) -> Result<()> {
+        self.client.store.enqueue(&request::cancel_fields(&self.id)?).await.map(drop)
+    }
+
+    /// Sends the run a signal: the step that waits for this name gets the value. It is kept where none waits yet.
+    pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        let input = serde_json::to_vec(value)
+            .map_err(|e| Error::invalid(format!("the signal's value cannot be written as JSON: {e}")))?;
+        self.signal_json(name, input).await
+    }
+
+    /// As [`RunHandle::signal`], with a value that is JSON text already.
+    pub async fn signal_json(&self, name: &str, value: impl Into<Vec<u8>>) -> Result<()> {
+        let signal =
+            SignalRequest { run: self.id.clone(), name: name.into(), content: Content::Json, input: value.into() };
+        signal.check()?;
+        self.client.store.enqueue(&signal.fields()).await.map(drop)
     }
 
     /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.

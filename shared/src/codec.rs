@@ -99,6 +99,12 @@ pub fn encode_result<T: Serialize + ?Sized>(content: Content, value: &T) -> Resu
     Ok(bytes)
 }
 
+/// An input as a payload: with its format byte.
+pub fn input_payload(content: Content, input: &[u8]) -> Vec<u8> {
+    let format = if content == Content::MessagePack { MESSAGEPACK } else { JSON };
+    [&[format], input].concat()
+}
+
 /// Checks that an input is whole: well-formed, not too large, not too deep.
 pub fn check_input(content: Content, input: &[u8]) -> Result<()> {
     check_size("the input", input.len())?;

@@ -66,33 +66,127 @@ impl StartRequest {
 /// One inbox entry: its fields in order, as Redis has them.
 pub type Fields = [(Vec<u8>, Vec<u8>)];
 
+/// A request to give a run a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalRequest {
+    /// The run's id.
+    pub run: String,
+    /// The name that the run waits for.
+    pub name: String,
+    /// How the value is written.
+    pub content: Content,
+    /// The value.
+    pub input: Vec<u8>,
+}
+
+impl SignalRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        names::check_name("signal", &self.name)?;
+        codec::check_input(self.content, &self.input)
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        [
+            ("op", &b"signal"[..]),
+            ("run", self.run.as_bytes()),
+            ("name", self.name.as_bytes()),
+            ("content", self.content.as_str().as_bytes()),
+            ("input", &self.input),
+        ]
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
+        .to_vec()
+    }
+
+    /// As a payload of [`crate::codec`].
+    pub fn payload(&self) -> Vec<u8> {
+        codec::input_payload(self.content, &self.input)
+    }
+}
+
+/// The inbox entry that asks to cancel a run.
+pub fn cancel_fields(run: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    names::check_id("run id", run)?;
+    Ok(vec![(b"op".to_vec(), b"cancel".to_vec()), (b"run".to_vec(), run.as_bytes().to_vec())])
+}
+
 /// What an inbox entry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Start a run.
     Start(StartRequest),
+    /// Give a run a signal.
+    Signal(SignalRequest),
+    /// Stop the run of this id.
+    Cancel(String),
 }
 
 /// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
 pub fn parse(fields: &Fields) -> Result<Request> {
     match field(fields, "op")? {
         Some("start") => parse_start(fields).map(Request::Start),
-        Some(other) => Err(Error::invalid(format!("operation {:?} is not known; use start", shorten(other)))),
-        None => Err(Error::invalid("the entry has no field op; write op start")),
+        Some("signal") => parse_signal(fields).map(Request::Signal),
+        Some("cancel") => parse_cancel(fields).map(Request::Cancel),
+        Some(other) => {
+            Err(Error::invalid(format!("operation {:?} is not known; use start, signal or cancel", shorten(other))))
+        }
+        None => Err(Error::invalid("the entry has no field op; write op start, op signal or op cancel")),
     }
 }
 
-fn parse_start(fields: &Fields) -> Result<StartRequest> {
-    const KNOWN: [&str; 7] = ["op", "workflow", "input", "id", "key", "content", "delay"];
+/// Refuses fields that the operation does not have: a field that is misspelt would be ignored otherwise.
+fn check_fields(fields: &Fields, operation: &str, known: &[&str]) -> Result<()> {
     for (name, _) in fields {
         let name = std::str::from_utf8(name).unwrap_or("not text");
-        if !KNOWN.contains(&name) {
+        if name != "op" && !known.contains(&name) {
             return Err(Error::invalid(format!(
-                "field {:?} is not known; a start has workflow, input, id, key, content and delay",
-                shorten(name)
+                "field {:?} is not known; a {operation} has {}",
+                shorten(name),
+                listed(known)
             )));
         }
     }
+    Ok(())
+}
+
+/// `a, b and c`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn parse_signal(fields: &Fields) -> Result<SignalRequest> {
+    check_fields(fields, "signal", &["run", "name", "input", "content"])?;
+    let needed = |name: &str, what: &str| {
+        let found = field(fields, name)?.map(str::to_owned);
+        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
+    };
+    let content = Content::parse(field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str()))?;
+    let request = SignalRequest {
+        run: needed("run", "name the run to signal")?,
+        name: needed("name", "give the name that the run waits for")?,
+        content,
+        input: raw(fields, "input").unwrap_or(if content == Content::MessagePack { b"\xc0" } else { b"null" }).to_vec(),
+    };
+    request.check()?;
+    Ok(request)
+}
+
+fn parse_cancel(fields: &Fields) -> Result<String> {
+    check_fields(fields, "cancel", &["run"])?;
+    let run =
+        field(fields, "run")?.ok_or_else(|| Error::invalid("the entry has no field run; name the run to cancel"))?;
+    names::check_id("run id", run)?;
+    Ok(run.to_owned())
+}
+
+fn parse_start(fields: &Fields) -> Result<StartRequest> {
+    check_fields(fields, "start", &["workflow", "input", "id", "key", "content", "delay"])?;
     let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
     let delay_ms = match field(fields, "delay")? {
         None => 0,
@@ -152,9 +246,18 @@ mod tests {
     fn a_start_is_read() {
         let entry =
             fields(&[("op", "start"), ("workflow", "w"), ("input", "{\"a\":1}"), ("id", "r1"), ("delay", "50")]);
-        let Request::Start(start) = parse(&entry).unwrap();
+        let Request::Start(start) = parse(&entry).unwrap() else { panic!("not a start") };
         assert_eq!((start.workflow.as_str(), start.id.as_deref(), start.delay_ms), ("w", Some("r1"), 50));
         assert_eq!(start.content(), Content::Json);
+    }
+
+    #[test]
+    fn a_signal_is_read_as_it_is_written() {
+        for (content, input) in [(Content::Json, &b"[1,2]"[..]), (Content::MessagePack, b"\xc3")] {
+            let request = SignalRequest { run: "r".into(), name: "approval".into(), content, input: input.to_vec() };
+            assert_eq!(parse(&request.fields()).unwrap(), Request::Signal(request));
+        }
+        assert_eq!(parse(&cancel_fields("r").unwrap()).unwrap(), Request::Cancel("r".into()));
     }
 
     #[test]
@@ -170,6 +273,15 @@ mod tests {
             (&[("workflow", "w")], "no field op"),
             (&[("op", "dance")], "\"dance\" is not known"),
             (&[("op", "start")], "no field workflow"),
+            (&[("op", "cancel")], "no field run"),
+            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run"),
+            (&[("op", "signal"), ("run", "r")], "no field name"),
+            (&[("op", "signal"), ("run", "r"), ("name", "a b")], "signal has ' '"),
+            (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),
+            (
+                &[("op", "signal"), ("run", "r"), ("name", "n"), ("id", "x")],
+                "a signal has run, name, input and content",
+            ),
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),
             (&[("op", "start"), ("workflow", "w"), ("delay", "soon")], "whole number of milliseconds"),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet::step::Fence;
 use stepfleet::{codec, fields, names};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Outcome;
 
@@ -27,11 +28,17 @@ pub(crate) struct Core {
     failures: u32,
     snapshot: HashMap<String, Vec<u8>>,
     changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    cancelled: CancellationToken,
 }
 
 impl Core {
-    pub(crate) fn new(fence: Fence, failures: u32, snapshot: Vec<(String, Vec<u8>)>) -> Self {
-        Self { fence, failures, snapshot: snapshot.into_iter().collect(), changes: Mutex::default() }
+    pub(crate) fn new(
+        fence: Fence,
+        failures: u32,
+        snapshot: Vec<(String, Vec<u8>)>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self { fence, failures, snapshot: snapshot.into_iter().collect(), changes: Mutex::default(), cancelled }
     }
 
     fn read(&self, field: &str) -> Option<Vec<u8>> {
@@ -69,6 +76,12 @@ impl Core {
 impl<S> Context<S> {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core, state: PhantomData }
+    }
+
+    /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
+    /// computes for long, or has given work to other tasks or threads, can stop by it.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.core.cancelled
     }
 
     /// The run's id.
@@ -174,7 +187,12 @@ mod tests {
     }
 
     fn core(snapshot: Vec<(String, Vec<u8>)>) -> Arc<Core> {
-        Arc::new(Core::new(Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 }, 0, snapshot))
+        Arc::new(Core::new(
+            Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
+            0,
+            snapshot,
+            CancellationToken::new(),
+        ))
     }
 
     #[tokio::test]

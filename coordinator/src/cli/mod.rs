@@ -11,6 +11,7 @@ mod runs;
 mod server;
 mod show;
 mod start;
+mod steer;
 mod text;
 mod workers;
 
@@ -94,6 +95,10 @@ enum Command {
     Show(show::Options),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
+    /// Stop a run where it stands
+    Cancel(steer::Cancel),
+    /// Give a run the signal that one of its steps waits for
+    Signal(steer::Signal),
     /// List the workers
     Workers,
     /// Check whether this Redis is fit for a fleet
@@ -133,6 +138,8 @@ async fn run(cli: &Cli) -> Outcome {
         Command::Runs(options) => runs::run(fleet, options).await,
         Command::Show(options) => show::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
+        Command::Cancel(options) => steer::cancel(fleet, options).await,
+        Command::Signal(options) => steer::signal(fleet, options).await,
         Command::Workers => workers::run(fleet).await,
         Command::Doctor(options) => doctor::run(fleet, options).await,
         Command::DevServer(options) => server::run(options).await,

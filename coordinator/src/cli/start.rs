@@ -75,7 +75,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     report(fleet, &ended)
 }
 
-fn read_input(input: &str) -> Result<String, Failure> {
+pub(super) fn read_input(input: &str) -> Result<String, Failure> {
     let read = match input.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file),
         None if input == "-" => {

@@ -171,10 +171,14 @@ pub struct InboxEntry {
 }
 
 /// What a beat told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beat {
     /// The lease is renewed.
-    Renewed,
+    Renewed {
+        /// Runs that were cancelled since the last beat, and possibly some before: what executes a step of theirs
+        /// may stop.
+        cancelled: Vec<String>,
+    },
     /// The lease had run out and the holds are gone: the worker must register anew, under a new id.
     Lost,
 }

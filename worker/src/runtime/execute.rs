@@ -2,11 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use stepfleet::names::QueueName;
 use stepfleet::step::Claimed;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -27,8 +29,8 @@ pub(super) struct Attempted {
     pub(super) core: Arc<Core>,
 }
 
-pub(super) async fn attempt(session: &Session, step: &Claimed) -> Attempted {
-    let core = Arc::new(Core::new(step.fence.clone(), step.failures, step.context.clone()));
+pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
+    let core = Arc::new(Core::new(step.fence.clone(), step.failures, step.context.clone(), stop));
     let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
@@ -65,7 +67,8 @@ async fn within<T: Send + 'static>(
     step: &str,
     code: impl Future<Output = T> + Send + 'static,
 ) -> Outcome<T> {
-    let mut task = AbortOnDropHandle::new(tokio::spawn(code.in_current_span()));
+    let running = Arc::new(AtomicBool::new(false));
+    let mut task = AbortOnDropHandle::new(tokio::spawn(watched(code, running.clone()).in_current_span()));
     if let Ok(ended) = tokio::time::timeout(limit, &mut task).await {
         return ended.map_err(|cut| Error::msg(format!("step {step} was cut off: {cut}")));
     }
@@ -73,11 +76,23 @@ async fn within<T: Send + 'static>(
     let late = format!("step {step} took longer than its timeout of {limit:?}");
     // Whatever awaits is dropped at once; only then may another attempt begin.
     match tokio::time::timeout(PARTING, task).await {
-        Ok(_) => Err(Error::msg(late)),
-        Err(_) => Err(Error::msg(format!(
+        // Without the mark, its runtime has only had no time to drop it yet.
+        Err(_) if running.load(Ordering::SeqCst) => Err(Error::msg(format!(
             "{late} and still blocks a thread of its worker: let it await, or move what blocks into tokio::task::spawn_blocking"
         ))),
+        _ => Err(Error::msg(late)),
     }
+}
+
+/// Marks when the code has a thread.
+fn watched<T>(code: impl Future<Output = T> + Send, running: Arc<AtomicBool>) -> impl Future<Output = T> + Send {
+    let mut code = Box::pin(code);
+    std::future::poll_fn(move |context| {
+        running.store(true, Ordering::SeqCst);
+        let poll = code.as_mut().poll(context);
+        running.store(false, Ordering::SeqCst);
+        poll
+    })
 }
 
 async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {

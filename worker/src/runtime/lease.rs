@@ -8,6 +8,8 @@ use stepfleet::store::{Beat, Lease, Store};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::ledger::Ledger;
+
 /// The thread's side of a worker's beginning: the connection is opened before the worker registers, so that its lease
 /// does not run out while a slow Redis takes its time over connecting.
 pub(super) struct Start {
@@ -15,12 +17,14 @@ pub(super) struct Start {
     pub(super) registered: oneshot::Receiver<()>,
 }
 
-/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out.
+/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out, and
+/// tells the ledger of runs that were cancelled.
 pub(super) fn start(
     store: Arc<dyn Store>,
     worker: String,
     lease: Duration,
     start: Start,
+    ledger: Arc<Ledger>,
     lost: CancellationToken,
     closed: CancellationToken,
 ) -> std::io::Result<()> {
@@ -31,7 +35,7 @@ pub(super) fn start(
             tokio::select! {
                 () = closed.cancelled() => {}
                 () = super::nudge::nudge(workers) => {}
-                () = renew(&*store, &worker, lease, start) => lost.cancel(),
+                () = renew(&*store, &worker, lease, start, &ledger) => lost.cancel(),
             }
         });
     })?;
@@ -39,7 +43,7 @@ pub(super) fn start(
 }
 
 /// Returns when the lease is lost.
-async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start) {
+async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, ledger: &Ledger) {
     let every = lease / 5;
     let mut failing = false;
     let mut connection = connect(store, worker, lease, &mut failing).await;
@@ -49,7 +53,10 @@ async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start) {
     loop {
         match connection.beat().await {
             Ok(Beat::Lost) => return,
-            Ok(Beat::Renewed) => {
+            Ok(Beat::Renewed { cancelled }) => {
+                for run in &cancelled {
+                    ledger.cancel(run);
+                }
                 if failing {
                     failing = false;
                     tracing::info!(worker, "the lease is renewed again");

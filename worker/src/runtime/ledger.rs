@@ -3,10 +3,11 @@
 //! Redis then says that the worker holds steps which it has committed long ago, or never heard of, and since the worker
 //! is alive nobody would ever take them from it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stepfleet::step::{Claimed, Fence};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<Entries>);
@@ -17,7 +18,8 @@ struct Entries {
     next: u64,
     /// Calls without an answer: what they take is not known yet.
     open: BTreeSet<u64>,
-    executing: HashSet<Fence>,
+    /// With the token that stops it where its run is cancelled.
+    executing: HashMap<Fence, CancellationToken>,
 }
 
 /// The ledger at one moment. To be taken before the store is asked what the worker holds.
@@ -41,8 +43,19 @@ impl Ledger {
     /// A call was answered, and this is what it took.
     pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
         let mut entries = self.entries();
-        entries.executing.extend(took.iter().map(|step| step.fence.clone()));
+        entries.executing.extend(took.iter().map(|step| (step.fence.clone(), CancellationToken::new())));
         entries.open.remove(&call);
+    }
+
+    /// The run was cancelled: what executes its steps is told to stop.
+    pub(super) fn cancel(&self, run: &str) {
+        let entries = self.entries();
+        entries.executing.iter().filter(|(fence, _)| fence.run == run).for_each(|(_, stop)| stop.cancel());
+    }
+
+    /// Cancelled when the step execution's run is; never for one that is not in the ledger.
+    pub(super) fn stop(&self, fence: &Fence) -> CancellationToken {
+        self.entries().executing.get(fence).cloned().unwrap_or_default()
     }
 
     /// The store has let go of this hold.
@@ -53,7 +66,7 @@ impl Ledger {
     pub(super) fn view(&self) -> View {
         let entries = self.entries();
         let answered = entries.open.first().copied().unwrap_or(entries.next);
-        View { answered, executing: entries.executing.clone() }
+        View { answered, executing: entries.executing.keys().cloned().collect() }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -113,6 +126,17 @@ mod tests {
         let view = ledger.view();
         let strays = vec![committed.fence, never_seen.fence];
         assert_eq!(view.strays(strays.clone()), strays);
+    }
+
+    #[test]
+    fn a_run_that_is_cancelled_stops_its_own_steps_only() {
+        let ledger = Ledger::default();
+        let call = ledger.open();
+        let (ours, mut other) = (step(1, call), step(2, call));
+        other.fence.run = "s".into();
+        ledger.answered(call, &[ours.clone(), other.clone()]);
+        ledger.cancel("r");
+        assert!(ledger.stop(&ours.fence).is_cancelled() && !ledger.stop(&other.fence).is_cancelled());
     }
 
     #[test]

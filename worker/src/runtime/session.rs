@@ -31,7 +31,7 @@ pub(super) struct Session {
     slots: Arc<Semaphore>,
     queues: Vec<QueueName>,
     turn: AtomicUsize,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 /// Registers, works until `stop` or until the lease is lost, and hands back.
@@ -51,7 +51,8 @@ pub(super) async fn live(
     let _close = closed.clone().drop_guard();
     let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
     let start = lease::Start { connected, registered };
-    lease::start(store.clone(), session.id.clone(), config.lease, start, session.lost.clone(), closed)?;
+    let (id, ledger, lost) = (session.id.clone(), session.ledger.clone(), session.lost.clone());
+    lease::start(store.clone(), id, config.lease, start, ledger, lost, closed)?;
     let register = || session.store.register(&introduction, config.lease);
     if session.unless_closing(is_connected).await.is_none() || !session.answered(register).await? {
         return Ok(());
@@ -87,7 +88,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(config.concurrency)),
             queues,
             turn: AtomicUsize::new(0),
-            ledger: Ledger::default(),
+            ledger: Arc::default(),
         }
     }
 

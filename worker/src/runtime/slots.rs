@@ -29,8 +29,15 @@ async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, f
     let mut steps = VecDeque::from([first]);
     while let Some(step) = steps.pop_front() {
         let lost = session.lost.clone();
-        // A step whose hold is lost is dropped where it stands.
-        let Some(attempted) = lost.run_until_cancelled(execute::attempt(&session, &step)).await else { return };
+        let stop = session.ledger.stop(&step.fence);
+        let attempt = stop.run_until_cancelled(execute::attempt(&session, &step, stop.clone()));
+        // A step whose hold is lost, or whose run is cancelled, is dropped where it stands.
+        let Some(attempted) = lost.run_until_cancelled(attempt).await else { return };
+        let Some(attempted) = attempted else {
+            tracing::info!(run = step.fence.run, step = step.step, "the run was cancelled: its step is dropped");
+            session.ledger.ended(&step.fence);
+            return;
+        };
         // One commit brings work for this slot and for all that are free now.
         let extra = session.more_slots();
         let max = if session.is_closing() { 0 } else { 1 + extra.len() };

@@ -3,7 +3,7 @@
 
 use super::state::{Begins, Entry, Event, Hold, Lane, Phase, State, Work};
 use super::stream::EntryId;
-use crate::codec::{Content, JSON, MESSAGEPACK};
+use crate::codec;
 use crate::names::QueueName;
 use crate::run::Status;
 use crate::step::{Call, Claim, Claimed, Fence};
@@ -129,8 +129,7 @@ impl State {
                     state.shown.status = Status::Running;
                     state.shown.started_ms = Some(now);
                 }
-                let format = if state.shown.content == Content::MessagePack { MESSAGEPACK } else { JSON };
-                ([&[format], &state.shown.input[..]].concat(), None)
+                (codec::input_payload(state.shown.content, &state.shown.input), None)
             }
             Event::Payload(payload) => (payload.clone(), None),
             // Not for reading: it only makes the answer the same as that of Redis.

@@ -49,11 +49,13 @@ impl State {
     }
 
     /// Renews a lease that is still there; one that was swept is lost for good.
-    pub(super) fn beat(&mut self, now: u64, worker: &str, lease: u64, client: u64) -> Beat {
+    /// Names the runs that were cancelled since `told`.
+    pub(super) fn beat(&mut self, now: u64, worker: &str, lease: u64, client: u64, told: u64) -> Beat {
         let Some(member) = self.workers.get_mut(worker) else { return Beat::Lost };
         member.lease_until = now.saturating_add(lease);
         member.client = client;
-        Beat::Renewed
+        let since = self.cancelled.range((told, String::new())..);
+        Beat::Renewed { cancelled: since.map(|(_, run)| run.clone()).collect() }
     }
 
     pub(super) fn holds(&self, worker: &str) -> Vec<Fence> {

@@ -36,7 +36,7 @@ impl State {
 impl MemoryStore {
     pub(super) fn open_lease(&self, worker: &str, lease: Duration) -> Box<dyn Lease> {
         let client = self.change(|state, _| state.connect());
-        Box::new(MemoryLease { store: self.clone(), worker: worker.to_owned(), lease, client })
+        Box::new(MemoryLease { store: self.clone(), worker: worker.to_owned(), lease, client, told: 0 })
     }
 
     pub(super) fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Box<dyn QueueReader> {
@@ -90,12 +90,17 @@ struct MemoryLease {
     worker: String,
     lease: Duration,
     client: u64,
+    /// Up to when the worker was told of runs that were cancelled (ms).
+    told: u64,
 }
 
 #[async_trait]
 impl Lease for MemoryLease {
     async fn beat(&mut self) -> Result<Beat> {
-        Ok(self.store.change(|state, now| state.beat(now, &self.worker, millis(self.lease), self.client)))
+        let (worker, lease, client, told) = (&self.worker, millis(self.lease), self.client, self.told);
+        let (beat, now) = self.store.change(|state, now| (state.beat(now, worker, lease, client, told), now));
+        self.told = now;
+        Ok(beat)
     }
 }
 

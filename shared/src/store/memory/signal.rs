@@ -11,6 +11,9 @@ use crate::step::{Cancelled, Signalled};
 /// At most this many signals wait for a wait, per run and name.
 const MAX_SIGNALS: usize = 1000;
 
+/// How long workers are told of a cancelled run, in ms: longer than any of their leases.
+const TOLD_FOR: u64 = 600_000;
+
 /// What can be done about a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -64,6 +67,8 @@ impl State {
         }
         let itself = run_itself(&run);
         self.note(now, Kind::Cancelled, &itself, String::new());
+        self.cancelled.retain(|(at, _)| at + TOLD_FOR > now);
+        self.cancelled.insert((now, run.clone()));
         self.finish(now, &itself, End::Cancelled, retention);
         Cancelled::Stopped
     }

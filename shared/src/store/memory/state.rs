@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) holds_taken: u64,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<Vec<u8>>>,
+    /// Runs that were cancelled, by when: for the workers.
+    pub(super) cancelled: BTreeSet<(u64, String)>,
     pub(super) news: News,
 }
 

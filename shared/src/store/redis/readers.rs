@@ -28,7 +28,7 @@ impl RedisStore {
         let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
         let mut beat = self.transition("beat");
         beat.arg(worker).arg(millis(lease)).arg(client);
-        Ok(Box::new(RedisLease { connection, beat }))
+        Ok(Box::new(RedisLease { connection, beat, told: 0 }))
     }
 
     pub(super) async fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
@@ -102,13 +102,26 @@ impl RedisStore {
 struct RedisLease {
     connection: MultiplexedConnection,
     beat: Cmd,
+    /// Up to when the worker was told of runs that were cancelled (ms).
+    told: u64,
 }
 
 #[async_trait]
 impl Lease for RedisLease {
     async fn beat(&mut self) -> Result<Beat> {
-        let reply: redis::Value = self.beat.query_async(&mut self.connection).await?;
-        Ok(if Reply::new(reply)?.text()? == "ok" { Beat::Renewed } else { Beat::Lost })
+        let mut beat = self.beat.clone();
+        let mut reply = Reply::new(beat.arg(self.told).query_async(&mut self.connection).await?)?;
+        if reply.text()? != "ok" {
+            return Ok(Beat::Lost);
+        }
+        let now = reply.number()?;
+        let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
+        while !runs.is_over() {
+            // Whoever else wrote there must not end the lease.
+            cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
+        }
+        self.told = now;
+        Ok(Beat::Renewed { cancelled })
     }
 }
 

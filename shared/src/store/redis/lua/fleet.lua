@@ -18,14 +18,15 @@ local function register(keys, argv)
   return { 'ok', now }
 end
 
--- beat: renews a lease that is still there; one that was swept is lost for good.
+-- beat: renews a lease that is still there; one that was swept is lost for good. Names the runs that were cancelled since
+-- the last beat.
 local function beat(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, lease, client = arg(), tonumber(arg()), arg()
-  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, 0 } end
+  local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
+  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {} } end
   redis.call('ZADD', p .. 'leases', now + lease, worker)
   redis.call('HSET', p .. 'worker:' .. worker, 'client', client)
-  return { 'ok', now, redis.call('HLEN', p .. 'held:' .. worker) }
+  return { 'ok', now, redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000) }
 end
 
 -- Gives one hold up and queues its step execution again, ahead of what is new.

@@ -1,0 +1,92 @@
+//! `stepfleet cancel` and `stepfleet signal`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use stepfleet::client::RunHandle;
+use stepfleet::run::Status;
+use stepfleet::store::Store;
+use stepfleet::{Client, Error};
+
+use super::Fleet;
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::start::read_input;
+
+/// How long a coordinator may take to see to a request.
+const SEEN_TO: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+pub(super) struct Cancel {
+    /// The run's id
+    id: String,
+}
+
+const SIGNAL_EXAMPLES: &str = "\
+Examples:
+  stepfleet signal order-7 approval --input true
+  stepfleet signal order-7 answer --input @answer.json
+
+Any Redis client can do the same: XADD sf:{0}:inbox * op signal run order-7 name approval input true
+
+A signal is kept until a step of the run waits for its name.";
+
+#[derive(Args)]
+#[command(after_help = SIGNAL_EXAMPLES)]
+pub(super) struct Signal {
+    /// The run's id
+    id: String,
+    /// The name that the run waits for
+    name: String,
+    /// The value: JSON, @ and a file's name, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "null", allow_hyphen_values = true)]
+    input: String,
+}
+
+pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> Outcome {
+    let run = known(fleet, &options.id).await?;
+    run.cancel().await?;
+    let ended = run.wait(SEEN_TO).await.map_err(|error| explain(error, &options.id))?;
+    if fleet.json {
+        output::json(&json!({ "id": ended.id, "status": ended.status }))?;
+    } else if ended.status == Status::Cancelled {
+        output::line(&format!("run {} is cancelled", ended.id));
+    } else {
+        output::line(&format!("run {} had ended already, as {}", ended.id, ended.status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> Outcome {
+    let run = known(fleet, &options.id).await?;
+    run.signal_json(&options.name, read_input(&options.input)?).await?;
+    if fleet.json {
+        output::json(&json!({ "id": options.id, "name": options.name }))?;
+    } else {
+        output::line(&format!("the signal {} is on its way to run {}", options.name, options.id));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, Failure> {
+    let run = Client::with_store(fleet.store()?).run(id);
+    // A request that waits for a worker is no run yet.
+    let waits = fleet.store()?.deferred().await?.iter().any(|waiting| waiting.run == id);
+    if !waits && run.status().await?.is_none() {
+        return Err(Error::not_found(format!("there is no run {id}; see stepfleet runs")).into());
+    }
+    Ok(run)
+}
+
+fn explain(error: Error, id: &str) -> Failure {
+    if error.is_timeout() {
+        let seconds = SEEN_TO.as_secs();
+        return Error::timeout(format!(
+            "no coordinator has seen to it within {seconds} s; run {id} will be cancelled when one does (stepfleet coordinator)"
+        ))
+        .into();
+    }
+    error.into()
+}

@@ -1,0 +1,209 @@
+//! Cancelling runs and sending them signals, from Rust, from redis-cli and from the command line.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stepfleet::history::Kind;
+use stepfleet::names::QueueName;
+use stepfleet::request::StartRequest;
+use stepfleet::run::Status;
+use stepfleet::step::{Call, Checkpoint, Claim, Outcome, Route, Wait};
+use stepfleet::store::{Introduction, Registration, Start};
+use stepfleet_coordinator::Config;
+use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn redis_cli(url: &str, args: &[&str]) -> String {
+    let run = |program| Command::new(program).args(["-u", url]).args(args).output();
+    let output = run("redis-cli").or_else(|_| run("valkey-cli")).expect("redis-cli or valkey-cli is installed");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn a_running_step_is_dropped_and_its_slot_is_free() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "1")])).collect();
+    fleet.workers_ready(3).await;
+    let mut redis = fleet.redis.connection().await;
+    let mut runs = Vec::new();
+    for n in 0..3 {
+        let id = format!("c-{n}");
+        runs.push(fleet.client.start("gated", &json!({})).id(&id).send().await.unwrap());
+        wait_for_arrival(&mut redis, &id).await;
+    }
+    // All slots of the fleet are taken by steps that never return.
+    for run in &runs {
+        run.cancel().await.unwrap();
+        let ended = run.wait(LIMIT).await.unwrap();
+        assert_eq!(ended.status, Status::Cancelled);
+        assert!(run.result::<Value>(LIMIT).await.unwrap_err().to_string().contains("cancelled on request"));
+    }
+    for n in 0..3 {
+        let next = fleet.client.start("squares", &json!({ "count": 5 + n })).send().await.unwrap();
+        let _: Value = next.result(LIMIT).await.unwrap();
+    }
+    assert!(workers.iter().any(|worker| worker.log().contains("its step is dropped")));
+    // Workers tell Redis that they hold none of it any more.
+    for _ in 0..2000 {
+        if fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0));
+    for run in &runs {
+        let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
+        assert_eq!(history.iter().map(|r| r.kind).collect::<Vec<_>>(), [Kind::Start, Kind::Cancelled]);
+    }
+}
+
+#[tokio::test]
+async fn branches_end_with_their_run_and_other_runs_go_on() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let _workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "4")])).collect();
+    fleet.workers_ready(3).await;
+    let mut redis = fleet.redis.connection().await;
+    let (one, other) = ("branches-1", "branches-2");
+    let first = fleet.client.start("gated_branches", &json!({ "count": 300 })).id(one).send().await.unwrap();
+    wait_for_arrival(&mut redis, one).await;
+    let second = fleet.client.start("gated_branches", &json!({ "count": 60 })).id(other).send().await.unwrap();
+    first.cancel().await.unwrap();
+    assert_eq!(first.wait(LIMIT).await.unwrap().status, Status::Cancelled);
+    let_go(&mut redis, other, 6).await;
+    let _: Value = second.result(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_not_begun_or_has_ended() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let url = &fleet.redis.url;
+    let waiting = fleet.client.start("squares", &json!({ "count": 1 })).id("waiting").send().await.unwrap();
+    redis_cli(url, &["XADD", "sf:{0}:inbox", "*", "op", "cancel", "run", "waiting"]);
+    assert_eq!(waiting.wait(LIMIT).await.unwrap().status, Status::Cancelled);
+
+    let _worker = fleet.worker(WORKER, &[]);
+    fleet.workers_ready(1).await;
+    let late = fleet.client.start("squares", &json!({ "count": 1 })).delay(Duration::from_secs(3600));
+    let late = late.id("late").send().await.unwrap();
+    late.cancel().await.unwrap();
+    assert_eq!(late.wait(LIMIT).await.unwrap().status, Status::Cancelled);
+
+    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").send().await.unwrap();
+    let end: Value = done.result(LIMIT).await.unwrap();
+    done.cancel().await.unwrap();
+    // The request behind it is seen to after it.
+    let after = fleet.client.start("squares", &json!({ "count": 1 })).send().await.unwrap();
+    let _: Value = after.result(LIMIT).await.unwrap();
+    assert_eq!(done.result::<Value>(LIMIT).await.unwrap(), end);
+}
+
+#[tokio::test]
+async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
+    let fleet = Fleet::new().await;
+    let config =
+        Config { orphan_idle: Duration::from_millis(200), orphans: Duration::from_millis(20), ..Config::default() };
+    let _coordinator = fleet.coordinator_with(config);
+    let _worker = fleet.worker(WORKER, &[]);
+    fleet.workers_ready(1).await;
+    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").send().await.unwrap();
+    let _: Value = done.result(LIMIT).await.unwrap();
+    fleet.client.run("nobody").cancel().await.unwrap();
+    fleet.client.run("nobody").signal("approval", &true).await.unwrap();
+    done.signal("approval", &true).await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    let mut reasons: Vec<String> = Vec::new();
+    for _ in 0..2000 {
+        let rejected: redis::streams::StreamRangeReply =
+            redis::cmd("XRANGE").arg("sf:{0}:rejected").arg("-").arg("+").query_async(&mut redis).await.unwrap();
+        reasons = rejected.ids.iter().filter_map(|entry| entry.get("reason")).collect();
+        if reasons.len() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    reasons.sort();
+    let unknown = "there is no run nobody; start it first, or look at the id";
+    assert_eq!(reasons, ["run done has ended: nobody will take the signal approval", unknown, unknown]);
+    let inbox: u64 = redis::cmd("XLEN").arg("sf:{0}:inbox").query_async(&mut redis).await.unwrap();
+    assert_eq!(inbox, 0);
+}
+
+/// A step that waits, as a worker has it: the SDK has no waits yet.
+#[tokio::test]
+async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    let route = Route { step: "first".into(), event: "E".into(), context: false };
+    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route.clone()], steps: vec![] }];
+    store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, LIMIT).await.unwrap();
+    let request = StartRequest::new("w", "{}");
+    let start = Start { request, run: "r".into(), version: 1, routes: vec![route], entry: None, key_ttl: LIMIT };
+    store.start(&start).await.unwrap();
+    let call = |number| Call { worker: "a".into(), number, again: false };
+    let claim = Claim { max: 1, queues: vec![QueueName::new("w", 1)] };
+    let step = store.begin(&call(1), &[], &claim).await.unwrap().unwrap().remove(0);
+    let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), deadline: None }).collect();
+    let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
+    store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
+    let (outcome, _) = store.suspend(&call(2), &step, &waits, &Claim::default()).await.unwrap();
+    assert_eq!(outcome, Outcome::Committed);
+
+    let _coordinators = [fleet.coordinator()];
+    let url = &fleet.redis.url;
+    redis_cli(url, &["XADD", "sf:{0}:inbox", "*", "op", "signal", "run", "r", "name", "answer", "input", "\"one\""]);
+    let run = fleet.client.run("r");
+    run.signal("answer", &"two").await.unwrap();
+    let mut cli = Process::start(
+        std::path::Path::new(STEPFLEET),
+        &["--redis", url, "signal", "r", "answer", "--input", "\"three\""],
+        &[],
+    );
+    assert!(cli.ended().await.success(), "{}", cli.log());
+    let mut signals = 0;
+    for _ in 0..2000 {
+        let history = store.history("r", 0, 100).await.unwrap();
+        signals = history.iter().filter(|record| record.kind == Kind::Signal).count();
+        if signals == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(signals, 3);
+    let again = store.begin(&call(3), &[], &claim).await.unwrap().unwrap().remove(0);
+    let mut journal = again.journal;
+    journal.sort();
+    let values: Vec<String> =
+        journal.iter().map(|(_, payload)| stepfleet::codec::decode("a signal", payload).unwrap()).collect();
+    assert_eq!(values, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn the_command_line_cancels_and_says_what_became_of_it() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let _worker = fleet.worker(WORKER, &[]);
+    fleet.workers_ready(1).await;
+    let cancel = async |id: &str| {
+        let arguments = ["--redis", fleet.redis.url.as_str(), "cancel", id];
+        let mut process = Process::start(std::path::Path::new(STEPFLEET), &arguments, &[]);
+        (process.ended().await.success(), process.log())
+    };
+    let mut redis = fleet.redis.connection().await;
+    fleet.client.start("gated", &json!({})).id("mine").send().await.unwrap();
+    wait_for_arrival(&mut redis, "mine").await;
+    assert_eq!(cancel("mine").await, (true, "run mine is cancelled\n".into()));
+    let done = fleet.client.start("squares", &json!({ "count": 1 })).id("done").send().await.unwrap();
+    let _: Value = done.result(LIMIT).await.unwrap();
+    assert_eq!(cancel("done").await, (true, "run done had ended already, as completed\n".into()));
+    let (fine, said) = cancel("nobody").await;
+    assert!(!fine && said.contains("there is no run nobody; see stepfleet runs"), "{said}");
+}
