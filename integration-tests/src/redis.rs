@@ -66,6 +66,29 @@ impl TestRedis {
         redis
     }
 
+    /// A local server process in cluster mode that has all slots itself. It refuses what touches keys of two slots, or
+    /// keys of another slot than those that a call names.
+    pub async fn cluster_of_one() -> Self {
+        let redis = Self::process_with(&["--cluster-enabled", "yes"]).await;
+        let mut connection = redis.connection().await;
+        let mut slots = ::redis::cmd("CLUSTER");
+        slots.arg("ADDSLOTSRANGE").arg(0).arg(16383);
+        let () = slots.query_async(&mut connection).await.expect("it takes the slots");
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let info: String = ::redis::cmd("CLUSTER")
+                .arg("INFO")
+                .query_async(&mut connection)
+                .await
+                .expect("it tells of its cluster");
+            if info.contains("cluster_state:ok") {
+                return redis;
+            }
+            assert!(Instant::now() < until, "the cluster did not get ready: {info}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// `kill -9` for the server. Its files stay.
     ///
     /// # Panics
@@ -185,10 +208,15 @@ fn launch(port: u16, folder: &Path, settings: &[&str]) -> Child {
         .expect("the server starts")
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on now, low enough for a cluster's bus to be 10,000 above it.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        if port < 55_000 {
+            return port;
+        }
+    }
 }
 
 async fn in_docker(settings: &[&'static str]) -> TestRedis {

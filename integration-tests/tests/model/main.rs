@@ -420,10 +420,11 @@ fn setting(name: &str, default: u32) -> u32 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-fn schedules(count: u32) {
+fn schedules(count: u32, in_cluster: bool) {
     static CASES: AtomicU64 = AtomicU64::new(0);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let redis = runtime.block_on(TestRedis::start());
+    let redis = runtime
+        .block_on(async { if in_cluster { TestRedis::cluster_of_one().await } else { TestRedis::start().await } });
     let covered = RefCell::new(BTreeMap::new());
     let seed =
         std::env::var("STEPFLEET_MODEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
@@ -488,9 +489,9 @@ fn schedules(count: u32) {
 
 #[test]
 fn both_stores_agree_on_a_few_thousand_schedules() {
-    // Each on a Redis of its own.
+    // Each on a Redis of its own; the one in cluster mode refuses keys of another slot.
     std::thread::scope(|scope| {
-        let halves: Vec<_> = (0..2).map(|_| scope.spawn(|| schedules(1000))).collect();
+        let halves = [false, true].map(|in_cluster| scope.spawn(move || schedules(1000, in_cluster)));
         for half in halves {
             half.join().expect("its schedules agree");
         }
@@ -500,5 +501,5 @@ fn both_stores_agree_on_a_few_thousand_schedules() {
 #[test]
 #[ignore = "long: make test-chaos"]
 fn chaos_of_schedules_on_both_stores() {
-    schedules(setting("STEPFLEET_MODEL_SCHEDULES", 100_000));
+    schedules(setting("STEPFLEET_MODEL_SCHEDULES", 100_000), true);
 }
