@@ -43,6 +43,7 @@ timers-go-by-the-caller-not-redis|redis clock|fleet.lua|s/'-inf', now, 'LIMIT', 
 leases-end-early|redis clock|fleet.lua|s/local gone, listed = redis\.call\('ZRANGEBYSCORE', p \.\. 'leases', '-inf', now,/local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now + 4500,/
 payloads-are-read-as-text|opaque payloads|common.lua|s/string\.sub\(record, stop \+ 1\)$/string.gsub(string.sub(record, stop + 1), '%z', ' ')/m
 input-is-taken-for-json|opaque payloads|claim.lua|s/\(found\[3\] == 'msgpack' and '\\1' or '\\2'\)/'\\2'/
+a-key-without-the-tag|one hash tag|start.lua|s/return p \.\. 'key:' \.\. workflow/return 'key:' .. workflow/
 runs-are-never-forgotten|bounded|common.lua|s/  redis\.call\('ZADD', p \.\. 'timers', now \+ retention, 'expire ' \.\. run\)\n//
 joined-lists-stay-behind|bounded|common.lua|s/    unlink\(extra\)\n//
 losses-have-no-limit|bounded|fleet.lua|s/  if s\.losses > max_losses then/  if false then/

@@ -307,3 +307,33 @@ async fn cancel_release_and_audit() {
     let kinds = shaky.kinds("r").await;
     assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);
 }
+
+#[tokio::test]
+async fn orphans_and_what_was_delivered_to_a_reader_that_is_gone() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let queues = [QueueName::new("w", 1)];
+    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
+    // The event goes to the reader, and the reader's connection is cut before it hears of it.
+    shaky.lose(reader.next()).await;
+    drop(reader);
+    // The first call lists the queues, the next ones move what lies there.
+    for replies in 0..4 {
+        shaky.proxy.lose_reply_after(replies);
+        let _ = shaky.store.orphans(Duration::ZERO).await;
+    }
+    while shaky.store.orphans(Duration::ZERO).await.is_err() {}
+    assert_eq!(shaky.begin(5).await.len(), 1, "queued again once");
+
+    shaky.store.start(&start("s")).await.unwrap();
+    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
+    shaky.lose(reader.next()).await;
+    // A reader of the same worker is given again what the last one lost.
+    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
+    let delivered = reader.next().await.unwrap();
+    let mut call = shaky.call();
+    shaky.lose(shaky.store.begin(&call, &delivered, &claim(1))).await;
+    call.again = true;
+    let claimed = shaky.store.begin(&call, &delivered, &claim(1)).await.unwrap().unwrap();
+    assert_eq!(claimed.iter().map(|step| step.fence.run.as_str()).collect::<Vec<_>>(), ["s"]);
+}

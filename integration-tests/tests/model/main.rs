@@ -118,6 +118,7 @@ impl Pair {
             Op::Fail { held, again, later, max, repeat } => self.fail(*held, *again, *later, *max, *repeat).await?,
             Op::Zombie { old, fails } => self.zombie(*old, *fails).await?,
             Op::Crash { worker } => self.crash(*worker).await?,
+            Op::Expire { worker } => self.expire(*worker).await?,
             Op::Leave { worker } => self.leave(*worker).await?,
             Op::Checkpoint { held, entries, waits, set, repeat } => {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
@@ -480,7 +481,7 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,leave,tick,checkpoint,suspend,signal,\
+    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,expire,leave,tick,checkpoint,suspend,signal,\
                   cancel,audit,save,forget,reconcile";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::step::{Checkpoint, Signalled, Wait};
-use stepfleet::store::{Audit, Breach, Store};
+use stepfleet::store::{Audit, Beat, Breach, Store};
 
 use super::ops::RUNS;
 use super::rollback::Snapshot;
@@ -130,6 +130,19 @@ impl Pair {
             both!(self, store => store.release(&id, std::slice::from_ref(&stray)));
         }
         Ok("reconcile")
+    }
+
+    /// A worker falls silent: its last beat was too long ago.
+    pub(crate) async fn expire(&mut self, worker: usize) -> Case {
+        self.drop_holds(worker);
+        let id = self.worker(worker);
+        both!(self, store => async {
+            let beat = store.lease(&id, Duration::ZERO).await?.beat().await?;
+            stepfleet::Result::Ok(matches!(beat, Beat::Renewed { .. }))
+        });
+        self.tick(vec![]).await?;
+        self.join(worker).await?;
+        Ok("expire")
     }
 
     /// Whatever waits for a signal gets one.
