@@ -233,3 +233,14 @@ async fn in_docker(settings: &[&'static str]) -> TestRedis {
         server: Server::Container { _container: Box::new(container) },
     }
 }
+
+/// `redis-cli` with these arguments; what it prints.
+///
+/// # Panics
+/// When neither `redis-cli` nor `valkey-cli` is installed, or it fails.
+pub fn redis_cli(url: &str, args: &[&str]) -> String {
+    let run = |program| Command::new(program).args(["-u", url]).args(args).output();
+    let output = run("redis-cli").or_else(|_| run("valkey-cli")).expect("redis-cli or valkey-cli is installed");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+}

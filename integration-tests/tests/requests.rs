@@ -1,6 +1,5 @@
 //! Requests from any Redis client: taken, held, refused, repeated.
 
-use std::process::Command;
 use std::time::Duration;
 
 use redis::AsyncCommands;
@@ -8,17 +7,10 @@ use serde_json::{Value, json};
 use stepfleet::run::Status;
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::redis::redis_cli;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// `redis-cli` with these arguments; what it prints.
-fn redis_cli(url: &str, args: &[&str]) -> String {
-    let run = |program| Command::new(program).args(["-u", url]).args(args).output();
-    let output = run("redis-cli").or_else(|_| run("valkey-cli")).expect("redis-cli or valkey-cli is installed");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
 
 #[tokio::test]
 async fn a_run_is_started_and_its_result_read_with_redis_cli_alone() {

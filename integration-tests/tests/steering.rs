@@ -1,6 +1,5 @@
 //! Cancelling runs and sending them signals, from Rust, from redis-cli and from the command line.
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,18 +11,12 @@ use stepfleet::step::{Call, Checkpoint, Claim, Outcome, Route, Wait};
 use stepfleet::store::{Introduction, Registration, Start};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn redis_cli(url: &str, args: &[&str]) -> String {
-    let run = |program| Command::new(program).args(["-u", url]).args(args).output();
-    let output = run("redis-cli").or_else(|_| run("valkey-cli")).expect("redis-cli or valkey-cli is installed");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
 
 #[tokio::test]
 async fn a_running_step_is_dropped_and_its_slot_is_free() {
