@@ -6,7 +6,7 @@ use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
 use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Wait};
-use stepfleet::store::{Deferral, Introduction, Rejection, Start, Started, Store, Tick};
+use stepfleet::store::{Audit, Deferral, Introduction, Rejection, Start, Started, Store, Tick};
 use stepfleet_integration_tests::fleet::Fleet;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -385,4 +385,22 @@ async fn what_a_step_records_has_a_limit() {
     let _: u64 = redis::cmd("DEL").arg("sf:{0}:journal:r:1").query_async(&mut redis).await.unwrap();
     store.checkpoint("a", &step.fence, &waits(20_000, 1000)).await.unwrap();
     assert!(store.checkpoint("a", &step.fence, &waits(30_000, 1)).await.unwrap_err().is_too_large());
+}
+
+#[tokio::test]
+async fn delays_of_any_length_can_be_read_back() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    let step = begin(store, "a", 1, 1).await.remove(0);
+    let failure = Failure::Retry { delay: Duration::MAX, error: "e".into() };
+    store.fail(&call("a", 2, false), &step, &failure, &claim(0)).await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    let state: String = redis::cmd("HGET").arg("sf:{0}:steps:r").arg("1").query_async(&mut redis).await.unwrap();
+    let due = state.rsplit(' ').next().unwrap();
+    assert!(due.len() == 14 && due.bytes().all(|byte| byte.is_ascii_digit()), "{state}");
+    let audit = Audit { repair: true, from: 0, max_losses: 3, retention: LEASE };
+    assert_eq!(store.audit(&audit).await.unwrap().breaches, []);
+    assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
 }

@@ -256,6 +256,12 @@ fn journal_is_full() -> Error {
     ))
 }
 
+/// In ms, and three centuries at most: Lua writes a time of more than 14 digits in another notation.
+fn millis(duration: Duration) -> u64 {
+    const MOST: u64 = 10_000_000_000_000;
+    u64::try_from(duration.as_millis()).map_or(MOST, |ms| ms.min(MOST))
+}
+
 /// The atomic transitions, and the reads.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

@@ -31,7 +31,7 @@ use tokio::sync::{Notify, broadcast};
 use self::state::State;
 use super::{
     Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
-    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, millis,
 };
 use crate::error::Result;
 use crate::history::Record;
@@ -158,10 +158,6 @@ impl Clock {
         let run = self.runs_since.map_or(0, |since| millis(since.elapsed()));
         self.start + run + self.skipped.load(Ordering::SeqCst)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]

@@ -20,7 +20,7 @@ use self::link::Link;
 use self::reply::Reply;
 use super::{
     Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
-    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full, millis,
 };
 use crate::error::{Error, Result};
 use crate::history::Record;
@@ -89,10 +89,6 @@ impl RedisStore {
         command.arg(step.scope).arg(&step.step);
         command
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn call_args(command: &mut Cmd, call: &Call) {
