@@ -31,7 +31,8 @@ pub struct Config {
     pub orphan_idle: Duration,
     /// The pause between two looks at the requests that wait for a worker. 500 ms by default.
     pub deferred: Duration,
-    /// The pause between two audits of all runs. 60 s by default.
+    /// The pause between two audits of all runs. 60 s by default. Within an audit, a coordinator pauses 50 times as
+    /// long as each slice takes, but no longer than this.
     pub audit: Duration,
 }
 

@@ -21,6 +21,8 @@ const LIVENESS_SHARE: u32 = 10;
 
 /// Between two slices of one audit: it must not be felt.
 const SLICE_PAUSE: Duration = Duration::from_millis(50);
+/// An audit looks at every key there is: it may take one part in this many of the time.
+const AUDIT_SHARE: u32 = 50;
 
 #[derive(Clone, Copy, Debug)]
 enum Duty {
@@ -93,8 +95,10 @@ impl Coordinator {
             Duty::Orphans => self.orphans_pass().await.map(|_| self.config.orphans),
             Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),
             Duty::Audit => {
+                let began = Instant::now();
                 let audited = self.audit_pass().await?;
-                Ok(if audited.next.is_some() { SLICE_PAUSE.min(self.config.audit) } else { self.config.audit })
+                let pause = SLICE_PAUSE.max(began.elapsed() * (AUDIT_SHARE - 1)).min(self.config.audit);
+                Ok(if audited.next.is_some() { pause } else { self.config.audit })
             }
         }
     }

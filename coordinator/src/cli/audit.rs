@@ -50,9 +50,7 @@ fn print(found: &[Breach], count: usize, examined: u64, repaired: bool) {
     let advice = match (count, repaired) {
         (0, _) => "nothing is missing",
         (_, true) => "mended, or the run failed where that could not be done; see stepfleet show <run>",
-        (_, false) => {
-            "coordinators mend this by themselves within minutes; to do it now: stepfleet doctor --runs --repair"
-        }
+        (_, false) => "coordinators mend this in the background; to do it now: stepfleet doctor --runs --repair",
     };
     output::line(&format!("{examined} keys examined, {count} breaches: {advice}"));
 }
