@@ -5,7 +5,7 @@ use std::time::Duration;
 use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Wait};
+use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Signalled, Wait};
 use stepfleet::store::{Audit, Deferral, Introduction, Rejection, Start, Started, Store, Tick};
 use stepfleet_integration_tests::fleet::Fleet;
 
@@ -403,4 +403,16 @@ async fn delays_of_any_length_can_be_read_back() {
     let audit = Audit { repair: true, from: 0, max_losses: 3, retention: LEASE };
     assert_eq!(store.audit(&audit).await.unwrap().breaches, []);
     assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
+}
+
+#[tokio::test]
+async fn so_many_signals_are_kept_and_no_more() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    store.start(&start("r")).await.unwrap();
+    for _ in 0..1000 {
+        assert_eq!(store.signal("r", "n", &[1, 7], None).await.unwrap(), Signalled::Kept);
+    }
+    assert_eq!(store.signal("r", "n", &[1, 7], None).await.unwrap(), Signalled::Full);
+    assert_eq!(store.signal("r", "other", &[1, 7], None).await.unwrap(), Signalled::Kept);
 }
