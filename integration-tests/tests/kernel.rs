@@ -416,3 +416,14 @@ async fn so_many_signals_are_kept_and_no_more() {
     assert_eq!(store.signal("r", "n", &[1, 7], None).await.unwrap(), Signalled::Full);
     assert_eq!(store.signal("r", "other", &[1, 7], None).await.unwrap(), Signalled::Kept);
 }
+
+#[tokio::test]
+async fn the_highest_version_there_can_be() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    store.start(&Start { version: u32::MAX, ..start("r") }).await.unwrap();
+    let claim = Claim { max: 1, queues: vec![QueueName::new("w", u32::MAX)] };
+    let step = store.begin(&call("a", 1, false), &[], &claim).await.unwrap().unwrap().remove(0);
+    assert_eq!(step.version, u32::MAX);
+}

@@ -90,7 +90,7 @@ local function damage(state, record, meta)
   if not s.letter or s.attempt >= 1e9 or s.letter ~= 'D' and not s.failed then return 'its state' end
   if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
   local version, content = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)$')
-  if not version or #version > 9 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
+  if not version or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
   if s.letter == 'D' then return nil end
   local scope, _, flags, _, payload = parse_record(record or '')
   if not scope or #scope > MAX_EXACT then return 'its event' end
