@@ -200,3 +200,30 @@ async fn the_command_line_cancels_and_says_what_became_of_it() {
     let (fine, said) = cancel("nobody").await;
     assert!(!fine && said.contains("there is no run nobody; see stepfleet runs"), "{said}");
 }
+
+#[tokio::test]
+async fn the_command_line_lists_runs_by_workflow_and_status_page_by_page() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let _worker = fleet.worker(WORKER, &[]);
+    fleet.workers_ready(1).await;
+    for n in 0..3 {
+        let run = fleet.client.start("squares", &json!({ "count": 1 })).id(format!("good-{n}")).send().await.unwrap();
+        run.wait(LIMIT).await.unwrap();
+        let run = fleet.client.start("broken", &json!({ "n": 0 })).id(format!("bad-{n}")).send().await.unwrap();
+        run.wait(LIMIT).await.unwrap();
+    }
+    let list = async |arguments: &[&str]| {
+        let mut all = vec!["--redis", fleet.redis.url.as_str(), "--json", "runs"];
+        all.extend_from_slice(arguments);
+        let mut process = Process::start(std::path::Path::new(STEPFLEET), &all, &[]);
+        assert!(process.ended().await.success(), "{}", process.log());
+        let found: Vec<Value> = serde_json::from_str(&process.log()).unwrap();
+        found.iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&["--status", "failed"]).await, ["bad-2", "bad-1", "bad-0"]);
+    assert_eq!(list(&["--workflow", "squares", "--limit", "2"]).await, ["good-2", "good-1"]);
+    assert_eq!(list(&["--workflow", "squares", "--limit", "2", "--skip", "2"]).await, ["good-0"]);
+    assert_eq!(list(&["--status", "failed", "--status", "completed", "--limit", "10"]).await.len(), 6);
+    assert!(list(&["--status", "failed", "--workflow", "squares"]).await.is_empty());
+}

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::Cell;
-use stepfleet::run::Run;
+use stepfleet::run::{Run, Status};
 use stepfleet::store::Store;
 
 use super::Fleet;
@@ -12,9 +12,14 @@ use super::failure::Outcome;
 use super::output;
 use super::text::span;
 
+/// How many runs are read at a time.
+const PAGE: usize = 500;
+
 const EXAMPLES: &str = "\
 Examples:
   stepfleet runs --limit 5
+  stepfleet runs --status failed --workflow research
+  stepfleet runs --skip 20                                 the next page
   stepfleet runs --json | jq -r '.[] | select(.status == \"failed\") | .id'";
 
 #[derive(Args)]
@@ -23,13 +28,59 @@ pub(super) struct Options {
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
+    /// Pass over this many of the runs that match, newest first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
+    /// Only runs of this workflow
+    #[arg(long, value_name = "NAME")]
+    workflow: Option<String>,
+    /// Only runs that stand so; may be given several times
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    status: Vec<Status>,
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| "use queued, running, completed, failed, cancelled or rejected".to_owned())
+}
+
+impl Options {
+    fn matches(&self, run: &Run) -> bool {
+        self.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
+            && (self.status.is_empty() || self.status.contains(&run.status))
+    }
+
+    /// Reads page after page, newest first, until enough were found or all were looked at.
+    async fn find(&self, store: &dyn Store) -> stepfleet::Result<Vec<Run>> {
+        let (mut found, mut skip, limit) = (Vec::new(), self.skip, self.limit as usize);
+        for page in 0.. {
+            let runs = store.runs(page * PAGE, PAGE).await?;
+            if runs.is_empty() {
+                break;
+            }
+            for run in runs.into_iter().filter(|run| self.matches(run)) {
+                if skip > 0 {
+                    skip -= 1;
+                } else if found.len() < limit {
+                    found.push(run);
+                }
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let store = fleet.store()?;
-    let runs = store.runs(0, options.limit as usize).await?;
+    let runs = options.find(&*store).await?;
     if fleet.json {
         output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if runs.is_empty() && (options.skip > 0 || options.workflow.is_some() || !options.status.is_empty()) {
+        output::line("No run matches.");
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
