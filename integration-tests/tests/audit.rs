@@ -394,6 +394,7 @@ async fn the_doctor_tells_of_breaches_and_mends_them_when_asked() {
     let (fine, found) = doctor(&["--repair"]).await;
     assert!(fine);
     assert_eq!((found["breaches"].as_array().unwrap().len(), &found["repaired"]), (1, &json!(true)));
+    assert_eq!(found["repaired_ever"], 1, "the look before it was none");
     let (fine, found) = doctor(&[]).await;
     assert!(fine);
     assert_eq!(found["breaches"], json!([]));

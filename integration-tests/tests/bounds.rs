@@ -1,6 +1,7 @@
 //! Everything has an end: runs, consumers, rejected requests; and nothing holds Redis up for long.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -116,7 +117,7 @@ async fn a_fan_out_of_ten_thousand_joins_and_never_holds_redis_up_for_long() {
         slow.into_iter().map(|mut e| redis::from_redis_value(e.swap_remove(2)).unwrap()).collect();
     times.sort_unstable_by(|a, b| b.cmp(a));
     times.truncate(5);
-    println!("SLOWLOG above 1 ms, the longest in us: {times:?}");
+    writeln!(std::io::stdout(), "SLOWLOG above 1 ms, the longest in us: {times:?}").unwrap();
 }
 
 #[tokio::test]

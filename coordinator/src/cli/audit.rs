@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use stepfleet::store::{Audit, Breach, Store};
+use stepfleet::store::{Audit, Breach, RedisStore, Store};
 
 use super::Fleet;
-use super::failure::Outcome;
+use super::doctor::text;
+use super::failure::{Failure, Outcome};
 use super::output;
 use crate::config::Config;
 
@@ -32,12 +33,23 @@ pub(super) async fn run(fleet: &Fleet, repair: bool) -> Outcome {
             eprintln!("{examined} keys examined, {count} breaches so far");
         }
     }
+    let ever = repaired_ever(&store).await?;
     if fleet.json {
-        output::json(&json!({ "examined": examined, "count": count, "breaches": found, "repaired": repair }))?;
+        let (count, repaired) = (count as u64, repair);
+        output::json(&json!({
+            "examined": examined, "count": count, "breaches": found, "repaired": repaired, "repaired_ever": ever
+        }))?;
     } else {
         print(&found, count, examined, repair);
+        output::line(&format!("{ever} repairs by audits since this namespace was made"));
     }
     Ok(if count == 0 || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn repaired_ever(store: &RedisStore) -> Result<u64, Failure> {
+    let mut get = redis::cmd("HGET");
+    get.arg(store.namespace().key("counters")).arg("repaired");
+    Ok(text(store.command(&get).await?).parse().unwrap_or(0))
 }
 
 fn print(found: &[Breach], count: usize, examined: u64, repaired: bool) {

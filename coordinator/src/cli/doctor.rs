@@ -192,7 +192,7 @@ fn judge_coordinators(clients: &str) -> Check {
 }
 
 /// A reply as text, whatever kind of string it is.
-fn text(value: Value) -> String {
+pub(super) fn text(value: Value) -> String {
     redis::from_redis_value::<String>(value).unwrap_or_default()
 }
 

@@ -9,10 +9,16 @@ local function new_audit(p, now, fix, max_losses, retention)
   return { p = p, now = now, fix = fix, max_losses = max_losses, retention = retention, found = {}, groups = {} }
 end
 
-local function breach(a, run, what, mend)
-  a.found[#a.found + 1] = run
+-- What was found; true where it is to be mended, which is counted for good.
+local function report(a, name, what)
+  a.found[#a.found + 1] = name
   a.found[#a.found + 1] = what
-  if not a.fix then return end
+  if a.fix then redis.call('HINCRBY', a.p .. 'counters', 'repaired', 1) end
+  return a.fix
+end
+
+local function breach(a, run, what, mend)
+  if not report(a, run, what) then return end
   mend()
   note(a.p, run, a.now, 'repaired', 0, 0, '-', '-', what)
 end
@@ -244,9 +250,7 @@ local function audit_part(a, kind, name)
     -- Signals may come before their run is served.
     if redis.call('HEXISTS', a.p .. 'deferred', run) == 1 then return end
     if redis.call('EXISTS', key) == 0 then return end
-    a.found[#a.found + 1] = run
-    a.found[#a.found + 1] = 'its ' .. kind .. ' was left behind'
-    if a.fix then redis.call('UNLINK', key) end
+    if report(a, run, 'its ' .. kind .. ' was left behind') then redis.call('UNLINK', key) end
   elseif run ~= name and redis.call('EXISTS', key) == 1 and redis.call('SISMEMBER', extra, key) == 0 then
     breach(a, run, 'its ' .. kind .. ' would be left behind', function() redis.call('SADD', extra, key) end)
   end
@@ -255,9 +259,9 @@ end
 local function audit_worker(a, worker)
   local held, about = a.p .. 'held:' .. worker, a.p .. 'worker:' .. worker
   if redis.call('ZSCORE', a.p .. 'leases', worker) or redis.call('EXISTS', held, about) == 0 then return end
-  a.found[#a.found + 1] = worker
-  a.found[#a.found + 1] = 'the worker has no lease, and its holds were left behind'
-  if a.fix then sweep(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention) end
+  if report(a, worker, 'the worker has no lease, and its holds were left behind') then
+    sweep(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention)
+  end
 end
 
 local function audit(keys, argv)
