@@ -1,11 +1,12 @@
 //! Real processes: workers that can be killed, stopped and continued, and coordinators.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process, kill_process_group};
 use stepfleet::Client;
 use stepfleet::names::Namespace;
 use stepfleet::store::{RedisStore, Store};
@@ -19,23 +20,33 @@ pub use rustix::process::Signal;
 /// A process of the fleet; killed when the value is dropped.
 pub struct Process {
     child: Child,
+    /// It has a process group of its own, which ends with it.
+    leads_group: bool,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a program with its log in a file.
     pub fn start(program: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(program).args(args), settings, false)
+    }
+
+    /// As [`Process::start`], for a program that starts another and waits for it: both end with the value.
+    pub fn wrapped(program: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(program).args(args).process_group(0), settings, true)
+    }
+
+    fn spawn(command: &mut Command, settings: &[(&str, &str)], leads_group: bool) -> Self {
         let (file, log) = tempfile::NamedTempFile::new().expect("a log file").keep().expect("a log file");
         let errors = file.try_clone().expect("a log file");
-        let child = Command::new(program)
-            .args(args)
+        let child = command
             .envs(settings.iter().copied())
             .env("NO_COLOR", "1")
             .stdout(Stdio::from(file))
             .stderr(Stdio::from(errors))
             .spawn()
-            .unwrap_or_else(|e| panic!("{} does not start: {e}", program.display()));
-        Self { child, log }
+            .unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
+        Self { child, leads_group, log }
     }
 
     /// Its process id.
@@ -73,6 +84,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.leads_group {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn with_clock(offset: &str, program: &str, arguments: &[&str], redis: &str) -> Process {
     let mut all = vec!["-f", offset, program];
     all.extend_from_slice(arguments);
-    Process::start(Path::new("faketime"), &all, &[("STEPFLEET_REDIS", redis), ("RUST_LOG", "info")])
+    // faketime does not become the program, it starts it.
+    Process::wrapped(Path::new("faketime"), &all, &[("STEPFLEET_REDIS", redis), ("RUST_LOG", "info")])
 }
 
 #[tokio::test]
