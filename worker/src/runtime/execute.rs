@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::session::Session;
-use crate::context::Core;
+use crate::context::{Core, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -30,8 +30,9 @@ pub(super) struct Attempted {
 }
 
 pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
-    let core = Arc::new(Core::new(step.fence.clone(), step.failures, step.context.clone(), stop));
     let fence = &step.fence;
+    let reach = Reach { store: session.store.clone(), worker: session.id.clone(), fence: fence.clone() };
+    let core = Arc::new(Core::new(reach, step.failures, step.context.clone(), stop));
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
     Attempted { outcome, core }

@@ -1,124 +1,24 @@
-//! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
+//! The state of a run: what a step reads and writes of its context.
 
-use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::step::Fence;
 use stepfleet::{codec, fields, names};
-use tokio_util::sync::CancellationToken;
 
+use super::Core;
 use crate::error::Outcome;
-
-/// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
-///
-/// What a step writes commits together with the events that it returns: an attempt that fails, or whose worker was
-/// taken for dead, leaves nothing behind. Steps of one run that write the same field at the same time: the last wins.
-pub struct Context<S = ()> {
-    core: Arc<Core>,
-    state: PhantomData<fn() -> S>,
-}
-
-/// The snapshot, and what this attempt has changed of it.
-#[derive(Debug)]
-pub(crate) struct Core {
-    fence: Fence,
-    failures: u32,
-    snapshot: HashMap<String, Vec<u8>>,
-    changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
-    cancelled: CancellationToken,
-}
-
-impl Core {
-    pub(crate) fn new(
-        fence: Fence,
-        failures: u32,
-        snapshot: Vec<(String, Vec<u8>)>,
-        cancelled: CancellationToken,
-    ) -> Self {
-        Self { fence, failures, snapshot: snapshot.into_iter().collect(), changes: Mutex::default(), cancelled }
-    }
-
-    fn read(&self, field: &str) -> Option<Vec<u8>> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.get(field).map_or_else(|| self.snapshot.get(field), Option::as_ref).cloned()
-    }
-
-    fn fields(&self) -> BTreeMap<String, Vec<u8>> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fields: BTreeMap<_, _> = self.snapshot.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        for (name, value) in changes.iter() {
-            match value {
-                Some(value) => fields.insert(name.clone(), value.clone()),
-                None => fields.remove(name),
-            };
-        }
-        fields
-    }
-
-    /// A value that is there already is no change.
-    fn write(&self, field: &str, value: Option<Vec<u8>>) {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.snapshot.get(field) == value.as_ref() {
-            changes.remove(field);
-        } else {
-            changes.insert(field.to_owned(), value);
-        }
-    }
-
-    pub(crate) fn take_changes(&self) -> BTreeMap<String, Option<Vec<u8>>> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl<S> Context<S> {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, state: PhantomData }
-    }
-
-    /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
-    /// computes for long, or has given work to other tasks or threads, can stop by it.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.core.cancelled
-    }
-
-    /// The run's id.
-    pub fn run_id(&self) -> &str {
-        &self.core.fence.run
-    }
-
-    /// The step execution's number, unique in its run.
-    pub fn seq(&self) -> u64 {
-        self.core.fence.seq
-    }
-
-    /// Which attempt this is, from 1. Attempts whose worker died count too.
-    pub fn attempt(&self) -> u32 {
-        self.core.fence.attempt
-    }
-
-    /// How many attempts before this one ended with an error.
-    pub fn failures(&self) -> u32 {
-        self.core.failures
-    }
-
-    /// The same for every attempt at this step execution, and for no other: an idempotency key for calls to others.
-    pub fn idempotency_key(&self) -> String {
-        format!("{}-{}", self.core.fence.run, self.core.fence.seq)
-    }
-
-    /// The run's state.
-    pub fn state(&self) -> State<'_, S> {
-        State { core: &self.core, state: PhantomData }
-    }
-}
 
 /// The state of a run: fields, each with a value of its own; or, with a type, a struct whose fields they are.
 pub struct State<'a, S = ()> {
     core: &'a Core,
     state: PhantomData<fn() -> S>,
+}
+
+impl<'a, S> State<'a, S> {
+    pub(super) fn of(core: &'a Core) -> Self {
+        Self { core, state: PhantomData }
+    }
 }
 
 #[expect(clippy::unused_async, reason = "later stores read and check state while the step runs")]
@@ -176,8 +76,17 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use serde::Deserialize;
+    use stepfleet::names::Namespace;
+    use stepfleet::step::Fence;
+    use stepfleet::store::MemoryStore;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::context::{Context, Reach};
 
     #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
     struct Memory {
@@ -187,12 +96,12 @@ mod tests {
     }
 
     fn core(snapshot: Vec<(String, Vec<u8>)>) -> Arc<Core> {
-        Arc::new(Core::new(
-            Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
-            0,
-            snapshot,
-            CancellationToken::new(),
-        ))
+        let reach = Reach {
+            store: Arc::new(MemoryStore::new(Namespace::default())),
+            worker: "w".into(),
+            fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
+        };
+        Arc::new(Core::new(reach, 0, snapshot, CancellationToken::new()))
     }
 
     #[tokio::test]

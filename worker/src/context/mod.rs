@@ -1,0 +1,116 @@
+//! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
+
+mod reach;
+mod state;
+
+use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::reach::Reach;
+pub use self::state::State;
+
+/// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
+///
+/// What a step writes commits together with the events that it returns: an attempt that fails, or whose worker was
+/// taken for dead, leaves nothing behind. Steps of one run that write the same field at the same time: the last wins.
+pub struct Context<S = ()> {
+    core: Arc<Core>,
+    state: PhantomData<fn() -> S>,
+}
+
+/// The snapshot, and what this attempt has changed of it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) reach: Reach,
+    failures: u32,
+    snapshot: HashMap<String, Vec<u8>>,
+    changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    cancelled: CancellationToken,
+}
+
+impl Core {
+    pub(crate) fn new(
+        reach: Reach,
+        failures: u32,
+        snapshot: Vec<(String, Vec<u8>)>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self { reach, failures, snapshot: snapshot.into_iter().collect(), changes: Mutex::default(), cancelled }
+    }
+
+    fn read(&self, field: &str) -> Option<Vec<u8>> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.get(field).map_or_else(|| self.snapshot.get(field), Option::as_ref).cloned()
+    }
+
+    fn fields(&self) -> BTreeMap<String, Vec<u8>> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fields: BTreeMap<_, _> = self.snapshot.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        for (name, value) in changes.iter() {
+            match value {
+                Some(value) => fields.insert(name.clone(), value.clone()),
+                None => fields.remove(name),
+            };
+        }
+        fields
+    }
+
+    /// A value that is there already is no change.
+    fn write(&self, field: &str, value: Option<Vec<u8>>) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.snapshot.get(field) == value.as_ref() {
+            changes.remove(field);
+        } else {
+            changes.insert(field.to_owned(), value);
+        }
+    }
+
+    pub(crate) fn take_changes(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S> Context<S> {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, state: PhantomData }
+    }
+
+    /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
+    /// computes for long, or has given work to other tasks or threads, can stop by it.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.core.cancelled
+    }
+
+    /// The run's id.
+    pub fn run_id(&self) -> &str {
+        &self.core.reach.fence.run
+    }
+
+    /// The step execution's number, unique in its run.
+    pub fn seq(&self) -> u64 {
+        self.core.reach.fence.seq
+    }
+
+    /// Which attempt this is, from 1. Attempts whose worker died count too.
+    pub fn attempt(&self) -> u32 {
+        self.core.reach.fence.attempt
+    }
+
+    /// How many attempts before this one ended with an error.
+    pub fn failures(&self) -> u32 {
+        self.core.failures
+    }
+
+    /// The same for every attempt at this step execution, and for no other: an idempotency key for calls to others.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.core.reach.fence.run, self.core.reach.fence.seq)
+    }
+
+    /// The run's state.
+    pub fn state(&self) -> State<'_, S> {
+        State::of(&self.core)
+    }
+}

@@ -1,0 +1,49 @@
+//! The way from a step's code to the store, under its fence.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stepfleet::step::Fence;
+use stepfleet::store::Store;
+
+use crate::error::Outcome;
+
+/// What a step needs for calls of its own while it executes.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) worker: String,
+    pub(crate) fence: Fence,
+}
+
+impl Reach {
+    /// Makes a call, and repeats it until Redis has answered, since it may have taken effect: `send` is told whether it
+    /// is a repetition. Whoever loses the hold is dropped while it waits.
+    pub(crate) async fn persist<'a, T>(
+        &'a self,
+        mut send: impl FnMut(bool) -> BoxFuture<'a, stepfleet::Result<T>>,
+    ) -> Outcome<T> {
+        let (mut again, mut pause) = (false, Duration::from_millis(10));
+        loop {
+            match send(again).await {
+                Err(error) if error.is_unavailable() || error.is_out_of_memory() => {
+                    if !again {
+                        tracing::warn!(worker = self.worker, %error, "a step's call is repeated until Redis answers");
+                    }
+                    again = true;
+                }
+                answer => return Ok(answer?),
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reach").field("worker", &self.worker).field("fence", &self.fence).finish_non_exhaustive()
+    }
+}
