@@ -1,0 +1,166 @@
+//! One scenario on both stores: in memory, and on a real Redis, each with a coordinator and three workers or more that
+//! share nothing but the store.
+
+use std::sync::Arc;
+
+use stepfleet::Client;
+use stepfleet::names::Namespace;
+use stepfleet::store::{MemoryStore, RedisStore, Store};
+use stepfleet_coordinator::{Config, Coordinator};
+use stepfleet_worker::Worker;
+use stepfleet_worker::runtime::{self, WorkerError};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::redis::TestRedis;
+
+/// What a scenario is played by.
+pub struct Both {
+    serve: fn(Worker) -> Result<Worker, WorkerError>,
+    workers: usize,
+    concurrency: usize,
+}
+
+/// One fleet, on one of the stores.
+pub struct Stage {
+    /// A caller.
+    pub client: Client,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The Redis; none on the store in memory.
+    pub redis: Option<TestRedis>,
+    /// The store in memory; none on Redis.
+    pub memory: Option<MemoryStore>,
+    serve: fn(Worker) -> Result<Worker, WorkerError>,
+    concurrency: usize,
+    workers: Vec<Member>,
+    _coordinator: AbortOnDropHandle<()>,
+}
+
+struct Member {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Both {
+    /// Three workers that serve this, four steps at a time each.
+    pub fn new(serve: fn(Worker) -> Result<Worker, WorkerError>) -> Self {
+        Self { serve, workers: 3, concurrency: 4 }
+    }
+
+    /// So many workers.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// So many steps at a time for each.
+    #[must_use]
+    pub fn concurrency(mut self, steps: usize) -> Self {
+        self.concurrency = steps;
+        self
+    }
+
+    /// Plays the scenario on the store in memory and then on Redis.
+    pub async fn play(self, scenario: impl AsyncFn(&mut Stage)) {
+        for redis in [None, Some(TestRedis::start().await)] {
+            let name = if redis.is_some() { "Redis" } else { "the store in memory" };
+            eprintln!("--- on {name}");
+            let mut stage = Stage::set(&self, redis).await;
+            scenario(&mut stage).await;
+            stage.close().await;
+        }
+    }
+}
+
+impl Stage {
+    async fn set(both: &Both, redis: Option<TestRedis>) -> Self {
+        let memory = redis.is_none().then(|| MemoryStore::new(Namespace::default()));
+        let store = connect(redis.as_ref(), memory.as_ref());
+        let coordinator = Coordinator::new(connect(redis.as_ref(), memory.as_ref()), Config::default());
+        let task = tokio::spawn(async move {
+            coordinator.run(std::future::pending()).await;
+        });
+        let mut stage = Self {
+            client: Client::with_store(store.clone()),
+            store,
+            redis,
+            memory,
+            serve: both.serve,
+            concurrency: both.concurrency,
+            workers: Vec::new(),
+            _coordinator: AbortOnDropHandle::new(task),
+        };
+        for _ in 0..both.workers {
+            stage.add_worker();
+        }
+        stage.workers_ready(both.workers).await;
+        stage
+    }
+
+    /// A store with connections of its own.
+    pub fn another_store(&self) -> Arc<dyn Store> {
+        connect(self.redis.as_ref(), self.memory.as_ref())
+    }
+
+    /// One more worker.
+    pub fn add_worker(&mut self) {
+        self.add_worker_that_serves(self.serve);
+    }
+
+    /// One more worker, which serves something else.
+    pub fn add_worker_that_serves(&mut self, serve: fn(Worker) -> Result<Worker, WorkerError>) {
+        let config = runtime::Config {
+            name: format!("worker-{}", self.workers.len() + 1),
+            concurrency: self.concurrency,
+            ..runtime::Config::default()
+        };
+        let worker = serve(Worker::new(self.another_store(), config)).expect("its workflows can work");
+        let stop = CancellationToken::new();
+        let told = stop.clone().cancelled_owned();
+        let task =
+            tokio::spawn(async move { worker.run_until(told).await.expect("it works until it is told to stop") });
+        self.workers.push(Member { stop, task });
+    }
+
+    /// Tells all workers to stop, and waits until they have.
+    pub async fn stop_workers(&mut self) {
+        for worker in &self.workers {
+            worker.stop.cancel();
+        }
+        for worker in self.workers.drain(..) {
+            worker.task.await.expect("it stops in good order");
+        }
+    }
+
+    /// Waits until so many workers are registered.
+    ///
+    /// # Panics
+    /// When they do not get ready within half a minute.
+    pub async fn workers_ready(&self, count: usize) {
+        for _ in 0..6000 {
+            if self.store.workers().await.expect("the store answers").len() == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("{count} workers did not get ready");
+    }
+
+    async fn close(mut self) {
+        self.stop_workers().await;
+        if let Some(memory) = &self.memory {
+            assert_eq!(memory.breaches(), Vec::<String>::new());
+        }
+    }
+}
+
+fn connect(redis: Option<&TestRedis>, memory: Option<&MemoryStore>) -> Arc<dyn Store> {
+    match (redis, memory) {
+        (Some(redis), _) => Arc::new(RedisStore::new(&redis.url, Namespace::default()).expect("the test's own URL")),
+        (None, Some(memory)) => Arc::new(memory.clone()),
+        (None, None) => unreachable!("a stage has a store"),
+    }
+}
