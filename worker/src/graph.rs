@@ -43,6 +43,7 @@ pub(crate) struct Graph {
     workflow: &'static str,
     start: &'static str,
     stop: &'static str,
+    external: Vec<&'static str>,
     nodes: Vec<Node>,
 }
 
@@ -50,8 +51,24 @@ pub(crate) struct Graph {
 struct Node {
     step: &'static str,
     accepts: Accepts,
+    /// What it returns, and whether as a fan-out.
     emits: Vec<(&'static str, bool)>,
+    /// What its body sends.
+    sends: Vec<&'static str>,
     context: bool,
+}
+
+impl Node {
+    /// The events that it leaves behind, and whether as a fan-out.
+    fn leaves(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.emits.iter().copied().chain(self.sends.iter().map(|event| (*event, false)))
+    }
+
+    /// The events that it leaves behind, and how.
+    fn ways(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let returned = self.emits.iter().map(|(event, _)| (*event, "returns"));
+        returned.chain(self.sends.iter().map(|event| (*event, "sends")))
+    }
 }
 
 impl Graph {
@@ -60,9 +77,16 @@ impl Graph {
             step: step.name,
             accepts: step.accepts,
             emits: step.emits.events.clone(),
+            sends: step.sends.clone(),
             context: step.context,
         });
-        Self { workflow: definition.name, start: definition.start, stop: definition.stop, nodes: nodes.collect() }
+        Self {
+            workflow: definition.name,
+            start: definition.start,
+            stop: definition.stop,
+            external: definition.external.clone(),
+            nodes: nodes.collect(),
+        }
     }
 
     fn each(&self, event: &str) -> impl Iterator<Item = &Node> {
@@ -125,9 +149,9 @@ impl Graph {
         seen: &mut HashSet<(&'a str, usize)>,
         found: &mut Vec<&'static str>,
     ) {
-        for (event, many) in &node.emits {
+        for (event, many) in node.leaves() {
             // A `Vec` that nothing joins opens no fan-out: its events stay on their level.
-            let deeper = *many && self.is_joined(event, &mut HashSet::new(), 0);
+            let deeper = many && self.is_joined(event, &mut HashSet::new(), 0);
             self.search(event, level + usize::from(deeper), seen, found);
         }
     }
@@ -138,7 +162,7 @@ impl Graph {
             return false;
         }
         self.joining(event).next().is_some()
-            || self.each(event).any(|node| node.emits.iter().any(|(next, _)| self.is_joined(next, seen, depth + 1)))
+            || self.each(event).any(|node| node.leaves().any(|(next, _)| self.is_joined(next, seen, depth + 1)))
     }
 
     /// Finds what cannot work: each mistake says what to do.
@@ -153,24 +177,27 @@ impl Graph {
             if !steps.insert(node.step) {
                 mistakes.push(format!("two steps are named {}; rename one of them", node.step));
             }
-            for (event, _) in &node.emits {
-                if *event != self.stop && self.each(event).chain(self.joining(event)).next().is_none() {
+            for (event, how) in node.ways() {
+                if event != self.stop && self.each(event).chain(self.joining(event)).next().is_none() {
                     mistakes.push(format!(
-                        "step {} returns {event}, which no step accepts; add a step that takes {event} or Joined<{event}>",
+                        "step {} {how} {event}, which no step accepts; add a step that takes {event} or Joined<{event}>",
                         node.step
                     ));
                 }
             }
+        }
+        for event in self.external.iter().filter(|event| self.each(event).next().is_none()) {
+            mistakes.push(format!("no step accepts its external event {event}; add a step that takes {event}"));
         }
         self.check_reach(&mut mistakes);
         if mistakes.is_empty() { Ok(()) } else { Err(GraphError::new(self.workflow, mistakes)) }
     }
 
     fn check_reach(&self, mistakes: &mut Vec<String>) {
-        let mut reached: HashSet<&str> = HashSet::from([self.start]);
+        let mut reached: HashSet<&str> = self.external.iter().copied().chain([self.start]).collect();
         loop {
             let nodes = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()));
-            let more: Vec<&str> = nodes.flat_map(|n| n.emits.iter().map(|(event, _)| *event)).collect();
+            let more: Vec<&str> = nodes.flat_map(|n| n.leaves().map(|(event, _)| event)).collect();
             let before = reached.len();
             reached.extend(more);
             if reached.len() == before {
@@ -198,11 +225,11 @@ mod tests {
     use super::*;
 
     fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
-        Node { step, accepts, emits: emits.to_vec(), context: false }
+        Node { step, accepts, emits: emits.to_vec(), sends: Vec::new(), context: false }
     }
 
     fn graph(nodes: Vec<Node>) -> Graph {
-        Graph { workflow: "w", start: "Start", stop: "Stop", nodes }
+        Graph { workflow: "w", start: "Start", stop: "Stop", external: Vec::new(), nodes }
     }
 
     fn names(routes: &[Route]) -> Vec<&str> {
@@ -255,6 +282,33 @@ mod tests {
             node("gather", Joined("Found"), &[("Stop", false)]),
         ]);
         assert_eq!(names(&graph.joins_of("Page")), ["gather"]);
+    }
+
+    #[test]
+    fn what_is_sent_counts_as_left_behind_and_opens_no_fan_out() {
+        let mut split = node("split", Each("Start"), &[("Page", true)]);
+        split.sends = vec!["Note"];
+        let mut note = node("note", Each("Note"), &[]);
+        note.sends = vec!["Gone"];
+        let mut graph = graph(vec![split, note, node("sum", Joined("Page"), &[("Stop", false)])]);
+        let mistakes = graph.check().unwrap_err().to_string();
+        assert!(mistakes.contains("step note sends Gone, which no step accepts; add a step"), "{mistakes}");
+        graph.nodes[1].sends = vec!["Page"];
+        graph.check().unwrap();
+        assert_eq!(names(&graph.joins_of("Page")), ["sum"]);
+        assert_eq!(names(&graph.joins_of("Note")), ["sum"]);
+    }
+
+    #[test]
+    fn what_comes_from_outside_reaches_steps_and_needs_one() {
+        let approve = node("approve", Each("Approval"), &[("Stop", false)]);
+        let mut graph = graph(vec![node("ask", Each("Start"), &[]), approve]);
+        assert!(graph.check().unwrap_err().to_string().contains("step approve is never reached"));
+        graph.external = vec!["Approval"];
+        graph.check().unwrap();
+        graph.external = vec!["Approval", "Refusal"];
+        let mistakes = graph.check().unwrap_err().to_string();
+        assert!(mistakes.contains("no step accepts its external event Refusal; add a step"), "{mistakes}");
     }
 
     #[test]

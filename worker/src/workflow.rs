@@ -32,6 +32,8 @@ pub struct Definition<W> {
     pub start: &'static str,
     /// The event that ends a run.
     pub stop: &'static str,
+    /// Events that come from outside while a run is under way.
+    pub external: Vec<&'static str>,
     /// How long its runs stay readable after their end.
     pub retention: Duration,
     /// Its steps.
@@ -46,6 +48,8 @@ pub struct Step<W> {
     pub accepts: Accepts,
     /// What it may return.
     pub emits: Shape,
+    /// What its body may send besides.
+    pub sends: Vec<&'static str>,
     /// It reads the run's context.
     pub context: bool,
     /// When it is tried again.

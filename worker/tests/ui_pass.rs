@@ -47,9 +47,9 @@ struct LetterCount {
     most: usize,
 }
 
-#[workflow(start = Asked, stop = Answered, version = 3, retention = "1d 12h")]
+#[workflow(start = Asked, stop = Answered, external = [Word], version = 3, retention = "1d 12h")]
 impl LetterCount {
-    #[step]
+    #[step(sends = [Counted, Word])]
     async fn split(&self, Asked { words }: Asked) -> Outcome<Vec<Word>> {
         Ok(words.into_iter().map(|text| Word { text }).collect())
     }
@@ -102,6 +102,7 @@ fn a_definition_has_what_the_attributes_say() {
     let definition = LetterCount::definition();
     assert_eq!((definition.name, definition.version), ("letter_count", 3));
     assert_eq!((definition.start, definition.stop), ("Asked", "Answered"));
+    assert_eq!(definition.external, ["word.split"]);
     assert_eq!(definition.retention, Duration::from_secs(36 * 3600));
     assert_eq!(
         definition.steps.iter().map(|s| s.name).collect::<Vec<_>>(),
@@ -111,6 +112,7 @@ fn a_definition_has_what_the_attributes_say() {
     let split = step(&definition, "split");
     assert_eq!(split.accepts, Accepts::Each("Asked"));
     assert_eq!(split.emits.events, [("word.split", true)]);
+    assert_eq!(split.sends, ["Counted", "word.split"]);
     assert_eq!((split.context, split.retry, split.timeout), (false, RetryPolicy::default(), None));
 
     let count = step(&definition, "count-letters");

@@ -75,6 +75,8 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 ///
 /// - `start = Type`, required: the event that a run begins with.
 /// - `stop = Type`, required: the event that ends a run, and is its result.
+/// - `external = [Type, ...]`: events that come from outside while a run is under way. Each needs a step that takes
+///   it. Default: none.
 /// - `name = "..."`: 1 to 128 letters, digits, `_`, `-` or `.`. Default: the type's name in snake case
 ///   (`SearchPages` is `search_pages`).
 /// - `version = 1`: a whole number. Default: 1. A run stays with the version that it began with.
@@ -121,6 +123,8 @@ pub fn workflow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # Options
 ///
 /// - `name = "..."`: 1 to 128 letters, digits, `_`, `-` or `.`. Default: the method's name.
+/// - `sends = [Type, ...]`: the events that the body sends by `ctx.send` and `ctx.send_to`, beside what it returns.
+///   Default: none.
 /// - `retries = 3`: attempts after the first; 0 for none. Default: 3.
 /// - `backoff = "1s"`: the delay before the first retry. Default: 1 second.
 /// - `factor = 2.0`: what each further delay is multiplied by; at least 1, which makes all delays equal. Default: 2.

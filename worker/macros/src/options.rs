@@ -5,10 +5,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::parse::ParseStream;
-use syn::{Error, Ident, Lit, LitStr, Result, Token};
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
+use syn::{Error, Ident, Lit, LitStr, Result, Token, Type};
 
 /// As `stepfleet::names` has it: the longest name, in bytes.
 const MAX_NAME: usize = 128;
@@ -84,6 +85,28 @@ pub(crate) fn check_name(name: &str, span: Span) -> Result<()> {
     }
 }
 
+/// The type of an event.
+pub(crate) fn event(key: &str, input: ParseStream) -> Result<Type> {
+    let span = input.span();
+    input.parse().map_err(|_| Error::new(span, format!("`{key}` is the type of an event, such as `{key} = Asked`")))
+}
+
+/// A list of types of events, in brackets.
+pub(crate) fn events(key: &str, input: ParseStream) -> Result<Vec<Type>> {
+    let expected = format!("`{key}` is a list of types of events, such as `{key} = [Asked, Answered]`");
+    let list = || {
+        let inside;
+        syn::bracketed!(inside in input);
+        Ok(inside.parse_terminated(Type::parse, Token![,])?.into_iter().collect())
+    };
+    list().map_err(|e: Error| Error::new(e.span(), expected))
+}
+
+/// The name of an event, as an expression. A type that is none is reported where it stands.
+pub(crate) fn event_name(event: &Type) -> TokenStream {
+    quote_spanned!(event.span()=> <#event as ::stepfleet_worker::Event>::NAME)
+}
+
 /// A duration with units, as an expression.
 pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
     let example = if key == "retention" { "7d" } else { "30s" };
@@ -148,9 +171,10 @@ mod tests {
             "retries" => whole(key, input).map(drop),
             "factor" => factor(key, input).map(drop),
             "name" => name(input).map(drop),
+            "sends" => events(key, input).map(drop),
             _ => duration(key, input).map(drop),
         };
-        let known = ["name", "retries", "factor", "timeout", "backoff"];
+        let known = ["name", "retries", "factor", "timeout", "backoff", "sends"];
         let parse = |input: ParseStream| read_all(input, "a step", &known, read);
         parse.parse_str(options).err().map(|e| e.to_string()).unwrap_or_default()
     }
@@ -163,6 +187,8 @@ mod tests {
             "retries = 0, factor = 1, timeout = \"500ms\",",
             "backoff = \"0s\", factor = 1.5, name = \"a.b-c_9\"",
             "timeout = \"1h 30m\", backoff = \"7d\"",
+            "sends = [Asked, events::Word,], name = \"a\"",
+            "sends = []",
         ] {
             assert_eq!(mistake(options), "", "{options}");
         }
@@ -190,6 +216,8 @@ mod tests {
             ("name = \"a b\"", "has ' ' in it"),
             ("name = \"é\"", "letters (without accents)"),
             ("name = letters", "is a string"),
+            ("sends = Asked", "`sends = [Asked, Answered]`"),
+            ("sends = [\"Asked\"]", "`sends = [Asked, Answered]`"),
             ("retries = 5 timeout = \"1s\"", "expected `,`"),
         ] {
             let mistake = mistake(options);

@@ -10,7 +10,7 @@ use syn::{Attribute, Error, Ident, ImplItemFn, LitStr, Meta, Result, Type};
 use crate::options;
 use crate::signature::{self, Parts};
 
-const KNOWN: [&str; 6] = ["name", "retries", "backoff", "factor", "max_backoff", "timeout"];
+const KNOWN: [&str; 7] = ["name", "sends", "retries", "backoff", "factor", "max_backoff", "timeout"];
 
 /// What `#[workflow]` leaves in place of the options, so that the name `step` still resolves as an attribute.
 const SEEN: &str = "__in_workflow";
@@ -30,6 +30,8 @@ pub(crate) struct Step {
 #[derive(Default)]
 struct Options {
     name: Option<LitStr>,
+    /// What its body sends, beside what it returns.
+    sends: Vec<Type>,
     timeout: Option<TokenStream>,
     /// Fields of the retry policy.
     retry: Vec<TokenStream>,
@@ -104,6 +106,7 @@ impl Options {
             let field = Ident::new(key, Span::mixed_site());
             match key {
                 "name" => self.name = Some(options::name(value)?),
+                "sends" => self.sends = options::events(key, value)?,
                 "timeout" => self.timeout = Some(options::duration(key, value)?),
                 _ => {
                     let value = match key {
@@ -141,6 +144,7 @@ impl ToTokens for Step {
         let has_context = context.is_some();
         let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
         let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());
+        let sends = self.options.sends.iter().map(options::event_name);
         let run = self.run();
         let steps = Ident::new(STEPS, Span::mixed_site());
         tokens.extend(quote! {
@@ -149,6 +153,7 @@ impl ToTokens for Step {
                 name: #name,
                 accepts: #accepts,
                 emits: #emits,
+                sends: ::std::vec![#(#sends),*],
                 context: #has_context,
                 retry: #retry,
                 timeout: #timeout,

@@ -10,12 +10,13 @@ use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Result, Type};
 use crate::options;
 use crate::step::{self, Step};
 
-const KNOWN: [&str; 5] = ["start", "stop", "version", "name", "retention"];
+const KNOWN: [&str; 6] = ["start", "stop", "external", "version", "name", "retention"];
 
 #[derive(Default)]
 struct Options {
     start: Option<Type>,
     stop: Option<Type>,
+    external: Vec<Type>,
     version: Option<u32>,
     name: Option<LitStr>,
     retention: Option<TokenStream>,
@@ -116,8 +117,9 @@ impl Options {
         let read = |input: ParseStream| {
             options::read_all(input, "a workflow", &KNOWN, |key, value| {
                 match key {
-                    "start" => found.start = Some(event(key, value)?),
-                    "stop" => found.stop = Some(event(key, value)?),
+                    "start" => found.start = Some(options::event(key, value)?),
+                    "stop" => found.stop = Some(options::event(key, value)?),
+                    "external" => found.external = options::events(key, value)?,
                     "version" => found.version = Some(options::whole(key, value)?),
                     "name" => found.name = Some(options::name(value)?),
                     _ => found.retention = Some(options::duration(key, value)?),
@@ -128,11 +130,6 @@ impl Options {
         read.parse2(tokens)?;
         Ok(found)
     }
-}
-
-fn event(key: &str, input: ParseStream) -> Result<Type> {
-    let span = input.span();
-    input.parse().map_err(|_| Error::new(span, format!("`{key}` is the type of an event, such as `{key} = Asked`")))
 }
 
 fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<TokenStream> {
@@ -154,8 +151,8 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     let version = options.version.unwrap_or(1);
     let week = quote!(::stepfleet_worker::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
-    let start = quote_spanned!(start.span()=> <#start as ::stepfleet_worker::Event>::NAME);
-    let stop = quote_spanned!(stop.span()=> <#stop as ::stepfleet_worker::Event>::NAME);
+    let (start, stop) = (options::event_name(start), options::event_name(stop));
+    let external = options.external.iter().map(options::event_name);
     let all = syn::Ident::new(step::STEPS, Span::mixed_site());
     Ok(quote! {
         #[allow(unused_mut, clippy::vec_init_then_push)]
@@ -166,6 +163,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
             version: #version,
             start: #start,
             stop: #stop,
+            external: ::std::vec![#(#external),*],
             retention: #retention,
             steps: #all,
         }

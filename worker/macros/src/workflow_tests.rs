@@ -24,15 +24,17 @@ fn says(options: &str, items: &str, expected: &str) {
 
 #[test]
 fn the_definition_has_what_the_options_say() {
-    let step = "#[step(retries = 5, backoff = \"500ms\", name = \"walk\", timeout = \"1m\")] \
+    let step = "#[step(retries = 5, backoff = \"500ms\", name = \"walk\", timeout = \"1m\", sends = [C, some::D])] \
                 async fn go(&self, ctx: &Context<M>, ev: A) -> Outcome<Vec<B>> { body() }";
-    let options = "start = A, stop = some::B, name = \"letters\", version = 3, retention = \"1d\"";
+    let options = "start = A, stop = some::B, name = \"letters\", version = 3, retention = \"1d\", external = [E]";
     let output = output(options, &format!("impl W {{ {step} fn helper(&self) {{}} }}"));
     for part in [
         "name: \"letters\"",
         "version: 3u32",
         "start: <A as ::stepfleet_worker::Event>::NAME",
         "stop: <some::B as ::stepfleet_worker::Event>::NAME",
+        "external: ::std::vec![<E as ::stepfleet_worker::Event>::NAME]",
+        "sends: ::std::vec![<C as ::stepfleet_worker::Event>::NAME, <some::D as ::stepfleet_worker::Event>::NAME]",
         "retention: ::stepfleet_worker::__private::Duration::new(86400u64, 0u32)",
         "name: \"walk\"",
         "accepts: <A as ::stepfleet_worker::__private::Input>::ACCEPTS",
