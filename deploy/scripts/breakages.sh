@@ -37,6 +37,7 @@ repeat-of-the-last-done-is-fenced|lost replies|commit.lua|s/  if not s\.letter a
 repeat-claims-again|lost replies|commit.lua|s/if again == '1' then claims = holds_of\(p, worker, call, now\) end/if false then end/
 repeat-of-stage-appends-again|lost replies|commit.lua|s/  if length == offset then/  if length >= offset then/
 repeat-of-checkpoint-writes-again|lost replies|journal.lua|s/  if entries\[1\] and is_recorded.*\n//
+repeat-of-marked-checkpoint-writes-again|lost replies|journal.lua|s/  if mark ~= '' and found.*\n//
 repeat-of-signal-is-delivered-again|lost replies|signal.lua|s/  if is_gone\(p, entry\) then return \{ 'gone' \} end\n//
 second-start-makes-a-second-run|lost replies|start.lua|s/  if known then return \{ 'exists', known \} end\n//
 timers-go-by-the-caller-not-redis|redis clock|fleet.lua|s/'-inf', now, 'LIMIT', 0, limit\)/'-inf', now + 600, 'LIMIT', 0, limit)/

@@ -84,12 +84,14 @@ pub struct Claimed {
 /// What a step that goes on has come to so far.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
+    /// The checkpoint's number in its attempt, by which a repetition is known and writes nothing. Marked checkpoints of
+    /// one attempt are made one after the other. One that writes context has a mark, or an entry.
+    pub mark: Option<u64>,
     /// Context fields to write.
     pub set: Vec<(String, Vec<u8>)>,
     /// Context fields to remove.
     pub unset: Vec<String>,
-    /// What was recorded since the last checkpoint, by number. A checkpoint that writes context has at least one, by
-    /// which a repetition is known.
+    /// What was recorded since the last checkpoint, by number. A repetition is known by the first one too.
     pub entries: Vec<(u64, Vec<u8>)>,
     /// Waits that begin.
     pub waits: Vec<Wait>,

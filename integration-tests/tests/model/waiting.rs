@@ -27,6 +27,10 @@ impl Pair {
         }
         if entries > 0 {
             checkpoint.set.push((format!("f{}", set % 3), vec![1, set]));
+        } else if set.is_multiple_of(2) {
+            self.numbers += 1;
+            checkpoint.mark = Some(self.numbers);
+            checkpoint.set.push((format!("f{}", set % 3), vec![1, set]));
         }
         let id = self.worker(worker);
         let first = both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));

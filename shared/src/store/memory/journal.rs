@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, OpenWait, Phase, State};
+use super::state::{Attempt, Execution, OpenWait, Phase, State};
 use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
@@ -22,8 +22,12 @@ impl State {
         if !self.is_held(worker, fence) {
             return Ok(Outcome::Fenced);
         }
-        let Checkpoint { set, unset, entries, waits } = checkpoint;
-        // What was recorded by an earlier try has written its context too; others may have written it since.
+        let Checkpoint { mark, set, unset, entries, waits } = checkpoint;
+        // What was done by an earlier try is not done again; others may have written the same fields since.
+        let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
+        if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
+            return Ok(Outcome::Committed);
+        }
         if entries.first().is_some_and(|(number, _)| self.is_recorded(&fence.run, fence.seq, *number)) {
             return Ok(Outcome::Committed);
         }
@@ -31,6 +35,9 @@ impl State {
             return Err(journal_is_full());
         }
         self.write_context(&fence.run, set, unset);
+        if let Some(execution) = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq)) {
+            execution.mark = mark.or(execution.mark);
+        }
         for (number, payload) in entries {
             self.record(&fence.run, fence.seq, *number, payload.clone());
         }
@@ -119,6 +126,10 @@ impl State {
         if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
             execution.journal.insert(number, payload);
         }
+    }
+
+    fn execution(&self, fence: &Fence) -> Option<&Execution> {
+        self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)
     }
 
     fn is_recorded(&self, run: &str, seq: u64, number: u64) -> bool {

@@ -202,6 +202,8 @@ pub(super) struct Execution {
     pub(super) losses: u32,
     /// The last attempt that ended with an error, or by waiting; 0 for none.
     pub(super) failed: u32,
+    /// The last checkpoint that had a mark: the attempt, its claim, and the mark.
+    pub(super) mark: Option<(u32, u64, u64)>,
     /// What its body has recorded, by the number of the call that did.
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
     pub(super) work: Work,
@@ -334,8 +336,16 @@ impl State {
                 }
                 Begins::At(due) => Phase::Waiting { due },
             };
-            let fresh =
-                Execution { phase, attempt: 0, failures: 0, losses: 0, failed: 0, journal: BTreeMap::new(), work };
+            let fresh = Execution {
+                phase,
+                attempt: 0,
+                failures: 0,
+                losses: 0,
+                failed: 0,
+                mark: None,
+                journal: BTreeMap::new(),
+                work,
+            };
             if let Some(steps) = self.steps(run) {
                 steps.executions.insert(seq, fresh);
             }

@@ -289,6 +289,7 @@ impl Store for RedisStore {
         let mut command = self.transition("checkpoint");
         command.arg(worker);
         fence_args(&mut command, fence);
+        command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));
         checkpoint_args(&mut command, checkpoint);
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {

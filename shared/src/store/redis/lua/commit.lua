@@ -172,7 +172,7 @@ local function apply(p, x, c)
   if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
   write_context(p, run, c)
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
-  redis.call('HDEL', steps, 'e' .. x.seq)
+  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq)
   note(p, run, x.now, 'done', x.seq, x.attempt, x.step, x.worker, x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed

@@ -73,15 +73,20 @@ end
 
 local function checkpoint(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, run, seq, attempt, claim = arg(), arg(), arg(), arg(), arg()
+  local worker, run, seq, attempt, claim, mark = arg(), arg(), arg(), arg(), arg(), arg()
   local c = { set = take(arg), unset = take(arg) }
   local entries, waits = take(arg), take(arg)
-  local s = parse_state(redis.call('HGET', p .. 'steps:' .. run, seq))
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, seq, 'm' .. seq)
+  local s = parse_state(found[1])
   if not holds(s, attempt, worker, claim) then return { 'fenced' } end
-  -- What was recorded by an earlier try has written its context too; others may have written it since.
+  -- What was done by an earlier try is not done again; others may have written the same fields since.
+  local made = attempt .. '.' .. claim .. '.' .. mark
+  if mark ~= '' and found[2] == made then return { 'ok' } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
   if is_too_much(p, run, seq, entries, waits) then return { 'full' } end
   write_context(p, run, c)
+  if mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
   for i = 1, #waits, 3 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], now) end
   return { 'ok' }
