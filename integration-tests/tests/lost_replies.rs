@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use stepfleet::codec::Content;
 use stepfleet::history::{Kind, Record};
 use stepfleet::names::{Namespace, QueueName};
+use stepfleet::published::{Position, Publication};
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
 use stepfleet::step::{
@@ -176,6 +178,28 @@ async fn fan_outs_joins_and_staging() {
         }
     };
     assert_eq!((branches, join.joined.as_ref().map(|j| j.count)), (100, Some(100)));
+}
+
+#[tokio::test]
+async fn publish() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let step = shaky.begin(1).await.remove(0);
+    let event = |number: u64| Publication {
+        number,
+        step: "first".into(),
+        event: "Progress".into(),
+        content: Content::Json,
+        data: number.to_string().into_bytes(),
+    };
+    for number in 1..=3 {
+        shaky.lose(shaky.store.publish("a", &step.fence, &event(number))).await;
+        let again = shaky.store.publish("a", &step.fence, &event(number)).await.unwrap();
+        assert_eq!(again, Outcome::Committed);
+    }
+    let published = shaky.fleet.store.published("r", Position::BEGINNING, 100).await.unwrap();
+    let read: Vec<u64> = published.iter().map(|entry| entry.read().unwrap().unwrap()).collect();
+    assert_eq!(read, [1, 2, 3], "an event was published twice");
 }
 
 #[tokio::test]

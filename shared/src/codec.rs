@@ -90,12 +90,17 @@ pub fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
 
 /// Writes a result the way the caller asked, without a format byte.
 pub fn encode_result<T: Serialize + ?Sized>(content: Content, value: &T) -> Result<Vec<u8>> {
+    encode_as("the result", content, value)
+}
+
+/// Writes a value (`what`, for the message) as JSON or MessagePack, without a format byte.
+pub fn encode_as<T: Serialize + ?Sized>(what: &str, content: Content, value: &T) -> Result<Vec<u8>> {
     let bytes = match content {
         Content::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
         Content::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| e.to_string()),
     }
-    .map_err(|e| Error::invalid(format!("the result cannot be written as {}: {e}", content.as_str())))?;
-    check_size("the result", bytes.len())?;
+    .map_err(|e| Error::invalid(format!("{what} cannot be written as {}: {e}", content.as_str())))?;
+    check_size(what, bytes.len())?;
     Ok(bytes)
 }
 

@@ -131,8 +131,12 @@ fn claims(bytes: &[u8]) {
 fn entries(bytes: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(bytes) else { return };
     drop(decode::deliveries(Namespace::default().prefix(), reply.clone()));
-    for entry in Reply::new(reply).and_then(decode::inbox_entries).unwrap_or_default() {
+    let entries = Reply::new(reply).and_then(decode::inbox_entries).unwrap_or_default();
+    for entry in &entries {
         drop(request::parse(&entry.fields));
+    }
+    for entry in decode::published(entries) {
+        drop((entry.read::<Sample>(), serde_json::to_string(&entry).expect("an entry can be shown as JSON")));
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! * [`client::Client`] starts runs and waits for their results.
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
+//! * [`published`] is what those who follow a run read.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`server`] judges whether a Redis is fit for a fleet.
@@ -20,6 +21,7 @@ pub mod fields;
 pub mod fuzzing;
 pub mod history;
 pub mod names;
+pub mod published;
 pub mod request;
 pub mod run;
 pub mod server;

@@ -89,11 +89,11 @@ pub struct Run {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn content<S: serde::Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn content<S: serde::Serializer>(content: &Content, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(content.as_str())
 }
 
-fn lossy<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn lossy<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
     match serde_json::from_slice::<serde_json::Value>(bytes) {
         Ok(value) => value.serialize(to),
         Err(_) => to.serialize_str(&String::from_utf8_lossy(bytes)),

@@ -6,7 +6,7 @@ use proptest::test_runner::TestCaseError;
 use stepfleet::store::Store;
 
 use super::ops::{Leaves, RUNS, WORKERS};
-use super::{Pair, both, plain};
+use super::{Pair, both, following, plain};
 
 impl Pair {
     /// What anyone can see must be the same in both.
@@ -23,7 +23,8 @@ impl Pair {
                     let detail = if r.began_ms().is_some() { String::new() } else { r.detail };
                     (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
                 }).collect();
-                seen.push((run, history));
+                let published = following::seen(store, &id).await?;
+                seen.push((run, history, published));
             }
             let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
             workers.sort();

@@ -5,6 +5,7 @@
 //! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
 mod ending;
+mod following;
 mod ops;
 mod rollback;
 mod waiting;
@@ -123,6 +124,7 @@ impl Pair {
             Op::Checkpoint { held, entries, waits, set, repeat } => {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
             }
+            Op::Publish { held, old, again, repeat } => self.publish(*held, *old, *again, *repeat).await?,
             Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
             Op::Signal { run, name, by_inbox } => self.signal(*run, *name, *by_inbox).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
@@ -481,7 +483,7 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,expire,leave,tick,checkpoint,suspend,signal,\
+    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,expire,leave,tick,checkpoint,publish,suspend,signal,\
                   cancel,audit,save,forget,reconcile";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");

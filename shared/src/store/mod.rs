@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::error::{Error, Result};
 use crate::history::Record;
 use crate::names::{self, Namespace};
+use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
@@ -246,6 +247,8 @@ pub struct Breach {
 
 /// At most this many entries and waits are recorded for a step execution.
 const MAX_ENTRIES: usize = 10_000;
+/// At most this many entries that a run has published are read at once.
+const MAX_PUBLISHED_READ: u64 = 1000;
 /// At most this many waits of a run are open for one name.
 const MAX_WAITS: usize = 1000;
 
@@ -314,6 +317,9 @@ pub trait Store: Send + Sync + 'static {
     /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's; fails
     /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome>;
+    /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
+    /// [`Outcome::Fenced`] when the step is no longer its worker's.
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;
     /// Ends an attempt that waits, and claims more. The step goes on, as a new attempt, as soon as one of the waits has
     /// an entry in its journal.
     async fn suspend(
@@ -370,6 +376,9 @@ pub trait Store: Send + Sync + 'static {
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
     /// Records of a run's history from the `from`th on, at most `count`.
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>>;
+    /// What a run has published after a position, at most `count` entries (1,000 at the most); none where it has
+    /// published nothing. The id is the run's own: aliases are not followed.
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<Worker>>;
     /// Every workflow version that was ever registered.

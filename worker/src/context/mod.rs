@@ -1,5 +1,6 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
+mod publish;
 mod reach;
 mod state;
 
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     snapshot: HashMap<String, Vec<u8>>,
     changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
     cancelled: CancellationToken,
+    /// How many events this attempt has published.
+    published: tokio::sync::Mutex<u64>,
 }
 
 impl Core {
@@ -38,7 +41,20 @@ impl Core {
         snapshot: Vec<(String, Vec<u8>)>,
         cancelled: CancellationToken,
     ) -> Self {
-        Self { reach, failures, snapshot: snapshot.into_iter().collect(), changes: Mutex::default(), cancelled }
+        Self {
+            reach,
+            failures,
+            snapshot: snapshot.into_iter().collect(),
+            changes: Mutex::default(),
+            cancelled,
+            published: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
+    async fn give_up<T>(&self) -> T {
+        self.cancelled.cancel();
+        std::future::pending().await
     }
 
     fn read(&self, field: &str) -> Option<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use stepfleet::codec::Content;
 use stepfleet::step::Fence;
 use stepfleet::store::Store;
 
@@ -16,6 +17,9 @@ pub(crate) struct Reach {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) worker: String,
     pub(crate) fence: Fence,
+    pub(crate) step: String,
+    /// How the run's caller reads what the run writes.
+    pub(crate) content: Content,
 }
 
 impl Reach {

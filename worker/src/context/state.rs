@@ -100,6 +100,8 @@ mod tests {
             store: Arc::new(MemoryStore::new(Namespace::default())),
             worker: "w".into(),
             fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
+            step: "s".into(),
+            content: codec::Content::Json,
         };
         Arc::new(Core::new(reach, 0, snapshot, CancellationToken::new()))
     }

@@ -31,7 +31,13 @@ pub(super) struct Attempted {
 
 pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
     let fence = &step.fence;
-    let reach = Reach { store: session.store.clone(), worker: session.id.clone(), fence: fence.clone() };
+    let reach = Reach {
+        store: session.store.clone(),
+        worker: session.id.clone(),
+        fence: fence.clone(),
+        step: step.step.clone(),
+        content: step.content,
+    };
     let core = Arc::new(Core::new(reach, step.failures, step.context.clone(), stop));
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;

@@ -10,6 +10,7 @@ mod claim;
 mod commit;
 mod fleet;
 mod journal;
+mod publish;
 mod readers;
 mod reads;
 mod signal;
@@ -36,6 +37,7 @@ use super::{
 use crate::error::Result;
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
+use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
@@ -211,6 +213,10 @@ impl Store for MemoryStore {
         self.change(|state, now| state.checkpoint(now, worker, fence, checkpoint))
     }
 
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
+        Ok(self.change(|state, now| state.publish(now, worker, fence, event)))
+    }
+
     async fn suspend(
         &self,
         call: &Call,
@@ -300,6 +306,10 @@ impl Store for MemoryStore {
 
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
         Ok(self.change(|state, _| state.history(run, from, count)))
+    }
+
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+        Ok(self.change(|state, _| state.published(run, after, count)))
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::publish::Publications;
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
@@ -159,6 +160,7 @@ pub(super) struct RunState {
     pub(super) ended_by: Option<(u64, u32)>,
     pub(super) context: BTreeMap<String, Vec<u8>>,
     pub(super) history: VecDeque<Record>,
+    pub(super) published: Publications,
     /// None once the run has ended: with it, no fence is good any more.
     pub(super) steps: Option<Steps>,
     /// The steps of a run that did not complete, kept so that it can be taken up again.
@@ -167,7 +169,15 @@ pub(super) struct RunState {
 
 impl RunState {
     pub(super) fn new(shown: Run) -> Self {
-        Self { shown, ended_by: None, context: BTreeMap::new(), history: VecDeque::new(), steps: None, stopped: None }
+        Self {
+            shown,
+            ended_by: None,
+            context: BTreeMap::new(),
+            history: VecDeque::new(),
+            published: Publications::default(),
+            steps: None,
+            stopped: None,
+        }
     }
 
     pub(super) fn queue(&self) -> QueueName {
@@ -206,6 +216,8 @@ pub(super) struct Execution {
     pub(super) mark: Option<(u32, u64, u64)>,
     /// What its body has recorded, by the number of the call that did.
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
+    /// What it published last: the attempt, and the number that the attempt gave it.
+    pub(super) published: (u32, u64),
     pub(super) work: Work,
 }
 
@@ -344,6 +356,7 @@ impl State {
                 failed: 0,
                 mark: None,
                 journal: BTreeMap::new(),
+                published: (0, 0),
                 work,
             };
             if let Some(steps) = self.steps(run) {
@@ -397,6 +410,7 @@ impl State {
                 run.stopped = steps;
             }
         }
+        run.published.end(now, run.shown.status);
         self.timers.set(now.saturating_add(retention), Timer::expire(&attempt.run));
         self.news.ended.push(attempt.run.clone());
     }

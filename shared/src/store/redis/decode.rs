@@ -8,6 +8,7 @@ use super::reply::{self, Reply};
 use super::{FORMAT, PARTITIONS};
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
+use crate::published::Published;
 use crate::run::{Run, Status};
 use crate::step::Fence;
 use crate::store::{Deferred, Delivery, InboxEntry, Registration, Worker};
@@ -93,6 +94,12 @@ pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
         found.push(InboxEntry { id, fields });
     }
     Ok(found)
+}
+
+/// Entries of a run's stream `events`.
+pub(crate) fn published(entries: Vec<InboxEntry>) -> Vec<Published> {
+    let read = |entry: InboxEntry| Some(Published::parse(entry.id.parse().ok()?, &entry.fields));
+    entries.into_iter().filter_map(read).collect()
 }
 
 fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {

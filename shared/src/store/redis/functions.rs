@@ -10,6 +10,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/fleet.lua"),
     include_str!("lua/journal.lua"),
     include_str!("lua/signal.lua"),
+    include_str!("lua/publish.lua"),
     include_str!("lua/audit.lua"),
     include_str!("lua/register.lua"),
 );

@@ -25,6 +25,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
+use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
@@ -298,6 +299,14 @@ impl Store for RedisStore {
         }
     }
 
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
+        let mut command = self.transition("publish");
+        command.arg(worker);
+        fence_args(&mut command, fence);
+        command.arg(event.number).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        outcome(&self.call(&command).await?.text()?)
+    }
+
     async fn suspend(
         &self,
         call: &Call,
@@ -465,6 +474,10 @@ impl Store for RedisStore {
 
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
         self.read_history(run, from, count).await
+    }
+
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+        self.read_published(run, after, count).await
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

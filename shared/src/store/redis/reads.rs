@@ -6,16 +6,19 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use redis::Cmd;
 
-use super::decode::{clock_ms, deferred, held, open_connections, registration, remaining_ms, run, worker};
+use super::decode::{
+    clock_ms, deferred, held, inbox_entries, open_connections, published, registration, remaining_ms, run, worker,
+};
 use super::reply::{Reply, number, text};
 use super::{RedisStore, Result};
 use crate::error::Error;
 use crate::history::Record;
+use crate::published::{Position, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{Claimed, Fence, Joined};
-use crate::store::{Deferred, Registration, Worker};
+use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -104,6 +107,13 @@ impl RedisStore {
             records.push(Record::parse(&reply.bytes()?));
         }
         Ok(records)
+    }
+
+    pub(super) async fn read_published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(self.namespace.key_of("events", run)).arg(format!("({after}")).arg("+");
+        range.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ));
+        Ok(published(inbox_entries(Reply::new(self.link.send(&range).await?)?)?))
     }
 
     pub(super) async fn queue_streams(&self) -> Result<Vec<String>> {

@@ -149,7 +149,7 @@ end
 fail_run = function(p, x, reason, retention)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
   finish(p, x.run, x.now, 'failed', retention,
-    { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt })
+    { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
 end
 
 -- The mark `context` in the steps hash says that there are fields, so that their loss can be noticed.
@@ -172,7 +172,7 @@ local function apply(p, x, c)
   if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
   write_context(p, run, c)
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
-  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq)
+  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
   note(p, run, x.now, 'done', x.seq, x.attempt, x.step, x.worker, x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed
@@ -186,7 +186,7 @@ local function apply(p, x, c)
   end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
-    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt })
+    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
     return nil
   end
   local why = nil
@@ -205,13 +205,13 @@ local function under_fence(keys, argv, read, act)
   local worker, call, again = arg(), arg(), arg()
   local run, seq, attempt, claim, scope, step = arg(), arg(), arg(), arg(), arg(), arg()
   local request = read(arg)
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta', 'last')
+  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta', 'last', 'events')
   local state = parse_state(found[1])
   local outcome = check_fence(p, run, seq, attempt, worker, claim, state)
   if outcome == 'ok' then
     -- Nothing was changed where it says why not.
     local why = act(p, { run = run, meta = found[2], last = tonumber(found[3]), seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
-      state = state, now = now }, request)
+      state = state, now = now, publishes = found[4] }, request)
     if why then return { why, {} } end
     redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)
   else

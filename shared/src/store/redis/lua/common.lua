@@ -147,9 +147,22 @@ local function extra_of(p, run)
   return keys
 end
 
+local MAX_EVENTS = 10000 -- of each run, about
+
+-- Adds to what the run publishes. Each entry has a number, so that a reader sees where some were trimmed. Where somebody
+-- else wrote there, it answers the error: no run fails for its followers' sake.
+local function add_event(p, run, ...)
+  local n = redis.pcall('HINCRBY', p .. 'steps:' .. run, 'events', 1)
+  if type(n) ~= 'number' then return n end
+  return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
+end
+
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
-local function finish(p, run, now, status, retention, fields)
+-- `publishes` says whether it has published anything; nil where that is not known.
+local function finish(p, run, now, status, retention, fields, publishes)
   local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
+  if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
+  if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, p .. 'stopped:' .. run) end

@@ -1,0 +1,241 @@
+//! What a run publishes for those who follow it: events, the states of its steps, and its end.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+
+use crate::codec::{self, Content};
+use crate::error::{Error, Result};
+use crate::run::Status;
+
+/// About this many entries are kept for a run, the newest.
+pub const MAX_KEPT: usize = 10_000;
+
+/// A place among what a run has published: the id of an entry in its stream, `<ms>-<n>`.
+///
+/// Positions of one run rise. Keep that of the last entry that you have dealt with, and go on after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    ms: u64,
+    n: u64,
+}
+
+impl Position {
+    /// Before the first entry.
+    pub const BEGINNING: Self = Self { ms: 0, n: 0 };
+
+    /// The time part: when the entry was written, in ms since 1970 on Redis' clock.
+    pub fn at_ms(self) -> u64 {
+        self.ms
+    }
+
+    /// The position of an entry written now, after the one at this position.
+    pub(crate) fn next(self, now_ms: u64) -> Self {
+        Self { ms: self.ms, n: self.n + 1 }.max(Self { ms: now_ms, n: 0 })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    /// Reads `<ms>-<n>`, or `<ms>` for the first entry of that millisecond at the earliest.
+    fn from_str(text: &str) -> Result<Self> {
+        let (ms, n) = text.split_once('-').unwrap_or((text, "0"));
+        match (ms.parse(), n.parse()) {
+            (Ok(ms), Ok(n)) => Ok(Self { ms, n }),
+            _ => Err(Error::invalid(
+                "a position is the id of an entry in the run's stream of events, as 1795312270622-0",
+            )),
+        }
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// One thing that a run has published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// Where it stands in the run's stream. To go on after it later, follow from here.
+    pub position: Position,
+    /// Its number, from 1, without gaps: where a number is left out, entries were trimmed.
+    pub number: u64,
+    /// What it is.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What was published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum What {
+    /// A step published an event.
+    Event {
+        /// The event's name.
+        event: String,
+        /// By whom.
+        #[serde(flatten)]
+        by: By,
+        /// How `data` is written.
+        #[serde(serialize_with = "crate::run::content")]
+        content: Content,
+        /// The event itself; [`Published::read`] reads it.
+        #[serde(serialize_with = "crate::run::lossy")]
+        data: Vec<u8>,
+    },
+    /// The run has ended. Nothing comes after it.
+    End {
+        /// How.
+        status: Status,
+    },
+    /// Entries were trimmed before they were read: more were published than are kept.
+    Missed {
+        /// How many, at most.
+        count: u64,
+    },
+    /// Something that this version does not know: its fields.
+    Other {
+        /// Names and values.
+        fields: Vec<(String, String)>,
+    },
+}
+
+/// Which attempt of which step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct By {
+    /// The step.
+    pub step: String,
+    /// The step execution's number.
+    pub seq: u64,
+    /// The attempt. One that runs again publishes again.
+    pub attempt: u32,
+    /// The worker.
+    pub worker: String,
+}
+
+impl Published {
+    /// The event's name; None for what is no event.
+    pub fn name(&self) -> Option<&str> {
+        match &self.what {
+            What::Event { event, .. } => Some(event),
+            _ => None,
+        }
+    }
+
+    /// Reads the event; None for what is no event. Fails where it is of another type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let What::Event { event, content, data, .. } = &self.what else { return Ok(None) };
+        let what = format!("the published event {event}");
+        match content {
+            Content::Json => codec::decode_json(&what, data).map(Some),
+            Content::MessagePack => codec::decode_messagepack(&what, data).map(Some),
+        }
+    }
+
+    /// Reads an entry of the stream. Whatever stands there is taken: what is not known becomes [`What::Other`].
+    pub(crate) fn parse(position: Position, fields: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let text = |name: &str| {
+            let value = fields.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice());
+            value.and_then(|value| std::str::from_utf8(value).ok())
+        };
+        let number = text("n").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let by = || {
+            Some(By {
+                step: text("step")?.to_owned(),
+                seq: text("seq")?.parse().ok()?,
+                attempt: text("attempt")?.parse().ok()?,
+                worker: text("worker")?.to_owned(),
+            })
+        };
+        let known = match text("kind") {
+            Some("event") => text("event").zip(by()).map(|(event, by)| What::Event {
+                event: event.to_owned(),
+                by,
+                content: text("content").and_then(|content| Content::parse(content).ok()).unwrap_or_default(),
+                data: fields.iter().find(|(name, _)| name == b"data").map(|(_, data)| data.clone()).unwrap_or_default(),
+            }),
+            Some("end") => text("status").and_then(Status::parse).map(|status| What::End { status }),
+            _ => None,
+        };
+        let what = known.unwrap_or_else(|| {
+            let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            What::Other { fields: fields.iter().map(|(name, value)| (lossy(name), lossy(value))).collect() }
+        });
+        Self { position, number, what }
+    }
+}
+
+/// An event as a step publishes it.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Counts what this attempt publishes, from 1, one after the other: a repetition is known by it.
+    pub number: u64,
+    /// The step.
+    pub step: String,
+    /// The event's name.
+    pub event: String,
+    /// How `data` is written.
+    pub content: Content,
+    /// The event.
+    pub data: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(fields: &[(&str, &str)]) -> Published {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        Published::parse(
+            Position { ms: 7, n: 1 },
+            &fields.iter().map(|(k, v)| (bytes(k), bytes(v))).collect::<Vec<_>>(),
+        )
+    }
+
+    const BY: [(&str, &str); 4] = [("step", "look"), ("seq", "3"), ("attempt", "2"), ("worker", "w-1")];
+
+    #[test]
+    fn an_event_is_read_as_it_is_written() {
+        let fields = [&[("n", "4"), ("kind", "event"), ("event", "Found"), ("data", "{\"hits\":3}")], &BY[..]].concat();
+        let found = parse(&fields);
+        assert_eq!((found.number, found.name()), (4, Some("Found")));
+        let value: serde_json::Value = found.read().unwrap().unwrap();
+        assert_eq!(value["hits"], 3);
+        assert!(found.read::<String>().unwrap_err().to_string().contains("event Found"));
+    }
+
+    #[test]
+    fn an_end_has_a_status_and_no_event() {
+        let end = parse(&[("n", "9"), ("kind", "end"), ("status", "cancelled")]);
+        assert_eq!(end.what, What::End { status: Status::Cancelled });
+        assert_eq!((end.name(), end.read::<u8>().unwrap()), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_known_is_kept_as_it_is() {
+        for strange in [&[("kind", "dance")][..], &[("kind", "end")], &[("kind", "event"), ("event", "E")], &[]] {
+            assert!(matches!(parse(strange).what, What::Other { fields } if fields.len() == strange.len()));
+        }
+    }
+
+    #[test]
+    fn positions_rise_and_are_read_back() {
+        let first = Position::BEGINNING.next(5);
+        let later = first.next(5).next(3);
+        assert_eq!((first.to_string(), later.to_string()), ("5-0".into(), "5-2".into()));
+        assert_eq!("5-2".parse::<Position>().unwrap(), later);
+        assert!(Position::BEGINNING < first && first < later);
+        assert!("later".parse::<Position>().unwrap_err().is_invalid());
+    }
+}

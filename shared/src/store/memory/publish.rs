@@ -1,0 +1,63 @@
+//! `publish`: an event for those who follow the run, at once, whatever becomes of the attempt.
+
+use std::collections::VecDeque;
+
+use super::state::State;
+use crate::published::{By, MAX_KEPT, Position, Publication, Published, What};
+use crate::run::Status;
+use crate::step::{Fence, Outcome};
+use crate::store::MAX_PUBLISHED_READ;
+
+/// What a run has published.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Publications {
+    entries: VecDeque<Published>,
+    last: Position,
+    count: u64,
+}
+
+impl Publications {
+    fn add(&mut self, now: u64, what: What) {
+        self.count += 1;
+        self.last = self.last.next(now);
+        self.entries.push_back(Published { position: self.last, number: self.count, what });
+        if self.entries.len() > MAX_KEPT {
+            self.entries.pop_front();
+        }
+    }
+
+    /// A run that has published something says when it has ended.
+    pub(super) fn end(&mut self, now: u64, status: Status) {
+        if self.count > 0 {
+            self.add(now, What::End { status });
+        }
+    }
+}
+
+impl State {
+    pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> Outcome {
+        if !self.is_held(worker, fence) {
+            return Outcome::Fenced;
+        }
+        let execution = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq));
+        let Some(execution) = execution else { return Outcome::Fenced };
+        // An attempt publishes one after the other: a repetition is known by its number.
+        let (attempt, last) = execution.published;
+        if attempt == fence.attempt && event.number <= last {
+            return Outcome::Committed;
+        }
+        execution.published = (fence.attempt, event.number);
+        let by = By { step: event.step.clone(), seq: fence.seq, attempt: fence.attempt, worker: worker.to_owned() };
+        let (content, data) = (event.content, event.data.clone());
+        if let Some(run) = self.runs.get_mut(&fence.run) {
+            run.published.add(now, What::Event { event: event.event.clone(), by, content, data });
+        }
+        Outcome::Committed
+    }
+
+    pub(super) fn published(&self, run: &str, after: Position, count: u64) -> Vec<Published> {
+        let all = self.runs.get(run).into_iter().flat_map(|run| &run.published.entries);
+        let count = usize::try_from(count.clamp(1, MAX_PUBLISHED_READ)).unwrap_or(usize::MAX);
+        all.filter(|entry| entry.position > after).take(count).cloned().collect()
+    }
+}
