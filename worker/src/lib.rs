@@ -49,6 +49,7 @@ pub mod event;
 pub mod graph;
 pub mod retry;
 pub mod runtime;
+pub mod testing;
 pub mod workflow;
 
 pub use context::{Context, State};

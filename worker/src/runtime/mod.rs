@@ -5,7 +5,9 @@
 //! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
 //! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
 //! registration to its last hand-back. `fitness` refuses a Redis that would lose work before any of this begins.
+//! `by_hand` is a worker for the test kit, which moves only when it is told to.
 
+mod by_hand;
 mod commit;
 mod execute;
 mod fitness;
@@ -27,6 +29,7 @@ use stepfleet::server::Refusal;
 use stepfleet::store::{RedisStore, Store};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::by_hand::ByHand;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
 

@@ -63,7 +63,7 @@ async fn next(session: &Session, reader: &mut dyn QueueReader) -> stepfleet::Res
 }
 
 /// Repeats the call until Redis has answered it: its first try may have taken holds.
-async fn begin(session: &Session, deliveries: &[Delivery], claim: &Claim) -> Option<Vec<Claimed>> {
+pub(super) async fn begin(session: &Session, deliveries: &[Delivery], claim: &Claim) -> Option<Vec<Claimed>> {
     let send =
         |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.begin(&call, deliveries, claim).await }) };
     match session.persist(send, |claimed| claimed.as_deref().unwrap_or_default()).await? {

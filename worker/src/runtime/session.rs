@@ -70,7 +70,7 @@ pub(super) async fn live(
 }
 
 impl Session {
-    fn new(
+    pub(super) fn new(
         store: &Arc<dyn Store>,
         config: &Config,
         served: &Arc<HashMap<QueueName, Served>>,
@@ -92,7 +92,7 @@ impl Session {
         }
     }
 
-    fn introduction(&self, config: &Config) -> Introduction {
+    pub(super) fn introduction(&self, config: &Config) -> Introduction {
         Introduction {
             id: self.id.clone(),
             host: host(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::execute::Attempted;
 use super::session::Session;
 use super::{commit, execute};
 
@@ -28,16 +29,7 @@ async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, f
     };
     let mut steps = VecDeque::from([first]);
     while let Some(step) = steps.pop_front() {
-        let lost = session.lost.clone();
-        let stop = session.ledger.stop(&step.fence);
-        let attempt = stop.run_until_cancelled(execute::attempt(&session, &step, stop.clone()));
-        // A step whose hold is lost, or whose run is cancelled, is dropped where it stands.
-        let Some(attempted) = lost.run_until_cancelled(attempt).await else { return };
-        let Some(attempted) = attempted else {
-            tracing::info!(run = step.fence.run, step = step.step, "the run was cancelled: its step is dropped");
-            session.ledger.ended(&step.fence);
-            return;
-        };
+        let Some(attempted) = execute(&session, &step).await else { return };
         // One commit brings work for this slot and for all that are free now.
         let extra = session.more_slots();
         let max = if session.is_closing() { 0 } else { 1 + extra.len() };
@@ -48,4 +40,16 @@ async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, f
         steps.extend(claimed);
     }
     drop(slot);
+}
+
+/// One attempt at a step that is held. None where it was dropped: its hold is lost, or its run was cancelled.
+pub(super) async fn execute(session: &Session, step: &Claimed) -> Option<Attempted> {
+    let stop = session.ledger.stop(&step.fence);
+    let attempt = stop.run_until_cancelled(execute::attempt(session, step, stop.clone()));
+    let attempted = session.lost.run_until_cancelled(attempt).await?;
+    if attempted.is_none() {
+        tracing::info!(run = step.fence.run, step = step.step, "the run was cancelled: its step is dropped");
+        session.ledger.ended(&step.fence);
+    }
+    attempted
 }

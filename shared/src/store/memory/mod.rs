@@ -10,6 +10,7 @@ mod claim;
 mod commit;
 mod fleet;
 mod journal;
+mod kit;
 mod publish;
 mod readers;
 mod reads;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast};
 
+pub use self::kit::Moment;
 use self::state::State;
 use super::{
     Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
@@ -65,6 +67,7 @@ struct Shared {
     arrived: Notify,
     /// The runs that end.
     ended: broadcast::Sender<String>,
+    watcher: kit::Watcher,
 }
 
 impl MemoryStore {
@@ -81,7 +84,8 @@ impl MemoryStore {
 
     fn on(namespace: Namespace, clock: Clock) -> Self {
         let (state, arrived, ended) = (Mutex::default(), Notify::new(), broadcast::Sender::new(ENDED_BUFFER));
-        Self { shared: Arc::new(Shared { namespace, clock, state, arrived, ended }) }
+        let watcher = kit::Watcher::default();
+        Self { shared: Arc::new(Shared { namespace, clock, state, arrived, ended, watcher }) }
     }
 
     /// Skips time, on either clock. What is due by then is dealt with by the next [`Store::tick`].
@@ -196,7 +200,7 @@ impl Store for MemoryStore {
         commit: &Commit,
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.change(|state, now| state.done(now, call, step, commit, claim)))
+        Ok(self.commit(&call.worker, &step.fence, |state, now| state.done(now, call, step, commit, claim)).await)
     }
 
     async fn fail(
@@ -206,11 +210,11 @@ impl Store for MemoryStore {
         failure: &Failure,
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.change(|state, now| state.fail(now, call, step, failure, claim)))
+        Ok(self.commit(&call.worker, &step.fence, |state, now| state.fail(now, call, step, failure, claim)).await)
     }
 
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
-        self.change(|state, now| state.checkpoint(now, worker, fence, checkpoint))
+        self.commit(worker, fence, |state, now| state.checkpoint(now, worker, fence, checkpoint)).await
     }
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
@@ -224,7 +228,7 @@ impl Store for MemoryStore {
         waits: &[Wait],
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.change(|state, now| state.suspend(now, call, step, waits, claim)))
+        Ok(self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, claim)).await)
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {

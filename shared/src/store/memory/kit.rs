@@ -1,0 +1,85 @@
+//! What only the test kit asks for: to let a worker die at a commit, and to see and set what is in a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::MemoryStore;
+use super::state::{OpenWait, State};
+use crate::step::Fence;
+
+/// A commit, seen from outside of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It was asked for, and has not taken effect.
+    Before,
+    /// It has taken effect, and was not answered.
+    After,
+}
+
+type Watch = dyn Fn(&str, &Fence, Moment) -> bool + Send + Sync;
+
+/// Who is asked at each commit.
+#[derive(Default)]
+pub(super) struct Watcher(Mutex<Option<Arc<Watch>>>);
+
+impl MemoryStore {
+    /// Has `watch` asked before and after each commit of a step (`done`, `fail`, `suspend` and `checkpoint`), with the
+    /// worker and its fence. Where it answers true the call never ends, as if the worker had died there: to be dropped.
+    pub fn watch_commits(&self, watch: impl Fn(&str, &Fence, Moment) -> bool + Send + Sync + 'static) {
+        *self.shared.watcher.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watch));
+    }
+
+    /// The names of the signals that a run waits for now, those of the oldest step execution first.
+    pub fn waits(&self, run: &str) -> Vec<String> {
+        self.change(|state, _| state.open_waits(run))
+    }
+
+    /// The context of a run as it stands: field and payload. None where there is no such run.
+    pub fn context(&self, run: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.change(|state, _| state.runs.get(run).map(|run| run.context.clone()))
+    }
+
+    /// Writes fields into the context of a run that is there.
+    pub fn set_context(&self, run: &str, fields: &[(String, Vec<u8>)]) {
+        self.change(|state, _| state.write_context(run, fields, &[]));
+    }
+
+    /// Makes one transition as the commit that it is.
+    pub(super) async fn commit<T>(
+        &self,
+        worker: &str,
+        fence: &Fence,
+        transition: impl FnOnce(&mut State, u64) -> T + Send,
+    ) -> T {
+        self.pass(worker, fence, Moment::Before).await;
+        let answer = self.change(transition);
+        self.pass(worker, fence, Moment::After).await;
+        answer
+    }
+
+    async fn pass(&self, worker: &str, fence: &Fence, moment: Moment) {
+        let watch = self.shared.watcher.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if watch.is_some_and(|watch| watch(worker, fence, moment)) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl State {
+    fn open_waits(&mut self, run: &str) -> Vec<String> {
+        let Some(steps) = self.steps(run) else { return Vec::new() };
+        let of_name = |(name, open): (&String, &std::collections::VecDeque<OpenWait>)| {
+            open.iter().map(|wait| (wait.seq, wait.number, name.clone())).collect::<Vec<_>>()
+        };
+        let mut open: Vec<_> = steps.waits.iter().flat_map(of_name).collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, _, name)| name).collect()
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
+}

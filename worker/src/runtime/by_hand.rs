@@ -1,0 +1,51 @@
+//! A worker that is driven by hand, one step at a time, for the test kit. What it does with a step is what every worker
+//! does with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepfleet::names::QueueName;
+use stepfleet::step::{Claim, Claimed};
+use stepfleet::store::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::session::Session;
+use super::{Config, commit, reader, slots};
+use crate::workflow::Served;
+
+/// A registered worker. It has no lease to renew: it is there until a tick is told that it is suspected.
+pub(crate) struct ByHand {
+    session: Session,
+}
+
+impl ByHand {
+    pub(crate) async fn register(
+        store: &Arc<dyn Store>,
+        name: &str,
+        served: &Arc<HashMap<QueueName, Served>>,
+    ) -> stepfleet::Result<Self> {
+        let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
+        let mut session = Session::new(store, &config, served, &CancellationToken::new());
+        name.clone_into(&mut session.id);
+        store.register(&session.introduction(&config), Duration::MAX).await?;
+        Ok(Self { session })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.session.id
+    }
+
+    /// Takes one step execution, where one is queued.
+    pub(crate) async fn claim(&self) -> Option<Claimed> {
+        let claim = Claim { max: 1, queues: self.session.queues() };
+        reader::begin(&self.session, &[], &claim).await?.pop()
+    }
+
+    /// Executes what was claimed, and commits it.
+    pub(crate) async fn work(&self, step: &Claimed) {
+        if let Some(attempted) = slots::execute(&self.session, step).await {
+            commit::commit(&self.session, step, attempted, &Claim::default()).await;
+        }
+    }
+}

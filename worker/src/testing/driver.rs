@@ -1,0 +1,220 @@
+//! Drives one run, step by step, in one task.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepfleet::history::Record;
+use stepfleet::names::{Namespace, QueueName};
+use stepfleet::request::StartRequest;
+use stepfleet::store::{MemoryStore, Start, Store, Tick};
+
+use super::crash::Crashes;
+use super::history::History;
+use super::report::{Ran, TestRun};
+use super::setup::{EPOCH_MS, Setup, Timed};
+use crate::runtime::ByHand;
+use crate::workflow::Served;
+
+/// As a coordinator has it.
+const MAX_LOSSES: u32 = 10;
+/// How many claims in a row may take only entries that are void by now.
+const MAX_VAIN: usize = 100_000;
+
+struct Driver {
+    memory: MemoryStore,
+    store: Arc<dyn Store>,
+    served: Arc<HashMap<QueueName, Served>>,
+    retention: Duration,
+    run: String,
+    /// The one whose turn it is comes first.
+    workers: VecDeque<ByHand>,
+    hired: usize,
+    crashes: Crashes,
+    signals: Vec<(String, Vec<u8>)>,
+    timed: Vec<(Duration, Timed)>,
+    ran: Vec<Ran>,
+    max_attempts: usize,
+}
+
+pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
+    let Setup { served, steps, run, workers, context, signals, mut timed, crashes, max_attempts, .. } = setup;
+    timed.sort_by_key(|(at, _)| *at);
+    let registration = served.registration.clone();
+    let retention = served.retention;
+    let queue = QueueName::new(&registration.workflow, registration.version);
+    let memory = MemoryStore::with_clock(Namespace::default(), EPOCH_MS);
+    let crashes = Crashes::new(crashes);
+    memory.watch_commits({
+        let crashes = crashes.clone();
+        move |worker, _, moment| crashes.strikes(worker, moment)
+    });
+    let mut driver = Driver {
+        store: Arc::new(memory.clone()),
+        memory,
+        served: Arc::new(HashMap::from([(queue, served)])),
+        retention,
+        run: run.clone(),
+        workers: VecDeque::new(),
+        hired: 0,
+        crashes,
+        signals,
+        timed,
+        ran: Vec::new(),
+        max_attempts,
+    };
+    for _ in 0..workers {
+        driver.hire().await;
+    }
+    let (version, routes) = (registration.version, registration.start);
+    let start = Start { request, run: run.clone(), version, routes, entry: None, key_ttl: Duration::ZERO };
+    answer(driver.store.start(&start).await);
+    driver.memory.set_context(&run, &context);
+    driver.go_on().await;
+    driver.report(steps).await
+}
+
+impl Driver {
+    async fn hire(&mut self) {
+        self.hired += 1;
+        let name = format!("worker-{}", self.hired);
+        self.workers.push_back(answer(ByHand::register(&self.store, &name, &self.served).await));
+    }
+
+    /// Until the run has ended, or waits for what never comes.
+    async fn go_on(&mut self) {
+        let mut vain = 0;
+        while !self.is_over().await {
+            if self.do_what_is_due().await || self.work().await {
+                vain = 0;
+            } else if self.is_queued() {
+                vain += 1;
+                assert!(vain < MAX_VAIN, "step executions are queued that no worker can take up: a bug in Stepfleet");
+            } else if !self.give_awaited().await && !self.skip_time().await {
+                return;
+            }
+        }
+    }
+
+    async fn is_over(&self) -> bool {
+        answer(self.store.run(&self.run).await).is_none_or(|run| run.status.is_over())
+    }
+
+    fn is_queued(&self) -> bool {
+        self.memory.backlog().iter().any(|(_, requeued, new)| requeued + new > 0)
+    }
+
+    /// One attempt, by the worker whose turn it is. False where it could take nothing.
+    async fn work(&mut self) -> bool {
+        let Some(worker) = self.workers.pop_front() else { return false };
+        let Some(step) = worker.claim().await else {
+            self.workers.push_front(worker);
+            return false;
+        };
+        if self.ran.len() >= self.max_attempts {
+            let records = self.records().await;
+            let end = History::new(EPOCH_MS, records[records.len().saturating_sub(20)..].to_vec());
+            panic!(
+                "the run has not ended after {} attempts: does it loop for ever? Its history ends with\n{end}\n\
+                 A test that needs more says so with max_attempts().",
+                self.max_attempts
+            );
+        }
+        self.ran.push(Ran { step: step.step.clone(), worker: worker.id().to_owned() });
+        let died = self.crashes.watch(worker.id(), &step.step);
+        if died.run_until_cancelled(Box::pin(worker.work(&step))).await.is_some() {
+            self.workers.push_back(worker);
+        } else {
+            // No beat was ever heard of it: its connection is 0.
+            self.tick(vec![(worker.id().to_owned(), 0)]).await;
+            self.hire().await;
+        }
+        true
+    }
+
+    /// False where nothing was due.
+    async fn do_what_is_due(&mut self) -> bool {
+        let now = self.time().await;
+        if self.timed.first().is_none_or(|(at, _)| *at > now) {
+            return false;
+        }
+        match self.timed.remove(0).1 {
+            Timed::Signal(name, payload) => {
+                answer(self.store.signal(&self.run, &name, &payload, None).await);
+            }
+            Timed::Cancel => {
+                answer(self.store.cancel(&self.run, None, self.retention).await);
+            }
+        }
+        true
+    }
+
+    /// Gives one signal of the script that the run waits for. False where there is none.
+    async fn give_awaited(&mut self) -> bool {
+        let waits = self.memory.waits(&self.run);
+        let scripted = |wait: &String| self.signals.iter().position(|(name, _)| name == wait);
+        let Some(at) = waits.iter().find_map(scripted) else { return false };
+        let (name, payload) = self.signals.remove(at);
+        answer(self.store.signal(&self.run, &name, &payload, None).await);
+        true
+    }
+
+    /// Puts the clock forward to what is due next. False where nothing ever is.
+    async fn skip_time(&mut self) -> bool {
+        let (fired, timer) = self.tick(Vec::new()).await;
+        if fired {
+            return true;
+        }
+        let now = self.time().await;
+        let scripted = self.timed.first().map(|(at, _)| at.saturating_sub(now));
+        let Some(wait) = timer.into_iter().chain(scripted).min() else { return false };
+        self.memory.advance(wait);
+        self.tick(Vec::new()).await;
+        true
+    }
+
+    /// Whether anything was due, and how long until something is.
+    async fn tick(&self, suspects: Vec<(String, u64)>) -> (bool, Option<Duration>) {
+        let (limit, max_losses, retention) = (500, MAX_LOSSES, self.retention);
+        let ticked = answer(self.store.tick(&Tick { limit, max_losses, retention, suspects }).await);
+        (ticked.fired + ticked.requeued > 0, ticked.next_due)
+    }
+
+    /// Since the start.
+    async fn time(&self) -> Duration {
+        Duration::from_millis(answer(self.store.now_ms().await) - EPOCH_MS)
+    }
+
+    async fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        loop {
+            let slice = answer(self.store.history(&self.run, records.len() as u64, 1000).await);
+            if slice.is_empty() {
+                return records;
+            }
+            records.extend(slice);
+        }
+    }
+
+    async fn report(self, steps: std::collections::BTreeSet<&'static str>) -> TestRun {
+        let run = answer(self.store.run(&self.run).await).expect("the run was started and has not expired");
+        let breaches = self.memory.breaches();
+        assert!(breaches.is_empty(), "the store in memory contradicts itself, a bug in Stepfleet: {breaches:?}");
+        TestRun {
+            history: History::new(EPOCH_MS, self.records().await),
+            steps,
+            context: self.memory.context(&self.run).unwrap_or_default(),
+            waits: self.memory.waits(&self.run),
+            skipped: self.time().await,
+            signals_left: self.signals.into_iter().map(|(name, _)| name).collect(),
+            crashes: self.crashes,
+            ran: self.ran,
+            run,
+        }
+    }
+}
+
+/// The store in memory refuses only what a user can do nothing about.
+fn answer<T>(answer: stepfleet::Result<T>) -> T {
+    answer.unwrap_or_else(|error| panic!("the store in memory refused a call: {error}"))
+}

@@ -1,0 +1,106 @@
+//! Run a workflow in a unit test: without Redis, without waiting, with workers that die when the test says so.
+//!
+//! [`run`] takes a workflow with the resources that the test gives it. What happens next is what a fleet would do: the
+//! steps' own code runs, on several workers in turn, and every transition is made, on a store in memory. Only the
+//! waiting is left out: where nothing is left to do but to wait, for a retry or a deadline, the clock is put forward.
+//! It is all done by one task, in an order that is the same each time.
+//!
+//! ```
+//! use stepfleet_worker::prelude::*;
+//! use stepfleet_worker::testing;
+//!
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Asked { words: Vec<String> }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Word { text: String }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Counted { letters: usize }
+//! #[derive(Event, Serialize, Deserialize)]
+//! struct Answered { letters: usize }
+//!
+//! struct Letters;
+//!
+//! #[workflow(start = Asked, stop = Answered)]
+//! impl Letters {
+//!     #[step]
+//!     async fn split(&self, ev: Asked) -> Outcome<Vec<Word>> {
+//!         Ok(ev.words.into_iter().map(|text| Word { text }).collect())
+//!     }
+//!     #[step(retries = 2)]
+//!     async fn count(&self, ctx: &Context, ev: Word) -> Outcome<Counted> {
+//!         if ev.text == "stubborn" && ctx.failures() == 0 {
+//!             return Err(Error::msg("not today"));
+//!         }
+//!         Ok(Counted { letters: ev.text.chars().count() })
+//!     }
+//!     #[step]
+//!     async fn total(&self, all: Joined<Counted>) -> Outcome<Answered> {
+//!         Ok(Answered { letters: all.iter().map(|c| c.letters).sum() })
+//!     }
+//! }
+//!
+//! # /*
+//! #[tokio::test]
+//! # */
+//! # #[tokio::main(flavor = "current_thread")]
+//! async fn letters_are_counted_although_a_worker_dies() {
+//!     let asked = Asked { words: vec!["three".into(), "stubborn".into(), "words".into()] };
+//!
+//!     let run = testing::run(Letters)
+//!         .workers(3)
+//!         .crash_before_commit("count", 1) // the first worker that is about to commit a `count` dies
+//!         .start(&asked)
+//!         .await;
+//!
+//!     let answer: Answered = run.result();
+//!     assert_eq!(answer.letters, 18);
+//!     run.history().assert_steps(["split", "count", "count", "count", "total"]);
+//!     assert_eq!(run.step("count").attempts(), 5); // three words, one crash, one retry
+//!     assert_eq!(run.step("count").retries()[0].error, "not today");
+//!     assert!(run.time_skipped().as_secs() < 2); // the retry's delay, which nobody waited for
+//! }
+//!
+//! # /*
+//! #[tokio::test]
+//! # */
+//! # #[tokio::main(flavor = "current_thread")]
+//! async fn letters_are_counted_wherever_a_worker_dies() {
+//!     let asked = Asked { words: vec!["three".into(), "words".into()] };
+//!     testing::survives_every_crash(|| testing::run(Letters), &asked).await;
+//! }
+//! # fn main() {
+//! #     letters_are_counted_although_a_worker_dies();
+//! #     letters_are_counted_wherever_a_worker_dies();
+//! # }
+//! ```
+//!
+//! # Commits and crashes
+//!
+//! A commit is what a step writes at its end, well or badly, and also each checkpoint that it makes on the way and each
+//! time that it stops to wait. A worker that dies *before* a commit has done the work and leaves nothing of it: the step
+//! runs again, on another worker, as its next attempt. A worker that dies *after* a commit leaves all of it, although
+//! it never came to know. [`Setup::crash_before_commit`] and [`Setup::crash_after_commit`] do this at one commit,
+//! [`survives_every_crash`] at each in turn.
+//!
+//! # Time
+//!
+//! The clock of the store stands still while steps run, and is put forward to the next thing that is due when nothing is
+//! queued: [`TestRun::time_skipped`]. A step's own `tokio::time::sleep` and `timeout = ".."` go by the clock of tokio: in
+//! a test with `#[tokio::test(start_paused = true)]` (tokio's feature `test-util`) they do not wait either.
+//!
+//! # What it does not show
+//!
+//! One attempt is executed at a time. Attempts that overlap, such as one whose worker was only taken for dead, are for
+//! tests on a real fleet; they can commit nothing, but their side effects happen.
+
+mod crash;
+mod driver;
+mod every_crash;
+mod history;
+mod report;
+mod setup;
+
+pub use self::every_crash::survives_every_crash;
+pub use self::history::History;
+pub use self::report::{Retried, StepReport, TestRun};
+pub use self::setup::{Setup, run};

@@ -1,0 +1,224 @@
+//! What became of a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stepfleet::history::Kind;
+use stepfleet::run::{Run, Status};
+use stepfleet::{codec, fields};
+
+use super::crash::Crashes;
+use super::history::History;
+use super::setup::check_step;
+
+/// A run that has ended, or that waits for a signal which the test has not scripted.
+///
+/// Its `Display`, which every failed check shows, tells status, error, history and what it waits for.
+#[derive(Debug)]
+pub struct TestRun {
+    pub(super) run: Run,
+    pub(super) steps: BTreeSet<&'static str>,
+    pub(super) history: History,
+    pub(super) context: BTreeMap<String, Vec<u8>>,
+    pub(super) waits: Vec<String>,
+    pub(super) signals_left: Vec<String>,
+    pub(super) skipped: Duration,
+    pub(super) crashes: Crashes,
+    pub(super) ran: Vec<Ran>,
+}
+
+/// One attempt whose code was executed.
+#[derive(Clone, Debug)]
+pub(super) struct Ran {
+    pub(super) step: String,
+    pub(super) worker: String,
+}
+
+/// What became of one step, over all of its executions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepReport {
+    committed: usize,
+    workers: Vec<String>,
+    retries: Vec<Retried>,
+}
+
+/// An attempt that failed and was tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retried {
+    /// Why it failed.
+    pub error: String,
+    /// How long the next attempt was put off.
+    pub delay: Duration,
+}
+
+impl TestRun {
+    /// The run as callers see it: status, result, error, times.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> Status {
+        self.run.status
+    }
+
+    /// Checks its status.
+    ///
+    /// # Panics
+    /// With all that is known of the run, when it is another.
+    #[track_caller]
+    pub fn assert_status(&self, status: Status) {
+        assert!(self.run.status == status, "the run should be {status}, and is not:\n{self}");
+    }
+
+    /// The stop event.
+    ///
+    /// # Panics
+    /// With all that is known of the run, when it did not complete or its result is of another type.
+    #[track_caller]
+    pub fn result<E: DeserializeOwned>(&self) -> E {
+        match &self.run.result {
+            Some(result) if self.run.status == Status::Completed => codec::decode_json("the result", result)
+                .unwrap_or_else(|mistake| panic!("{mistake}; it is {}\n{self}", String::from_utf8_lossy(result))),
+            _ => panic!("the run did not complete:\n{self}"),
+        }
+    }
+
+    /// Why it failed.
+    ///
+    /// # Panics
+    /// With all that is known of the run, when it has no error.
+    #[track_caller]
+    pub fn error(&self) -> &str {
+        self.run.error.as_deref().unwrap_or_else(|| panic!("the run has no error:\n{self}"))
+    }
+
+    /// All that happened.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What became of one step.
+    ///
+    /// # Panics
+    /// When the workflow has no step of that name.
+    #[track_caller]
+    pub fn step(&self, name: &str) -> StepReport {
+        check_step(&self.steps, name);
+        let retried = |detail: &str| {
+            let (delay, error) = detail.split_once(' ').unwrap_or((detail, ""));
+            Retried { error: error.to_owned(), delay: Duration::from_millis(delay.parse().unwrap_or(0)) }
+        };
+        let retries = self.history.of(Kind::Retry).filter(|record| record.step == name);
+        StepReport {
+            committed: self.history.steps().iter().filter(|step| **step == name).count(),
+            workers: self.ran.iter().filter(|ran| ran.step == name).map(|ran| ran.worker.clone()).collect(),
+            retries: retries.map(|record| retried(&record.detail)).collect(),
+        }
+    }
+
+    /// The run's state. Fields that were never set have the values of `S::default()`.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[track_caller]
+    pub fn state<S: Serialize + DeserializeOwned + Default>(&self) -> S {
+        let state = fields::split(&S::default()).and_then(|mut whole| {
+            whole.extend(self.context.clone());
+            fields::join(&whole)
+        });
+        state.unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
+    }
+
+    /// One field of the run's context; None where it is not set.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[track_caller]
+    pub fn field<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let value = self.context.get(name)?;
+        let value = codec::decode(&format!("the context field {name}"), value);
+        Some(value.unwrap_or_else(|mistake| panic!("{mistake}\n{self}")))
+    }
+
+    /// The names of the signals that it waits for; none once it has ended.
+    pub fn waits(&self) -> &[String] {
+        &self.waits
+    }
+
+    /// How long the run would have waited: how far the store's clock was put forward.
+    pub fn time_skipped(&self) -> Duration {
+        self.skipped
+    }
+
+    /// How many times code of a step was executed, over all steps.
+    pub fn attempts(&self) -> usize {
+        self.ran.len()
+    }
+
+    /// Where it ended, and with what.
+    pub(super) fn end(&self) -> End<'_> {
+        let Run { status, result, error, .. } = &self.run;
+        End { status: *status, result: result.as_deref(), error: error.as_deref(), context: &self.context }
+    }
+}
+
+/// What must not depend on workers' lives.
+#[derive(PartialEq, Eq)]
+pub(super) struct End<'a> {
+    pub(super) status: Status,
+    pub(super) result: Option<&'a [u8]>,
+    pub(super) error: Option<&'a str>,
+    pub(super) context: &'a BTreeMap<String, Vec<u8>>,
+}
+
+impl StepReport {
+    /// How many executions of it were committed.
+    pub fn executions(&self) -> usize {
+        self.committed
+    }
+
+    /// How many times its code was executed: also in attempts that failed, waited, or whose worker died.
+    pub fn attempts(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The worker of each attempt, in order.
+    pub fn workers(&self) -> &[String] {
+        &self.workers
+    }
+
+    /// Its attempts that failed and were tried again, in order.
+    pub fn retries(&self) -> &[Retried] {
+        &self.retries
+    }
+}
+
+impl fmt::Display for TestRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Run { id, workflow, version, status, .. } = &self.run;
+        write!(f, "run {id} of {workflow} version {version} is {status}")?;
+        if let Some(error) = &self.run.error {
+            let step = self.run.error_step.as_deref().unwrap_or("-");
+            write!(f, "\n  in step {step}, attempt {}: {error}", self.run.error_attempt.unwrap_or(0))?;
+        }
+        if let Some(result) = &self.run.result {
+            write!(f, "\n  result: {}", String::from_utf8_lossy(result))?;
+        }
+        for (name, value) in &self.context {
+            let value = codec::decode::<serde_json::Value>(name, value);
+            let value = value.map_or_else(|_| "(not readable)".to_owned(), |value| value.to_string());
+            write!(f, "\n  context {name}: {value}")?;
+        }
+        for name in &self.waits {
+            write!(f, "\n  waits for the signal {name}; give it with .signal({name:?}, &value)")?;
+        }
+        for name in &self.signals_left {
+            write!(f, "\n  never waited for the scripted signal {name}")?;
+        }
+        write!(f, "\n{}", self.history)
+    }
+}

@@ -1,0 +1,211 @@
+//! What a test asks for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Serialize;
+use stepfleet::codec::{self, Content};
+use stepfleet::request::{SignalRequest, StartRequest};
+use stepfleet::store::memory::Moment;
+use stepfleet::{fields, names};
+
+use super::crash::{self, Crash, Place};
+use super::driver;
+use super::report::TestRun;
+use crate::event::Event;
+use crate::workflow::{Served, Workflow};
+
+/// Where the clock of the store begins: 2026-01-01 00:00 UTC, in ms since 1970.
+pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// A run to be made, and what is to happen in it.
+#[must_use = "nothing happens before start()"]
+pub struct Setup {
+    pub(super) served: Served,
+    pub(super) start: &'static str,
+    pub(super) steps: BTreeSet<&'static str>,
+    pub(super) run: String,
+    pub(super) workers: usize,
+    pub(super) context: Vec<(String, Vec<u8>)>,
+    /// Given when waited for: name and payload, in order.
+    pub(super) signals: Vec<(String, Vec<u8>)>,
+    /// Done at a time after the start.
+    pub(super) timed: Vec<(Duration, Timed)>,
+    pub(super) crashes: Vec<Crash>,
+    pub(super) max_attempts: usize,
+}
+
+/// What comes from outside at a time.
+#[derive(Clone, Debug)]
+pub(super) enum Timed {
+    Signal(String, Vec<u8>),
+    Cancel,
+}
+
+/// Prepares a run of a workflow. The workflow is the one that a worker would serve, with the resources that the test
+/// gives it.
+///
+/// # Panics
+/// When the workflow's graph cannot work.
+pub fn run<W: Workflow>(workflow: W) -> Setup {
+    let definition = W::definition();
+    let steps = definition.steps.iter().map(|step| step.name).collect();
+    let served = Served::new(workflow).unwrap_or_else(|mistake| panic!("{mistake}"));
+    Setup {
+        served,
+        start: definition.start,
+        steps,
+        run: "test".to_owned(),
+        workers: 3,
+        context: Vec::new(),
+        signals: Vec::new(),
+        timed: Vec::new(),
+        crashes: Vec::new(),
+        max_attempts: 100_000,
+    }
+}
+
+impl Setup {
+    /// How many workers there are: 3 unless said otherwise. They take step executions in turn, and each that dies is
+    /// replaced.
+    pub fn workers(mut self, workers: usize) -> Self {
+        assert!(workers > 0, "a run needs a worker; give workers() at least 1");
+        self.workers = workers;
+        self
+    }
+
+    /// The run's id: `test` unless said otherwise.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.run = id.into();
+        names::check_id("run id", &self.run).unwrap_or_else(|mistake| panic!("{mistake}"));
+        self
+    }
+
+    /// A field that the run's context has from the beginning.
+    pub fn field<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
+        let value = names::check_field(name).and_then(|()| codec::encode(&format!("the context field {name}"), value));
+        self.context.push((name.to_owned(), value.unwrap_or_else(|mistake| panic!("{mistake}"))));
+        self
+    }
+
+    /// The state that the run has from the beginning: each of its fields as one of the context.
+    pub fn state<S: Serialize>(mut self, state: &S) -> Self {
+        self.context.extend(fields::split(state).unwrap_or_else(|mistake| panic!("{mistake}")));
+        self
+    }
+
+    /// A signal that the run is given when it waits for this name and nothing else is left to do. Several of one name
+    /// are given in the order in which they were added, one for each wait.
+    pub fn signal<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
+        let payload = self.payload(name, value);
+        self.signals.push((name.to_owned(), payload));
+        self
+    }
+
+    /// A signal that the run is given so long after its start, on the store's clock, whether it waits for it or not.
+    /// `Duration::ZERO` is before its first step.
+    pub fn signal_at<T: Serialize + ?Sized>(mut self, at: Duration, name: &str, value: &T) -> Self {
+        let payload = self.payload(name, value);
+        self.timed.push((at, Timed::Signal(name.to_owned(), payload)));
+        self
+    }
+
+    /// The run is cancelled so long after its start, on the store's clock.
+    pub fn cancel_at(mut self, at: Duration) -> Self {
+        self.timed.push((at, Timed::Cancel));
+        self
+    }
+
+    /// The worker that makes the `number`th commit of a step (from 1, counted over all of its executions and attempts)
+    /// dies before that commit takes effect. The step's next attempt then makes the commit `number + 1`.
+    ///
+    /// # Panics
+    /// When the workflow has no such step; and [`Setup::start`] does when the step never came to that commit.
+    pub fn crash_before_commit(self, step: &str, number: usize) -> Self {
+        self.crash(step, number, Moment::Before)
+    }
+
+    /// The worker that makes the `number`th commit of a step dies after that commit took effect, before it comes to know.
+    ///
+    /// # Panics
+    /// As [`Setup::crash_before_commit`].
+    pub fn crash_after_commit(self, step: &str, number: usize) -> Self {
+        self.crash(step, number, Moment::After)
+    }
+
+    /// How many attempts there may be in all, before the run is taken for one that never ends: 100,000 unless said
+    /// otherwise.
+    pub fn max_attempts(mut self, attempts: usize) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Starts the run and drives it until it has ended, or only waits for a signal that is not in the script.
+    ///
+    /// # Panics
+    /// When the event is not the workflow's start event, when the run takes more than [`Setup::max_attempts`], or when a
+    /// crash that was asked for did not come to pass.
+    pub async fn start<E: Event>(self, input: &E) -> TestRun {
+        assert!(
+            E::NAME == self.start,
+            "{} begins with {}, not with {}; give start() that event",
+            self.served.registration.workflow,
+            self.start,
+            E::NAME
+        );
+        let input = serde_json::to_string(input).unwrap_or_else(|e| panic!("the input cannot be written as JSON: {e}"));
+        self.start_json(&input).await
+    }
+
+    /// As [`Setup::start`], with the JSON text that a caller would send.
+    ///
+    /// # Panics
+    /// Also when it is not JSON.
+    pub async fn start_json(self, input: &str) -> TestRun {
+        let run = self.drive(input).await;
+        let (left, commits) = (run.crashes.left(), &run.crashes);
+        let missed: Vec<String> = left.iter().map(|crash| missed(crash, commits)).collect();
+        assert!(missed.is_empty(), "{}\n{run}", missed.join("\n"));
+        run
+    }
+
+    pub(super) async fn drive(self, input: &str) -> TestRun {
+        let request = StartRequest::new(self.served.registration.workflow.clone(), input.as_bytes());
+        request.check().unwrap_or_else(|mistake| panic!("{mistake}"));
+        driver::drive(self, request).await
+    }
+
+    fn crash(mut self, step: &str, number: usize, moment: Moment) -> Self {
+        check_step(&self.steps, step);
+        assert!(number > 0, "commits are counted from 1");
+        self.crashes.push(Crash { place: Place::OfStep(step.to_owned(), number), moment });
+        self
+    }
+
+    fn payload<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Vec<u8> {
+        let input = serde_json::to_vec(value);
+        let input = input.unwrap_or_else(|e| panic!("the signal {name} cannot be written as JSON: {e}"));
+        let request = SignalRequest { run: self.run.clone(), name: name.to_owned(), content: Content::Json, input };
+        request.check().unwrap_or_else(|mistake| panic!("{mistake}"));
+        request.payload()
+    }
+}
+
+pub(super) fn check_step(steps: &BTreeSet<&'static str>, step: &str) {
+    let names: Vec<&str> = steps.iter().copied().collect();
+    assert!(steps.contains(step), "the workflow has no step {step}; it has {}", names.join(", "));
+}
+
+fn missed(crash: &Crash, commits: &crash::Crashes) -> String {
+    let moment = crash::name(crash.moment);
+    match &crash.place {
+        Place::OfStep(step, number) => format!(
+            "the crash {moment} commit {number} of step {step} did not come to pass: the step made {} commits",
+            commits.commits_of(step)
+        ),
+        Place::OfRun(number) => format!(
+            "the crash {moment} commit {number} of the run did not come to pass: there were {}",
+            commits.commits().len()
+        ),
+    }
+}
