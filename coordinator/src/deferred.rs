@@ -96,7 +96,7 @@ mod tests {
 
     fn routes() -> Routes {
         let start = vec![Route { step: "plan".into(), event: "Asked".into(), context: false }];
-        let registration = Registration { workflow: "rag".into(), version: 2, start, steps: vec![] };
+        let registration = Registration { workflow: "rag".into(), version: 2, start, ..Registration::default() };
         let worker = Worker {
             id: "w".into(),
             host: String::new(),

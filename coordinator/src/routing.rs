@@ -93,7 +93,7 @@ mod tests {
 
     fn registration(workflow: &str, version: u32) -> Registration {
         let start = vec![Route { step: format!("first{version}"), event: "Asked".into(), context: false }];
-        Registration { workflow: workflow.into(), version, start, steps: vec![] }
+        Registration { workflow: workflow.into(), version, start, ..Registration::default() }
     }
 
     fn version(routes: &Routes, workflow: &str) -> Option<u32> {

@@ -36,8 +36,12 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let stage = Self { fleet: Fleet::new().await, calls: 0 };
-        let serves =
-            vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
+        let serves = vec![Registration {
+            workflow: "w".into(),
+            version: 1,
+            start: vec![route("first")],
+            ..Registration::default()
+        }];
         let worker = Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() };
         stage.store().register(&worker, HOUR).await.unwrap();
         let request = StartRequest::new("w", "{}");
@@ -191,7 +195,7 @@ async fn the_leases_are_deleted() {
     assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
     assert_eq!(stage.done(&step, Commit::default()).await, Outcome::Fenced);
-    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![], steps: vec![] }];
+    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![], ..Registration::default() }];
     let worker = Introduction { id: "a".into(), serves, ..Introduction::default() };
     stage.store().register(&worker, HOUR).await.unwrap();
     stage.end().await;

@@ -21,7 +21,7 @@ fn route(step: &str) -> Route {
 }
 
 fn registration() -> Registration {
-    Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }
+    Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }
 }
 
 /// Two runs that are queued, `bad` first.

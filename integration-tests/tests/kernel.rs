@@ -39,7 +39,7 @@ async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
         workflow: "w".into(),
         version: 1,
         start: vec![route("first")],
-        steps: vec!["first".into()],
+        ..stepfleet::store::Registration::default()
     }];
     let introduction = Introduction { id: worker.into(), serves, concurrency: 8, ..Introduction::default() };
     store.register(&introduction, lease).await.unwrap();

@@ -34,7 +34,8 @@ fn claim(max: usize) -> Claim {
 }
 
 fn introduction() -> Introduction {
-    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] }];
+    let serves =
+        vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }];
     Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() }
 }
 

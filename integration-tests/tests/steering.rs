@@ -136,7 +136,8 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
     let route = Route { step: "first".into(), event: "E".into(), context: false };
-    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![route.clone()], steps: vec![] }];
+    let serves =
+        vec![Registration { workflow: "w".into(), version: 1, start: vec![route.clone()], ..Registration::default() }];
     store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, LIMIT).await.unwrap();
     let request = StartRequest::new("w", "{}");
     let start = Start { request, run: "r".into(), version: 1, routes: vec![route], entry: None, key_ttl: LIMIT };

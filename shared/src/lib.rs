@@ -7,6 +7,7 @@
 //! * [`client::Client`] starts runs and waits for their results.
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
 //! * [`published`] is what those who follow a run read.
+//! * [`graph`] is a workflow's graph as data, and draws pictures of it.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`server`] judges whether a Redis is fit for a fleet.
@@ -19,6 +20,7 @@ pub mod error;
 pub mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod graph;
 pub mod history;
 pub mod names;
 pub mod published;

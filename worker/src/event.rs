@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use stepfleet::codec;
 
 use crate::error::Outcome;
+use crate::schema;
 use crate::workflow::Attempt;
 
 /// Something that happened in a run. Made with `#[derive(Event, Serialize, Deserialize)]`.
@@ -21,6 +22,12 @@ use crate::workflow::Attempt;
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name that it is routed by.
     const NAME: &'static str;
+
+    /// Its JSON Schema, which callers see. The derive gives the full one where the type has `#[derive(JsonSchema)]`
+    /// too, and otherwise the names of its fields.
+    fn schema() -> serde_json::Value {
+        schema::of_fields(Self::NAME, None)
+    }
 }
 
 /// All events of one type that the branches of a fan-out produced, in order of arrival.

@@ -1,12 +1,16 @@
 //! The graph of a workflow: which steps take an event, where a fan-out joins, and whether it can work at all. Pure.
 
+mod data;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use stepfleet::step::Route;
 
 use crate::event::Accepts;
-use crate::workflow::Definition;
+use crate::workflow::{Definition, Workflow};
+
+pub(crate) use self::data::describe;
 
 /// How deep fan-outs may nest.
 const MAX_NESTING: usize = 16;
@@ -36,6 +40,38 @@ impl fmt::Display for GraphError {
 }
 
 impl std::error::Error for GraphError {}
+
+/// The graph of a workflow: to be drawn, or compared in a test. It may have mistakes.
+///
+/// ```
+/// # use stepfleet_worker::prelude::*;
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # struct Asked {}
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # struct Answered {}
+/// struct Research;
+///
+/// #[workflow(start = Asked, stop = Answered)]
+/// impl Research {
+///     #[step]
+///     async fn answer(&self, _: Asked) -> Outcome<Answered> {
+///         Ok(Answered {})
+///     }
+/// }
+///
+/// stepfleet_worker::graph::check::<Research>().unwrap();
+/// let graph = stepfleet_worker::graph::of::<Research>();
+/// assert_eq!(graph.steps[0].name, "answer");
+/// println!("{}", graph.mermaid("research"));
+/// ```
+pub fn of<W: Workflow>() -> stepfleet::graph::Graph {
+    describe(&W::definition())
+}
+
+/// Whether a workflow can work: what a worker that is to serve it checks when it starts.
+pub fn check<W: Workflow>() -> Result<(), GraphError> {
+    Graph::new(&W::definition()).check()
+}
 
 /// The steps of a workflow as nodes, their events as edges.
 #[derive(Clone, Debug)]

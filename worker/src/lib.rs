@@ -49,6 +49,8 @@ pub mod event;
 pub mod graph;
 pub mod retry;
 pub mod runtime;
+#[doc(hidden)]
+pub mod schema;
 pub mod testing;
 pub mod workflow;
 
@@ -64,6 +66,7 @@ pub use workflow::Workflow;
 pub mod prelude {
     pub use crate::{Context, Error, Joined, Outcome, Terminal, Worker, Workflow};
     pub use crate::{Emit, Event};
+    pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use stepfleet_macros::{Emit, Event, step, workflow};
 }
@@ -78,7 +81,9 @@ pub mod __private {
     pub use crate::emit::{Emission, Shape};
     pub use crate::event::{Accepts, Input};
     pub use crate::retry::RetryPolicy;
+    pub use crate::schema::{Probe, Typed, Untyped};
     pub use crate::workflow::{Attempt, Definition, Step};
+    pub use serde_json::Value;
     pub use std::boxed::Box;
     pub use std::sync::Arc;
     pub use std::time::Duration;

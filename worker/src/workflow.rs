@@ -1,6 +1,6 @@
 //! A workflow as the runtime sees it. The macro `#[workflow]` writes these definitions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::context::{Context, Core};
 use crate::emit::{Emission, Emit, Shape};
 use crate::error::Outcome;
 use crate::event::Accepts;
-use crate::graph::{Graph, GraphError};
+use crate::graph::{self, Graph, GraphError};
 use crate::retry::RetryPolicy;
 
 /// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
@@ -34,6 +34,8 @@ pub struct Definition<W> {
     pub stop: &'static str,
     /// Events that come from outside while a run is under way.
     pub external: Vec<&'static str>,
+    /// The schemas of its start, stop and external events.
+    pub schemas: BTreeMap<String, serde_json::Value>,
     /// How long its runs stay readable after their end.
     pub retention: Duration,
     /// Its steps.
@@ -107,13 +109,7 @@ impl Served {
         names::check_name("workflow", definition.name).map_err(invalid)?;
         let graph = Graph::new(&definition);
         graph.check()?;
-        let start = graph.takers(definition.start);
-        let registration = Registration {
-            workflow: definition.name.to_owned(),
-            version: definition.version,
-            start,
-            steps: definition.steps.iter().map(|s| s.name.to_owned()).collect(),
-        };
+        let registration = register(&definition, &graph).map_err(invalid)?;
         let workflow = Arc::new(workflow);
         let steps = definition.steps.into_iter().map(|step| {
             let (workflow, run) = (workflow.clone(), step.run);
@@ -126,4 +122,23 @@ impl Served {
     pub(crate) fn step(&self, name: &str) -> Option<&ServedStep> {
         self.steps.get(name)
     }
+}
+
+/// What callers and coordinators are told of it.
+fn register<W>(definition: &Definition<W>, graph: &Graph) -> stepfleet::Result<Registration> {
+    let mut registration = Registration {
+        workflow: definition.name.to_owned(),
+        version: definition.version,
+        start: graph.takers(definition.start),
+        graph: graph::describe(definition),
+    };
+    if registration.shorten() {
+        tracing::warn!(
+            workflow = definition.name,
+            "its schemas are too large to be registered: callers will not see them"
+        );
+    }
+    registration.check()?;
+    registration.to_json()?;
+    Ok(registration)
 }

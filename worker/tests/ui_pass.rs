@@ -175,3 +175,67 @@ fn a_workflow_may_be_generic_and_use_keywords_as_names() {
     assert_eq!(definition.steps.iter().map(|s| s.name).collect::<Vec<_>>(), ["match", "ignore"]);
     assert_eq!(((typed.settings)(), definition.name), (3, "typed"));
 }
+
+/// What callers see of events, with `JsonSchema` and without.
+mod schemas {
+    use serde_json::{Value, json};
+    use stepfleet_worker::prelude::*;
+
+    #[derive(Event, Serialize, Deserialize, JsonSchema)]
+    struct Full {
+        /// How many.
+        count: u8,
+        note: Option<String>,
+    }
+    #[derive(Event, Serialize, Deserialize)]
+    #[event(name = "names.only")]
+    struct Names {
+        count: u8,
+        #[serde(rename = "aNote")]
+        note: Option<String>,
+        #[serde(skip)]
+        _own: u8,
+    }
+    #[derive(Event, Serialize, Deserialize)]
+    enum Opaque {
+        One,
+    }
+
+    struct Seen;
+
+    #[workflow(start = Full, stop = Names, external = [Opaque])]
+    impl Seen {
+        #[step(retries = 2, timeout = "3s")]
+        async fn see(&self, ctx: &Context, ev: Full) -> Outcome<Names> {
+            ctx.state().set("note", &ev.note).await?;
+            Ok(Names { count: ev.count, note: ev.note, _own: 0 })
+        }
+        #[step(sends = [Full])]
+        async fn hear(&self, ev: Opaque) -> Outcome<Vec<Names>> {
+            Ok(match ev {
+                Opaque::One => vec![],
+            })
+        }
+    }
+
+    #[test]
+    fn a_graph_shows_what_its_steps_and_events_are() {
+        let graph = serde_json::to_value(stepfleet_worker::graph::of::<Seen>()).unwrap();
+        let schemas = &graph["schemas"];
+        assert_eq!(schemas["Full"]["properties"]["count"]["description"], "How many.");
+        assert_eq!(schemas["Full"]["required"], json!(["count"]));
+        let names = json!({"title": "names.only", "type": "object", "properties": {"count": {}, "aNote": {}}});
+        assert_eq!(schemas["names.only"], names);
+        assert_eq!(schemas["Opaque"], json!({"title": "Opaque"}));
+        let (start, stop, external) = (&graph["start"], &graph["stop"], &graph["external"]);
+        assert_eq!((start, stop, external), (&json!("Full"), &json!("names.only"), &json!(["Opaque"])));
+        let expected: Value = json!([
+            {"name": "see", "accepts": {"events": ["Full"]}, "emits": [{"event": "names.only"}],
+             "context": true, "retries": 2, "timeout_ms": 3000},
+            {"name": "hear", "accepts": {"events": ["Opaque"]},
+             "emits": [{"event": "names.only", "many": true}, {"event": "Full", "sent": true}],
+             "context": false, "retries": 3},
+        ]);
+        assert_eq!(graph["steps"], expected);
+    }
+}

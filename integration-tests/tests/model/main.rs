@@ -97,7 +97,7 @@ impl Pair {
     async fn join(&mut self, worker: usize) -> Result<(), TestCaseError> {
         self.lives[worker] += 1;
         let registration =
-            Registration { workflow: "w".into(), version: 1, start: vec![route("first")], steps: vec![] };
+            Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() };
         let introduction = Introduction {
             id: self.worker(worker),
             serves: vec![registration],

@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::visit::Visit;
 use syn::{Attribute, Data, DeriveInput, Error, Field, LitStr, Result, TypeReference};
 
-use crate::options;
+use crate::{fields, options};
 
 /// The impl. An event with a bad name still becomes one, so that its uses are not reported too.
 pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
@@ -18,10 +18,12 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
     let fields = check(input);
     let event = fields.is_ok().then(|| {
         let ident = &input.ident;
+        let schema = schema(input);
         quote_spanned! {ident.span()=>
             #[automatically_derived]
             impl ::stepfleet_worker::Event for #ident {
                 const NAME: &'static str = #name;
+                #schema
             }
         }
     });
@@ -30,6 +32,22 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
     }
     let mistakes = mistakes.map(|m| m.to_compile_error());
     quote!(#event #mistakes)
+}
+
+/// The full schema where the type has one, or the names of its fields.
+fn schema(input: &DeriveInput) -> TokenStream {
+    let fields = fields::names(input).map_or_else(
+        || quote!(::core::option::Option::None),
+        |names| quote!(::core::option::Option::Some(&[#(#names),*])),
+    );
+    quote! {
+        fn schema() -> ::stepfleet_worker::__private::Value {
+            #[allow(unused_imports)]
+            use ::stepfleet_worker::__private::{Typed as _, Untyped as _};
+            (&::stepfleet_worker::__private::Probe::<Self>::new())
+                .schema(<Self as ::stepfleet_worker::Event>::NAME, #fields)
+        }
+    }
 }
 
 fn name(input: &DeriveInput) -> Result<LitStr> {

@@ -2,6 +2,7 @@
 
 mod emit;
 mod event;
+mod fields;
 mod options;
 mod signature;
 mod step;

@@ -107,6 +107,13 @@ pub(crate) fn event_name(event: &Type) -> TokenStream {
     quote_spanned!(event.span()=> <#event as ::stepfleet_worker::Event>::NAME)
 }
 
+/// The name of an event and its schema, as an expression.
+pub(crate) fn event_schema(event: &Type) -> TokenStream {
+    let name = event_name(event);
+    // Its span is that of no code of the user's: a type that is no event is reported once, for its name.
+    quote!((::std::string::String::from(#name), <#event as ::stepfleet_worker::Event>::schema()))
+}
+
 /// A duration with units, as an expression.
 pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
     let example = if key == "retention" { "7d" } else { "30s" };

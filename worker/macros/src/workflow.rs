@@ -153,6 +153,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     let retention = options.retention.as_ref().unwrap_or(&week);
     let (start, stop) = (options::event_name(start), options::event_name(stop));
     let external = options.external.iter().map(options::event_name);
+    let seen = options.start.iter().chain(&options.stop).chain(&options.external).map(options::event_schema);
     let all = syn::Ident::new(step::STEPS, Span::mixed_site());
     Ok(quote! {
         #[allow(unused_mut, clippy::vec_init_then_push)]
@@ -164,6 +165,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
             start: #start,
             stop: #stop,
             external: ::std::vec![#(#external),*],
+            schemas: ::std::collections::BTreeMap::from([#(#seen),*]),
             retention: #retention,
             steps: #all,
         }

@@ -244,6 +244,7 @@ impl Store for MemoryStore {
     }
 
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
+        worker.serves.iter().try_for_each(|served| served.to_json().map(drop))?;
         self.change(|state, now| state.register(now, worker, millis(lease)));
         Ok(())
     }

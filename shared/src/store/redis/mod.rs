@@ -362,8 +362,7 @@ impl Store for RedisStore {
         }
         command.arg(worker.serves.len() * 2);
         for served in &worker.serves {
-            let json = serde_json::to_string(served).map_err(|e| Error::invalid(e.to_string()))?;
-            command.arg(QueueName::new(&served.workflow, served.version).as_str()).arg(json);
+            command.arg(QueueName::new(&served.workflow, served.version).as_str()).arg(served.to_json()?);
         }
         self.call(&command).await.map(drop)
     }

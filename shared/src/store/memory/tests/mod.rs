@@ -44,12 +44,8 @@ fn call(worker: &str, number: u64, again: bool) -> Call {
 }
 
 async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
-    let serves = vec![Registration {
-        workflow: "w".into(),
-        version: 1,
-        start: vec![route("first")],
-        steps: vec!["first".into()],
-    }];
+    let serves =
+        vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }];
     let introduction = Introduction { id: worker.into(), serves, concurrency: 8, ..Introduction::default() };
     store.register(&introduction, lease).await.unwrap();
 }

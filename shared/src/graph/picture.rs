@@ -1,0 +1,173 @@
+//! Pictures of a graph, as text for Mermaid and for Graphviz.
+
+use std::fmt::Write;
+
+use super::{Graph, Step};
+
+/// What an arrow begins or ends at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Start,
+    Stop,
+    /// An event from outside, by its place.
+    External(usize),
+    /// A step, by its place.
+    Step(usize),
+    /// The event has no taker: a mistake.
+    Nobody,
+}
+
+impl Node {
+    fn id(self) -> String {
+        match self {
+            Self::Start => "start".into(),
+            Self::Stop => "stop".into(),
+            Self::External(at) => format!("outside{at}"),
+            Self::Step(at) => format!("step{at}"),
+            Self::Nobody => "nobody".into(),
+        }
+    }
+}
+
+/// What an arrow stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    One,
+    /// A fan-out.
+    Many,
+    /// What a fan-out has come to.
+    Joined,
+}
+
+struct Edge<'a> {
+    from: Node,
+    to: Node,
+    event: &'a str,
+    kind: Kind,
+}
+
+impl Edge<'_> {
+    fn label(&self) -> String {
+        match self.kind {
+            Kind::One => self.event.to_owned(),
+            Kind::Many => format!("{} (many)", self.event),
+            Kind::Joined => format!("{} (joined)", self.event),
+        }
+    }
+}
+
+impl Graph {
+    /// As a Mermaid flow chart. Fan-outs are thick, joins are dotted.
+    pub fn mermaid(&self, title: &str) -> String {
+        let title = serde_json::Value::from(title);
+        let mut text = format!("---\ntitle: {title}\n---\nflowchart TD\n");
+        for (node, label) in self.nodes() {
+            let (open, close) = match node {
+                Node::Start | Node::Stop => ("([", "])"),
+                Node::External(_) => ("[/", "/]"),
+                Node::Step(at) if self.steps[at].accepts.joined => ("{{", "}}"),
+                Node::Step(_) => ("[", "]"),
+                Node::Nobody => (">", "]"),
+            };
+            let _ = writeln!(text, "    {}{open}\"{}\"{close}", node.id(), mermaid_text(&label));
+        }
+        for edge in self.edges() {
+            let arrow = match edge.kind {
+                Kind::One => "-->",
+                Kind::Many => "==>",
+                Kind::Joined => "-.->",
+            };
+            let (from, label, to) = (edge.from.id(), mermaid_text(&edge.label()), edge.to.id());
+            let _ = writeln!(text, "    {from} {arrow}|\"{label}\"| {to}");
+        }
+        text
+    }
+
+    /// As a graph in DOT, for Graphviz. Fan-outs are thick, joins are dashed.
+    pub fn dot(&self, title: &str) -> String {
+        let title = dot_text(title);
+        let mut text = format!("digraph \"{title}\" {{\n    label=\"{title}\"\n    labelloc=t\n    node [shape=box]\n");
+        for (node, label) in self.nodes() {
+            let shape = match node {
+                Node::Start => "shape=oval",
+                Node::Stop => "shape=oval, peripheries=2",
+                Node::External(_) => "shape=parallelogram",
+                Node::Step(at) if self.steps[at].accepts.joined => "shape=hexagon",
+                Node::Step(_) => "shape=box",
+                Node::Nobody => "shape=plaintext, fontcolor=red",
+            };
+            let _ = writeln!(text, "    {} [label=\"{}\", {shape}]", node.id(), dot_text(&label));
+        }
+        for edge in self.edges() {
+            let style = match edge.kind {
+                Kind::One => "style=solid",
+                Kind::Many => "style=bold, penwidth=3, arrowhead=crow",
+                Kind::Joined => "style=dashed, arrowhead=inv",
+            };
+            let (from, label, to) = (edge.from.id(), dot_text(&edge.label()), edge.to.id());
+            let _ = writeln!(text, "    {from} -> {to} [label=\"{label}\", {style}]");
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    fn nodes(&self) -> Vec<(Node, String)> {
+        let mut nodes = vec![(Node::Start, "start".to_owned())];
+        nodes.extend(self.external.iter().enumerate().map(|(at, _)| (Node::External(at), "from outside".to_owned())));
+        nodes.extend(self.steps.iter().enumerate().map(|(at, step)| (Node::Step(at), step.name.clone())));
+        nodes.push((Node::Stop, "stop".to_owned()));
+        if self.edges().iter().any(|edge| edge.to == Node::Nobody) {
+            nodes.push((Node::Nobody, "no step takes it".to_owned()));
+        }
+        nodes
+    }
+
+    fn edges(&self) -> Vec<Edge<'_>> {
+        let mut edges = self.edges_of(Node::Start, &self.start, false);
+        for (at, event) in self.external.iter().enumerate() {
+            edges.extend(self.edges_of(Node::External(at), event, false));
+        }
+        for (at, step) in self.steps.iter().enumerate() {
+            for emit in &step.emits {
+                edges.extend(self.edges_of(Node::Step(at), &emit.event, emit.many));
+            }
+        }
+        edges
+    }
+
+    /// From where an event is left behind to all that take it.
+    fn edges_of<'a>(&'a self, from: Node, event: &'a str, many: bool) -> Vec<Edge<'a>> {
+        let sent = if many { Kind::Many } else { Kind::One };
+        if event == self.stop {
+            return vec![Edge { from, to: Node::Stop, event, kind: sent }];
+        }
+        let takes = |(_, step): &(usize, &Step)| step.accepts.events.iter().any(|name| name == event);
+        let edge = |(at, step): (usize, &Step)| {
+            let kind = if step.accepts.joined { Kind::Joined } else { sent };
+            Edge { from, to: Node::Step(at), event, kind }
+        };
+        let edges: Vec<_> = self.steps.iter().enumerate().filter(takes).map(edge).collect();
+        if edges.is_empty() { vec![Edge { from, to: Node::Nobody, event, kind: sent }] } else { edges }
+    }
+}
+
+/// A text between quotes in Mermaid, which knows entities by name and number, without `&`.
+fn mermaid_text(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | '_' | '-' | '.' | '(' | ')' => escaped.push(c),
+            c if c.is_control() => escaped.push(' '),
+            c if c.is_ascii() => {
+                let _ = write!(escaped, "#{};", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A text between quotes in DOT.
+fn dot_text(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace(char::is_control, " ")
+}

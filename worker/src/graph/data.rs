@@ -1,0 +1,34 @@
+//! A workflow's graph as data, for its registration.
+
+use stepfleet::graph::{self, Emit, Graph};
+
+use crate::event::Accepts;
+use crate::workflow::{Definition, Step};
+
+/// Nothing of it is left out, mistakes neither.
+pub(crate) fn describe<W>(definition: &Definition<W>) -> Graph {
+    Graph {
+        start: definition.start.to_owned(),
+        stop: definition.stop.to_owned(),
+        external: definition.external.iter().map(|event| (*event).to_owned()).collect(),
+        steps: definition.steps.iter().map(step).collect(),
+        schemas: definition.schemas.clone(),
+    }
+}
+
+fn step<W>(step: &Step<W>) -> graph::Step {
+    let returned = step.emits.events.iter().map(|(event, many)| (*event, *many, false));
+    let sent = step.sends.iter().map(|event| (*event, false, true));
+    let emits = returned.chain(sent).map(|(event, many, sent)| Emit { event: event.to_owned(), many, sent });
+    graph::Step {
+        name: step.name.to_owned(),
+        accepts: graph::Accepts {
+            events: vec![step.accepts.event().to_owned()],
+            joined: matches!(step.accepts, Accepts::Joined(_)),
+        },
+        emits: emits.collect(),
+        context: step.context,
+        retries: step.retry.retries,
+        timeout_ms: step.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
