@@ -1,11 +1,12 @@
 //! Drives one run, step by step, in one task.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::history::Record;
 use stepfleet::names::{Namespace, QueueName};
+use stepfleet::published::{Position, Published};
 use stepfleet::request::StartRequest;
 use stepfleet::store::{MemoryStore, Start, Store, Tick};
 
@@ -196,7 +197,19 @@ impl Driver {
         }
     }
 
-    async fn report(self, steps: std::collections::BTreeSet<&'static str>) -> TestRun {
+    async fn published(&self) -> Vec<Published> {
+        let mut published: Vec<Published> = Vec::new();
+        loop {
+            let after = published.last().map_or(Position::BEGINNING, |last| last.position);
+            let slice = answer(self.store.published(&self.run, after, 1000).await);
+            if slice.is_empty() {
+                return published;
+            }
+            published.extend(slice);
+        }
+    }
+
+    async fn report(self, steps: BTreeSet<&'static str>) -> TestRun {
         let run = answer(self.store.run(&self.run).await).expect("the run was started and has not expired");
         let breaches = self.memory.breaches();
         assert!(breaches.is_empty(), "the store in memory contradicts itself, a bug in Stepfleet: {breaches:?}");
@@ -205,6 +218,7 @@ impl Driver {
             steps,
             context: self.memory.context(&self.run).unwrap_or_default(),
             waits: self.memory.waits(&self.run),
+            published: self.published().await,
             skipped: self.time().await,
             signals_left: self.signals.into_iter().map(|(name, _)| name).collect(),
             crashes: self.crashes,

@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet::history::Kind;
+use stepfleet::published::Published;
 use stepfleet::run::{Run, Status};
 use stepfleet::{codec, fields};
 
 use super::crash::Crashes;
 use super::history::History;
 use super::setup::check_step;
+use crate::event::Event;
 
 /// A run that has ended, or that waits for a signal which the test has not scripted.
 ///
@@ -25,6 +27,7 @@ pub struct TestRun {
     pub(super) context: BTreeMap<String, Vec<u8>>,
     pub(super) waits: Vec<String>,
     pub(super) signals_left: Vec<String>,
+    pub(super) published: Vec<Published>,
     pub(super) skipped: Duration,
     pub(super) crashes: Crashes,
     pub(super) ran: Vec<Ran>,
@@ -147,6 +150,22 @@ impl TestRun {
     /// The names of the signals that it waits for; none once it has ended.
     pub fn waits(&self) -> &[String] {
         &self.waits
+    }
+
+    /// The events of one type that steps published, in order. An attempt that runs again publishes again.
+    ///
+    /// # Panics
+    /// When an event of that name is of another type.
+    #[track_caller]
+    pub fn published<E: Event>(&self) -> Vec<E> {
+        let of_name = self.published.iter().filter(|entry| entry.name() == Some(E::NAME));
+        let read = of_name.filter_map(|entry| entry.read().transpose());
+        read.collect::<stepfleet::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
+    }
+
+    /// All that a follower of the run sees, in order.
+    pub fn all_published(&self) -> &[Published] {
+        &self.published
     }
 
     /// How long the run would have waited: how far the store's clock was put forward.
