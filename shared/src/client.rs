@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
+use crate::follow::Follower;
 use crate::names::Namespace;
+use crate::published::Position;
 use crate::request::{self, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::store::{RedisStore, Store};
@@ -152,6 +154,26 @@ impl RunHandle {
             SignalRequest { run: self.id.clone(), name: name.into(), content: Content::Json, input: value.into() };
         signal.check()?;
         self.client.store.enqueue(&signal.fields()).await.map(drop)
+    }
+
+    /// Follows what the run publishes, from the beginning to its end. Reads when [`Follower::next`] is called, and not
+    /// before.
+    ///
+    /// ```no_run
+    /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
+    /// let mut follower = run.follow();
+    /// while let Some(published) = follower.next().await? {
+    ///     println!("{}: {published:?}", published.position);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn follow(&self) -> Follower {
+        self.follow_from(Position::BEGINNING)
+    }
+
+    /// As [`RunHandle::follow`], with what comes after a position: that of the last entry that was dealt with.
+    pub fn follow_from(&self, after: Position) -> Follower {
+        Follower::new(self.client.store.clone(), self.id.clone(), after)
     }
 
     /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.

@@ -131,6 +131,7 @@ fn claims(bytes: &[u8]) {
 fn entries(bytes: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(bytes) else { return };
     drop(decode::deliveries(Namespace::default().prefix(), reply.clone()));
+    drop(decode::stream_entries(reply.clone()).map(decode::published));
     let entries = Reply::new(reply).and_then(decode::inbox_entries).unwrap_or_default();
     for entry in &entries {
         drop(request::parse(&entry.fields));

@@ -6,7 +6,7 @@
 //!
 //! * [`client::Client`] starts runs and waits for their results.
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
-//! * [`published`] is what those who follow a run read.
+//! * [`published`] is what those who follow a run read, with a [`follow::Follower`] for instance.
 //! * [`graph`] is a workflow's graph as data, and draws pictures of it.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
@@ -18,6 +18,7 @@ pub mod client;
 pub mod codec;
 pub mod error;
 pub mod fields;
+pub mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod graph;

@@ -31,6 +31,15 @@ impl Position {
         self.ms
     }
 
+    /// The highest position before this one.
+    pub(crate) fn before(self) -> Self {
+        match (self.ms, self.n) {
+            (0, 0) => self,
+            (ms, 0) => Self { ms: ms - 1, n: u64::MAX },
+            (ms, n) => Self { ms, n: n - 1 },
+        }
+    }
+
     /// The position of an entry written now, after the one at this position.
     pub(crate) fn next(self, now_ms: u64) -> Self {
         Self { ms: self.ms, n: self.n + 1 }.max(Self { ms: now_ms, n: 0 })
@@ -235,7 +244,7 @@ mod tests {
         let later = first.next(5).next(3);
         assert_eq!((first.to_string(), later.to_string()), ("5-0".into(), "5-2".into()));
         assert_eq!("5-2".parse::<Position>().unwrap(), later);
-        assert!(Position::BEGINNING < first && first < later);
+        assert!(later.before() < later && first.before() < first && first.before() > Position::BEGINNING);
         assert!("later".parse::<Position>().unwrap_err().is_invalid());
     }
 }

@@ -47,6 +47,7 @@ pub mod emit;
 pub mod error;
 pub mod event;
 pub mod graph;
+pub mod published;
 pub mod retry;
 pub mod runtime;
 #[doc(hidden)]
@@ -58,6 +59,7 @@ pub use context::{Context, State};
 pub use emit::Emit;
 pub use error::{Error, Outcome, Terminal};
 pub use event::{Event, Joined};
+pub use published::PublishedEvent;
 pub use runtime::{Config, Worker};
 pub use stepfleet_macros::{step, workflow};
 pub use workflow::Workflow;
@@ -65,7 +67,7 @@ pub use workflow::Workflow;
 /// All that a workflow's author needs.
 pub mod prelude {
     pub use crate::{Context, Error, Joined, Outcome, Terminal, Worker, Workflow};
-    pub use crate::{Emit, Event};
+    pub use crate::{Emit, Event, PublishedEvent};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use stepfleet_macros::{Emit, Event, step, workflow};

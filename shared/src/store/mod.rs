@@ -415,6 +415,8 @@ pub trait Store: Send + Sync + 'static {
     /// What a run has published after a position, at most `count` entries (1,000 at the most); none where it has
     /// published nothing. The id is the run's own: aliases are not followed.
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>>;
+    /// Opens a blocking reader of what a run publishes after a position. The id is the run's own.
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<Worker>>;
     /// Every workflow version that was ever registered.
@@ -449,6 +451,14 @@ pub trait QueueReader: Send {
 pub trait ReaderWaker: Send + Sync {
     /// Makes the reader's wait end.
     async fn wake(&self) -> Result<()>;
+}
+
+/// Waits for what a run publishes.
+#[async_trait]
+pub trait EventReader: Send {
+    /// Waits up to about two seconds for entries; empty when there were none. Gives each entry once. After an error the
+    /// reader is unusable and must be opened again.
+    async fn next(&mut self) -> Result<Vec<Published>>;
 }
 
 /// Waits for requests.

@@ -33,8 +33,8 @@ use tokio::sync::{Notify, broadcast};
 pub use self::kit::Moment;
 use self::state::State;
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
-    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, millis,
+    Audit, Audited, Deferral, Deferred, Delivery, EventReader, InboxEntry, InboxReader, Introduction, Lease,
+    QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, millis,
 };
 use crate::error::Result;
 use crate::history::Record;
@@ -63,7 +63,7 @@ struct Shared {
     namespace: Namespace,
     clock: Clock,
     state: Mutex<State>,
-    /// Something was queued or came into the inbox.
+    /// Something was queued or published, or came into the inbox.
     arrived: Notify,
     /// The runs that end.
     ended: broadcast::Sender<String>,
@@ -315,6 +315,10 @@ impl Store for MemoryStore {
 
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
         Ok(self.change(|state, _| state.published(run, after, count)))
+    }
+
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        Ok(self.open_event_reader(run, after))
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

@@ -52,6 +52,7 @@ impl State {
         if let Some(run) = self.runs.get_mut(&fence.run) {
             run.published.add(now, What::Event { event: event.event.clone(), by, content, data });
         }
+        self.news.arrived = true;
         Outcome::Committed
     }
 

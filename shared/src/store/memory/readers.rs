@@ -12,7 +12,10 @@ use super::stream::EntryId;
 use super::{MemoryStore, millis};
 use crate::error::Result;
 use crate::names::QueueName;
-use crate::store::{Beat, Delivery, InboxEntry, InboxReader, Lease, QueueReader, ReaderWaker};
+use crate::published::{Position, Published};
+use crate::store::{
+    Beat, Delivery, EventReader, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, QueueReader, ReaderWaker,
+};
 
 /// How long a blocking read waits, in real time whatever the store's clock is.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -51,6 +54,10 @@ impl MemoryStore {
 
     pub(super) fn open_inbox_reader(&self, coordinator: &str) -> Box<dyn InboxReader> {
         Box::new(MemoryInboxReader { store: self.clone(), coordinator: coordinator.to_owned() })
+    }
+
+    pub(super) fn open_event_reader(&self, run: &str, after: Position) -> Box<dyn EventReader> {
+        Box::new(MemoryEventReader { store: self.clone(), run: run.to_owned(), after })
     }
 
     /// Looks until there is something, each time that something has arrived.
@@ -146,6 +153,23 @@ impl ReaderWaker for MemoryWaker {
         // Kept for the next wait where there is none now.
         self.0.notify_one();
         Ok(())
+    }
+}
+
+struct MemoryEventReader {
+    store: MemoryStore,
+    run: String,
+    after: Position,
+}
+
+#[async_trait]
+impl EventReader for MemoryEventReader {
+    async fn next(&mut self) -> Result<Vec<Published>> {
+        let never = Notify::new();
+        let (run, after) = (&self.run, self.after);
+        let entries = self.store.until_any(&never, |state, _| state.published(run, after, MAX_PUBLISHED_READ)).await;
+        self.after = entries.last().map_or(after, |entry| entry.position);
+        Ok(entries)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct State {
 /// What others may be waiting for; told by the store once the transition is over.
 #[derive(Clone, Debug, Default)]
 pub(super) struct News {
-    /// Something was queued or came into the inbox.
+    /// Something was queued or published, or came into the inbox.
     pub(super) arrived: bool,
     /// Runs that ended.
     pub(super) ended: Vec<String>,
@@ -412,6 +412,7 @@ impl State {
         }
         run.published.end(now, run.shown.status);
         self.timers.set(now.saturating_add(retention), Timer::expire(&attempt.run));
+        self.news.arrived = true;
         self.news.ended.push(attempt.run.clone());
     }
 

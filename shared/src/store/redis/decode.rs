@@ -96,6 +96,17 @@ pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
     Ok(found)
 }
 
+/// What a blocking read of one stream answers.
+pub(crate) fn stream_entries(reply: Value) -> Result<Vec<InboxEntry>> {
+    let mut streams = Reply::new(reply)?;
+    if streams.is_over() {
+        return Ok(Vec::new());
+    }
+    let mut stream = streams.array()?;
+    stream.value()?;
+    inbox_entries(stream.array()?)
+}
+
 /// Entries of a run's stream `events`.
 pub(crate) fn published(entries: Vec<InboxEntry>) -> Vec<Published> {
     let read = |entry: InboxEntry| Some(Published::parse(entry.id.parse().ok()?, &entry.fields));

@@ -43,8 +43,12 @@ impl Link {
     pub(crate) async fn dedicated(&self, block: Duration, name: &str) -> Result<MultiplexedConnection> {
         let config = config(block + BLOCK_SLACK);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let () = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await?;
-        Ok(connection)
+        let named = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await;
+        match named.map_err(Error::from) {
+            // The name is for people; a caller's ACL need not allow it.
+            Err(error) if !error.is_denied() => Err(error),
+            _ => Ok(connection),
+        }
     }
 
     /// A connection from the pool, for bulk reads that should not hold others up.

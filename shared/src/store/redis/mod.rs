@@ -19,8 +19,8 @@ use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::Reply;
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, InboxEntry, InboxReader, Introduction, Lease, QueueReader,
-    Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full, millis,
+    Audit, Audited, Deferral, Deferred, Delivery, EventReader, InboxEntry, InboxReader, Introduction, Lease,
+    QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full, millis,
 };
 use crate::error::{Error, Result};
 use crate::history::Record;
@@ -477,6 +477,10 @@ impl Store for RedisStore {
 
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
         self.read_published(run, after, count).await
+    }
+
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        self.open_event_reader(run, after).await
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

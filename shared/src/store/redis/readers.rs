@@ -7,18 +7,21 @@ use async_trait::async_trait;
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
 
-use super::decode::{deliveries, inbox_entries};
+use super::decode::{deliveries, inbox_entries, published, stream_entries};
 use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::Result;
 use crate::names::QueueName;
-use crate::store::{Beat, Delivery, InboxEntry, InboxReader, Lease, QueueReader, ReaderWaker};
+use crate::published::{Position, Published};
+use crate::store::{Beat, Delivery, EventReader, InboxEntry, InboxReader, Lease, QueueReader, ReaderWaker};
 
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
 const BLOCK: Duration = Duration::from_secs(2);
 const INBOX_GROUP: &str = "coordinators";
 const INBOX_BATCH: usize = 128;
+/// How many entries a follower reads at a time.
+const EVENTS_BATCH: usize = 128;
 /// A coordinator that has not read for so many times the idle time of orphans has departed.
 const DEPARTED: u32 = 100;
 
@@ -54,6 +57,11 @@ impl RedisStore {
         read.arg("GROUP").arg(INBOX_GROUP).arg(coordinator).arg("COUNT").arg(INBOX_BATCH);
         read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(self.namespace.key("inbox")).arg(">");
         Ok(Box::new(RedisInboxReader { connection, read }))
+    }
+
+    pub(super) async fn open_event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        let connection = self.link.dedicated(BLOCK, "stepfleet-follower").await?;
+        Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
     }
 
     async fn make_inbox_group(&self, connection: &mut MultiplexedConnection) -> Result<()> {
@@ -195,12 +203,24 @@ struct RedisInboxReader {
 impl InboxReader for RedisInboxReader {
     async fn next(&mut self) -> Result<Vec<InboxEntry>> {
         let value: redis::Value = self.read.query_async(&mut self.connection).await?;
-        let mut streams = Reply::new(value)?;
-        if streams.is_over() {
-            return Ok(Vec::new());
-        }
-        let mut stream = streams.array()?;
-        stream.value()?;
-        inbox_entries(stream.array()?)
+        stream_entries(value)
+    }
+}
+
+struct RedisEventReader {
+    connection: MultiplexedConnection,
+    key: String,
+    after: Position,
+}
+
+#[async_trait]
+impl EventReader for RedisEventReader {
+    async fn next(&mut self) -> Result<Vec<Published>> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(EVENTS_BATCH).arg("BLOCK").arg(millis(BLOCK));
+        read.arg("STREAMS").arg(&self.key).arg(self.after.to_string());
+        let entries = published(stream_entries(read.query_async(&mut self.connection).await?)?);
+        self.after = entries.last().map_or(self.after, |entry| entry.position);
+        Ok(entries)
     }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use redis::Cmd;
 
 use super::decode::{
-    clock_ms, deferred, held, inbox_entries, open_connections, published, registration, remaining_ms, run, worker,
+    clock_ms, deferred, held, open_connections, published, registration, remaining_ms, run, stream_entries, worker,
 };
 use super::reply::{Reply, number, text};
 use super::{RedisStore, Result};
@@ -110,10 +110,10 @@ impl RedisStore {
     }
 
     pub(super) async fn read_published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
-        let mut range = redis::cmd("XRANGE");
-        range.arg(self.namespace.key_of("events", run)).arg(format!("({after}")).arg("+");
-        range.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ));
-        Ok(published(inbox_entries(Reply::new(self.link.send(&range).await?)?)?))
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ)).arg("STREAMS");
+        read.arg(self.namespace.key_of("events", run)).arg(after.to_string());
+        Ok(published(stream_entries(self.link.send(&read).await?)?))
     }
 
     pub(super) async fn queue_streams(&self) -> Result<Vec<String>> {

@@ -1,0 +1,146 @@
+//! Following a run: all that it publishes, from any position, through reconnections, to its end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::published::{Position, Published, What};
+use crate::store::{EventReader, Store};
+
+/// How long to wait before Redis is tried again: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Reads what a run publishes, one after the other. Made by [`RunHandle::follow`](crate::client::RunHandle::follow).
+///
+/// It has a connection of its own while it waits, made when it is needed. Any number of followers may read the same
+/// run; each sees everything, whenever it comes, for as long as the run is readable.
+pub struct Follower {
+    store: Arc<dyn Store>,
+    asked: String,
+    /// The run's own id, once it is there.
+    run: Option<String>,
+    position: Position,
+    /// The number of the entry at the position; None where that is not known.
+    number: Option<u64>,
+    /// Whether the number was looked up.
+    placed: bool,
+    read: VecDeque<Published>,
+    reader: Option<Box<dyn EventReader>>,
+    pause: Duration,
+    over: bool,
+}
+
+impl Follower {
+    pub(crate) fn new(store: Arc<dyn Store>, run: String, after: Position) -> Self {
+        Self {
+            store,
+            asked: run,
+            run: None,
+            position: after,
+            number: (after == Position::BEGINNING).then_some(0),
+            placed: after == Position::BEGINNING,
+            read: VecDeque::new(),
+            reader: None,
+            pause: PAUSES.0,
+            over: false,
+        }
+    }
+
+    /// The position of the last entry that was given. To go on from there later, or elsewhere, use
+    /// [`RunHandle::follow_from`](crate::client::RunHandle::follow_from).
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next entry; None when the run has ended and all is read.
+    ///
+    /// Waits for as long as it takes: for the run to be there, for something to be published, and for Redis where it is
+    /// away. Entries that were trimmed before they were read are told as [`What::Missed`], in their place. May be dropped
+    /// at any moment; nothing is lost. The end of a run that has published nothing is noticed within about two seconds.
+    ///
+    /// Fails with [`Error::is_not_found`] when the run's retention is over before all was read, and when Redis
+    /// refuses.
+    pub async fn next(&mut self) -> Result<Option<Published>> {
+        loop {
+            if let Some(next) = self.take() {
+                return Ok(Some(next));
+            }
+            if self.over {
+                return Ok(None);
+            }
+            match self.read_more().await {
+                Ok(()) => self.pause = PAUSES.0,
+                Err(error) if error.is_unavailable() => {
+                    tracing::debug!(run = self.asked, %error, "following goes on as soon as Redis is back");
+                    tokio::time::sleep(self.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+                    self.pause = (self.pause * 2).min(PAUSES.1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the first of what was read; or says first that others before it are missing.
+    fn take(&mut self) -> Option<Published> {
+        let number = self.read.front()?.number;
+        let last = self.number.unwrap_or(0);
+        // Numbers begin anew with another run of the same id.
+        if number > last + 1 {
+            self.number = Some(number - 1);
+            let what = What::Missed { count: number - last - 1 };
+            return Some(Published { position: self.position, number: number - 1, what });
+        }
+        let entry = self.read.pop_front()?;
+        if number > 0 {
+            self.number = Some(number);
+        }
+        self.position = entry.position;
+        self.over = matches!(entry.what, What::End { .. });
+        Some(entry)
+    }
+
+    async fn read_more(&mut self) -> Result<()> {
+        // Not kept while it is waited for: dropped in the middle, its connection would still be waiting.
+        if let Some(mut reader) = self.reader.take() {
+            let entries = reader.next().await?;
+            if !entries.is_empty() {
+                self.reader = Some(reader);
+                self.read.extend(entries);
+                return Ok(());
+            }
+            return self.look(Some(reader)).await;
+        }
+        self.look(None).await
+    }
+
+    /// Looks how the run stands, and for what it has published meanwhile.
+    async fn look(&mut self, reader: Option<Box<dyn EventReader>>) -> Result<()> {
+        let found = self.store.run(&self.asked).await?;
+        if found.is_none() && self.run.is_some() {
+            return Err(Error::not_found(format!("the run {} has expired while it was followed", self.asked)));
+        }
+        // Seen before the entries are read: what is over has them all.
+        let over = found.as_ref().is_some_and(|run| run.status.is_over());
+        let is_known = self.run.is_some();
+        self.run = found.map(|run| run.id);
+        let run = self.run.clone().unwrap_or_else(|| self.asked.clone());
+        if !self.placed {
+            let at = self.store.published(&run, self.position.before(), 1).await?;
+            self.number = at.first().filter(|entry| entry.position == self.position).map(|entry| entry.number);
+            self.placed = true;
+        }
+        if over {
+            self.read.extend(self.store.published(&run, self.position, u64::MAX).await?);
+            self.over = self.read.is_empty();
+            return Ok(());
+        }
+        // A request may turn out to be a run of another id.
+        let same = reader.filter(|_| is_known || run == self.asked);
+        self.reader = Some(match same {
+            Some(reader) => reader,
+            None => self.store.event_reader(&run, self.position).await?,
+        });
+        Ok(())
+    }
+}

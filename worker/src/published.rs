@@ -1,0 +1,35 @@
+//! What a run has published, read as events.
+
+use stepfleet::published::Published;
+
+use crate::event::Event;
+
+/// Reads what a run has published as events of their own types.
+///
+/// ```no_run
+/// use stepfleet_worker::prelude::*;
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// struct Progress { percent: u8 }
+///
+/// async fn watch(client: stepfleet::Client) -> stepfleet::Result<()> {
+///     let mut follower = client.run("otters-1").follow();
+///     while let Some(published) = follower.next().await? {
+///         if let Some(progress) = published.event::<Progress>()? {
+///             println!("{} %", progress.percent);
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+pub trait PublishedEvent {
+    /// The event, where it is one of this type's name; None where it is something else. Fails where it cannot be read:
+    /// its type has changed since it was published.
+    fn event<E: Event>(&self) -> stepfleet::Result<Option<E>>;
+}
+
+impl PublishedEvent for Published {
+    fn event<E: Event>(&self) -> stepfleet::Result<Option<E>> {
+        if self.name() == Some(E::NAME) { self.read() } else { Ok(None) }
+    }
+}
