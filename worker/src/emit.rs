@@ -24,6 +24,8 @@ pub trait Emit: Send + 'static {
 pub struct Shape {
     /// The event's name, and whether it opens a fan-out.
     pub events: Vec<(&'static str, bool)>,
+    /// It may leave nothing behind.
+    pub ends: bool,
 }
 
 impl Shape {
@@ -76,6 +78,7 @@ impl<E: Event> Emit for E {
 impl<E: Event> Emit for Option<E> {
     fn shape(shape: &mut Shape) {
         shape.events.push((E::NAME, false));
+        shape.ends = true;
     }
 
     fn emit(self, emission: &mut Emission) -> Outcome<()> {
@@ -86,6 +89,7 @@ impl<E: Event> Emit for Option<E> {
 impl<E: Event> Emit for Vec<E> {
     fn shape(shape: &mut Shape) {
         shape.events.push((E::NAME, true));
+        shape.ends = true;
     }
 
     fn emit(self, emission: &mut Emission) -> Outcome<()> {
@@ -95,7 +99,9 @@ impl<E: Event> Emit for Vec<E> {
 }
 
 impl Emit for () {
-    fn shape(_: &mut Shape) {}
+    fn shape(shape: &mut Shape) {
+        shape.ends = true;
+    }
 
     fn emit(self, _: &mut Emission) -> Outcome<()> {
         Ok(())

@@ -1,5 +1,6 @@
 //! The graph of a workflow: which steps take an event, where a fan-out joins, and whether it can work at all. Pure.
 
+mod check;
 mod data;
 
 use std::collections::HashSet;
@@ -89,6 +90,8 @@ struct Node {
     accepts: Accepts,
     /// What it returns, and whether as a fan-out.
     emits: Vec<(&'static str, bool)>,
+    /// It may return nothing.
+    ends: bool,
     /// What its body sends.
     sends: Vec<&'static str>,
     context: bool,
@@ -99,12 +102,6 @@ impl Node {
     fn leaves(&self) -> impl Iterator<Item = (&'static str, bool)> {
         self.emits.iter().copied().chain(self.sends.iter().map(|event| (*event, false)))
     }
-
-    /// The events that it leaves behind, and how.
-    fn ways(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let returned = self.emits.iter().map(|(event, _)| (*event, "returns"));
-        returned.chain(self.sends.iter().map(|event| (*event, "sends")))
-    }
 }
 
 impl Graph {
@@ -113,6 +110,7 @@ impl Graph {
             step: step.name,
             accepts: step.accepts,
             emits: step.emits.events.clone(),
+            ends: step.emits.ends,
             sends: step.sends.clone(),
             context: step.context,
         });
@@ -200,75 +198,21 @@ impl Graph {
         self.joining(event).next().is_some()
             || self.each(event).any(|node| node.leaves().any(|(next, _)| self.is_joined(next, seen, depth + 1)))
     }
-
-    /// Finds what cannot work: each mistake says what to do.
-    pub(crate) fn check(&self) -> Result<(), GraphError> {
-        let mut mistakes = Vec::new();
-        let start = self.start;
-        if self.each(start).next().is_none() {
-            mistakes.push(format!("no step accepts its start event {start}; add a step that takes {start}"));
-        }
-        let mut steps = HashSet::new();
-        for node in &self.nodes {
-            if !steps.insert(node.step) {
-                mistakes.push(format!("two steps are named {}; rename one of them", node.step));
-            }
-            for (event, how) in node.ways() {
-                if event != self.stop && self.each(event).chain(self.joining(event)).next().is_none() {
-                    mistakes.push(format!(
-                        "step {} {how} {event}, which no step accepts; add a step that takes {event} or Joined<{event}>",
-                        node.step
-                    ));
-                }
-            }
-        }
-        for event in self.external.iter().filter(|event| self.each(event).next().is_none()) {
-            mistakes.push(format!("no step accepts its external event {event}; add a step that takes {event}"));
-        }
-        self.check_reach(&mut mistakes);
-        if mistakes.is_empty() { Ok(()) } else { Err(GraphError::new(self.workflow, mistakes)) }
-    }
-
-    fn check_reach(&self, mistakes: &mut Vec<String>) {
-        let mut reached: HashSet<&str> = self.external.iter().copied().chain([self.start]).collect();
-        loop {
-            let nodes = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()));
-            let more: Vec<&str> = nodes.flat_map(|n| n.leaves().map(|(event, _)| event)).collect();
-            let before = reached.len();
-            reached.extend(more);
-            if reached.len() == before {
-                break;
-            }
-        }
-        for node in self.nodes.iter().filter(|n| !reached.contains(n.accepts.event())) {
-            mistakes.push(format!(
-                "step {} is never reached: no step that can run returns {}; return it somewhere or remove the step",
-                node.step,
-                node.accepts.event()
-            ));
-        }
-        if !reached.contains(self.stop) {
-            mistakes.push(format!(
-                "its stop event {} is never returned; a run would never end; return it from the last step",
-                self.stop
-            ));
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
-        Node { step, accepts, emits: emits.to_vec(), sends: Vec::new(), context: false }
+    pub(super) fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
+        Node { step, accepts, emits: emits.to_vec(), ends: emits.is_empty(), sends: Vec::new(), context: false }
     }
 
-    fn graph(nodes: Vec<Node>) -> Graph {
+    pub(super) fn graph(nodes: Vec<Node>) -> Graph {
         Graph { workflow: "w", start: "Start", stop: "Stop", external: Vec::new(), nodes }
     }
 
-    fn names(routes: &[Route]) -> Vec<&str> {
+    pub(super) fn names(routes: &[Route]) -> Vec<&str> {
         routes.iter().map(|r| r.step.as_str()).collect()
     }
 
@@ -318,47 +262,5 @@ mod tests {
             node("gather", Joined("Found"), &[("Stop", false)]),
         ]);
         assert_eq!(names(&graph.joins_of("Page")), ["gather"]);
-    }
-
-    #[test]
-    fn what_is_sent_counts_as_left_behind_and_opens_no_fan_out() {
-        let mut split = node("split", Each("Start"), &[("Page", true)]);
-        split.sends = vec!["Note"];
-        let mut note = node("note", Each("Note"), &[]);
-        note.sends = vec!["Gone"];
-        let mut graph = graph(vec![split, note, node("sum", Joined("Page"), &[("Stop", false)])]);
-        let mistakes = graph.check().unwrap_err().to_string();
-        assert!(mistakes.contains("step note sends Gone, which no step accepts; add a step"), "{mistakes}");
-        graph.nodes[1].sends = vec!["Page"];
-        graph.check().unwrap();
-        assert_eq!(names(&graph.joins_of("Page")), ["sum"]);
-        assert_eq!(names(&graph.joins_of("Note")), ["sum"]);
-    }
-
-    #[test]
-    fn what_comes_from_outside_reaches_steps_and_needs_one() {
-        let approve = node("approve", Each("Approval"), &[("Stop", false)]);
-        let mut graph = graph(vec![node("ask", Each("Start"), &[]), approve]);
-        assert!(graph.check().unwrap_err().to_string().contains("step approve is never reached"));
-        graph.external = vec!["Approval"];
-        graph.check().unwrap();
-        graph.external = vec!["Approval", "Refusal"];
-        let mistakes = graph.check().unwrap_err().to_string();
-        assert!(mistakes.contains("no step accepts its external event Refusal; add a step"), "{mistakes}");
-    }
-
-    #[test]
-    fn each_mistake_names_the_step_and_what_to_do() {
-        let graph = graph(vec![node("a", Each("Start"), &[("Nobody", false)]), node("a", Each("Unreached"), &[])]);
-        let error = graph.check().unwrap_err();
-        let all = error.to_string();
-        for part in [
-            "two steps are named a",
-            "step a returns Nobody, which no step accepts; add a step",
-            "step a is never reached",
-            "stop event Stop is never returned",
-        ] {
-            assert!(all.contains(part), "{part} is not in {all}");
-        }
     }
 }

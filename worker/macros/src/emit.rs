@@ -8,7 +8,10 @@ use syn::{Data, DeriveInput, Error, Fields, Result, Type, Variant};
 use crate::options;
 
 pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
-    let (types, arms, mistakes) = match variants(input) {
+    let variants = variants(input);
+    let ends = variants.as_ref().is_ok_and(|all| all.iter().any(|v| matches!(v.fields, Fields::Unit)));
+    let ends = ends.then(|| quote!(shape.ends = true;));
+    let (types, arms, mistakes) = match variants {
         Ok(variants) => read(&variants),
         Err(mistake) => (Vec::new(), quote!(_ => ::core::unreachable!(),), Some(mistake)),
     };
@@ -23,6 +26,7 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
             fn shape(shape: &mut ::stepfleet_worker::__private::Shape) {
                 let _ = &shape;
                 #(#shapes)*
+                #ends
             }
             fn emit(
                 self,
@@ -114,6 +118,7 @@ mod tests {
             "< Asked as :: stepfleet_worker :: Emit > :: shape (shape)",
             "< Vec < Word > as :: stepfleet_worker :: Emit > :: shape (shape)",
             "Self :: Many (returned) => :: stepfleet_worker :: Emit :: emit (returned , emission)",
+            "shape . ends = true ;",
             "Self :: Nothing { .. } => :: core :: result :: Result :: Ok (())",
         ] {
             assert!(output.contains(part), "{part} is not in {output}");
