@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn routes() -> Routes {
-        let start = vec![Route { step: "plan".into(), event: "Asked".into(), context: false }];
+        let start = vec![Route { step: "plan".into(), event: "Asked".into(), ..Route::default() }];
         let registration = Registration { workflow: "rag".into(), version: 2, start, ..Registration::default() };
         let worker = Worker {
             id: "w".into(),

@@ -122,7 +122,7 @@ impl Intake {
             return self.start(run, request, to, Some(entry.id)).await;
         }
         let entry_id = Some(entry.id.clone());
-        let start = Start { request, run, version: 0, routes: vec![], entry: entry_id, key_ttl: self.key_ttl };
+        let start = Start { request, run, entry: entry_id, key_ttl: self.key_ttl, ..Start::default() };
         match self.store.defer(&start).await? {
             Deferral::Kept => return Ok(Became::Deferred),
             Deferral::Known => return Ok(Became::Known),
@@ -143,8 +143,8 @@ impl Intake {
         to: Destination,
         entry: Option<String>,
     ) -> Result<Became> {
-        let Destination { version, routes } = to;
-        let start = Start { request, run, version, routes, entry, key_ttl: self.key_ttl };
+        let Destination { version, routes, timeout } = to;
+        let start = Start { request, run, version, routes, entry, key_ttl: self.key_ttl, timeout };
         Ok(match self.store.start(&start).await? {
             Started::New(_) => Became::Started,
             Started::Known(_) => Became::Known,

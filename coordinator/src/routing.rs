@@ -1,6 +1,7 @@
 //! Which version of a workflow a new run gets. Pure: no I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use stepfleet::step::Route;
 use stepfleet::store::{Registration, Worker};
@@ -15,6 +16,8 @@ pub struct Destination {
     pub version: u32,
     /// The steps that take the start event; never empty.
     pub routes: Vec<Route>,
+    /// How long the run may take.
+    pub timeout: Option<Duration>,
 }
 
 /// What a fleet serves and knows, at one moment.
@@ -37,7 +40,9 @@ impl Routes {
                 continue;
             }
             if routes.served.get(workflow).is_none_or(|highest| highest.version < *version) {
-                routes.served.insert(workflow.clone(), Destination { version: *version, routes: start.clone() });
+                let timeout = registration.timeout_ms.map(Duration::from_millis);
+                let to = Destination { version: *version, routes: start.clone(), timeout };
+                routes.served.insert(workflow.clone(), to);
             }
         }
         routes
@@ -92,7 +97,7 @@ mod tests {
     }
 
     fn registration(workflow: &str, version: u32) -> Registration {
-        let start = vec![Route { step: format!("first{version}"), event: "Asked".into(), context: false }];
+        let start = vec![Route { step: format!("first{version}"), event: "Asked".into(), ..Route::default() }];
         Registration { workflow: workflow.into(), version, start, ..Registration::default() }
     }
 

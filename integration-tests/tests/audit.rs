@@ -20,7 +20,7 @@ const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true }
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 fn emits(count: usize) -> Vec<(Route, Vec<u8>)> {
@@ -46,7 +46,7 @@ impl Stage {
         stage.store().register(&worker, HOUR).await.unwrap();
         let request = StartRequest::new("w", "{}");
         let routes = vec![route("first")];
-        let start = Start { request, run: "r".into(), version: 1, routes, entry: None, key_ttl: HOUR };
+        let start = Start { request, run: "r".into(), version: 1, routes, key_ttl: HOUR, ..Start::default() };
         stage.store().start(&start).await.unwrap();
         stage
     }

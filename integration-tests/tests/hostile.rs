@@ -17,7 +17,7 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true }
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 fn registration() -> Registration {
@@ -40,7 +40,7 @@ impl Stage {
         for run in ["bad", "good"] {
             let request = StartRequest::new("w", "{}");
             let routes = vec![route("first")];
-            let start = Start { request, run: run.into(), version: 1, routes, entry: None, key_ttl: HOUR };
+            let start = Start { request, run: run.into(), version: 1, routes, key_ttl: HOUR, ..Start::default() };
             stage.store().start(&start).await.unwrap();
         }
         stage

@@ -12,7 +12,7 @@ use stepfleet_integration_tests::fleet::Fleet;
 const LEASE: Duration = Duration::from_secs(60);
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true }
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 fn start(id: &str) -> Start {
@@ -21,8 +21,8 @@ fn start(id: &str) -> Start {
         run: id.into(),
         version: 1,
         routes: vec![route("first")],
-        entry: None,
         key_ttl: LEASE,
+        ..Start::default()
     }
 }
 

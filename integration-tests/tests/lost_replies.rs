@@ -21,12 +21,19 @@ use stepfleet_integration_tests::proxy::Proxy;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: false }
+    Route { step: step.into(), event: "E".into(), ..Route::default() }
 }
 
 fn start(run: &str) -> Start {
     let routes = vec![route("first")];
-    Start { request: StartRequest::new("w", "{}"), run: run.into(), version: 1, routes, entry: None, key_ttl: HOUR }
+    Start {
+        request: StartRequest::new("w", "{}"),
+        run: run.into(),
+        version: 1,
+        routes,
+        key_ttl: HOUR,
+        ..Start::default()
+    }
 }
 
 fn claim(max: usize) -> Claim {

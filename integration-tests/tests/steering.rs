@@ -135,12 +135,12 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
 async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
-    let route = Route { step: "first".into(), event: "E".into(), context: false };
+    let route = Route { step: "first".into(), event: "E".into(), ..Route::default() };
     let serves =
         vec![Registration { workflow: "w".into(), version: 1, start: vec![route.clone()], ..Registration::default() }];
     store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, LIMIT).await.unwrap();
     let request = StartRequest::new("w", "{}");
-    let start = Start { request, run: "r".into(), version: 1, routes: vec![route], entry: None, key_ttl: LIMIT };
+    let start = Start { request, run: "r".into(), version: 1, routes: vec![route], key_ttl: LIMIT, ..Start::default() };
     store.start(&start).await.unwrap();
     let call = |number| Call { worker: "a".into(), number, again: false };
     let claim = Claim { max: 1, queues: vec![QueueName::new("w", 1)] };

@@ -12,6 +12,8 @@ pub enum Kind {
     Done,
     /// An attempt failed and will be tried again.
     Retry,
+    /// A step failed for good, and its failure was handed to a step that catches it.
+    Caught,
     /// The worker that held an attempt died or fell silent; it was queued again.
     Lost,
     /// A worker that was told to stop handed an attempt back.
@@ -41,6 +43,7 @@ impl Kind {
             Self::Start => "start",
             Self::Done => "done",
             Self::Retry => "retry",
+            Self::Caught => "caught",
             Self::Lost => "lost",
             Self::Released => "released",
             Self::Repaired => "repaired",
@@ -56,9 +59,10 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Completed, Done, Failed, Lost, Overdue, Released, Repaired, Retry, Signal, Start, Suspended,
+            Cancelled, Caught, Completed, Done, Failed, Lost, Overdue, Released, Repaired, Retry, Signal, Start,
+            Suspended,
         };
-        [Start, Done, Retry, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed]
+        [Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed]
             .into_iter()
             .find(|k| k.as_str() == text)
     }
@@ -79,8 +83,8 @@ pub struct Record {
     pub step: String,
     /// The worker, `-` for none.
     pub worker: String,
-    /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `failed`: the
-    /// error; `start`: workflow and version.
+    /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
+    /// `failed`: the error; `start`: workflow and version.
     pub detail: String,
 }
 

@@ -10,7 +10,7 @@ use crate::names;
 pub const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A request to start a run.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartRequest {
     /// The workflow's name.
     pub workflow: String,

@@ -9,7 +9,7 @@ use crate::names::QueueName;
 ///
 /// Routing is decided where the workflow is known (the worker, or the coordinator for start events) and written
 /// beside the event, so that Redis never has to look into it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Route {
     /// The step's name.
     pub step: String,
@@ -18,11 +18,19 @@ pub struct Route {
     /// The step reads the run's context: it is sent along with the event.
     #[serde(default)]
     pub context: bool,
+    /// How many failures on the way to this event were caught: see [`Commit::caught`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recoveries: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Route {
     /// As it stands in a record: `<step> <flags> <event>`. `i`: the run's input is the event; `c`: send the
-    /// context; `j`: the event is what a fan-out joined.
+    /// context; `j`: the event is what a fan-out joined; and after them, where failures were caught, `+<how many>`.
     pub(crate) fn header(&self, input: bool, joined: bool) -> String {
         let mut flags = String::new();
         for (on, letter) in [(input, 'i'), (self.context, 'c'), (joined, 'j')] {
@@ -33,12 +41,15 @@ impl Route {
         if flags.is_empty() {
             flags.push('-');
         }
+        if self.recoveries > 0 {
+            flags = format!("{flags}+{}", self.recoveries);
+        }
         format!("{} {flags} {}", self.step, self.event)
     }
 }
 
 /// The token of an attempt: only its holder may commit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The run.
     pub run: String,
@@ -52,12 +63,18 @@ pub struct Fence {
 }
 
 /// A step execution that this worker holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Claimed {
     /// What a commit must show.
     pub fence: Fence,
     /// How many attempts before this one ended with an error (losses of a worker are not counted).
     pub failures: u32,
+    /// The error of the last of them.
+    pub last_error: Option<String>,
+    /// How long before the claim the first of them began; nothing where there is none.
+    pub elapsed: Duration,
+    /// How many failures on the way to its event were caught.
+    pub recoveries: u32,
     /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
     pub scope: u64,
     /// The step's name.
@@ -160,8 +177,10 @@ pub struct Commit {
     pub emits: Vec<(Route, Vec<u8>)>,
     /// Set where the events open a fan-out of their own.
     pub fan: Option<Fan>,
-    /// The step has a journal, which ends with it.
+    /// The step has recorded something, or earlier attempts of it have ended: what is kept of that ends with it.
     pub journalled: bool,
+    /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
+    pub caught: Option<String>,
     /// The run's result, as the caller reads it; ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.

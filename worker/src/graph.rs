@@ -133,7 +133,7 @@ impl Graph {
 
     pub(crate) fn route(&self, step: &str, event: &str) -> Route {
         let context = self.nodes.iter().any(|n| n.step == step && n.context);
-        Route { step: step.to_owned(), event: event.to_owned(), context }
+        Route { step: step.to_owned(), event: event.to_owned(), context, ..Route::default() }
     }
 
     /// The steps that get an event of their own.

@@ -38,6 +38,8 @@ pub struct Definition<W> {
     pub schemas: BTreeMap<String, serde_json::Value>,
     /// How long its runs stay readable after their end.
     pub retention: Duration,
+    /// How long a run may take, from its first step on.
+    pub timeout: Option<Duration>,
     /// Its steps.
     pub steps: Vec<Step<W>>,
 }
@@ -131,6 +133,7 @@ fn register<W>(definition: &Definition<W>, graph: &Graph) -> stepfleet::Result<R
         version: definition.version,
         start: graph.takers(definition.start),
         graph: graph::describe(definition),
+        timeout_ms: definition.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     };
     if registration.shorten() {
         tracing::warn!(

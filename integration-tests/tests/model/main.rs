@@ -81,7 +81,7 @@ fn plain<T: std::fmt::Debug>(answer: &T) -> String {
 }
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true }
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 impl Pair {
@@ -110,7 +110,10 @@ impl Pair {
 
     async fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
         let name = match op {
-            Op::Start { run, routes, key, delayed } => self.start(*run, *routes, *key, *delayed).await?,
+            Op::Start { run, routes, key, delayed, timeout } => {
+                let start = request(*run, *routes, *key, *delayed);
+                self.start(start, *timeout).await?
+            }
             Op::Defer { run } => self.defer(*run).await?,
             Op::Reject { run } => self.reject(*run).await?,
             Op::Begin { worker, max, repeat } => self.begin(*worker, *max, *repeat).await?,
@@ -146,10 +149,17 @@ impl Pair {
         Ok(())
     }
 
-    async fn start(&mut self, run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Case {
-        let start = request(run, routes, key, delayed);
+    async fn start(&mut self, mut start: Start, timeout: Option<bool>) -> Case {
+        start.timeout = timeout.map(|later| if later { HOUR } else { Duration::ZERO });
+        if timeout != Some(false) {
+            both!(self, store => store.start(&start));
+            return Ok("start");
+        }
+        // Which of several timers of about the same millisecond is first would be chance.
+        self.tick(vec![]).await?;
         both!(self, store => store.start(&start));
-        Ok("start")
+        self.tick(vec![]).await?;
+        Ok("start: timed out")
     }
 
     async fn defer(&mut self, run: usize) -> Case {
@@ -256,6 +266,13 @@ impl Pair {
                 commit.emits = events(*and_events);
                 commit.joins.push(("join".into(), vec![1, 7]));
                 "done: event for a join"
+            }
+            Leaves::Caught => {
+                let catching = Route { recoveries: step.recoveries + 1, ..route("catch") };
+                commit = Commit { caught: Some("e".into()), retention: HOUR, ..Commit::default() };
+                commit.emits = vec![(catching, vec![1, 5])];
+                commit.journalled = step.fence.attempt > 1;
+                "done: caught"
             }
             Leaves::Stop => {
                 commit.result = Some(b"1".to_vec());
@@ -366,7 +383,7 @@ fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Star
     request.key = key.map(|key| format!("k{key}"));
     request.delay_ms = if delayed { 3_600_000 } else { 0 };
     let routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
-    Start { request, run: format!("r{run}"), version: 1, routes, entry: None, key_ttl: HOUR }
+    Start { request, run: format!("r{run}"), version: 1, routes, key_ttl: HOUR, ..Start::default() }
 }
 
 fn claim(max: usize) -> Claim {
@@ -386,6 +403,8 @@ async fn read(store: &dyn Store, worker: &str, queues: &[QueueName]) -> Result<V
 fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
     for claim in &mut claims {
         claim.context.sort();
+        // A time, which may differ.
+        claim.elapsed = Duration::ZERO;
         claim.journal.sort();
     }
     claims
@@ -483,7 +502,8 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,begin,deliver,done: staged fan-out,fail: retry,zombie,crash,expire,leave,tick,checkpoint,publish,suspend,signal,\
+    let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,tick,\
+                  checkpoint,publish,suspend,signal,\
                   cancel,audit,save,forget,reconcile";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");

@@ -8,7 +8,7 @@ pub(crate) const RUNS: usize = 8;
 /// One operation; numbers choose among what is there.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool },
+    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool, timeout: Option<bool> },
     Defer { run: usize },
     Reject { run: usize },
     Begin { worker: usize, max: usize, repeat: bool },
@@ -39,13 +39,14 @@ pub(crate) enum Leaves {
     FanOut { branches: usize, joins: bool },
     Staged { branches: usize },
     JoinEvent { and_events: usize },
+    Caught,
     Stop,
 }
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1))
-            .prop_map(|(run, routes, key, delayed)| Op::Start { run, routes, key, delayed }),
+        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1), timeout())
+            .prop_map(|(run, routes, key, delayed, timeout)| Op::Start { run, routes, key, delayed, timeout }),
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
         14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),
@@ -81,12 +82,18 @@ fn waiting() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// At once, or in an hour.
+fn timeout() -> impl Strategy<Value = Option<bool>> {
+    proptest::option::weighted(0.1, any::<bool>())
+}
+
 fn leaves() -> impl Strategy<Value = Leaves> {
     prop_oneof![
         4 => (0..3usize).prop_map(Leaves::Events),
         3 => (0..5usize, any::<bool>()).prop_map(|(branches, joins)| Leaves::FanOut { branches, joins }),
         1 => (60..70usize).prop_map(|branches| Leaves::Staged { branches }),
         4 => (0..2usize).prop_map(|and_events| Leaves::JoinEvent { and_events }),
+        2 => Just(Leaves::Caught),
         1 => Just(Leaves::Stop),
     ]
 }

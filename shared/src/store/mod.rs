@@ -42,6 +42,9 @@ pub struct Registration {
     /// Its steps and events, for people and programs: nothing is routed by it.
     #[serde(default)]
     pub graph: Graph,
+    /// How long a run of it may take, in ms; a run that takes longer fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 impl Registration {
@@ -127,7 +130,7 @@ pub struct Worker {
 }
 
 /// A start, with what only the coordinator can say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Start {
     /// What was asked for.
     pub request: StartRequest,
@@ -141,6 +144,8 @@ pub struct Start {
     pub entry: Option<String>,
     /// How long its idempotency key is known.
     pub key_ttl: Duration,
+    /// How long the run may take from its first step on; then it fails.
+    pub timeout: Option<Duration>,
 }
 
 /// What became of a start.
@@ -227,7 +232,7 @@ pub struct Tick {
     pub limit: usize,
     /// A step that lost its worker more often than this fails its run.
     pub max_losses: u32,
-    /// How long runs that fail this way stay readable.
+    /// How long runs that fail this way, or because their time is over, stay readable.
     pub retention: Duration,
     /// Workers whose lease connection was seen closed: the worker and the connection's id.
     pub suspects: Vec<(String, u64)>,

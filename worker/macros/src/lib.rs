@@ -82,6 +82,8 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 ///   (`SearchPages` is `search_pages`).
 /// - `version = 1`: a whole number. Default: 1. A run stays with the version that it began with.
 /// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
+/// - `timeout = "10m"`: how long a run may take, from its first step on; it then fails, and says which steps were
+///   active. Default: no limit.
 ///
 /// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.
 ///

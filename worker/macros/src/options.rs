@@ -125,7 +125,7 @@ pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
         return Err(explain(&"more than 100 years"));
     }
     if duration.is_zero() && key == "timeout" {
-        return Err(explain(&"no attempt would ever end in time"));
+        return Err(explain(&"nothing would ever end in time"));
     }
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     Ok(quote!(::stepfleet_worker::__private::Duration::new(#seconds, #nanos)))
@@ -157,6 +157,12 @@ fn parsed<T: FromStr>(digits: &str, suffix: &str, span: Span, expected: &str) ->
         Ok(number) if suffix.is_empty() => Ok(number),
         _ => Err(Error::new(span, expected)),
     }
+}
+
+/// `Some(value)`, or `None`.
+pub(crate) fn optional(value: Option<&TokenStream>) -> TokenStream {
+    let none = || quote!(::core::option::Option::None);
+    value.map_or_else(none, |value| quote!(::core::option::Option::Some(#value)))
 }
 
 /// Adds a mistake to those already found.

@@ -129,18 +129,13 @@ impl Options {
         }
         quote!(::stepfleet_worker::__private::RetryPolicy { #(#fields)* ..#default })
     }
-
-    fn timeout(&self) -> TokenStream {
-        let none = || quote!(::core::option::Option::None);
-        self.timeout.as_ref().map_or_else(none, |timeout| quote!(::core::option::Option::Some(#timeout)))
-    }
 }
 
 impl ToTokens for Step {
     /// A statement that adds the step to [`STEPS`]. What can be wrong with its types is reported where they stand.
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Self { name, conditions, parts: Parts { context, event, returned }, .. } = self;
-        let (retry, timeout) = (self.options.retry(), self.options.timeout());
+        let (retry, timeout) = (self.options.retry(), options::optional(self.options.timeout.as_ref()));
         let has_context = context.is_some();
         let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
         let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());

@@ -10,7 +10,7 @@ use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Result, Type};
 use crate::options;
 use crate::step::{self, Step};
 
-const KNOWN: [&str; 6] = ["start", "stop", "external", "version", "name", "retention"];
+const KNOWN: [&str; 7] = ["start", "stop", "external", "version", "name", "retention", "timeout"];
 
 #[derive(Default)]
 struct Options {
@@ -20,6 +20,7 @@ struct Options {
     version: Option<u32>,
     name: Option<LitStr>,
     retention: Option<TokenStream>,
+    timeout: Option<TokenStream>,
 }
 
 /// The block as it is, and an impl of `Workflow`. With a mistake, that impl is hollow: uses of the workflow are not
@@ -122,6 +123,7 @@ impl Options {
                     "external" => found.external = options::events(key, value)?,
                     "version" => found.version = Some(options::whole(key, value)?),
                     "name" => found.name = Some(options::name(value)?),
+                    "timeout" => found.timeout = Some(options::duration(key, value)?),
                     _ => found.retention = Some(options::duration(key, value)?),
                 }
                 Ok(())
@@ -151,6 +153,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     let version = options.version.unwrap_or(1);
     let week = quote!(::stepfleet_worker::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
+    let timeout = options::optional(options.timeout.as_ref());
     let (start, stop) = (options::event_name(start), options::event_name(stop));
     let external = options.external.iter().map(options::event_name);
     let seen = options.start.iter().chain(&options.stop).chain(&options.external).map(options::event_schema);
@@ -167,6 +170,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
             external: ::std::vec![#(#external),*],
             schemas: ::std::collections::BTreeMap::from([#(#seen),*]),
             retention: #retention,
+            timeout: #timeout,
             steps: #all,
         }
     })

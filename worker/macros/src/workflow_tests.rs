@@ -26,7 +26,8 @@ fn says(options: &str, items: &str, expected: &str) {
 fn the_definition_has_what_the_options_say() {
     let step = "#[step(retries = 5, backoff = \"500ms\", name = \"walk\", timeout = \"1m\", sends = [C, some::D])] \
                 async fn go(&self, ctx: &Context<M>, ev: A) -> Outcome<Vec<B>> { body() }";
-    let options = "start = A, stop = some::B, name = \"letters\", version = 3, retention = \"1d\", external = [E]";
+    let options = "start = A, stop = some::B, name = \"letters\", version = 3, retention = \"1d\", timeout = \"10m\", \
+                   external = [E]";
     let output = output(options, &format!("impl W {{ {step} fn helper(&self) {{}} }}"));
     for part in [
         "name: \"letters\"",
@@ -36,6 +37,7 @@ fn the_definition_has_what_the_options_say() {
         "external: ::std::vec![<E as ::stepfleet_worker::Event>::NAME]",
         "sends: ::std::vec![<C as ::stepfleet_worker::Event>::NAME, <some::D as ::stepfleet_worker::Event>::NAME]",
         "retention: ::stepfleet_worker::__private::Duration::new(86400u64, 0u32)",
+        "timeout: ::core::option::Option::Some(::stepfleet_worker::__private::Duration::new(600u64, 0u32))",
         "name: \"walk\"",
         "accepts: <A as ::stepfleet_worker::__private::Input>::ACCEPTS",
         "emits: ::stepfleet_worker::__private::Shape::of::<Vec<B>>()",
@@ -110,7 +112,7 @@ fn mistakes_say_what_to_do() {
     says("", STEP, "`stop` is missing");
     says("start = \"A\", stop = B", STEP, "`start = Asked`");
     says("start = A, stop = B, start = C", STEP, "given twice");
-    says("start = A, stop = B, timeout = \"1s\"", STEP, "unknown option `timeout`: a workflow has `start`, `stop`");
+    says("start = A, stop = B, limit = \"1s\"", STEP, "unknown option `limit`: a workflow has `start`, `stop`");
     says("start = A, stop = B, retention = \"7\"", STEP, "`retention = \\\"7d\\\"`");
     says(both, "fn helper() {}", "has no steps");
     says(both, "#[step] const A: u8 = 1; fn helper() {}", "stands on methods");

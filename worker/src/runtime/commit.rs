@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn emits(count: usize, bytes: usize) -> Vec<(Route, Vec<u8>)> {
-        let route = Route { step: "s".into(), event: "E".into(), context: false };
+        let route = Route { step: "s".into(), event: "E".into(), ..Route::default() };
         (0..count).map(|_| (route.clone(), vec![0; bytes])).collect()
     }
 

@@ -83,25 +83,10 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::codec::Content;
-
     use super::*;
 
     fn step(seq: u64, claim: u64) -> Claimed {
-        Claimed {
-            fence: Fence { run: "r".into(), seq, attempt: 1, claim },
-            failures: 0,
-            scope: 0,
-            step: "s".into(),
-            event: "E".into(),
-            payload: vec![],
-            joined: None,
-            workflow: "w".into(),
-            version: 1,
-            content: Content::Json,
-            context: vec![],
-            journal: vec![],
-        }
+        Claimed { fence: Fence { run: "r".into(), seq, attempt: 1, claim }, ..Claimed::default() }
     }
 
     #[test]

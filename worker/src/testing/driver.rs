@@ -68,7 +68,8 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         driver.hire().await;
     }
     let (version, routes) = (registration.version, registration.start);
-    let start = Start { request, run: run.clone(), version, routes, entry: None, key_ttl: Duration::ZERO };
+    let timeout = registration.timeout_ms.map(Duration::from_millis);
+    let start = Start { request, run: run.clone(), version, routes, timeout, ..Start::default() };
     answer(driver.store.start(&start).await);
     driver.memory.set_context(&run, &context);
     driver.go_on().await;

@@ -48,6 +48,10 @@ impl State {
             }
             return found;
         };
+        let timer = Timer::timeout(id);
+        if let Some(timeout) = run.timeout.filter(|_| !self.timers.is_set(&timer)) {
+            found.push(("its timeout is not set".to_owned(), Mend::SetTimer(timeout.due, timer)));
+        }
         for (seq, execution) in &steps.executions {
             match &execution.phase {
                 Phase::Queued(_) => {

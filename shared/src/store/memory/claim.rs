@@ -1,6 +1,8 @@
 //! `begin`, and the claim that it shares with `done` and `fail`: takes step events off the queues, raises the
 //! attempt, notes the hold, and answers with event and context.
 
+use std::time::Duration;
+
 use super::state::{Begins, Entry, Event, Hold, Lane, Phase, State, Work};
 use super::stream::EntryId;
 use crate::codec;
@@ -138,9 +140,16 @@ impl State {
         // A first attempt has recorded nothing yet.
         let journal = if execution.attempt > 1 { execution.journal.clone().into_iter().collect() } else { Vec::new() };
         let context = if route.context { state.context.clone().into_iter().collect() } else { Vec::new() };
+        let (last_error, elapsed) = match &execution.kept {
+            Some(kept) => (Some(kept.error.clone()), Duration::from_millis(now.saturating_sub(kept.began))),
+            None => (None, Duration::ZERO),
+        };
         Some(Claimed {
             fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt, claim },
             failures: execution.failures,
+            last_error,
+            elapsed,
+            recoveries: route.recoveries,
             scope: *scope,
             step: route.step.clone(),
             event: route.event.clone(),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, Begins, End, Event, Fanout, Lane, Phase, State, Steps, Work};
+use super::state::{Attempt, Begins, End, Event, Fanout, Kept, Lane, Phase, State, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fan, Fence, Joined, Outcome, Route};
@@ -74,6 +74,12 @@ impl State {
         self.note(now, Kind::Retry, attempt, format!("{delay} {error}"));
         let execution = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq));
         let Some(execution) = execution else { return };
+        let began = match (&execution.kept, &execution.phase) {
+            (Some(kept), _) => kept.began,
+            (None, Phase::Held { since, .. }) => *since,
+            (None, _) => now,
+        };
+        execution.kept = Some(Kept { began, error: error.to_owned() });
         execution.failures += 1;
         execution.failed = attempt.number;
         let due = now.saturating_add(delay);
@@ -168,13 +174,17 @@ impl State {
         let scope = execution.work.scope;
         if commit.journalled {
             execution.journal.clear();
+            execution.kept = None;
         }
         let before = std::mem::replace(&mut execution.phase, Phase::Done);
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.scope, step.step.clone()));
         }
         let since = if let Phase::Held { since, .. } = before { since } else { now };
-        self.note(now, Kind::Done, attempt, since.to_string());
+        match &commit.caught {
+            Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
+            None => self.note(now, Kind::Done, attempt, since.to_string()),
+        }
         let retention = millis(commit.retention);
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());

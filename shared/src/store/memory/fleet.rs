@@ -204,7 +204,7 @@ impl State {
         ticked.fired = due.len() as u64;
         ticked.more |= due.len() >= tick.limit;
         for timer in due {
-            self.fire(now, timer);
+            self.fire(now, timer, lost.retention);
         }
         let next = self.timers.next_due();
         ticked.next_due = next.map(|due| Duration::from_millis(due.saturating_sub(now)));
@@ -219,9 +219,10 @@ impl State {
         expired.into_iter().take(EXPIRED_LIMIT).map(|(_, id)| id).collect()
     }
 
-    fn fire(&mut self, now: u64, timer: Timer) {
+    fn fire(&mut self, now: u64, timer: Timer, retention: u64) {
         let (run, seq, attempt) = match timer {
             Timer::Expire { run } => return self.forget(&run),
+            Timer::Timeout { run } => return self.fire_timeout(now, &run, retention),
             Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };

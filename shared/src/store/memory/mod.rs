@@ -20,6 +20,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timeout;
 mod timers;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! From a request to a run: the inbox, `start`, `defer`, `reject`.
 
-use super::state::{Attempt, Begins, Event, Fanout, Fields, Lead, RUN, RunState, State, Steps, Waiting, Work};
+use super::state::{Attempt, Begins, Event, Fanout, Fields, Lead, RUN, RunState, State, Steps, Timeout, Waiting, Work};
 use super::stream::EntryId;
 use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
@@ -70,6 +70,13 @@ impl State {
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);
         let due = now.saturating_add(request.delay_ms);
+        if let Some(whole) = start.timeout.map(millis) {
+            let due = due.saturating_add(whole);
+            self.timers.set(due, Timer::timeout(run));
+            if let Some(state) = self.runs.get_mut(run) {
+                state.timeout = Some(Timeout { whole, due });
+            }
+        }
         let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
         let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: Event::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());

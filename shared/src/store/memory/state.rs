@@ -165,6 +165,14 @@ pub(super) struct RunState {
     pub(super) steps: Option<Steps>,
     /// The steps of a run that did not complete, kept so that it can be taken up again.
     pub(super) stopped: Option<Steps>,
+    pub(super) timeout: Option<Timeout>,
+}
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeout {
+    pub(super) whole: u64,
+    pub(super) due: u64,
 }
 
 impl RunState {
@@ -177,6 +185,7 @@ impl RunState {
             published: Publications::default(),
             steps: None,
             stopped: None,
+            timeout: None,
         }
     }
 
@@ -216,9 +225,20 @@ pub(super) struct Execution {
     pub(super) mark: Option<(u32, u64, u64)>,
     /// What its body has recorded, by the number of the call that did.
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
+    /// Of its attempts that failed.
+    pub(super) kept: Option<Kept>,
     /// What it published last: the attempt, and the number that the attempt gave it.
     pub(super) published: (u32, u64),
     pub(super) work: Work,
+}
+
+/// What later attempts can look back at.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// When the first attempt that failed began.
+    pub(super) began: u64,
+    /// Of the last one.
+    pub(super) error: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,6 +376,7 @@ impl State {
                 failed: 0,
                 mark: None,
                 journal: BTreeMap::new(),
+                kept: None,
                 published: (0, 0),
                 work,
             };
@@ -413,6 +434,7 @@ impl State {
         run.published.end(now, run.shown.status);
         self.timers.set(now.saturating_add(retention), Timer::expire(&attempt.run));
         self.news.arrived = true;
+        self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
     }
 

@@ -9,6 +9,8 @@ use super::state::OpenWait;
 pub(super) enum Timer {
     /// The run's retention is over.
     Expire { run: String },
+    /// The run has taken too long.
+    Timeout { run: String },
     /// The step execution is to be queued, if it still waits after this attempt.
     Step { run: String, seq: u64, attempt: u32 },
     /// The wait is to end without its signal.
@@ -18,6 +20,10 @@ pub(super) enum Timer {
 impl Timer {
     pub(super) fn expire(run: &str) -> Self {
         Self::Expire { run: run.to_owned() }
+    }
+
+    pub(super) fn timeout(run: &str) -> Self {
+        Self::Timeout { run: run.to_owned() }
     }
 
     pub(super) fn step(run: &str, seq: u64, attempt: u32) -> Self {
@@ -31,6 +37,7 @@ impl Timer {
     fn text(&self) -> String {
         match self {
             Self::Expire { run } => format!("expire {run}"),
+            Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
             Self::Wait { run, name, wait: OpenWait { seq, number, due } } => {
                 format!("wait {run} {name} {seq}.{number}@{}", due.unwrap_or(0))

@@ -8,6 +8,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/claim.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/fleet.lua"),
+    include_str!("lua/timeout.lua"),
     include_str!("lua/journal.lua"),
     include_str!("lua/signal.lua"),
     include_str!("lua/publish.lua"),

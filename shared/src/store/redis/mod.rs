@@ -135,7 +135,10 @@ fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     if let Some(result) = &commit.result {
         command.arg(result);
     }
-    command.arg(millis(commit.retention));
+    command.arg(millis(commit.retention)).arg(usize::from(commit.caught.is_some()));
+    if let Some(error) = &commit.caught {
+        command.arg(error);
+    }
 }
 
 fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
@@ -193,6 +196,7 @@ impl Store for RedisStore {
         command.arg(&start.run).arg(&request.workflow).arg(start.version).arg(request.content().as_str());
         command.arg(&request.input).arg(request.key.as_deref().unwrap_or_default());
         command.arg(millis(start.key_ttl)).arg(request.delay_ms).arg(start.entry.as_deref().unwrap_or_default());
+        command.arg(start.timeout.map_or(-1, |timeout| i64::try_from(millis(timeout)).unwrap_or(i64::MAX)));
         command.arg(start.routes.len());
         for route in &start.routes {
             command.arg(route.header(true, false));

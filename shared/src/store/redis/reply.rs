@@ -1,5 +1,7 @@
 //! Reading replies. Whatever comes back is checked: a surprise is an error, never a panic.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use crate::codec::Content;
@@ -104,15 +106,25 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
     let payload = reply.bytes()?;
     let meta = reply.text()?;
     let context = reply.array()?.pairs()?;
-    // A field that is no number was not written by a step.
-    let journal =
-        reply.array()?.pairs()?.into_iter().filter_map(|(n, payload)| Some((n.parse().ok()?, payload))).collect();
+    let (mut journal, mut last_error, mut elapsed) = (Vec::new(), None, Duration::ZERO);
+    for (name, value) in reply.array()?.pairs()? {
+        match name.as_str() {
+            "error" => last_error = Some(String::from_utf8_lossy(&value).into_owned()),
+            "elapsed" => elapsed = Duration::from_millis(String::from_utf8_lossy(&value).parse().unwrap_or(0)),
+            // A field that is no number was not written by a step.
+            _ => journal.extend(name.parse().ok().map(|number| (number, value))),
+        }
+    }
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
+    let recoveries = flags.split_once('+').map_or(Ok(0), |(_, count)| count.parse());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };
     Ok(Claimed {
         fence,
         failures,
+        last_error,
+        elapsed,
+        recoveries: recoveries.map_err(|_| Error::reply("a step's recoveries cannot be read"))?,
         scope,
         step,
         event,

@@ -21,7 +21,7 @@ fn store() -> MemoryStore {
 }
 
 fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true }
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 fn start(id: &str) -> Start {
@@ -30,8 +30,8 @@ fn start(id: &str) -> Start {
         run: id.into(),
         version: 1,
         routes: vec![route("first")],
-        entry: None,
         key_ttl: LEASE,
+        ..Start::default()
     }
 }
 

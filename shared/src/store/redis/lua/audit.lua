@@ -181,6 +181,11 @@ local function audit_index(a, run)
   end
 end
 
+local function audit_timeout(a, run)
+  local deadline = redis.call('HGET', a.p .. 'run:' .. run, 'deadline')
+  if deadline then audit_timer(a, run, 'its timeout is not set', 'timeout ' .. run, tonumber(deadline) or a.now) end
+end
+
 local function audit_queue_list(a, run, queue)
   for _, lane in pairs(LANES) do
     local is_served = read_up_to(a, a.p .. lane .. queue)
@@ -198,6 +203,7 @@ local function audit_live(a, run, cursor_at)
     -- First: the repairs of the others are noted there.
     if redis.call('EXISTS', a.p .. 'history:' .. run) == 0 then breach(a, run, 'its history is gone', function() end) end
     audit_index(a, run)
+    audit_timeout(a, run)
     audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))
     local lost = lost_for_good(a, run, steps)
     if lost then

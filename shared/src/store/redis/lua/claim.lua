@@ -38,8 +38,11 @@ local function complete(p, item, now)
   end
   local context = {}
   if string.find(flags, 'c', 1, true) then context = redis.call('HGETALL', p .. 'context:' .. run) end
-  -- A first attempt has recorded nothing yet.
+  -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
   local journal = item[3] > 1 and redis.call('HGETALL', p .. 'journal:' .. run .. ':' .. item[2]) or {}
+  for i = 1, item[5] > 0 and #journal or 0, 2 do
+    if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
+  end
   return { run, item[2], item[3], item[4], item[5], scope, step, flags, event, payload, item[7], context, journal }
 end
 

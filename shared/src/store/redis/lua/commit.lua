@@ -95,6 +95,7 @@ local function read_commit(arg)
   local c = { set = take(arg), unset = take(arg), joins = take(arg), emits = take(arg) }
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
   c.consumed, c.journalled, c.stop, c.retention = arg(), arg() == '1', take(arg), tonumber(arg())
+  c.caught = take(arg)[1]
   return c
 end
 
@@ -173,7 +174,7 @@ local function apply(p, x, c)
   write_context(p, run, c)
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
   redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
-  note(p, run, x.now, 'done', x.seq, x.attempt, x.step, x.worker, x.state.since)
+  note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed
     redis.call('UNLINK', list)
@@ -227,6 +228,14 @@ local function done(keys, argv)
   return under_fence(keys, argv, read_commit, apply)
 end
 
+-- For the next attempts to look back at, beside what they record: it goes away with that.
+local function keep_failure(p, x, reason)
+  local journal = p .. 'journal:' .. x.run .. ':' .. x.seq
+  redis.call('HSETNX', journal, 'began', x.state.since)
+  redis.call('HSET', journal, 'error', reason)
+  redis.call('SADD', p .. 'extra:' .. x.run, journal)
+end
+
 -- fail: try again later, holding no worker; or end the run.
 local function fail(keys, argv)
   local function read(arg)
@@ -238,6 +247,7 @@ local function fail(keys, argv)
       return nil
     end
     note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, f.delay .. ' ' .. f.reason)
+    keep_failure(p, x, f.reason)
     x.state.failures, x.state.failed = x.state.failures + 1, x.attempt
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state, x.now + f.delay))
     redis.call('ZADD', p .. 'timers', x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)

@@ -70,13 +70,14 @@ end
 
 local NEW = { attempt = 0, failures = 0, losses = 0, failed = 0 }
 
--- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one.
+-- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
+-- that only workers look at.
 local function parse_record(record)
   local stop = string.find(record, '\n', 1, true)
   if not stop then return nil end
   local name = '([%w_%.%-]+)'
   local scope, step, flags, event =
-    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icj%-]+) ' .. name .. '$')
+    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icj%-]+%+?%d*) ' .. name .. '$')
   return scope, step, flags, event, string.sub(record, stop + 1)
 end
 
@@ -93,7 +94,7 @@ local function damage(state, record, meta)
   if not version or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
   if s.letter == 'D' then return nil end
   local scope, _, flags, _, payload = parse_record(record or '')
-  if not scope or #scope > MAX_EXACT then return 'its event' end
+  if not scope or #scope > MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
   return nil
 end
@@ -173,6 +174,7 @@ local function finish(p, run, now, status, retention, fields, publishes)
     unlink(extra)
   end
   redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)
+  redis.call('ZREM', p .. 'timers', 'timeout ' .. run)
   redis.call('PUBLISH', p .. 'ended:' .. run, status)
 end
 

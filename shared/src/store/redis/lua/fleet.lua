@@ -129,12 +129,13 @@ local function release(keys, argv)
   return { moved }
 end
 
-local fire_deadline
+local fire_deadline, fire_timeout
 
-local function fire(p, timer, now)
+local function fire(p, timer, now, retention)
   local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
   if kind == 'wait' then return fire_deadline(p, timer, now) end
+  if kind == 'timeout' then return fire_timeout(p, run, now, retention) end
   if not seq or seq == '' then return end
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'meta')
@@ -164,7 +165,7 @@ local function tick(keys, argv)
     if over then swept[#swept + 1] = worker else more = 1 end
   end
   local due = redis.call('ZRANGEBYSCORE', p .. 'timers', '-inf', now, 'LIMIT', 0, limit)
-  for _, timer in ipairs(due) do fire(p, timer, now) end
+  for _, timer in ipairs(due) do fire(p, timer, now, retention) end
   if #due > 0 then chunked('ZREM', p .. 'timers', due) end
   if #due >= limit then more = 1 end
   local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')

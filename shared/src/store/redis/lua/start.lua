@@ -34,7 +34,7 @@ end
 local function start(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
-  local key, key_ttl, delay, entry = arg(), arg(), tonumber(arg()), arg()
+  local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
   local heads = take(arg)
 
   leave_inbox(p, entry)
@@ -52,6 +52,11 @@ local function start(keys, argv)
   redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
   note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
   redis.call('ZADD', p .. 'runs', now, run)
+  if timeout >= 0 then
+    local due = now + delay + timeout
+    redis.call('HSET', p .. 'run:' .. run, 'timeout', timeout, 'deadline', due)
+    redis.call('ZADD', p .. 'timers', due, 'timeout ' .. run)
+  end
   if delay > 0 then
     for seq, head in ipairs(heads) do
       redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, '0 ' .. head .. '\n')

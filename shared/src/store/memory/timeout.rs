@@ -1,0 +1,81 @@
+//! The end of a run that takes too long: it says which steps were active.
+
+use std::collections::BTreeMap;
+
+use super::start::run_itself;
+use super::state::{Event, Phase, State, Steps};
+
+/// Step executions that are looked at.
+const OLDEST: u64 = 500;
+const NEWEST: u64 = 1500;
+/// Of events that are read to name their steps.
+const NAMED_BYTES: usize = 16 * 1024 * 1024;
+const NAMED_STEPS: usize = 20;
+const ACTIVITIES: [&str; 5] = ["running", "queued", "waiting to start", "waiting to retry", "waiting for a signal"];
+
+impl State {
+    pub(super) fn fire_timeout(&mut self, now: u64, run: &str, retention: u64) {
+        let Some(state) = self.runs.get(run) else { return };
+        // The due time tells a timer of an earlier run of this id from this one's.
+        let (Some(timeout), Some(steps)) = (state.timeout.filter(|timeout| timeout.due <= now), &state.steps) else {
+            return;
+        };
+        let (limit, active) = (spell(timeout.whole), name_active(steps));
+        let error = format!("the run did not end within its timeout of {limit}; active steps: {active}");
+        self.fail_run(now, &run_itself(run), error, retention);
+    }
+}
+
+fn spell(ms: u64) -> String {
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let whole = units.into_iter().find(|(_, length)| ms > 0 && ms.is_multiple_of(*length));
+    whole.map_or_else(|| format!("{ms}ms"), |(unit, length)| format!("{}{unit}", ms / length))
+}
+
+fn name_active(steps: &Steps) -> String {
+    let (mut counts, mut bytes, mut unnamed) = (BTreeMap::<&str, [u64; ACTIVITIES.len()]>::new(), 0, 0);
+    let is_looked_at = |seq: u64| seq <= OLDEST || seq > steps.last.saturating_sub(NEWEST);
+    for (_, execution) in steps.executions.iter().filter(|(seq, _)| is_looked_at(**seq)) {
+        let Some(activity) = activity(&execution.phase, execution.attempt) else { continue };
+        if bytes > NAMED_BYTES {
+            unnamed += 1;
+            continue;
+        }
+        bytes += match &execution.work.event {
+            Event::Input => 0,
+            Event::Payload(payload) => payload.len(),
+            Event::Joined(joined) => format!("{} {}", joined.scope, joined.count).len(),
+        };
+        counts.entry(&execution.work.route.step).or_default()[activity] += 1;
+    }
+    let told = |(step, counts): (&&str, &[u64; ACTIVITIES.len()])| {
+        let told = ACTIVITIES.iter().zip(counts).filter(|(_, count)| **count > 0);
+        let told: Vec<String> = told.map(|(word, count)| format!("{count} {word}")).collect();
+        format!("{step} ({})", told.join(", "))
+    };
+    let mut parts: Vec<String> = counts.iter().take(NAMED_STEPS).map(told).collect();
+    if counts.len() > NAMED_STEPS {
+        parts.push(format!("{} more steps", counts.len() - NAMED_STEPS));
+    }
+    if unnamed > 0 {
+        parts.push(format!("{unnamed} more step executions"));
+    }
+    let mut text = if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
+    if steps.last > OLDEST + NEWEST {
+        let last = steps.last;
+        text = format!("{text}; of its {last} step executions the first {OLDEST} and the last {NEWEST} were looked at");
+    }
+    text
+}
+
+/// As a place in [`ACTIVITIES`].
+fn activity(phase: &Phase, attempt: u32) -> Option<usize> {
+    match phase {
+        Phase::Held { .. } => Some(0),
+        Phase::Queued(_) => Some(1),
+        Phase::Waiting { .. } if attempt == 0 => Some(2),
+        Phase::Waiting { .. } => Some(3),
+        Phase::Suspended { .. } => Some(4),
+        Phase::Done => None,
+    }
+}

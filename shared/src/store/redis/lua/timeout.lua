@@ -1,0 +1,87 @@
+-- The end of a run that takes too long: it says which steps were active.
+
+local OLDEST, NEWEST = 500, 1500 -- step executions that are looked at
+local NAMED_BYTES = 16 * 1024 * 1024 -- of events that are read to name their steps
+local NAMED_STEPS = 20
+local ACTIVITIES = { 'running', 'queued', 'waiting to start', 'waiting to retry', 'waiting for a signal' }
+
+local function activity(s)
+  if s.letter == 'H' then return 1 end
+  if s.letter == 'Q' then return 2 end
+  if s.letter == 'W' then return s.attempt == 0 and 3 or 4 end
+  if s.letter == 'S' then return 5 end
+  return nil
+end
+
+-- Not `<`, which depends on the server's locale.
+local function comes_before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local function spell(ms)
+  for _, unit in ipairs({ { 'h', 3600000 }, { 'm', 60000 }, { 's', 1000 } }) do
+    if ms > 0 and ms % unit[2] == 0 then return string.format('%d%s', ms / unit[2], unit[1]) end
+  end
+  return string.format('%dms', ms)
+end
+
+-- How many executions of each step are in which activity, among those from `first` to `last`.
+local function count_active(steps, first, last, found)
+  for from = first, last, CHUNK do
+    local seqs = {}
+    for seq = from, math.min(from + CHUNK - 1, last) do seqs[#seqs + 1] = seq end
+    local states = redis.call('HMGET', steps, unpack(seqs))
+    for i, seq in ipairs(seqs) do
+      local at = activity(parse_state(states[i]))
+      if at and found.bytes > NAMED_BYTES then
+        found.unnamed = found.unnamed + 1
+      elseif at then
+        local _, step, _, _, payload = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
+        step = step or '-'
+        found.bytes = found.bytes + #(payload or '')
+        if not found.counts[step] then
+          found.counts[step] = {}
+          found.names[#found.names + 1] = step
+        end
+        found.counts[step][at] = (found.counts[step][at] or 0) + 1
+      end
+    end
+  end
+end
+
+local function name_active(found, last)
+  table.sort(found.names, comes_before)
+  local parts = {}
+  for i = 1, math.min(#found.names, NAMED_STEPS) do
+    local counts, told = found.counts[found.names[i]], {}
+    for at, word in ipairs(ACTIVITIES) do
+      if counts[at] then told[#told + 1] = counts[at] .. ' ' .. word end
+    end
+    parts[#parts + 1] = found.names[i] .. ' (' .. table.concat(told, ', ') .. ')'
+  end
+  if #found.names > NAMED_STEPS then parts[#parts + 1] = (#found.names - NAMED_STEPS) .. ' more steps' end
+  if found.unnamed > 0 then parts[#parts + 1] = found.unnamed .. ' more step executions' end
+  local text = #parts > 0 and table.concat(parts, ', ') or 'none'
+  if last > OLDEST + NEWEST then
+    text = text .. '; of its ' .. last .. ' step executions the first ' .. OLDEST .. ' and the last ' .. NEWEST .. ' were looked at'
+  end
+  return text
+end
+
+fire_timeout = function(p, run, now, retention)
+  local about = redis.call('HMGET', p .. 'run:' .. run, 'status', 'timeout', 'deadline')
+  local timeout, deadline = tonumber(about[2] or ''), tonumber(about[3] or '')
+  -- The due time tells a timer of an earlier run of this id from this one's.
+  if not (about[1] == 'queued' or about[1] == 'running') or not timeout or not deadline or deadline > now then return end
+  local steps = p .. 'steps:' .. run
+  local last = tonumber(redis.call('HGET', steps, 'last') or '') or 0
+  local found = { counts = {}, names = {}, unnamed = 0, bytes = 0 }
+  count_active(steps, 1, math.min(last, OLDEST), found)
+  count_active(steps, math.max(OLDEST + 1, last - NEWEST + 1), last, found)
+  fail_run(p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = now },
+    'the run did not end within its timeout of ' .. spell(timeout) .. '; active steps: ' .. name_active(found, last), retention)
+end
