@@ -86,7 +86,12 @@ impl Graph {
     /// The steps that get an event of this name of their own: not those that take it joined.
     pub fn takers(&self, event: &str) -> Vec<Route> {
         let takes = |step: &&Step| !step.accepts.joined && step.accepts.events.iter().any(|name| name == event);
-        let route = |step: &Step| Route { step: step.name.clone(), event: event.to_owned(), context: step.context };
+        let route = |step: &Step| Route {
+            step: step.name.clone(),
+            event: event.to_owned(),
+            context: step.context,
+            ..Route::default()
+        };
         self.steps.iter().filter(takes).map(route).collect()
     }
 
