@@ -82,6 +82,7 @@ impl fmt::Display for History {
                     write!(f, ", again in {delay} ms: {error}")?;
                 }
                 _ if record.detail.is_empty() => {}
+                _ if record.seq == 0 => write!(f, " {}", record.detail)?,
                 _ => write!(f, ": {}", record.detail)?,
             }
         }
@@ -106,7 +107,7 @@ mod tests {
         let history =
             History::new(1000, vec![record("1000 start 0 0 - - w 1"), record("1500 retry 2 1 look w-1 80 no")]);
         let text = history.to_string();
-        assert!(text.contains("0 ms  start      : w 1"), "{text}");
+        assert!(text.contains("0 ms  start      w 1\n"), "{text}");
         assert!(text.contains("500 ms  retry      #2 look attempt 1 on w-1, again in 80 ms: no"), "{text}");
     }
 }

@@ -99,8 +99,12 @@ mod every_crash;
 mod history;
 mod report;
 mod setup;
+#[cfg(test)]
+mod tests;
 
 pub use self::every_crash::survives_every_crash;
 pub use self::history::History;
 pub use self::report::{Retried, StepReport, TestRun};
 pub use self::setup::{Setup, run};
+pub use stepfleet::history::{Kind, Record};
+pub use stepfleet::run::{Run, Status};
