@@ -8,7 +8,7 @@ use stepfleet::history::Kind;
 use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::{Run, Status};
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
 use stepfleet::store::{Audit, Breach, Introduction, Registration, Start, Store, Tick};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::Fleet;
@@ -270,7 +270,7 @@ async fn the_history_and_the_list_of_runs_are_deleted() {
 async fn joined_events_are_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
-    let fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
     stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
     let branch = stage.begin(1).await.remove(0);
     stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
@@ -284,7 +284,7 @@ async fn joined_events_are_deleted() {
 async fn the_list_of_what_goes_with_a_run_is_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
-    let fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
     stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
     let branch = stage.begin(1).await.remove(0);
     stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
@@ -304,7 +304,7 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
         stage.store().stage("a", &step.fence, offset, &emits(100)).await.unwrap();
     }
     assert_eq!(stage.audit().await, [] as [&str; 0], "staged, not committed");
-    let fan = Some(Fan { joins: vec![route("join")], staged: 200 });
+    let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 200 });
     stage.done(&step, Commit { fan, ..Commit::default() }).await;
     stage.delete("queue:w:1").await;
     assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
@@ -320,7 +320,7 @@ async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
     let step = stage.begin(1).await.remove(0);
     stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
     stage.delete("fan:r:1").await;
-    let fan = Some(Fan { joins: vec![route("join")], staged: 100 });
+    let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
     let commit = Commit { fan, ..Commit::default() };
     assert_eq!(stage.done(&step, commit.clone()).await, Outcome::Unstaged);
     stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();

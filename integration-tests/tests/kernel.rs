@@ -5,7 +5,7 @@ use std::time::Duration;
 use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Signalled, Wait};
+use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route, Signalled, Wait};
 use stepfleet::store::{Audit, Deferral, Introduction, Rejection, Start, Started, Store, Tick};
 use stepfleet_integration_tests::fleet::Fleet;
 
@@ -284,7 +284,7 @@ async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
     store.start(&start("r")).await.unwrap();
     let first = begin(store, "a", 1, 1).await.remove(0);
     let mut open = emit(&["branch", "branch", "branch"]);
-    open.fan = Some(Fan { joins: vec![route("join")], staged: 0 });
+    open.fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
     let (_, mut branches) = store.done(&call("a", 2, false), &first, &open, &claim(3)).await.unwrap();
     assert_eq!(branches.len(), 3);
     branches.reverse();

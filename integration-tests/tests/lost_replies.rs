@@ -10,7 +10,7 @@ use stepfleet::published::{Position, Publication};
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
 use stepfleet::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Outcome, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route, Signalled, Wait,
 };
 use stepfleet::store::{
     Audit, Deferral, Introduction, RedisStore, Registration, Rejection, Start, Started, Store, Tick,
@@ -168,7 +168,7 @@ async fn fan_outs_joins_and_staging() {
         let staged = shaky.store.stage("a", &first.fence, offset, chunk).await.unwrap();
         assert_eq!(staged, Some(offset + 50), "a chunk was staged twice");
     }
-    let fan = Some(Fan { joins: vec![route("join")], staged: 100 });
+    let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
     let open = Commit { fan, retention: HOUR, ..Commit::default() };
     let mut held = shaky.done(&first, &open, 30).await;
     let mut branches = 0;

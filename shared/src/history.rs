@@ -26,6 +26,8 @@ pub enum Kind {
     Signal,
     /// The deadline of a wait was over.
     Overdue,
+    /// A joining step had all that it begins with: the rest of its fan-out is of no use.
+    Dropped,
     /// The run was stopped by request.
     Cancelled,
     /// The run completed.
@@ -50,6 +52,7 @@ impl Kind {
             Self::Suspended => "suspended",
             Self::Signal => "signal",
             Self::Overdue => "overdue",
+            Self::Dropped => "dropped",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -59,12 +62,15 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Failed, Lost, Overdue, Released, Repaired, Retry, Signal, Start,
-            Suspended,
+            Cancelled, Caught, Completed, Done, Dropped, Failed, Lost, Overdue, Released, Repaired, Retry, Signal,
+            Start, Suspended,
         };
-        [Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Cancelled, Completed, Failed]
-            .into_iter()
-            .find(|k| k.as_str() == text)
+        [
+            Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Cancelled,
+            Completed, Failed,
+        ]
+        .into_iter()
+        .find(|k| k.as_str() == text)
     }
 }
 

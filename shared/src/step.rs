@@ -18,6 +18,9 @@ pub struct Route {
     /// The step reads the run's context: it is sent along with the event.
     #[serde(default)]
     pub context: bool,
+    /// At most so many executions of the step are under way in a run at once; others wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
     /// How many failures on the way to this event were caught: see [`Commit::caught`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recoveries: u32,
@@ -29,17 +32,16 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Route {
-    /// As it stands in a record: `<step> <flags> <event>`. `i`: the run's input is the event; `c`: send the
-    /// context; `j`: the event is what a fan-out joined; and after them, where failures were caught, `+<how many>`.
-    pub(crate) fn header(&self, input: bool, joined: bool) -> String {
-        let mut flags = String::new();
-        for (on, letter) in [(input, 'i'), (self.context, 'c'), (joined, 'j')] {
-            if on {
-                flags.push(letter);
-            }
-        }
+    /// As it stands in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
+    /// event is what a fan-out joined; `t`, it is a set of several. `c`: send the context. Then `=` and the limit, and `+` and
+    /// how many failures were caught.
+    pub(crate) fn header(&self, kind: Option<char>) -> String {
+        let mut flags: String = kind.into_iter().chain(self.context.then_some('c')).collect();
         if flags.is_empty() {
             flags.push('-');
+        }
+        if let Some(limit) = self.limit {
+            flags = format!("{flags}={limit}");
         }
         if self.recoveries > 0 {
             flags = format!("{flags}+{}", self.recoveries);
@@ -77,6 +79,8 @@ pub struct Claimed {
     pub recoveries: u32,
     /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
     pub scope: u64,
+    /// The fan-outs around that one, from the inside out.
+    pub within: Vec<u64>,
     /// The step's name.
     pub step: String,
     /// The event's name.
@@ -85,6 +89,8 @@ pub struct Claimed {
     pub payload: Vec<u8>,
     /// For a joining step: where its events are, and how many.
     pub joined: Option<Joined>,
+    /// For a step that takes a set of events: them, in the order of its slots.
+    pub parts: Option<Vec<Vec<u8>>>,
     /// The workflow.
     pub workflow: String,
     /// The workflow's version, which the run is pinned to.
@@ -173,6 +179,8 @@ pub struct Commit {
     pub unset: Vec<String>,
     /// Events for joining steps: the step, and the event's payload.
     pub joins: Vec<(String, Vec<u8>)>,
+    /// Events for steps that take a set of several.
+    pub parts: Vec<Part>,
     /// New step executions.
     pub emits: Vec<(Route, Vec<u8>)>,
     /// Set where the events open a fan-out of their own.
@@ -181,6 +189,8 @@ pub struct Commit {
     pub journalled: bool,
     /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
     pub caught: Option<String>,
+    /// Where nothing of the run is left to do it stays under way: events from outside may come.
+    pub rests: bool,
     /// The run's result, as the caller reads it; ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.
@@ -190,10 +200,73 @@ pub struct Commit {
 /// A fan-out: the events of one commit become branches, which join when all have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Fan {
-    /// The steps that begin when the last branch has ended.
-    pub joins: Vec<Route>,
+    /// The steps that begin when the last branch has ended, or before.
+    pub joins: Vec<Join>,
     /// How many branches were staged before, because they are too many for one call.
     pub staged: u64,
+}
+
+/// A step that joins a fan-out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The step.
+    pub route: Route,
+    /// It begins with so many events, and does not wait for more. When all steps that join a fan-out have begun, the rest
+    /// of it is dropped.
+    pub first: Option<u32>,
+}
+
+impl Join {
+    /// A step that waits for all branches.
+    pub fn all(route: Route) -> Self {
+        Self { route, first: None }
+    }
+
+    pub(crate) fn header(&self) -> String {
+        let header = self.route.header(Some('j'));
+        self.first.map_or_else(|| header.clone(), |first| format!("{header} {first}"))
+    }
+}
+
+/// An event for a step that takes a set of several: its execution begins when there is one for each slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The step.
+    pub route: Route,
+    /// Which of its slots the event is for, from 1.
+    pub slot: u32,
+    /// How many slots there are.
+    pub slots: u32,
+    /// The event.
+    pub payload: Vec<u8>,
+}
+
+/// An event for a buffer of a step, while that executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// The number of the call in the journal, where its answer is kept.
+    pub number: u64,
+    /// The buffer's name: see [`crate::names::check_name`]. Each step has its own, in each fan-out that it is executed in.
+    pub buffer: String,
+    /// How many fill it.
+    pub count: u32,
+    /// The event.
+    pub payload: Vec<u8>,
+}
+
+/// What became of events that were sent to a run from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Their steps begin.
+    Delivered,
+    /// They were dealt with before.
+    Gone,
+    /// The run has as many step executions as it may have; the events are still in the inbox.
+    Full,
+    /// The run has ended; the events are still in the inbox.
+    Over,
+    /// There is no such run (yet); the events are still in the inbox.
+    Unknown,
 }
 
 /// How an attempt failed, as decided by the worker.
@@ -246,4 +319,36 @@ pub enum Outcome {
     /// The fence is good, but not all that the commit counts on is staged (Redis came back without its last moments):
     /// nothing was changed; stage it again.
     Unstaged,
+}
+
+/// Payloads one after the other: their lengths, a line feed, and the payloads.
+pub(crate) fn cut_payloads(set: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let line = set.iter().position(|byte| *byte == b'\n')?;
+    let (lengths, mut rest) = (std::str::from_utf8(&set[..line]).ok()?, &set[line + 1..]);
+    let mut payloads = Vec::new();
+    for length in lengths.split(' ') {
+        let (payload, after) = rest.split_at_checked(length.parse().ok()?)?;
+        payloads.push(payload.to_vec());
+        rest = after;
+    }
+    rest.is_empty().then_some(payloads)
+}
+
+/// The same, written.
+pub(crate) fn join_payloads<'a>(payloads: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
+    let lengths: Vec<String> = payloads.clone().map(|payload| payload.len().to_string()).collect();
+    let mut whole = lengths.join(" ").into_bytes();
+    whole.push(b'\n');
+    payloads.for_each(|payload| whole.extend_from_slice(payload));
+    whole
+}
+
+/// Reads what [`Store::collect`](crate::store::Store::collect) answered: the events that filled the buffer; None where it
+/// is not full yet. Fails when it is no such answer.
+pub fn collected(entry: &[u8]) -> crate::Result<Option<Vec<Vec<u8>>>> {
+    match entry {
+        b"c" => Ok(None),
+        [b'c', set @ ..] if cut_payloads(set).is_some() => Ok(cut_payloads(set)),
+        _ => Err(crate::Error::reply("an entry of the journal is not that of a collection")),
+    }
 }

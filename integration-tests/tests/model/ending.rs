@@ -44,6 +44,10 @@ impl Pair {
         for worker in 0..WORKERS {
             self.crash(worker).await?;
         }
+        // For those that rest until an event comes from outside.
+        for run in 0..RUNS {
+            self.send(run, 1, false).await?;
+        }
         for _ in 0..2000 {
             both!(self, store => store.orphans(Duration::ZERO));
             self.tick(vec![]).await?;

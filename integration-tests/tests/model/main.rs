@@ -6,6 +6,7 @@
 
 mod ending;
 mod following;
+mod joining;
 mod ops;
 mod rollback;
 mod waiting;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Outcome, Route};
 use stepfleet::store::memory::SavedStore;
 use stepfleet::store::{Delivery, Introduction, MemoryStore, RedisStore, Registration, Rejection, Start, Store, Tick};
 use stepfleet_integration_tests::redis::TestRedis;
@@ -131,6 +132,8 @@ impl Pair {
             Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
             Op::Signal { run, name, by_inbox } => self.signal(*run, *name, *by_inbox).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
+            Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
+            Op::Send { run, count, by_inbox } => self.send(*run, *count, *by_inbox).await?,
             Op::Audit => self.audit().await?,
             Op::Save => self.save().await?,
             Op::Forget => self.forget().await?,
@@ -243,42 +246,8 @@ impl Pair {
             Some(value) => commit.set.push((format!("f{}", value % 3), vec![1, value])),
             None => {}
         }
-        let name = match leaves {
-            Leaves::Events(count) => {
-                commit.emits = events(*count);
-                "done: events"
-            }
-            Leaves::FanOut { branches, joins } => {
-                commit.emits = events(*branches);
-                let joins = if *joins { vec![route("join")] } else { vec![] };
-                commit.fan = Some(Fan { joins, staged: 0 });
-                "done: fan-out"
-            }
-            Leaves::Staged { branches } => {
-                for (at, chunk) in events(*branches).chunks(40).enumerate() {
-                    let id = self.worker(worker);
-                    both!(self, store => store.stage(&id, &step.fence, at as u64 * 40, chunk));
-                }
-                commit.fan = Some(Fan { joins: vec![route("join")], staged: *branches as u64 });
-                "done: staged fan-out"
-            }
-            Leaves::JoinEvent { and_events } => {
-                commit.emits = events(*and_events);
-                commit.joins.push(("join".into(), vec![1, 7]));
-                "done: event for a join"
-            }
-            Leaves::Caught => {
-                let catching = Route { recoveries: step.recoveries + 1, ..route("catch") };
-                commit = Commit { caught: Some("e".into()), retention: HOUR, ..Commit::default() };
-                commit.emits = vec![(catching, vec![1, 5])];
-                commit.journalled = step.fence.attempt > 1;
-                "done: caught"
-            }
-            Leaves::Stop => {
-                commit.result = Some(b"1".to_vec());
-                "done: stop"
-            }
-        };
+        let name = self.leave_behind(worker, &step, leaves, &mut commit).await?;
+        commit.rests = set.is_some_and(|value| value % 5 == 0);
         let first = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
         if repeat && (claim.max == 0 || !first.1.is_empty()) {
             call.again = true;
@@ -502,9 +471,10 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,tick,\
-                  checkpoint,publish,suspend,signal,\
-                  cancel,audit,save,forget,reconcile";
+    let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,\
+                  tick,checkpoint,publish,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
+                  done: a part of a set,done: events for a limited step,\
+                  done: fan-out; join with the first";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");
     }

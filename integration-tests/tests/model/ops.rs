@@ -24,6 +24,8 @@ pub(crate) enum Op {
     Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
     Signal { run: usize, name: bool, by_inbox: bool },
     Cancel { run: usize, repeat: bool },
+    Collect { held: usize, number: Option<u8>, count: u32, repeat: bool },
+    Send { run: usize, count: usize, by_inbox: bool },
     Tick,
     Orphans,
     Audit,
@@ -36,7 +38,9 @@ pub(crate) enum Op {
 #[derive(Clone, Debug)]
 pub(crate) enum Leaves {
     Events(usize),
-    FanOut { branches: usize, joins: bool },
+    FanOut { branches: usize, joins: u8 },
+    Parts { slot: u32, and_events: usize },
+    Limited(usize),
     Staged { branches: usize },
     JoinEvent { and_events: usize },
     Caught,
@@ -75,6 +79,9 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(held, waits, set, max, repeat)| Op::Suspend { held, waits, set, max, repeat }),
         6 => (0..RUNS, any::<bool>(), any::<bool>()).prop_map(|(run, name, by_inbox)| Op::Signal { run, name, by_inbox }),
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
+        2 => (any::<usize>(), proptest::option::weighted(0.2, 0..3u8), 1..4u32, any::<bool>())
+            .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),
+        1 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),
         1 => Just(Op::Audit),
         1 => Just(Op::Save),
         2 => Just(Op::Forget),
@@ -90,7 +97,9 @@ fn timeout() -> impl Strategy<Value = Option<bool>> {
 fn leaves() -> impl Strategy<Value = Leaves> {
     prop_oneof![
         4 => (0..3usize).prop_map(Leaves::Events),
-        3 => (0..5usize, any::<bool>()).prop_map(|(branches, joins)| Leaves::FanOut { branches, joins }),
+        4 => (0..5usize, 0..5u8).prop_map(|(branches, joins)| Leaves::FanOut { branches, joins }),
+        2 => (1..3u32, 0..3usize).prop_map(|(slot, and_events)| Leaves::Parts { slot, and_events }),
+        2 => (1..4usize).prop_map(Leaves::Limited),
         1 => (60..70usize).prop_map(|branches| Leaves::Staged { branches }),
         4 => (0..2usize).prop_map(|and_events| Leaves::JoinEvent { and_events }),
         2 => Just(Leaves::Caught),

@@ -21,7 +21,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
+    Signalled, Wait,
 };
 
 pub use self::memory::MemoryStore;
@@ -375,6 +376,12 @@ pub trait Store: Send + Sync + 'static {
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled>;
+    /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
+    /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
+    /// [`Error::is_too_large`] when the step has recorded 10,000 entries already.
+    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>>;
+    /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent>;
     /// Reads a slice of the events that a fan-out joined, in order of arrival.
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
 

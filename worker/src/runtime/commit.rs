@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Failure, Fan, Outcome, Route};
+use stepfleet::step::{Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
 
 use super::execute::{Attempted, served};
 use super::session::Session;
@@ -77,7 +77,7 @@ fn plan(
     }
     let mut staged = Vec::new();
     if let Some(event) = emission.fan {
-        let joins = served.graph.joins_of(event);
+        let joins: Vec<Join> = served.graph.joins_of(event).into_iter().map(Join::all).collect();
         staged = split_off_large(&mut commit.emits);
         let count = staged.iter().map(Vec::len).sum::<usize>() as u64;
         if !joins.is_empty() || count > 0 {

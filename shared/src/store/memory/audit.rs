@@ -2,7 +2,7 @@
 //! taken away by a test.
 
 use super::millis;
-use super::state::{Attempt, Entry, Hold, Lane, Phase, RunState, State};
+use super::state::{Attempt, Entry, Execution, Hold, Lane, Phase, RunState, State};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Fence, Wait};
@@ -52,7 +52,8 @@ impl State {
         if let Some(timeout) = run.timeout.filter(|_| !self.timers.is_set(&timer)) {
             found.push(("its timeout is not set".to_owned(), Mend::SetTimer(timeout.due, timer)));
         }
-        for (seq, execution) in &steps.executions {
+        let is_open = |execution: &Execution| steps.scopes_of(execution.work.scope).is_some();
+        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution)) {
             match &execution.phase {
                 Phase::Queued(_) => {
                     if !self.is_queued(run, &Entry::Step { run: id.to_owned(), seq: *seq }) {
@@ -72,7 +73,7 @@ impl State {
                     }
                 }
                 Phase::Suspended { waits } => found.extend(self.missing_waits(id, *seq, waits)),
-                Phase::Done => {}
+                Phase::Turn | Phase::Done => {}
             }
         }
         for scope in

@@ -28,13 +28,15 @@ impl State {
 
     fn check_steps(&self, id: &str, run: &RunState, steps: &Steps, found: &mut Vec<String>) {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
-        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done) {
+        let is_open = |scope: u64| steps.scopes_of(scope).is_some();
+        let live_ones = steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done);
+        for (seq, execution) in live_ones.filter(|(_, execution)| is_open(execution.work.scope)) {
             *live.entry(execution.work.scope).or_default() += 1;
             if !self.is_cared_for(id, run, *seq, execution) {
                 found.push(format!("step execution {seq} of run {id} is stranded: {execution:?}"));
             }
         }
-        for (scope, fanout) in &steps.scopes {
+        for (scope, fanout) in steps.scopes.iter().filter(|(scope, _)| is_open(**scope)) {
             if let Some(parent) = fanout.parent {
                 *live.entry(parent).or_default() += 1;
             }
@@ -66,6 +68,13 @@ impl State {
                 let open = run.steps.as_ref().and_then(|steps| steps.waits.get(name));
                 open.is_some_and(|open| open.iter().any(|wait| (wait.seq, wait.number) == (seq, *number)))
             }),
+            Phase::Turn => {
+                let step = &execution.work.route.step;
+                run.steps.as_ref().is_some_and(|steps| {
+                    let is_waiting = steps.queues.get(step).is_some_and(|waiting| waiting.contains(&seq));
+                    is_waiting && steps.turns.get(step).is_some_and(|taken| *taken > 0)
+                })
+            }
             Phase::Done => true,
         }
     }

@@ -8,7 +8,7 @@ use super::stream::EntryId;
 use crate::codec;
 use crate::names::QueueName;
 use crate::run::Status;
-use crate::step::{Call, Claim, Claimed, Fence};
+use crate::step::{Call, Claim, Claimed, Fence, join_payloads};
 use crate::store::Delivery;
 
 /// How often a claim looks into one stream: entries that are void make room for others.
@@ -102,10 +102,15 @@ impl State {
 
     /// False where there is nothing to begin: the run has ended, or somebody else was faster.
     fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64) -> bool {
-        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return false };
+        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return false };
         if !matches!(execution.phase, Phase::Queued(_)) {
             return false;
         }
+        if self.is_closed(run, seq) {
+            self.bury(now, run, seq);
+            return false;
+        }
+        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return false };
         execution.attempt += 1;
         execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number };
         let attempt = execution.attempt;
@@ -122,7 +127,9 @@ impl State {
     /// A held step execution as its worker gets it. The first one that is given the input sets the run going.
     fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
         let state = self.runs.get_mut(run)?;
-        let execution = state.steps.as_ref()?.executions.get(&seq)?;
+        let steps = state.steps.as_ref()?;
+        let execution = steps.executions.get(&seq)?;
+        let chain = steps.scopes_of(execution.work.scope)?;
         let Phase::Held { claim, .. } = execution.phase else { return None };
         let Work { scope, route, event } = &execution.work;
         let (payload, joined) = match event {
@@ -135,6 +142,7 @@ impl State {
             }
             Event::Payload(payload) => (payload.clone(), None),
             // Not for reading: it only makes the answer the same as that of Redis.
+            Event::Set(set) => (join_payloads(set.iter()), None),
             Event::Joined(joined) => (format!("{} {}", joined.scope, joined.count).into_bytes(), Some(joined.clone())),
         };
         // A first attempt has recorded nothing yet.
@@ -151,10 +159,12 @@ impl State {
             elapsed,
             recoveries: route.recoveries,
             scope: *scope,
+            within: chain.into_iter().skip(1).collect(),
             step: route.step.clone(),
             event: route.event.clone(),
             payload,
             joined,
+            parts: if let Event::Set(set) = event { Some(set.clone()) } else { None },
             workflow: state.shown.workflow.clone(),
             version: state.shown.version,
             content: state.shown.content,
@@ -168,7 +178,7 @@ impl State {
         let Some(state) = self.runs.get_mut(run) else { return };
         let Some(steps) = &mut state.steps else { return };
         // The entry may be of an earlier run of this id, and the branches staged by an attempt that has not committed.
-        if !steps.scopes.contains_key(&scope) {
+        if steps.scopes_of(scope).is_none() {
             return;
         }
         let Some(staged) = steps.staged.get_mut(&scope) else { return };

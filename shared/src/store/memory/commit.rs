@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, Begins, End, Event, Fanout, Kept, Lane, Phase, State, Steps, Work};
+use super::state::{Attempt, End, Kept, Phase, RUN, State};
 use super::timers::Timer;
 use crate::history::Kind;
-use crate::step::{Call, Claim, Claimed, Commit, Failure, Fan, Fence, Joined, Outcome, Route};
+use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Outcome};
 
 /// Per run: each leaves a few bytes until the run ends.
-const MAX_EXECUTIONS: u64 = 1_000_000;
+pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 
 /// What a fence is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,27 +21,6 @@ enum Verdict {
 }
 
 impl State {
-    /// One chunk of a fan-out too large for one call; nobody sees it until `done`. None where the fence is void.
-    pub(super) fn stage(
-        &mut self,
-        worker: &str,
-        fence: &Fence,
-        offset: u64,
-        chunk: &[(Route, Vec<u8>)],
-    ) -> Option<u64> {
-        if !self.is_held(worker, fence) {
-            return None;
-        }
-        let staged = self.steps(&fence.run)?.staged.entry(fence.seq).or_default();
-        if offset == 0 {
-            staged.clear();
-        }
-        if staged.len() as u64 == offset {
-            staged.extend(chunk.iter().cloned());
-        }
-        Some(staged.len() as u64)
-    }
-
     pub(super) fn done(
         &mut self,
         now: u64,
@@ -97,7 +76,11 @@ impl State {
         claim: &Claim,
         act: impl FnOnce(&mut Self, &Attempt),
     ) -> (Outcome, Vec<Claimed>) {
-        let verdict = self.judge(&call.worker, fence);
+        let mut verdict = self.judge(&call.worker, fence);
+        if verdict == Verdict::Good && self.is_closed(&fence.run, fence.seq) {
+            self.bury(now, &fence.run, fence.seq);
+            verdict = Verdict::Void;
+        }
         if verdict == Verdict::Good && !self.is_all_staged(fence, staged) {
             return (Outcome::Unstaged, Vec::new());
         }
@@ -170,8 +153,10 @@ impl State {
         self.write_context(&attempt.run, &commit.set, &commit.unset);
         let Some(steps) = self.steps(&attempt.run) else { return };
         let last = steps.last;
+        let others = steps.scopes.get(&RUN).is_some_and(|run| run.live > 1);
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
-        let scope = execution.work.scope;
+        let (scope, step_name) = (execution.work.scope, execution.work.route.step.clone());
+        let has_siblings = scope != RUN || others;
         if commit.journalled {
             execution.journal.clear();
             execution.kept = None;
@@ -188,6 +173,10 @@ impl State {
         let retention = millis(commit.retention);
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());
+            // Others of its steps may be executing: what they do is in vain.
+            if has_siblings {
+                self.tell_workers(now, attempt.run.clone());
+            }
             self.finish(now, attempt, End::Completed(result.clone()), retention);
         } else if last + commit.emits.len() as u64 + staged(commit) > MAX_EXECUTIONS {
             let why = format!(
@@ -196,6 +185,8 @@ impl State {
             self.fail_run(now, attempt, why, retention);
         } else if let Err(why) = self.emit(now, attempt, scope, commit) {
             self.fail_run(now, attempt, why, retention);
+        } else {
+            self.pass_turn(now, &attempt.run, &step_name);
         }
     }
 
@@ -206,95 +197,8 @@ impl State {
             run.context.remove(field);
         }
     }
-
-    /// Writes emitted events, joins and fan-outs; or says why the run must fail.
-    fn emit(&mut self, now: u64, attempt: &Attempt, scope: u64, commit: &Commit) -> Result<(), String> {
-        let (run, begun) = (attempt.run.as_str(), commit.emits.len() as u64);
-        let inner = if let Some(fan) = &commit.fan {
-            self.open_fan(attempt, scope, fan, begun);
-            attempt.seq
-        } else {
-            scope
-        };
-        self.push_joins(run, inner, &commit.joins)?;
-        if commit.fan.as_ref().is_some_and(|fan| fan.staged > 0) {
-            self.queue_fan(now, run, inner, Lane::New);
-        }
-        let work = |(route, payload): &(Route, Vec<u8>)| Work {
-            scope: inner,
-            route: route.clone(),
-            event: Event::Payload(payload.clone()),
-        };
-        self.create(now, run, Begins::Now, commit.emits.iter().map(work).collect());
-        let alive = match &commit.fan {
-            // The fan-out stands in for this step execution until it has ended.
-            Some(fan) if begun + fan.staged > 0 => true,
-            Some(_) => self.settle(now, run, inner, 0, 0),
-            None => self.settle(now, run, scope, begun, 1),
-        };
-        if alive { Ok(()) } else { Err("the run ended without its stop event: no step of it is left to do".into()) }
-    }
-
-    fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan, begun: u64) {
-        if let Some(steps) = self.steps(&attempt.run) {
-            let fanout =
-                Fanout { parent: Some(scope), joins: fan.joins.clone(), live: begun + fan.staged, entry: None };
-            steps.scopes.insert(attempt.seq, fanout);
-        }
-    }
-
-    /// Hands events to the fan-outs that join them: all or none.
-    fn push_joins(&mut self, run: &str, scope: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
-        let Some(steps) = self.steps(run) else { return Ok(()) };
-        let mut places = Vec::new();
-        for (step, _) in joins {
-            let place = join_scope(steps, scope, step).ok_or_else(|| {
-                format!("an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins")
-            })?;
-            places.push(place);
-        }
-        for (place, (step, payload)) in places.into_iter().zip(joins) {
-            steps.joined.entry((place, step.clone())).or_default().push(payload.clone());
-        }
-        Ok(())
-    }
-
-    /// Changes how many executions of a scope live. At none it ends: its joins begin one level up, and so on
-    /// outwards. False where nothing of the run is left to do.
-    fn settle(&mut self, now: u64, run: &str, mut scope: u64, mut begun: u64, mut ended: u64) -> bool {
-        loop {
-            let Some(steps) = self.steps(run) else { return true };
-            let Some(fanout) = steps.scopes.get_mut(&scope) else { return true };
-            fanout.live = (fanout.live + begun).saturating_sub(ended);
-            if fanout.live > 0 {
-                return true;
-            }
-            let Some(parent) = fanout.parent else { return false };
-            let joins = std::mem::take(&mut fanout.joins);
-            steps.scopes.remove(&scope);
-            let mut works = Vec::new();
-            for route in joins {
-                let count = steps.joined.get(&(scope, route.step.clone())).map_or(0, Vec::len) as u64;
-                works.push(Work { scope: parent, route, event: Event::Joined(Joined { scope, count }) });
-            }
-            (begun, ended) = (works.len() as u64, 1);
-            self.create(now, run, Begins::Now, works);
-            scope = parent;
-        }
-    }
 }
 
 fn staged(commit: &Commit) -> u64 {
     commit.fan.as_ref().map_or(0, |fan| fan.staged)
-}
-
-/// The fan-out, from `scope` outwards, whose branches join in `step`.
-fn join_scope(steps: &Steps, mut scope: u64, step: &str) -> Option<u64> {
-    loop {
-        let fanout = steps.scopes.get(&scope)?;
-        if fanout.joins.iter().any(|route| route.step == step) {
-            return Some(scope);
-        }
-        scope = fanout.parent?;
-    }
 }

@@ -223,6 +223,7 @@ impl State {
         let (run, seq, attempt) = match timer {
             Timer::Expire { run } => return self.forget(&run),
             Timer::Timeout { run } => return self.fire_timeout(now, &run, retention),
+            Timer::Close { run, .. } => return self.sweep_closed(now, &run),
             Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };

@@ -47,7 +47,7 @@ impl State {
         Ok(Outcome::Committed)
     }
 
-    fn is_too_much(&self, fence: &Fence, more: usize, waits: &[Wait]) -> bool {
+    pub(super) fn is_too_much(&self, fence: &Fence, more: usize, waits: &[Wait]) -> bool {
         let Some(steps) = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref()) else { return false };
         let recorded = steps.executions.get(&fence.seq).map_or(0, |execution| execution.journal.len());
         let open = |wait: &Wait| steps.waits.get(&wait.name).map_or(0, VecDeque::len);
@@ -132,7 +132,7 @@ impl State {
         self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)
     }
 
-    fn is_recorded(&self, run: &str, seq: u64, number: u64) -> bool {
+    pub(super) fn is_recorded(&self, run: &str, seq: u64, number: u64) -> bool {
         let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
         let execution = steps.and_then(|steps| steps.executions.get(&seq));
         execution.is_some_and(|execution| execution.journal.contains_key(&number))

@@ -7,7 +7,9 @@
 mod audit;
 mod breaches;
 mod claim;
+mod collect;
 mod commit;
+mod fan;
 mod fleet;
 mod journal;
 mod kit;
@@ -44,7 +46,8 @@ use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
+    Signalled, Wait,
 };
 
 /// How long a rejected request is shown as a run.
@@ -238,6 +241,14 @@ impl Store for MemoryStore {
 
     async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
         Ok(self.change(|state, now| state.cancel(now, run, entry, millis(retention))))
+    }
+
+    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        self.change(|state, _| state.collect(worker, step, collect))
+    }
+
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
+        Ok(self.change(|state, now| state.send(now, run, events, entry)))
     }
 
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {

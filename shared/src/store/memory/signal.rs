@@ -11,12 +11,9 @@ use crate::step::{Cancelled, Signalled};
 /// At most this many signals wait for a wait, per run and name.
 const MAX_SIGNALS: usize = 1000;
 
-/// How long workers are told of a cancelled run, in ms: longer than any of their leases.
-const TOLD_FOR: u64 = 600_000;
-
 /// What can be done about a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     Live,
     /// For a worker to serve it.
     Waiting,
@@ -67,8 +64,7 @@ impl State {
         }
         let itself = run_itself(&run);
         self.note(now, Kind::Cancelled, &itself, String::new());
-        self.cancelled.retain(|(at, _)| at + TOLD_FOR > now);
-        self.cancelled.insert((now, run.clone()));
+        self.tell_workers(now, run.clone());
         self.finish(now, &itself, End::Cancelled, retention);
         Cancelled::Stopped
     }
@@ -103,7 +99,8 @@ impl State {
         loop {
             let steps = self.steps(run)?;
             let wait = steps.waits.get_mut(name)?.pop_front()?;
-            let is_live = steps.executions.get(&wait.seq).is_some_and(|execution| execution.phase != Phase::Done);
+            let execution = steps.executions.get(&wait.seq).filter(|execution| execution.phase != Phase::Done);
+            let is_live = execution.is_some_and(|execution| steps.scopes_of(execution.work.scope).is_some());
             self.timers.remove(&Timer::wait(run, name, &wait));
             if is_live {
                 return Some(wait);
@@ -116,13 +113,13 @@ impl State {
     }
 
     /// The run itself, or the one that its request turned out to repeat.
-    fn led_to(&self, now: u64, run: &str) -> String {
+    pub(super) fn led_to(&self, now: u64, run: &str) -> String {
         let is_known = self.runs.contains_key(run);
         let alias = self.aliases.get(run).filter(|lead| !is_known && lead.is_good(now));
         alias.map_or_else(|| run.to_owned(), |lead| lead.run.clone())
     }
 
-    fn standing(&self, run: &str) -> Standing {
+    pub(super) fn standing(&self, run: &str) -> Standing {
         let known = self.runs.get(run);
         if known.is_some_and(|run| !run.shown.status.is_over()) {
             return Standing::Live;
@@ -134,7 +131,7 @@ impl State {
     }
 
     /// An entry that is gone was dealt with by an earlier try.
-    fn is_gone(&self, entry: Option<&str>) -> bool {
+    pub(super) fn is_gone(&self, entry: Option<&str>) -> bool {
         entry.and_then(EntryId::parse).is_some_and(|id| !self.inbox.has(id))
     }
 }

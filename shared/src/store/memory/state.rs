@@ -10,10 +10,13 @@ use crate::history::{Kind, Record};
 use crate::names::QueueName;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
-use crate::step::{Fence, Joined, Route};
+use crate::step::{Fence, Join, Joined, Route};
 use crate::store::Registration;
 
 const HISTORY_MAX: usize = 100_000;
+
+/// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
+const TOLD_FOR: u64 = 600_000;
 
 /// The scope of what is in no fan-out.
 pub(super) const RUN: u64 = 0;
@@ -43,7 +46,7 @@ pub(super) struct State {
     pub(super) holds_taken: u64,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<Vec<u8>>>,
-    /// Runs that were cancelled, by when: for the workers.
+    /// What workers need not go on with, by when: a run, or `<run> <scope>`.
     pub(super) cancelled: BTreeSet<(u64, String)>,
     pub(super) news: News,
 }
@@ -206,6 +209,14 @@ pub(super) struct Steps {
     pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
     /// Waits for signals, by name, oldest first.
     pub(super) waits: BTreeMap<String, VecDeque<OpenWait>>,
+    /// How many turns of a limited step are taken.
+    pub(super) turns: BTreeMap<String, u64>,
+    /// Who waits for a turn of it.
+    pub(super) queues: BTreeMap<String, VecDeque<u64>>,
+    /// Events that wait for the others of their set, by scope, step and slot.
+    pub(super) parts: BTreeMap<(u64, String, u32), VecDeque<Vec<u8>>>,
+    /// Buffers of steps that collect, by scope, step and name.
+    pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
     /// Branches of large fan-outs that are not written yet.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
 }
@@ -259,6 +270,8 @@ pub(super) enum Phase {
         /// Name of the signal, and number in the journal.
         waits: Vec<(String, u64)>,
     },
+    /// Its step has as many executions under way as it may have.
+    Turn,
     Done,
 }
 
@@ -285,6 +298,8 @@ pub(super) enum Event {
     Payload(Vec<u8>),
     /// All that a fan-out joined.
     Joined(Joined),
+    /// One for each slot.
+    Set(Vec<Vec<u8>>),
 }
 
 /// A fan-out, or the run itself.
@@ -292,12 +307,19 @@ pub(super) enum Event {
 pub(super) struct Fanout {
     /// None for the run itself.
     pub(super) parent: Option<u64>,
-    /// What begins when it ends.
-    pub(super) joins: Vec<Route>,
+    /// What begins when it ends, or before.
+    pub(super) joins: Vec<Head>,
     /// How many of its step executions, and fan-outs opened in it, have not ended.
     pub(super) live: u64,
     /// Where the entry is that has its next branches written.
     pub(super) entry: Option<Place>,
+}
+
+/// A step that joins a fan-out.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) join: Join,
+    pub(super) has_begun: bool,
 }
 
 /// One try at a step execution, for the history.
@@ -361,7 +383,9 @@ impl State {
             let Some(steps) = self.steps(run) else { return };
             steps.last += 1;
             let seq = steps.last;
+            let has_turn = self.take_turn(run, seq, &work.route);
             let phase = match begins {
+                Begins::Now if !has_turn => Phase::Turn,
                 Begins::Now => {
                     let entry = Entry::Step { run: run.to_owned(), seq };
                     Phase::Queued(self.append(now, &queue, Lane::New, entry))
@@ -402,7 +426,14 @@ impl State {
         }
     }
 
+    /// The next beat of each worker names it.
+    pub(super) fn tell_workers(&mut self, now: u64, what: String) {
+        self.cancelled.retain(|(at, _)| at + TOLD_FOR > now);
+        self.cancelled.insert((now, what));
+    }
+
     pub(super) fn fail_run(&mut self, now: u64, attempt: &Attempt, error: String, retention: u64) {
+        self.tell_workers(now, attempt.run.clone());
         self.note(now, Kind::Failed, attempt, error.clone());
         self.finish(now, attempt, End::Failed { error, step: attempt.step.clone() }, retention);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::start::run_itself;
 use super::state::{Event, Phase, State, Steps};
+use crate::step::join_payloads;
 
 /// Step executions that are looked at.
 const OLDEST: u64 = 500;
@@ -11,7 +12,8 @@ const NEWEST: u64 = 1500;
 /// Of events that are read to name their steps.
 const NAMED_BYTES: usize = 16 * 1024 * 1024;
 const NAMED_STEPS: usize = 20;
-const ACTIVITIES: [&str; 5] = ["running", "queued", "waiting to start", "waiting to retry", "waiting for a signal"];
+const ACTIVITIES: [&str; 6] =
+    ["running", "queued", "waiting to start", "waiting to retry", "waiting for a signal", "waiting for a turn"];
 
 impl State {
     pub(super) fn fire_timeout(&mut self, now: u64, run: &str, retention: u64) {
@@ -44,6 +46,7 @@ fn name_active(steps: &Steps) -> String {
         bytes += match &execution.work.event {
             Event::Input => 0,
             Event::Payload(payload) => payload.len(),
+            Event::Set(set) => join_payloads(set.iter()).len(),
             Event::Joined(joined) => format!("{} {}", joined.scope, joined.count).len(),
         };
         counts.entry(&execution.work.route.step).or_default()[activity] += 1;
@@ -76,6 +79,7 @@ fn activity(phase: &Phase, attempt: u32) -> Option<usize> {
         Phase::Waiting { .. } if attempt == 0 => Some(2),
         Phase::Waiting { .. } => Some(3),
         Phase::Suspended { .. } => Some(4),
+        Phase::Turn => Some(5),
         Phase::Done => None,
     }
 }

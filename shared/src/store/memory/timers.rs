@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Timeout { run: String },
     /// The step execution is to be queued, if it still waits after this attempt.
     Step { run: String, seq: u64, attempt: u32 },
+    /// What is left of closed fan-outs is to be removed.
+    Close { run: String, scope: u64 },
     /// The wait is to end without its signal.
     Wait { run: String, name: String, wait: OpenWait },
 }
@@ -39,6 +41,7 @@ impl Timer {
             Self::Expire { run } => format!("expire {run}"),
             Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
+            Self::Close { run, scope } => format!("close {run} {scope} 0"),
             Self::Wait { run, name, wait: OpenWait { seq, number, due } } => {
                 format!("wait {run} {name} {seq}.{number}@{}", due.unwrap_or(0))
             }

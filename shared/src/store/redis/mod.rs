@@ -30,7 +30,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fence, Joined, Outcome, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
+    Signalled, Wait,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -120,24 +121,32 @@ fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     for (join, payload) in &commit.joins {
         command.arg(join).arg(payload);
     }
-    command.arg(commit.emits.len() * 2);
-    for (route, payload) in &commit.emits {
-        command.arg(route.header(false, false)).arg(payload);
+    command.arg(commit.parts.len() * 4);
+    for part in &commit.parts {
+        command.arg(part.slot).arg(part.slots).arg(part.route.header(Some('t'))).arg(&part.payload);
     }
+    emit_args(command, &commit.emits);
     let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
     command.arg(u8::from(commit.fan.is_some())).arg(heads.len());
-    for route in heads {
-        command.arg(route.header(false, true));
+    for join in heads {
+        command.arg(join.header());
     }
     command.arg(commit.fan.as_ref().map_or(0, |fan| fan.staged));
     command.arg(step.joined.as_ref().map_or_else(String::new, |j| format!("{}:{}", j.scope, step.step)));
-    command.arg(u8::from(commit.journalled)).arg(usize::from(commit.result.is_some()));
+    command.arg(u8::from(commit.journalled)).arg(u8::from(commit.rests)).arg(usize::from(commit.result.is_some()));
     if let Some(result) = &commit.result {
         command.arg(result);
     }
     command.arg(millis(commit.retention)).arg(usize::from(commit.caught.is_some()));
     if let Some(error) = &commit.caught {
         command.arg(error);
+    }
+}
+
+fn emit_args(command: &mut Cmd, emits: &[(Route, Vec<u8>)]) {
+    command.arg(emits.len() * 2);
+    for (route, payload) in emits {
+        command.arg(route.header(None)).arg(payload);
     }
 }
 
@@ -199,7 +208,7 @@ impl Store for RedisStore {
         command.arg(start.timeout.map_or(-1, |timeout| i64::try_from(millis(timeout)).unwrap_or(i64::MAX)));
         command.arg(start.routes.len());
         for route in &start.routes {
-            command.arg(route.header(true, false));
+            command.arg(route.header(Some('i')));
         }
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {
@@ -254,7 +263,7 @@ impl Store for RedisStore {
         fence_args(&mut command, fence);
         command.arg(offset).arg(chunk.len());
         for (route, payload) in chunk {
-            let mut element = route.header(false, false).into_bytes();
+            let mut element = route.header(None).into_bytes();
             element.push(b'\n');
             element.extend_from_slice(payload);
             command.arg(element);
@@ -349,6 +358,34 @@ impl Store for RedisStore {
             "gone" => Ok(Cancelled::Gone),
             "unknown" => Ok(Cancelled::Unknown),
             other => Err(Error::reply(format!("what became of a request to cancel, {other:?}, is not known"))),
+        }
+    }
+
+    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        let mut command = self.transition("collect");
+        command.arg(worker);
+        fence_args(&mut command, &step.fence);
+        command.arg(step.scope).arg(&step.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
+        command.arg(&collect.payload);
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "ok" => reply.bytes().map(Some),
+            "full" => Err(journal_is_full()),
+            _ => Ok(None),
+        }
+    }
+
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
+        let mut command = self.transition("send");
+        command.arg(run).arg(entry.unwrap_or_default());
+        emit_args(&mut command, events);
+        match self.call(&command).await?.text()?.as_str() {
+            "delivered" => Ok(Sent::Delivered),
+            "gone" => Ok(Sent::Gone),
+            "full" => Ok(Sent::Full),
+            "over" => Ok(Sent::Over),
+            "unknown" => Ok(Sent::Unknown),
+            other => Err(Error::reply(format!("what became of an event, {other:?}, is not known"))),
         }
     }
 

@@ -6,7 +6,7 @@ use redis::Value;
 
 use crate::codec::Content;
 use crate::error::{Error, Result};
-use crate::step::{Claimed, Fence, Joined};
+use crate::step::{self, Claimed, Fence, Joined};
 
 /// Reads the values of an array one after the other.
 pub(crate) struct Reply {
@@ -102,7 +102,8 @@ fn unexpected(wanted: &str, got: &Value) -> Error {
 fn claimed(mut reply: Reply) -> Result<Claimed> {
     let fence = Fence { run: reply.text()?, seq: reply.number()?, attempt: reply.number()?, claim: reply.number()? };
     let failures = reply.number()?;
-    let (scope, step, flags, event) = (reply.number()?, reply.text()?, reply.text()?, reply.text()?);
+    let (scopes, step, flags, event) = (reply.text()?, reply.text()?, reply.text()?, reply.text()?);
+    let (scope, within) = parse_scopes(&scopes)?;
     let payload = reply.bytes()?;
     let meta = reply.text()?;
     let context = reply.array()?.pairs()?;
@@ -119,6 +120,7 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
     let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
     let recoveries = flags.split_once('+').map_or(Ok(0), |(_, count)| count.parse());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };
+    let parts = if flags.contains('t') { Some(parts(&payload)?) } else { None };
     Ok(Claimed {
         fence,
         failures,
@@ -126,16 +128,33 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
         elapsed,
         recoveries: recoveries.map_err(|_| Error::reply("a step's recoveries cannot be read"))?,
         scope,
+        within,
         step,
         event,
         payload,
         joined,
+        parts,
         workflow: workflow.unwrap_or_default().to_owned(),
         version: version.and_then(|v| v.parse().ok()).ok_or_else(|| Error::reply("a run has no version"))?,
         content: Content::parse(content.unwrap_or_default())?,
         context,
         journal,
     })
+}
+
+fn parse_scopes(text: &str) -> Result<(u64, Vec<u64>)> {
+    let mut scopes = text.split(' ').map(str::parse::<u64>);
+    let mut next = || scopes.next().transpose().map_err(|_| Error::reply("a step execution has no scope"));
+    let scope = next()?.unwrap_or_default();
+    let mut within = Vec::new();
+    while let Some(outer) = next()? {
+        within.push(outer);
+    }
+    Ok((scope, within))
+}
+
+fn parts(set: &[u8]) -> Result<Vec<Vec<u8>>> {
+    step::cut_payloads(set).ok_or_else(|| Error::reply("a set of events cannot be read"))
 }
 
 fn joined(payload: &[u8]) -> Result<Joined> {

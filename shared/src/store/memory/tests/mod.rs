@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::MemoryStore;
 use crate::names::{Namespace, QueueName};
 use crate::request::StartRequest;
-use crate::step::{Call, Claim, Claimed, Commit, Fan, Route};
+use crate::step::{Call, Claim, Claimed, Commit, Fan, Join, Route};
 use crate::store::{Introduction, Registration, Start, Store, Tick};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ fn emit(steps: &[&str]) -> Commit {
 }
 
 fn fan(branches: &[&str], joins: &[&str], staged: u64) -> Commit {
-    let joins = joins.iter().map(|step| route(step)).collect();
+    let joins = joins.iter().map(|step| Join::all(route(step))).collect();
     Commit { fan: Some(Fan { joins, staged }), ..emit(branches) }
 }
 

@@ -71,14 +71,8 @@ local function audit_timer(a, run, what, timer, due)
   breach(a, run, what, function() redis.call('ZADD', a.p .. 'timers', due, timer) end)
 end
 
--- The wait as it stands on the list of its name.
-local function find_open(a, run, seq, name, number)
-  local open = redis.call('HGET', a.p .. 'steps:' .. run, 'w' .. name) or ''
-  return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%d+)')
-end
-
 local function audit_wait(a, run, seq, name, number)
-  local wait = find_open(a, run, seq, name, number)
+  local wait = find_open(a.p, run, seq, name, number)
   if not wait then
     breach(a, run, 'step execution ' .. seq .. ' waits for a signal ' .. name .. ' that would not reach it',
       function() open_wait(a.p, run, seq, number, name, -1, a.now) end)
@@ -102,6 +96,22 @@ local function audit_suspended(a, run, seq, s)
   end
 end
 
+local function audit_turn(a, run, meta, seq, step)
+  local turns = a.p .. 'turns:' .. run .. ':' .. step
+  if not redis.call('LPOS', turns, seq) then
+    breach(a, run, 'step execution ' .. seq .. ' waits for a turn that would not reach it', function()
+      redis.call('RPUSH', turns, seq)
+      redis.call('SADD', a.p .. 'extra:' .. run, turns)
+    end)
+  end
+  if redis.call('HEXISTS', a.p .. 'steps:' .. run, 't' .. step) == 0 then
+    breach(a, run, 'step ' .. step .. ' has turns to wait for and none that is taken', function()
+      redis.call('HINCRBY', a.p .. 'steps:' .. run, 't' .. step, 1)
+      pass_turn(a.p, run, meta, step, seq, a.now)
+    end)
+  end
+end
+
 local function audit_execution(a, run, meta, seq, line)
   local what = damage(line, redis.call('HGET', a.p .. 'steps:' .. run, 'e' .. seq), meta)
   if what then
@@ -109,8 +119,17 @@ local function audit_execution(a, run, meta, seq, line)
       function() fail_damaged(a.p, run, seq, '-', a.now, what) end)
     return
   end
-  local s = parse_state(line)
-  if s.letter == 'Q' then
+  local s, record = parse_state(line), redis.call('HGET', a.p .. 'steps:' .. run, 'e' .. seq)
+  local scope, step = parse_record(record or '')
+  local _, closed = scopes_of(a.p .. 'steps:' .. run, scope or '0')
+  if closed then
+    -- To be removed; no breach, as this takes a moment.
+    if a.fix then redis.call('ZADD', a.p .. 'timers', 'NX', a.now, 'close ' .. run .. ' ' .. closed .. ' 0') end
+    return
+  end
+  if s.letter == 'T' then
+    audit_turn(a, run, meta, seq, step)
+  elseif s.letter == 'Q' then
     if is_queued(a, queue_of(meta), s.about) then return end
     breach(a, run, 'step execution ' .. seq .. ' is queued and not in its queue',
       function() queue_again(a.p, meta, run, seq, s) end)
@@ -151,6 +170,8 @@ local function lost_for_good(a, run, steps)
     local scope = string.match(list, ':fan:.+:(%d+)$')
     -- Branches that are staged and not committed are staged again.
     local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1
+    -- Who waits for its turn can be told from the step executions.
+    if string.find(list, ':turns:' .. run .. ':', 1, true) then needed = false end
     if needed and redis.call('EXISTS', list) == 0 then return GONE[string.match(list, '}:(%a+):')] .. ' are gone' end
   end
   return nil
@@ -249,7 +270,7 @@ local function audit_part(a, kind, name)
   local run = name
   if kind == 'fan' then run = string.match(name, '^(.+):%d+$') or name end
   if kind == 'journal' then run = string.match(name, '^(.+):%d+$') or name end
-  if kind == 'signals' then run = string.match(name, '^(.+):[^:]+$') or name end
+  if kind == 'signals' or kind == 'turns' then run = string.match(name, '^(.+):[^:]+$') or name end
   if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
   local key, extra = a.p .. kind .. ':' .. name, a.p .. 'extra:' .. run
   if redis.call('EXISTS', a.p .. 'run:' .. run, a.p .. 'steps:' .. run) == 0 then

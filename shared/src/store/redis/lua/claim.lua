@@ -1,7 +1,7 @@
 -- begin, and the claim that it shares with done and fail: take step events off the queues, raise the
 -- attempt, record the hold, and answer with event and context.
 
-local fail_run
+local fail_run, bury, pass_turn
 local DAMAGED_RETENTION = 7 * 24 * 3600 * 1000
 
 -- Somebody wrote into our keys: the run cannot go on, and says so.
@@ -19,16 +19,19 @@ local function hold(p, worker, call, run, seq, now, holds)
   if what then return fail_damaged(p, run, seq, worker, now, what) end
   local s = parse_state(found[1])
   if s.letter ~= 'Q' then return nil end
+  local chain = scopes_of(steps, (parse_record(found[2])))
+  if not chain then return bury(p, run, found[3], seq, s, found[2], now) end
   s.attempt = s.attempt + 1
   redis.call('HSET', steps, seq, state_line('H', s, worker) .. ' ' .. now .. ' ' .. call)
   holds[#holds + 1] = run .. ' ' .. seq
   holds[#holds + 1] = s.attempt .. ' ' .. call
-  return { run, seq, s.attempt, call, s.failures, found[2], found[3] }
+  return { run, seq, s.attempt, call, s.failures, found[2], found[3], chain }
 end
 
 -- Adds what the record's flags ask for: i, the input of the run; c, its context.
 local function complete(p, item, now)
-  local scope, step, flags, event, payload = parse_record(item[6])
+  local _, step, flags, event, payload = parse_record(item[6])
+  local scopes = #item[8] > 0 and table.concat(item[8], ' ') or '0'
   local run = item[1]
   if string.find(flags, 'i', 1, true) then
     local key = p .. 'run:' .. run
@@ -43,7 +46,7 @@ local function complete(p, item, now)
   for i = 1, item[5] > 0 and #journal or 0, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end
-  return { run, item[2], item[3], item[4], item[5], scope, step, flags, event, payload, item[7], context, journal }
+  return { run, item[2], item[3], item[4], item[5], scopes, step, flags, event, payload, item[7], context, journal }
 end
 
 local function read_stream(stream, worker, n)
@@ -89,8 +92,9 @@ local function holds_of(p, worker, call, now)
     if by == call and run then
       local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
       local s = parse_state(found[1])
-      if holds(s, attempt, worker, call) then
-        out[#out + 1] = complete(p, { run, seq, s.attempt, call, s.failures, found[2], found[3] }, now)
+      local chain = holds(s, attempt, worker, call) and scopes_of(p .. 'steps:' .. run, (parse_record(found[2])))
+      if chain then
+        out[#out + 1] = complete(p, { run, seq, s.attempt, call, s.failures, found[2], found[3], chain }, now)
       end
     end
   end

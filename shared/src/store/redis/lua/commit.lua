@@ -1,82 +1,6 @@
 -- done: everything that one step execution leaves behind, in one go, under its fence; then the next claim.
 
-local FAN_BATCH = 64
 local MAX_EXECUTIONS = 1000000 -- per run: each leaves a few bytes until the run ends
-
--- Writes the next batch of a large fan-out, and queues its entry again while any is left.
-begin_fan = function(p, worker, run, scope, now)
-  local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
-  -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
-  local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
-  local meta = found[1]
-  if not meta or not found[2] then return end
-  local batch, new = redis.call('LPOP', list, FAN_BATCH) or {}, {}
-  for _, element in ipairs(batch) do
-    local stop = string.find(element, '\n', 1, true)
-    if not stop then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
-    new[#new + 1] = string.sub(element, 1, stop - 1)
-    new[#new + 1] = string.sub(element, stop + 1)
-  end
-  local last = redis.call('HINCRBY', steps, 'last', #batch)
-  create(p, run, meta, scope, last - #batch + 1, new)
-  if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
-  redis.call('HDEL', steps, 'q' .. scope)
-  redis.call('SREM', p .. 'extra:' .. run, list)
-end
-
--- stage: one chunk of a fan-out too large for one call; invisible until done.
-local function stage(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, claim, offset = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
-  local s = parse_state(redis.call('HGET', p .. 'steps:' .. run, seq))
-  if not holds(s, attempt, worker, claim) then return { 'fenced', 0 } end
-  local list = p .. 'fan:' .. run .. ':' .. seq
-  if offset == 0 then redis.call('UNLINK', list) end
-  local length = redis.call('LLEN', list)
-  if length == offset then
-    chunked('RPUSH', list, take(arg))
-    redis.call('SADD', p .. 'extra:' .. run, list)
-    length = redis.call('LLEN', list)
-  end
-  return { 'ok', length }
-end
-
--- Finds the fan-out, from `scope` outwards, whose branches join in `step`.
-local function join_scope(steps, scope, step)
-  while scope ~= '0' do
-    local fan = redis.call('HGET', steps, 'f' .. scope)
-    if not fan then return nil end
-    if string.find(fan, '\n' .. step .. ' ', 1, true) then return scope end
-    scope = string.match(fan, '^(%d+)')
-  end
-  return nil
-end
-
--- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
--- outwards. False where nothing of the run is left to do.
-local function settle(p, run, meta, scope, delta)
-  local steps = p .. 'steps:' .. run
-  while true do
-    if redis.call('HINCRBY', steps, 'n' .. scope, delta) > 0 then return true end
-    if scope == '0' then return false end
-    local fan = redis.call('HGET', steps, 'f' .. scope)
-    redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope)
-    local parent, new = string.match(fan, '^(%d+)'), {}
-    for head in string.gmatch(fan, '\n([^\n]+)') do
-      local step = string.match(head, '^(%S+)')
-      local count = redis.call('LLEN', p .. 'joined:' .. run .. ':' .. scope .. ':' .. step)
-      new[#new + 1] = head
-      new[#new + 1] = scope .. ' ' .. count
-    end
-    local fired = #new / 2
-    if fired > 0 then
-      local last = redis.call('HINCRBY', steps, 'last', fired)
-      create(p, run, meta, parent, last - fired + 1, new)
-    end
-    if fired == 1 then return true end
-    scope, delta = parent, fired - 1
-  end
-end
 
 -- Is the fence still good? 'ok'; 'again' for a repeat of what was committed; 'fenced'.
 local function check_fence(p, run, seq, attempt, worker, claim, s)
@@ -92,62 +16,42 @@ local function drop_hold(p, worker, run, seq, attempt, claim)
 end
 
 local function read_commit(arg)
-  local c = { set = take(arg), unset = take(arg), joins = take(arg), emits = take(arg) }
+  local c = { set = take(arg), unset = take(arg), joins = take(arg), parts = take(arg), emits = take(arg) }
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
-  c.consumed, c.journalled, c.stop, c.retention = arg(), arg() == '1', take(arg), tonumber(arg())
+  c.consumed, c.journalled, c.rests = arg(), arg() == '1', arg() == '1'
+  c.stop, c.retention = take(arg), tonumber(arg())
   c.caught = take(arg)[1]
   return c
 end
 
--- False with the step's name where an event was meant for a join that no open fan-out has.
-local function push_joins(p, run, scope, joins)
-  for i = 1, #joins, 2 do
-    local at = join_scope(p .. 'steps:' .. run, scope, joins[i])
-    if not at then return joins[i] end
-    joins[i] = p .. 'joined:' .. run .. ':' .. at .. ':' .. joins[i]
-  end
-  for i = 1, #joins, 2 do
-    if redis.call('RPUSH', joins[i], joins[i + 1]) == 1 then redis.call('SADD', p .. 'extra:' .. run, joins[i]) end
-  end
-  return nil
-end
-
-local function open_fan(p, run, meta, seq, scope, c)
-  local steps, count = p .. 'steps:' .. run, #c.emits / 2 + c.staged
-  local fan = scope
-  for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
-  redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, count)
-  local missing = push_joins(p, run, seq, c.joins)
-  if c.staged > 0 then queue_fan(p, meta, run, seq) end
-  return missing
-end
-
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
-local function emit(p, run, meta, seq, scope, c)
-  local steps, count = p .. 'steps:' .. run, #c.emits / 2
-  local inner, missing = scope, nil
+local function emit(p, x, c)
+  local run, meta, seq, steps, inner = x.run, x.meta, x.seq, p .. 'steps:' .. x.run, x.scope
   if c.fan then
     inner = seq
-    missing = open_fan(p, run, meta, seq, scope, c)
-  else
-    missing = push_joins(p, run, scope, c.joins)
+    local fan = x.scope
+    for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
+    redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
+  local missing = push_joins(p, run, meta, inner, c.joins, x.now)
   if missing then return 'an event for the joining step "' .. missing .. '" was emitted outside of any fan-out that it joins' end
+  -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
+  if #c.joins > 0 and not scopes_of(steps, inner) then return nil end
+  push_parts(p, run, inner, c.parts, c.emits)
+  local count = #c.emits / 2
   if count > 0 then
     local last = redis.call('HINCRBY', steps, 'last', count)
     create(p, run, meta, inner, last - count + 1, c.emits)
   end
+  if c.staged > 0 then queue_fan(p, meta, run, seq) end
   local alive = true
-  if c.fan then
-    if count + c.staged == 0 then alive = settle(p, run, meta, seq, 0) end
-  elseif count ~= 1 then
-    alive = settle(p, run, meta, scope, count - 1)
-  end
-  if not alive then return 'the run ended without its stop event: no step of it is left to do' end
+  if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1) end
+  if not alive and not c.rests then return 'the run ended without its stop event: no step of it is left to do' end
   return nil
 end
 
 fail_run = function(p, x, reason, retention)
+  tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
   finish(p, x.run, x.now, 'failed', retention,
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
@@ -187,6 +91,8 @@ local function apply(p, x, c)
   end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
+    -- Others of its steps may be executing: what they do is in vain.
+    if x.scope ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
     return nil
   end
@@ -194,9 +100,13 @@ local function apply(p, x, c)
   if x.last + #c.emits / 2 + c.staged > MAX_EXECUTIONS then
     why = 'the run has come to its limit of ' .. MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
   else
-    why = emit(p, run, x.meta, x.seq, x.scope, c)
+    why = emit(p, x, c)
   end
-  if why then fail_run(p, x, why, c.retention) end
+  if why then
+    fail_run(p, x, why, c.retention)
+  elseif x.is_limited then
+    pass_turn(p, run, x.meta, x.step, x.seq, x.now)
+  end
   return nil
 end
 
@@ -206,13 +116,18 @@ local function under_fence(keys, argv, read, act)
   local worker, call, again = arg(), arg(), arg()
   local run, seq, attempt, claim, scope, step = arg(), arg(), arg(), arg(), arg(), arg()
   local request = read(arg)
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta', 'last', 'events')
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
   local state = parse_state(found[1])
   local outcome = check_fence(p, run, seq, attempt, worker, claim, state)
+  if outcome == 'ok' and scope ~= '0' and not scopes_of(steps, scope) then
+    bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
+    outcome = 'fenced'
+  end
   if outcome == 'ok' then
     -- Nothing was changed where it says why not.
-    local why = act(p, { run = run, meta = found[2], last = tonumber(found[3]), seq = seq, attempt = attempt, scope = scope, step = step, worker = worker,
-      state = state, now = now, publishes = found[4] }, request)
+    local why = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0, is_limited = found[5],
+      publishes = found[6], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker, state = state, now = now }, request)
     if why then return { why, {} } end
     redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)
   else

@@ -44,10 +44,10 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
   if redis.call('RPUSH', key, line) > HISTORY_MAX then redis.call('LTRIM', key, -HISTORY_MAX, -1) end
 end
 
--- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, D done), attempt, failures,
--- losses, the attempt that failed or suspended last, and what the letter is about: where it is queued (`q` for the queue or `r` for
--- what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`; which worker holds it, since when, and the number of the
--- call that took it.
+-- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn, D done),
+-- attempt, failures, losses, the attempt that failed or suspended last, and what the letter is about: where it is queued (`q` for the
+-- queue or `r` for what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`; which worker holds it,
+-- since when, and the number of the call that took it.
 local function parse_state(line)
   if not line then return {} end
   local letter, attempt, failures, losses, failed, about, since, call =
@@ -77,12 +77,12 @@ local function parse_record(record)
   if not stop then return nil end
   local name = '([%w_%.%-]+)'
   local scope, step, flags, event =
-    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icj%-]+%+?%d*) ' .. name .. '$')
+    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjt%-]+=?%d*%+?%d*) ' .. name .. '$')
   return scope, step, flags, event, string.sub(record, stop + 1)
 end
 
 -- What a state is about, and for a hold the call that took it.
-local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', D = '^ $' }
+local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $', D = '^ $' }
 local MAX_EXACT = 15 -- digits of a number that Lua and the workers read alike
 
 -- What is damaged of a step execution, in words; nil where all can be read.
@@ -96,7 +96,29 @@ local function damage(state, record, meta)
   local scope, _, flags, _, payload = parse_record(record or '')
   if not scope or #scope > MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
+  if string.find(flags, 't', 1, true) and not string.match(payload, '^%d[%d ]*\n') then return 'its event' end
   return nil
+end
+
+-- A header is `<step> <flags> <event>`; the flags may end with `=<how many of the step a run may execute at once>`.
+local function limit_of(header)
+  local step, limit = string.match(header, '^(%S+) [%a%-]+=(%d+)')
+  return step, tonumber(limit)
+end
+
+-- Whether a new step execution may begin now. Where its step has as many as it may have, it waits for its turn.
+local function take_turn(p, run, seq, header)
+  local step, limit = limit_of(header)
+  if not step then return true end
+  local steps, taken = p .. 'steps:' .. run, 't' .. step
+  if tonumber(redis.call('HGET', steps, taken) or 0) < limit then
+    redis.call('HINCRBY', steps, taken, 1)
+    return true
+  end
+  local turns = p .. 'turns:' .. run .. ':' .. step
+  redis.call('RPUSH', turns, seq)
+  redis.call('SADD', p .. 'extra:' .. run, turns)
+  return false
 end
 
 local function queue_of(meta)
@@ -123,13 +145,30 @@ local function queue_fan(p, meta, run, scope)
   redis.call('HSET', p .. 'steps:' .. run, 'q' .. scope, append(p, 'q', queue_of(meta), 'fan', run, scope))
 end
 
+-- The scopes that a scope lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
+-- that nothing in it counts any more.
+local function scopes_of(steps, scope)
+  local chain = {}
+  while scope ~= '0' do
+    local fan = redis.call('HGET', steps, 'f' .. scope)
+    if not fan then return nil, scope end
+    chain[#chain + 1] = scope
+    scope = string.match(fan, '^(%d+)')
+  end
+  return chain
+end
+
 -- New step executions: `list` is header, payload, header, payload, ...
 local function create(p, run, meta, scope, first, list)
   local fields, queue = {}, queue_of(meta)
   for i = 1, #list, 2 do
     local seq = first + (i - 1) / 2
     fields[#fields + 1] = seq
-    fields[#fields + 1] = state_line('Q', NEW, append(p, 'q', queue, 'step', run, seq))
+    if take_turn(p, run, seq, list[i]) then
+      fields[#fields + 1] = state_line('Q', NEW, append(p, 'q', queue, 'step', run, seq))
+    else
+      fields[#fields + 1] = state_line('T', NEW, 'turn')
+    end
     fields[#fields + 1] = 'e' .. seq
     fields[#fields + 1] = scope .. ' ' .. list[i] .. '\n' .. list[i + 1]
   end
@@ -140,7 +179,7 @@ end
 local function extra_of(p, run)
   local keys = {}
   for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. run)) do
-    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:' }) do
+    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:', 'turns:' }) do
       local start = p .. kind .. run .. ':'
       if string.sub(key, 1, #start) == start then keys[#keys + 1] = key end
     end
@@ -156,6 +195,14 @@ local function add_event(p, run, ...)
   local n = redis.pcall('HINCRBY', p .. 'steps:' .. run, 'events', 1)
   if type(n) ~= 'number' then return n end
   return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
+end
+
+-- For the workers: their next beat names what they need not go on with, a run or `<run> <scope>`. A lease is shorter than
+-- it stays there.
+local function tell_workers(p, what, now)
+  redis.call('ZREMRANGEBYSCORE', p .. 'cancelled', '-inf', now - 600000)
+  redis.call('ZREMRANGEBYRANK', p .. 'cancelled', 0, -10000)
+  redis.call('ZADD', p .. 'cancelled', now, what)
 end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.

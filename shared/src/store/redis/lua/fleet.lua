@@ -131,11 +131,19 @@ end
 
 local fire_deadline, fire_timeout
 
+local function fire_turn(p, timer, now)
+  local run, step, from = string.match(timer, '^turn (%S+) (%S+) (%d+)$')
+  local meta = run and redis.call('HGET', p .. 'steps:' .. run, 'meta')
+  if meta then pass_turn(p, run, meta, step, from, now) end
+end
+
 local function fire(p, timer, now, retention)
   local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
   if kind == 'wait' then return fire_deadline(p, timer, now) end
   if kind == 'timeout' then return fire_timeout(p, run, now, retention) end
+  if kind == 'close' and seq ~= '' then return sweep_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end
+  if kind == 'turn' then return fire_turn(p, timer, now) end
   if not seq or seq == '' then return end
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'meta')
@@ -165,8 +173,8 @@ local function tick(keys, argv)
     if over then swept[#swept + 1] = worker else more = 1 end
   end
   local due = redis.call('ZRANGEBYSCORE', p .. 'timers', '-inf', now, 'LIMIT', 0, limit)
-  for _, timer in ipairs(due) do fire(p, timer, now, retention) end
   if #due > 0 then chunked('ZREM', p .. 'timers', due) end
+  for _, timer in ipairs(due) do fire(p, timer, now, retention) end
   if #due >= limit then more = 1 end
   local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1

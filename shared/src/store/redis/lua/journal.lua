@@ -42,6 +42,12 @@ local function close_wait(steps, name, wait)
   return true
 end
 
+-- The wait as it stands on the list of its name.
+local function find_open(p, run, seq, name, number)
+  local open = redis.call('HGET', p .. 'steps:' .. run, 'w' .. name) or ''
+  return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%S+)')
+end
+
 local function take_signal(p, run, name)
   local key = signals_key(p, run, name)
   local payload = redis.call('LPOP', key)
@@ -114,6 +120,16 @@ local function suspend(keys, argv)
     end
     return nil
   end)
+end
+
+-- What `about` of a suspended step execution names is waited for no more.
+close_waits = function(p, run, seq, about)
+  for name, number in string.gmatch(about, '([^,]+)%.(%d+)') do
+    local wait = find_open(p, run, seq, name, number)
+    if wait and close_wait(p .. 'steps:' .. run, name, wait) then
+      redis.call('ZREM', p .. 'timers', deadline_timer(run, name, wait))
+    end
+  end
 end
 
 -- The wait's time is over: an empty entry says so.

@@ -75,10 +75,7 @@ local function cancel(keys, argv)
     redis.call('ZADD', p .. 'runs', now, run)
   end
   note(p, run, now, 'cancelled', 0, 0, '-', '-')
-  -- For the workers: their next beat names it. A lease is shorter than it stays there.
-  redis.call('ZREMRANGEBYSCORE', p .. 'cancelled', '-inf', now - 600000)
-  redis.call('ZREMRANGEBYRANK', p .. 'cancelled', 0, -10000)
-  redis.call('ZADD', p .. 'cancelled', now, run)
+  tell_workers(p, run, now)
   finish(p, run, now, 'cancelled', retention, { 'error', 'cancelled on request' })
   return { 'cancelled' }
 end

@@ -59,6 +59,7 @@ local function start(keys, argv)
   end
   if delay > 0 then
     for seq, head in ipairs(heads) do
+      take_turn(p, run, seq, head)
       redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, '0 ' .. head .. '\n')
       redis.call('ZADD', p .. 'timers', now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
     end

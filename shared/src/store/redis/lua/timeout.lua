@@ -3,13 +3,14 @@
 local OLDEST, NEWEST = 500, 1500 -- step executions that are looked at
 local NAMED_BYTES = 16 * 1024 * 1024 -- of events that are read to name their steps
 local NAMED_STEPS = 20
-local ACTIVITIES = { 'running', 'queued', 'waiting to start', 'waiting to retry', 'waiting for a signal' }
+local ACTIVITIES = { 'running', 'queued', 'waiting to start', 'waiting to retry', 'waiting for a signal', 'waiting for a turn' }
 
 local function activity(s)
   if s.letter == 'H' then return 1 end
   if s.letter == 'Q' then return 2 end
   if s.letter == 'W' then return s.attempt == 0 and 3 or 4 end
   if s.letter == 'S' then return 5 end
+  if s.letter == 'T' then return 6 end
   return nil
 end
 

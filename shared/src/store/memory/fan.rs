@@ -1,0 +1,289 @@
+//! Fan-outs: large ones are written in batches; their branches hand events to joining steps; when they end, or a joining
+//! step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
+//! executions at once.
+
+use super::state::{Attempt, Begins, Event, Fanout, Head, Lane, OpenWait, Phase, State, Steps, Work};
+use super::timers::Timer;
+use crate::history::Kind;
+use crate::step::{Commit, Fan, Fence, Joined, Part, Route};
+
+impl Steps {
+    /// The scopes that a scope lies in, itself first and the run itself left out; None where one of them is closed, so that
+    /// nothing in it counts any more.
+    pub(super) fn scopes_of(&self, scope: u64) -> Option<Vec<u64>> {
+        let (mut chain, mut at) = (Vec::new(), scope);
+        while let Some(parent) = self.scopes.get(&at)?.parent {
+            chain.push(at);
+            at = parent;
+        }
+        Some(chain)
+    }
+}
+
+impl State {
+    /// One chunk of a fan-out too large for one call; nobody sees it until `done`. None where the fence is void.
+    pub(super) fn stage(
+        &mut self,
+        worker: &str,
+        fence: &Fence,
+        offset: u64,
+        chunk: &[(Route, Vec<u8>)],
+    ) -> Option<u64> {
+        if !self.is_held(worker, fence) {
+            return None;
+        }
+        let staged = self.steps(&fence.run)?.staged.entry(fence.seq).or_default();
+        if offset == 0 {
+            staged.clear();
+        }
+        if staged.len() as u64 == offset {
+            staged.extend(chunk.iter().cloned());
+        }
+        Some(staged.len() as u64)
+    }
+
+    /// Writes emitted events, joins and fan-outs; or says why the run must fail.
+    pub(super) fn emit(&mut self, now: u64, attempt: &Attempt, scope: u64, commit: &Commit) -> Result<(), String> {
+        let run = attempt.run.as_str();
+        let inner = if let Some(fan) = &commit.fan {
+            self.open_fan(attempt, scope, fan);
+            attempt.seq
+        } else {
+            scope
+        };
+        self.push_joins(now, run, inner, &commit.joins)?;
+        // A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
+        if self.steps(run).is_some_and(|steps| steps.scopes_of(inner).is_none()) {
+            return Ok(());
+        }
+        let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), Event::Payload(payload.clone()));
+        let mut events: Vec<_> = commit.emits.iter().map(event).collect();
+        self.push_parts(run, inner, &commit.parts, &mut events);
+        let begun = events.len() as u64;
+        let work = |(route, event)| Work { scope: inner, route, event };
+        self.create(now, run, Begins::Now, events.into_iter().map(work).collect());
+        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged);
+        if staged > 0 {
+            self.queue_fan(now, run, inner, Lane::New);
+        }
+        // A fan-out stands in for this step execution until it has ended.
+        let ended = u64::from(commit.fan.is_none());
+        let alive = self.settle(now, run, inner, begun + staged, ended) || commit.rests;
+        if alive { Ok(()) } else { Err("the run ended without its stop event: no step of it is left to do".into()) }
+    }
+
+    fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan) {
+        if let Some(steps) = self.steps(&attempt.run) {
+            let head = |join: &crate::step::Join| Head { join: join.clone(), has_begun: false };
+            let joins = fan.joins.iter().map(head).collect();
+            steps.scopes.insert(attempt.seq, Fanout { parent: Some(scope), joins, live: 0, entry: None });
+        }
+    }
+
+    /// Hands events to the fan-outs that join them: all or none.
+    fn push_joins(&mut self, now: u64, run: &str, scope: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
+        let Some(steps) = self.steps(run) else { return Ok(()) };
+        let mut places = Vec::new();
+        for (step, _) in joins {
+            let place = join_scope(steps, scope, step).ok_or_else(|| {
+                format!("an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins")
+            })?;
+            places.push(place);
+        }
+        for (place, (step, payload)) in places.into_iter().zip(joins) {
+            self.push_join(now, run, place, step, payload);
+        }
+        Ok(())
+    }
+
+    fn push_join(&mut self, now: u64, run: &str, scope: u64, step: &str, payload: &[u8]) {
+        let Some(steps) = self.steps(run) else { return };
+        // An event before this one may have closed it.
+        let Some(fanout) = steps.scopes.get_mut(&scope) else { return };
+        let Some(head) = fanout.joins.iter_mut().find(|head| head.join.route.step == step && !head.has_begun) else {
+            return;
+        };
+        let events = steps.joined.entry((scope, step.to_owned())).or_default();
+        events.push(payload.to_vec());
+        if head.join.first.is_none_or(|first| (events.len() as u64) < u64::from(first)) {
+            return;
+        }
+        head.has_begun = true;
+        let (route, parent, is_over) = (
+            head.join.route.clone(),
+            fanout.parent.unwrap_or_default(),
+            fanout.joins.iter().all(|head| head.has_begun),
+        );
+        self.begin_joins(now, run, scope, parent, vec![route]);
+        if let Some(outer) = self.steps(run).and_then(|steps| steps.scopes.get_mut(&parent)) {
+            outer.live += 1;
+        }
+        if is_over {
+            self.close_scope(now, run, scope, parent);
+        }
+    }
+
+    /// All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on.
+    fn close_scope(&mut self, now: u64, run: &str, scope: u64, parent: u64) {
+        let Some(steps) = self.steps(run) else { return };
+        steps.scopes.remove(&scope);
+        steps.staged.remove(&scope);
+        if let Some(outer) = steps.scopes.get_mut(&parent) {
+            outer.live -= 1;
+        }
+        self.timers.set(now, Timer::Close { run: run.to_owned(), scope });
+        self.tell_workers(now, format!("{run} {scope}"));
+    }
+
+    /// Joining steps begin one level up.
+    fn begin_joins(&mut self, now: u64, run: &str, scope: u64, parent: u64, routes: Vec<Route>) {
+        let Some(steps) = self.steps(run) else { return };
+        let mut works = Vec::new();
+        for route in routes {
+            let count = steps.joined.get(&(scope, route.step.clone())).map_or(0, Vec::len) as u64;
+            works.push(Work { scope: parent, route, event: Event::Joined(Joined { scope, count }) });
+        }
+        self.create(now, run, Begins::Now, works);
+    }
+
+    /// Changes how many executions of a scope live. At none it ends: its joins begin one level up, and so on
+    /// outwards. False where nothing of the run is left to do.
+    fn settle(&mut self, now: u64, run: &str, mut scope: u64, mut begun: u64, mut ended: u64) -> bool {
+        loop {
+            let Some(steps) = self.steps(run) else { return true };
+            let Some(fanout) = steps.scopes.get_mut(&scope) else { return true };
+            fanout.live = (fanout.live + begun).saturating_sub(ended);
+            if fanout.live > 0 {
+                return true;
+            }
+            let Some(parent) = fanout.parent else { return false };
+            let waiting = fanout.joins.iter().filter(|head| !head.has_begun);
+            let routes: Vec<Route> = waiting.map(|head| head.join.route.clone()).collect();
+            steps.scopes.remove(&scope);
+            (begun, ended) = (routes.len() as u64, 1);
+            self.begin_joins(now, run, scope, parent, routes);
+            scope = parent;
+        }
+    }
+
+    /// Where a set is complete, its step execution is added to `events`.
+    fn push_parts(&mut self, run: &str, scope: u64, parts: &[Part], events: &mut Vec<(Route, Event)>) {
+        let Some(steps) = self.steps(run) else { return };
+        for Part { route, slot, slots, payload } in parts {
+            let key = |slot| (scope, route.step.clone(), slot);
+            steps.parts.entry(key(*slot)).or_default().push_back(payload.clone());
+            if (1..=*slots).all(|slot| steps.parts.get(&key(slot)).is_some_and(|waiting| !waiting.is_empty())) {
+                let take = |slot| steps.parts.get_mut(&key(slot)).and_then(std::collections::VecDeque::pop_front);
+                events.push((route.clone(), Event::Set((1..=*slots).filter_map(take).collect())));
+            }
+        }
+    }
+
+    /// Whether a new step execution may begin now. Where its step has as many as it may have, it waits for its turn.
+    pub(super) fn take_turn(&mut self, run: &str, seq: u64, route: &Route) -> bool {
+        let (Some(limit), Some(steps)) = (route.limit, self.steps(run)) else { return true };
+        let taken = steps.turns.entry(route.step.clone()).or_default();
+        if *taken < u64::from(limit) {
+            *taken += 1;
+            return true;
+        }
+        steps.queues.entry(route.step.clone()).or_default().push_back(seq);
+        false
+    }
+
+    /// The next one that waits for its turn has it.
+    pub(super) fn pass_turn(&mut self, now: u64, run: &str, step: &str) {
+        loop {
+            let Some(steps) = self.steps(run) else { return };
+            let Some(taken) = steps.turns.get_mut(step) else { return };
+            let Some(seq) = steps.queues.get_mut(step).and_then(std::collections::VecDeque::pop_front) else {
+                *taken = taken.saturating_sub(1);
+                if *taken == 0 {
+                    steps.turns.remove(step);
+                }
+                return;
+            };
+            if steps.executions.get(&seq).is_some_and(|execution| execution.phase == Phase::Turn) {
+                if !self.is_closed(run, seq) {
+                    return self.queue_again(now, run, seq);
+                }
+                self.bury(now, run, seq);
+            }
+        }
+    }
+
+    /// The step execution belongs to a fan-out that is closed.
+    pub(super) fn is_closed(&self, run: &str, seq: u64) -> bool {
+        let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
+        let is_closed = |steps: &Steps| {
+            let scope = steps.executions.get(&seq).map(|execution| execution.work.scope);
+            scope.is_some_and(|scope| steps.scopes_of(scope).is_none())
+        };
+        steps.is_some_and(is_closed)
+    }
+
+    /// Ends a step execution of a fan-out that is closed. No attempt is the 0th: whatever may still commit it is fenced.
+    pub(super) fn bury(&mut self, now: u64, run: &str, seq: u64) {
+        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
+        let phase = std::mem::replace(&mut execution.phase, Phase::Done);
+        let number = std::mem::take(&mut execution.attempt);
+        let route = execution.work.route.clone();
+        execution.journal.clear();
+        let mut worker = "-".to_owned();
+        match &phase {
+            Phase::Held { worker: holder, claim, .. } => {
+                worker.clone_from(holder);
+                let fence = Fence { run: run.to_owned(), seq, attempt: number, claim: *claim };
+                self.drop_hold(holder, &fence);
+            }
+            Phase::Waiting { .. } => self.timers.remove(&Timer::step(run, seq, number)),
+            Phase::Suspended { waits } => self.close_waits(run, seq, waits),
+            Phase::Queued(_) | Phase::Turn | Phase::Done => {}
+        }
+        if number > 0 {
+            let attempt = Attempt { run: run.to_owned(), seq, number, step: route.step.clone(), worker };
+            self.note(now, Kind::Dropped, &attempt, String::new());
+        }
+        if phase != Phase::Turn && route.limit.is_some() {
+            self.pass_turn(now, run, &route.step);
+        }
+    }
+
+    fn close_waits(&mut self, run: &str, seq: u64, waits: &[(String, u64)]) {
+        for (name, number) in waits {
+            let Some(open) = self.steps(run).and_then(|steps| steps.waits.get_mut(name)) else { continue };
+            let is_it = |wait: &OpenWait| (wait.seq, wait.number) == (seq, *number);
+            let Some(wait) = open.iter().position(is_it).and_then(|at| open.remove(at)) else { continue };
+            self.timers.remove(&Timer::wait(run, name, &wait));
+        }
+    }
+
+    /// Removes what is left of closed fan-outs of a run.
+    pub(super) fn sweep_closed(&mut self, now: u64, run: &str) {
+        let Some(steps) = self.steps(run) else { return };
+        let nested: Vec<u64> = steps.scopes.keys().copied().filter(|scope| steps.scopes_of(*scope).is_none()).collect();
+        for scope in nested {
+            steps.scopes.remove(&scope);
+            steps.staged.remove(&scope);
+        }
+        let live = steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done);
+        let closed = live.filter(|(_, execution)| steps.scopes_of(execution.work.scope).is_none());
+        let closed: Vec<u64> = closed.map(|(seq, _)| *seq).collect();
+        for seq in closed {
+            if self.steps(run).is_some_and(|steps| steps.executions.get(&seq).is_some_and(|e| e.phase != Phase::Done)) {
+                self.bury(now, run, seq);
+            }
+        }
+    }
+}
+
+/// The fan-out, from `scope` outwards, whose branches join in `step`.
+fn join_scope(steps: &Steps, mut scope: u64, step: &str) -> Option<u64> {
+    loop {
+        let fanout = steps.scopes.get(&scope)?;
+        if fanout.joins.iter().any(|head| head.join.route.step == step) {
+            return Some(scope);
+        }
+        scope = fanout.parent?;
+    }
+}

@@ -1,0 +1,42 @@
+-- collect: one event for a buffer of a step, while it executes. The one that fills the buffer gets all that is in it.
+--
+-- What it came to is in the journal: an attempt that runs again gets the same answer. `c` alone, or with what was
+-- collected: the lengths of the payloads, a line feed, and the payloads.
+local function collect(keys, argv)
+  local p, arg = keys[1], cursor(argv)
+  local worker, run, seq, attempt, claim, scope = arg(), arg(), arg(), arg(), arg(), arg()
+  local step, number, buffer, count, payload = arg(), arg(), arg(), tonumber(arg()), arg()
+  local steps = p .. 'steps:' .. run
+  local s = parse_state(redis.call('HGET', steps, seq))
+  if not holds(s, attempt, worker, claim) or not scopes_of(steps, scope) then return { 'fenced', '' } end
+  local known = redis.call('HGET', p .. 'journal:' .. run .. ':' .. seq, number)
+  if known then return { 'ok', known } end
+  if is_too_much(p, run, seq, { number, payload }, {}) then return { 'full', '' } end
+  local key = joined_key(p, run, scope, step .. '*' .. buffer)
+  local entry, length = 'c', push_joined(p, run, key, payload)
+  if length >= count then
+    local lengths, payloads = {}, redis.call('LPOP', key, count)
+    for i, one in ipairs(payloads) do lengths[i] = #one end
+    if length == count then redis.call('SREM', p .. 'extra:' .. run, key) end
+    entry = 'c' .. table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
+  end
+  record_entry(p, run, seq, number, entry)
+  return { 'ok', entry }
+end
+
+-- send: events from outside for a run that is under way. They belong to no fan-out.
+local function send(keys, argv)
+  local p, arg = keys[1], cursor(argv)
+  local asked, entry, list = arg(), arg(), take(arg)
+  if is_gone(p, entry) then return { 'gone' } end
+  local stands, run = standing(p, asked)
+  if stands ~= 'live' then return { stands == 'over' and 'over' or 'unknown' } end
+  local steps, count = p .. 'steps:' .. run, #list / 2
+  local found = redis.call('HMGET', steps, 'meta', 'last')
+  if not found[1] or tonumber(found[2]) + count > MAX_EXECUTIONS then return { 'full' } end
+  leave_inbox(p, entry)
+  local last = redis.call('HINCRBY', steps, 'last', count)
+  redis.call('HINCRBY', steps, 'n0', count)
+  create(p, run, found[1], '0', last - count + 1, list)
+  return { 'delivered' }
+end

@@ -1,0 +1,251 @@
+-- Fan-outs: large ones are written in batches; their branches hand events to joining steps; when they end, or a joining
+-- step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
+-- executions at once.
+--
+-- `f<scope>` of the steps hash is the fan-out's parent scope and a line `<step> <flags> <event>[ <first>]` for each step
+-- that joins it. `first` is how many events are enough; it becomes `fired` once the step has begun.
+
+local FAN_BATCH = 64
+local TURNS = 500 -- looked at in one go
+
+-- Writes the next batch of a large fan-out, and queues its entry again while any is left.
+begin_fan = function(p, worker, run, scope, now)
+  local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
+  -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
+  local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
+  local meta = found[1]
+  if not meta or not found[2] or not scopes_of(steps, scope) then return end
+  local batch, new = redis.call('LPOP', list, FAN_BATCH) or {}, {}
+  for _, element in ipairs(batch) do
+    local stop = string.find(element, '\n', 1, true)
+    if not stop then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
+    new[#new + 1] = string.sub(element, 1, stop - 1)
+    new[#new + 1] = string.sub(element, stop + 1)
+  end
+  local last = redis.call('HINCRBY', steps, 'last', #batch)
+  create(p, run, meta, scope, last - #batch + 1, new)
+  if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
+  redis.call('HDEL', steps, 'q' .. scope)
+  redis.call('SREM', p .. 'extra:' .. run, list)
+end
+
+-- stage: one chunk of a fan-out too large for one call; invisible until done.
+local function stage(keys, argv)
+  local p, arg = keys[1], cursor(argv)
+  local worker, run, seq, attempt, claim, offset = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
+  local s = parse_state(redis.call('HGET', p .. 'steps:' .. run, seq))
+  if not holds(s, attempt, worker, claim) then return { 'fenced', 0 } end
+  local list = p .. 'fan:' .. run .. ':' .. seq
+  if offset == 0 then redis.call('UNLINK', list) end
+  local length = redis.call('LLEN', list)
+  if length == offset then
+    chunked('RPUSH', list, take(arg))
+    redis.call('SADD', p .. 'extra:' .. run, list)
+    length = redis.call('LLEN', list)
+  end
+  return { 'ok', length }
+end
+
+local function joined_key(p, run, scope, name)
+  return p .. 'joined:' .. run .. ':' .. scope .. ':' .. name
+end
+
+local function push_joined(p, run, key, payload)
+  local length = redis.call('RPUSH', key, payload)
+  if length == 1 then redis.call('SADD', p .. 'extra:' .. run, key) end
+  return length
+end
+
+local function heads_of(fan)
+  local heads = {}
+  for header, first in string.gmatch(fan, '\n(%S+ %S+ %S+) ?(%w*)') do
+    heads[#heads + 1] = { header = header, step = string.match(header, '^%S+'), first = first }
+  end
+  return string.match(fan, '^(%d+)'), heads
+end
+
+-- Joining steps begin one level up. Answers how many.
+local function begin_joins(p, run, meta, scope, parent, heads)
+  local new = {}
+  for _, head in ipairs(heads) do
+    new[#new + 1] = head.header
+    new[#new + 1] = scope .. ' ' .. redis.call('LLEN', joined_key(p, run, scope, head.step))
+  end
+  if #heads > 0 then
+    local last = redis.call('HINCRBY', p .. 'steps:' .. run, 'last', #heads)
+    create(p, run, meta, parent, last - #heads + 1, new)
+  end
+  return #heads
+end
+
+-- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
+-- outwards. False where nothing of the run is left to do.
+local function settle(p, run, meta, scope, delta)
+  local steps = p .. 'steps:' .. run
+  while true do
+    if redis.call('HINCRBY', steps, 'n' .. scope, delta) > 0 then return true end
+    if scope == '0' then return false end
+    local parent, heads = heads_of(redis.call('HGET', steps, 'f' .. scope))
+    local waiting = {}
+    for _, head in ipairs(heads) do
+      if head.first ~= 'fired' then waiting[#waiting + 1] = head end
+    end
+    redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope)
+    local begun = begin_joins(p, run, meta, scope, parent, waiting)
+    if begun == 1 then return true end
+    scope, delta = parent, begun - 1
+  end
+end
+
+-- All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on, since its
+-- scope is gone; a timer has them removed, a part at a time.
+local function close_scope(p, run, scope, parent, now)
+  local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
+  redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope, 'q' .. scope)
+  redis.call('HINCRBY', steps, 'n' .. parent, -1)
+  redis.call('UNLINK', list)
+  redis.call('SREM', p .. 'extra:' .. run, list)
+  redis.call('ZADD', p .. 'timers', now, 'close ' .. run .. ' ' .. scope .. ' 0')
+  tell_workers(p, run .. ' ' .. scope, now)
+end
+
+-- Finds the fan-out, from `scope` outwards, whose branches join in `step`.
+local function join_scope(steps, scope, step)
+  while scope ~= '0' do
+    local fan = redis.call('HGET', steps, 'f' .. scope)
+    if not fan then return nil end
+    if string.find(fan, '\n' .. step .. ' ', 1, true) then return scope end
+    scope = string.match(fan, '^(%d+)')
+  end
+  return nil
+end
+
+local function push_join(p, run, meta, scope, step, payload, now)
+  local steps = p .. 'steps:' .. run
+  local fan = redis.call('HGET', steps, 'f' .. scope)
+  -- An event before this one has closed it.
+  if not fan then return end
+  local parent, heads = heads_of(fan)
+  local fired, lines = 0, parent
+  for _, head in ipairs(heads) do
+    if head.step == step and head.first ~= 'fired' then
+      local length = push_joined(p, run, joined_key(p, run, scope, step), payload)
+      if head.first == '' or length < tonumber(head.first) then return end
+      redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, scope, parent, { head }))
+      head.first = 'fired'
+    end
+    if head.first == 'fired' then fired = fired + 1 end
+    lines = lines .. '\n' .. head.header .. (head.first == '' and '' or ' ' .. head.first)
+  end
+  if fired == #heads then return close_scope(p, run, scope, parent, now) end
+  redis.call('HSET', steps, 'f' .. scope, lines)
+end
+
+-- Answers the step for whose event there is no open fan-out that it joins; then nothing was changed.
+local function push_joins(p, run, meta, scope, joins, now)
+  local places = {}
+  for i = 1, #joins, 2 do
+    places[i] = join_scope(p .. 'steps:' .. run, scope, joins[i])
+    if not places[i] then return joins[i] end
+  end
+  for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now) end
+  return nil
+end
+
+-- Events that are parts of a set: slot, number of slots, header, payload, ... Where a set is complete, its step execution
+-- is added to `emits`.
+local function push_parts(p, run, scope, parts, emits)
+  for i = 1, #parts, 4 do
+    local slots, header = tonumber(parts[i + 1]), parts[i + 2]
+    local name = joined_key(p, run, scope, string.match(header, '^%S+')) .. '+'
+    push_joined(p, run, name .. parts[i], parts[i + 3])
+    local complete = true
+    for slot = 1, slots do complete = complete and redis.call('EXISTS', name .. slot) == 1 end
+    if complete then
+      local lengths, payloads = {}, {}
+      for slot = 1, slots do
+        payloads[slot] = redis.call('LPOP', name .. slot)
+        lengths[slot] = #payloads[slot]
+        if redis.call('EXISTS', name .. slot) == 0 then redis.call('SREM', p .. 'extra:' .. run, name .. slot) end
+      end
+      emits[#emits + 1] = header
+      emits[#emits + 1] = table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
+    end
+  end
+end
+
+local close_waits
+
+-- Ends a step execution of a fan-out that is closed. No attempt is the 0th: whatever may still commit it is fenced.
+bury = function(p, run, meta, seq, s, record, now)
+  local steps, journal = p .. 'steps:' .. run, p .. 'journal:' .. run .. ':' .. seq
+  local _, step, flags = parse_record(record or '')
+  redis.call('HSET', steps, seq, 'D 0')
+  redis.call('HDEL', steps, 'e' .. seq)
+  if redis.call('UNLINK', journal) == 1 then redis.call('SREM', p .. 'extra:' .. run, journal) end
+  local worker = '-'
+  if s.letter == 'H' then
+    worker = s.about
+    local held, field = p .. 'held:' .. worker, run .. ' ' .. seq
+    if redis.call('HGET', held, field) == s.attempt .. ' ' .. s.call then redis.call('HDEL', held, field) end
+  elseif s.letter == 'W' then
+    redis.call('ZREM', p .. 'timers', 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt)
+  elseif s.letter == 'S' then
+    close_waits(p, run, seq, s.about)
+  end
+  -- Of those that never began there may be very many.
+  if s.attempt > 0 then note(p, run, now, 'dropped', seq, s.attempt, step or '-', worker) end
+  if s.letter ~= 'T' and step and string.find(flags, '=', 1, true) then pass_turn(p, run, meta, step, seq, now) end
+end
+
+-- The next one that waits for its turn has it.
+pass_turn = function(p, run, meta, step, from, now)
+  local steps, turns = p .. 'steps:' .. run, p .. 'turns:' .. run .. ':' .. step
+  for _ = 1, TURNS do
+    local seq = redis.call('LPOP', turns)
+    if not seq then
+      if redis.call('HINCRBY', steps, 't' .. step, -1) <= 0 then redis.call('HDEL', steps, 't' .. step) end
+      return
+    end
+    if redis.call('EXISTS', turns) == 0 then redis.call('SREM', p .. 'extra:' .. run, turns) end
+    local found = redis.call('HMGET', steps, seq, 'e' .. seq)
+    local s = parse_state(found[1])
+    if s.letter == 'T' then
+      local scope = parse_record(found[2] or '')
+      if scope and scopes_of(steps, scope) then return queue_again(p, meta, run, seq, s) end
+      bury(p, run, meta, seq, s, found[2], now)
+    end
+  end
+  -- They were all of closed fan-outs: go on in another call.
+  redis.call('ZADD', p .. 'timers', now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
+end
+
+local CLOSE_SLICE = 1000
+
+-- Removes what is left of closed fan-outs of a run, a part at a time.
+local function sweep_closed(p, run, scope, from, now)
+  local steps = p .. 'steps:' .. run
+  local meta = redis.call('HGET', steps, 'meta')
+  if not meta then return end
+  local slice, closed = redis.call('HSCAN', steps, from, 'COUNT', CLOSE_SLICE), {}
+  for i = 1, #slice[2], 2 do
+    local field, value = slice[2][i], slice[2][i + 1]
+    local inner = string.match(field, '^f(%d+)$')
+    if inner and not scopes_of(steps, inner) then
+      local list = p .. 'fan:' .. run .. ':' .. inner
+      redis.call('HDEL', steps, 'f' .. inner, 'n' .. inner, 'q' .. inner)
+      redis.call('UNLINK', list)
+      redis.call('SREM', p .. 'extra:' .. run, list)
+    elseif string.find(field, '^%d+$') and string.sub(value, 1, 1) ~= 'D' then
+      local within = parse_record(redis.call('HGET', steps, 'e' .. field) or '')
+      if within and not scopes_of(steps, within) then closed[#closed + 1] = tonumber(field) end
+    end
+  end
+  table.sort(closed)
+  for _, seq in ipairs(closed) do
+    local found = redis.call('HMGET', steps, seq, 'e' .. seq)
+    -- The end of another one may have ended it.
+    if string.sub(found[1], 1, 1) ~= 'D' then bury(p, run, meta, seq, parse_state(found[1]), found[2], now) end
+  end
+  if slice[1] ~= '0' then redis.call('ZADD', p .. 'timers', now, 'close ' .. run .. ' ' .. scope .. ' ' .. slice[1]) end
+end
