@@ -274,6 +274,26 @@ async fn a_worker_dies_with_the_tasks_that_it_has_spawned() {
     assert_eq!(run.published::<Progress>().len(), 2);
 }
 
+/// Has less time than its retries would take.
+struct Hasty;
+
+#[workflow(start = Asked, stop = Answered, timeout = "1m")]
+impl Hasty {
+    #[step(retries = 100, backoff = "25s", factor = 1)]
+    async fn answer(&self, _ev: Asked) -> Outcome<Answered> {
+        Err(Error::msg("not yet"))
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_time_is_over_fails() {
+    let run = testing::run(Hasty).start(&ask(1, &[])).await;
+    run.assert_status(Status::Failed);
+    assert_eq!(run.time_skipped(), Duration::from_secs(60));
+    assert!(run.error().contains("answer"), "{run}");
+    assert_eq!(run.attempts(), 3);
+}
+
 /// Counts outside of its context how often it ran: that is what a crash must change.
 struct Forgetful {
     ran: AtomicUsize,
