@@ -229,7 +229,7 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     let checkpoint = Checkpoint {
         set: vec![("x".into(), vec![1, 7])],
         entries: vec![(1, vec![1, 9])],
-        waits: vec![Wait { number: 2, name: "n".into(), deadline: None }],
+        waits: vec![Wait { number: 2, name: "n".into(), ..Wait::default() }],
         ..Checkpoint::default()
     };
     stage.store().checkpoint("a", &step.fence, &checkpoint).await.unwrap();

@@ -378,7 +378,7 @@ async fn what_a_step_records_has_a_limit() {
     }
     assert!(store.checkpoint("a", &step.fence, &entries(10_000)).await.unwrap_err().is_too_large());
     let waits = |from: u64, count: u64| Checkpoint {
-        waits: (from..from + count).map(|number| Wait { number, name: "n".into(), deadline: None }).collect(),
+        waits: (from..from + count).map(|number| Wait { number, name: "n".into(), ..Wait::default() }).collect(),
         ..Checkpoint::default()
     };
     let mut redis = fleet.redis.connection().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use stepfleet::codec::Content;
 use stepfleet::history::{Kind, Record};
+use stepfleet::journal::Entry;
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::published::{Position, Publication};
 use stepfleet::request::StartRequest;
@@ -254,7 +255,7 @@ async fn register_beat_leave_and_recovery() {
 }
 
 fn wait(number: u64) -> Wait {
-    Wait { number, name: "approval".into(), deadline: None }
+    Wait { number, name: "approval".into(), ..Wait::default() }
 }
 
 #[tokio::test]
@@ -284,7 +285,8 @@ async fn checkpoint_suspend_and_signal() {
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 0));
     let mut journal = second[0].journal.clone();
     journal.sort();
-    assert_eq!(journal, [(1, vec![1, 7]), (2, vec![1, 9])]);
+    let signal = Entry::Signal { name: "approval", attributes: "", payload: &[1, 9] }.write();
+    assert_eq!(journal, [(1, vec![1, 7]), (2, signal)]);
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Suspended, Kind::Signal]);
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::history::Kind;
+use stepfleet::journal::Entry;
 use stepfleet::names::QueueName;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
@@ -145,7 +146,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let call = |number| Call { worker: "a".into(), number, again: false };
     let claim = Claim { max: 1, queues: vec![QueueName::new("w", 1)] };
     let step = store.begin(&call(1), &[], &claim).await.unwrap().unwrap().remove(0);
-    let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), deadline: None }).collect();
+    let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), ..Wait::default() }).collect();
     let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
     let (outcome, _) = store.suspend(&call(2), &step, &waits, &Claim::default()).await.unwrap();
@@ -175,8 +176,11 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let again = store.begin(&call(3), &[], &claim).await.unwrap().unwrap().remove(0);
     let mut journal = again.journal;
     journal.sort();
-    let values: Vec<String> =
-        journal.iter().map(|(_, payload)| stepfleet::codec::decode("a signal", payload).unwrap()).collect();
+    let value = |(_, entry): &(u64, Vec<u8>)| match Entry::read(entry).unwrap() {
+        Entry::Signal { payload, .. } => stepfleet::codec::decode("a signal", payload).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let values: Vec<String> = journal.iter().map(value).collect();
     assert_eq!(values, ["one", "two", "three"]);
 }
 

@@ -7,8 +7,10 @@ use redis::Value;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::attributes;
 use crate::codec::{self, Content};
 use crate::history::Record;
+use crate::journal::Entry;
 use crate::names::{self, Namespace};
 use crate::run::Status;
 use crate::server::{Info, Override};
@@ -26,6 +28,8 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("request", request),
     ("state", state),
     ("history", history),
+    ("journal", journal),
+    ("signal", signal),
     ("claims", claims),
     ("entries", entries),
     ("run", run),
@@ -114,6 +118,21 @@ fn piece(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn history(bytes: &[u8]) {
     let _ = Record::parse(bytes).began_ms();
+}
+
+/// An entry of a journal.
+fn journal(bytes: &[u8]) {
+    if let Ok(entry) = Entry::read(bytes) {
+        assert_eq!(Entry::read(&entry.write()).expect("what was read can be written"), entry);
+    }
+}
+
+/// What a signal can be told by, and waits as they stand in Redis.
+fn signal(bytes: &[u8]) {
+    for token in attributes::of(bytes) {
+        assert!(token.len() <= attributes::MAX_ATTRIBUTE && attributes::read(&token).len() == 1, "{token}");
+    }
+    drop(decode::open_wait("n".into(), &String::from_utf8_lossy(bytes), "s".into()));
 }
 
 /// What a worker's transitions answer, as Redis sends it.

@@ -14,6 +14,7 @@
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
 
+pub mod attributes;
 pub mod client;
 pub mod codec;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod follow;
 pub mod fuzzing;
 pub mod graph;
 pub mod history;
+pub mod journal;
 pub mod names;
 pub mod published;
 pub mod request;

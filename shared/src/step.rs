@@ -99,8 +99,8 @@ pub struct Claimed {
     pub content: Content,
     /// The run's context, where the step asked for it: field and payload.
     pub context: Vec<(String, Vec<u8>)>,
-    /// What earlier attempts have recorded, by the number of the call that recorded it. An empty payload is a wait
-    /// whose deadline is over.
+    /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
+    /// [`crate::journal`].
     pub journal: Vec<(u64, Vec<u8>)>,
 }
 
@@ -116,19 +116,42 @@ pub struct Checkpoint {
     pub unset: Vec<String>,
     /// What was recorded since the last checkpoint, by number. A repetition is known by the first one too.
     pub entries: Vec<(u64, Vec<u8>)>,
+    /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
+    /// any more, and one that has reached it since is delivered to another or kept.
+    pub let_go: Vec<(u64, String)>,
     /// Waits that begin.
     pub waits: Vec<Wait>,
 }
 
 /// A wait for a signal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wait {
     /// The number under which the signal is recorded in the journal.
     pub number: u64,
     /// The signal's name: see [`crate::names::check_name`].
     pub name: String,
-    /// After this time the wait ends with an empty entry.
+    /// After this time the wait ends without a signal. It is counted from when the wait was opened first.
     pub deadline: Option<Duration>,
+    /// Only signals with these attributes end it: fields at the top of the signal's value, and the JSON text of what
+    /// they must be. See [`crate::attributes`].
+    pub filter: Vec<(String, String)>,
+}
+
+/// What a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OpenWait {
+    /// The step execution that waits.
+    pub seq: u64,
+    /// Its step.
+    pub step: String,
+    /// The number of the wait in its journal.
+    pub number: u64,
+    /// The signal's name.
+    pub name: String,
+    /// What the signal must have: field, and the JSON text of its value.
+    pub filter: Vec<(String, String)>,
+    /// When its time is over (ms since 1970, on the store's clock); None for never.
+    pub due_ms: Option<u64>,
 }
 
 /// What became of a signal.
@@ -191,6 +214,8 @@ pub struct Commit {
     pub caught: Option<String>,
     /// Where nothing of the run is left to do it stays under way: events from outside may come.
     pub rests: bool,
+    /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
+    pub let_go: Vec<(u64, String)>,
     /// The run's result, as the caller reads it; ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.

@@ -41,6 +41,8 @@ struct Pair {
     lives: [u32; WORKERS],
     /// Numbers of journal entries and waits.
     numbers: u64,
+    /// Waits that were opened: number and name.
+    opened: Vec<(u64, String)>,
     saved: Option<(SavedStore, Snapshot)>,
     covered: BTreeMap<&'static str, u64>,
 }
@@ -130,7 +132,7 @@ impl Pair {
             }
             Op::Publish { held, old, again, repeat } => self.publish(*held, *old, *again, *repeat).await?,
             Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
-            Op::Signal { run, name, by_inbox } => self.signal(*run, *name, *by_inbox).await?,
+            Op::Signal { run, name, order, by_inbox } => self.signal(*run, *name, *order, *by_inbox).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
             Op::Send { run, count, by_inbox } => self.send(*run, *count, *by_inbox).await?,
@@ -248,6 +250,10 @@ impl Pair {
         }
         let name = self.leave_behind(worker, &step, leaves, &mut commit).await?;
         commit.rests = set.is_some_and(|value| value % 5 == 0);
+        if step.fence.attempt > 1 || set.is_some() {
+            commit.journalled = true;
+            commit.let_go = self.let_go(&step, set.unwrap_or_default());
+        }
         let first = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
         if repeat && (claim.max == 0 || !first.1.is_empty()) {
             call.again = true;
@@ -443,6 +449,7 @@ fn schedules(count: u32, in_cluster: bool) {
                 old: vec![],
                 lives: [0; WORKERS],
                 numbers: 10,
+                opened: vec![],
                 saved: None,
                 covered: BTreeMap::new(),
             };
@@ -453,6 +460,7 @@ fn schedules(count: u32, in_cluster: bool) {
                 pair.apply(op).await?;
                 if at % 16 == 15 {
                     pair.compare().await?;
+                    pair.compare_waits().await?;
                 }
             }
             pair.audit().await?;

@@ -22,7 +22,7 @@ pub(crate) enum Op {
     Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
     Publish { held: usize, old: bool, again: bool, repeat: bool },
     Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
-    Signal { run: usize, name: bool, by_inbox: bool },
+    Signal { run: usize, name: bool, order: Option<u8>, by_inbox: bool },
     Cancel { run: usize, repeat: bool },
     Collect { held: usize, number: Option<u8>, count: u32, repeat: bool },
     Send { run: usize, count: usize, by_inbox: bool },
@@ -77,7 +77,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(held, old, again, repeat)| Op::Publish { held, old, again, repeat }),
         4 => (any::<usize>(), 0..2usize, any::<u8>(), 0..3usize, any::<bool>())
             .prop_map(|(held, waits, set, max, repeat)| Op::Suspend { held, waits, set, max, repeat }),
-        6 => (0..RUNS, any::<bool>(), any::<bool>()).prop_map(|(run, name, by_inbox)| Op::Signal { run, name, by_inbox }),
+        6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())
+            .prop_map(|(run, name, order, by_inbox)| Op::Signal { run, name, order, by_inbox }),
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         2 => (any::<usize>(), proptest::option::weighted(0.2, 0..3u8), 1..4u32, any::<bool>())
             .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),

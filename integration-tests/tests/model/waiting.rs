@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::{Checkpoint, Signalled, Wait};
+use stepfleet::step::{Checkpoint, Claimed, Signalled, Wait};
 use stepfleet::store::{Audit, Beat, Breach, Store};
 
 use super::ops::RUNS;
@@ -11,6 +11,11 @@ use super::rollback::Snapshot;
 use super::{Case, HOUR, MAX_LOSSES, Pair, both, claim, failed, ordered_outcome, plain, same};
 
 const NAMES: [&str; 2] = ["approval", "answer"];
+
+/// A signal that says which order it is about, or nothing.
+fn signal_about(order: Option<u8>) -> Vec<u8> {
+    order.map_or_else(|| vec![1, 9], |order| format!("\x02{{\"order\":{order},\"fine\":true}}").into_bytes())
+}
 
 impl Pair {
     /// Records entries and opens waits; the step goes on. Each number is used once or, by chance, again.
@@ -33,6 +38,7 @@ impl Pair {
             checkpoint.set.push((format!("f{}", set % 3), vec![1, set]));
         }
         let id = self.worker(worker);
+        checkpoint.let_go = self.let_go(&step, set);
         let first = both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
         if repeat {
             let again = both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
@@ -46,9 +52,11 @@ impl Pair {
     pub(crate) async fn suspend(&mut self, held: usize, waits: usize, set: u8, max: usize, repeat: bool) -> Case {
         let Some((worker, step)) = self.choose(held) else { return Ok("suspend nothing") };
         let waits = self.waits(waits + 1, set);
-        let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
-        let id = self.worker(worker);
-        both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
+        if set.is_multiple_of(3) {
+            let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
+            let id = self.worker(worker);
+            both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
+        }
         let (mut call, claim) = (self.call(worker), claim(max));
         let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &claim)));
         if repeat && (claim.max == 0 || !first.1.is_empty()) {
@@ -70,23 +78,32 @@ impl Pair {
                 let name = NAMES[(usize::from(set) + n) % NAMES.len()].to_owned();
                 // Two deadlines of the same millisecond would end their waits in an order of chance.
                 let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
-                Wait { number: self.numbers, name, deadline }
+                let order = (usize::from(set) + n) % 4;
+                let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
+                self.opened.push((self.numbers, name.clone()));
+                Wait { number: self.numbers, name, deadline, filter }
             })
             .collect()
     }
 
-    pub(crate) async fn signal(&mut self, run: usize, name: bool, by_inbox: bool) -> Case {
-        let (run, name) = (format!("r{run}"), NAMES[usize::from(name)]);
+    /// Some of the waits that any step has opened: where this one has not, it is a call that was never begun.
+    pub(crate) fn let_go(&self, step: &Claimed, set: u8) -> Vec<(u64, String)> {
+        let chosen = |(number, _): &&(u64, String)| (number + u64::from(set) + step.fence.seq).is_multiple_of(5);
+        self.opened.iter().rev().take(8).filter(chosen).cloned().collect()
+    }
+
+    pub(crate) async fn signal(&mut self, run: usize, name: bool, order: Option<u8>, by_inbox: bool) -> Case {
+        let (run, name, payload) = (format!("r{run}"), NAMES[usize::from(name)], signal_about(order));
         if !by_inbox {
-            both!(self, store => store.signal(&run, name, &[1, 9], None));
+            both!(self, store => store.signal(&run, name, &payload, None));
             return Ok("signal");
         }
         let fields = [(b"op".to_vec(), b"signal".to_vec())];
         let ours = self.memory.enqueue(&fields).await.map_err(failed)?;
         let theirs = self.redis.enqueue(&fields).await.map_err(failed)?;
         for _ in 0..2 {
-            let ours = self.memory.signal(&run, name, &[1, 9], Some(&ours)).await.map_err(failed)?;
-            let theirs = self.redis.signal(&run, name, &[1, 9], Some(&theirs)).await.map_err(failed)?;
+            let ours = self.memory.signal(&run, name, &payload, Some(&ours)).await.map_err(failed)?;
+            let theirs = self.redis.signal(&run, name, &payload, Some(&theirs)).await.map_err(failed)?;
             same("signal", &ours, &theirs)?;
         }
         Ok("signal")
@@ -155,9 +172,24 @@ impl Pair {
     pub(crate) async fn signal_all(&mut self) -> Result<(), TestCaseError> {
         for run in 0..RUNS {
             let run = format!("r{run}");
-            for name in NAMES {
-                while both!(self, store => store.signal(&run, name, &[1, 9], None)) == Signalled::Delivered {}
+            for (name, order) in NAMES.into_iter().flat_map(|name| [None, Some(0), Some(1)].map(|order| (name, order)))
+            {
+                let payload = signal_about(order);
+                while both!(self, store => store.signal(&run, name, &payload, None)) == Signalled::Delivered {}
             }
+        }
+        Ok(())
+    }
+
+    /// What runs wait for is the same in both, except for the moments of the deadlines.
+    pub(crate) async fn compare_waits(&mut self) -> Result<(), TestCaseError> {
+        for run in 0..RUNS {
+            let run = format!("r{run}");
+            both!(self, store => async {
+                let mut waits = store.waits(&run).await?;
+                waits.iter_mut().for_each(|wait| wait.due_ms = wait.due_ms.map(|_| 0));
+                stepfleet::Result::Ok(waits)
+            });
         }
         Ok(())
     }

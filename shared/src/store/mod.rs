@@ -21,8 +21,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
-    Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
+    Sent, Signalled, Wait,
 };
 
 pub use self::memory::MemoryStore;
@@ -294,6 +294,17 @@ const MAX_PUBLISHED_READ: u64 = 1000;
 /// At most this many waits of a run are open for one name.
 const MAX_WAITS: usize = 1000;
 
+/// At most this many waits are shown.
+const SHOWN_WAITS: usize = 1000;
+
+fn in_order(mut waits: Vec<OpenWait>) -> Vec<OpenWait> {
+    waits.sort_by_key(|wait| (wait.seq, wait.number));
+    // Redis may list a part twice.
+    waits.dedup_by_key(|wait| (wait.seq, wait.number));
+    waits.truncate(SHOWN_WAITS);
+    waits
+}
+
 fn journal_is_full() -> Error {
     Error::too_large(format!(
         "a step may record at most {MAX_ENTRIES} entries, and have {MAX_WAITS} waits of one name open: \
@@ -362,8 +373,9 @@ pub trait Store: Send + Sync + 'static {
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`Outcome::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;
-    /// Ends an attempt that waits, and claims more. The step goes on, as a new attempt, as soon as one of the waits has
-    /// an entry in its journal.
+    /// Ends an attempt that waits, and claims more. Opens those of the waits that are not yet. The step goes on, as a new
+    /// attempt, as soon as one of them has an entry in its journal. Fails as [`Store::checkpoint`] does, and changes
+    /// nothing then.
     async fn suspend(
         &self,
         call: &Call,
@@ -371,7 +383,8 @@ pub trait Store: Send + Sync + 'static {
         waits: &[Wait],
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)>;
-    /// Delivers to the oldest wait of that name, or keeps for the next; takes the inbox entry away with it.
+    /// Delivers to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
+    /// away with it.
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled>;
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
@@ -429,6 +442,8 @@ pub trait Store: Send + Sync + 'static {
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>>;
     /// Opens a blocking reader of what a run publishes after a position. The id is the run's own.
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>>;
+    /// What a live run waits for: at most 1000 waits, those of one step execution in the order of their numbers.
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<Worker>>;
     /// Every workflow version that was ever registered.

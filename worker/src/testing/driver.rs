@@ -153,7 +153,7 @@ impl Driver {
 
     /// Gives one signal of the script that the run waits for. False where there is none.
     async fn give_awaited(&mut self) -> bool {
-        let waits = self.memory.waits(&self.run);
+        let waits = self.memory.awaited(&self.run);
         let scripted = |wait: &String| self.signals.iter().position(|(name, _)| name == wait);
         let Some(at) = waits.iter().find_map(scripted) else { return false };
         let (name, payload) = self.signals.remove(at);
@@ -218,7 +218,7 @@ impl Driver {
             history: History::new(EPOCH_MS, self.records().await),
             steps,
             context: self.memory.context(&self.run).unwrap_or_default(),
-            waits: self.memory.waits(&self.run),
+            waits: self.memory.awaited(&self.run),
             published: self.published().await,
             skipped: self.time().await,
             signals_left: self.signals.into_iter().map(|(name, _)| name).collect(),

@@ -2,7 +2,7 @@
 //! taken away by a test.
 
 use super::millis;
-use super::state::{Attempt, Entry, Execution, Hold, Lane, Phase, RunState, State};
+use super::state::{Attempt, Entry, Execution, Hold, Lane, OpenWait, Phase, RunState, State};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Fence, Wait};
@@ -87,19 +87,19 @@ impl State {
         found
     }
 
-    fn missing_waits(&self, id: &str, seq: u64, waits: &[(String, u64)]) -> Vec<(String, Mend)> {
+    fn missing_waits(&self, id: &str, seq: u64, waits: &[Wait]) -> Vec<(String, Mend)> {
         let mut found = Vec::new();
         let Some(steps) = self.runs.get(id).and_then(|run| run.steps.as_ref()) else { return found };
-        for (name, number) in waits {
-            let open = steps.waits.get(name).and_then(|open| open.iter().find(|w| (w.seq, w.number) == (seq, *number)));
-            if steps.executions.get(&seq).is_some_and(|execution| execution.journal.contains_key(number)) {
+        for wait in waits {
+            let name = &wait.name;
+            let is_it = |open: &&OpenWait| (open.seq, open.number) == (seq, wait.number);
+            if steps.executions.get(&seq).is_some_and(|execution| execution.journal.contains_key(&wait.number)) {
                 let what = format!("step execution {seq} has what it waited for and sleeps on");
                 return vec![(what, Mend::Wake(seq))];
             }
-            let Some(open) = open else {
-                let wait = Wait { number: *number, name: name.clone(), deadline: None };
+            let Some(open) = steps.waits.get(name).and_then(|open| open.iter().find(is_it)) else {
                 let what = format!("step execution {seq} waits for a signal {name} that would not reach it");
-                found.push((what, Mend::OpenWait(seq, wait)));
+                found.push((what, Mend::OpenWait(seq, wait.clone())));
                 continue;
             };
             let timer = Timer::wait(id, name, open);

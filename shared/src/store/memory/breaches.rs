@@ -64,9 +64,9 @@ impl State {
                 hold.is_some_and(|hold| (hold.attempt, hold.call) == (execution.attempt, *claim))
             }
             Phase::Waiting { .. } => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
-            Phase::Suspended { waits } => waits.iter().all(|(name, number)| {
-                let open = run.steps.as_ref().and_then(|steps| steps.waits.get(name));
-                open.is_some_and(|open| open.iter().any(|wait| (wait.seq, wait.number) == (seq, *number)))
+            Phase::Suspended { waits } => waits.iter().all(|wait| {
+                let open = run.steps.as_ref().and_then(|steps| steps.waits.get(&wait.name));
+                open.is_some_and(|open| open.iter().any(|open| (open.seq, open.number) == (seq, wait.number)))
             }),
             Phase::Turn => {
                 let step = &execution.work.route.step;

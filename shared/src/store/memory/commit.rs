@@ -157,10 +157,6 @@ impl State {
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
         let (scope, step_name) = (execution.work.scope, execution.work.route.step.clone());
         let has_siblings = scope != RUN || others;
-        if commit.journalled {
-            execution.journal.clear();
-            execution.kept = None;
-        }
         let before = std::mem::replace(&mut execution.phase, Phase::Done);
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.scope, step.step.clone()));
@@ -169,6 +165,9 @@ impl State {
         match &commit.caught {
             Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
             None => self.note(now, Kind::Done, attempt, since.to_string()),
+        }
+        if commit.journalled {
+            self.end_journal(now, attempt, &commit.let_go);
         }
         let retention = millis(commit.retention);
         if let Some(result) = &commit.result {

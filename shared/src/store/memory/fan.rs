@@ -2,10 +2,10 @@
 //! step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
 //! executions at once.
 
-use super::state::{Attempt, Begins, Event, Fanout, Head, Lane, OpenWait, Phase, State, Steps, Work};
+use super::state::{Attempt, Begins, Event, Fanout, Head, Lane, Phase, State, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
-use crate::step::{Commit, Fan, Fence, Joined, Part, Route};
+use crate::step::{Commit, Fan, Fence, Joined, Part, Route, Wait};
 
 impl Steps {
     /// The scopes that a scope lies in, itself first and the run itself left out; None where one of them is closed, so that
@@ -249,12 +249,9 @@ impl State {
         }
     }
 
-    fn close_waits(&mut self, run: &str, seq: u64, waits: &[(String, u64)]) {
-        for (name, number) in waits {
-            let Some(open) = self.steps(run).and_then(|steps| steps.waits.get_mut(name)) else { continue };
-            let is_it = |wait: &OpenWait| (wait.seq, wait.number) == (seq, *number);
-            let Some(wait) = open.iter().position(is_it).and_then(|at| open.remove(at)) else { continue };
-            self.timers.remove(&Timer::wait(run, name, &wait));
+    fn close_waits(&mut self, run: &str, seq: u64, waits: &[Wait]) {
+        for wait in waits {
+            self.keep_waits(run, &wait.name, |open, _| (open.seq, open.number) != (seq, wait.number));
         }
     }
 

@@ -1,13 +1,15 @@
 //! `checkpoint`: what a step that goes on has come to so far. `suspend`: a step that waits holds no worker until what it
 //! waits for is in its journal.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::millis;
-use super::state::{Attempt, Execution, OpenWait, Phase, State};
+use super::state::{Attempt, Execution, KeptSignal, OpenWait, Phase, State, Steps};
 use super::timers::Timer;
+use crate::attributes;
 use crate::error::Result;
 use crate::history::Kind;
+use crate::journal::Entry;
 use crate::step::{Call, Checkpoint, Claim, Claimed, Fence, Outcome, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
@@ -22,7 +24,7 @@ impl State {
         if !self.is_held(worker, fence) {
             return Ok(Outcome::Fenced);
         }
-        let Checkpoint { mark, set, unset, entries, waits } = checkpoint;
+        let Checkpoint { mark, set, unset, entries, let_go, waits } = checkpoint;
         // What was done by an earlier try is not done again; others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
@@ -31,7 +33,7 @@ impl State {
         if entries.first().is_some_and(|(number, _)| self.is_recorded(&fence.run, fence.seq, *number)) {
             return Ok(Outcome::Committed);
         }
-        if self.is_too_much(fence, entries.len() + waits.len(), waits) {
+        if self.is_too_much(fence, entries.len() + let_go.len(), waits) {
             return Err(journal_is_full());
         }
         self.write_context(&fence.run, set, unset);
@@ -41,17 +43,55 @@ impl State {
         for (number, payload) in entries {
             self.record(&fence.run, fence.seq, *number, payload.clone());
         }
+        self.let_go(now, &fence.run, fence.seq, let_go);
         for wait in waits {
             self.open_wait(now, &fence.run, fence.seq, wait);
         }
         Ok(Outcome::Committed)
     }
 
-    pub(super) fn is_too_much(&self, fence: &Fence, more: usize, waits: &[Wait]) -> bool {
-        let Some(steps) = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref()) else { return false };
-        let recorded = steps.executions.get(&fence.seq).map_or(0, |execution| execution.journal.len());
-        let open = |wait: &Wait| steps.waits.get(&wait.name).map_or(0, VecDeque::len);
-        recorded + more > MAX_ENTRIES || waits.iter().any(|wait| open(wait) + waits.len() > MAX_WAITS)
+    pub(super) fn is_too_much(&mut self, fence: &Fence, entries: usize, waits: &[Wait]) -> bool {
+        let (run, seq) = (&fence.run, fence.seq);
+        let new: Vec<&Wait> = waits.iter().filter(|wait| !self.is_open_or_over(run, seq, wait)).collect();
+        if self.execution(fence).map_or(0, |execution| execution.journal.len()) + entries + new.len() > MAX_ENTRIES {
+            return true;
+        }
+        let names: BTreeSet<&str> = new.iter().map(|wait| wait.name.as_str()).collect();
+        for name in names {
+            let more = new.iter().filter(|wait| wait.name == name).count();
+            let open = self.steps(run).and_then(|steps| steps.waits.get(name)).map_or(0, VecDeque::len);
+            if open + more <= MAX_WAITS {
+                continue;
+            }
+            // Those of step executions that have ended make room.
+            let left = self.keep_waits(run, name, |wait, steps| steps.is_waiting(wait.seq));
+            if left + more > MAX_WAITS {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps the waits of that name that `is_kept` says; those that go lose their deadlines. Answers how many stay.
+    pub(super) fn keep_waits(&mut self, run: &str, name: &str, is_kept: impl Fn(&OpenWait, &Steps) -> bool) -> usize {
+        let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return 0 };
+        let Some(waits) = steps.waits.remove(name) else { return 0 };
+        let (left, gone): (VecDeque<_>, VecDeque<_>) = waits.into_iter().partition(|wait| is_kept(wait, steps));
+        for wait in gone {
+            self.timers.remove(&Timer::wait(run, name, &wait));
+        }
+        let count = left.len();
+        if count > 0 {
+            steps.waits.insert(name.to_owned(), left);
+        }
+        count
+    }
+
+    fn is_open_or_over(&self, run: &str, seq: u64, wait: &Wait) -> bool {
+        let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
+        let open = steps.and_then(|steps| steps.waits.get(&wait.name));
+        open.is_some_and(|open| open.iter().any(|open| (open.seq, open.number) == (seq, wait.number)))
+            || self.is_recorded(run, seq, wait.number)
     }
 
     pub(super) fn suspend(
@@ -61,8 +101,11 @@ impl State {
         step: &Claimed,
         waits: &[Wait],
         claim: &Claim,
-    ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| state.sleep(now, attempt, waits))
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        if self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
+            return Err(journal_is_full());
+        }
+        Ok(self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| state.sleep(now, attempt, waits)))
     }
 
     fn sleep(&mut self, now: u64, attempt: &Attempt, waits: &[Wait]) {
@@ -71,36 +114,34 @@ impl State {
         self.note(now, Kind::Suspended, attempt, about.join(","));
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
         execution.failed = attempt.number;
-        let waits: Vec<_> = waits.iter().map(|wait| (wait.name.clone(), wait.number)).collect();
-        let has_one = waits.iter().any(|(_, number)| execution.journal.contains_key(number));
-        execution.phase = Phase::Suspended { waits };
-        if has_one {
+        let without_deadline = |wait: &Wait| Wait { deadline: None, ..wait.clone() };
+        execution.phase = Phase::Suspended { waits: waits.iter().map(without_deadline).collect() };
+        for wait in waits {
+            self.open_wait(now, run, seq, wait);
+        }
+        if waits.iter().any(|wait| self.is_recorded(run, seq, wait.number)) {
             self.wake(now, run, seq);
         }
     }
 
     /// A signal that came before its wait ends it at once.
     pub(super) fn open_wait(&mut self, now: u64, run: &str, seq: u64, wait: &Wait) {
-        let Some(steps) = self.steps(run) else { return };
-        let is_open = |open: &OpenWait| (open.seq, open.number) == (seq, wait.number);
-        if steps.waits.get(&wait.name).is_some_and(|open| open.iter().any(is_open))
-            || self.is_recorded(run, seq, wait.number)
-        {
+        if self.is_open_or_over(run, seq, wait) {
             return;
         }
-        if let Some(payload) = self.take_signal(run, &wait.name) {
-            return self.record(run, seq, wait.number, payload);
+        if let Some(signal) = self.take_signal(run, &wait.name, &wait.filter) {
+            return self.record_signal(run, seq, wait.number, &wait.name, &signal);
         }
-        let open = OpenWait { seq, number: wait.number, due: wait.deadline.map(|d| now.saturating_add(millis(d))) };
+        let due = wait.deadline.map(|deadline| now.saturating_add(millis(deadline)));
+        let open = OpenWait { seq, number: wait.number, due, filter: wait.filter.clone() };
+        let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return };
         if let Some(due) = open.due {
             self.timers.set(due, Timer::wait(run, &wait.name, &open));
         }
-        if let Some(steps) = self.steps(run) {
-            steps.waits.entry(wait.name.clone()).or_default().push_back(open);
-        }
+        steps.waits.entry(wait.name.clone()).or_default().push_back(open);
     }
 
-    /// The wait's time is over: an empty entry says so.
+    /// The wait's time is over: an entry says so.
     pub(super) fn fire_deadline(&mut self, now: u64, run: &str, name: &str, wait: &OpenWait) {
         let Some(open) = self.steps(run).and_then(|steps| steps.waits.get_mut(name)) else { return };
         let before = open.len();
@@ -110,7 +151,7 @@ impl State {
         }
         let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Overdue, &attempt, name.to_owned());
-        self.record(run, wait.seq, wait.number, Vec::new());
+        self.record(run, wait.seq, wait.number, Entry::Overdue { name }.write());
         self.wake(now, run, wait.seq);
     }
 
@@ -125,6 +166,20 @@ impl State {
     pub(super) fn record(&mut self, run: &str, seq: u64, number: u64, payload: Vec<u8>) {
         if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
             execution.journal.insert(number, payload);
+        }
+    }
+
+    pub(super) fn record_signal(&mut self, run: &str, seq: u64, number: u64, name: &str, signal: &KeptSignal) {
+        let attributes = attributes::joined(&signal.attributes);
+        let entry = Entry::Signal { name, attributes: &attributes, payload: &signal.payload };
+        self.record(run, seq, number, entry.write());
+    }
+
+    pub(super) fn end_journal(&mut self, now: u64, attempt: &Attempt, let_go: &[(u64, String)]) {
+        self.let_go(now, &attempt.run, attempt.seq, let_go);
+        if let Some(execution) = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq)) {
+            execution.journal.clear();
+            execution.kept = None;
         }
     }
 

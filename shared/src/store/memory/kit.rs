@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::MemoryStore;
-use super::state::{OpenWait, State};
+use super::state::State;
 use crate::step::Fence;
 
 /// A commit, seen from outside of the store.
@@ -31,8 +31,8 @@ impl MemoryStore {
     }
 
     /// The names of the signals that a run waits for now, those of the oldest step execution first.
-    pub fn waits(&self, run: &str) -> Vec<String> {
-        self.change(|state, _| state.open_waits(run))
+    pub fn awaited(&self, run: &str) -> Vec<String> {
+        self.change(|state, _| state.open_waits(run).into_iter().map(|wait| wait.name).collect())
     }
 
     /// The context of a run as it stands: field and payload. None where there is no such run.
@@ -63,18 +63,6 @@ impl MemoryStore {
         if watch.is_some_and(|watch| watch(worker, fence, moment)) {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-impl State {
-    fn open_waits(&mut self, run: &str) -> Vec<String> {
-        let Some(steps) = self.steps(run) else { return Vec::new() };
-        let of_name = |(name, open): (&String, &std::collections::VecDeque<OpenWait>)| {
-            open.iter().map(|wait| (wait.seq, wait.number, name.clone())).collect::<Vec<_>>()
-        };
-        let mut open: Vec<_> = steps.waits.iter().flat_map(of_name).collect();
-        open.sort_unstable();
-        open.into_iter().map(|(_, _, name)| name).collect()
     }
 }
 

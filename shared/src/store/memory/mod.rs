@@ -46,8 +46,8 @@ use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
-    Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
+    Sent, Signalled, Wait,
 };
 
 /// How long a rejected request is shown as a run.
@@ -232,7 +232,7 @@ impl Store for MemoryStore {
         waits: &[Wait],
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, claim)).await)
+        self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, claim)).await
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
@@ -331,6 +331,10 @@ impl Store for MemoryStore {
 
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
         Ok(self.open_event_reader(run, after))
+    }
+
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+        Ok(self.change(|state, _| state.open_waits(run)))
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

@@ -3,8 +3,8 @@
 use super::state::{Member, State};
 use crate::history::Record;
 use crate::run::Run;
-use crate::step::Joined;
-use crate::store::{Deferred, Worker};
+use crate::step::{Joined, OpenWait};
+use crate::store::{Deferred, Worker, in_order};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -33,6 +33,20 @@ impl State {
 
     pub(super) fn history(&self, run: &str, from: u64, count: u64) -> Vec<Record> {
         slice(self.runs.get(run).into_iter().flat_map(|run| &run.history), from, count)
+    }
+
+    pub(super) fn open_waits(&self, run: &str) -> Vec<OpenWait> {
+        let Some(steps) = self.runs.get(run).and_then(|run| run.steps.as_ref()) else { return Vec::new() };
+        let all = steps.waits.iter().flat_map(|(name, waits)| waits.iter().map(move |wait| (name, wait)));
+        let shown = all.filter(|(_, wait)| steps.is_waiting(wait.seq)).map(|(name, wait)| OpenWait {
+            seq: wait.seq,
+            step: steps.executions[&wait.seq].work.route.step.clone(),
+            number: wait.number,
+            name: name.clone(),
+            filter: wait.filter.clone(),
+            due_ms: wait.due,
+        });
+        in_order(shown.collect())
     }
 
     pub(super) fn workers(&self, now: u64) -> Vec<Worker> {

@@ -1,10 +1,12 @@
 //! `signal`: deliver to the oldest wait of that name, or keep for the next. `cancel`: stop a run where it stands.
 
 use super::start::{run_itself, shown};
-use super::state::{Attempt, End, OpenWait, Phase, RunState, State};
+use super::state::{Attempt, End, KeptSignal, OpenWait, RunState, State};
 use super::stream::EntryId;
 use super::timers::Timer;
+use crate::attributes;
 use crate::history::Kind;
+use crate::journal;
 use crate::run::Status;
 use crate::step::{Cancelled, Signalled};
 
@@ -27,10 +29,11 @@ impl State {
             return Signalled::Gone;
         }
         let run = self.led_to(now, run);
+        let signal = KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() };
         match self.standing(&run) {
             Standing::Over => return Signalled::Over,
             Standing::Unknown => return Signalled::Unknown,
-            Standing::Live if self.end_wait(now, &run, name, payload) => {
+            Standing::Live if self.end_wait(now, &run, name, &signal) => {
                 self.leave_inbox(entry);
                 return Signalled::Delivered;
             }
@@ -40,7 +43,7 @@ impl State {
         if kept.len() >= MAX_SIGNALS {
             return Signalled::Full;
         }
-        kept.push_back(payload.to_vec());
+        kept.push_back(signal);
         self.leave_inbox(entry);
         Signalled::Kept
     }
@@ -79,28 +82,29 @@ impl State {
         for key in keys {
             let kept = self.signals.remove(&key).unwrap_or_default();
             let name = key.1;
-            for payload in kept {
-                self.signal(now, to, &name, &payload, None);
+            for signal in kept {
+                self.signal(now, to, &name, &signal.payload, None);
             }
         }
     }
 
-    fn end_wait(&mut self, now: u64, run: &str, name: &str, payload: &[u8]) -> bool {
-        let Some(wait) = self.next_wait(run, name) else { return false };
+    fn end_wait(&mut self, now: u64, run: &str, name: &str, signal: &KeptSignal) -> bool {
+        let Some(wait) = self.next_wait(run, name, &signal.attributes) else { return false };
         let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Signal, &attempt, name.to_owned());
-        self.record(run, wait.seq, wait.number, payload.to_vec());
+        self.record_signal(run, wait.seq, wait.number, name, signal);
         self.wake(now, run, wait.seq);
         true
     }
 
-    /// The oldest wait of that name whose step execution has not ended.
-    fn next_wait(&mut self, run: &str, name: &str) -> Option<OpenWait> {
+    /// The oldest wait of that name that lets the signal pass and whose step execution has not ended.
+    fn next_wait(&mut self, run: &str, name: &str, attributes: &[String]) -> Option<OpenWait> {
         loop {
             let steps = self.steps(run)?;
-            let wait = steps.waits.get_mut(name)?.pop_front()?;
-            let execution = steps.executions.get(&wait.seq).filter(|execution| execution.phase != Phase::Done);
-            let is_live = execution.is_some_and(|execution| steps.scopes_of(execution.work.scope).is_some());
+            let waits = steps.waits.get_mut(name)?;
+            let at = waits.iter().position(|wait| attributes::match_filter(attributes, &wait.filter))?;
+            let wait = waits.remove(at)?;
+            let is_live = steps.is_waiting(wait.seq);
             self.timers.remove(&Timer::wait(run, name, &wait));
             if is_live {
                 return Some(wait);
@@ -108,8 +112,30 @@ impl State {
         }
     }
 
-    pub(super) fn take_signal(&mut self, run: &str, name: &str) -> Option<Vec<u8>> {
-        self.signals.get_mut(&(run.to_owned(), name.to_owned()))?.pop_front()
+    /// The first one that passes the filter.
+    pub(super) fn take_signal(&mut self, run: &str, name: &str, filter: &[(String, String)]) -> Option<KeptSignal> {
+        let kept = self.signals.get_mut(&(run.to_owned(), name.to_owned()))?;
+        let at = kept.iter().position(|signal| attributes::match_filter(&signal.attributes, filter))?;
+        kept.remove(at)
+    }
+
+    /// The body has let go of these calls: as waits they take no signal any more, and what has reached them unseen is
+    /// there for others, in the order in which it came.
+    pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[(u64, String)]) {
+        let mut unseen = Vec::new();
+        for (number, name) in gone {
+            self.keep_waits(run, name, |wait, _| (wait.seq, wait.number) != (seq, *number));
+            let execution = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq));
+            let Some(execution) = execution else { return };
+            let entry = execution.journal.insert(*number, journal::Entry::LetGo { name }.write()).unwrap_or_default();
+            if let Ok(journal::Entry::Signal { payload, .. }) = journal::Entry::read(&entry) {
+                unseen.push((name, KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() }));
+            }
+        }
+        unseen.retain(|(name, signal)| !self.end_wait(now, run, name, signal));
+        for (name, signal) in unseen.into_iter().rev() {
+            self.signals.entry((run.to_owned(), name.clone())).or_default().push_front(signal);
+        }
     }
 
     /// The run itself, or the one that its request turned out to repeat.

@@ -10,7 +10,7 @@ use crate::history::{Kind, Record};
 use crate::names::QueueName;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
-use crate::step::{Fence, Join, Joined, Route};
+use crate::step::{Fence, Join, Joined, Route, Wait};
 use crate::store::Registration;
 
 const HISTORY_MAX: usize = 100_000;
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) last_connection: u64,
     pub(super) holds_taken: u64,
     /// Signals that came before their wait, by run and name.
-    pub(super) signals: BTreeMap<(String, String), VecDeque<Vec<u8>>>,
+    pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
     /// What workers need not go on with, by when: a run, or `<run> <scope>`.
     pub(super) cancelled: BTreeSet<(u64, String)>,
     pub(super) news: News,
@@ -221,6 +221,14 @@ pub(super) struct Steps {
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
 }
 
+impl Steps {
+    /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
+    pub(super) fn is_waiting(&self, seq: u64) -> bool {
+        let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Done);
+        execution.is_some_and(|execution| self.scopes_of(execution.work.scope).is_some())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Execution {
     pub(super) phase: Phase,
@@ -267,8 +275,8 @@ pub(super) enum Phase {
     },
     /// Until one of its waits has an entry in the journal.
     Suspended {
-        /// Name of the signal, and number in the journal.
-        waits: Vec<(String, u64)>,
+        /// Without their deadlines, which open waits have.
+        waits: Vec<Wait>,
     },
     /// Its step has as many executions under way as it may have.
     Turn,
@@ -281,6 +289,14 @@ pub(super) struct OpenWait {
     pub(super) seq: u64,
     pub(super) number: u64,
     pub(super) due: Option<u64>,
+    pub(super) filter: Vec<(String, String)>,
+}
+
+/// A signal that came before its wait.
+#[derive(Clone, Debug)]
+pub(super) struct KeptSignal {
+    pub(super) attributes: Vec<String>,
+    pub(super) payload: Vec<u8>,
 }
 
 /// One step and the event that it is to work on.

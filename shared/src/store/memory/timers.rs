@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::state::OpenWait;
+use crate::attributes;
 
 /// What a timer does when it is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +43,10 @@ impl Timer {
             Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
             Self::Close { run, scope } => format!("close {run} {scope} 0"),
-            Self::Wait { run, name, wait: OpenWait { seq, number, due } } => {
-                format!("wait {run} {name} {seq}.{number}@{}", due.unwrap_or(0))
+            Self::Wait { run, name, wait: OpenWait { seq, number, due, filter } } => {
+                let filter =
+                    if filter.is_empty() { String::new() } else { format!("~{}", attributes::written(filter)) };
+                format!("wait {run} {name} {seq}.{number}@{}{filter}", due.unwrap_or(0))
             }
         }
     }

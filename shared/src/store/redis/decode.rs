@@ -6,11 +6,12 @@ use redis::Value;
 
 use super::reply::{self, Reply};
 use super::{FORMAT, PARTITIONS};
+use crate::attributes;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::published::Published;
 use crate::run::{Run, Status};
-use crate::step::Fence;
+use crate::step::{Fence, OpenWait};
 use crate::store::{Deferred, Delivery, InboxEntry, Registration, Worker};
 
 pub(crate) fn check_meta(name: &str, found: &[Value]) -> Result<()> {
@@ -59,6 +60,21 @@ pub(crate) fn held(execution: &str, hold: &[u8]) -> Option<Fence> {
         seq: seq.parse().ok()?,
         attempt: attempt.parse().ok()?,
         claim: claim.parse().ok()?,
+    })
+}
+
+/// `<seq>.<number>@<deadline>`, with `~<filter>` where there is one.
+pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWait> {
+    let (seq, rest) = wait.split_once('.')?;
+    let (number, rest) = rest.split_once('@')?;
+    let (due, filter) = rest.split_once('~').unwrap_or((rest, ""));
+    Some(OpenWait {
+        seq: seq.parse().ok()?,
+        step,
+        number: number.parse().ok()?,
+        name,
+        filter: attributes::read(filter),
+        due_ms: Some(due.parse().ok()?).filter(|due| *due > 0),
     })
 }
 

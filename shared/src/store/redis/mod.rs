@@ -22,6 +22,7 @@ use super::{
     Audit, Audited, Deferral, Deferred, Delivery, EventReader, InboxEntry, InboxReader, Introduction, Lease,
     QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full, millis,
 };
+use crate::attributes;
 use crate::error::{Error, Result};
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
@@ -30,8 +31,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Route, Sent,
-    Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
+    Sent, Signalled, Wait,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -133,7 +134,7 @@ fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     }
     command.arg(commit.fan.as_ref().map_or(0, |fan| fan.staged));
     command.arg(step.joined.as_ref().map_or_else(String::new, |j| format!("{}:{}", j.scope, step.step)));
-    command.arg(u8::from(commit.journalled)).arg(u8::from(commit.rests)).arg(usize::from(commit.result.is_some()));
+    command.arg(journal_arg(commit)).arg(u8::from(commit.rests)).arg(usize::from(commit.result.is_some()));
     if let Some(result) = &commit.result {
         command.arg(result);
     }
@@ -150,6 +151,22 @@ fn emit_args(command: &mut Cmd, emits: &[(Route, Vec<u8>)]) {
     }
 }
 
+fn journal_arg(commit: &Commit) -> String {
+    if !commit.journalled {
+        return String::new();
+    }
+    let let_go = commit.let_go.iter().map(|(number, name)| format!(" {number}.{name}"));
+    std::iter::once("j".to_owned()).chain(let_go).collect()
+}
+
+fn waits_args(command: &mut Cmd, waits: &[Wait]) {
+    command.arg(waits.len() * 4);
+    for wait in waits {
+        let deadline = wait.deadline.map_or(-1, |deadline| i64::try_from(millis(deadline)).unwrap_or(i64::MAX));
+        command.arg(wait.number).arg(&wait.name).arg(deadline).arg(attributes::written(&wait.filter));
+    }
+}
+
 fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
     command.arg(checkpoint.set.len() * 2);
     for (field, value) in &checkpoint.set {
@@ -163,11 +180,11 @@ fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
     for (number, payload) in &checkpoint.entries {
         command.arg(number).arg(payload);
     }
-    command.arg(checkpoint.waits.len() * 3);
-    for wait in &checkpoint.waits {
-        let deadline = wait.deadline.map_or(-1, |deadline| i64::try_from(millis(deadline)).unwrap_or(i64::MAX));
-        command.arg(wait.number).arg(&wait.name).arg(deadline);
+    command.arg(checkpoint.let_go.len() * 2);
+    for (number, name) in &checkpoint.let_go {
+        command.arg(number).arg(name);
     }
+    waits_args(command, &checkpoint.waits);
 }
 
 fn outcome(answer: &str) -> Result<Outcome> {
@@ -328,16 +345,19 @@ impl Store for RedisStore {
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
         let mut command = self.under_fence("suspend", call, step);
-        command.arg(waits.len() * 2);
-        for wait in waits {
-            command.arg(wait.number).arg(&wait.name);
+        waits_args(&mut command, waits);
+        claim_args(&mut command, claim);
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "full" => Err(journal_is_full()),
+            known => Ok((outcome(known)?, reply.array()?.claims()?)),
         }
-        self.commit(command, claim).await
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
         let mut command = self.transition("signal");
-        command.arg(run).arg(name).arg(payload).arg(entry.unwrap_or_default());
+        let attributes = attributes::joined(&attributes::of(payload));
+        command.arg(run).arg(name).arg(attributes).arg(payload).arg(entry.unwrap_or_default());
         match self.call(&command).await?.text()?.as_str() {
             "delivered" => Ok(Signalled::Delivered),
             "kept" => Ok(Signalled::Kept),
@@ -522,6 +542,10 @@ impl Store for RedisStore {
 
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
         self.open_event_reader(run, after).await
+    }
+
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+        self.read_waits(run).await
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {

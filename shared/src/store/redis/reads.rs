@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use redis::Cmd;
 
 use super::decode::{
-    clock_ms, deferred, held, open_connections, published, registration, remaining_ms, run, stream_entries, worker,
+    clock_ms, deferred, held, open_connections, open_wait, published, registration, remaining_ms, run, stream_entries,
+    worker,
 };
 use super::reply::{Reply, number, text};
 use super::{RedisStore, Result};
@@ -17,8 +18,8 @@ use crate::published::{Position, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
-use crate::step::{Claimed, Fence, Joined};
-use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker};
+use crate::step::{Claimed, Fence, Joined, OpenWait};
+use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker, in_order};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -114,6 +115,24 @@ impl RedisStore {
         read.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ)).arg("STREAMS");
         read.arg(self.namespace.key_of("events", run)).arg(after.to_string());
         Ok(published(stream_entries(self.link.send(&read).await?)?))
+    }
+
+    pub(super) async fn read_waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+        let (mut waits, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let mut command = self.transition("waits");
+            command.arg(run).arg(&cursor);
+            let mut reply = self.call(&command).await?;
+            cursor = reply.text()?;
+            let mut found = reply.array()?;
+            while !found.is_over() {
+                let mut wait = found.array()?;
+                waits.extend(open_wait(wait.text()?, &wait.text()?, wait.text()?));
+            }
+            if cursor == "0" {
+                return Ok(in_order(waits));
+            }
+        }
     }
 
     pub(super) async fn queue_streams(&self) -> Result<Vec<String>> {

@@ -1,5 +1,7 @@
 use super::*;
+use crate::codec;
 use crate::history::Kind;
+use crate::journal::Entry;
 use crate::run::Status;
 use crate::step::{Cancelled, Checkpoint, Outcome, Signalled, Wait};
 use crate::store::Audit;
@@ -7,7 +9,11 @@ use crate::store::Audit;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn wait(number: u64, name: &str, deadline: Option<Duration>) -> Wait {
-    Wait { number, name: name.into(), deadline }
+    Wait { number, name: name.into(), deadline, filter: vec![] }
+}
+
+fn signal(number: u64, name: &str, value: u8) -> (u64, Vec<u8>) {
+    (number, Entry::Signal { name, attributes: "", payload: &[1, value] }.write())
 }
 
 fn opens(waits: &[Wait]) -> Checkpoint {
@@ -59,7 +65,7 @@ async fn a_suspended_step_holds_no_worker_until_its_signal_comes() {
     assert_eq!(store.workers().await.unwrap()[0].held, 0);
     assert_eq!(store.signal("r", "approval", &[1, 9], None).await.unwrap(), Signalled::Delivered);
     let again = begin(&store, "a", 4, 1).await.remove(0);
-    assert_eq!((again.fence.attempt, again.failures, again.journal), (2, 0, vec![(1, vec![1, 9])]));
+    assert_eq!((again.fence.attempt, again.failures, again.journal), (2, 0, vec![signal(1, "approval", 9)]));
     assert_eq!(kinds(&store).await, [Kind::Start, Kind::Suspended, Kind::Signal]);
 }
 
@@ -76,7 +82,7 @@ async fn signals_before_their_wait_are_kept_in_order_and_bounded() {
     let waits = [wait(1, "n", None), wait(2, "n", None)];
     store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
     suspend(&store, 2, &step, &waits).await;
-    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [(1, vec![1, 0]), (2, vec![1, 1])]);
+    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [signal(1, "n", 0), signal(2, "n", 1)]);
 }
 
 #[tokio::test]
@@ -88,7 +94,7 @@ async fn two_waits_are_answered_by_their_names_whatever_the_order() {
     suspend(&store, 2, &step, &waits).await;
     store.signal("r", "right", &[1, 2], None).await.unwrap();
     store.signal("r", "left", &[1, 1], None).await.unwrap();
-    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [(1, vec![1, 1]), (2, vec![1, 2])]);
+    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [signal(1, "left", 1), signal(2, "right", 2)]);
 }
 
 #[tokio::test]
@@ -104,7 +110,7 @@ async fn a_deadline_ends_a_wait_on_time_and_a_late_signal_is_kept() {
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
     assert_eq!(store.signal("r", "approval", &[1, 9], None).await.unwrap(), Signalled::Kept);
     join_fleet(&store, "b", LEASE).await;
-    assert_eq!(begin(&store, "b", 3, 1).await[0].journal, [(1, vec![])]);
+    assert_eq!(begin(&store, "b", 3, 1).await[0].journal, [(1, Entry::Overdue { name: "approval" }.write())]);
     assert_eq!(kinds(&store).await, [Kind::Start, Kind::Suspended, Kind::Overdue]);
 }
 
@@ -205,4 +211,106 @@ async fn an_audit_finds_nothing_where_nothing_was_taken_away() {
     let audit = Audit { repair: true, from: 0, max_losses: 3, retention: HOUR };
     let audited = store.audit(&audit).await.unwrap();
     assert_eq!((audited.examined, audited.breaches.len(), audited.next), (1, 0, None));
+}
+
+/// A signal with one attribute.
+fn about(order: u8) -> Vec<u8> {
+    codec::encode("x", &std::collections::BTreeMap::from([("order", order)])).unwrap()
+}
+
+fn filtered(number: u64, order: u8) -> Wait {
+    Wait { filter: vec![("order".into(), order.to_string())], ..wait(number, "paid", None) }
+}
+
+/// The number and the attributes of each signal that ended a wait.
+fn answered(step: &Claimed) -> Vec<(u64, String)> {
+    let attributes = |(number, entry): &(u64, Vec<u8>)| match Entry::read(entry) {
+        Ok(Entry::Signal { attributes, .. }) => Some((*number, attributes.to_owned())),
+        _ => None,
+    };
+    step.journal.iter().filter_map(attributes).collect()
+}
+
+#[tokio::test]
+async fn a_filter_lets_the_right_signal_pass_before_and_after_its_wait() {
+    let store = store();
+    let step = held(&store).await;
+    for order in [1, 2] {
+        assert_eq!(store.signal("r", "paid", &about(order), None).await.unwrap(), Signalled::Kept);
+    }
+    let waits = [filtered(1, 2), filtered(2, 3), filtered(3, 4)];
+    suspend(&store, 2, &step, &waits).await;
+    let step = begin(&store, "a", 3, 1).await.remove(0);
+    assert_eq!(answered(&step), [(1, "order=2".into())]);
+    suspend(&store, 4, &step, &waits[1..]).await;
+    assert_eq!(store.signal("r", "paid", &about(9), None).await.unwrap(), Signalled::Kept);
+    assert_eq!(store.signal("r", "paid", &about(4), None).await.unwrap(), Signalled::Delivered);
+    let open = store.waits("r").await.unwrap();
+    assert_eq!(
+        open.iter().map(|wait| (wait.number, wait.filter.clone())).collect::<Vec<_>>(),
+        [(2, vec![("order".into(), "3".into())])]
+    );
+    assert_eq!(answered(&begin(&store, "a", 5, 1).await.remove(0)).len(), 2);
+}
+
+#[tokio::test]
+async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
+    let store = store();
+    let step = held(&store).await;
+    let open = opens(&[wait(1, "stop", None), wait(2, "other", Some(HOUR))]);
+    store.checkpoint("a", &step.fence, &open).await.unwrap();
+    store.signal("r", "stop", &[1, 1], None).await.unwrap();
+    store.signal("r", "stop", &[1, 2], None).await.unwrap();
+    let let_go = vec![(1, "stop".to_owned()), (2, "other".to_owned())];
+    let checkpoint = Checkpoint {
+        let_go,
+        entries: records(3, 7).entries,
+        waits: vec![wait(4, "stop", None)],
+        ..Checkpoint::default()
+    };
+    store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
+    assert_eq!(store.tick(&tick()).await.unwrap().next_due, None, "its deadline went with it");
+    assert_eq!(store.signal("r", "other", &[1, 3], None).await.unwrap(), Signalled::Kept);
+    suspend(&store, 2, &step, &[wait(5, "stop", None)]).await;
+    let step = begin(&store, "a", 3, 1).await.remove(0);
+    let gone = |name| Entry::LetGo { name }.write();
+    let expected = [
+        (1, gone("stop")),
+        (2, gone("other")),
+        records(3, 7).entries.remove(0),
+        signal(4, "stop", 1),
+        signal(5, "stop", 2),
+    ];
+    assert_eq!(step.journal, expected);
+
+    // A step that ends without having looked at its waits takes nothing along.
+    let let_go = vec![(4, "stop".to_owned()), (5, "stop".to_owned())];
+    let commit = Commit { journalled: true, let_go, ..emit(&["next"]) };
+    done(&store, 4, &step, &commit, 0).await;
+    let next = begin(&store, "a", 5, 1).await.remove(0);
+    suspend(&store, 6, &next, &[wait(1, "stop", None), wait(2, "stop", None)]).await;
+    let values: Vec<_> = begin(&store, "a", 7, 1).await.remove(0).journal;
+    assert_eq!(values, [signal(1, "stop", 1), signal(2, "stop", 2)], "in the order in which they came");
+}
+
+#[tokio::test]
+async fn waits_of_steps_that_have_ended_make_room() {
+    let store = store();
+    let mut step = held(&store).await;
+    for round in 0..3 {
+        let waits: Vec<_> = (1..=500).map(|number| wait(number, "n", None)).collect();
+        store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
+        assert_eq!(store.waits("r").await.unwrap().len(), 500);
+        done(&store, 2 + round * 2, &step, &emit(&["next"]), 0).await;
+        step = begin(&store, "a", 3 + round * 2, 1).await.remove(0);
+    }
+    let waits: Vec<_> = (1..=1001).map(|number| wait(number, "n", None)).collect();
+    let refused = store.suspend(&call("a", 100, false), &step, &waits, &claim(0)).await;
+    assert!(refused.unwrap_err().is_too_large());
+    assert!(store.waits("r").await.unwrap().is_empty());
+    suspend(&store, 101, &step, &waits[..1000]).await;
+    // Those that are open already count once.
+    store.signal("r", "n", &[1, 1], None).await.unwrap();
+    let step = begin(&store, "a", 102, 1).await.remove(0);
+    suspend(&store, 103, &step, &waits[1..1000]).await;
 }

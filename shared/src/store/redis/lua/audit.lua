@@ -71,14 +71,14 @@ local function audit_timer(a, run, what, timer, due)
   breach(a, run, what, function() redis.call('ZADD', a.p .. 'timers', due, timer) end)
 end
 
-local function audit_wait(a, run, seq, name, number)
+local function audit_wait(a, run, seq, name, number, filter)
   local wait = find_open(a.p, run, seq, name, number)
   if not wait then
     breach(a, run, 'step execution ' .. seq .. ' waits for a signal ' .. name .. ' that would not reach it',
-      function() open_wait(a.p, run, seq, number, name, -1, a.now) end)
+      function() open_wait(a.p, run, seq, number, name, -1, filter, a.now) end)
     return
   end
-  local due = string.match(wait, '@(%d+)$')
+  local due = string.match(wait, '@(%d+)')
   if due ~= '0' then
     audit_timer(a, run, 'step execution ' .. seq .. ' waits for ' .. name .. ' without its deadline',
       deadline_timer(run, name, wait), due)
@@ -86,13 +86,13 @@ local function audit_wait(a, run, seq, name, number)
 end
 
 local function audit_suspended(a, run, seq, s)
-  for name, number in string.gmatch(s.about, '([^,]+)%.(%d+)') do
+  for name, number, filter in suspended_by(s.about) do
     if is_recorded(a.p, run, seq, number) then
       breach(a, run, 'step execution ' .. seq .. ' has what it waited for and sleeps on',
         function() wake(a.p, run, seq) end)
       return
     end
-    audit_wait(a, run, seq, name, number)
+    audit_wait(a, run, seq, name, number, filter)
   end
 end
 

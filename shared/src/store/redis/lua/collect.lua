@@ -11,7 +11,7 @@ local function collect(keys, argv)
   if not holds(s, attempt, worker, claim) or not scopes_of(steps, scope) then return { 'fenced', '' } end
   local known = redis.call('HGET', p .. 'journal:' .. run .. ':' .. seq, number)
   if known then return { 'ok', known } end
-  if is_too_much(p, run, seq, { number, payload }, {}) then return { 'full', '' } end
+  if is_too_much(p, run, seq, 1, {}) then return { 'full', '' } end
   local key = joined_key(p, run, scope, step .. '*' .. buffer)
   local entry, length = 'c', push_joined(p, run, key, payload)
   if length >= count then

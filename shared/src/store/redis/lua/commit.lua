@@ -15,10 +15,11 @@ local function drop_hold(p, worker, run, seq, attempt, claim)
   if redis.call('HGET', held, field) == attempt .. ' ' .. claim then redis.call('HDEL', held, field) end
 end
 
+-- `journal` is empty where there is none; otherwise `j`, and the calls that the body has let go of, as ` <number>.<name>`.
 local function read_commit(arg)
   local c = { set = take(arg), unset = take(arg), joins = take(arg), parts = take(arg), emits = take(arg) }
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
-  c.consumed, c.journalled, c.rests = arg(), arg() == '1', arg() == '1'
+  c.consumed, c.journal, c.rests = arg(), arg(), arg() == '1'
   c.stop, c.retention = take(arg), tonumber(arg())
   c.caught = take(arg)[1]
   return c
@@ -70,6 +71,19 @@ local function write_context(p, run, c)
   end
 end
 
+local let_go
+
+local function end_journal(p, x, about)
+  local gone, journal = {}, p .. 'journal:' .. x.run .. ':' .. x.seq
+  for number, name in string.gmatch(about, ' (%d+)%.(%S+)') do
+    gone[#gone + 1] = number
+    gone[#gone + 1] = name
+  end
+  let_go(p, x.run, x.seq, gone, x.now)
+  redis.call('UNLINK', journal)
+  redis.call('SREM', p .. 'extra:' .. x.run, journal)
+end
+
 -- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now.
 local function apply(p, x, c)
   local run, steps = x.run, p .. 'steps:' .. x.run
@@ -84,11 +98,7 @@ local function apply(p, x, c)
     redis.call('UNLINK', list)
     redis.call('SREM', p .. 'extra:' .. run, list)
   end
-  if c.journalled then
-    local journal = p .. 'journal:' .. run .. ':' .. x.seq
-    redis.call('UNLINK', journal)
-    redis.call('SREM', p .. 'extra:' .. run, journal)
-  end
+  if c.journal ~= '' then end_journal(p, x, c.journal) end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
     -- Others of its steps may be executing: what they do is in vain.

@@ -46,8 +46,8 @@ end
 
 -- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn, D done),
 -- attempt, failures, losses, the attempt that failed or suspended last, and what the letter is about: where it is queued (`q` for the
--- queue or `r` for what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`; which worker holds it,
--- since when, and the number of the call that took it.
+-- queue or `r` for what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`, each with `~<filter>`
+-- where there is one; which worker holds it, since when, and the number of the call that took it.
 local function parse_state(line)
   if not line then return {} end
   local letter, attempt, failures, losses, failed, about, since, call =

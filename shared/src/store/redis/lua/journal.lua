@@ -1,9 +1,10 @@
 -- checkpoint: what a step that goes on has come to so far. suspend: a step that waits holds no worker until what it
 -- waits for is in its journal.
 --
--- `journal:<run>:<seq>` has what the body of a step execution has recorded, by the number of the call that recorded it.
--- A wait is a number without an entry yet; the field `w<name>` of the steps hash lists those open for signals of that
--- name, oldest first, as `<seq>.<number>@<deadline, 0 for none>`.
+-- `journal:<run>:<seq>` has what the body of a step execution has recorded, by the number of the call that recorded it:
+-- a letter and the call's name, a line feed, and what came of it. We write those that end a wait, and `x` where the body
+-- has let go of one. A wait is a number without an entry yet; the field `w<name>` of the steps hash lists those open for
+-- signals of that name, oldest first, as `<seq>.<number>@<deadline, 0 for none>`, with `~<filter>` where there is one.
 
 local MAX_SIGNALS = 1000 -- that wait for a wait, per run and name
 local MAX_WAITS = 1000 -- per run and name
@@ -13,10 +14,14 @@ local function signals_key(p, run, name)
   return p .. 'signals:' .. run .. ':' .. name
 end
 
-local function record_entry(p, run, seq, number, payload)
+local function record_entry(p, run, seq, number, entry)
   local key = p .. 'journal:' .. run .. ':' .. seq
-  redis.call('HSET', key, number, payload)
+  redis.call('HSET', key, number, entry)
   redis.call('SADD', p .. 'extra:' .. run, key)
+end
+
+local function record_signal(p, run, seq, number, name, attributes, payload)
+  record_entry(p, run, seq, number, 'w' .. name .. ' ' .. attributes .. '\n' .. payload)
 end
 
 local function is_recorded(p, run, seq, number)
@@ -27,17 +32,56 @@ local function deadline_timer(run, name, wait)
   return 'wait ' .. run .. ' ' .. name .. ' ' .. wait
 end
 
--- Takes one wait off the list of its name. False where it is not on it.
-local function close_wait(steps, name, wait)
-  local left, found = {}, false
-  for open in string.gmatch(redis.call('HGET', steps, 'w' .. name) or '', '%S+') do
-    if open == wait then found = true else left[#left + 1] = open end
+-- Sequence number, number, deadline and filter of an open wait.
+local function parse_wait(wait)
+  return string.match(wait, '^(%d+)%.(%d+)@(%d+)~?(%S*)$')
+end
+
+local function read_waits(steps, name)
+  local waits = {}
+  for wait in string.gmatch(redis.call('HGET', steps, 'w' .. name) or '', '%S+') do waits[#waits + 1] = wait end
+  return waits
+end
+
+-- Keeps the waits that `is_kept` says; those that go lose their deadlines. Answers how many stay, and how many go.
+local function keep_waits(p, run, name, is_kept)
+  local steps, left, gone = p .. 'steps:' .. run, {}, {}
+  for _, wait in ipairs(read_waits(steps, name)) do
+    if is_kept(wait) then left[#left + 1] = wait else gone[#gone + 1] = deadline_timer(run, name, wait) end
   end
-  if not found then return false end
+  if #gone == 0 then return #left, 0 end
+  chunked('ZREM', p .. 'timers', gone)
   if #left == 0 then
     redis.call('HDEL', steps, 'w' .. name)
   else
     redis.call('HSET', steps, 'w' .. name, table.concat(left, ' '))
+  end
+  return #left, #gone
+end
+
+-- Takes one wait off the list of its name. False where it is not on it.
+local function close_wait(p, run, name, wait)
+  local _, gone = keep_waits(p, run, name, function(open) return open ~= wait end)
+  return gone > 0
+end
+
+-- The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
+local function is_waiting(steps, seq)
+  local found = redis.call('HMGET', steps, seq, 'e' .. seq)
+  local s, scope = parse_state(found[1]), parse_record(found[2] or '')
+  return s.letter and s.letter ~= 'D' and (scope == '0' or scope and scopes_of(steps, scope))
+end
+
+-- The attributes of a signal, or the filter of a wait: tokens that compare byte by byte.
+local function set_of(tokens)
+  local set = {}
+  for token in string.gmatch(tokens, '[^&]+') do set[token] = true end
+  return set
+end
+
+local function passes(attributes, filter)
+  for token in string.gmatch(filter, '[^&]+') do
+    if not attributes[token] then return false end
   end
   return true
 end
@@ -48,31 +92,84 @@ local function find_open(p, run, seq, name, number)
   return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%S+)')
 end
 
-local function take_signal(p, run, name)
+-- Signals that came before their wait: `<number>` has the payload and `a<number>` the attributes, oldest first.
+local function kept_numbers(key)
+  local numbers = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local number = tonumber(string.match(field, '^a(%-?%d+)$'))
+    if number then numbers[#numbers + 1] = number end
+  end
+  table.sort(numbers)
+  return numbers
+end
+
+-- Takes the first one that passes the filter: its attributes and its payload.
+local function take_signal(p, run, name, filter)
   local key = signals_key(p, run, name)
-  local payload = redis.call('LPOP', key)
-  if payload and redis.call('EXISTS', key) == 0 then redis.call('SREM', p .. 'extra:' .. run, key) end
-  return payload
+  for _, number in ipairs(kept_numbers(key)) do
+    local attributes = redis.call('HGET', key, 'a' .. number) or ''
+    if passes(set_of(attributes), filter) then
+      local payload = redis.call('HGET', key, number) or ''
+      redis.call('HDEL', key, number, 'a' .. number)
+      if redis.call('HLEN', key) <= 1 then
+        redis.call('UNLINK', key)
+        redis.call('SREM', p .. 'extra:' .. run, key)
+      end
+      return attributes, payload
+    end
+  end
+  return nil
 end
 
 -- A signal that came before its wait ends it at once.
-local function open_wait(p, run, seq, number, name, deadline, now)
+local function open_wait(p, run, seq, number, name, deadline, filter, now)
   local steps, mark = p .. 'steps:' .. run, seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
-  local payload = take_signal(p, run, name)
-  if payload then return record_entry(p, run, seq, number, payload) end
+  local attributes, payload = take_signal(p, run, name, filter)
+  if payload then return record_signal(p, run, seq, number, name, attributes, payload) end
   local due = tonumber(deadline) >= 0 and now + deadline or 0
   local wait = mark .. due
+  if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then redis.call('ZADD', p .. 'timers', due, deadline_timer(run, name, wait)) end
 end
 
+-- `waits` is number, name, deadline (-1 for none), filter, number, ...
+local function open_waits(p, run, seq, waits, now)
+  for i = 1, #waits, 4 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], now) end
+end
+
+-- How many waits there would be of each name.
+local function waits_after(p, run, seq, waits)
+  local steps, known, open, new = p .. 'steps:' .. run, {}, {}, 0
+  for i = 1, #waits, 4 do
+    local number, name = waits[i], waits[i + 1]
+    if not open[name] then
+      local list = read_waits(steps, name)
+      open[name] = #list
+      for _, wait in ipairs(list) do
+        local of, other = parse_wait(wait)
+        if of == seq then known[name .. ' ' .. other] = true end
+      end
+    end
+    if not known[name .. ' ' .. number] and not is_recorded(p, run, seq, number) then
+      open[name], new = open[name] + 1, new + 1
+    end
+  end
+  return open, new
+end
+
 local function is_too_much(p, run, seq, entries, waits)
-  if redis.call('HLEN', p .. 'journal:' .. run .. ':' .. seq) + #entries / 2 + #waits / 3 > MAX_ENTRIES then return true end
-  for i = 1, #waits, 3 do
-    local _, open = string.gsub(redis.call('HGET', p .. 'steps:' .. run, 'w' .. waits[i + 1]) or '', '%S+', '')
-    if open + #waits / 3 > MAX_WAITS then return true end
+  local steps = p .. 'steps:' .. run
+  local open, new = waits_after(p, run, seq, waits)
+  if redis.call('HLEN', p .. 'journal:' .. run .. ':' .. seq) + entries + new > MAX_ENTRIES then return true end
+  for name, count in pairs(open) do
+    if count > MAX_WAITS then
+      -- Those of step executions that have ended make room.
+      local _, gone = keep_waits(p, run, name, function(wait) return is_waiting(steps, (parse_wait(wait))) end)
+      if count - gone > MAX_WAITS then return true end
+    end
   end
   return false
 end
@@ -81,7 +178,7 @@ local function checkpoint(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, run, seq, attempt, claim, mark = arg(), arg(), arg(), arg(), arg(), arg()
   local c = { set = take(arg), unset = take(arg) }
-  local entries, waits = take(arg), take(arg)
+  local entries, gone, waits = take(arg), take(arg), take(arg)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'm' .. seq)
   local s = parse_state(found[1])
@@ -90,11 +187,12 @@ local function checkpoint(keys, argv)
   local made = attempt .. '.' .. claim .. '.' .. mark
   if mark ~= '' and found[2] == made then return { 'ok' } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
-  if is_too_much(p, run, seq, entries, waits) then return { 'full' } end
+  if is_too_much(p, run, seq, (#entries + #gone) / 2, waits) then return { 'full' } end
   write_context(p, run, c)
   if mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
-  for i = 1, #waits, 3 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], now) end
+  let_go(p, run, seq, gone, now)
+  open_waits(p, run, seq, waits, now)
   return { 'ok' }
 end
 
@@ -107,12 +205,18 @@ end
 
 local function suspend(keys, argv)
   return under_fence(keys, argv, take, function(p, x, waits)
-    local about = {}
-    for i = 1, #waits, 2 do about[#about + 1] = waits[i + 1] .. '.' .. waits[i] end
+    if is_too_much(p, x.run, x.seq, 0, waits) then return 'full' end
+    local about, told = {}, {}
+    for i = 1, #waits, 4 do
+      local filter = waits[i + 3]
+      told[#told + 1] = waits[i + 1] .. '.' .. waits[i]
+      about[#about + 1] = told[#told] .. (filter ~= '' and '~' .. filter or '')
+    end
     x.state.failed = x.attempt
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('S', x.state, table.concat(about, ',')))
-    note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(about, ','))
-    for i = 1, #waits, 2 do
+    note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))
+    open_waits(p, x.run, x.seq, waits, x.now)
+    for i = 1, #waits, 4 do
       if is_recorded(p, x.run, x.seq, waits[i]) then
         wake(p, x.run, x.seq)
         return nil
@@ -122,22 +226,41 @@ local function suspend(keys, argv)
   end)
 end
 
--- What `about` of a suspended step execution names is waited for no more.
+-- What `about` of a suspended step execution names: name, number and filter of each wait.
+local function suspended_by(about)
+  return string.gmatch(about, '([%w_%.%-]+)%.(%d+)~?([^,]*)')
+end
+
+-- It is waited for no more.
 close_waits = function(p, run, seq, about)
-  for name, number in string.gmatch(about, '([^,]+)%.(%d+)') do
+  for name, number in suspended_by(about) do
     local wait = find_open(p, run, seq, name, number)
-    if wait and close_wait(p .. 'steps:' .. run, name, wait) then
-      redis.call('ZREM', p .. 'timers', deadline_timer(run, name, wait))
-    end
+    if wait then close_wait(p, run, name, wait) end
   end
 end
 
--- The wait's time is over: an empty entry says so.
+-- The wait's time is over: an entry says so.
 fire_deadline = function(p, timer, now)
   local run, name, wait = string.match(timer, '^wait (%S+) (%S+) (%S+)$')
-  local seq, number = string.match(wait or '', '^(%d+)%.(%d+)@')
-  if not seq or not close_wait(p .. 'steps:' .. run, name, wait) then return end
+  local seq, number = parse_wait(wait or '')
+  if not seq or not close_wait(p, run, name, wait) then return end
   note(p, run, now, 'overdue', seq, 0, '-', '-', name)
-  record_entry(p, run, seq, number, '')
+  record_entry(p, run, seq, number, 'o' .. name .. '\n')
   wake(p, run, seq)
+end
+
+-- waits: what is waited for, a slice of the steps hash at a time: name, wait and step of each.
+local function waits(keys, argv)
+  local steps, found = keys[1] .. 'steps:' .. argv[1], {}
+  local slice = redis.call('HSCAN', steps, argv[2], 'MATCH', 'w*', 'COUNT', 500)
+  for i = 1, #slice[2], 2 do
+    for wait in string.gmatch(slice[2][i + 1], '%S+') do
+      local seq = parse_wait(wait)
+      if seq and is_waiting(steps, seq) then
+        local _, step = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
+        found[#found + 1] = { string.sub(slice[2][i], 2), wait, step or '-' }
+      end
+    end
+  end
+  return { slice[1], found }
 end

@@ -1,33 +1,66 @@
--- signal: deliver to the oldest wait of that name, or keep for the next. cancel: stop a run where it stands.
+-- signal: deliver to the oldest wait that takes it, or keep for the next. cancel: stop a run where it stands.
 
--- The oldest wait of that name whose step execution has not ended.
-local function next_wait(p, run, name)
-  local steps = p .. 'steps:' .. run
-  for wait in string.gmatch(redis.call('HGET', steps, 'w' .. name) or '', '%S+') do
-    close_wait(steps, name, wait)
-    redis.call('ZREM', p .. 'timers', deadline_timer(run, name, wait))
-    local seq, number = string.match(wait, '^(%d+)%.(%d+)@')
-    local s = parse_state(redis.call('HGET', steps, seq))
-    if s.letter and s.letter ~= 'D' then return seq, number end
+-- The oldest wait of that name that lets the signal pass and whose step execution has not ended.
+local function next_wait(p, run, name, attributes)
+  local steps, has = p .. 'steps:' .. run, set_of(attributes)
+  for _, wait in ipairs(read_waits(steps, name)) do
+    local seq, number, _, filter = parse_wait(wait)
+    if not seq or passes(has, filter) then
+      close_wait(p, run, name, wait)
+      if seq and is_waiting(steps, seq) then return seq, number end
+    end
   end
   return nil
 end
 
-local function deliver(p, run, name, payload, now)
-  local seq, number = next_wait(p, run, name)
+local function deliver(p, run, name, attributes, payload, now)
+  local seq, number = next_wait(p, run, name, attributes)
   if not seq then return false end
   note(p, run, now, 'signal', seq, 0, '-', '-', name)
-  record_entry(p, run, seq, number, payload)
+  record_signal(p, run, seq, number, name, attributes, payload)
   wake(p, run, seq)
   return true
 end
 
-local function keep(p, run, name, payload)
+local function keep_as(p, run, name, number, attributes, payload)
   local key = signals_key(p, run, name)
-  if redis.call('LLEN', key) >= MAX_SIGNALS then return false end
-  redis.call('RPUSH', key, payload)
+  redis.call('HSET', key, number, payload, 'a' .. number, attributes)
   redis.call('SADD', p .. 'extra:' .. run, key)
+end
+
+local function keep(p, run, name, attributes, payload)
+  local key = signals_key(p, run, name)
+  if redis.call('HLEN', key) > 2 * MAX_SIGNALS then return false end
+  keep_as(p, run, name, redis.call('HINCRBY', key, 'last', 1), attributes, payload)
   return true
+end
+
+-- Keeps it ahead of all others: it came before them.
+local function keep_first(p, run, name, attributes, payload)
+  local first = kept_numbers(signals_key(p, run, name))[1]
+  if not first then return keep(p, run, name, attributes, payload) end
+  keep_as(p, run, name, first - 1, attributes, payload)
+end
+
+-- The body has let go of these calls (number, name, number, ...): as waits they take no signal any more, and what has
+-- reached them unseen is there for others, in the order in which it came.
+let_go = function(p, run, seq, gone, now)
+  local unseen, left = {}, {}
+  for i = 1, #gone, 2 do
+    local number, name, mark = gone[i], gone[i + 1], seq .. '.' .. gone[i] .. '@'
+    keep_waits(p, run, name, function(wait) return string.sub(wait, 1, #mark) ~= mark end)
+    local entry = redis.call('HGET', p .. 'journal:' .. run .. ':' .. seq, number) or ''
+    record_entry(p, run, seq, number, 'x' .. name .. '\n')
+    local stop = string.sub(entry, 1, 1) == 'w' and string.find(entry, '\n', 1, true)
+    if stop then
+      local attributes = string.match(string.sub(entry, 1, stop - 1), ' (%S*)$') or ''
+      unseen[#unseen + 1] = { name, attributes, string.sub(entry, stop + 1) }
+    end
+  end
+  for _, signal in ipairs(unseen) do
+    if not deliver(p, run, signal[1], signal[2], signal[3], now) then left[#left + 1] = signal end
+  end
+  for i = #left, 1, -1 do keep_first(p, run, left[i][1], left[i][2], left[i][3]) end
 end
 
 -- Is the run 'live', 'waiting' for a worker to serve it, 'over', or 'unknown'? And its id: it may be an alias.
@@ -49,15 +82,15 @@ end
 
 local function signal(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local asked, name, payload, entry = arg(), arg(), arg(), arg()
+  local asked, name, attributes, payload, entry = arg(), arg(), arg(), arg(), arg()
   if is_gone(p, entry) then return { 'gone' } end
   local stands, run = standing(p, asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
-  if stands == 'live' and deliver(p, run, name, payload, now) then
+  if stands == 'live' and deliver(p, run, name, attributes, payload, now) then
     leave_inbox(p, entry)
     return { 'delivered' }
   end
-  if not keep(p, run, name, payload) then return { 'full' } end
+  if not keep(p, run, name, attributes, payload) then return { 'full' } end
   leave_inbox(p, entry)
   return { 'kept' }
 end
@@ -86,10 +119,13 @@ redirect_signals = function(p, from, to)
   local stands, now = standing(p, to), now_ms()
   for _, key in ipairs(extra_of(p, from)) do
     local name = string.match(key, ':([^:]+)$')
-    local payload = stands ~= 'over' and redis.call('LPOP', key)
+    local attributes, payload = nil, nil
+    if stands ~= 'over' then attributes, payload = take_signal(p, from, name, '') end
     while payload do
-      if not (stands == 'live' and deliver(p, to, name, payload, now)) then keep(p, to, name, payload) end
-      payload = redis.call('LPOP', key)
+      if not (stands == 'live' and deliver(p, to, name, attributes, payload, now)) then
+        keep(p, to, name, attributes, payload)
+      end
+      attributes, payload = take_signal(p, from, name, '')
     end
     redis.call('UNLINK', key)
   end

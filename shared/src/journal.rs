@@ -1,0 +1,138 @@
+//! What the body of a step execution has recorded: the entries of its journal.
+//!
+//! An entry is a letter, the name of the call that made it, a line feed, and what it came to. So a later attempt can tell
+//! that its code is no longer the one that recorded.
+
+use crate::error::{Error, Result};
+
+/// One entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A call that was recorded with its value, as a payload of [`crate::codec`].
+    Value {
+        /// The call's name.
+        name: &'a str,
+        /// The value.
+        payload: &'a [u8],
+    },
+    /// A call whose error the body went on with.
+    Failed {
+        /// The call's name.
+        name: &'a str,
+        /// No retry would have helped.
+        terminal: bool,
+        /// The error.
+        error: &'a str,
+    },
+    /// A wait that a signal ended.
+    Signal {
+        /// The signal's name.
+        name: &'a str,
+        /// What it can be told by, as tokens of [`crate::attributes`].
+        attributes: &'a str,
+        /// The signal, as a payload of [`crate::codec`].
+        payload: &'a [u8],
+    },
+    /// A wait that its deadline ended.
+    Overdue {
+        /// The signal's name.
+        name: &'a str,
+    },
+    /// An event that was put into a buffer: what the buffer was full of, where it was.
+    Collected {
+        /// As the store has it.
+        payload: &'a [u8],
+    },
+    /// A call that the body has let go of before it ended, and that never will end.
+    LetGo {
+        /// The call's name.
+        name: &'a str,
+    },
+}
+
+impl<'a> Entry<'a> {
+    /// Reads an entry. Never panics, whatever the bytes are.
+    pub fn read(bytes: &'a [u8]) -> Result<Self> {
+        Self::parse(bytes).ok_or_else(|| {
+            Error::invalid(
+                "an entry of the step's journal cannot be read: it was written by a newer version or by something else",
+            )
+        })
+    }
+
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        if let Some(payload) = bytes.strip_prefix(b"c") {
+            return Some(Self::Collected { payload });
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let (head, rest) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+        let letter = head.chars().next().filter(char::is_ascii)?;
+        let (name, about) = head[1..].split_once(' ').unwrap_or((&head[1..], ""));
+        match letter {
+            's' => Some(Self::Value { name, payload: rest }),
+            'f' => Some(Self::Failed { name, terminal: about == "terminal", error: std::str::from_utf8(rest).ok()? }),
+            'w' => Some(Self::Signal { name, attributes: about, payload: rest }),
+            'o' => Some(Self::Overdue { name }),
+            'x' => Some(Self::LetGo { name }),
+            _ => None,
+        }
+    }
+
+    /// Writes it.
+    pub fn write(&self) -> Vec<u8> {
+        let entry = |letter: char, head: &str, rest: &[u8]| [format!("{letter}{head}\n").as_bytes(), rest].concat();
+        match self {
+            Self::Value { name, payload } => entry('s', name, payload),
+            Self::Failed { name, terminal, error } => {
+                let head = format!("{name}{}", if *terminal { " terminal" } else { "" });
+                entry('f', &head, error.as_bytes())
+            }
+            Self::Signal { name, attributes, payload } => entry('w', &format!("{name} {attributes}"), payload),
+            Self::Overdue { name } => entry('o', name, b""),
+            Self::Collected { payload } => [b"c", *payload].concat(),
+            Self::LetGo { name } => entry('x', name, b""),
+        }
+    }
+
+    /// The name of the call that made it; empty for a buffer.
+    pub fn name(&self) -> &'a str {
+        match self {
+            Self::Collected { .. } => "",
+            Self::Value { name, .. }
+            | Self::Failed { name, .. }
+            | Self::Signal { name, .. }
+            | Self::Overdue { name }
+            | Self::LetGo { name } => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let entries = [
+            Entry::Value { name: "charge", payload: b"\x01\n\xff" },
+            Entry::Failed { name: "charge", terminal: true, error: "no\nmoney" },
+            Entry::Failed { name: "charge", terminal: false, error: "" },
+            Entry::Signal { name: "approval", attributes: "order=7&user=%22bob%22", payload: b"\x02{}\n" },
+            Entry::Signal { name: "approval", attributes: "", payload: b"" },
+            Entry::Overdue { name: "approval" },
+            Entry::LetGo { name: "approval" },
+            Entry::Collected { payload: b"2 3\n\x01\x02" },
+            Entry::Collected { payload: b"" },
+        ];
+        for entry in entries {
+            assert_eq!(Entry::read(&entry.write()).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn what_is_no_entry_is_an_error() {
+        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"fname\n\xff"] {
+            assert!(Entry::read(bytes).unwrap_err().is_invalid(), "{bytes:?}");
+        }
+    }
+}
