@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stepfleet::codec;
 use stepfleet::history::Kind;
+use stepfleet::journal::Entry;
 use stepfleet::run::Status;
 use stepfleet::step::{Call, Checkpoint, Claim, Wait};
 use stepfleet_macros::{Event, step, workflow};
@@ -35,11 +36,14 @@ impl Question {
 /// Opens its wait in a checkpoint, holds no worker until it has ended, and answers with what it brought.
 async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> {
     let (step, reach) = (attempt.claimed.clone(), attempt.core.reach.clone());
-    if let Some((_, payload)) = step.journal.iter().find(|(number, _)| *number == 2) {
-        let said = if payload.is_empty() { None } else { Some(codec::decode("the signal", payload)?) };
+    if let Some((_, entry)) = step.journal.iter().find(|(number, _)| *number == 2) {
+        let said = match Entry::read(entry)? {
+            Entry::Signal { payload, .. } => Some(codec::decode("the signal", payload)?),
+            _ => None,
+        };
         return attempt.emission(Answered { said });
     }
-    let waits = vec![Wait { number: 2, name: "answer".into(), deadline }];
+    let waits = vec![Wait { number: 2, name: "answer".into(), deadline, filter: vec![] }];
     let checkpoint = Checkpoint {
         set: vec![("asked".into(), codec::encode("x", &step.fence.attempt)?)],
         entries: vec![(1, codec::encode("x", &())?)],
