@@ -18,6 +18,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Nested)?
         .serve(Loop)?
         .serve(Flaky)?
+        .serve(Patient)?
         .serve(Broken)?
         .serve(Blocking)?
         .serve(Brief)?
@@ -233,6 +234,19 @@ impl Flaky {
             return Err(Error::msg(format!("failure {}", ctx.failures() + 1)));
         }
         Ok(End { answer: format!("attempt {} saw {seen}", ctx.attempt()) })
+    }
+}
+
+/// Fails once, and is tried again after 4 seconds.
+pub struct Patient;
+
+#[workflow(start = Begin, stop = End)]
+impl Patient {
+    #[step(retry = RetryPolicy::fixed(Duration::from_secs(4)).jitter(0.0))]
+    async fn attempt(&self, ctx: &Context, _: Begin) -> Outcome<End> {
+        let last = ctx.last_error().ok_or_else(|| Error::msg("not yet"))?;
+        let later = ctx.elapsed() >= Duration::from_secs(4);
+        Ok(End { answer: format!("attempt {} after {last:?}, 4s later: {later}", ctx.attempt()) })
     }
 }
 

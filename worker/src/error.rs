@@ -8,6 +8,9 @@ pub type Outcome<T> = Result<T, Error>;
 
 /// The longest error that is kept with a run, in bytes.
 const MAX_MESSAGE: usize = 2000;
+/// The longest cause that is kept, in bytes, and how many.
+const MAX_CAUSE: usize = 500;
+const MAX_CAUSES: usize = 16;
 
 /// Why an attempt failed. Any error becomes one with `?`, and is retried as the step's policy says; one made from
 /// [`Terminal`] is not.
@@ -16,22 +19,40 @@ const MAX_MESSAGE: usize = 2000;
 pub struct Error {
     message: String,
     terminal: bool,
+    causes: Vec<String>,
+    type_name: Option<&'static str>,
 }
 
 impl Error {
     /// An error that is retried.
     pub fn msg(message: impl fmt::Display) -> Self {
-        Self { message: bounded(message.to_string()), terminal: false }
+        Self {
+            message: bounded(message.to_string(), MAX_MESSAGE),
+            terminal: false,
+            causes: Vec::new(),
+            type_name: None,
+        }
     }
 
     /// An error that no retry will help: the run fails.
     pub fn terminal(message: impl fmt::Display) -> Self {
-        Self { message: bounded(message.to_string()), terminal: true }
+        Self { terminal: true, ..Self::msg(message) }
     }
 
     /// No retry will help.
     pub fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// The errors beneath it, the nearest first: at most 16, each cut after 500 bytes. Their text is in that of this
+    /// error too.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// The type of the error that `?` made it of, as [`std::any::type_name`] writes it; None where it was made of a text.
+    pub fn type_name(&self) -> Option<&'static str> {
+        self.type_name
     }
 }
 
@@ -41,16 +62,19 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
         let terminal =
             (&error as &dyn Any).downcast_ref::<stepfleet::Error>().is_some_and(stepfleet::Error::is_invalid);
         let mut message = error.to_string();
-        let mut cause = error.source();
+        let (mut cause, mut causes) = (error.source(), Vec::new());
         while let Some(inner) = cause {
             let text = inner.to_string();
+            if causes.len() < MAX_CAUSES {
+                causes.push(bounded(text.clone(), MAX_CAUSE));
+            }
             // Many errors repeat their cause in their own message.
             if !message.contains(&text) {
                 message = format!("{message}: {text}");
             }
             cause = inner.source();
         }
-        Self { message: bounded(message), terminal }
+        Self { message: bounded(message, MAX_MESSAGE), terminal, causes, type_name: Some(std::any::type_name::<E>()) }
     }
 }
 
@@ -76,10 +100,10 @@ impl<T: fmt::Display> From<Terminal<T>> for Error {
     }
 }
 
-fn bounded(mut message: String) -> String {
-    if message.len() > MAX_MESSAGE {
+fn bounded(mut message: String, most: usize) -> String {
+    if message.len() > most {
         let whole = message.len();
-        let cut = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        let cut = (0..=most).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
         message.truncate(cut);
         message = format!("{message}... ({whole} bytes)");
     }
@@ -98,6 +122,9 @@ mod tests {
     fn an_error_keeps_its_causes_and_is_retried() {
         let error = Error::from(Outer(std::io::Error::other("no route")));
         assert_eq!(error.to_string(), "cannot fetch: no route");
+        assert_eq!(error.causes(), ["no route"]);
+        assert!(error.type_name().is_some_and(|name| name.ends_with("::Outer")), "{:?}", error.type_name());
+        assert_eq!(Error::msg("x").type_name(), None);
         assert!(!error.is_terminal());
     }
 
@@ -110,6 +137,18 @@ mod tests {
         let invalid = Error::from(stepfleet::Error::too_large("the event Big has ..."));
         assert!(invalid.is_terminal());
         assert!(!Error::from(stepfleet::Error::unavailable("gone")).is_terminal());
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("level {0} {1}")]
+    struct Deep(u32, String, #[source] Option<Box<Deep>>);
+
+    #[test]
+    fn a_chain_of_any_length_is_cut() {
+        let deep = (0..100).fold(None, |inner, n| Some(Box::new(Deep(n, "x".repeat(1000), inner))));
+        let error = Error::from(*deep.unwrap());
+        assert_eq!(error.causes().len(), 16);
+        assert!(error.causes()[0].starts_with("level 98 xxx") && error.causes().iter().all(|c| c.len() < 600));
     }
 
     #[test]

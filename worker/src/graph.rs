@@ -1,5 +1,6 @@
 //! The graph of a workflow: which steps take an event, where a fan-out joins, and whether it can work at all. Pure.
 
+mod catches;
 mod check;
 mod data;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use stepfleet::step::Route;
 
 use crate::event::Accepts;
+use crate::failed::Catches;
 use crate::workflow::{Definition, Workflow};
 
 pub(crate) use self::data::describe;
@@ -95,6 +97,8 @@ struct Node {
     /// What its body sends.
     sends: Vec<&'static str>,
     context: bool,
+    /// The failures that it catches.
+    catches: Option<Catches>,
 }
 
 impl Node {
@@ -113,6 +117,7 @@ impl Graph {
             ends: step.emits.ends,
             sends: step.sends.clone(),
             context: step.context,
+            catches: catches::of(step),
         });
         Self {
             workflow: definition.name,
@@ -183,7 +188,7 @@ impl Graph {
         seen: &mut HashSet<(&'a str, usize)>,
         found: &mut Vec<&'static str>,
     ) {
-        for (event, many) in node.leaves() {
+        for (event, many) in self.places(node).into_iter().flat_map(Node::leaves) {
             // A `Vec` that nothing joins opens no fan-out: its events stay on their level.
             let deeper = many && self.is_joined(event, &mut HashSet::new(), 0);
             self.search(event, level + usize::from(deeper), seen, found);
@@ -196,7 +201,10 @@ impl Graph {
             return false;
         }
         self.joining(event).next().is_some()
-            || self.each(event).any(|node| node.leaves().any(|(next, _)| self.is_joined(next, seen, depth + 1)))
+            || self.each(event).any(|node| {
+                let mut leaves = self.places(node).into_iter().flat_map(Node::leaves);
+                leaves.any(|(next, _)| self.is_joined(next, seen, depth + 1))
+            })
     }
 }
 
@@ -205,7 +213,8 @@ mod tests {
     use super::*;
 
     pub(super) fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
-        Node { step, accepts, emits: emits.to_vec(), ends: emits.is_empty(), sends: Vec::new(), context: false }
+        let (emits, ends) = (emits.to_vec(), emits.is_empty());
+        Node { step, accepts, emits, ends, sends: Vec::new(), context: false, catches: None }
     }
 
     pub(super) fn graph(nodes: Vec<Node>) -> Graph {

@@ -46,6 +46,7 @@ pub mod context;
 pub mod emit;
 pub mod error;
 pub mod event;
+pub mod failed;
 pub mod graph;
 pub mod published;
 pub mod retry;
@@ -59,7 +60,9 @@ pub use context::{Context, State};
 pub use emit::Emit;
 pub use error::{Error, Outcome, Terminal};
 pub use event::{Event, Joined};
+pub use failed::StepFailed;
 pub use published::PublishedEvent;
+pub use retry::{RetryOn, RetryPolicy};
 pub use runtime::{Config, Worker};
 pub use stepfleet_macros::{step, workflow};
 pub use workflow::Workflow;
@@ -67,7 +70,7 @@ pub use workflow::Workflow;
 /// All that a workflow's author needs.
 pub mod prelude {
     pub use crate::{Context, Error, Joined, Outcome, Terminal, Worker, Workflow};
-    pub use crate::{Emit, Event, PublishedEvent};
+    pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use stepfleet_macros::{Emit, Event, step, workflow};
@@ -82,6 +85,7 @@ struct Readme;
 pub mod __private {
     pub use crate::emit::{Emission, Shape};
     pub use crate::event::{Accepts, Input};
+    pub use crate::failed::Catches;
     pub use crate::retry::RetryPolicy;
     pub use crate::schema::{Probe, Typed, Untyped};
     pub use crate::workflow::{Attempt, Definition, Step};

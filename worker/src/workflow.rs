@@ -13,6 +13,7 @@ use crate::context::{Context, Core};
 use crate::emit::{Emission, Emit, Shape};
 use crate::error::Outcome;
 use crate::event::Accepts;
+use crate::failed::Catches;
 use crate::graph::{self, Graph, GraphError};
 use crate::retry::RetryPolicy;
 
@@ -40,6 +41,8 @@ pub struct Definition<W> {
     pub retention: Duration,
     /// How long a run may take, from its first step on.
     pub timeout: Option<Duration>,
+    /// When steps are tried again that say nothing of it; None for [`RetryPolicy::default`].
+    pub retry: Option<RetryPolicy>,
     /// Its steps.
     pub steps: Vec<Step<W>>,
 }
@@ -56,12 +59,21 @@ pub struct Step<W> {
     pub sends: Vec<&'static str>,
     /// It reads the run's context.
     pub context: bool,
-    /// When it is tried again.
-    pub retry: RetryPolicy,
+    /// When it is tried again; None for what the workflow says.
+    pub retry: Option<RetryPolicy>,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
+    /// For one that takes `StepFailed`: which failures it catches; None for the default.
+    pub catches: Option<Catches>,
     /// Executes it.
     pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
+}
+
+impl<W> Step<W> {
+    /// Its own retry policy, that of its workflow, or the default.
+    pub(crate) fn retry_policy(&self, definition: &Definition<W>) -> RetryPolicy {
+        self.retry.as_ref().or(definition.retry.as_ref()).cloned().unwrap_or_default()
+    }
 }
 
 /// One try at a step execution, as the step's code gets it.
@@ -113,10 +125,11 @@ impl Served {
         graph.check()?;
         let registration = register(&definition, &graph).map_err(invalid)?;
         let workflow = Arc::new(workflow);
-        let steps = definition.steps.into_iter().map(|step| {
+        let policies: Vec<_> = definition.steps.iter().map(|step| step.retry_policy(&definition)).collect();
+        let steps = definition.steps.into_iter().zip(policies).map(|(step, retry)| {
             let (workflow, run) = (workflow.clone(), step.run);
             let run: Box<Run> = Box::new(move |attempt| run(workflow.clone(), attempt));
-            (step.name, ServedStep { retry: step.retry, timeout: step.timeout, run })
+            (step.name, ServedStep { retry, timeout: step.timeout, run })
         });
         Ok(Self { registration, stop: definition.stop, retention: definition.retention, graph, steps: steps.collect() })
     }

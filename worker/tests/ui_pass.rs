@@ -113,25 +113,22 @@ fn a_definition_has_what_the_attributes_say() {
     assert_eq!(split.accepts, Accepts::Each("Asked"));
     assert_eq!(split.emits.events, [("word.split", true)]);
     assert_eq!(split.sends, ["Counted", "word.split"]);
-    assert_eq!((split.context, split.retry, split.timeout), (false, RetryPolicy::default(), None));
+    assert_eq!((split.context, split.retry.is_some(), split.timeout), (false, false, None));
 
     let count = step(&definition, "count-letters");
     assert_eq!(count.accepts, Accepts::Each("word.split"));
     assert!(count.context);
     assert_eq!(count.timeout, Some(Duration::from_secs(30)));
-    let retry = RetryPolicy {
-        retries: 5,
-        backoff: Duration::from_millis(250),
-        factor: 1.5,
-        max_backoff: Duration::from_secs(3600),
-        ..RetryPolicy::default()
-    };
-    assert_eq!(count.retry, retry);
+    let retry = RetryPolicy::exponential(Duration::from_millis(250))
+        .attempts(6)
+        .factor(1.5)
+        .max_delay(Duration::from_secs(3600));
+    assert_eq!(count.retry, Some(retry));
 
     let judge = step(&definition, "judge");
     assert_eq!(judge.accepts, Accepts::Joined("Counted"));
     assert_eq!(judge.emits.events, [("Asked", false), ("word.split", true), ("Answered", false), ("Counted", false)]);
-    assert_eq!(judge.retry, RetryPolicy { retries: 0, ..RetryPolicy::default() });
+    assert_eq!(judge.retry, Some(RetryPolicy::default().attempts(1)));
     assert!(step(&definition, "watch").emits.events.is_empty());
 }
 

@@ -84,6 +84,8 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 /// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
 /// - `timeout = "10m"`: how long a run may take, from its first step on; it then fails, and says which steps were
 ///   active. Default: no limit.
+/// - `retry = RetryPolicy::...`: the retry policy of the steps that say nothing of retries, as an expression of type
+///   `RetryPolicy`. Default: three retries after about 1, 2 and 4 seconds.
 ///
 /// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.
 ///
@@ -132,6 +134,12 @@ pub fn workflow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `backoff = "1s"`: the delay before the first retry. Default: 1 second.
 /// - `factor = 2.0`: what each further delay is multiplied by; at least 1, which makes all delays equal. Default: 2.
 /// - `max_backoff = "1m"`: the longest delay. Default: 1 minute.
+/// - `retry = RetryPolicy::...`: the whole retry policy, as an expression of type `RetryPolicy`, in place of the four
+///   above. Default: that of the workflow.
+/// - `catches = ["fetch", "parse"]`, for a step that takes `StepFailed`: the steps whose failures it deals with. The
+///   step of another `catches` that names a step goes before one that catches "all". Default: "all".
+/// - `recoveries = 3`, for a step that takes `StepFailed`: how often it may catch a failure on the way to one event;
+///   after that the run fails. Default: 1.
 /// - `timeout = "30s"`: how long one attempt may take; it then counts as failed. Default: no limit.
 ///
 /// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.

@@ -9,7 +9,7 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Error, Ident, Lit, LitStr, Result, Token, Type};
+use syn::{Error, Expr, Ident, Lit, LitStr, Result, Token, Type, token};
 
 /// As `stepfleet::names` has it: the longest name, in bytes.
 const MAX_NAME: usize = 128;
@@ -159,6 +159,62 @@ fn parsed<T: FromStr>(digits: &str, suffix: &str, span: Span, expected: &str) ->
     }
 }
 
+/// A retry policy, as an expression.
+pub(crate) fn policy(input: ParseStream) -> Result<Expr> {
+    let expected = "`retry` is a retry policy, such as `retry = RetryPolicy::fixed(Duration::from_secs(1)).attempts(5)`; \
+                    for a number of retries write `retries = 5`";
+    let span = input.span();
+    match input.parse().map_err(|_| Error::new(span, expected))? {
+        Expr::Lit(literal) => Err(Error::new_spanned(literal, expected)),
+        policy => Ok(policy),
+    }
+}
+
+/// What is no policy is reported where it stands.
+pub(crate) fn some_policy(policy: &Expr) -> TokenStream {
+    let ty = quote!(::stepfleet_worker::__private::RetryPolicy);
+    quote_spanned! {Span::mixed_site().located_at(policy.span())=>
+        {
+            let policy: #ty = #policy;
+            ::core::option::Option::Some(policy)
+        }
+    }
+}
+
+/// Names of steps, or "all" for none in particular.
+pub(crate) fn steps(input: ParseStream) -> Result<Vec<LitStr>> {
+    let expected = "`catches` is \"all\" or a list of steps, such as `catches = [\"fetch\", \"parse\"]`";
+    let span = input.span();
+    if !input.peek(token::Bracket) {
+        let all = text(input, expected)?;
+        return if all.value() == "all" { Ok(Vec::new()) } else { Err(Error::new(all.span(), expected)) };
+    }
+    let inside;
+    syn::bracketed!(inside in input);
+    let mut steps = Vec::new();
+    while !inside.is_empty() {
+        let step = text(&inside, expected)?;
+        check_name(&step.value(), step.span())?;
+        steps.push(step);
+        if !inside.is_empty() {
+            inside.parse::<Token![,]>()?;
+        }
+    }
+    if steps.is_empty() {
+        return Err(Error::new(span, expected));
+    }
+    Ok(steps)
+}
+
+/// A whole number from 1.
+pub(crate) fn recoveries(input: ParseStream) -> Result<u32> {
+    let span = input.span();
+    match whole("recoveries", input)? {
+        0 => Err(Error::new(span, "a step that recovers 0 times catches nothing: remove the step, or write 1 or more")),
+        most => Ok(most),
+    }
+}
+
 /// `Some(value)`, or `None`.
 pub(crate) fn optional(value: Option<&TokenStream>) -> TokenStream {
     let none = || quote!(::core::option::Option::None);
@@ -185,9 +241,12 @@ mod tests {
             "factor" => factor(key, input).map(drop),
             "name" => name(input).map(drop),
             "sends" => events(key, input).map(drop),
+            "retry" => policy(input).map(drop),
+            "catches" => steps(input).map(drop),
+            "recoveries" => recoveries(input).map(drop),
             _ => duration(key, input).map(drop),
         };
-        let known = ["name", "retries", "factor", "timeout", "backoff", "sends"];
+        let known = ["name", "retries", "factor", "timeout", "backoff", "sends", "retry", "catches", "recoveries"];
         let parse = |input: ParseStream| read_all(input, "a step", &known, read);
         parse.parse_str(options).err().map(|e| e.to_string()).unwrap_or_default()
     }
@@ -202,6 +261,9 @@ mod tests {
             "timeout = \"1h 30m\", backoff = \"7d\"",
             "sends = [Asked, events::Word,], name = \"a\"",
             "sends = []",
+            "retry = RetryPolicy::fixed(SECOND).attempts(5), timeout = \"1s\"",
+            "catches = \"all\", recoveries = 3",
+            "catches = [\"fetch\", \"parse\",]",
         ] {
             assert_eq!(mistake(options), "", "{options}");
         }
@@ -210,7 +272,15 @@ mod tests {
     #[test]
     fn mistakes_say_what_to_write() {
         for (options, says) in [
-            ("retry = 5", "unknown option `retry`: a step has `name`, `retries`"),
+            ("retri = 5", "unknown option `retri`: a step has `name`, `retries`"),
+            ("retry = 5", "write `retries = 5`"),
+            ("retry =", "is a retry policy"),
+            ("catches = \"fetch\"", "`catches = [\"fetch\", \"parse\"]`"),
+            ("catches = fetch", "`catches = [\"fetch\", \"parse\"]`"),
+            ("catches = [fetch]", "`catches = [\"fetch\", \"parse\"]`"),
+            ("catches = []", "`catches = [\"fetch\", \"parse\"]`"),
+            ("catches = [\"a b\"]", "has ' ' in it"),
+            ("recoveries = 0", "catches nothing"),
             ("retries = 5, retries = 6", "given twice"),
             ("retries", "write `retries = ...`"),
             ("retries = -1", "whole number from 0"),

@@ -5,12 +5,13 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Ident, ImplItemFn, LitStr, Meta, Result, Type};
+use syn::{Attribute, Error, Expr, Ident, ImplItemFn, LitStr, Meta, Result, Type};
 
 use crate::options;
 use crate::signature::{self, Parts};
 
-const KNOWN: [&str; 7] = ["name", "sends", "retries", "backoff", "factor", "max_backoff", "timeout"];
+const KNOWN: [&str; 10] =
+    ["name", "sends", "retries", "backoff", "factor", "max_backoff", "retry", "timeout", "catches", "recoveries"];
 
 /// What `#[workflow]` leaves in place of the options, so that the name `step` still resolves as an attribute.
 const SEEN: &str = "__in_workflow";
@@ -33,8 +34,14 @@ struct Options {
     /// What its body sends, beside what it returns.
     sends: Vec<Type>,
     timeout: Option<TokenStream>,
-    /// Fields of the retry policy.
-    retry: Vec<TokenStream>,
+    /// The whole retry policy.
+    retry: Option<Expr>,
+    /// Parts of it: the first delay, and calls that change the others.
+    backoff: Option<TokenStream>,
+    retry_calls: Vec<TokenStream>,
+    /// Which failures it catches, and how often.
+    catches: Option<Vec<LitStr>>,
+    recoveries: Option<u32>,
 }
 
 /// Is it `#[step]` or `#[stepfleet_worker::step]`?
@@ -103,31 +110,61 @@ impl Options {
 
     fn read(&mut self, input: ParseStream) -> Result<()> {
         options::read_all(input, "a step", &KNOWN, |key, value| {
-            let field = Ident::new(key, Span::mixed_site());
             match key {
                 "name" => self.name = Some(options::name(value)?),
                 "sends" => self.sends = options::events(key, value)?,
                 "timeout" => self.timeout = Some(options::duration(key, value)?),
-                _ => {
-                    let value = match key {
-                        "retries" => options::whole(key, value)?.into_token_stream(),
-                        "factor" => options::factor(key, value)?.into_token_stream(),
-                        _ => options::duration(key, value)?,
-                    };
-                    self.retry.push(quote!(#field: #value,));
+                "retry" => self.retry = Some(options::policy(value)?),
+                "retries" => {
+                    let attempts = options::whole(key, value)?.saturating_add(1);
+                    self.retry_calls.push(quote!(.attempts(#attempts)));
                 }
+                "backoff" => self.backoff = Some(options::duration(key, value)?),
+                "factor" => {
+                    let factor = options::factor(key, value)?;
+                    self.retry_calls.push(quote!(.factor(#factor)));
+                }
+                "max_backoff" => {
+                    let longest = options::duration(key, value)?;
+                    self.retry_calls.push(quote!(.max_delay(#longest)));
+                }
+                "catches" => self.catches = Some(options::steps(value)?),
+                _ => self.recoveries = Some(options::recoveries(value)?),
             }
             Ok(())
-        })
+        })?;
+        match &self.retry {
+            Some(policy) if self.backoff.is_some() || !self.retry_calls.is_empty() => Err(Error::new_spanned(
+                policy,
+                "`retry` is the whole policy: remove `retries`, `backoff`, `factor` and `max_backoff`, and let the \
+                 policy say it, such as `RetryPolicy::exponential(first).attempts(5)`",
+            )),
+            _ => Ok(()),
+        }
     }
 
+    /// None where the workflow's policy holds.
     fn retry(&self) -> TokenStream {
-        let fields = &self.retry;
-        let default = quote!(<::stepfleet_worker::__private::RetryPolicy as ::core::default::Default>::default());
-        if fields.is_empty() {
-            return default;
+        if let Some(policy) = &self.retry {
+            return options::some_policy(policy);
         }
-        quote!(::stepfleet_worker::__private::RetryPolicy { #(#fields)* ..#default })
+        if self.backoff.is_none() && self.retry_calls.is_empty() {
+            return options::optional(None);
+        }
+        let (second, calls) = (quote!(::stepfleet_worker::__private::Duration::new(1, 0)), &self.retry_calls);
+        let first = self.backoff.as_ref().unwrap_or(&second);
+        let policy = quote!(::stepfleet_worker::__private::RetryPolicy::exponential(#first) #(#calls)*);
+        options::optional(Some(&policy))
+    }
+
+    /// A step that takes something else than a failure is reported where its event stands.
+    fn catches(&self, event: &Type) -> TokenStream {
+        if self.catches.is_none() && self.recoveries.is_none() {
+            return options::optional(None);
+        }
+        let (steps, recoveries) = (self.catches.iter().flatten(), self.recoveries.unwrap_or(1));
+        let catches = quote_spanned!(at(event)=> ::stepfleet_worker::__private::Catches::of::<#event>);
+        options::optional(Some(&quote!(#catches(::std::vec![#(#steps),*], #recoveries))))
     }
 }
 
@@ -136,7 +173,7 @@ impl ToTokens for Step {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Self { name, conditions, parts: Parts { context, event, returned }, .. } = self;
         let (retry, timeout) = (self.options.retry(), options::optional(self.options.timeout.as_ref()));
-        let has_context = context.is_some();
+        let (has_context, catches) = (context.is_some(), self.options.catches(event));
         let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
         let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());
         let sends = self.options.sends.iter().map(options::event_name);
@@ -152,6 +189,7 @@ impl ToTokens for Step {
                 context: #has_context,
                 retry: #retry,
                 timeout: #timeout,
+                catches: #catches,
                 run: #run,
             });
         });

@@ -5,12 +5,12 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Result, Type};
+use syn::{Error, Expr, ImplItem, Item, ItemImpl, LitStr, Result, Type};
 
 use crate::options;
 use crate::step::{self, Step};
 
-const KNOWN: [&str; 7] = ["start", "stop", "external", "version", "name", "retention", "timeout"];
+const KNOWN: [&str; 8] = ["start", "stop", "external", "version", "name", "retention", "timeout", "retry"];
 
 #[derive(Default)]
 struct Options {
@@ -21,6 +21,7 @@ struct Options {
     name: Option<LitStr>,
     retention: Option<TokenStream>,
     timeout: Option<TokenStream>,
+    retry: Option<Expr>,
 }
 
 /// The block as it is, and an impl of `Workflow`. With a mistake, that impl is hollow: uses of the workflow are not
@@ -123,6 +124,7 @@ impl Options {
                     "external" => found.external = options::events(key, value)?,
                     "version" => found.version = Some(options::whole(key, value)?),
                     "name" => found.name = Some(options::name(value)?),
+                    "retry" => found.retry = Some(options::policy(value)?),
                     "timeout" => found.timeout = Some(options::duration(key, value)?),
                     _ => found.retention = Some(options::duration(key, value)?),
                 }
@@ -154,6 +156,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     let week = quote!(::stepfleet_worker::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
     let timeout = options::optional(options.timeout.as_ref());
+    let retry = options.retry.as_ref().map_or_else(|| options::optional(None), options::some_policy);
     let (start, stop) = (options::event_name(start), options::event_name(stop));
     let external = options.external.iter().map(options::event_name);
     let seen = options.start.iter().chain(&options.stop).chain(&options.external).map(options::event_schema);
@@ -171,6 +174,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
             schemas: ::std::collections::BTreeMap::from([#(#seen),*]),
             retention: #retention,
             timeout: #timeout,
+            retry: #retry,
             steps: #all,
         }
     })

@@ -42,7 +42,8 @@ fn the_definition_has_what_the_options_say() {
         "accepts: <A as ::stepfleet_worker::__private::Input>::ACCEPTS",
         "emits: ::stepfleet_worker::__private::Shape::of::<Vec<B>>()",
         "context: true",
-        "retries: 5u32, backoff: ::stepfleet_worker::__private::Duration::new(0u64, 500000000u32), ..",
+        "RetryPolicy::exponential(::stepfleet_worker::__private::Duration::new(0u64, 500000000u32)).attempts(6u32)",
+        "catches: ::core::option::Option::None",
         "timeout: ::core::option::Option::Some(::stepfleet_worker::__private::Duration::new(60u64, 0u32))",
         "let context = attempt.context();",
         "Self::go(&workflow, &context, event).await?",
@@ -64,7 +65,7 @@ fn the_defaults_are_the_type_and_version_1_and_a_week() {
         "name: \"go\"",
         "context: false",
         "timeout: ::core::option::Option::None",
-        "retry: <::stepfleet_worker::__private::RetryPolicy as ::core::default::Default>::default()",
+        "retry: ::core::option::Option::None",
         "Self::go(&workflow, event).await?",
     ] {
         assert!(output.contains(&normal(part)), "{part} is not in {output}");
@@ -119,8 +120,10 @@ fn mistakes_say_what_to_do() {
     says(both, &format!("{STEP} #[step(name = \"go\")] async fn b(&self, ev: A) -> Outcome<B> {{ x }}"), "named `go`");
     says(both, "#[step] #[step] async fn go(&self, ev: A) -> Outcome<B> { x }", "into one");
     says(both, "#[step = 5] async fn go(&self, ev: A) -> Outcome<B> { x }", "into parentheses");
-    says(both, "#[step(retry = 5)] fn go(&self, ev: A) -> Outcome<B> { x }", "unknown option `retry`");
-    says(both, "#[step(retry = 5)] fn go(&self, ev: A) -> Outcome<B> { x }", "write `async fn`");
+    says(both, "#[step(retri = 5)] fn go(&self, ev: A) -> Outcome<B> { x }", "unknown option `retri`");
+    says(both, "#[step(retri = 5)] fn go(&self, ev: A) -> Outcome<B> { x }", "write `async fn`");
+    says(both, "#[step(retry = p(), backoff = \"1s\")] fn go(&self, ev: A) -> Outcome<B> { x }", "the whole policy");
+    says("start = A, stop = B, retry = 5", STEP, "is a retry policy");
     says(both, "#[step] async fn größe(&self, ev: A) -> Outcome<B> { x }", "or set `#[step(name");
     for (item, expected) in [
         ("impl Clone for W {}", "not on that of a trait"),

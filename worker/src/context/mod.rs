@@ -7,7 +7,9 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use stepfleet::step::Claimed;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::reach::Reach;
@@ -26,7 +28,7 @@ pub struct Context<S = ()> {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) reach: Reach,
-    failures: u32,
+    pub(crate) past: Past,
     snapshot: HashMap<String, Vec<u8>>,
     changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
     cancelled: CancellationToken,
@@ -34,16 +36,38 @@ pub(crate) struct Core {
     published: tokio::sync::Mutex<u64>,
 }
 
+/// What is known of earlier attempts at the same step execution.
+#[derive(Debug)]
+pub(crate) struct Past {
+    failures: u32,
+    last_error: Option<String>,
+    /// As of the claim, on the store's clock.
+    elapsed: Duration,
+    since: Instant,
+}
+
+impl Past {
+    /// As it stands in a claim that was just made.
+    pub(crate) fn of(step: &Claimed) -> Self {
+        let (failures, last_error) = (step.failures, step.last_error.clone());
+        Self { failures, last_error, elapsed: step.elapsed, since: Instant::now() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed + self.since.elapsed()
+    }
+}
+
 impl Core {
     pub(crate) fn new(
         reach: Reach,
-        failures: u32,
+        past: Past,
         snapshot: Vec<(String, Vec<u8>)>,
         cancelled: CancellationToken,
     ) -> Self {
         Self {
             reach,
-            failures,
+            past,
             snapshot: snapshot.into_iter().collect(),
             changes: Mutex::default(),
             cancelled,
@@ -117,7 +141,18 @@ impl<S> Context<S> {
 
     /// How many attempts before this one ended with an error.
     pub fn failures(&self) -> u32 {
-        self.core.failures
+        self.core.past.failures
+    }
+
+    /// The error that the last attempt ended with; None in the first attempt, and where only workers were lost so far.
+    pub fn last_error(&self) -> Option<&str> {
+        self.core.past.last_error.as_deref()
+    }
+
+    /// How long this step execution takes already, from the begin of the first attempt that failed, or of this one
+    /// where none has. Delays between attempts count too.
+    pub fn elapsed(&self) -> Duration {
+        self.core.past.elapsed()
     }
 
     /// The same for every attempt at this step execution, and for no other: an idempotency key for calls to others.

@@ -81,12 +81,12 @@ mod tests {
 
     use serde::Deserialize;
     use stepfleet::names::Namespace;
-    use stepfleet::step::Fence;
+    use stepfleet::step::{Claimed, Fence};
     use stepfleet::store::MemoryStore;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::context::{Context, Reach};
+    use crate::context::{Context, Past, Reach};
 
     #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
     struct Memory {
@@ -103,7 +103,7 @@ mod tests {
             step: "s".into(),
             content: codec::Content::Json,
         };
-        Arc::new(Core::new(reach, 0, snapshot, CancellationToken::new()))
+        Arc::new(Core::new(reach, Past::of(&Claimed::default()), snapshot, CancellationToken::new()))
     }
 
     #[tokio::test]

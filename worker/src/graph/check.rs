@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{Graph, GraphError, Node};
-use crate::event::Accepts;
+use crate::event::{Accepts, Event};
+use crate::failed::StepFailed;
 
 impl Node {
     /// The events that it leaves behind, and how.
@@ -19,6 +20,7 @@ impl Graph {
         let mut mistakes = Vec::new();
         self.check_ends(&mut mistakes);
         self.check_steps(&mut mistakes);
+        self.check_catches(&mut mistakes);
         let reached = self.reached();
         self.check_reach(&reached, &mut mistakes);
         self.check_joins(&reached, &mut mistakes);
@@ -77,7 +79,7 @@ impl Graph {
 
     /// The events that can come.
     fn reached(&self) -> HashSet<&'static str> {
-        let mut reached: HashSet<&str> = self.external.iter().copied().chain([self.start]).collect();
+        let mut reached: HashSet<&str> = self.external.iter().copied().chain([self.start, StepFailed::NAME]).collect();
         loop {
             let nodes = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()));
             let more: Vec<&str> = nodes.flat_map(|n| n.leaves().map(|(event, _)| event)).collect();

@@ -11,12 +11,12 @@ pub(crate) fn describe<W>(definition: &Definition<W>) -> Graph {
         start: definition.start.to_owned(),
         stop: definition.stop.to_owned(),
         external: definition.external.iter().map(|event| (*event).to_owned()).collect(),
-        steps: definition.steps.iter().map(step).collect(),
+        steps: definition.steps.iter().map(|one| step(definition, one)).collect(),
         schemas: definition.schemas.clone(),
     }
 }
 
-fn step<W>(step: &Step<W>) -> graph::Step {
+fn step<W>(definition: &Definition<W>, step: &Step<W>) -> graph::Step {
     let returned = step.emits.events.iter().map(|(event, many)| (*event, *many, false));
     let sent = step.sends.iter().map(|event| (*event, false, true));
     let emits = returned.chain(sent).map(|(event, many, sent)| Emit { event: event.to_owned(), many, sent });
@@ -28,7 +28,7 @@ fn step<W>(step: &Step<W>) -> graph::Step {
         },
         emits: emits.collect(),
         context: step.context,
-        retries: step.retry.retries,
+        retries: step.retry_policy(definition).retries(),
         timeout_ms: step.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     }
 }

@@ -1,13 +1,14 @@
 //! Turns what an attempt came to into one transition.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
+use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Route};
 
 use super::execute::{Attempted, served};
+use super::failure;
 use super::session::Session;
+use crate::context::Core;
 use crate::emit::Emission;
 use crate::error::Error;
 use crate::workflow::Served;
@@ -18,8 +19,6 @@ const INLINE_EVENTS: usize = 200;
 const INLINE_BYTES: usize = 512 * 1024;
 /// How often a fan-out is staged when Redis comes back without a part of it.
 const STAGINGS: usize = 5;
-/// How long a run stays readable whose workflow this worker does not know.
-const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Commits or fails the attempt; answers what was claimed along with it. None when the lease is lost.
 pub(super) async fn commit(
@@ -35,8 +34,8 @@ pub(super) async fn commit(
         plan(served, step, emission, core.take_changes())
     });
     let claimed = match planned {
-        Ok(plan) => done(session, step, plan, served, claim).await,
-        Err(error) => fail(session, step, &error, served, claim).await,
+        Ok(plan) => done(session, step, &core, plan, claim).await,
+        Err(error) => failure::settle(session, step, &core, &error, claim).await,
     };
     session.ledger.ended(&step.fence);
     claimed
@@ -57,6 +56,8 @@ fn plan(
     changes: BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<Plan, Error> {
     let mut commit = Commit { retention: served.retention, result: emission.result, ..Commit::default() };
+    // What earlier attempts have left to look back at.
+    commit.journalled = step.fence.attempt > 1;
     for (field, value) in changes {
         match value {
             Some(value) => commit.set.push((field, value)),
@@ -66,18 +67,20 @@ fn plan(
     if commit.result.is_some() {
         return Ok(Plan { commit, staged: Vec::new() });
     }
+    let recoveries = failure::recoveries(served, step);
     for (event, payload) in emission.events {
         let takers = served.graph.takers(event);
         let gatherers = served.graph.gatherers(event);
         if takers.is_empty() && gatherers.is_empty() {
             return Err(Error::terminal(format!("step {} emitted {event}, which no step accepts", step.step)));
         }
-        commit.emits.extend(takers.into_iter().map(|route| (route, payload.clone())));
+        commit.emits.extend(takers.into_iter().map(|route| (Route { recoveries, ..route }, payload.clone())));
         commit.joins.extend(gatherers.into_iter().map(|step| (step.to_owned(), payload.clone())));
     }
     let mut staged = Vec::new();
     if let Some(event) = emission.fan {
-        let joins: Vec<Join> = served.graph.joins_of(event).into_iter().map(Join::all).collect();
+        let joins = served.graph.joins_of(event).into_iter();
+        let joins: Vec<Join> = joins.map(|route| Join::all(Route { recoveries, ..route })).collect();
         staged = split_off_large(&mut commit.emits);
         let count = staged.iter().map(Vec::len).sum::<usize>() as u64;
         if !joins.is_empty() || count > 0 {
@@ -109,18 +112,12 @@ fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>
     chunks
 }
 
-async fn done(
-    session: &Session,
-    step: &Claimed,
-    plan: Plan,
-    served: Option<&Served>,
-    claim: &Claim,
-) -> Option<Vec<Claimed>> {
+async fn done(session: &Session, step: &Claimed, core: &Core, plan: Plan, claim: &Claim) -> Option<Vec<Claimed>> {
     match stage_and_commit(session, step, &plan, claim).await? {
         Ok((Outcome::Committed, claimed)) => Some(claimed),
         Ok((Outcome::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
-            fail(session, step, &error, served, claim).await
+            failure::settle(session, step, core, &error, claim).await
         }
         Ok((Outcome::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
@@ -134,7 +131,7 @@ async fn done(
         }
         Err(refused) => {
             let error = Error::terminal(format!("step {} cannot be committed: {refused}", step.step));
-            fail(session, step, &error, served, claim).await
+            failure::settle(session, step, core, &error, claim).await
         }
     }
 }
@@ -175,44 +172,6 @@ async fn stage_and_commit_once(
         Box::pin(async move { session.store.done(&call, step, &plan.commit, claim).await })
     };
     session.persist(send, |(_, claimed)| claimed).await
-}
-
-async fn fail(
-    session: &Session,
-    step: &Claimed,
-    error: &Error,
-    served: Option<&Served>,
-    claim: &Claim,
-) -> Option<Vec<Claimed>> {
-    let failure = &decide(step, error, served);
-    loop {
-        let send = |call| -> BoxFuture<'_, _> {
-            Box::pin(async move { session.store.fail(&call, step, failure, claim).await })
-        };
-        match session.persist(send, |(_, claimed)| claimed).await? {
-            Ok((_, claimed)) => return Some(claimed),
-            Err(refused) => {
-                tracing::error!(run = step.fence.run, error = %refused, "a failure cannot be recorded; trying on");
-            }
-        }
-        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
-    }
-}
-
-fn decide(step: &Claimed, error: &Error, served: Option<&Served>) -> Failure {
-    let policy = served.and_then(|served| served.step(&step.step)).map(|known| known.retry).unwrap_or_default();
-    let again = if error.is_terminal() { None } else { policy.next(step.failures, rand::random()) };
-    let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
-    if let Some(delay) = again {
-        tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
-        return Failure::Retry { delay, error: one_line(error) };
-    }
-    tracing::warn!(run, step = name, attempt, %error, "the step failed for good: the run has failed");
-    Failure::Fail { error: one_line(error), retention: served.map_or(RETENTION, |served| served.retention) }
-}
-
-fn one_line(error: &Error) -> String {
-    error.to_string().replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::session::Session;
-use crate::context::{Core, Reach};
+use crate::context::{Core, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -38,7 +38,7 @@ pub(super) async fn attempt(session: &Session, step: &Claimed, stop: Cancellatio
         step: step.step.clone(),
         content: step.content,
     };
-    let core = Arc::new(Core::new(reach, step.failures, step.context.clone(), stop));
+    let core = Arc::new(Core::new(reach, Past::of(step), step.context.clone(), stop));
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
     Attempted { outcome, core }
@@ -102,7 +102,7 @@ fn watched<T>(code: impl Future<Output = T> + Send, running: Arc<AtomicBool>) ->
     })
 }
 
-async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {
+pub(super) async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {
     let Some(joined) = &step.joined else { return Ok(Vec::new()) };
     let mut events = Vec::new();
     while (events.len() as u64) < joined.count {

@@ -10,6 +10,7 @@
 mod by_hand;
 mod commit;
 mod execute;
+mod failure;
 mod fitness;
 mod lease;
 mod ledger;

@@ -9,7 +9,7 @@ struct Letters;
 
 #[workflow(start = Asked, stop = Answered, concurrency = 8)]
 impl Letters {
-    #[step(retry = 5)]
+    #[step(retri = 5)]
     async fn answer(&self, _: Asked) -> Outcome<Answered> {
         Ok(Answered {})
     }

@@ -1,0 +1,189 @@
+//! Failures as events: what a step that catches them is given.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stepfleet::codec;
+use stepfleet::step::Claimed;
+
+use crate::error::{Error, Outcome};
+use crate::event::Event;
+
+/// An event larger than this, as JSON, is not shown to the step that catches, in bytes.
+const MAX_INPUT: usize = 256 * 1024;
+
+/// A step has failed for good: its error is terminal, or its retry policy gave up.
+///
+/// A step that takes this event catches the failures of the steps that its option `catches` names, or of all steps.
+/// It runs in place of the step that failed, with what that one has left of the context: nothing. What it returns goes
+/// on from there, also as a branch of a fan-out. The run goes on as if the step had not failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepFailed {
+    /// The step.
+    pub step: String,
+    /// The name of the event that it failed on.
+    pub event: String,
+    /// That event, or the list of those joined. None where it cannot be shown: it is larger than 256 KiB as JSON, or
+    /// has bytes in it.
+    pub input: Option<Value>,
+    /// How many attempts it had.
+    pub attempts: u32,
+    /// How long it took, from the begin of the first attempt that failed to the last error.
+    pub elapsed_ms: u64,
+    /// The last error, with its causes, on one line.
+    pub error: String,
+    /// The causes of the last error, the nearest first.
+    pub causes: Vec<String>,
+}
+
+impl Event for StepFailed {
+    const NAME: &'static str = "stepfleet.StepFailed";
+}
+
+impl StepFailed {
+    /// The event that the step failed on, to be emitted again or looked at. Fails where it cannot be shown, or is
+    /// another one.
+    pub fn event<E: Event>(&self) -> Outcome<E> {
+        if E::NAME != self.event {
+            return Err(Error::terminal(format!(
+                "step {} failed on {}, which is no {}",
+                self.step,
+                self.event,
+                E::NAME
+            )));
+        }
+        let input = self.input.clone().ok_or_else(|| {
+            Error::terminal(format!(
+                "the event {} that step {} failed on is too large, or has bytes in it",
+                E::NAME,
+                self.step
+            ))
+        })?;
+        serde_json::from_value(input).map_err(|error| Error::terminal(format!("the event {}: {error}", E::NAME)))
+    }
+}
+
+/// Which failures a step catches. The macro `#[step]` writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catches {
+    /// The steps; empty for all.
+    pub steps: Vec<&'static str>,
+    /// How often a failure on the way to one event is caught.
+    pub recoveries: u32,
+}
+
+impl Default for Catches {
+    fn default() -> Self {
+        Self { steps: Vec::new(), recoveries: 1 }
+    }
+}
+
+impl Catches {
+    /// For a step that takes an `I`.
+    pub fn of<I: Failure>(steps: Vec<&'static str>, recoveries: u32) -> Self {
+        Self { steps, recoveries }
+    }
+}
+
+/// What a step must take to have the options `catches` and `recoveries`.
+#[diagnostic::on_unimplemented(
+    message = "a step that takes `{Self}` catches no failures",
+    label = "`catches` and `recoveries` are for a step that takes `StepFailed`",
+    note = "let the step take `StepFailed`, or remove the options"
+)]
+pub trait Failure {}
+
+impl Failure for StepFailed {}
+
+/// What the step that catches is given: an event as it stands in Redis.
+pub(crate) fn written(
+    step: &Claimed,
+    joined: Option<&[Vec<u8>]>,
+    elapsed_ms: u64,
+    error: &Error,
+    text: &str,
+) -> Outcome<Vec<u8>> {
+    let input = match (&step.joined, joined) {
+        (None, _) => shown(&step.payload),
+        (Some(_), Some(events)) => {
+            events.iter().map(|event| shown(event)).collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        (Some(_), None) => None,
+    };
+    let failed = StepFailed {
+        step: step.step.clone(),
+        event: step.event.clone(),
+        input: input.filter(|input| input.to_string().len() <= MAX_INPUT),
+        attempts: step.fence.attempt,
+        elapsed_ms,
+        error: text.to_owned(),
+        causes: error.causes().to_vec(),
+    };
+    let what = "the event StepFailed";
+    // One that nests as deep as can be does not fit into another.
+    Ok(codec::encode(what, &failed).or_else(|_| codec::encode(what, &StepFailed { input: None, ..failed }))?)
+}
+
+fn shown(payload: &[u8]) -> Option<Value> {
+    if payload.len() > MAX_INPUT { None } else { codec::decode("an event", payload).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Page {
+        number: u32,
+    }
+    impl Event for Page {
+        const NAME: &'static str = "Page";
+    }
+    #[derive(Serialize, Deserialize, Debug)]
+    struct Other {}
+    impl Event for Other {
+        const NAME: &'static str = "Other";
+    }
+
+    fn claimed(payload: Vec<u8>) -> Claimed {
+        Claimed { step: "read".into(), event: "Page".into(), payload, ..Claimed::default() }
+    }
+
+    fn read(written: &[u8]) -> StepFailed {
+        codec::decode("it", written).unwrap()
+    }
+
+    #[test]
+    fn the_event_is_shown_and_can_be_had_again() {
+        let error = Error::msg("no ink");
+        let step = claimed(codec::encode("e", &Page { number: 7 }).unwrap());
+        let failed = read(&written(&step, None, 12, &error, "no ink").unwrap());
+        assert_eq!(failed.input, Some(serde_json::json!({ "number": 7 })));
+        assert_eq!((failed.elapsed_ms, failed.error.as_str()), (12, "no ink"));
+        assert_eq!(failed.event::<Page>().unwrap(), Page { number: 7 });
+        assert!(failed.event::<Other>().unwrap_err().to_string().contains("failed on Page, which is no Other"));
+    }
+
+    #[test]
+    fn joined_events_are_a_list() {
+        let events: Vec<_> = (1..3).map(|number| codec::encode("e", &Page { number }).unwrap()).collect();
+        let step = Claimed { joined: Some(stepfleet::step::Joined { scope: 1, count: 2 }), ..claimed(vec![]) };
+        let shown = |joined| read(&written(&step, joined, 0, &Error::msg("x"), "x").unwrap()).input;
+        assert_eq!(shown(Some(&events)), Some(serde_json::json!([{ "number": 1 }, { "number": 2 }])));
+        assert_eq!(shown(None), None);
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_left_out() {
+        let deep = (0..127).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+        for payload in [
+            codec::encode("e", &"x".repeat(300_000)).unwrap(),
+            codec::encode("e", &deep).unwrap(),
+            b"\x01\xc4\x01\x00".to_vec(),
+            b"\x09".to_vec(),
+        ] {
+            let failed = read(&written(&claimed(payload), None, 0, &Error::msg("x"), "x").unwrap());
+            assert_eq!(failed.input, None);
+            assert!(failed.event::<Page>().is_err());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What becomes of an attempt that failed: another one, later; a step that catches the failure; or the end of the run.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use stepfleet::step::{Claim, Claimed, Commit, Failure};
+
+use super::execute::{read_joined, served};
+use super::session::Session;
+use crate::context::Core;
+use crate::error::Error;
+use crate::failed;
+use crate::retry::{Decision, Reason, Seed};
+use crate::workflow::Served;
+
+/// How long a run stays readable whose workflow this worker does not know.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// More joined events than this are not shown to a step that catches.
+const MAX_JOINED: u64 = 1000;
+
+/// Answers what was claimed along with it. None when the lease is lost.
+pub(super) async fn settle(
+    session: &Session,
+    step: &Claimed,
+    core: &Core,
+    error: &Error,
+    claim: &Claim,
+) -> Option<Vec<Claimed>> {
+    let served = served(session, step);
+    let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
+    let reason = match decide(step, core, error, served) {
+        Decision::Retry(delay) => {
+            tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
+            let failure = Failure::Retry { delay, error: one_line(error) };
+            return fail(session, step, &failure, claim).await;
+        }
+        Decision::GiveUp(reason) => reason,
+    };
+    let mut text = one_line(error);
+    match served.map(|served| catcher(served, step)) {
+        Some(Catcher::Step(commit)) => {
+            tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
+            match catch(session, step, core, error, commit, claim).await? {
+                Ok(claimed) => return Some(claimed),
+                Err(refused) => text = format!("{text} (the failure cannot be handed on: {refused})"),
+            }
+        }
+        Some(Catcher::UsedUp(why)) => text = format!("{text} ({why})"),
+        Some(Catcher::None) | None => {}
+    }
+    tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
+    let retention = served.map_or(RETENTION, |served| served.retention);
+    fail(session, step, &Failure::Fail { error: text, retention }, claim).await
+}
+
+fn decide(step: &Claimed, core: &Core, error: &Error, served: Option<&Served>) -> Decision {
+    let Some(known) = served.and_then(|served| served.step(&step.step)) else {
+        return Decision::GiveUp(Reason::Terminal);
+    };
+    let seed = Seed::new(&step.fence.run, step.fence.seq, step.fence.attempt);
+    known.retry.decide(step.failures, core.past.elapsed(), error, seed)
+}
+
+enum Catcher {
+    None,
+    /// It has caught as often as it may.
+    UsedUp(String),
+    /// All of the commit but the event.
+    Step(Commit),
+}
+
+/// Pure.
+fn catcher(served: &Served, step: &Claimed) -> Catcher {
+    // A step that is no more in the workflow is no failure of the step.
+    if served.step(&step.step).is_none() {
+        return Catcher::None;
+    }
+    let Some((mut route, most)) = served.graph.catcher(&step.step) else { return Catcher::None };
+    if step.recoveries >= most {
+        let (count, name) = (step.recoveries, &route.step);
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        return Catcher::UsedUp(format!(
+            "not recovered: its run came here recovered {times}, and step {name} recovers at most {most}"
+        ));
+    }
+    route.recoveries = recoveries(served, step);
+    let (emits, retention) = (vec![(route, Vec::new())], served.retention);
+    Catcher::Step(Commit { emits, retention, journalled: true, ..Commit::default() })
+}
+
+/// How often failures were caught on the way to what this step execution leaves behind.
+pub(super) fn recoveries(served: &Served, step: &Claimed) -> u32 {
+    step.recoveries.saturating_add(u32::from(served.graph.catches(&step.step)))
+}
+
+/// None when the lease is lost; an error when Redis refuses.
+async fn catch(
+    session: &Session,
+    step: &Claimed,
+    core: &Core,
+    error: &Error,
+    mut commit: Commit,
+    claim: &Claim,
+) -> Option<Result<Vec<Claimed>, Error>> {
+    let joined = match &step.joined {
+        Some(joined) if joined.count <= MAX_JOINED => read_joined(session, step).await.ok(),
+        _ => None,
+    };
+    let elapsed_ms = u64::try_from(core.past.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let text = one_line(error);
+    let event = match failed::written(step, joined.as_deref(), elapsed_ms, error, &text) {
+        Ok(event) => event,
+        Err(refused) => return Some(Err(refused)),
+    };
+    commit.caught = Some(text);
+    commit.emits.iter_mut().for_each(|(_, payload)| payload.clone_from(&event));
+    let commit = &commit;
+    let send =
+        |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.done(&call, step, commit, claim).await }) };
+    let answer = session.persist(send, |(_, claimed)| claimed).await?;
+    Some(answer.map(|(_, claimed)| claimed).map_err(Error::from))
+}
+
+async fn fail(session: &Session, step: &Claimed, failure: &Failure, claim: &Claim) -> Option<Vec<Claimed>> {
+    loop {
+        let send = |call| -> BoxFuture<'_, _> {
+            Box::pin(async move { session.store.fail(&call, step, failure, claim).await })
+        };
+        match session.persist(send, |(_, claimed)| claimed).await? {
+            Ok((_, claimed)) => return Some(claimed),
+            Err(refused) => {
+                tracing::error!(run = step.fence.run, error = %refused, "a failure cannot be recorded; trying on");
+            }
+        }
+        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+    }
+}
+
+fn one_line(error: &Error) -> String {
+    error.to_string().replace(['\n', '\r'], " ")
+}
