@@ -14,7 +14,7 @@ use crate::names::Namespace;
 use crate::published::Position;
 use crate::request::{self, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
-use crate::store::{RedisStore, Store};
+use crate::store::{RedisStore, Registration, Store};
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -66,6 +66,14 @@ impl Client {
     fn prepare(&self, workflow: &str, input: Result<Vec<u8>>) -> StartRun {
         let client = self.clone();
         StartRun { client, request: input.map(|input| StartRequest::new(workflow, input)) }
+    }
+
+    /// What the fleet serves, or has served: every version of every workflow that a worker ever registered, by name and
+    /// version, with its steps and the schemas of its input and result.
+    pub async fn workflows(&self) -> Result<Vec<Registration>> {
+        let mut all = self.store.registrations().await?;
+        all.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
+        Ok(all)
     }
 
     /// A handle on a run of this id, whether it exists or not.

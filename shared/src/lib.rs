@@ -8,6 +8,7 @@
 //! * [`store`] holds the transitions, and the only code of the project that talks to Redis.
 //! * [`published`] is what those who follow a run read, with a [`follow::Follower`] for instance.
 //! * [`graph`] is a workflow's graph as data, and draws pictures of it.
+//! * [`fleet`] tells whether a version of a workflow is served.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`server`] judges whether a Redis is fit for a fleet.
@@ -19,6 +20,7 @@ pub mod client;
 pub mod codec;
 pub mod error;
 pub mod fields;
+pub mod fleet;
 pub mod follow;
 #[doc(hidden)]
 pub mod fuzzing;

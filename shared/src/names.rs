@@ -68,6 +68,13 @@ impl QueueName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The workflow and its version, from what stands in keys; None where that is no such name.
+    pub fn parse(text: &str) -> Option<(&str, u32)> {
+        let (workflow, version) = text.rsplit_once(':')?;
+        check_name("workflow", workflow).ok()?;
+        Some((workflow, version.parse().ok()?))
+    }
 }
 
 impl fmt::Display for QueueName {

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use redis::Value;
 use serde_json::json;
+use stepfleet::fleet::Serving;
 use stepfleet::server::{Check, Level};
 use stepfleet::store::{RedisStore, Store};
 
 use super::failure::{Failure, Outcome};
 use super::output;
-use super::{Fleet, audit};
+use super::text::span;
+use super::{Fleet, audit, workflows};
 
 const PINGS: usize = 200;
 
@@ -41,6 +43,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         client_list(&store).await?,
         library(&store).await?,
         coordinators(&store).await?,
+        judge_queues(&workflows::read(&*store).await?, store.now_ms().await?),
     ];
     let failed = checks.iter().any(|check| check.level == Level::Fail);
     if fleet.json {
@@ -191,6 +194,31 @@ fn judge_coordinators(clients: &str) -> Check {
     }
 }
 
+/// Whether step events wait that nobody takes.
+fn judge_queues(all: &[Serving], now_ms: u64) -> Check {
+    const NAME: &str = "queues";
+    const NAMED: usize = 10;
+    let stuck: Vec<&Serving> = all.iter().filter(|serving| serving.is_unserved() && serving.waiting > 0).collect();
+    if stuck.is_empty() {
+        return Check::ok(NAME, "whatever waits is served");
+    }
+    let named = stuck.iter().take(NAMED).map(|serving| {
+        let Serving { workflow, version, waiting, .. } = serving;
+        let since = serving
+            .unserved_since_ms
+            .map_or_else(String::new, |since| format!(" for {}", span(now_ms.saturating_sub(since))));
+        format!("{workflow} version {version} ({waiting} waiting, no worker{since})")
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = stuck.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Check::warn(
+        NAME,
+        format!("nobody serves {named}{more}"),
+        "start workers with these versions, or cancel their runs (`stepfleet runs --workflow NAME`)",
+    )
+}
+
 /// A reply as text, whatever kind of string it is.
 pub(super) fn text(value: Value) -> String {
     redis::from_redis_value::<String>(value).unwrap_or_default()
@@ -216,6 +244,23 @@ mod tests {
         let clients = "id=3 addr=1 name=stepfleet-inbox-a age=1\nid=4 addr=2 name=stepfleet-lease-b age=1\n";
         assert_eq!(judge_coordinators(clients).found, "1 connected");
         assert_eq!(judge_coordinators("").level, Level::Warn);
+    }
+
+    #[test]
+    fn queues_that_nobody_serves_are_named() {
+        let serving = |version, workers, waiting| Serving {
+            workflow: "rag".into(),
+            version,
+            workers,
+            waiting,
+            unserved_since_ms: (workers == 0).then_some(1000),
+        };
+        assert_eq!(judge_queues(&[serving(1, 0, 0), serving(2, 1, 5)], 61_000).level, Level::Ok);
+        let warned = judge_queues(&[serving(1, 0, 4), serving(2, 1, 5)], 61_000);
+        assert_eq!(warned.level, Level::Warn);
+        assert_eq!(warned.found, "nobody serves rag version 1 (4 waiting, no worker for 1m00s)");
+        let many: Vec<_> = (0..12).map(|version| serving(version, 0, 1)).collect();
+        assert!(judge_queues(&many, 0).found.ends_with("and 2 more"));
     }
 
     #[test]

@@ -13,8 +13,11 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::show::{find_deferred, missing};
 use super::text::{shortened, span, time_of_day};
+use super::workflows::{self, unserved};
 
 const POLL: Duration = Duration::from_millis(100);
+/// How often it looks whether the run's version is served.
+const LOOKS: Duration = Duration::from_secs(1);
 /// How long a run may take to appear: its request may still be on its way through the inbox.
 const APPEARS: Duration = Duration::from_secs(5);
 const PAGE: u64 = 1000;
@@ -34,7 +37,7 @@ pub(super) struct Options {
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let store = fleet.store()?;
-    let mut follower = Follower { json: fleet.json, seen: 0, away: false };
+    let mut follower = Follower { json: fleet.json, seen: 0, away: false, looked: None, unserved: false };
     let mut run = appear(&store, &options.id).await?;
     loop {
         // Read before the records: what is over has them all.
@@ -42,6 +45,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         if follower.print_new(&store, &run.id).await? && over {
             return Ok(follower.end(&run));
         }
+        follower.look_for_workers(&store, &run).await?;
         tokio::time::sleep(POLL).await;
         match store.run(&run.id).await {
             Ok(Some(now)) => (run, follower.away) = (now, false),
@@ -74,6 +78,9 @@ struct Follower {
     json: bool,
     seen: u64,
     away: bool,
+    /// When it last looked whether the run's version is served, and how that was.
+    looked: Option<Instant>,
+    unserved: bool,
 }
 
 impl Follower {
@@ -96,6 +103,25 @@ impl Follower {
                 return Ok(true);
             }
         }
+    }
+
+    /// That nobody serves the run's version is told once; a run is not stuck without a word.
+    async fn look_for_workers(&mut self, store: &RedisStore, run: &Run) -> Result<(), Failure> {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOKS) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let looked = async { Ok((workflows::read(store).await?, store.now_ms().await?)) };
+        let (all, now) = match looked.await {
+            Ok(looked) => looked,
+            Err(error) => return self.bear(error),
+        };
+        let waits = unserved(run, &all, now);
+        if let (Some(waits), false) = (&waits, self.unserved) {
+            eprintln!("{} waits {waits}", run.id);
+        }
+        self.unserved = waits.is_some();
+        Ok(())
     }
 
     /// Redis being away is told once, and waited for.

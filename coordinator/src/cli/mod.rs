@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod failure;
 mod follow;
+mod graph;
 mod output;
 mod runs;
 mod server;
@@ -14,6 +15,7 @@ mod start;
 mod steer;
 mod text;
 mod workers;
+mod workflows;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ Look at a fleet:
   stepfleet show <id>             one run: times, result or error, what happened
   stepfleet follow <id>           what happens to it, as it happens
   stepfleet workers               who is there, and how busy
+  stepfleet workflows             what they serve; graph <workflow> draws it
   stepfleet doctor                is this Redis fit, and what to change
 
 All commands but `coordinator` and `dev` end at once (or when the run has); --json is for programs.";
@@ -101,6 +104,10 @@ enum Command {
     Signal(steer::Signal),
     /// List the workers
     Workers,
+    /// List the workflows that workers serve, or have served
+    Workflows,
+    /// Draw a workflow: its steps, and the events between them
+    Graph(graph::Options),
     /// Check whether this Redis is fit for a fleet
     Doctor(doctor::Options),
     /// Keeps the server of `dev` no longer than `dev` itself
@@ -141,6 +148,8 @@ async fn run(cli: &Cli) -> Outcome {
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,
         Command::Workers => workers::run(fleet).await,
+        Command::Workflows => workflows::run(fleet).await,
+        Command::Graph(options) => graph::run(fleet, options).await,
         Command::Doctor(options) => doctor::run(fleet, options).await,
         Command::DevServer(options) => server::run(options).await,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Run;
 use stepfleet::store::{Deferred, RedisStore, Store};
@@ -14,6 +15,7 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::runs::{duration, workflow};
 use super::text::{moment, shortened, span};
+use super::workflows::{self, unserved};
 
 /// How much of an input, a result or an error is shown.
 const SHOWN: usize = 400;
@@ -40,12 +42,22 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let store = fleet.store()?;
     if let Some(run) = store.run(&options.id).await? {
         let history = store.history(&run.id, 0, COUNTED).await?;
+        let now = store.now_ms().await?;
+        let all = if run.status.is_over() { Vec::new() } else { workflows::read(&*store).await? };
+        let waits = unserved(&run, &all, now);
         if fleet.json {
             let mut value = output::run_json(&run);
             value["history"] = counts(&history).into_iter().collect();
+            if waits.is_some() {
+                let serving = serving_of(&all, &run.workflow, run.version);
+                value["unserved"] = json!({"since_ms": serving.and_then(|serving| serving.unserved_since_ms)});
+            }
             output::json(&value)?;
         } else {
-            print(&run, &history, store.now_ms().await?, options.full);
+            print(&run, &history, now, options.full);
+            if let Some(waits) = waits {
+                field("waits", waits);
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,7 +112,6 @@ fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> Outcome
 fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     let shown = |text: &str| if full { text.to_owned() } else { shortened(text, SHOWN) };
     let good = run.status.is_over().then_some(run.status == stepfleet::run::Status::Completed);
-    let field = |name: &str, value: String| output::line(&format!("{name:<10}{value}"));
     field("run", run.id.clone());
     field("workflow", workflow(run));
     field("status", output::graded(run.status.as_str(), good));
@@ -130,6 +141,10 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if !counts.is_empty() {
         field("history", counts.join(", "));
     }
+}
+
+fn field(name: &str, value: impl std::fmt::Display) {
+    output::line(&format!("{name:<10}{value}"));
 }
 
 /// How often each kind of thing happened, in the order of their first times.

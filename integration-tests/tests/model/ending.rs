@@ -30,7 +30,10 @@ impl Pair {
             workers.sort();
             let mut deferred: Vec<_> = store.deferred().await?.into_iter().map(|d| d.run).collect();
             deferred.sort();
-            stepfleet::Result::Ok((seen, workers, deferred))
+            let queues: Vec<_> = store.queues().await?.into_iter().map(|q| {
+                (q.workflow, q.version, q.waiting, q.departed_ms.is_some())
+            }).collect();
+            stepfleet::Result::Ok((seen, workers, deferred, queues))
         });
         Ok(())
     }

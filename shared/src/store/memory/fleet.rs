@@ -121,6 +121,7 @@ impl State {
                 }
             }
         }
+        self.departed.extend(queues.into_iter().map(|queue| (queue, now)));
         self.workers.remove(worker);
         (true, moved)
     }

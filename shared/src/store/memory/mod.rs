@@ -40,6 +40,7 @@ use super::{
     QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, millis,
 };
 use crate::error::Result;
+use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::published::{Position, Publication, Published};
@@ -343,6 +344,10 @@ impl Store for MemoryStore {
 
     async fn registrations(&self) -> Result<Vec<Registration>> {
         Ok(self.change(|state, _| state.registrations.values().cloned().collect()))
+    }
+
+    async fn queues(&self) -> Result<Vec<Queue>> {
+        Ok(self.change(|state, _| state.queues()))
     }
 
     async fn deferred(&self) -> Result<Vec<Deferred>> {

@@ -1,10 +1,12 @@
 //! What runs and workers look like now. None of this changes anything.
 
 use super::state::{Member, State};
+use crate::fleet::Queue;
 use crate::history::Record;
+use crate::names::QueueName;
 use crate::run::Run;
 use crate::step::{Joined, OpenWait};
-use crate::store::{Deferred, Worker, in_order};
+use crate::store::{Deferred, Registration, Worker, in_order};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -61,6 +63,16 @@ impl State {
         members.sort_by_key(|(id, member)| (member.lease_until, *id));
         let known = members.into_iter().map(|(id, member)| (id.clone(), member.client));
         known.filter(|(_, client)| *client != 0 && !self.connections.contains(client)).collect()
+    }
+
+    pub(super) fn queues(&self) -> Vec<Queue> {
+        let queue = |(name, served): (&QueueName, &Registration)| Queue {
+            workflow: served.workflow.clone(),
+            version: served.version,
+            waiting: self.queues.get(name).map_or(0, |queue| (queue.new.len() + queue.requeued.len()) as u64),
+            departed_ms: self.departed.get(name).copied(),
+        };
+        self.registrations.iter().map(queue).collect()
     }
 
     pub(super) fn deferred(&self) -> Vec<Deferred> {

@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) timers: Timers,
     pub(super) workers: BTreeMap<String, Member>,
     pub(super) registrations: BTreeMap<QueueName, Registration>,
+    /// When a worker that served it last went.
+    pub(super) departed: BTreeMap<QueueName, u64>,
     /// The lease connections that are open.
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,

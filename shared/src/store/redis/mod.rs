@@ -24,6 +24,7 @@ use super::{
 };
 use crate::attributes;
 use crate::error::{Error, Result};
+use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::published::{Position, Publication, Published};
@@ -554,6 +555,10 @@ impl Store for RedisStore {
 
     async fn registrations(&self) -> Result<Vec<Registration>> {
         self.read_registrations().await
+    }
+
+    async fn queues(&self) -> Result<Vec<Queue>> {
+        self.read_queues().await
     }
 
     async fn deferred(&self) -> Result<Vec<Deferred>> {

@@ -13,7 +13,9 @@ use super::decode::{
 use super::reply::{Reply, number, text};
 use super::{RedisStore, Result};
 use crate::error::Error;
+use crate::fleet::Queue;
 use crate::history::Record;
+use crate::names::QueueName;
 use crate::published::{Position, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
@@ -222,6 +224,30 @@ impl RedisStore {
             registrations.extend(registration(&reply.bytes()?));
         }
         Ok(registrations)
+    }
+
+    pub(super) async fn read_queues(&self) -> Result<Vec<Queue>> {
+        let mut connection = self.link.pooled().await?;
+        let mut about = redis::pipe();
+        about.cmd("HKEYS").arg(self.namespace.key("workflows")).cmd("HGETALL").arg(self.namespace.key("departed"));
+        let (names, departed): (Vec<String>, HashMap<String, String>) = about.query_async(&mut connection).await?;
+        let known: Vec<_> = names.iter().filter_map(|name| Some((name, QueueName::parse(name)?))).collect();
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lengths = redis::pipe();
+        for (name, _) in &known {
+            lengths.cmd("XLEN").arg(self.namespace.key_of("queue", name));
+            lengths.cmd("XLEN").arg(self.namespace.key_of("requeued", name));
+        }
+        let lengths: Vec<u64> = lengths.query_async(&mut connection).await?;
+        let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
+            workflow: (*workflow).to_owned(),
+            version: *version,
+            waiting: lengths.iter().sum(),
+            departed_ms: departed.get(*name).and_then(|ms| ms.parse().ok()),
+        };
+        Ok(known.iter().zip(lengths.chunks(2)).map(queue).collect())
     }
 
     pub(super) async fn read_deferred(&self) -> Result<Vec<Deferred>> {

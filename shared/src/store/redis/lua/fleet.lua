@@ -106,6 +106,7 @@ local function sweep(p, worker, now, kind, limit, max_losses, retention)
       end
     end
   end
+  for queue in string.gmatch(queues, '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
   redis.call('ZREM', p .. 'leases', worker)
   redis.call('UNLINK', p .. 'worker:' .. worker)
   return true, moved

@@ -1,0 +1,107 @@
+//! Who serves what: whether the queue of a workflow's version has workers, and since when it has none. Pure.
+
+use serde::Serialize;
+
+use crate::store::Worker;
+
+/// The queue of one version of a workflow, as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// How many step events wait in it.
+    pub waiting: u64,
+    /// When a worker that served it last went (ms since 1970); none where none ever has.
+    pub departed_ms: Option<u64>,
+}
+
+/// How one version of a workflow is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Serving {
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// How many live workers serve it.
+    pub workers: usize,
+    /// How many step events wait for one.
+    pub waiting: u64,
+    /// Since when no live worker serves it (ms since 1970); none where one does, or where that is not known.
+    pub unserved_since_ms: Option<u64>,
+}
+
+impl Serving {
+    /// Runs of this version go on when a worker comes, and not before.
+    pub fn is_unserved(&self) -> bool {
+        self.workers == 0
+    }
+}
+
+/// How each version is served, by name and version.
+pub fn serving(queues: &[Queue], workers: &[Worker], now_ms: u64) -> Vec<Serving> {
+    let mut all: Vec<Serving> = queues.iter().map(|queue| judge(queue, workers, now_ms)).collect();
+    all.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
+    all
+}
+
+fn judge(queue: &Queue, workers: &[Worker], now_ms: u64) -> Serving {
+    let name = format!("{}:{}", queue.workflow, queue.version);
+    let ours = || workers.iter().filter(|worker| worker.serves.contains(&name));
+    let live = ours().filter(|worker| worker.lease_ms > 0).count();
+    // A worker that nobody has taken note of yet is gone since its lease ran out.
+    let expired = ours().map(|worker| now_ms.saturating_add_signed(worker.lease_ms)).max();
+    let since = expired.max(queue.departed_ms).filter(|_| live == 0);
+    Serving {
+        workflow: queue.workflow.clone(),
+        version: queue.version,
+        workers: live,
+        waiting: queue.waiting,
+        unserved_since_ms: since,
+    }
+}
+
+/// How the version is served that a run is pinned to; none where nobody ever registered it.
+pub fn serving_of<'a>(all: &'a [Serving], workflow: &str, version: u32) -> Option<&'a Serving> {
+    all.iter().find(|serving| serving.workflow == workflow && serving.version == version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(workflow: &str, version: u32, departed_ms: Option<u64>) -> Queue {
+        Queue { workflow: workflow.into(), version, waiting: 2, departed_ms }
+    }
+
+    fn worker(serves: &[&str], lease_ms: i64) -> Worker {
+        let serves = serves.iter().map(|name| (*name).to_owned()).collect();
+        let (id, host) = ("w".into(), String::new());
+        Worker { id, host, pid: 1, concurrency: 1, held: 0, since_ms: 0, lease_ms, client: 0, serves }
+    }
+
+    #[test]
+    fn a_version_is_served_by_workers_with_a_good_lease() {
+        let queues = [queue("b", 1, None), queue("a", 10, Some(400)), queue("a", 2, Some(400)), queue("a", 1, None)];
+        let workers = [worker(&["a:10", "b:1"], 5), worker(&["a:10"], 1), worker(&["a:2"], -100), worker(&["b:10"], 9)];
+        let all = serving(&queues, &workers, 1000);
+        let told: Vec<_> =
+            all.iter().map(|s| (s.workflow.as_str(), s.version, s.workers, s.unserved_since_ms)).collect();
+        assert_eq!(told, [("a", 1, 0, None), ("a", 2, 0, Some(900)), ("a", 10, 2, None), ("b", 1, 1, None)]);
+        assert!(serving_of(&all, "a", 1).unwrap().is_unserved());
+        assert!(serving_of(&all, "c", 1).is_none());
+    }
+
+    #[test]
+    fn the_last_that_went_counts() {
+        let since = |departed, leases: &[i64]| {
+            let workers: Vec<_> = leases.iter().map(|lease| worker(&["a:1"], *lease)).collect();
+            serving(&[queue("a", 1, departed)], &workers, 1000)[0].unserved_since_ms
+        };
+        assert_eq!(since(Some(950), &[-100, -200]), Some(950));
+        assert_eq!(since(Some(850), &[-100, -200]), Some(900));
+        assert_eq!(since(Some(850), &[0]), Some(1000));
+        assert_eq!(since(Some(850), &[i64::MIN]), Some(850));
+    }
+}

@@ -1,0 +1,70 @@
+//! What workers register: a version of a workflow, with all that others may know of it.
+
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::names;
+use crate::step::Route;
+
+/// The largest registration, as JSON.
+const MAX_REGISTRATION: usize = 256 * 1024;
+
+/// What a worker serves: one version of a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Registration {
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// Where start events go.
+    pub start: Vec<Route>,
+    /// Its steps and events, for people and programs: nothing is routed by it.
+    #[serde(default)]
+    pub graph: Graph,
+    /// How long a run of it may take, in ms; a run that takes longer fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl Registration {
+    /// Checks that all names are such: they become parts of keys and records.
+    pub fn check(&self) -> Result<()> {
+        names::check_name("workflow", &self.workflow)?;
+        for route in &self.start {
+            names::check_name("step", &route.step)?;
+            names::check_name("event", &route.event)?;
+        }
+        self.graph.check()
+    }
+
+    /// As it is kept. Fails with [`Error::is_too_large`] when that is more than 256 KiB.
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string(self)
+            .map_err(|e| Error::invalid(format!("the registration of {} cannot be written: {e}", self.workflow)))?;
+        if json.len() > MAX_REGISTRATION {
+            return Err(Error::too_large(format!(
+                "the registration of the workflow {} has {} bytes; at most {MAX_REGISTRATION} are taken: divide the \
+                 workflow, or give its steps and events shorter names",
+                self.workflow,
+                json.len()
+            )));
+        }
+        Ok(json)
+    }
+
+    /// Reads what [`Registration::to_json`] wrote.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let found: Self = serde_json::from_slice(json)
+            .map_err(|e| Error::invalid(format!("the registration cannot be read: {e}")))?;
+        found.check()?;
+        Ok(found)
+    }
+
+    /// Leaves the schemas away where they make it too large or too deep to be read. True when it did.
+    pub fn shorten(&mut self) -> bool {
+        let is_fine = self.to_json().and_then(|json| Self::from_json(json.as_bytes())).is_ok();
+        if !is_fine {
+            self.graph.schemas.clear();
+        }
+        !is_fine
+    }
+}
