@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
 use stepfleet::Result;
+use stepfleet::request::SendRequest;
+use stepfleet::step::Route;
 use stepfleet::store::Store;
 use tokio::sync::Mutex;
 
+use crate::events;
 use crate::routing::{Destination, Routes};
 
 /// However many requests miss, the fleet is read at most this often.
@@ -36,6 +39,26 @@ impl Fleet {
         }
         let fresh = self.younger_than(self.max_age.min(MISS_AGE)).await?;
         Ok(fresh.route(workflow).cloned())
+    }
+
+    /// The steps that take an event from outside, in a version of a workflow; or why none does. A version that is not found
+    /// is looked for again.
+    pub(crate) async fn takers(
+        &self,
+        workflow: &str,
+        version: u32,
+        send: &SendRequest,
+    ) -> Result<std::result::Result<Vec<Route>, String>> {
+        let mut routes = self.routes().await?;
+        if routes.graph(workflow, version).is_none() {
+            routes = self.younger_than(self.max_age.min(MISS_AGE)).await?;
+        }
+        let Some(graph) = routes.graph(workflow, version) else {
+            return Ok(Err(format!(
+                "no worker has registered {workflow} version {version}; start one, and send it again"
+            )));
+        };
+        Ok(events::takers(graph, &format!("{workflow} version {version}"), &send.event, send.step.as_deref()))
     }
 
     async fn younger_than(&self, age: Duration) -> Result<Arc<Routes>> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::Result;
-use stepfleet::request::{self, Fields, Request, SignalRequest, StartRequest};
-use stepfleet::step::{Cancelled, Signalled};
+use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
+use stepfleet::step::{Cancelled, Sent, Signalled};
 use stepfleet::store::{Deferral, InboxEntry, Rejection, Start, Started, Store};
 
 use crate::fleet::Fleet;
@@ -93,6 +93,10 @@ impl Intake {
                 let became = Steering::of_signal(answer, &signal);
                 (signal.run, became)
             }
+            Ok(Request::Send(send)) => {
+                let became = self.send(&send, &entry).await?;
+                (send.run, became)
+            }
             Ok(Request::Cancel(run)) => {
                 let answer = self.store.cancel(&run, Some(&entry.id), self.retention).await?;
                 let became = if answer == Cancelled::Unknown { Steering::Unknown } else { Steering::Done };
@@ -111,10 +115,28 @@ impl Intake {
         }
     }
 
+    async fn send(&self, send: &SendRequest, entry: &InboxEntry) -> Result<Steering> {
+        let Some(run) = self.store.run(&send.run).await? else { return Ok(Steering::Unknown) };
+        if run.status.is_over() {
+            return Ok(Steering::Refused(format!("run {} has ended: it takes no more events", send.run)));
+        }
+        let routes = match self.fleet.takers(&run.workflow, run.version, send).await? {
+            Ok(routes) => routes,
+            Err(reason) => return Ok(Steering::Refused(reason)),
+        };
+        let events: Vec<_> = routes.into_iter().map(|route| (route, send.payload())).collect();
+        Ok(match self.store.send(&run.id, &events, Some(&entry.id)).await? {
+            Sent::Delivered | Sent::Gone => Steering::Done,
+            Sent::Unknown => Steering::Unknown,
+            Sent::Over => Steering::Refused(format!("run {} has ended: it takes no more events", send.run)),
+            Sent::Full => Steering::Refused(format!("run {} has as many step executions as it may have", send.run)),
+        })
+    }
+
     async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
         let request = match request {
             Ok(Request::Start(request)) => request,
-            Ok(Request::Signal(_) | Request::Cancel(_)) => return Ok(Became::Early),
+            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_)) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| entry.id.clone());

@@ -23,6 +23,7 @@ mod config;
 mod coordinator;
 mod deferred;
 mod duties;
+mod events;
 mod fleet;
 mod intake;
 mod outage;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use stepfleet::graph::Graph;
 use stepfleet::step::Route;
 use stepfleet::store::{Registration, Worker};
 
@@ -25,6 +26,7 @@ pub struct Destination {
 pub struct Routes {
     served: BTreeMap<String, Destination>,
     known: BTreeSet<String>,
+    graphs: BTreeMap<(String, u32), Graph>,
 }
 
 impl Routes {
@@ -36,6 +38,7 @@ impl Routes {
         for registration in registrations {
             let Registration { workflow, version, start, .. } = registration;
             routes.known.insert(workflow.clone());
+            routes.graphs.insert((workflow.clone(), *version), registration.graph.clone());
             if start.is_empty() || !live.contains(format!("{workflow}:{version}").as_str()) {
                 continue;
             }
@@ -51,6 +54,11 @@ impl Routes {
     /// Where a run of this workflow starts; None where no live worker serves it.
     pub fn route(&self, workflow: &str) -> Option<&Destination> {
         self.served.get(workflow)
+    }
+
+    /// The steps of a version of a workflow, where it was ever registered.
+    pub(crate) fn graph(&self, workflow: &str, version: u32) -> Option<&Graph> {
+        self.graphs.get(&(workflow.to_owned(), version))
     }
 
     /// Why a request for this workflow is rejected, and what to do about it.

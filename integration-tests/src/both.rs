@@ -149,6 +149,34 @@ impl Stage {
         panic!("{count} workers did not get ready");
     }
 
+    /// The reasons of the requests that were rejected, once there are so many.
+    ///
+    /// # Panics
+    /// When there are not so many within half a minute.
+    pub async fn reasons(&self, count: usize) -> Vec<String> {
+        for _ in 0..6000 {
+            let reasons = self.rejected().await;
+            if reasons.len() >= count {
+                return reasons;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("there are no {count} rejected requests: {:?}", self.rejected().await);
+    }
+
+    async fn rejected(&self) -> Vec<String> {
+        if let Some(memory) = &self.memory {
+            let reason = |fields: Vec<(Vec<u8>, Vec<u8>)>| String::from_utf8_lossy(&fields[0].1).into_owned();
+            return memory.rejected().into_iter().map(reason).collect();
+        }
+        let Some(redis) = &self.redis else { return Vec::new() };
+        let mut connection = redis.connection().await;
+        let mut range = redis::cmd("XRANGE");
+        range.arg("sf:{0}:rejected").arg("-").arg("+");
+        let reply: redis::streams::StreamRangeReply = range.query_async(&mut connection).await.expect("the stream");
+        reply.ids.iter().filter_map(|entry| entry.get("reason")).collect()
+    }
+
     async fn close(mut self) {
         self.stop_workers().await;
         if let Some(memory) = &self.memory {

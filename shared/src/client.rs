@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::names::Namespace;
 use crate::published::Position;
-use crate::request::{self, SignalRequest, StartRequest};
+use crate::request::{self, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::store::{RedisStore, Registration, Store};
 
@@ -182,6 +182,25 @@ impl RunHandle {
     /// As [`RunHandle::follow`], with what comes after a position: that of the last entry that was dealt with.
     pub fn follow_from(&self, after: Position) -> Follower {
         Follower::new(self.client.store.clone(), self.id.clone(), after)
+    }
+
+    /// Sends the run an event from outside, for every step that takes it; the value is the event's JSON. It begins as if a
+    /// step outside of any fan-out had returned it.
+    ///
+    /// Fails only when the request cannot be sent. What cannot be taken (the run has ended, no step takes the event) lands
+    /// among the rejected requests.
+    pub async fn send<T: Serialize + ?Sized>(&self, event: &str, value: &T) -> Result<()> {
+        self.send_to(None, event, value).await
+    }
+
+    /// As [`RunHandle::send`], for one step of those that take it.
+    pub async fn send_to<T: Serialize + ?Sized>(&self, step: Option<&str>, event: &str, value: &T) -> Result<()> {
+        let input = serde_json::to_vec(value)
+            .map_err(|e| Error::invalid(format!("the event {event} cannot be written as JSON: {e}")))?;
+        let (run, event, step) = (self.id.clone(), event.to_owned(), step.map(str::to_owned));
+        let request = SendRequest { run, event, step, content: Content::Json, input };
+        request.check()?;
+        self.client.store.enqueue(&request.fields()).await.map(drop)
     }
 
     /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.

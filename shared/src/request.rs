@@ -106,6 +106,51 @@ impl SignalRequest {
     }
 }
 
+/// A request to give a run an event from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendRequest {
+    /// The run's id.
+    pub run: String,
+    /// The event's name.
+    pub event: String,
+    /// The step that is to get it; none for all that take it.
+    pub step: Option<String>,
+    /// How the event is written.
+    pub content: Content,
+    /// The event.
+    pub input: Vec<u8>,
+}
+
+impl SendRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        names::check_name("event", &self.event)?;
+        if let Some(step) = &self.step {
+            names::check_name("step", step)?;
+        }
+        codec::check_input(self.content, &self.input)
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![
+            ("op", &b"send"[..]),
+            ("run", self.run.as_bytes()),
+            ("event", self.event.as_bytes()),
+            ("content", self.content.as_str().as_bytes()),
+            ("input", &self.input),
+        ];
+        fields.extend(self.step.as_ref().map(|step| ("step", step.as_bytes())));
+        fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
+    }
+
+    /// As a payload of [`crate::codec`].
+    pub fn payload(&self) -> Vec<u8> {
+        codec::input_payload(self.content, &self.input)
+    }
+}
+
 /// The inbox entry that asks to cancel a run.
 pub fn cancel_fields(run: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     names::check_id("run id", run)?;
@@ -119,6 +164,8 @@ pub enum Request {
     Start(StartRequest),
     /// Give a run a signal.
     Signal(SignalRequest),
+    /// Give a run an event.
+    Send(SendRequest),
     /// Stop the run of this id.
     Cancel(String),
 }
@@ -128,11 +175,13 @@ pub fn parse(fields: &Fields) -> Result<Request> {
     match field(fields, "op")? {
         Some("start") => parse_start(fields).map(Request::Start),
         Some("signal") => parse_signal(fields).map(Request::Signal),
+        Some("send") => parse_send(fields).map(Request::Send),
         Some("cancel") => parse_cancel(fields).map(Request::Cancel),
-        Some(other) => {
-            Err(Error::invalid(format!("operation {:?} is not known; use start, signal or cancel", shorten(other))))
-        }
-        None => Err(Error::invalid("the entry has no field op; write op start, op signal or op cancel")),
+        Some(other) => Err(Error::invalid(format!(
+            "operation {:?} is not known; use start, signal, send or cancel",
+            shorten(other)
+        ))),
+        None => Err(Error::invalid("the entry has no field op; write op start, op signal, op send or op cancel")),
     }
 }
 
@@ -172,6 +221,24 @@ fn parse_signal(fields: &Fields) -> Result<SignalRequest> {
         name: needed("name", "give the name that the run waits for")?,
         content,
         input: raw(fields, "input").unwrap_or(if content == Content::MessagePack { b"\xc0" } else { b"null" }).to_vec(),
+    };
+    request.check()?;
+    Ok(request)
+}
+
+fn parse_send(fields: &Fields) -> Result<SendRequest> {
+    check_fields(fields, "send", &["run", "event", "step", "input", "content"])?;
+    let needed = |name: &str, what: &str| {
+        let found = field(fields, name)?.map(str::to_owned);
+        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
+    };
+    let content = field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str());
+    let request = SendRequest {
+        run: needed("run", "name the run to send the event to")?,
+        event: needed("event", "name the event")?,
+        step: field(fields, "step")?.map(str::to_owned),
+        content: Content::parse(content)?,
+        input: raw(fields, "input").unwrap_or_else(|| empty_input(content)).to_vec(),
     };
     request.check()?;
     Ok(request)
@@ -257,6 +324,11 @@ mod tests {
             let request = SignalRequest { run: "r".into(), name: "approval".into(), content, input: input.to_vec() };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Signal(request));
         }
+        for step in [None, Some("judge".to_owned())] {
+            let (run, event, input) = ("r".into(), "Approval".into(), b"{}".to_vec());
+            let request = SendRequest { run, event, step, content: Content::Json, input };
+            assert_eq!(parse(&request.fields()).unwrap(), Request::Send(request));
+        }
         assert_eq!(parse(&cancel_fields("r").unwrap()).unwrap(), Request::Cancel("r".into()));
     }
 
@@ -275,6 +347,8 @@ mod tests {
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
             (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run"),
+            (&[("op", "send"), ("run", "r")], "no field event"),
+            (&[("op", "send"), ("run", "r"), ("event", "E"), ("step", "a b")], "step has ' '"),
             (&[("op", "signal"), ("run", "r")], "no field name"),
             (&[("op", "signal"), ("run", "r"), ("name", "a b")], "signal has ' '"),
             (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),

@@ -1,5 +1,7 @@
 //! Events: what steps accept.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 
 use serde::Serialize;
@@ -32,48 +34,107 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
 
 /// All events of one type that the branches of a fan-out produced, in order of arrival.
 ///
-/// A step that accepts `Joined<E>` begins once, when every branch has ended; branches that returned nothing are left
-/// out.
-#[derive(Debug)]
-pub struct Joined<E>(Vec<E>);
+/// - `Joined<E>`: the step begins once, when every branch has ended. Branches that returned nothing are left out.
+/// - `Joined<E, First<N>>`: the step begins with the first N events. When all steps that join a fan-out have begun, the rest
+///   of it is dropped: steps that execute are stopped within about a second, and whatever they do is not committed. Where
+///   the branches end with fewer events than N, it begins with those.
+/// - `Joined<(A, B)>`, with 2 to 6 events of different types: the step begins for each complete set, with the oldest event of
+///   each type that waits in the same fan-out, or in the run outside of any. See [`Joined::into_set`].
+pub struct Joined<E, M = All> {
+    events: Vec<E>,
+    mode: PhantomData<fn() -> M>,
+}
 
-impl<E> Joined<E> {
+/// All branches of a fan-out, in [`Joined`].
+#[derive(Debug)]
+pub enum All {}
+
+/// The first `N` events of a fan-out, in [`Joined`].
+#[derive(Debug)]
+pub enum First<const N: u32> {}
+
+impl<E, M> Joined<E, M> {
     /// Joins events by hand, to call a step in a unit test.
     pub fn new(events: Vec<E>) -> Self {
-        Self(events)
+        Self { events, mode: PhantomData }
     }
 
     /// The events.
     pub fn into_vec(self) -> Vec<E> {
-        self.0
+        self.events
     }
 }
 
-impl<E> Deref for Joined<E> {
+impl<E: Set> Joined<E> {
+    /// The events of a complete set, as a tuple.
+    ///
+    /// # Panics
+    /// When it was made by hand without one.
+    pub fn into_set(mut self) -> E {
+        self.events.pop().expect("it was made with one set")
+    }
+}
+
+impl<E: fmt::Debug, M> fmt::Debug for Joined<E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Joined").field(&self.events).finish()
+    }
+}
+
+impl<E, M> Deref for Joined<E, M> {
     type Target = [E];
 
     fn deref(&self) -> &[E] {
-        &self.0
+        &self.events
     }
 }
 
-impl<E> IntoIterator for Joined<E> {
+impl<E, M> IntoIterator for Joined<E, M> {
     type Item = E;
     type IntoIter = std::vec::IntoIter<E>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.events.into_iter()
     }
 }
 
-impl<'a, E> IntoIterator for &'a Joined<E> {
+impl<'a, E, M> IntoIterator for &'a Joined<E, M> {
     type Item = &'a E;
     type IntoIter = std::slice::Iter<'a, E>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.events.iter()
     }
 }
+
+/// A tuple of 2 to 6 events of different types.
+pub trait Set: Sized + Send + 'static {
+    /// The events' names, in the tuple's order.
+    const NAMES: &'static [&'static str];
+
+    /// Reads the events, in the tuple's order.
+    #[doc(hidden)]
+    fn read(parts: &[Vec<u8>]) -> Outcome<Self>;
+}
+
+macro_rules! set {
+    ($($event:ident $at:tt),+) => {
+        impl<$($event: Event),+> Set for ($($event,)+) {
+            const NAMES: &'static [&'static str] = &[$($event::NAME),+];
+
+            fn read(parts: &[Vec<u8>]) -> Outcome<Self> {
+                let part = |at: usize| parts.get(at).map(Vec::as_slice).unwrap_or_default();
+                Ok(($(decode::<$event>(part($at))?,)+))
+            }
+        }
+    };
+}
+
+set!(A 0, B 1);
+set!(A 0, B 1, C 2);
+set!(A 0, B 1, C 2, D 3);
+set!(A 0, B 1, C 2, D 3, E 4);
+set!(A 0, B 1, C 2, D 3, E 4, F 5);
 
 /// What a step waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,21 +143,39 @@ pub enum Accepts {
     Each(&'static str),
     /// All events of this name that a fan-out produced.
     Joined(&'static str),
+    /// The first so many of them.
+    First(&'static str, u32),
+    /// One of each.
+    Set(&'static [&'static str]),
 }
 
 impl Accepts {
-    /// The event's name.
+    /// The event's name; of a set, the first one's.
     pub fn event(self) -> &'static str {
         match self {
-            Self::Each(name) | Self::Joined(name) => name,
+            Self::Each(name) | Self::Joined(name) | Self::First(name, _) => name,
+            Self::Set(names) => names.first().copied().unwrap_or_default(),
         }
+    }
+
+    /// The names of all events that it waits for.
+    pub fn events(self) -> Vec<&'static str> {
+        match self {
+            Self::Set(names) => names.to_vec(),
+            other => vec![other.event()],
+        }
+    }
+
+    /// It gathers what the branches of a fan-out produced.
+    pub fn is_joined(self) -> bool {
+        matches!(self, Self::Joined(_) | Self::First(..))
     }
 }
 
 /// A step's last parameter: an event, or [`Joined`] events.
 #[diagnostic::on_unimplemented(
     message = "a step cannot accept `{Self}`",
-    label = "this must be an event or `Joined<Event>`",
+    label = "this must be an event, `Joined<Event>`, `Joined<Event, First<N>>` or `Joined<(Event, Event)>`",
     note = "add `#[derive(Event, Serialize, Deserialize)]` to the event's type"
 )]
 pub trait Input: Sized + Send + 'static {
@@ -119,8 +198,42 @@ impl<E: Event> Input for Joined<E> {
     const ACCEPTS: Accepts = Accepts::Joined(E::NAME);
 
     fn read(attempt: &Attempt) -> Outcome<Self> {
-        attempt.joined.iter().map(|payload| decode(payload)).collect::<Outcome<Vec<E>>>().map(Self)
+        read_all(attempt)
     }
+}
+
+impl<E: Event, const N: u32> Input for Joined<E, First<N>> {
+    const ACCEPTS: Accepts = {
+        assert!(N > 0, "`First<0>` would begin with nothing: use `First<1>` or more");
+        Accepts::First(E::NAME, N)
+    };
+
+    fn read(attempt: &Attempt) -> Outcome<Self> {
+        read_all(attempt)
+    }
+}
+
+macro_rules! set_input {
+    ($($event:ident),+) => {
+        impl<$($event: Event),+> Input for Joined<($($event,)+)> {
+            const ACCEPTS: Accepts = Accepts::Set(<($($event,)+) as Set>::NAMES);
+
+            fn read(attempt: &Attempt) -> Outcome<Self> {
+                let parts = attempt.claimed.parts.as_deref().unwrap_or_default();
+                Ok(Self::new(vec![<($($event,)+) as Set>::read(parts)?]))
+            }
+        }
+    };
+}
+
+set_input!(A, B);
+set_input!(A, B, C);
+set_input!(A, B, C, D);
+set_input!(A, B, C, D, E);
+set_input!(A, B, C, D, E, F);
+
+fn read_all<E: Event, M>(attempt: &Attempt) -> Outcome<Joined<E, M>> {
+    attempt.joined.iter().map(|payload| decode(payload)).collect::<Outcome<Vec<E>>>().map(Joined::new)
 }
 
 /// An event that cannot be read now cannot be read later: the error is terminal.

@@ -7,7 +7,7 @@ mod data;
 use std::collections::HashSet;
 use std::fmt;
 
-use stepfleet::step::Route;
+use stepfleet::step::{Join, Part, Route};
 
 use crate::event::Accepts;
 use crate::failed::Catches;
@@ -99,6 +99,7 @@ struct Node {
     context: bool,
     /// The failures that it catches.
     catches: Option<Catches>,
+    concurrency: Option<u32>,
 }
 
 impl Node {
@@ -118,6 +119,7 @@ impl Graph {
             sends: step.sends.clone(),
             context: step.context,
             catches: catches::of(step),
+            concurrency: step.concurrency,
         });
         Self {
             workflow: definition.name,
@@ -133,12 +135,28 @@ impl Graph {
     }
 
     fn joining(&self, event: &str) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(move |n| matches!(n.accepts, Accepts::Joined(name) if name == event))
+        self.nodes.iter().filter(move |n| n.accepts.is_joined() && n.accepts.event() == event)
+    }
+
+    /// Those that take it as a part of a set.
+    fn partly(&self, event: &str) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |n| matches!(n.accepts, Accepts::Set(names) if names.contains(&event)))
+    }
+
+    /// All that take it, in whatever way.
+    fn taking(&self, event: &str) -> impl Iterator<Item = &Node> {
+        self.each(event).chain(self.joining(event)).chain(self.partly(event))
     }
 
     pub(crate) fn route(&self, step: &str, event: &str) -> Route {
-        let context = self.nodes.iter().any(|n| n.step == step && n.context);
-        Route { step: step.to_owned(), event: event.to_owned(), context, ..Route::default() }
+        let node = self.nodes.iter().find(|n| n.step == step);
+        Route {
+            step: step.to_owned(),
+            event: event.to_owned(),
+            context: node.is_some_and(|n| n.context),
+            limit: node.and_then(|n| n.concurrency),
+            ..Route::default()
+        }
     }
 
     /// The steps that get an event of their own.
@@ -151,13 +169,50 @@ impl Graph {
         self.joining(event).map(|node| node.step).collect()
     }
 
-    /// The steps that begin when a fan-out over this event has ended: those that its branches can reach, on the
+    /// The parts of sets that the event is.
+    pub(crate) fn parts(&self, event: &str, payload: &[u8]) -> Vec<Part> {
+        let part = |node: &Node| {
+            let names = node.accepts.events();
+            let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            let slot = names.iter().position(|name| *name == event).map_or(0, |at| number(at + 1));
+            let route = self.route(node.step, &names.join("."));
+            Part { route, slot, slots: number(names.len()), payload: payload.to_vec() }
+        };
+        self.partly(event).map(part).collect()
+    }
+
+    /// The step may send this event.
+    pub(crate) fn may_send(&self, step: &str, event: &str) -> bool {
+        self.nodes.iter().any(|n| n.step == step && n.leaves().any(|(name, _)| name == event))
+    }
+
+    /// The names of the steps that take the event, in whatever way.
+    pub(crate) fn takers_names(&self, event: &str) -> Vec<&'static str> {
+        self.taking(event).map(|node| node.step).collect()
+    }
+
+    pub(crate) fn is_stop(&self, event: &str) -> bool {
+        self.stop == event
+    }
+
+    pub(crate) fn has_step(&self, step: &str) -> bool {
+        self.nodes.iter().any(|n| n.step == step)
+    }
+
+    /// Something may come from outside.
+    pub(crate) fn rests(&self) -> bool {
+        !self.external.is_empty()
+    }
+
+    /// The steps that begin when a fan-out over this event has ended, or before: those that its branches can reach, on the
     /// fan-out's own level.
-    pub(crate) fn joins_of(&self, event: &str) -> Vec<Route> {
+    pub(crate) fn joins_of(&self, event: &str) -> Vec<Join> {
         let mut found = Vec::new();
         let mut seen = HashSet::new();
         self.search(event, 0, &mut seen, &mut found);
-        self.nodes.iter().filter(|n| found.contains(&n.step)).map(|n| self.route(n.step, n.accepts.event())).collect()
+        let first = |node: &Node| if let Accepts::First(_, first) = node.accepts { Some(first) } else { None };
+        let join = |node: &Node| Join { route: self.route(node.step, node.accepts.event()), first: first(node) };
+        self.nodes.iter().filter(|n| found.contains(&n.step)).map(join).collect()
     }
 
     fn search<'a>(
@@ -176,7 +231,7 @@ impl Graph {
                 _ => self.search_outputs(node, level - 1, seen, found),
             }
         }
-        for node in self.each(event) {
+        for node in self.each(event).chain(self.partly(event)) {
             self.search_outputs(node, level, seen, found);
         }
     }
@@ -201,7 +256,7 @@ impl Graph {
             return false;
         }
         self.joining(event).next().is_some()
-            || self.each(event).any(|node| {
+            || self.each(event).chain(self.partly(event)).any(|node| {
                 let mut leaves = self.places(node).into_iter().flat_map(Node::leaves);
                 leaves.any(|(next, _)| self.is_joined(next, seen, depth + 1))
             })
@@ -214,15 +269,15 @@ mod tests {
 
     pub(super) fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
         let (emits, ends) = (emits.to_vec(), emits.is_empty());
-        Node { step, accepts, emits, ends, sends: Vec::new(), context: false, catches: None }
+        Node { step, accepts, emits, ends, sends: Vec::new(), context: false, catches: None, concurrency: None }
     }
 
     pub(super) fn graph(nodes: Vec<Node>) -> Graph {
         Graph { workflow: "w", start: "Start", stop: "Stop", external: Vec::new(), nodes }
     }
 
-    pub(super) fn names(routes: &[Route]) -> Vec<&str> {
-        routes.iter().map(|r| r.step.as_str()).collect()
+    pub(super) fn names(joins: &[Join]) -> Vec<&str> {
+        joins.iter().map(|join| join.route.step.as_str()).collect()
     }
 
     use Accepts::{Each, Joined};
@@ -261,6 +316,38 @@ mod tests {
             node("read", Each("Page"), &[("Stop", false)]),
         ]);
         assert!(graph.joins_of("Page").is_empty());
+    }
+
+    #[test]
+    fn a_join_may_begin_with_the_first() {
+        let graph = graph(vec![
+            node("split", Each("Start"), &[("Page", true)]),
+            node("some", Accepts::First("Page", 2), &[]),
+            node("sum", Joined("Page"), &[("Stop", false)]),
+        ]);
+        graph.check().unwrap();
+        let joins: Vec<_> = graph.joins_of("Page").into_iter().map(|join| (join.route.step, join.first)).collect();
+        assert_eq!(joins, [("some".into(), Some(2)), ("sum".into(), None)]);
+    }
+
+    #[test]
+    fn a_set_is_reached_with_all_its_events_and_its_parts_have_slots() {
+        let set = node("ship", Accepts::Set(&["Paid", "Packed"]), &[("Stop", false)]);
+        let mut graph = graph(vec![node("pay", Each("Start"), &[("Paid", false)]), set]);
+        let mistakes = graph.check().unwrap_err().to_string();
+        assert!(
+            mistakes.contains("step ship is never reached: no step that can run returns or sends Packed"),
+            "{mistakes}"
+        );
+        graph.nodes.push(node("pack", Each("Start"), &[("Packed", false)]));
+        graph.check().unwrap();
+        let parts = graph.parts("Packed", &[7]);
+        assert_eq!(
+            (parts.len(), parts[0].slot, parts[0].slots, parts[0].route.event.as_str()),
+            (1, 2, 2, "Paid.Packed")
+        );
+        graph.nodes[1].accepts = Accepts::Set(&["Paid", "Paid"]);
+        assert!(graph.check().unwrap_err().to_string().contains("step ship takes a set with two Paid"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub mod workflow;
 pub use context::{Context, State};
 pub use emit::Emit;
 pub use error::{Error, Outcome, Terminal};
-pub use event::{Event, Joined};
+pub use event::{Event, First, Joined};
 pub use failed::StepFailed;
 pub use published::PublishedEvent;
 pub use retry::{RetryOn, RetryPolicy};
@@ -69,7 +69,7 @@ pub use workflow::Workflow;
 
 /// All that a workflow's author needs.
 pub mod prelude {
-    pub use crate::{Context, Error, Joined, Outcome, Terminal, Worker, Workflow};
+    pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, Workflow};
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

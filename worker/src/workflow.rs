@@ -65,6 +65,8 @@ pub struct Step<W> {
     pub timeout: Option<Duration>,
     /// For one that takes `StepFailed`: which failures it catches; None for the default.
     pub catches: Option<Catches>,
+    /// How many of its executions may be under way in a run at once.
+    pub concurrency: Option<u32>,
     /// Executes it.
     pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
 }
@@ -105,7 +107,7 @@ pub(crate) struct Served {
     pub(crate) registration: Registration,
     pub(crate) stop: &'static str,
     pub(crate) retention: Duration,
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<Graph>,
     steps: HashMap<&'static str, ServedStep>,
 }
 
@@ -131,7 +133,13 @@ impl Served {
             let run: Box<Run> = Box::new(move |attempt| run(workflow.clone(), attempt));
             (step.name, ServedStep { retry, timeout: step.timeout, run })
         });
-        Ok(Self { registration, stop: definition.stop, retention: definition.retention, graph, steps: steps.collect() })
+        Ok(Self {
+            registration,
+            stop: definition.stop,
+            retention: definition.retention,
+            graph: Arc::new(graph),
+            steps: steps.collect(),
+        })
     }
 
     /// Puts other code in the place of a step's.

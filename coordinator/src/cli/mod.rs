@@ -102,6 +102,8 @@ enum Command {
     Cancel(steer::Cancel),
     /// Give a run the signal that one of its steps waits for
     Signal(steer::Signal),
+    /// Send an event to the steps of a run that is under way
+    Send(steer::Send),
     /// List the workers
     Workers,
     /// List the workflows that workers serve, or have served
@@ -147,6 +149,7 @@ async fn run(cli: &Cli) -> Outcome {
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,
+        Command::Send(options) => steer::send(fleet, options).await,
         Command::Workers => workers::run(fleet).await,
         Command::Workflows => workflows::run(fleet).await,
         Command::Graph(options) => graph::run(fleet, options).await,

@@ -1,10 +1,10 @@
-//! `stepfleet cancel` and `stepfleet signal`.
+//! `stepfleet cancel`, `stepfleet signal` and `stepfleet send`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use stepfleet::client::RunHandle;
 use stepfleet::run::Status;
 use stepfleet::store::Store;
@@ -43,6 +43,43 @@ pub(super) struct Signal {
     /// The value: JSON, @ and a file's name, or - for standard input
     #[arg(long, value_name = "JSON|@FILE|-", default_value = "null", allow_hyphen_values = true)]
     input: String,
+}
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  stepfleet send order-7 Approval --input '{\"by\": \"ann\"}'
+  stepfleet send order-7 Approval --input @approval.json --step judge
+
+Any Redis client can do the same: XADD sf:{0}:inbox * op send run order-7 event Approval input '{\"by\": \"ann\"}'
+
+`stepfleet graph` shows which events the steps of a workflow take.";
+
+#[derive(Args)]
+#[command(after_help = SEND_EXAMPLES)]
+pub(super) struct Send {
+    /// The run's id
+    id: String,
+    /// The event's name
+    event: String,
+    /// The event: JSON, @ and a file's name, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", allow_hyphen_values = true)]
+    input: String,
+    /// Only to this step, of those that take the event
+    #[arg(long)]
+    step: Option<String>,
+}
+
+pub(super) async fn send(fleet: &Fleet, options: &Send) -> Outcome {
+    let run = known(fleet, &options.id).await?;
+    let event: Value = serde_json::from_str(&read_input(&options.input)?)
+        .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
+    run.send_to(options.step.as_deref(), &options.event, &event).await?;
+    if fleet.json {
+        output::json(&json!({ "id": options.id, "event": options.event }))?;
+    } else {
+        output::line(&format!("the event {} is on its way to run {}", options.event, options.id));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> Outcome {

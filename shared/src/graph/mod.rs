@@ -46,6 +46,9 @@ pub struct Step {
     /// It reads or writes the run's context.
     #[serde(default)]
     pub context: bool,
+    /// At most so many of its executions are under way in a run at once; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// Attempts after the first.
     #[serde(default)]
     pub retries: u32,
@@ -62,6 +65,9 @@ pub struct Accepts {
     /// It waits for the end of a fan-out, and takes all that its branches came to.
     #[serde(default, skip_serializing_if = "is_false")]
     pub joined: bool,
+    /// Of what the branches come to, it takes so many, and does not wait for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u32>,
 }
 
 /// An event that a step may leave behind.
@@ -85,11 +91,12 @@ fn is_false(value: &bool) -> bool {
 impl Graph {
     /// The steps that get an event of this name of their own: not those that take it joined.
     pub fn takers(&self, event: &str) -> Vec<Route> {
-        let takes = |step: &&Step| !step.accepts.joined && step.accepts.events.iter().any(|name| name == event);
+        let takes = |step: &&Step| !step.accepts.joined && step.accepts.events == [event];
         let route = |step: &Step| Route {
             step: step.name.clone(),
             event: event.to_owned(),
             context: step.context,
+            limit: step.concurrency,
             ..Route::default()
         };
         self.steps.iter().filter(takes).map(route).collect()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Graph, Step};
+use super::{Accepts, Graph, Step};
 
 /// What an arrow begins or ends at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,10 @@ enum Kind {
     Many,
     /// What a fan-out has come to.
     Joined,
+    /// The first so many of that.
+    First(u32),
+    /// One part of a set.
+    Part,
 }
 
 struct Edge<'a> {
@@ -52,6 +56,8 @@ impl Edge<'_> {
             Kind::One => self.event.to_owned(),
             Kind::Many => format!("{} (many)", self.event),
             Kind::Joined => format!("{} (joined)", self.event),
+            Kind::First(count) => format!("{} (first {count})", self.event),
+            Kind::Part => format!("{} (one of each)", self.event),
         }
     }
 }
@@ -75,7 +81,7 @@ impl Graph {
             let arrow = match edge.kind {
                 Kind::One => "-->",
                 Kind::Many => "==>",
-                Kind::Joined => "-.->",
+                Kind::Joined | Kind::First(_) | Kind::Part => "-.->",
             };
             let (from, label, to) = (edge.from.id(), mermaid_text(&edge.label()), edge.to.id());
             let _ = writeln!(text, "    {from} {arrow}|\"{label}\"| {to}");
@@ -102,7 +108,7 @@ impl Graph {
             let style = match edge.kind {
                 Kind::One => "style=solid",
                 Kind::Many => "style=bold, penwidth=3, arrowhead=crow",
-                Kind::Joined => "style=dashed, arrowhead=inv",
+                Kind::Joined | Kind::First(_) | Kind::Part => "style=dashed, arrowhead=inv",
             };
             let (from, label, to) = (edge.from.id(), dot_text(&edge.label()), edge.to.id());
             let _ = writeln!(text, "    {from} -> {to} [label=\"{label}\", {style}]");
@@ -143,7 +149,12 @@ impl Graph {
         }
         let takes = |(_, step): &(usize, &Step)| step.accepts.events.iter().any(|name| name == event);
         let edge = |(at, step): (usize, &Step)| {
-            let kind = if step.accepts.joined { Kind::Joined } else { sent };
+            let kind = match &step.accepts {
+                Accepts { first: Some(first), .. } => Kind::First(*first),
+                Accepts { joined: true, .. } => Kind::Joined,
+                Accepts { events, .. } if events.len() > 1 => Kind::Part,
+                _ => sent,
+            };
             Edge { from, to: Node::Step(at), event, kind }
         };
         let edges: Vec<_> = self.steps.iter().enumerate().filter(takes).map(edge).collect();

@@ -6,7 +6,7 @@ use super::*;
 use crate::store::Registration;
 
 fn step(name: &str, accepts: &str, joined: bool, emits: &[(&str, bool)]) -> Step {
-    let accepts = Accepts { events: vec![accepts.into()], joined };
+    let accepts = Accepts { events: vec![accepts.into()], joined, first: None };
     let emits = emits.iter().map(|(event, many)| Emit { event: (*event).into(), many: *many, sent: false });
     Step { name: name.into(), accepts, emits: emits.collect(), ..Step::default() }
 }

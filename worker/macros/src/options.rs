@@ -140,6 +140,15 @@ pub(crate) fn whole(key: &str, input: ParseStream) -> Result<u32> {
     }
 }
 
+/// A whole number from 1.
+pub(crate) fn at_least_one(key: &str, input: ParseStream) -> Result<TokenStream> {
+    let span = input.span();
+    match whole(key, input)? {
+        0 => Err(Error::new(span, format!("`{key}` is at least 1: with 0 the step would never begin"))),
+        number => Ok(quote!(#number)),
+    }
+}
+
 /// A factor of at least 1.
 pub(crate) fn factor(key: &str, input: ParseStream) -> Result<f64> {
     let expected = format!("`{key}` is a number of at least 1, such as `{key} = 2.0`");
@@ -238,6 +247,7 @@ mod tests {
     fn mistake(options: &str) -> String {
         let read = |key: &str, input: ParseStream| match key {
             "retries" => whole(key, input).map(drop),
+            "concurrency" => at_least_one(key, input).map(drop),
             "factor" => factor(key, input).map(drop),
             "name" => name(input).map(drop),
             "sends" => events(key, input).map(drop),
@@ -246,7 +256,18 @@ mod tests {
             "recoveries" => recoveries(input).map(drop),
             _ => duration(key, input).map(drop),
         };
-        let known = ["name", "retries", "factor", "timeout", "backoff", "sends", "retry", "catches", "recoveries"];
+        let known = [
+            "name",
+            "retries",
+            "factor",
+            "timeout",
+            "backoff",
+            "sends",
+            "concurrency",
+            "retry",
+            "catches",
+            "recoveries",
+        ];
         let parse = |input: ParseStream| read_all(input, "a step", &known, read);
         parse.parse_str(options).err().map(|e| e.to_string()).unwrap_or_default()
     }
@@ -288,6 +309,7 @@ mod tests {
             ("retries = \"5\"", "`retries = 5`"),
             ("retries = MANY", "`retries = 5`"),
             ("retries = 5u64", "`retries = 5`"),
+            ("concurrency = 0", "at least 1"),
             ("factor = 0.5", "at least 1"),
             ("factor = 1e999", "at least 1"),
             ("timeout = 30", "`timeout = \"30s\"`"),

@@ -10,8 +10,19 @@ use syn::{Attribute, Error, Expr, Ident, ImplItemFn, LitStr, Meta, Result, Type}
 use crate::options;
 use crate::signature::{self, Parts};
 
-const KNOWN: [&str; 10] =
-    ["name", "sends", "retries", "backoff", "factor", "max_backoff", "retry", "timeout", "catches", "recoveries"];
+const KNOWN: [&str; 11] = [
+    "name",
+    "sends",
+    "concurrency",
+    "retries",
+    "backoff",
+    "factor",
+    "max_backoff",
+    "retry",
+    "timeout",
+    "catches",
+    "recoveries",
+];
 
 /// What `#[workflow]` leaves in place of the options, so that the name `step` still resolves as an attribute.
 const SEEN: &str = "__in_workflow";
@@ -42,6 +53,7 @@ struct Options {
     /// Which failures it catches, and how often.
     catches: Option<Vec<LitStr>>,
     recoveries: Option<u32>,
+    concurrency: Option<TokenStream>,
 }
 
 /// Is it `#[step]` or `#[stepfleet_worker::step]`?
@@ -112,6 +124,7 @@ impl Options {
         options::read_all(input, "a step", &KNOWN, |key, value| {
             match key {
                 "name" => self.name = Some(options::name(value)?),
+                "concurrency" => self.concurrency = Some(options::at_least_one(key, value)?),
                 "sends" => self.sends = options::events(key, value)?,
                 "timeout" => self.timeout = Some(options::duration(key, value)?),
                 "retry" => self.retry = Some(options::policy(value)?),
@@ -174,6 +187,7 @@ impl ToTokens for Step {
         let Self { name, conditions, parts: Parts { context, event, returned }, .. } = self;
         let (retry, timeout) = (self.options.retry(), options::optional(self.options.timeout.as_ref()));
         let (has_context, catches) = (context.is_some(), self.options.catches(event));
+        let concurrency = options::optional(self.options.concurrency.as_ref());
         let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
         let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());
         let sends = self.options.sends.iter().map(options::event_name);
@@ -190,6 +204,7 @@ impl ToTokens for Step {
                 retry: #retry,
                 timeout: #timeout,
                 catches: #catches,
+                concurrency: #concurrency,
                 run: #run,
             });
         });

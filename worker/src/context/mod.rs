@@ -2,6 +2,7 @@
 
 mod publish;
 mod reach;
+mod send;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,10 @@ use std::time::{Duration, Instant};
 use stepfleet::step::Claimed;
 use tokio_util::sync::CancellationToken;
 
+use crate::graph::Graph;
+
 pub(crate) use self::reach::Reach;
+pub(crate) use self::send::{Sends, Sent};
 pub use self::state::State;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
@@ -34,6 +38,7 @@ pub(crate) struct Core {
     cancelled: CancellationToken,
     /// How many events this attempt has published.
     published: tokio::sync::Mutex<u64>,
+    pub(crate) sends: Sends,
 }
 
 /// What is known of earlier attempts at the same step execution.
@@ -72,7 +77,14 @@ impl Core {
             changes: Mutex::default(),
             cancelled,
             published: tokio::sync::Mutex::default(),
+            sends: Sends::default(),
         }
+    }
+
+    /// For a step of this workflow.
+    pub(crate) fn within(mut self, graph: Option<Arc<Graph>>) -> Self {
+        self.sends = Sends::of(graph);
+        self
     }
 
     /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.

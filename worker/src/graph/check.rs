@@ -7,6 +7,11 @@ use crate::event::{Accepts, Event};
 use crate::failed::StepFailed;
 
 impl Node {
+    /// All that it waits for can come.
+    fn is_reached(&self, reached: &HashSet<&str>) -> bool {
+        self.accepts.events().iter().all(|event| reached.contains(event))
+    }
+
     /// The events that it leaves behind, and how.
     fn ways(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let returned = self.emits.iter().map(|(event, _)| (*event, "returns"));
@@ -31,7 +36,7 @@ impl Graph {
     }
 
     fn takes(&self, event: &str) -> bool {
-        self.each(event).chain(self.joining(event)).next().is_some()
+        self.taking(event).next().is_some()
     }
 
     /// Where runs begin and end.
@@ -68,6 +73,12 @@ impl Graph {
                     ));
                 }
             }
+            let mut parts = HashSet::new();
+            if let Some(twice) = node.accepts.events().into_iter().find(|event| !parts.insert(*event)) {
+                mistakes.push(format!(
+                    "step {step} takes a set with two {twice}; take events of different types, or collect them with ctx.collect"
+                ));
+            }
             if node.emits.contains(&(self.stop, true)) {
                 mistakes.push(format!(
                     "step {step} returns a list of its stop event {0}, and a run ends once; return one {0}",
@@ -81,7 +92,7 @@ impl Graph {
     fn reached(&self) -> HashSet<&'static str> {
         let mut reached: HashSet<&str> = self.external.iter().copied().chain([self.start, StepFailed::NAME]).collect();
         loop {
-            let nodes = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()));
+            let nodes = self.nodes.iter().filter(|n| n.is_reached(&reached));
             let more: Vec<&str> = nodes.flat_map(|n| n.leaves().map(|(event, _)| event)).collect();
             let before = reached.len();
             reached.extend(more);
@@ -92,8 +103,9 @@ impl Graph {
     }
 
     fn check_reach(&self, reached: &HashSet<&str>, mistakes: &mut Vec<String>) {
-        for node in self.nodes.iter().filter(|n| !reached.contains(n.accepts.event())) {
-            let (step, event) = (node.step, node.accepts.event());
+        for node in self.nodes.iter().filter(|n| !n.is_reached(reached)) {
+            let missing = node.accepts.events().into_iter().find(|event| !reached.contains(event));
+            let (step, event) = (node.step, missing.unwrap_or_default());
             mistakes.push(format!(
                 "step {step} is never reached: no step that can run returns or sends {event}; return it somewhere, name \
                  it in `sends` or `external`, or remove the step"
@@ -109,13 +121,13 @@ impl Graph {
 
     /// What joins a fan-out must be in one.
     fn check_joins(&self, reached: &HashSet<&str>, mistakes: &mut Vec<String>) {
-        let runs = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()));
+        let runs = self.nodes.iter().filter(|n| n.is_reached(reached));
         let fans: HashSet<&str> =
             runs.flat_map(|n| &n.emits).filter(|(_, many)| *many).map(|(event, _)| *event).collect();
         let joins: HashSet<String> =
-            fans.iter().flat_map(|event| self.joins_of(event)).map(|route| route.step).collect();
+            fans.iter().flat_map(|event| self.joins_of(event)).map(|join| join.route.step).collect();
         for node in &self.nodes {
-            if let Accepts::Joined(event) = node.accepts
+            if let Accepts::Joined(event) | Accepts::First(event, _) = node.accepts
                 && reached.contains(event)
                 && !joins.contains(node.step)
             {
@@ -132,18 +144,20 @@ impl Graph {
     fn check_loops(&self, reached: &HashSet<&str>, mistakes: &mut Vec<String>) {
         let is_over =
             |node: &Node| node.ends || node.leaves().any(|(event, _)| event == self.stop || !self.takes(event));
-        let mut fine: HashSet<&str> = self.nodes.iter().filter(|n| is_over(n)).map(|n| n.accepts.event()).collect();
+        let mut fine: HashSet<&str> =
+            self.nodes.iter().filter(|n| is_over(n)).flat_map(|n| n.accepts.events()).collect();
         let leads =
             |node: &Node, fine: &HashSet<&str>| is_over(node) || node.leaves().any(|(event, _)| fine.contains(event));
         loop {
             let before = fine.len();
-            let more: Vec<&str> = self.nodes.iter().filter(|n| leads(n, &fine)).map(|n| n.accepts.event()).collect();
+            let more: Vec<&str> =
+                self.nodes.iter().filter(|n| leads(n, &fine)).flat_map(|n| n.accepts.events()).collect();
             fine.extend(more);
             if fine.len() == before {
                 break;
             }
         }
-        let lost = self.nodes.iter().filter(|n| reached.contains(n.accepts.event()) && !leads(n, &fine));
+        let lost = self.nodes.iter().filter(|n| n.is_reached(reached) && !leads(n, &fine));
         let lost: Vec<&str> = lost.map(|n| n.step).collect();
         if !lost.is_empty() {
             let (s, them) = if lost.len() == 1 { ("", "it") } else { ("s", "one of them") };

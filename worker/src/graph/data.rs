@@ -23,11 +23,13 @@ fn step<W>(definition: &Definition<W>, step: &Step<W>) -> graph::Step {
     graph::Step {
         name: step.name.to_owned(),
         accepts: graph::Accepts {
-            events: vec![step.accepts.event().to_owned()],
-            joined: matches!(step.accepts, Accepts::Joined(_)),
+            events: step.accepts.events().into_iter().map(str::to_owned).collect(),
+            joined: step.accepts.is_joined(),
+            first: if let Accepts::First(_, first) = step.accepts { Some(first) } else { None },
         },
         emits: emits.collect(),
         context: step.context,
+        concurrency: step.concurrency,
         retries: step.retry_policy(definition).retries(),
         timeout_ms: step.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     }

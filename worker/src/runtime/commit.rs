@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Route};
+use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Part, Route};
 
 use super::execute::{Attempted, served};
 use super::failure;
 use super::session::Session;
-use crate::context::Core;
+use crate::context::{Core, Sent};
 use crate::emit::Emission;
 use crate::error::Error;
 use crate::workflow::Served;
@@ -31,7 +31,7 @@ pub(super) async fn commit(
     let served = served(session, step);
     let planned = outcome.and_then(|emission| {
         let served = served.ok_or_else(|| Error::terminal("not served"))?;
-        plan(served, step, emission, core.take_changes())
+        plan(served, step, emission, core.sends.take(), core.take_changes())
     });
     let claimed = match planned {
         Ok(plan) => done(session, step, &core, plan, claim).await,
@@ -53,9 +53,11 @@ fn plan(
     served: &Served,
     step: &Claimed,
     emission: Emission,
+    sent: Vec<Sent>,
     changes: BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<Plan, Error> {
-    let mut commit = Commit { retention: served.retention, result: emission.result, ..Commit::default() };
+    let (retention, rests) = (served.retention, served.graph.rests());
+    let mut commit = Commit { retention, rests, result: emission.result, ..Commit::default() };
     // What earlier attempts have left to look back at.
     commit.journalled = step.fence.attempt > 1;
     for (field, value) in changes {
@@ -68,19 +70,25 @@ fn plan(
         return Ok(Plan { commit, staged: Vec::new() });
     }
     let recoveries = failure::recoveries(served, step);
-    for (event, payload) in emission.events {
-        let takers = served.graph.takers(event);
-        let gatherers = served.graph.gatherers(event);
-        if takers.is_empty() && gatherers.is_empty() {
+    let recovered = |route| Route { recoveries, ..route };
+    let returned = emission.events.into_iter().map(|(event, payload)| Sent { event, payload, to: None });
+    for Sent { event, payload, to } in returned.chain(sent) {
+        let is_meant = |step: &str| to.as_ref().is_none_or(|to| to == step);
+        let takers = served.graph.takers(event).into_iter().filter(|route| is_meant(&route.step));
+        let gatherers = served.graph.gatherers(event).into_iter().filter(|step| is_meant(step));
+        let parts = served.graph.parts(event, &payload).into_iter().filter(|part| is_meant(&part.route.step));
+        let before = commit.emits.len() + commit.joins.len() + commit.parts.len();
+        commit.emits.extend(takers.map(|route| (recovered(route), payload.clone())));
+        commit.joins.extend(gatherers.map(|step| (step.to_owned(), payload.clone())));
+        commit.parts.extend(parts.map(|part| Part { route: recovered(part.route), ..part }));
+        if commit.emits.len() + commit.joins.len() + commit.parts.len() == before {
             return Err(Error::terminal(format!("step {} emitted {event}, which no step accepts", step.step)));
         }
-        commit.emits.extend(takers.into_iter().map(|route| (Route { recoveries, ..route }, payload.clone())));
-        commit.joins.extend(gatherers.into_iter().map(|step| (step.to_owned(), payload.clone())));
     }
     let mut staged = Vec::new();
     if let Some(event) = emission.fan {
         let joins = served.graph.joins_of(event).into_iter();
-        let joins: Vec<Join> = joins.map(|route| Join::all(Route { recoveries, ..route })).collect();
+        let joins: Vec<Join> = joins.map(|join| Join { route: recovered(join.route), ..join }).collect();
         staged = split_off_large(&mut commit.emits);
         let count = staged.iter().map(Vec::len).sum::<usize>() as u64;
         if !joins.is_empty() || count > 0 {

@@ -31,6 +31,7 @@ pub(super) struct Attempted {
 
 pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
     let fence = &step.fence;
+    let graph = served(session, step).map(|served| served.graph.clone());
     let reach = Reach {
         store: session.store.clone(),
         worker: session.id.clone(),
@@ -38,7 +39,7 @@ pub(super) async fn attempt(session: &Session, step: &Claimed, stop: Cancellatio
         step: step.step.clone(),
         content: step.content,
     };
-    let core = Arc::new(Core::new(reach, Past::of(step), step.context.clone(), stop));
+    let core = Arc::new(Core::new(reach, Past::of(step), step.context.clone(), stop).within(graph));
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
     Attempted { outcome, core }

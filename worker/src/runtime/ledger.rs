@@ -18,8 +18,15 @@ struct Entries {
     next: u64,
     /// Calls without an answer: what they take is not known yet.
     open: BTreeSet<u64>,
-    /// With the token that stops it where its run is cancelled.
-    executing: HashMap<Fence, CancellationToken>,
+    executing: HashMap<Fence, Executing>,
+}
+
+#[derive(Debug)]
+struct Executing {
+    /// Cancelled where its run, or a fan-out that it belongs to, has ended.
+    stop: CancellationToken,
+    /// Its fan-out, and those around that.
+    scopes: Vec<u64>,
 }
 
 /// The ledger at one moment. To be taken before the store is asked what the worker holds.
@@ -43,19 +50,29 @@ impl Ledger {
     /// A call was answered, and this is what it took.
     pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
         let mut entries = self.entries();
-        entries.executing.extend(took.iter().map(|step| (step.fence.clone(), CancellationToken::new())));
+        let executing = |step: &Claimed| {
+            let scopes = std::iter::once(step.scope).chain(step.within.iter().copied()).collect();
+            (step.fence.clone(), Executing { stop: CancellationToken::new(), scopes })
+        };
+        entries.executing.extend(took.iter().map(executing));
         entries.open.remove(&call);
     }
 
-    /// The run was cancelled: what executes its steps is told to stop.
-    pub(super) fn cancel(&self, run: &str) {
+    /// A run has ended, or a fan-out of it (`<run> <scope>`): what executes its steps is told to stop.
+    pub(super) fn cancel(&self, what: &str) {
+        let (run, scope) = what.split_once(' ').map_or((what, None), |(run, scope)| (run, Some(scope.parse::<u64>())));
+        let is_of = |executing: &Executing| match &scope {
+            None => true,
+            Some(scope) => scope.as_ref().is_ok_and(|scope| executing.scopes.contains(scope)),
+        };
         let entries = self.entries();
-        entries.executing.iter().filter(|(fence, _)| fence.run == run).for_each(|(_, stop)| stop.cancel());
+        let ended = entries.executing.iter().filter(|(fence, executing)| fence.run == run && is_of(executing));
+        ended.for_each(|(_, executing)| executing.stop.cancel());
     }
 
     /// Cancelled when the step execution's run is; never for one that is not in the ledger.
     pub(super) fn stop(&self, fence: &Fence) -> CancellationToken {
-        self.entries().executing.get(fence).cloned().unwrap_or_default()
+        self.entries().executing.get(fence).map(|executing| executing.stop.clone()).unwrap_or_default()
     }
 
     /// The store has let go of this hold.
@@ -122,6 +139,20 @@ mod tests {
         ledger.answered(call, &[ours.clone(), other.clone()]);
         ledger.cancel("r");
         assert!(ledger.stop(&ours.fence).is_cancelled() && !ledger.stop(&other.fence).is_cancelled());
+    }
+
+    #[test]
+    fn a_fan_out_that_has_ended_stops_the_steps_in_it_however_deep() {
+        let ledger = Ledger::default();
+        let call = ledger.open();
+        let (mut branch, mut nested, mut beside) = (step(1, call), step(2, call), step(3, call));
+        branch.scope = 7;
+        (nested.scope, nested.within) = (12, vec![7]);
+        (beside.scope, beside.within) = (8, vec![]);
+        ledger.answered(call, &[branch.clone(), nested.clone(), beside.clone()]);
+        ledger.cancel("r 7");
+        let stopped = |step: &Claimed| ledger.stop(&step.fence).is_cancelled();
+        assert!(stopped(&branch) && stopped(&nested) && !stopped(&beside));
     }
 
     #[test]

@@ -48,7 +48,11 @@ pub(super) async fn execute(session: &Session, step: &Claimed) -> Option<Attempt
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, stop.clone()));
     let attempted = session.lost.run_until_cancelled(attempt).await?;
     if attempted.is_none() {
-        tracing::info!(run = step.fence.run, step = step.step, "the run was cancelled: its step is dropped");
+        tracing::info!(
+            run = step.fence.run,
+            step = step.step,
+            "the run, or the fan-out that the step belongs to, has ended: the step is dropped"
+        );
         session.ledger.ended(&step.fence);
     }
     attempted
