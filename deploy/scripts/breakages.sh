@@ -24,10 +24,15 @@ suspend-overlooks-what-is-there|no stranded run|journal.lua|s/        wake\(p, x
 audit-does-not-look-at-queues|no stranded run|audit.lua|s/if is_queued\(a, queue_of\(meta\), s\.about\) then return end/do return end/
 audit-does-not-look-at-timers|no stranded run|audit.lua|s/    audit_timer\(a, run, 'step execution ' \.\. seq \.\. ' waits for a timer.*\n//
 audit-does-not-look-at-holds|no stranded run|audit.lua|s/    audit_hold\(a, run, seq, s\)\n//
-join-fires-before-the-last-branch|all or nothing|commit.lua|s/'n' \.\. scope, delta\) > 0 then return true/'n' .. scope, delta) > 1 then return true/
+join-fires-before-the-last-branch|all or nothing|fan.lua|s/'n' \.\. scope, delta\) > 0 then return true/'n' .. scope, delta) > 1 then return true/
 context-is-written-by-a-fenced-commit|all or nothing|commit.lua|s/  local outcome = check_fence/  if request.set then write_context(p, run, request) end\n  local outcome = check_fence/
 emits-are-lost-with-a-join|all or nothing|commit.lua|s/  if count > 0 then\n    local last/  if count > 0 and #c.joins == 0 then\n    local last/
-a-refused-join-keeps-its-siblings|all or nothing|commit.lua|s/    if not at then return joins\[i\] end/    if not at then redis.call('RPUSH', p .. 'joined:' .. run .. ':0:x', '1') return joins[i] end/
+a-refused-join-keeps-its-siblings|all or nothing|fan.lua|s/    if not places\[i\] then return joins\[i\] end/    if not places[i] then redis.call('RPUSH', p .. 'joined:' .. run .. ':0:x', '1') return joins[i] end/
+closed-fan-out-commits|fenced|commit.lua|s/  if outcome == 'ok' and scope ~= '0' and not scopes_of\(steps, scope\) then/  if false then/
+closed-fan-out-is-claimed|all or nothing|claim.lua|s/  if not chain then return bury\(.*/  chain = chain or {}/
+a-turn-is-kept-for-ever|no stranded run|commit.lua|s/    pass_turn\(p, run, x\.meta, x\.step, x\.seq, x\.now\)\n/\n/
+repeat-of-collect-collects-again|lost replies|collect.lua|s/  if known then return \{ 'ok', known \} end\n//
+repeat-of-send-begins-again|lost replies|collect.lua|s/  if is_gone\(p, entry\) then return \{ 'gone' \} end\n//
 fence-ignores-attempt-and-call|fenced|common.lua|s/s\.attempt == tonumber\(attempt\) and s\.about == worker and s\.call == call/s.about == worker/
 fence-ignores-the-worker|fenced|common.lua|s/ and s\.about == worker and s\.call == call//
 fence-ignores-the-call|fenced|common.lua|s/ and s\.call == call//
@@ -37,7 +42,7 @@ cancel-leaves-the-fences-good|fenced|common.lua|s/  if status ~= 'completed' the
 repeat-of-done-is-fenced|lost replies|commit.lua|s/  if s\.letter == 'D' and .*\n//
 repeat-of-the-last-done-is-fenced|lost replies|commit.lua|s/  if not s\.letter and redis.*\n//
 repeat-claims-again|lost replies|commit.lua|s/if again == '1' then claims = holds_of\(p, worker, call, now\) end/if false then end/
-repeat-of-stage-appends-again|lost replies|commit.lua|s/  if length == offset then/  if length >= offset then/
+repeat-of-stage-appends-again|lost replies|fan.lua|s/  if length == offset then/  if length >= offset then/
 repeat-of-checkpoint-writes-again|lost replies|journal.lua|s/  if entries\[1\] and is_recorded.*\n//
 repeat-of-marked-checkpoint-writes-again|lost replies|journal.lua|s/  if mark ~= '' and found.*\n//
 repeat-of-signal-is-delivered-again|lost replies|signal.lua|s/  if is_gone\(p, entry\) then return \{ 'gone' \} end\n//
