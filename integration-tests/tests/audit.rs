@@ -177,6 +177,21 @@ async fn the_timers_are_deleted() {
 }
 
 #[tokio::test]
+async fn the_timer_of_a_timeout_is_deleted() {
+    let stage = Stage::new().await;
+    let (request, routes) = (StartRequest::new("w", "{}"), vec![route("first")]);
+    let timeout = Some(Duration::from_millis(1));
+    let start = Start { request, run: "t".into(), version: 1, routes, key_ttl: HOUR, timeout, ..Start::default() };
+    stage.store().start(&start).await.unwrap();
+    stage.delete("timers").await;
+    assert_eq!(stage.audit().await, ["t: its timeout is not set"]);
+    stage.tick().await;
+    let run = stage.store().run("t").await.unwrap().unwrap();
+    let error = "the run did not end within its timeout of 1ms; active steps: first (1 queued)";
+    assert_eq!(run.error.as_deref(), Some(error));
+}
+
+#[tokio::test]
 async fn the_holds_of_a_live_worker_are_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);

@@ -119,8 +119,9 @@ pub(crate) fn written(
         causes: error.causes().to_vec(),
     };
     let what = "the event StepFailed";
-    // One that nests as deep as can be does not fit into another.
-    Ok(codec::encode(what, &failed).or_else(|_| codec::encode(what, &StepFailed { input: None, ..failed }))?)
+    // An event that nests as deep as can be does not fit into another.
+    let whole = codec::encode(what, &failed).ok().filter(|whole| codec::decode::<StepFailed>(what, whole).is_ok());
+    Ok(whole.map_or_else(|| codec::encode(what, &StepFailed { input: None, ..failed }), Ok)?)
 }
 
 fn shown(payload: &[u8]) -> Option<Value> {

@@ -52,6 +52,9 @@ pub struct Step {
     /// Attempts after the first.
     #[serde(default)]
     pub retries: u32,
+    /// For a step that deals with the failures of others: which ones; none named for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catches: Option<Vec<String>>,
     /// How long one attempt may take, in ms; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -110,6 +113,7 @@ impl Graph {
         self.external.iter().chain(self.schemas.keys()).try_for_each(|event| names::check_name("event", event))?;
         for step in &self.steps {
             names::check_name("step", &step.name)?;
+            step.catches.iter().flatten().try_for_each(|caught| names::check_name("step", caught))?;
             let emitted = step.emits.iter().map(|emit| &emit.event);
             step.accepts.events.iter().chain(emitted).try_for_each(|event| names::check_name("event", event))?;
         }

@@ -41,6 +41,8 @@ enum Kind {
     First(u32),
     /// One part of a set.
     Part,
+    /// The failure of a step.
+    Failed,
 }
 
 struct Edge<'a> {
@@ -53,7 +55,7 @@ struct Edge<'a> {
 impl Edge<'_> {
     fn label(&self) -> String {
         match self.kind {
-            Kind::One => self.event.to_owned(),
+            Kind::One | Kind::Failed => self.event.to_owned(),
             Kind::Many => format!("{} (many)", self.event),
             Kind::Joined => format!("{} (joined)", self.event),
             Kind::First(count) => format!("{} (first {count})", self.event),
@@ -63,7 +65,7 @@ impl Edge<'_> {
 }
 
 impl Graph {
-    /// As a Mermaid flow chart. Fan-outs are thick, joins are dotted.
+    /// As a Mermaid flow chart. Fan-outs are thick, joins are dotted, failures end in a cross.
     pub fn mermaid(&self, title: &str) -> String {
         let title = serde_json::Value::from(title);
         let mut text = format!("---\ntitle: {title}\n---\nflowchart TD\n");
@@ -82,6 +84,7 @@ impl Graph {
                 Kind::One => "-->",
                 Kind::Many => "==>",
                 Kind::Joined | Kind::First(_) | Kind::Part => "-.->",
+                Kind::Failed => "--x",
             };
             let (from, label, to) = (edge.from.id(), mermaid_text(&edge.label()), edge.to.id());
             let _ = writeln!(text, "    {from} {arrow}|\"{label}\"| {to}");
@@ -89,7 +92,7 @@ impl Graph {
         text
     }
 
-    /// As a graph in DOT, for Graphviz. Fan-outs are thick, joins are dashed.
+    /// As a graph in DOT, for Graphviz. Fan-outs are thick, joins are dashed, failures are dotted.
     pub fn dot(&self, title: &str) -> String {
         let title = dot_text(title);
         let mut text = format!("digraph \"{title}\" {{\n    label=\"{title}\"\n    labelloc=t\n    node [shape=box]\n");
@@ -109,6 +112,7 @@ impl Graph {
                 Kind::One => "style=solid",
                 Kind::Many => "style=bold, penwidth=3, arrowhead=crow",
                 Kind::Joined | Kind::First(_) | Kind::Part => "style=dashed, arrowhead=inv",
+                Kind::Failed => "style=dotted, arrowhead=obox",
             };
             let (from, label, to) = (edge.from.id(), dot_text(&edge.label()), edge.to.id());
             let _ = writeln!(text, "    {from} -> {to} [label=\"{label}\", {style}]");
@@ -137,8 +141,18 @@ impl Graph {
             for emit in &step.emits {
                 edges.extend(self.edges_of(Node::Step(at), &emit.event, emit.many));
             }
+            let to = self.catcher(&step.name).map(Node::Step);
+            edges.extend(to.map(|to| Edge { from: Node::Step(at), to, event: "failure", kind: Kind::Failed }));
         }
         edges
+    }
+
+    /// The step that catches the failures of this one: one that names it goes before one for all.
+    fn catcher(&self, step: &str) -> Option<usize> {
+        let others = || self.steps.iter().enumerate().filter(|(_, other)| other.name != step);
+        let named = |caught: &Vec<String>| caught.iter().any(|name| name == step);
+        let find = |fits: &dyn Fn(&Vec<String>) -> bool| others().find(|(_, s)| s.catches.as_ref().is_some_and(fits));
+        find(&named).or_else(|| find(&Vec::is_empty)).map(|(at, _)| at)
     }
 
     /// From where an event is left behind to all that take it.

@@ -127,6 +127,24 @@ fn pictures_have_each_step_and_each_way_between_them() {
 }
 
 #[test]
+fn a_failure_has_a_way_to_the_step_that_catches_it() {
+    let mut graph = research();
+    for (name, caught) in [("rest", vec![]), ("again", vec!["look".to_owned()])] {
+        let mut catching = step(name, "Failure", false, &[("Answered", false)]);
+        catching.catches = Some(caught);
+        graph.steps.push(catching);
+    }
+    for (drawn, failed) in
+        [(read_mermaid(&graph.mermaid("x")), "--x"), (read_dot(&graph.dot("x")), "style=dotted, arrowhead=obox")]
+    {
+        assert_eq!(drawn.arrow("look", "again"), ("failure", failed));
+        assert_eq!(drawn.arrow("plan", "rest"), ("failure", failed));
+        assert_eq!(drawn.arrow("again", "rest"), ("failure", failed));
+        assert_eq!(drawn.arrows.iter().filter(|(.., style)| style == failed).count(), 6);
+    }
+}
+
+#[test]
 fn no_text_breaks_a_picture() {
     let evil = "a\"]; x -> y [b\\\" -->|#| <i>&\nz é";
     let mut graph = research();

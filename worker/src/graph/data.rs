@@ -2,6 +2,7 @@
 
 use stepfleet::graph::{self, Emit, Graph};
 
+use super::catches;
 use crate::event::Accepts;
 use crate::workflow::{Definition, Step};
 
@@ -30,6 +31,7 @@ fn step<W>(definition: &Definition<W>, step: &Step<W>) -> graph::Step {
         emits: emits.collect(),
         context: step.context,
         concurrency: step.concurrency,
+        catches: catches::of(step).map(|c| c.steps.iter().map(|step| (*step).to_owned()).collect()),
         retries: step.retry_policy(definition).retries(),
         timeout_ms: step.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     }
