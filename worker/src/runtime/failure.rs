@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Failure};
+use stepfleet::step::{Claim, Claimed, Commit, Failure, Route};
 
 use super::execute::{read_joined, served};
 use super::session::Session;
@@ -38,9 +38,9 @@ pub(super) async fn settle(
     };
     let mut text = one_line(error);
     match served.map(|served| catcher(served, step)) {
-        Some(Catcher::Step(commit)) => {
+        Some(Catcher::Step(route)) => {
             tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
-            match catch(session, step, core, error, commit, claim).await? {
+            match catch(session, step, core, error, route, claim).await? {
                 Ok(claimed) => return Some(claimed),
                 Err(refused) => text = format!("{text} (the failure cannot be handed on: {refused})"),
             }
@@ -65,8 +65,7 @@ enum Catcher {
     None,
     /// It has caught as often as it may.
     UsedUp(String),
-    /// All of the commit but the event.
-    Step(Commit),
+    Step(Route),
 }
 
 /// Pure.
@@ -84,8 +83,7 @@ fn catcher(served: &Served, step: &Claimed) -> Catcher {
         ));
     }
     route.recoveries = recoveries(served, step);
-    let (emits, retention) = (vec![(route, Vec::new())], served.retention);
-    Catcher::Step(Commit { emits, retention, journalled: true, ..Commit::default() })
+    Catcher::Step(route)
 }
 
 /// How often failures were caught on the way to what this step execution leaves behind.
@@ -99,7 +97,7 @@ async fn catch(
     step: &Claimed,
     core: &Core,
     error: &Error,
-    mut commit: Commit,
+    route: Route,
     claim: &Claim,
 ) -> Option<Result<Vec<Claimed>, Error>> {
     let joined = match &step.joined {
@@ -112,9 +110,9 @@ async fn catch(
         Ok(event) => event,
         Err(refused) => return Some(Err(refused)),
     };
-    commit.caught = Some(text);
-    commit.emits.iter_mut().for_each(|(_, payload)| payload.clone_from(&event));
-    let commit = &commit;
+    let retention = served(session, step).map_or(RETENTION, |served| served.retention);
+    let (emits, caught) = (vec![(route, event)], Some(text));
+    let commit = &Commit { emits, caught, retention, journalled: true, ..Commit::default() };
     let send =
         |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.done(&call, step, commit, claim).await }) };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;
