@@ -114,6 +114,13 @@ impl StartRun {
         self.with(|r| r.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Has the run's followers told where its steps stand, beside what they publish: see [`RunHandle::follow`]. Costs one
+    /// entry each time that a step execution waits, runs and ends.
+    #[must_use]
+    pub fn follow_steps(self) -> Self {
+        self.with(|r| r.follow_steps = true)
+    }
+
     /// Sends the request. The run itself is there as soon as a coordinator has taken it in.
     pub async fn send(self) -> Result<RunHandle> {
         let request = self.request?;

@@ -103,6 +103,21 @@ pub enum What {
         #[serde(serialize_with = "crate::run::lossy")]
         data: Vec<u8>,
     },
+    /// A step execution stands somewhere else now. Only for a run that was started so.
+    State {
+        /// Where it stands.
+        state: StepState,
+        /// The event that it works on.
+        event: String,
+        /// Which one, and at which attempt: 0 before the first. The worker is `-` for what waits.
+        #[serde(flatten)]
+        by: By,
+        /// For [`StepState::Done`]: the names of the events that it emitted, each once. So too for one that failed, where
+        /// another step takes care of that.
+        emitted: Vec<String>,
+        /// For [`StepState::Retry`] and [`StepState::Failed`]: the error, where there was one.
+        error: Option<String>,
+    },
     /// The run has ended. Nothing comes after it.
     End {
         /// How.
@@ -118,6 +133,41 @@ pub enum What {
         /// Names and values.
         fields: Vec<(String, String)>,
     },
+}
+
+/// Where a step execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// For a worker; or for its turn, or the delay that the run was started with.
+    Waiting,
+    /// A worker has it.
+    Running,
+    /// It is committed.
+    Done,
+    /// Its attempt failed, and another follows after a delay.
+    Retry,
+    /// It failed for good.
+    Failed,
+    /// It waits for signals, and holds no worker.
+    Suspended,
+    /// Its fan-out was closed, since what joins it had enough. Those that never began are not told of.
+    Dropped,
+}
+
+impl StepState {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "waiting" => Self::Waiting,
+            "running" => Self::Running,
+            "done" => Self::Done,
+            "retry" => Self::Retry,
+            "failed" => Self::Failed,
+            "suspended" => Self::Suspended,
+            "dropped" => Self::Dropped,
+            _ => return None,
+        })
+    }
 }
 
 /// Which attempt of which step.
@@ -174,6 +224,17 @@ impl Published {
                 content: text("content").and_then(|content| Content::parse(content).ok()).unwrap_or_default(),
                 data: fields.iter().find(|(name, _)| name == b"data").map(|(_, data)| data.clone()).unwrap_or_default(),
             }),
+            Some("state") => {
+                text("state").and_then(StepState::parse).zip(text("event")).zip(by()).map(|((state, event), by)| {
+                    What::State {
+                        state,
+                        event: event.to_owned(),
+                        by,
+                        emitted: text("emitted").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+                        error: text("error").map(str::to_owned),
+                    }
+                })
+            }
             Some("end") => text("status").and_then(Status::parse).map(|status| What::End { status }),
             _ => None,
         };
@@ -229,6 +290,13 @@ mod tests {
         let end = parse(&[("n", "9"), ("kind", "end"), ("status", "cancelled")]);
         assert_eq!(end.what, What::End { status: Status::Cancelled });
         assert_eq!((end.name(), end.read::<u8>().unwrap()), (None, None));
+    }
+
+    #[test]
+    fn a_state_is_read() {
+        let fields = [&[("kind", "state"), ("state", "done"), ("event", "E"), ("emitted", "A B")], &BY[..]].concat();
+        let What::State { state, emitted, error, .. } = parse(&fields).what else { panic!("not a state") };
+        assert_eq!((state, emitted, error), (StepState::Done, vec!["A".to_owned(), "B".to_owned()], None));
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct StartRequest {
     /// The start event.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
+    /// Whether its followers are told where its steps stand.
+    #[serde(default)]
+    pub follow_steps: bool,
     /// How long to wait before the first step, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
@@ -39,6 +42,7 @@ impl StartRequest {
             content: Content::Json.as_str().into(),
             input: input.into(),
             delay_ms: 0,
+            follow_steps: false,
         }
     }
 
@@ -253,13 +257,23 @@ fn parse_cancel(fields: &Fields) -> Result<String> {
 }
 
 fn parse_start(fields: &Fields) -> Result<StartRequest> {
-    check_fields(fields, "start", &["workflow", "input", "id", "key", "content", "delay"])?;
+    check_fields(fields, "start", &["workflow", "input", "id", "key", "content", "delay", "follow"])?;
     let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
     let delay_ms = match field(fields, "delay")? {
         None => 0,
         Some(text) => text
             .parse()
             .map_err(|_| Error::invalid(format!("delay {:?} is not a whole number of milliseconds", shorten(text))))?,
+    };
+    let follow_steps = match field(fields, "follow")? {
+        None => false,
+        Some("steps") => true,
+        Some(other) => {
+            return Err(Error::invalid(format!(
+                "follow {:?} is not known; use follow steps or leave it out",
+                shorten(other)
+            )));
+        }
     };
     let content = owned("content")?.unwrap_or_else(|| Content::Json.as_str().to_owned());
     let request = StartRequest {
@@ -270,6 +284,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         input: raw(fields, "input").unwrap_or_else(|| empty_input(&content)).to_vec(),
         content,
         delay_ms,
+        follow_steps,
     };
     request.check()?;
     Ok(request)
@@ -311,9 +326,16 @@ mod tests {
 
     #[test]
     fn a_start_is_read() {
-        let entry =
-            fields(&[("op", "start"), ("workflow", "w"), ("input", "{\"a\":1}"), ("id", "r1"), ("delay", "50")]);
+        let entry = fields(&[
+            ("op", "start"),
+            ("workflow", "w"),
+            ("input", "{\"a\":1}"),
+            ("id", "r1"),
+            ("delay", "50"),
+            ("follow", "steps"),
+        ]);
         let Request::Start(start) = parse(&entry).unwrap() else { panic!("not a start") };
+        assert!(start.follow_steps);
         assert_eq!((start.workflow.as_str(), start.id.as_deref(), start.delay_ms), ("w", Some("r1"), 50));
         assert_eq!(start.content(), Content::Json);
     }
@@ -358,6 +380,7 @@ mod tests {
             ),
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),
+            (&[("op", "start"), ("workflow", "w"), ("follow", "all")], "use follow steps"),
             (&[("op", "start"), ("workflow", "w"), ("delay", "soon")], "whole number of milliseconds"),
             (&[("op", "start"), ("workflow", "w"), ("delay", "99999999999999")], "at most a year"),
             (&[("op", "start"), ("workflow", "w"), ("colour", "red")], "\"colour\" is not known"),

@@ -97,6 +97,8 @@ pub struct Claimed {
     pub version: u32,
     /// How the result is to be written.
     pub content: Content,
+    /// The run's followers are told of its steps: a commit is to name what the step emitted.
+    pub follow_steps: bool,
     /// The run's context, where the step asked for it: field and payload.
     pub context: Vec<(String, Vec<u8>)>,
     /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
@@ -216,6 +218,8 @@ pub struct Commit {
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
     pub let_go: Vec<(u64, String)>,
+    /// The names of the events that the step emitted, each once, for a run whose steps are followed.
+    pub emitted: Vec<String>,
     /// The run's result, as the caller reads it; ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.

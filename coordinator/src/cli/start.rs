@@ -42,6 +42,9 @@ pub(super) struct Options {
     /// Put the first step off, as in 5s, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
+    /// Tell those who follow the run where its steps stand (`stepfleet follow ID --events`)
+    #[arg(long)]
+    follow_steps: bool,
     /// Wait for the run to end, and print its result
     #[arg(long)]
     wait: bool,
@@ -58,6 +61,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     }
     if let Some(key) = &options.key {
         start = start.key(key);
+    }
+    if options.follow_steps {
+        start = start.follow_steps();
     }
     let handle = start.delay(options.delay.unwrap_or_default()).send().await?;
     if !options.wait {

@@ -242,7 +242,8 @@ impl Pair {
         let Some((worker, step)) = self.choose(held) else { return Ok("done nothing") };
         let mut call = self.call(worker);
         let claim = claim(max);
-        let mut commit = Commit { retention: HOUR, ..Commit::default() };
+        let emitted = if step.follow_steps { vec!["Next".to_owned(), "Other".to_owned()] } else { vec![] };
+        let mut commit = Commit { retention: HOUR, emitted, ..Commit::default() };
         match set {
             Some(value) if value % 4 == 0 => commit.unset.push(format!("f{}", value % 3)),
             Some(value) => commit.set.push((format!("f{}", value % 3), vec![1, value])),
@@ -356,6 +357,7 @@ type Case = Result<&'static str, TestCaseError>;
 fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Start {
     let mut request = StartRequest::new("w", if delayed { "{\"delayed\":1}" } else { "{}" });
     request.key = key.map(|key| format!("k{key}"));
+    request.follow_steps = run.is_multiple_of(2);
     request.delay_ms = if delayed { 3_600_000 } else { 0 };
     let routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
     Start { request, run: format!("r{run}"), version: 1, routes, key_ttl: HOUR, ..Start::default() }

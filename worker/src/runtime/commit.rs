@@ -57,7 +57,8 @@ fn plan(
     changes: BTreeMap<String, Option<Vec<u8>>>,
 ) -> Result<Plan, Error> {
     let (retention, rests) = (served.retention, served.graph.rests());
-    let mut commit = Commit { retention, rests, result: emission.result, ..Commit::default() };
+    let emitted = if step.follow_steps { names_of(served, &emission, &sent) } else { Vec::new() };
+    let mut commit = Commit { retention, rests, result: emission.result, emitted, ..Commit::default() };
     // What earlier attempts have left to look back at.
     commit.journalled = step.fence.attempt > 1;
     for (field, value) in changes {
@@ -96,6 +97,20 @@ fn plan(
         }
     }
     Ok(Plan { commit, staged })
+}
+
+/// The events that were emitted, each once. Beside the stop event others count for nothing.
+fn names_of(served: &Served, emission: &Emission, sent: &[Sent]) -> Vec<String> {
+    if emission.result.is_some() {
+        return vec![served.stop.to_owned()];
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in emission.events.iter().map(|emitted| emitted.0).chain(sent.iter().map(|sent| sent.event)) {
+        if names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// Empty where all fits into one call; otherwise everything, in chunks.

@@ -7,6 +7,7 @@ use super::state::{Begins, Entry, Event, Hold, Lane, Phase, State, Work};
 use super::stream::EntryId;
 use crate::codec;
 use crate::names::QueueName;
+use crate::published::StepState;
 use crate::run::Status;
 use crate::step::{Call, Claim, Claimed, Fence, join_payloads};
 use crate::store::Delivery;
@@ -114,6 +115,7 @@ impl State {
         execution.attempt += 1;
         execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number };
         let attempt = execution.attempt;
+        self.tell(now, run, seq, StepState::Running, &call.worker);
         self.holds_taken += 1;
         if let Some(member) = self.workers.get_mut(&call.worker) {
             let fresh = Hold { attempt, call: call.number, order: self.holds_taken };
@@ -168,6 +170,7 @@ impl State {
             workflow: state.shown.workflow.clone(),
             version: state.shown.version,
             content: state.shown.content,
+            follow_steps: state.follow_steps,
             context,
             journal,
         })

@@ -6,6 +6,7 @@ use super::millis;
 use super::state::{Attempt, End, Kept, Phase, RUN, State};
 use super::timers::Timer;
 use crate::history::Kind;
+use crate::published::StepState;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Outcome};
 
 /// Per run: each leaves a few bytes until the run ends.
@@ -44,8 +45,14 @@ impl State {
         claim: &Claim,
     ) -> (Outcome, Vec<Claimed>) {
         self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| match failure {
-            Failure::Retry { delay, error } => state.retry(now, attempt, millis(*delay), error),
-            Failure::Fail { error, retention } => state.fail_run(now, attempt, error.clone(), millis(*retention)),
+            Failure::Retry { delay, error } => {
+                state.tell_failure(now, attempt, StepState::Retry, error);
+                state.retry(now, attempt, millis(*delay), error);
+            }
+            Failure::Fail { error, retention } => {
+                state.tell_failure(now, attempt, StepState::Failed, error);
+                state.fail_run(now, attempt, error.clone(), millis(*retention));
+            }
         })
     }
 
@@ -151,6 +158,11 @@ impl State {
 
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
         self.write_context(&attempt.run, &commit.set, &commit.unset);
+        let (state, emitted, error) = match &commit.caught {
+            Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.clone())),
+            None => (StepState::Done, commit.emitted.clone(), None),
+        };
+        self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, emitted, error);
         let Some(steps) = self.steps(&attempt.run) else { return };
         let last = steps.last;
         let others = steps.scopes.get(&RUN).is_some_and(|run| run.live > 1);

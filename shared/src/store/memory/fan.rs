@@ -5,6 +5,7 @@
 use super::state::{Attempt, Begins, Event, Fanout, Head, Lane, Phase, State, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
+use crate::published::StepState;
 use crate::step::{Commit, Fan, Fence, Joined, Part, Route, Wait};
 
 impl Steps {
@@ -224,6 +225,11 @@ impl State {
 
     /// Ends a step execution of a fan-out that is closed. No attempt is the 0th: whatever may still commit it is fenced.
     pub(super) fn bury(&mut self, now: u64, run: &str, seq: u64) {
+        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return };
+        if execution.attempt > 0 {
+            let holder = if let Phase::Held { worker, .. } = &execution.phase { worker.clone() } else { "-".to_owned() };
+            self.tell(now, run, seq, StepState::Dropped, &holder);
+        }
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
         let phase = std::mem::replace(&mut execution.phase, Phase::Done);
         let number = std::mem::take(&mut execution.attempt);

@@ -9,6 +9,7 @@ use super::stream::EntryId;
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::names::QueueName;
+use crate::published::StepState;
 use crate::step::Fence;
 use crate::store::{Beat, Introduction, Tick, Ticked};
 
@@ -145,10 +146,12 @@ impl State {
                     "step \"{}\" lost its worker {losses} times; it may be what kills them (memory, a crash in native code)",
                     attempt.step
                 );
+                self.tell(now, &fence.run, fence.seq, StepState::Failed, worker);
                 self.fail_run(now, &attempt, error, sweep.retention);
                 return false;
             }
         }
+        self.tell(now, &fence.run, fence.seq, StepState::Waiting, "-");
         self.queue_again(now, &fence.run, fence.seq);
         true
     }
@@ -232,6 +235,7 @@ impl State {
         let execution = steps.and_then(|steps| steps.executions.get(&seq));
         let waits = |e: &Execution| matches!(e.phase, Phase::Waiting { due } if due <= now) && e.attempt == attempt;
         if execution.is_some_and(waits) {
+            self.tell(now, &run, seq, StepState::Waiting, "-");
             self.queue_again(now, &run, seq);
         }
     }

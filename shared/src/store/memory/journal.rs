@@ -10,6 +10,7 @@ use crate::attributes;
 use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
+use crate::published::StepState;
 use crate::step::{Call, Checkpoint, Claim, Claimed, Fence, Outcome, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
@@ -111,6 +112,7 @@ impl State {
     fn sleep(&mut self, now: u64, attempt: &Attempt, waits: &[Wait]) {
         let (run, seq) = (&attempt.run, attempt.seq);
         let about: Vec<String> = waits.iter().map(|wait| format!("{}.{}", wait.name, wait.number)).collect();
+        self.tell(now, run, seq, StepState::Suspended, &attempt.worker);
         self.note(now, Kind::Suspended, attempt, about.join(","));
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
         execution.failed = attempt.number;
@@ -159,6 +161,7 @@ impl State {
     pub(super) fn wake(&mut self, now: u64, run: &str, seq: u64) {
         let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
         if execution.is_some_and(|execution| matches!(execution.phase, Phase::Suspended { .. })) {
+            self.tell(now, run, seq, StepState::Waiting, "-");
             self.queue_again(now, run, seq);
         }
     }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::state::State;
-use crate::published::{By, MAX_KEPT, Position, Publication, Published, What};
+use super::state::{Attempt, State};
+use crate::published::{By, MAX_KEPT, Position, Publication, Published, StepState, What};
 use crate::run::Status;
-use crate::step::{Fence, Outcome};
+use crate::step::{Fence, Outcome, Route};
 use crate::store::MAX_PUBLISHED_READ;
 
 /// What a run has published.
@@ -54,6 +54,34 @@ impl State {
         }
         self.news.arrived = true;
         Outcome::Committed
+    }
+
+    /// Tells followers where a step execution stands, where the run was started so.
+    pub(super) fn tell(&mut self, now: u64, run: &str, seq: u64, state: StepState, worker: &str) {
+        self.tell_more(now, run, seq, state, worker, Vec::new(), None);
+    }
+
+    pub(super) fn tell_failure(&mut self, now: u64, attempt: &Attempt, state: StepState, error: &str) {
+        self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, Vec::new(), Some(error.to_owned()));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one entry")]
+    pub(super) fn tell_more(
+        &mut self,
+        now: u64,
+        run: &str,
+        seq: u64,
+        state: StepState,
+        worker: &str,
+        emitted: Vec<String>,
+        error: Option<String>,
+    ) {
+        let Some(run) = self.runs.get_mut(run).filter(|run| run.follow_steps) else { return };
+        let Some(execution) = run.steps.as_ref().and_then(|steps| steps.executions.get(&seq)) else { return };
+        let Route { step, event, .. } = execution.work.route.clone();
+        let by = By { step, seq, attempt: execution.attempt, worker: worker.to_owned() };
+        run.published.add(now, What::State { state, event, by, emitted, error });
+        self.news.arrived = true;
     }
 
     pub(super) fn published(&self, run: &str, after: Position, count: u64) -> Vec<Published> {

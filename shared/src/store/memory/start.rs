@@ -33,6 +33,9 @@ impl State {
         if request.delay_ms > 0 {
             fields.push(field("delay", request.delay_ms.to_string()));
         }
+        if request.follow_steps {
+            fields.push(field("follow", "steps"));
+        }
         let entry = self.enqueue(now, fields);
         request.id.clone().unwrap_or(entry)
     }
@@ -98,6 +101,7 @@ impl State {
             ..shown(&start.run, Status::Queued, now)
         });
         let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
+        state.follow_steps = request.follow_steps;
         state.steps = Some(Steps { scopes: [(RUN, itself)].into(), ..Steps::default() });
         self.runs.insert(start.run.clone(), state);
         self.created.insert((now, start.run.clone()));

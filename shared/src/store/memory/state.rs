@@ -8,6 +8,7 @@ use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
 use crate::names::QueueName;
+use crate::published::StepState;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
 use crate::step::{Fence, Join, Joined, Route, Wait};
@@ -166,6 +167,8 @@ pub(super) struct RunState {
     pub(super) context: BTreeMap<String, Vec<u8>>,
     pub(super) history: VecDeque<Record>,
     pub(super) published: Publications,
+    /// Its followers are told where its steps stand.
+    pub(super) follow_steps: bool,
     /// None once the run has ended: with it, no fence is good any more.
     pub(super) steps: Option<Steps>,
     /// The steps of a run that did not complete, kept so that it can be taken up again.
@@ -188,6 +191,7 @@ impl RunState {
             context: BTreeMap::new(),
             history: VecDeque::new(),
             published: Publications::default(),
+            follow_steps: false,
             steps: None,
             stopped: None,
             timeout: None,
@@ -425,6 +429,7 @@ impl State {
             if let Some(steps) = self.steps(run) {
                 steps.executions.insert(seq, fresh);
             }
+            self.tell(now, run, seq, StepState::Waiting, "-");
         }
     }
 

@@ -143,6 +143,7 @@ fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     if let Some(error) = &commit.caught {
         command.arg(error);
     }
+    command.arg(commit.emitted.join(" "));
 }
 
 fn emit_args(command: &mut Cmd, emits: &[(Route, Vec<u8>)]) {
@@ -228,6 +229,7 @@ impl Store for RedisStore {
         for route in &start.routes {
             command.arg(route.header(Some('i')));
         }
+        command.arg(u8::from(request.follow_steps));
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {
             "started" => Ok(Started::New(reply.text()?)),

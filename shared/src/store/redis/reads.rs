@@ -61,6 +61,9 @@ impl RedisStore {
         if request.delay_ms > 0 {
             add.arg("delay").arg(request.delay_ms);
         }
+        if request.follow_steps {
+            add.arg("follow").arg("steps");
+        }
         let entry = text(self.link.send(&add).await?)?;
         Ok(request.id.clone().unwrap_or(entry))
     }

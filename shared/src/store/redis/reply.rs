@@ -117,7 +117,7 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
         }
     }
     let mut meta = meta.split(' ');
-    let (workflow, version, content) = (meta.next(), meta.next(), meta.next());
+    let (workflow, version, content, follow) = (meta.next(), meta.next(), meta.next(), meta.next());
     let recoveries = flags.split_once('+').map_or(Ok(0), |(_, count)| count.parse());
     let joined = if flags.contains('j') { Some(joined(&payload)?) } else { None };
     let parts = if flags.contains('t') { Some(parts(&payload)?) } else { None };
@@ -137,6 +137,7 @@ fn claimed(mut reply: Reply) -> Result<Claimed> {
         workflow: workflow.unwrap_or_default().to_owned(),
         version: version.and_then(|v| v.parse().ok()).ok_or_else(|| Error::reply("a run has no version"))?,
         content: Content::parse(content.unwrap_or_default())?,
+        follow_steps: follow == Some("follow"),
         context,
         journal,
     })

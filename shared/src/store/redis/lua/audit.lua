@@ -181,7 +181,7 @@ end
 local function audit_run_hash(a, run, steps)
   if redis.call('EXISTS', a.p .. 'run:' .. run) == 1 then return end
   breach(a, run, 'its hash with input and status is gone', function()
-    local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)$')
+    local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
     local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0)
     redis.call('HSET', a.p .. 'run:' .. run, 'status', 'running', 'workflow', workflow, 'version', version,
       'content', content, 'input', '', 'input_lost', 1, 'created', first and string.match(first, '^%d+') or a.now)

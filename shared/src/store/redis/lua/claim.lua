@@ -23,6 +23,7 @@ local function hold(p, worker, call, run, seq, now, holds)
   if not chain then return bury(p, run, found[3], seq, s, found[2], now) end
   s.attempt = s.attempt + 1
   redis.call('HSET', steps, seq, state_line('H', s, worker) .. ' ' .. now .. ' ' .. call)
+  tell_followers(p, run, found[3], 'running', seq, s.attempt, worker, found[2])
   holds[#holds + 1] = run .. ' ' .. seq
   holds[#holds + 1] = s.attempt .. ' ' .. call
   return { run, seq, s.attempt, call, s.failures, found[2], found[3], chain }

@@ -21,7 +21,7 @@ local function read_commit(arg)
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
   c.consumed, c.journal, c.rests = arg(), arg(), arg() == '1'
   c.stop, c.retention = take(arg), tonumber(arg())
-  c.caught = take(arg)[1]
+  c.caught, c.emitted = take(arg)[1], arg()
   return c
 end
 
@@ -90,6 +90,11 @@ local function apply(p, x, c)
   -- Redis may have come back without the last chunks.
   if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
   write_context(p, run, c)
+  if c.caught then
+    tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted, 'error', c.caught)
+  else
+    tell_followers(p, run, x.meta, 'done', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted)
+  end
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
   redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
   note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
@@ -167,6 +172,7 @@ local function fail(keys, argv)
     return { mode = arg(), delay = tonumber(arg()), reason = arg(), retention = tonumber(arg()) }
   end
   return under_fence(keys, argv, read, function(p, x, f)
+    tell_followers(p, x.run, x.meta, f.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', f.reason)
     if f.mode ~= 'retry' then
       fail_run(p, x, f.reason, f.retention)
       return nil

@@ -90,8 +90,8 @@ local function damage(state, record, meta)
   local s = parse_state(state)
   if not s.letter or s.attempt >= 1e9 or s.letter ~= 'D' and not s.failed then return 'its state' end
   if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
-  local version, content = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)$')
-  if not version or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
+  local version, content, more = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)(.*)$')
+  if not version or more ~= '' and more ~= ' follow' or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
   if s.letter == 'D' then return nil end
   local scope, _, flags, _, payload = parse_record(record or '')
   if not scope or #scope > MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
@@ -158,6 +158,29 @@ local function scopes_of(steps, scope)
   return chain
 end
 
+local MAX_EVENTS = 10000 -- of each run, about
+
+-- Adds to what the run publishes. Each entry has a number, so that a reader sees where some were trimmed. Where somebody
+-- else wrote there, it answers the error: no run fails for its followers' sake.
+local function add_event(p, run, ...)
+  local n = redis.pcall('HINCRBY', p .. 'steps:' .. run, 'events', 1)
+  if type(n) ~= 'number' then return n end
+  return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
+end
+
+-- The run was started with its steps to be followed.
+local function follows(meta)
+  return string.sub(meta or '', -7) == ' follow'
+end
+
+-- Tells followers where a step execution stands. Without the record it is read.
+local function tell_followers(p, run, meta, state, seq, attempt, worker, record, ...)
+  if not follows(meta) then return end
+  local _, step, _, event = parse_record(record or redis.call('HGET', p .. 'steps:' .. run, 'e' .. seq) or '')
+  add_event(p, run, 'kind', 'state', 'state', state, 'event', event or '-', 'step', step or '-', 'seq', seq,
+    'attempt', attempt, 'worker', worker, ...)
+end
+
 -- New step executions: `list` is header, payload, header, payload, ...
 local function create(p, run, meta, scope, first, list)
   local fields, queue = {}, queue_of(meta)
@@ -171,6 +194,7 @@ local function create(p, run, meta, scope, first, list)
     end
     fields[#fields + 1] = 'e' .. seq
     fields[#fields + 1] = scope .. ' ' .. list[i] .. '\n' .. list[i + 1]
+    tell_followers(p, run, meta, 'waiting', seq, 0, '-', fields[#fields])
   end
   chunked('HSET', p .. 'steps:' .. run, fields)
 end
@@ -185,16 +209,6 @@ local function extra_of(p, run)
     end
   end
   return keys
-end
-
-local MAX_EVENTS = 10000 -- of each run, about
-
--- Adds to what the run publishes. Each entry has a number, so that a reader sees where some were trimmed. Where somebody
--- else wrote there, it answers the error: no run fails for its followers' sake.
-local function add_event(p, run, ...)
-  local n = redis.pcall('HINCRBY', p .. 'steps:' .. run, 'events', 1)
-  if type(n) ~= 'number' then return n end
-  return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
 end
 
 -- For the workers: their next beat names what they need not go on with, a run or `<run> <scope>`. A lease is shorter than

@@ -194,7 +194,10 @@ bury = function(p, run, meta, seq, s, record, now)
     close_waits(p, run, seq, s.about)
   end
   -- Of those that never began there may be very many.
-  if s.attempt > 0 then note(p, run, now, 'dropped', seq, s.attempt, step or '-', worker) end
+  if s.attempt > 0 then
+    tell_followers(p, run, meta, 'dropped', seq, s.attempt, worker, record or '')
+    note(p, run, now, 'dropped', seq, s.attempt, step or '-', worker)
+  end
   if s.letter ~= 'T' and step and string.find(flags, '=', 1, true) then pass_turn(p, run, meta, step, seq, now) end
 end
 

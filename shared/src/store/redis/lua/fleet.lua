@@ -48,11 +48,13 @@ local function requeue(p, worker, field, value, now, kind, max_losses, retention
   note(p, run, now, kind, seq, attempt, step, worker)
   if kind == 'lost' then s.losses = s.losses + 1 end
   if s.losses > max_losses then
+    tell_followers(p, run, found[3], 'failed', seq, attempt, worker, found[2])
     fail_run(p, { run = run, seq = seq, attempt = attempt, step = step, worker = worker, now = now },
       'step "' .. step .. '" lost its worker ' .. s.losses .. ' times; it may be what kills them '
       .. '(memory, a crash in native code)', retention)
     return 0
   end
+  tell_followers(p, run, found[3], 'waiting', seq, attempt, '-', found[2])
   queue_again(p, found[3], run, seq, s)
   return 1
 end
@@ -151,6 +153,7 @@ local function fire(p, timer, now, retention)
   local s = parse_state(found[1])
   -- The due time tells a timer of an earlier run of this id from this one's.
   if s.letter == 'W' and s.attempt == tonumber(attempt) and (tonumber(s.about) or 0) <= now then
+    tell_followers(p, run, found[2], 'waiting', seq, s.attempt, '-')
     queue_again(p, found[2], run, seq, s)
   end
 end

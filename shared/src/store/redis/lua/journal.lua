@@ -200,7 +200,9 @@ end
 local function wake(p, run, seq)
   local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta')
   local s = parse_state(found[1])
-  if s.letter == 'S' then queue_again(p, found[2], run, seq, s) end
+  if s.letter ~= 'S' then return end
+  tell_followers(p, run, found[2], 'waiting', seq, s.attempt, '-')
+  queue_again(p, found[2], run, seq, s)
 end
 
 local function suspend(keys, argv)
@@ -214,6 +216,7 @@ local function suspend(keys, argv)
     end
     x.state.failed = x.attempt
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('S', x.state, table.concat(about, ',')))
+    tell_followers(p, x.run, x.meta, 'suspended', x.seq, x.attempt, x.worker)
     note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))
     open_waits(p, x.run, x.seq, waits, x.now)
     for i = 1, #waits, 4 do

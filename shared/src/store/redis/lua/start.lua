@@ -35,7 +35,7 @@ local function start(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
   local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
-  local heads = take(arg)
+  local heads, followed = take(arg), arg() == '1'
 
   leave_inbox(p, entry)
   redis.call('HDEL', p .. 'deferred', run)
@@ -48,7 +48,7 @@ local function start(keys, argv)
   if key ~= '' then redis.call('SET', key_name(p, workflow, key), run, 'PX', key_ttl) end
   redis.call('HSET', p .. 'run:' .. run, 'status', 'queued', 'workflow', workflow, 'version', version,
     'content', content, 'input', input, 'created', now)
-  local meta = workflow .. ' ' .. version .. ' ' .. content
+  local meta = workflow .. ' ' .. version .. ' ' .. content .. (followed and ' follow' or '')
   redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
   note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
   redis.call('ZADD', p .. 'runs', now, run)
@@ -61,6 +61,7 @@ local function start(keys, argv)
     for seq, head in ipairs(heads) do
       take_turn(p, run, seq, head)
       redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, '0 ' .. head .. '\n')
+      tell_followers(p, run, meta, 'waiting', seq, 0, '-')
       redis.call('ZADD', p .. 'timers', now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
     end
   else
