@@ -56,6 +56,32 @@ async fn a_run_is_started_waited_for_and_looked_at() {
 }
 
 #[tokio::test]
+async fn what_a_run_publishes_is_followed_from_the_beginning_or_a_position() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator_process(STEPFLEET);
+    let _worker = fleet.worker(WORKER, &[]);
+    let url = &fleet.redis.url;
+    let start = ["start", "squares", "--input", r#"{"count": 3}"#, "--id", "told", "--follow-steps"];
+    assert!(stepfleet(url, &start).status.success());
+    let followed = stepfleet(url, &["follow", "told", "--events", "--json"]);
+    assert!(followed.status.success(), "{followed:?}");
+    let entries: Vec<Value> =
+        text(&followed.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON on each line")).collect();
+    let (last, others) = entries.split_last().expect("there are entries");
+    assert_eq!((&last["kind"], &last["status"]), (&json!("end"), &json!("completed")));
+    assert!(others.iter().all(|entry| entry["kind"] == "state"), "{others:?}");
+    let squared = |entry: &&Value| entry["step"] == "square" && entry["state"] == "done";
+    assert_eq!(others.iter().filter(squared).count(), 3, "{others:?}");
+
+    let from = others.last().unwrap()["position"].as_str().unwrap();
+    let rest = text(&stepfleet(url, &["follow", "told", "--from", from]).stdout);
+    assert_eq!(rest.lines().count(), 1, "{rest}");
+    assert!(rest.contains("end") && rest.contains("completed"), "{rest}");
+    let wrong = stepfleet(url, &["follow", "told", "--from", "later"]);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains("1795312270622-0"), "{wrong:?}");
+}
+
+#[tokio::test]
 async fn what_would_lose_work_or_cannot_be_understood_is_refused() {
     let fleet = Fleet::new().await;
     let url = &fleet.redis.url;

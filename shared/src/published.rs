@@ -156,6 +156,19 @@ pub enum StepState {
 }
 
 impl StepState {
+    /// As it stands in an entry's `state` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Retry => "retry",
+            Self::Failed => "failed",
+            Self::Suspended => "suspended",
+            Self::Dropped => "dropped",
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "waiting" => Self::Waiting,

@@ -100,7 +100,8 @@ pub(super) fn payload(content: Content, bytes: &[u8]) -> String {
     }
 }
 
-fn payload_json(content: Content, bytes: &[u8]) -> Value {
+/// As JSON, whatever it is.
+pub(super) fn payload_json(content: Content, bytes: &[u8]) -> Value {
     let decoded = match content {
         Content::Json => codec::decode_json("the value", bytes),
         Content::MessagePack => codec::decode_messagepack("the value", bytes),

@@ -227,7 +227,8 @@ impl State {
     pub(super) fn bury(&mut self, now: u64, run: &str, seq: u64) {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return };
         if execution.attempt > 0 {
-            let holder = if let Phase::Held { worker, .. } = &execution.phase { worker.clone() } else { "-".to_owned() };
+            let holder =
+                if let Phase::Held { worker, .. } = &execution.phase { worker.clone() } else { "-".to_owned() };
             self.tell(now, run, seq, StepState::Dropped, &holder);
         }
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
