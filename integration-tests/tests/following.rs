@@ -534,3 +534,38 @@ async fn a_failed_step_and_a_lost_worker_are_told_too() {
         })
         .await;
 }
+
+/// What fails for good is taken care of by another step.
+struct Mending;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Mending {
+    #[step(retries = 0)]
+    async fn work(&self, ev: Asked) -> Outcome<Answered> {
+        Err(Error::terminal(format!("no {}", ev.n)))
+    }
+
+    #[step(catches = "all")]
+    async fn mend(&self, failed: StepFailed) -> Outcome<Answered> {
+        Ok(Answered { answer: json!(failed.step) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_caught_is_told_with_what_comes_of_it() {
+    Both::new(|worker| worker.serve(Mending))
+        .play(async |stage| {
+            let run = stage.client.start("mending", &json!({ "n": 1 })).id("r").follow_steps().send().await.unwrap();
+            let entries = rest(run.follow()).await;
+            assert_eq!(states(&entries, 1)[2..], ["Failed 1 work Asked no 1"]);
+            let What::State { emitted, .. } = &entries[2].what else { panic!("{:?}", entries[2]) };
+            assert_eq!(*emitted, ["stepfleet.StepFailed"]);
+            let mended = [
+                "Waiting 0 mend stepfleet.StepFailed",
+                "Running 1 mend stepfleet.StepFailed",
+                "Done 1 mend stepfleet.StepFailed Answered",
+            ];
+            assert_eq!(states(&entries, 2), mended);
+        })
+        .await;
+}
