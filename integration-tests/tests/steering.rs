@@ -43,7 +43,7 @@ async fn a_running_step_is_dropped_and_its_slot_is_free() {
         let next = fleet.client.start("squares", &json!({ "count": 5 + n })).send().await.unwrap();
         let _: Value = next.result(LIMIT).await.unwrap();
     }
-    assert!(workers.iter().any(|worker| worker.log().contains("its step is dropped")));
+    assert!(workers.iter().any(|worker| worker.log().contains("the step is dropped")));
     // Workers tell Redis that they hold none of it any more.
     for _ in 0..2000 {
         if fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {

@@ -54,6 +54,9 @@ pub(super) async fn execute(session: &Session, step: &Claimed) -> Option<Attempt
             "the run, or the fan-out that the step belongs to, has ended: the step is dropped"
         );
         session.ledger.ended(&step.fence);
+        // At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
+        let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
+        let _ = session.lost.run_until_cancelled(release).await;
     }
     attempted
 }
