@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use stepfleet::history::{Kind, Record};
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
-use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::redis::{TestRedis, redis_cli};
 use stepfleet_worker::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -454,6 +455,29 @@ async fn has_no_timer(stage: &Stage, timer: &str) {
     let due: Option<u64> =
         redis::cmd("ZSCORE").arg("sf:{0}:timers").arg(timer).query_async(&mut connection).await.unwrap();
     assert_eq!(due, None, "{timer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_is_kept_with_its_chain_of_causes() {
+    Both::new(|worker| worker.serve(Tried))
+        .play(async |stage| {
+            let run = asked(stage, "tried", json!({ "how": "refused" })).await;
+            let seen = (run.error.as_deref(), run.error_step.as_deref(), run.error_attempt);
+            assert_eq!(seen, (Some("cannot fetch: connection refused"), Some("only"), Some(1)));
+            let Some(redis) = &stage.redis else { return };
+            let key = format!("sf:{{0}}:run:{}", run.id);
+            let told = redis_cli(&redis.url, &["HMGET", &key, "status", "error", "error_step", "error_attempt"]);
+            assert_eq!(told.lines().collect::<Vec<_>>(), ["failed", "cannot fetch: connection refused", "only", "1"]);
+            let show = Command::new(env!("CARGO_BIN_EXE_test-stepfleet"))
+                .args(["show", &run.id])
+                .env("STEPFLEET_REDIS", &redis.url)
+                .env("NO_COLOR", "1")
+                .output()
+                .unwrap();
+            let shown = String::from_utf8_lossy(&show.stdout);
+            assert!(shown.contains("cannot fetch: connection refused") && shown.contains("only, attempt 1"), "{shown}");
+        })
+        .await;
 }
 
 /// Redis, the coordinator and all workers are killed while a retry waits for its time.

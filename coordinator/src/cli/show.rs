@@ -134,7 +134,8 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if let Some(error) = &run.error {
         field("error", shown(error));
     }
-    if let (Some(step), Some(attempt)) = (&run.error_step, run.error_attempt) {
+    // A run that takes too long fails in no step.
+    if let (Some(step), Some(attempt @ 1..)) = (&run.error_step, run.error_attempt) {
         field("failed in", format!("{step}, attempt {attempt}"));
     }
     let counts: Vec<_> = counts(history).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
