@@ -64,6 +64,8 @@ pub use failed::StepFailed;
 pub use published::PublishedEvent;
 pub use retry::{RetryOn, RetryPolicy};
 pub use runtime::{Config, Worker};
+/// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet_worker::schemars")]`.
+pub use schemars;
 pub use stepfleet_macros::{step, workflow};
 pub use workflow::Workflow;
 
