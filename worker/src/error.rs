@@ -19,6 +19,7 @@ const MAX_CAUSES: usize = 16;
 pub struct Error {
     message: String,
     terminal: bool,
+    overdue: bool,
     causes: Vec<String>,
     type_name: Option<&'static str>,
 }
@@ -29,6 +30,7 @@ impl Error {
         Self {
             message: bounded(message.to_string(), MAX_MESSAGE),
             terminal: false,
+            overdue: false,
             causes: Vec::new(),
             type_name: None,
         }
@@ -37,6 +39,16 @@ impl Error {
     /// An error that no retry will help: the run fails.
     pub fn terminal(message: impl fmt::Display) -> Self {
         Self { terminal: true, ..Self::msg(message) }
+    }
+
+    /// The time of a wait was over: no retry will help.
+    pub(crate) fn overdue(message: impl fmt::Display) -> Self {
+        Self { overdue: true, ..Self::terminal(message) }
+    }
+
+    /// The time of a wait was over before its signal came: see [`WaitFor::timeout`](crate::context::WaitFor::timeout).
+    pub fn is_overdue(&self) -> bool {
+        self.overdue
     }
 
     /// No retry will help.
@@ -74,7 +86,13 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
             }
             cause = inner.source();
         }
-        Self { message: bounded(message, MAX_MESSAGE), terminal, causes, type_name: Some(std::any::type_name::<E>()) }
+        Self {
+            message: bounded(message, MAX_MESSAGE),
+            terminal,
+            overdue: false,
+            causes,
+            type_name: Some(std::any::type_name::<E>()),
+        }
     }
 }
 

@@ -1,23 +1,30 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
+mod journal;
 mod publish;
 mod reach;
 mod send;
 mod state;
+mod step;
+mod wait;
 
 use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stepfleet::step::Claimed;
+use futures_util::future::BoxFuture;
+use stepfleet::step::{Checkpoint, Claimed, Outcome as Stands};
 use tokio_util::sync::CancellationToken;
 
-use crate::graph::Graph;
-
-pub(crate) use self::reach::Reach;
+pub(crate) use self::journal::{Along, Idle, Journal};
+pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::{Sends, Sent};
 pub use self::state::State;
+pub use self::step::Call;
+pub use self::wait::WaitFor;
+use crate::error::Outcome;
+use crate::graph::Graph;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -36,6 +43,7 @@ pub(crate) struct Core {
     snapshot: HashMap<String, Vec<u8>>,
     changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
     cancelled: CancellationToken,
+    journal: Mutex<Journal>,
     /// How many events this attempt has published.
     published: tokio::sync::Mutex<u64>,
     pub(crate) sends: Sends,
@@ -69,6 +77,7 @@ impl Core {
         past: Past,
         snapshot: Vec<(String, Vec<u8>)>,
         cancelled: CancellationToken,
+        journal: Journal,
     ) -> Self {
         Self {
             reach,
@@ -76,6 +85,7 @@ impl Core {
             snapshot: snapshot.into_iter().collect(),
             changes: Mutex::default(),
             cancelled,
+            journal: Mutex::new(journal),
             published: tokio::sync::Mutex::default(),
             sends: Sends::default(),
         }
@@ -91,6 +101,46 @@ impl Core {
     async fn give_up<T>(&self) -> T {
         self.cancelled.cancel();
         std::future::pending().await
+    }
+
+    pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is there nothing to do but to wait?
+    pub(crate) fn idle(&self) -> Idle {
+        self.journal().idle(self.reach.busy.is_busy())
+    }
+
+    /// Records what a call came to, with what the body has gone on with before.
+    async fn record(&self, number: u64, entry: Vec<u8>) -> Outcome<()> {
+        let along = self.journal().along();
+        let mut checkpoint = along.checkpoint();
+        checkpoint.entries.insert(0, (number, entry));
+        self.checkpoint(&checkpoint, &along).await
+    }
+
+    /// Tells the store what the body waits for while other calls of it are under way.
+    pub(crate) async fn open_waits(&self) -> Outcome<()> {
+        let (along, waits) = {
+            let mut journal = self.journal();
+            (journal.along(), journal.take_new_waits())
+        };
+        self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await
+    }
+
+    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<()> {
+        let reach = &self.reach;
+        let send = |_| -> BoxFuture<'_, _> {
+            Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
+        };
+        match reach.persist(send).await? {
+            Stands::Fenced => self.give_up().await,
+            Stands::Committed | Stands::Unstaged => {
+                self.journal().was_recorded(along);
+                Ok(())
+            }
+        }
     }
 
     fn read(&self, field: &str) -> Option<Vec<u8>> {
@@ -146,7 +196,7 @@ impl<S> Context<S> {
         self.core.reach.fence.seq
     }
 
-    /// Which attempt this is, from 1. Attempts whose worker died count too.
+    /// Which attempt this is, from 1. Attempts whose worker died count too, and those that ended by waiting.
     pub fn attempt(&self) -> u32 {
         self.core.reach.fence.attempt
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -20,6 +21,32 @@ pub(crate) struct Reach {
     pub(crate) step: String,
     /// How the run's caller reads what the run writes.
     pub(crate) content: Content,
+    /// Calls that are under way.
+    pub(crate) busy: Busy,
+}
+
+/// Counts calls of a body that are under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+/// A call is under way until this is dropped.
+pub(crate) struct UnderWay(Arc<AtomicUsize>);
+
+impl Busy {
+    pub(crate) fn enter(&self) -> UnderWay {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self.0.clone())
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Reach {
@@ -29,6 +56,7 @@ impl Reach {
         &'a self,
         mut send: impl FnMut(bool) -> BoxFuture<'a, stepfleet::Result<T>>,
     ) -> Outcome<T> {
+        let _under_way = self.busy.enter();
         let (mut again, mut pause) = (false, Duration::from_millis(10));
         loop {
             match send(again).await {

@@ -86,7 +86,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::context::{Context, Past, Reach};
+    use crate::context::{Busy, Context, Journal, Past, Reach};
 
     #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
     struct Memory {
@@ -102,8 +102,10 @@ mod tests {
             fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
             step: "s".into(),
             content: codec::Content::Json,
+            busy: Busy::default(),
         };
-        Arc::new(Core::new(reach, Past::of(&Claimed::default()), snapshot, CancellationToken::new()))
+        let past = Past::of(&Claimed::default());
+        Arc::new(Core::new(reach, past, snapshot, CancellationToken::new(), Journal::default()))
     }
 
     #[tokio::test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Part, Route};
 
-use super::execute::{Attempted, served};
+use super::drive::Waits;
+use super::execute::{Attempted, Came, served};
 use super::failure;
 use super::session::Session;
 use crate::context::{Core, Sent};
@@ -29,16 +30,29 @@ pub(super) async fn commit(
 ) -> Option<Vec<Claimed>> {
     let Attempted { outcome, core } = attempted;
     let served = served(session, step);
-    let planned = outcome.and_then(|emission| {
-        let served = served.ok_or_else(|| Error::terminal("not served"))?;
-        plan(served, step, emission, core.sends.take(), core.take_changes())
+    let planned = outcome.and_then(|came| match came {
+        Came::To(emission) => {
+            let served = served.ok_or_else(|| Error::terminal("not served"))?;
+            let mut plan = plan(served, step, emission, core.sends.take(), core.take_changes())?;
+            if let Some(let_go) = core.journal().close() {
+                (plan.commit.journalled, plan.commit.let_go) = (true, let_go);
+            }
+            Ok(Planned::Done(plan))
+        }
+        Came::ToWait(waits) => Ok(Planned::Suspend(waits)),
     });
     let claimed = match planned {
-        Ok(plan) => done(session, step, &core, plan, claim).await,
+        Ok(Planned::Done(plan)) => done(session, step, &core, plan, claim).await,
+        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, claim).await,
         Err(error) => failure::settle(session, step, &core, &error, claim).await,
     };
     session.ledger.ended(&step.fence);
     claimed
+}
+
+enum Planned {
+    Done(Plan),
+    Suspend(Waits),
 }
 
 /// What a commit writes, and what must be staged before it.
@@ -195,6 +209,32 @@ async fn stage_and_commit_once(
         Box::pin(async move { session.store.done(&call, step, &plan.commit, claim).await })
     };
     session.persist(send, |(_, claimed)| claimed).await
+}
+
+/// Ends an attempt that waits; the next one goes on where there is an answer.
+async fn suspend(session: &Session, step: &Claimed, core: &Core, waits: &Waits, claim: &Claim) -> Option<Vec<Claimed>> {
+    let checkpoint = waits.along.checkpoint();
+    let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
+    let recorded =
+        if waits.along.is_empty() { Ok(Outcome::Committed) } else { session.persist(record, |_| &[]).await? };
+    let send = |call| -> BoxFuture<'_, _> {
+        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, claim).await })
+    };
+    let suspended = match recorded {
+        // A void fence is told by the suspension too.
+        Ok(_) => session.persist(send, |(_, claimed)| claimed).await?,
+        Err(refused) => Err(refused),
+    };
+    match suspended {
+        Ok((_, claimed)) => {
+            tracing::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
+            Some(claimed)
+        }
+        Err(refused) => {
+            let error = Error::terminal(format!("step {} cannot wait: {refused}", step.step));
+            failure::settle(session, step, core, &error, claim).await
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Core, Past, Reach};
+use crate::context::{Busy, Core, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -25,8 +26,16 @@ const PARTING: Duration = Duration::from_millis(100);
 
 /// What an attempt came to, with the context that it may have changed.
 pub(super) struct Attempted {
-    pub(super) outcome: Outcome<Emission>,
+    pub(super) outcome: Outcome<Came>,
     pub(super) core: Arc<Core>,
+}
+
+/// What the step's code came to.
+pub(super) enum Came {
+    /// It returned this.
+    To(Emission),
+    /// It waits.
+    ToWait(Waits),
 }
 
 pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
@@ -38,8 +47,10 @@ pub(super) async fn attempt(session: &Session, step: &Claimed, stop: Cancellatio
         fence: fence.clone(),
         step: step.step.clone(),
         content: step.content,
+        busy: Busy::default(),
     };
-    let core = Arc::new(Core::new(reach, Past::of(step), step.context.clone(), stop).within(graph));
+    let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step));
+    let core = Arc::new(core.within(graph));
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
     Attempted { outcome, core }
@@ -49,7 +60,7 @@ pub(super) fn served<'a>(session: &'a Session, step: &Claimed) -> Option<&'a Ser
     session.served.get(&QueueName::new(&step.workflow, step.version))
 }
 
-async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Emission> {
+async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Came> {
     let served = served(session, step).ok_or_else(|| {
         Error::terminal(format!("this worker does not serve {} version {}", step.workflow, step.version))
     })?;
@@ -60,13 +71,20 @@ async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Emis
         ))
     })?;
     let joined = read_joined(session, step).await?;
-    let attempt = Attempt { claimed: step.clone(), joined, core, stop: served.stop };
-    let code = AssertUnwindSafe((known.run)(attempt)).catch_unwind();
+    let attempt = Attempt { claimed: step.clone(), joined, core: core.clone(), stop: served.stop };
+    let code = drive(core, AssertUnwindSafe((known.run)(attempt)).catch_unwind());
     let ended = match known.timeout {
         None => code.await,
         Some(limit) => within(limit, &step.step, code).await?,
     };
-    ended.unwrap_or_else(|panic| Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic)))))
+    match ended {
+        Ended::Returned(Ok(returned)) => returned.map(Came::To),
+        Ended::Returned(Err(panic)) => {
+            Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic))))
+        }
+        Ended::Waits(waits) => Ok(Came::ToWait(waits)),
+        Ended::Refused(error) => Err(error),
+    }
 }
 
 /// Runs code in a task of its own, as code that blocks its thread would otherwise block the clock that is to end it.

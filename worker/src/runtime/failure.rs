@@ -113,7 +113,8 @@ async fn catch(
     let retention = served(session, step).map_or(RETENTION, |served| served.retention);
     let emitted = if step.follow_steps { vec![route.event.clone()] } else { Vec::new() };
     let (emits, caught) = (vec![(route, event)], Some(text));
-    let commit = &Commit { emits, caught, emitted, retention, journalled: true, ..Commit::default() };
+    let let_go = core.journal().close().unwrap_or_default();
+    let commit = &Commit { emits, caught, emitted, retention, journalled: true, let_go, ..Commit::default() };
     let send =
         |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.done(&call, step, commit, claim).await }) };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;

@@ -1,7 +1,8 @@
 //! The worker: claims step events, executes steps, commits what they leave behind.
 //!
 //! The way of a step through this folder: `reader` waits for events while nothing is to be had, `slots` keeps as
-//! many steps going as the worker may execute at once, `execute` runs the step's code, `commit` turns what it
+//! many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices when it
+//! only waits), `commit` turns what it
 //! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
 //! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
 //! registration to its last hand-back. `fitness` refuses a Redis that would lose work before any of this begins.
@@ -9,6 +10,7 @@
 
 mod by_hand;
 mod commit;
+mod drive;
 mod execute;
 mod failure;
 mod fitness;

@@ -1,0 +1,314 @@
+//! What the body of a step execution has recorded, and what it waits for. Pure: the calls that record and wait ask it,
+//! and tell it what came of them.
+//!
+//! Each call has the number of its place in the body, counted when it is made. A replay is told what each number came to
+//! before, and so takes the same way: what was recorded, what was waited for, and what the body had let go of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stepfleet::journal::Entry;
+use stepfleet::step::{Checkpoint, Claimed, Wait};
+
+use crate::error::{Error, Outcome};
+
+/// One attempt's view of its journal.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// What the next call is numbered.
+    made: u64,
+    /// As the attempt found it.
+    entries: BTreeMap<u64, Vec<u8>>,
+    /// Waits without an answer.
+    waits: BTreeMap<u64, Wait>,
+    /// Waits that the store knows of by now.
+    opened: BTreeSet<u64>,
+    /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
+    failed: BTreeMap<u64, Vec<u8>>,
+    /// What the body has let go of: to be recorded with whatever is recorded next.
+    let_go: BTreeMap<u64, String>,
+    /// Something is in the store, or may be.
+    is_used: bool,
+    /// What the step is, for errors.
+    about: String,
+}
+
+/// What is recorded along with a call's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Along {
+    pub(crate) entries: Vec<(u64, Vec<u8>)>,
+    pub(crate) let_go: Vec<(u64, String)>,
+}
+
+impl Along {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.let_go.is_empty()
+    }
+
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { entries: self.entries.clone(), let_go: self.let_go.clone(), ..Checkpoint::default() }
+    }
+}
+
+/// What the journal has of a call that records its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// Its value, as a payload.
+    Value(Vec<u8>),
+    /// It never ends: the body let go of it.
+    Never,
+    /// Nothing: it is to be made.
+    New,
+}
+
+/// What the journal has of a wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// The signal, as a payload.
+    Signal(Vec<u8>),
+    /// Its time was over.
+    Overdue,
+    /// It never ends: the body let go of it.
+    Never,
+    /// Nothing yet.
+    New,
+}
+
+/// What an attempt is to do that has nothing to do but to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// It has, or it waits for nothing that is in the journal.
+    No,
+    /// Other calls are under way: only say what is waited for.
+    Open,
+    /// End, until there is an answer.
+    Suspend,
+}
+
+impl Journal {
+    pub(crate) fn of(step: &Claimed) -> Self {
+        let about = format!("step {} of workflow {} version {}", step.step, step.workflow, step.version);
+        let entries: BTreeMap<_, _> = step.journal.iter().cloned().collect();
+        Self { is_used: !entries.is_empty(), entries, about, ..Self::default() }
+    }
+
+    /// A new call's number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    /// A call that records its value: what is there of it. The error of an earlier attempt that the body went on with is
+    /// given again.
+    pub(crate) fn recorded(&self, number: u64, name: &str) -> Outcome<Recorded> {
+        match self.entry(number)? {
+            None => Ok(Recorded::New),
+            Some(Entry::Value { name: known, payload }) if known == name => Ok(Recorded::Value(payload.to_vec())),
+            Some(Entry::Failed { name: known, terminal, error }) if known == name => {
+                Err(if terminal { Error::terminal(error) } else { Error::msg(error) })
+            }
+            Some(Entry::LetGo { name: known }) if known == name => Ok(Recorded::Never),
+            Some(other) => Err(self.changed(number, &format!("the call \"{name}\""), &other)),
+        }
+    }
+
+    /// A wait: what is there of it.
+    pub(crate) fn waited(&self, number: u64, name: &str) -> Outcome<Waited> {
+        match self.entry(number)? {
+            None => Ok(Waited::New),
+            Some(Entry::Signal { name: known, payload, .. }) if known == name => Ok(Waited::Signal(payload.to_vec())),
+            Some(Entry::Overdue { name: known }) if known == name => Ok(Waited::Overdue),
+            Some(Entry::LetGo { name: known }) if known == name => Ok(Waited::Never),
+            Some(other) => Err(self.changed(number, &format!("the wait for \"{name}\""), &other)),
+        }
+    }
+
+    fn entry(&self, number: u64) -> Outcome<Option<Entry<'_>>> {
+        Ok(self.entries.get(&number).map(|entry| Entry::read(entry)).transpose()?)
+    }
+
+    fn changed(&self, number: u64, now: &str, recorded: &Entry<'_>) -> Error {
+        let before = match recorded {
+            Entry::Value { name, .. } | Entry::Failed { name, .. } => format!("the call \"{name}\""),
+            Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{name}\""),
+            Entry::LetGo { name } => format!("\"{name}\""),
+            Entry::Collected { .. } => "an event for a buffer".to_owned(),
+        };
+        Error::terminal(format!(
+            "{}: call {number} of its body is {now} now, and an earlier attempt recorded {before} there. A body must make \
+             the same calls in the same order each time: if its code was changed, serve the change under a new version, \
+             and the old code under its own; if it was not, put what differs from time to time into ctx.step",
+            self.about
+        ))
+    }
+
+    /// What is to be recorded with whatever is recorded next, until it was.
+    pub(crate) fn along(&mut self) -> Along {
+        self.is_used = true;
+        Along {
+            entries: self.failed.iter().map(|(number, entry)| (*number, entry.clone())).collect(),
+            let_go: self.let_go.iter().map(|(number, name)| (*number, name.clone())).collect(),
+        }
+    }
+
+    /// It was recorded.
+    pub(crate) fn was_recorded(&mut self, along: &Along) {
+        along.entries.iter().for_each(|(number, _)| drop(self.failed.remove(number)));
+        along.let_go.iter().for_each(|(number, _)| drop(self.let_go.remove(number)));
+    }
+
+    /// The body was given this error of a call.
+    pub(crate) fn fail(&mut self, number: u64, name: &str, error: &Error) {
+        let error_text = error.to_string();
+        let entry = Entry::Failed { name, terminal: error.is_terminal(), error: &error_text };
+        self.failed.insert(number, entry.write());
+    }
+
+    /// The body has dropped a call that had not ended.
+    pub(crate) fn let_go(&mut self, number: u64, name: &str) {
+        self.waits.remove(&number);
+        let is_known =
+            self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
+        if !is_known {
+            self.let_go.insert(number, name.to_owned());
+        }
+    }
+
+    /// The body waits for this.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.waits.insert(wait.number, wait);
+    }
+
+    /// To be asked while the body awaits. `is_busy`: calls of it are doing something.
+    pub(crate) fn idle(&self, is_busy: bool) -> Idle {
+        let is_new = self.waits.keys().any(|number| !self.opened.contains(number));
+        match is_busy {
+            false if !self.waits.is_empty() => Idle::Suspend,
+            true if is_new => Idle::Open,
+            _ => Idle::No,
+        }
+    }
+
+    /// All that is waited for.
+    pub(crate) fn waits(&self) -> Vec<Wait> {
+        self.waits.values().cloned().collect()
+    }
+
+    /// What is waited for and the store does not know of. It will by the time that this is asked again.
+    pub(crate) fn take_new_waits(&mut self) -> Vec<Wait> {
+        self.is_used = true;
+        let new: Vec<_> = self.waits.values().filter(|wait| !self.opened.contains(&wait.number)).cloned().collect();
+        self.opened.extend(new.iter().map(|wait| wait.number));
+        new
+    }
+
+    /// For the commit: is there a journal, and what was let go of.
+    pub(crate) fn close(&mut self) -> Option<Vec<(u64, String)>> {
+        self.is_used.then(|| std::mem::take(&mut self.let_go).into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stepfleet::codec;
+
+    use super::*;
+
+    fn journal(entries: &[(u64, Entry<'_>)]) -> Journal {
+        let entries: BTreeMap<_, _> = entries.iter().map(|(number, entry)| (*number, entry.write())).collect();
+        Journal { is_used: !entries.is_empty(), entries, about: "step s".into(), ..Journal::default() }
+    }
+
+    fn wait(number: u64, name: &str) -> Wait {
+        Wait { number, name: name.into(), ..Wait::default() }
+    }
+
+    #[test]
+    fn calls_are_told_what_they_came_to_before() {
+        let payload = codec::encode("x", &7).unwrap();
+        let journal = journal(&[
+            (1, Entry::Value { name: "charge", payload: &payload }),
+            (2, Entry::Failed { name: "ship", terminal: true, error: "no such street" }),
+            (3, Entry::Signal { name: "paid", attributes: "order=7", payload: &payload }),
+            (4, Entry::Overdue { name: "paid" }),
+            (5, Entry::LetGo { name: "paid" }),
+            (6, Entry::LetGo { name: "charge" }),
+        ]);
+        assert_eq!(journal.recorded(1, "charge").unwrap(), Recorded::Value(payload.clone()));
+        let error = journal.recorded(2, "ship").unwrap_err();
+        assert!(error.is_terminal() && error.to_string() == "no such street");
+        assert_eq!(journal.waited(3, "paid").unwrap(), Waited::Signal(payload));
+        assert_eq!(journal.waited(4, "paid").unwrap(), Waited::Overdue);
+        assert_eq!(journal.waited(5, "paid").unwrap(), Waited::Never);
+        assert_eq!(journal.recorded(6, "charge").unwrap(), Recorded::Never);
+        assert_eq!((journal.recorded(7, "x").unwrap(), journal.waited(7, "x").unwrap()), (Recorded::New, Waited::New));
+    }
+
+    #[test]
+    fn a_body_that_makes_other_calls_is_told_both_and_what_to_do() {
+        let journal = journal(&[
+            (1, Entry::Value { name: "charge", payload: b"\x01\x07" }),
+            (2, Entry::Overdue { name: "paid" }),
+            (3, Entry::LetGo { name: "paid" }),
+        ]);
+        let errors = [
+            (journal.recorded(1, "refund").unwrap_err(), ["the call \"refund\" now", "the call \"charge\" there"]),
+            (journal.waited(1, "charge").unwrap_err(), ["the wait for \"charge\" now", "the call \"charge\" there"]),
+            (journal.recorded(2, "paid").unwrap_err(), ["the call \"paid\" now", "the wait for \"paid\" there"]),
+            (journal.waited(3, "sent").unwrap_err(), ["the wait for \"sent\" now", "\"paid\" there"]),
+        ];
+        for (error, names) in errors {
+            let text = error.to_string();
+            assert!(error.is_terminal() && names.iter().all(|name| text.contains(name)), "{text}");
+            assert!(text.contains("under a new version"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_reason_to_do_it_again() {
+        let mut journal = journal(&[]);
+        journal.entries.insert(1, b"?".to_vec());
+        assert!(journal.recorded(1, "charge").unwrap_err().is_terminal());
+    }
+
+    #[test]
+    fn a_body_is_idle_when_it_waits_and_nothing_else_is_under_way() {
+        let mut journal = journal(&[]);
+        assert_eq!(journal.idle(false), Idle::No, "it awaits something of its own");
+        journal.wait(wait(1, "paid"));
+        assert_eq!(journal.idle(true), Idle::Open);
+        assert_eq!(journal.take_new_waits().len(), 1);
+        assert_eq!(journal.idle(true), Idle::No);
+        journal.wait(wait(2, "sent"));
+        assert_eq!(journal.take_new_waits(), [wait(2, "sent")]);
+        assert_eq!(journal.idle(false), Idle::Suspend);
+        journal.let_go(1, "paid");
+        assert_eq!((journal.idle(false), journal.waits()), (Idle::Suspend, vec![wait(2, "sent")]));
+        journal.let_go(2, "sent");
+        assert_eq!(journal.idle(false), Idle::No);
+    }
+
+    #[test]
+    fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
+        let mut journal = journal(&[(3, Entry::LetGo { name: "old" })]);
+        journal.fail(1, "charge", &Error::msg("no money"));
+        journal.let_go(2, "paid");
+        journal.let_go(3, "old");
+        let along = journal.along();
+        let failed = Entry::Failed { name: "charge", terminal: false, error: "no money" }.write();
+        assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())] });
+        assert_eq!(journal.along(), along, "until it was recorded");
+        journal.let_go(4, "sent");
+        journal.was_recorded(&along);
+        assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())] });
+    }
+
+    #[test]
+    fn a_commit_is_told_of_a_journal_only_where_there_is_one() {
+        let mut fresh = journal(&[]);
+        fresh.let_go(1, "never recorded");
+        assert_eq!(fresh.close(), None);
+        let mut replayed = journal(&[(1, Entry::Overdue { name: "paid" })]);
+        replayed.let_go(2, "sent");
+        assert_eq!(replayed.close(), Some(vec![(2, "sent".into())]));
+    }
+}

@@ -1,0 +1,168 @@
+//! `ctx.wait_for` and `ctx.ask`: waits that hold no worker.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stepfleet::step::Wait;
+use stepfleet::{attributes, codec, names};
+
+use super::Context;
+use super::journal::Waited;
+use super::step::{Call, Place};
+use crate::error::{Error, Outcome};
+use crate::event::Event;
+
+impl<S> Context<S> {
+    /// Waits for a signal of this name that anyone may send to the run: a Rust client
+    /// ([`RunHandle::signal`](stepfleet::client::RunHandle::signal)), `stepfleet signal`, or an `XADD` from any language.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stepfleet_worker::prelude::*;
+    /// #[derive(Deserialize)]
+    /// struct Approval { order: u64, fine: bool }
+    ///
+    /// # async fn body(ctx: &Context, order: u64) -> Outcome<()> {
+    /// let approval: Approval =
+    ///     ctx.wait_for("approval").filter("order", order).timeout(Duration::from_secs(86_400)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A body that has nothing else to do ends its attempt after a moment (some 25 ms): no worker and no slot is held,
+    /// however long it takes. The signal begins a new attempt, on any worker, which runs the body from its start; so
+    /// wrap what came before the wait in [`Context::step`], and keep what the body awaits beside it short. The wait, its
+    /// filter and its deadline are in Redis and outlive every restart. A step's timeout is counted anew in each attempt.
+    ///
+    /// Each signal ends one wait: the oldest one of the run that has its name and lets it pass. One that comes before
+    /// its wait is kept. A wait that a race drops takes no signal any more, and one that has reached it in the same
+    /// moment is there for the next wait.
+    ///
+    /// Fails when the time is over ([`Error::is_overdue`]); with a terminal error where the signal is not an `E`, where
+    /// 1,000 waits of this name are open, and where the body makes other calls than an earlier attempt.
+    pub fn wait_for<E: DeserializeOwned>(&self, name: &str) -> WaitFor<'_, E> {
+        let number = self.core.journal().next();
+        WaitFor {
+            question: None,
+            place: Place { core: &self.core, number, name: name.to_owned(), is_over: false },
+            filter: Vec::new(),
+            timeout: None,
+            mistake: names::check_name("signal", name).err().map(Error::from),
+            signal: PhantomData,
+        }
+    }
+
+    /// Asks whoever follows the run, and waits for the answer: publishes the question ([`Context::publish`]) and waits
+    /// for a signal of this name. The question is published once and not again by later attempts, unless the worker
+    /// dies in that moment; an answer may come at any time after it.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// #[derive(Event, Serialize, Deserialize)]
+    /// struct InputRequired { prompt: String }
+    ///
+    /// # async fn body(ctx: &Context) -> Outcome<()> {
+    /// let name: String = ctx.ask("name", InputRequired { prompt: "What is your name?".into() }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn ask<'a, A, Q>(&'a self, name: &str, question: Q) -> WaitFor<'a, A>
+    where
+        A: DeserializeOwned,
+        Q: Event,
+    {
+        let publish = async move { self.publish(&question).await };
+        let question = self.step(name, || publish);
+        WaitFor { question: Some(question), ..self.wait_for(name) }
+    }
+}
+
+/// A wait of a body for a signal: see [`Context::wait_for`].
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct WaitFor<'a, E> {
+    question: Option<Call<'a, ()>>,
+    place: Place<'a>,
+    filter: Vec<(String, String)>,
+    timeout: Option<Duration>,
+    mistake: Option<Error>,
+    signal: PhantomData<fn() -> E>,
+}
+
+impl<E> WaitFor<'_, E> {
+    /// Takes only a signal whose value has this field at its top, with this value: text, a number, a boolean or null.
+    /// Up to eight may be given, and all must hold; each may take 200 bytes, and only the first 32 fields of a signal
+    /// are looked at.
+    pub fn filter(mut self, field: &str, value: impl Serialize) -> Self {
+        match attributes::value(field, &value) {
+            Ok(value) => self.filter.push((field.to_owned(), value)),
+            Err(error) => self.mistake = Some(error.into()),
+        }
+        if let Err(error) = attributes::check(&self.filter) {
+            self.mistake = Some(error.into());
+        }
+        self
+    }
+
+    /// Waits so long at the most, on Redis' clock and counted from when the wait was opened, whatever is restarted
+    /// meanwhile.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+}
+
+impl<E: DeserializeOwned> WaitFor<'_, E> {
+    fn look(&mut self) -> Poll<Outcome<E>> {
+        if let Some(mistake) = self.mistake.take() {
+            return Poll::Ready(Err(mistake));
+        }
+        let (number, name) = (self.place.number, &self.place.name);
+        let mut journal = self.place.core.journal();
+        let waited = match journal.waited(number, name) {
+            Ok(waited) => waited,
+            Err(changed) => return Poll::Ready(Err(changed)),
+        };
+        match waited {
+            Waited::Signal(payload) => {
+                Poll::Ready(codec::decode(&format!("the signal {name}"), &payload).map_err(Error::from))
+            }
+            Waited::Overdue => Poll::Ready(Err(Error::overdue(format!("no signal {name} came in time")))),
+            Waited::Never => Poll::Pending,
+            // No one is woken: the answer comes to a later attempt.
+            Waited::New => {
+                let (name, filter) = (name.clone(), self.filter.clone());
+                journal.wait(Wait { number, name, deadline: self.timeout, filter });
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<E: DeserializeOwned> Future for WaitFor<'_, E> {
+    type Output = Outcome<E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<E>> {
+        if let Some(question) = &mut self.question {
+            let asked = ready!(Pin::new(question).poll(context));
+            self.question = None;
+            if let Err(error) = asked {
+                self.place.is_over = true;
+                return Poll::Ready(Err(error));
+            }
+        }
+        let outcome = ready!(self.look());
+        self.place.is_over = true;
+        Poll::Ready(outcome)
+    }
+}
+
+impl<E> fmt::Debug for WaitFor<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WaitFor");
+        shown.field("number", &self.place.number).field("name", &self.place.name).field("filter", &self.filter);
+        shown.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! Drives the body of a step: until it returns, or until it has nothing to do but to wait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::task::AtomicWaker;
+use stepfleet::step::Wait;
+use tokio::time::Sleep;
+
+use crate::context::{Along, Core, Idle};
+use crate::error::Error;
+
+/// How long a body that waits may be left alone before its attempt ends: something that it awaits beside the wait may
+/// be about to come.
+const GRACE: Duration = Duration::from_millis(25);
+
+/// What became of a body.
+#[derive(Debug)]
+pub(super) enum Ended<T> {
+    /// It returned.
+    Returned(T),
+    /// It waits for these.
+    Waits(Waits),
+    /// What it waits for cannot be recorded.
+    Refused(Error),
+}
+
+/// What a body waits for, and what is to be recorded before its attempt ends.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) along: Along,
+    pub(super) waits: Vec<Wait>,
+}
+
+/// Wakes the task of the body, and says that it was the body that was woken.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::SeqCst);
+        self.task.wake();
+    }
+}
+
+/// Never fails: a body that panics does so here.
+pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> Ended<T> {
+    let bell = Arc::new(Bell { rung: AtomicBool::new(true), ..Bell::default() });
+    let waker = Waker::from(bell.clone());
+    let mut body = std::pin::pin!(body);
+    let mut pause = Pause { core, grace: None, opening: None };
+    std::future::poll_fn(move |context| {
+        bell.task.register(context.waker());
+        let was_woken = bell.rung.swap(false, Ordering::SeqCst);
+        if was_woken && let Poll::Ready(returned) = body.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Poll::Ready(Ended::Returned(returned));
+        }
+        // The body is still there: what it is dropped with later counts no more.
+        pause.poll(context, was_woken).map(|paused| paused.map_or_else(Ended::Refused, Ended::Waits))
+    })
+    .await
+}
+
+/// Watches a body that awaits.
+struct Pause {
+    core: Arc<Core>,
+    grace: Option<Pin<Box<Sleep>>>,
+    opening: Option<BoxFuture<'static, Result<(), Error>>>,
+}
+
+impl Pause {
+    /// Ready when the attempt is to end.
+    fn poll(&mut self, context: &mut Context<'_>, was_woken: bool) -> Poll<Result<Waits, Error>> {
+        let mut was_woken = was_woken;
+        loop {
+            if let Some(opening) = &mut self.opening {
+                let Poll::Ready(opened) = opening.as_mut().poll(context) else { return Poll::Pending };
+                self.opening = None;
+                if let Err(refused) = opened {
+                    return Poll::Ready(Err(refused));
+                }
+            }
+            let idle = self.core.idle();
+            if idle == Idle::No || idle == Idle::Suspend && was_woken {
+                self.grace = None;
+            }
+            was_woken = false;
+            if idle == Idle::No {
+                return Poll::Pending;
+            }
+            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
+            if grace.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.grace = None;
+            if idle == Idle::Suspend {
+                let mut journal = self.core.journal();
+                return Poll::Ready(Ok(Waits { along: journal.along(), waits: journal.waits() }));
+            }
+            let core = self.core.clone();
+            self.opening = Some(Box::pin(async move { core.open_waits().await }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stepfleet::codec::Content;
+    use stepfleet::names::Namespace;
+    use stepfleet::step::{Claimed, Fence};
+    use stepfleet::store::MemoryStore;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::context::{self, Busy, Journal, Past, Reach};
+
+    fn core() -> Arc<Core> {
+        let reach = Reach {
+            store: Arc::new(MemoryStore::new(Namespace::default())),
+            worker: "w".into(),
+            fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
+            step: "s".into(),
+            content: Content::Json,
+            busy: Busy::default(),
+        };
+        let past = Past::of(&Claimed::default());
+        Arc::new(Core::new(reach, past, vec![], CancellationToken::new(), Journal::default()))
+    }
+
+    async fn waits_of<F: Future>(core: &Arc<Core>, body: F) -> Vec<String> {
+        match drive(core.clone(), body).await {
+            Ended::Waits(waits) => waits.waits.into_iter().map(|wait| wait.name).collect(),
+            Ended::Returned(_) => panic!("it returned"),
+            Ended::Refused(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_waits_ends_and_one_that_awaits_something_else_goes_on() {
+        let core = core();
+        let ctx = &context::Context::<()>::new(core.clone());
+        assert_eq!(waits_of(&core, ctx.wait_for::<u8>("paid")).await, ["paid"]);
+        let long = tokio::time::sleep(Duration::from_secs(3600));
+        assert!(matches!(drive(core.clone(), long).await, Ended::Returned(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_is_waited_for_is_named_and_what_was_let_go_is_not() {
+        let core = core();
+        let ctx = &context::Context::<()>::new(core.clone());
+        let body = async {
+            tokio::select! {
+                _ = ctx.wait_for::<u8>("raced") => unreachable!(),
+                () = tokio::time::sleep(GRACE / 2) => {}
+            }
+            tokio::join!(ctx.wait_for::<u8>("left"), ctx.wait_for::<u8>("right"))
+        };
+        let Ended::Waits(waits) = drive(core.clone(), body).await else { panic!("it waits") };
+        assert_eq!(
+            waits.waits.iter().map(|wait| (wait.number, &*wait.name)).collect::<Vec<_>>(),
+            [(2, "left"), (3, "right")]
+        );
+        assert_eq!(waits.along.let_go, [(1, "raced".to_owned())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_woken_now_and_then_is_left_alone() {
+        let core = core();
+        let ctx = &context::Context::<()>::new(core.clone());
+        let busy = async {
+            for _ in 0..20 {
+                tokio::time::sleep(GRACE / 2).await;
+            }
+        };
+        let body = async {
+            tokio::select! {
+                _ = ctx.wait_for::<u8>("paid") => unreachable!(),
+                () = busy => {}
+            }
+        };
+        assert!(matches!(drive(core.clone(), body).await, Ended::Returned(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_are_under_way_are_not_cut_off() {
+        let core = core();
+        let ctx = &context::Context::<()>::new(core.clone());
+        let slow = ctx.step("slow", || async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Err::<u8, _>(Error::msg("no"))
+        });
+        let body = async { tokio::join!(ctx.wait_for::<u8>("paid"), slow) };
+        // The store knows no such step execution: opening the wait gives the step up.
+        let driven = drive(core.clone(), body);
+        assert!(ctx.cancelled().run_until_cancelled(driven).await.is_none());
+    }
+}
