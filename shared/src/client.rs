@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::follow::Follower;
+use crate::listing::Runs;
 use crate::names::Namespace;
 use crate::published::Position;
 use crate::request::{self, SendRequest, SignalRequest, StartRequest};
@@ -74,6 +75,11 @@ impl Client {
         let mut all = self.store.registrations().await?;
         all.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
         Ok(all)
+    }
+
+    /// Lists runs: `client.runs().workflow("research").status(Status::Failed).list(20)`.
+    pub fn runs(&self) -> Runs {
+        Runs::of(self.store.clone())
     }
 
     /// A handle on a run of this id, whether it exists or not.

@@ -27,6 +27,7 @@ pub mod fuzzing;
 pub mod graph;
 pub mod history;
 pub mod journal;
+pub mod listing;
 pub mod names;
 pub mod published;
 pub mod request;

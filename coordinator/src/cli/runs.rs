@@ -1,19 +1,18 @@
 //! `stepfleet runs`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use comfy_table::Cell;
+use stepfleet::Client;
 use stepfleet::run::{Run, Status};
-use stepfleet::store::Store;
+use stepfleet::store::{RedisStore, Store};
 
 use super::Fleet;
 use super::failure::Outcome;
 use super::output;
 use super::text::span;
-
-/// How many runs are read at a time.
-const PAGE: usize = 500;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,37 +43,21 @@ fn status(text: &str) -> Result<Status, String> {
 }
 
 impl Options {
-    fn matches(&self, run: &Run) -> bool {
-        self.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
-            && (self.status.is_empty() || self.status.contains(&run.status))
-    }
-
-    /// Reads page after page, newest first, until enough were found or all were looked at.
-    async fn find(&self, store: &dyn Store) -> stepfleet::Result<Vec<Run>> {
-        let (mut found, mut skip, limit) = (Vec::new(), self.skip, self.limit as usize);
-        for page in 0.. {
-            let runs = store.runs(page * PAGE, PAGE).await?;
-            if runs.is_empty() {
-                break;
-            }
-            for run in runs.into_iter().filter(|run| self.matches(run)) {
-                if skip > 0 {
-                    skip -= 1;
-                } else if found.len() < limit {
-                    found.push(run);
-                }
-            }
-            if found.len() == limit {
-                break;
-            }
+    async fn find(&self, store: &Arc<RedisStore>) -> stepfleet::Result<Vec<Run>> {
+        let mut runs = Client::with_store(store.clone()).runs().skip(self.skip);
+        if let Some(workflow) = &self.workflow {
+            runs = runs.workflow(workflow);
         }
-        Ok(found)
+        for status in &self.status {
+            runs = runs.status(*status);
+        }
+        runs.list(self.limit as usize).await
     }
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let store = fleet.store()?;
-    let runs = options.find(&*store).await?;
+    let runs = options.find(&store).await?;
     if fleet.json {
         output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
