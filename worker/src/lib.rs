@@ -82,6 +82,10 @@ pub mod prelude {
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/workflows.md")]
+struct Workflows;
+
 /// What the macros' output refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
