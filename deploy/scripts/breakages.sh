@@ -45,6 +45,8 @@ repeat-claims-again|lost replies|commit.lua|s/if again == '1' then claims = hold
 repeat-of-stage-appends-again|lost replies|fan.lua|s/  if length == offset then/  if length >= offset then/
 repeat-of-checkpoint-writes-again|lost replies|journal.lua|s/  if entries\[1\] and is_recorded.*\n//
 repeat-of-marked-checkpoint-writes-again|lost replies|journal.lua|s/  if mark ~= '' and found.*\n//
+publish-ignores-the-fence|fenced|publish.lua|s/  if not holds\(parse_state.*\n//
+repeat-of-publish-publishes-again|lost replies|publish.lua|s/  if last_attempt == attempt and .*\n//
 repeat-of-signal-is-delivered-again|lost replies|signal.lua|s/  if is_gone\(p, entry\) then return \{ 'gone' \} end\n//
 second-start-makes-a-second-run|lost replies|start.lua|s/  if known then return \{ 'exists', known \} end\n//
 timers-go-by-the-caller-not-redis|redis clock|fleet.lua|s/'-inf', now, 'LIMIT', 0, limit\)/'-inf', now + 600, 'LIMIT', 0, limit)/

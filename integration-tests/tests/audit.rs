@@ -348,6 +348,12 @@ async fn what_a_run_that_is_no_more_left_behind_is_removed() {
     stage.delete("run:r").await;
     stage.delete("steps:r").await;
     assert_eq!(stage.audit().await, ["r: its history was left behind"]);
+    let mut redis = stage.fleet.redis.connection().await;
+    let mut add = redis::cmd("XADD");
+    let _: String = add.arg("sf:{0}:events:r").arg(&["*", "kind", "event"]).query_async(&mut redis).await.unwrap();
+    assert_eq!(stage.audit().await, ["r: its events was left behind"]);
+    let left: u64 = redis::cmd("EXISTS").arg("sf:{0}:events:r").query_async(&mut redis).await.unwrap();
+    assert_eq!(left, 0);
 }
 
 /// Keys vanish under the feet of a fleet at work, again and again; its coordinators audit all the time.
