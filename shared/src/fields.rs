@@ -1,33 +1,38 @@
-//! A struct as fields, each a payload of its own: how a run's state is kept, so that a commit writes only what changed.
+//! A struct as fields, each a value of its own: how a run's state is kept, so that a commit writes only what changed.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::codec::{self, MESSAGEPACK};
 use crate::error::{Error, Result};
+use crate::{codec, values};
 
-/// A struct's fields, each as a payload of [`codec`]. Their sizes are not checked: only what is written counts.
+/// A struct's fields, each as a value of [`values`]. Their sizes are not checked: only what is written counts.
 pub fn split<S: Serialize>(state: &S) -> Result<BTreeMap<String, Vec<u8>>> {
     let not_a_struct = || Error::invalid("the state's type must be a struct with named fields (or a map)");
-    let value = rmp_serde::to_vec_named(state)
-        .map_err(|e| e.to_string())
-        .and_then(|whole| rmpv::decode::read_value(&mut whole.as_slice()).map_err(|e| e.to_string()))
+    let whole = rmp_serde::to_vec_named(state)
         .map_err(|e| Error::invalid(format!("the state cannot be written as MessagePack: {e}")))?;
-    let rmpv::Value::Map(pairs) = value else { return Err(not_a_struct()) };
+    let mut rest = whole.as_slice();
+    let count = rmp::decode::read_map_len(&mut rest).map_err(|_| not_a_struct())?;
     let mut fields = BTreeMap::new();
-    for (name, value) in pairs {
-        let name = name.as_str().ok_or_else(not_a_struct)?.to_owned();
-        let mut payload = vec![MESSAGEPACK];
-        rmpv::encode::write_value(&mut payload, &value).map_err(|e| Error::invalid(e.to_string()))?;
-        fields.insert(name, payload);
+    for _ in 0..count {
+        let key = take_value(&mut rest).ok_or_else(not_a_struct)?;
+        let name: String = rmp_serde::from_slice(key).map_err(|_| not_a_struct())?;
+        let value = take_value(&mut rest).ok_or_else(not_a_struct)?;
+        fields.insert(name, values::from_messagepack(value));
     }
     Ok(fields)
 }
 
+fn take_value<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (value, after) = rest.split_at(values::value_len(rest)?);
+    *rest = after;
+    Some(value)
+}
+
 /// The struct that has these fields. Fields that it does not know are passed over, as serde does. Never panics,
-/// whatever the payloads are.
+/// whatever the values are.
 pub fn join<S: DeserializeOwned>(fields: &BTreeMap<String, Vec<u8>>) -> Result<S> {
     // The whole may be larger than one value may be: it is read without that limit.
     codec::decode_messagepack("the state", &whole(fields)?).map_err(|error| mistake(fields).unwrap_or(error))
@@ -39,26 +44,22 @@ fn whole(fields: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let invalid = |e: rmp::encode::ValueWriteError| Error::invalid(e.to_string());
     let count = u32::try_from(fields.len()).map_err(|_| Error::invalid("the state has too many fields"))?;
     rmp::encode::write_map_len(&mut whole, count).map_err(invalid)?;
-    for (name, payload) in fields {
+    for (name, value) in fields {
         rmp::encode::write_str(&mut whole, name).map_err(invalid)?;
-        match payload.split_first() {
-            Some((&MESSAGEPACK, body)) => whole.extend_from_slice(body),
-            _ => return Err(Error::invalid(format!("the context field {name} is not MessagePack"))),
-        }
+        whole.extend_from_slice(&values::to_messagepack(name, value)?);
     }
     Ok(whole)
 }
 
 /// The first field that is no value by itself.
 fn mistake(fields: &BTreeMap<String, Vec<u8>>) -> Option<Error> {
-    fields.iter().find_map(|(name, payload)| {
-        codec::decode::<IgnoredAny>(&format!("the context field {name}"), payload).map(drop).err()
-    })
+    fields.iter().find_map(|(name, value)| values::decode::<IgnoredAny>(name, value).map(drop).err())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::MESSAGEPACK;
     use serde::Deserialize;
 
     #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
@@ -85,7 +86,7 @@ mod tests {
         let error = join::<Memory>(&fields).unwrap_err().to_string();
         assert!(error.contains("the context field asked"), "{error}");
         fields.insert("asked".into(), vec![codec::JSON, b'1']);
-        assert!(join::<Memory>(&fields).unwrap_err().to_string().contains("asked is not MessagePack"));
+        assert!(join::<Memory>(&fields).unwrap_err().to_string().contains("format byte 2"));
     }
 
     #[test]

@@ -12,11 +12,13 @@ use crate::codec::{self, Content};
 use crate::history::Record;
 use crate::journal::Entry;
 use crate::names::{self, Namespace};
+use crate::paths::Path;
 use crate::run::Status;
 use crate::server::{Info, Override};
+use crate::step::Merge;
 use crate::store::redis::decode;
 use crate::store::redis::reply::Reply;
-use crate::{fields, request};
+use crate::{fields, request, values};
 
 /// Reads bytes and forgets what it read.
 pub type Decoder = fn(&[u8]);
@@ -27,6 +29,7 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("input", input),
     ("request", request),
     ("state", state),
+    ("value", value),
     ("history", history),
     ("journal", journal),
     ("signal", signal),
@@ -109,6 +112,29 @@ fn state(bytes: &[u8]) {
         fields::split(&sample).expect("what was joined can be split");
     }
     drop(fields::join::<BTreeMap<String, serde_json::Value>>(&found));
+}
+
+/// A context value: a byte of length and a path, then the value.
+fn value(bytes: &[u8]) {
+    let (path, value) = piece(bytes).unwrap_or_default();
+    drop(values::decode::<Sample>("f", value));
+    if values::decode::<serde_json::Value>("f", value).is_ok() {
+        if let Ok(Some(renewed)) = values::renewed("f", value) {
+            values::decode::<serde_json::Value>("f", &renewed).expect("what is renewed can be read");
+        }
+        if let Some(compacted) = values::compacted(value) {
+            values::decode::<serde_json::Value>("f", &compacted).expect("what is compacted can be read");
+        }
+    }
+    for merge in [Merge::Add(-7), Merge::Append { form: values::LIST, bytes: vec![7] }] {
+        drop(values::merged("f", Some(value), &merge));
+    }
+    let Ok(path) = Path::parse(std::str::from_utf8(path).unwrap_or_default()) else { return };
+    drop(path.get(Some(value)));
+    drop(path.remove(value));
+    if let Ok(whole) = path.set(Some(value), b"7") {
+        assert_eq!(path.get(Some(&whole)).expect("what was set can be read").as_deref(), Some(&b"7"[..]));
+    }
 }
 
 fn piece(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -11,6 +11,7 @@
 //! * [`fleet`] tells whether a version of a workflow is served.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`codec`] turns values into payloads and back, within limits.
+//! * [`values`] keeps context values in forms that can be merged into.
 //! * [`server`] judges whether a Redis is fit for a fleet.
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
@@ -29,12 +30,14 @@ pub mod history;
 pub mod journal;
 pub mod listing;
 pub mod names;
+pub mod paths;
 pub mod published;
 pub mod request;
 pub mod run;
 pub mod server;
 pub mod step;
 pub mod store;
+pub mod values;
 
 pub use client::Client;
 pub use error::{Error, Result};

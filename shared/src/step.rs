@@ -116,6 +116,10 @@ pub struct Checkpoint {
     pub set: Vec<(String, Vec<u8>)>,
     /// Context fields to remove.
     pub unset: Vec<String>,
+    /// Context fields to merge into; each is written in no other way.
+    pub merges: Vec<(String, Merge)>,
+    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or none.
+    pub expects: Vec<(String, Option<String>)>,
     /// What was recorded since the last checkpoint, by number. A repetition is known by the first one too.
     pub entries: Vec<(u64, Vec<u8>)>,
     /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
@@ -186,6 +190,20 @@ pub enum Cancelled {
     Unknown,
 }
 
+/// A change of a context field that is applied to whatever value it has by then, and so never conflicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Adds to a whole number; a field that is not set counts as 0. See [`crate::values`].
+    Add(i64),
+    /// Appends to a list or a map; a field that is not set counts as empty.
+    Append {
+        /// [`crate::values::LIST`] or [`crate::values::MAP`].
+        form: u8,
+        /// Elements, or keys and values, as they stand in such a value.
+        bytes: Vec<u8>,
+    },
+}
+
 /// Where the events that a fan-out joined are kept until the joining step has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -202,6 +220,10 @@ pub struct Commit {
     pub set: Vec<(String, Vec<u8>)>,
     /// Context fields to remove.
     pub unset: Vec<String>,
+    /// Context fields to merge into; each is written in no other way.
+    pub merges: Vec<(String, Merge)>,
+    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or none.
+    pub expects: Vec<(String, Option<String>)>,
     /// Events for joining steps: the step, and the event's payload.
     pub joins: Vec<(String, Vec<u8>)>,
     /// Events for steps that take a set of several.
@@ -348,6 +370,30 @@ pub enum Outcome {
     /// The fence is good, but not all that the commit counts on is staged (Redis came back without its last moments):
     /// nothing was changed; stage it again.
     Unstaged,
+    /// The fence is good, but a context field no longer has the value that the commit expects: nothing was changed and
+    /// nothing claimed, and the step is still held.
+    Conflict,
+}
+
+/// What a commit or a checkpoint does to the context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changes<'a> {
+    pub(crate) set: &'a [(String, Vec<u8>)],
+    pub(crate) unset: &'a [String],
+    pub(crate) merges: &'a [(String, Merge)],
+    pub(crate) expects: &'a [(String, Option<String>)],
+}
+
+impl Checkpoint {
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }
+    }
+}
+
+impl Commit {
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }
+    }
 }
 
 /// Payloads one after the other: their lengths, a line feed, and the payloads.

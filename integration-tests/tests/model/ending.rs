@@ -24,7 +24,9 @@ impl Pair {
                     (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
                 }).collect();
                 let published = following::seen(store, &id).await?;
-                seen.push((run, history, published));
+                let mut context = store.context(&id).await?;
+                context.sort();
+                seen.push((run, history, published, context));
             }
             let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
             workers.sort();

@@ -4,6 +4,7 @@
 //! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
 //! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
+mod context;
 mod ending;
 mod following;
 mod joining;
@@ -133,6 +134,7 @@ impl Pair {
             Op::Publish { held, old, again, repeat } => self.publish(*held, *old, *again, *repeat).await?,
             Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
             Op::Signal { run, name, order, by_inbox } => self.signal(*run, *name, *order, *by_inbox).await?,
+            Op::Merge { held, how, expects, ends, repeat } => self.merge(*held, *how, *expects, *ends, *repeat).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
             Op::Send { run, count, by_inbox } => self.send(*run, *count, *by_inbox).await?,
@@ -484,7 +486,8 @@ fn schedules(count: u32, in_cluster: bool) {
     let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,\
                   tick,checkpoint,publish,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
-                  done: fan-out; join with the first";
+                  done: fan-out; join with the first,\
+                  merge: checkpoint,merge: done,merge: conflict,merge: refused";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");
     }

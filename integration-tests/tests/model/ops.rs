@@ -23,6 +23,7 @@ pub(crate) enum Op {
     Publish { held: usize, old: bool, again: bool, repeat: bool },
     Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
     Signal { run: usize, name: bool, order: Option<u8>, by_inbox: bool },
+    Merge { held: usize, how: u8, expects: u8, ends: bool, repeat: bool },
     Cancel { run: usize, repeat: bool },
     Collect { held: usize, number: Option<u8>, count: u32, repeat: bool },
     Send { run: usize, count: usize, by_inbox: bool },
@@ -66,6 +67,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Tick),
         1 => Just(Op::Orphans),
         8 => waiting(),
+        6 => (any::<usize>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(held, how, expects, ends, repeat)| Op::Merge { held, how, expects, ends, repeat }),
     ]
 }
 

@@ -371,6 +371,8 @@ pub trait Store: Send + Sync + 'static {
     /// A run; None where there is none of that id. An id whose request turned out to be a known run (same idempotency
     /// key) gives that run.
     async fn run(&self, id: &str) -> Result<Option<Run>>;
+    /// A run's context as it is now, in no order; empty where there is no such run.
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
     /// The newest runs first, `count` from `offset`.
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
     /// Records of a run's history from the `from`th on, at most `count`.

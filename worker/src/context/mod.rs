@@ -136,7 +136,7 @@ impl Core {
         };
         match reach.persist(send).await? {
             Stands::Fenced => self.give_up().await,
-            Stands::Committed | Stands::Unstaged => {
+            Stands::Committed | Stands::Unstaged | Stands::Conflict => {
                 self.journal().was_recorded(along);
                 Ok(())
             }

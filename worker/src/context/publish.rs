@@ -43,7 +43,7 @@ impl<S> Context<S> {
         };
         match reach.persist(send).await? {
             Stands::Fenced => self.core.give_up().await,
-            Stands::Committed | Stands::Unstaged => Ok(()),
+            Stands::Committed | Stands::Unstaged | Stands::Conflict => Ok(()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::{codec, fields, names};
+use stepfleet::{fields, names, values};
 
 use super::Core;
 use crate::error::Outcome;
@@ -26,13 +26,13 @@ impl<S> State<'_, S> {
     /// Reads a field; None where it was never set. Fails when it is of another type.
     pub async fn get<T: DeserializeOwned>(&self, field: &str) -> Outcome<Option<T>> {
         let Some(value) = self.core.read(field) else { return Ok(None) };
-        Ok(Some(codec::decode(&format!("the context field {field}"), &value)?))
+        Ok(Some(values::decode(field, &value)?))
     }
 
     /// Writes a field (1 to 128 bytes of name, at most 1 MiB of value).
     pub async fn set<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Outcome<()> {
         names::check_field(field)?;
-        let value = codec::encode(&format!("the context field {field}"), value)?;
+        let value = values::encode(field, value)?;
         self.core.write(field, Some(value));
         Ok(())
     }
@@ -66,7 +66,7 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
         for (name, value) in fields::split(&state)? {
             if before.get(&name) != Some(&value) {
                 names::check_field(&name)?;
-                codec::check_size(&format!("the context field {name}"), value.len() - 1)?;
+                values::check_size(&name, value.len())?;
                 self.core.write(&name, Some(value));
             }
         }
@@ -80,6 +80,7 @@ mod tests {
     use std::sync::Arc;
 
     use serde::Deserialize;
+    use stepfleet::codec;
     use stepfleet::names::Namespace;
     use stepfleet::step::{Claimed, Fence};
     use stepfleet::store::MemoryStore;
@@ -110,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_changed_fields_are_written() {
-        let core = core(vec![("asked".into(), codec::encode("x", &4u32).unwrap())]);
+        let core = core(vec![("asked".into(), values::encode("x", &4u32).unwrap())]);
         let context = Context::<Memory>::new(core.clone());
         assert_eq!(context.state().load().await.unwrap(), Memory { asked: 4, ..Memory::default() });
         context.state().edit(|m| m.notes.push("a".into())).await.unwrap();
@@ -119,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_is_read_back_and_undone_is_no_change() {
-        let core = core(vec![("tone".into(), codec::encode("x", "warm").unwrap())]);
+        let core = core(vec![("tone".into(), values::encode("x", "warm").unwrap())]);
         let context = Context::<()>::new(core.clone());
         context.state().set("tone", "cold").await.unwrap();
         assert_eq!(context.state().get::<String>("tone").await.unwrap().as_deref(), Some("cold"));
@@ -132,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_field_of_another_type_is_a_terminal_error_that_names_it() {
-        let context = Context::<()>::new(core(vec![("tone".into(), codec::encode("x", "warm").unwrap())]));
+        let context = Context::<()>::new(core(vec![("tone".into(), values::encode("x", "warm").unwrap())]));
         let error = context.state().get::<u32>("tone").await.unwrap_err();
         assert!(error.is_terminal() && error.to_string().contains("tone"), "{error}");
     }

@@ -156,6 +156,10 @@ async fn done(session: &Session, step: &Claimed, core: &Core, plan: Plan, claim:
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
             failure::settle(session, step, core, &error, claim).await
         }
+        Ok((Outcome::Conflict, _)) => {
+            let error = Error::msg(format!("step {}: others have changed what it had read", step.step));
+            failure::settle(session, step, core, &error, claim).await
+        }
         Ok((Outcome::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             tracing::info!(

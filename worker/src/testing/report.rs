@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use stepfleet::history::Kind;
 use stepfleet::published::Published;
 use stepfleet::run::{Run, Status};
-use stepfleet::{codec, fields};
+use stepfleet::{codec, fields, values};
 
 use super::crash::Crashes;
 use super::history::History;
@@ -143,7 +143,7 @@ impl TestRun {
     #[track_caller]
     pub fn field<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let value = self.context.get(name)?;
-        let value = codec::decode(&format!("the context field {name}"), value);
+        let value = values::decode(name, value);
         Some(value.unwrap_or_else(|mistake| panic!("{mistake}\n{self}")))
     }
 
@@ -228,7 +228,7 @@ impl fmt::Display for TestRun {
             write!(f, "\n  result: {}", String::from_utf8_lossy(result))?;
         }
         for (name, value) in &self.context {
-            let value = codec::decode::<serde_json::Value>(name, value);
+            let value = values::decode::<serde_json::Value>(name, value);
             let value = value.map_or_else(|_| "(not readable)".to_owned(), |value| value.to_string());
             write!(f, "\n  context {name}: {value}")?;
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
-use stepfleet::codec::{self, Content};
+use stepfleet::codec::Content;
 use stepfleet::request::{SignalRequest, StartRequest};
 use stepfleet::store::memory::Moment;
-use stepfleet::{fields, names};
+use stepfleet::{fields, names, values};
 
 use super::crash::{self, Crash, Place};
 use super::driver;
@@ -83,7 +83,7 @@ impl Setup {
 
     /// A field that the run's context has from the beginning.
     pub fn field<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
-        let value = names::check_field(name).and_then(|()| codec::encode(&format!("the context field {name}"), value));
+        let value = names::check_field(name).and_then(|()| values::encode(name, value));
         self.context.push((name.to_owned(), value.unwrap_or_else(|mistake| panic!("{mistake}"))));
         self
     }

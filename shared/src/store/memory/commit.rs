@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::millis;
 use super::state::{Attempt, End, Kept, Phase, RUN, State};
 use super::timers::Timer;
+use crate::error::Result;
 use crate::history::Kind;
 use crate::published::StepState;
 use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Outcome};
@@ -29,10 +30,17 @@ impl State {
         step: &Claimed,
         commit: &Commit,
         claim: &Claim,
-    ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, staged(commit), claim, |state, attempt| {
-            state.apply(now, attempt, step, commit);
-        })
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let (run, seq) = (&step.fence.run, step.fence.seq);
+        if self.is_held(&call.worker, &step.fence) && !self.is_closed(run, seq) {
+            if !self.is_all_staged(&step.fence, staged(commit)) {
+                return Ok((Outcome::Unstaged, Vec::new()));
+            }
+            if let Some(outcome) = self.objection(run, commit.changes())? {
+                return Ok((outcome, Vec::new()));
+            }
+        }
+        Ok(self.under_fence(now, call, &step.fence, claim, |state, attempt| state.apply(now, attempt, step, commit)))
     }
 
     /// Tries again later, holding no worker; or ends the run.
@@ -44,7 +52,7 @@ impl State {
         failure: &Failure,
         claim: &Claim,
     ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| match failure {
+        self.under_fence(now, call, &step.fence, claim, |state, attempt| match failure {
             Failure::Retry { delay, error } => {
                 state.tell_failure(now, attempt, StepState::Retry, error);
                 state.retry(now, attempt, millis(*delay), error);
@@ -79,7 +87,6 @@ impl State {
         now: u64,
         call: &Call,
         fence: &Fence,
-        staged: u64,
         claim: &Claim,
         act: impl FnOnce(&mut Self, &Attempt),
     ) -> (Outcome, Vec<Claimed>) {
@@ -87,9 +94,6 @@ impl State {
         if verdict == Verdict::Good && self.is_closed(&fence.run, fence.seq) {
             self.bury(now, &fence.run, fence.seq);
             verdict = Verdict::Void;
-        }
-        if verdict == Verdict::Good && !self.is_all_staged(fence, staged) {
-            return (Outcome::Unstaged, Vec::new());
         }
         if verdict == Verdict::Good
             && let Some(attempt) = self.attempt(&call.worker, fence)
@@ -157,7 +161,7 @@ impl State {
     }
 
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
-        self.write_context(&attempt.run, &commit.set, &commit.unset);
+        self.write_context(&attempt.run, commit.changes());
         let (state, emitted, error) = match &commit.caught {
             Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.clone())),
             None => (StepState::Done, commit.emitted.clone(), None),
@@ -198,14 +202,6 @@ impl State {
             self.fail_run(now, attempt, why, retention);
         } else {
             self.pass_turn(now, &attempt.run, &step_name);
-        }
-    }
-
-    pub(super) fn write_context(&mut self, run: &str, set: &[(String, Vec<u8>)], unset: &[String]) {
-        let Some(run) = self.runs.get_mut(run) else { return };
-        run.context.extend(set.iter().cloned());
-        for field in unset {
-            run.context.remove(field);
         }
     }
 }

@@ -25,7 +25,7 @@ impl State {
         if !self.is_held(worker, fence) {
             return Ok(Outcome::Fenced);
         }
-        let Checkpoint { mark, set, unset, entries, let_go, waits } = checkpoint;
+        let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
         // What was done by an earlier try is not done again; others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
@@ -37,7 +37,10 @@ impl State {
         if self.is_too_much(fence, entries.len() + let_go.len(), waits) {
             return Err(journal_is_full());
         }
-        self.write_context(&fence.run, set, unset);
+        if let Some(outcome) = self.objection(&fence.run, checkpoint.changes())? {
+            return Ok(outcome);
+        }
+        self.write_context(&fence.run, checkpoint.changes());
         if let Some(execution) = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq)) {
             execution.mark = mark.or(execution.mark);
         }
@@ -106,7 +109,7 @@ impl State {
         if self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
             return Err(journal_is_full());
         }
-        Ok(self.under_fence(now, call, &step.fence, 0, claim, |state, attempt| state.sleep(now, attempt, waits)))
+        Ok(self.under_fence(now, call, &step.fence, claim, |state, attempt| state.sleep(now, attempt, waits)))
     }
 
     fn sleep(&mut self, now: u64, attempt: &Attempt, waits: &[Wait]) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::MemoryStore;
 use super::state::State;
-use crate::step::Fence;
+use crate::step::{Changes, Fence};
 
 /// A commit, seen from outside of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl MemoryStore {
 
     /// Writes fields into the context of a run that is there.
     pub fn set_context(&self, run: &str, fields: &[(String, Vec<u8>)]) {
-        self.change(|state, _| state.write_context(run, fields, &[]));
+        let changes = Changes { set: fields, unset: &[], merges: &[], expects: &[] };
+        self.change(|state, _| state.write_context(run, changes));
     }
 
     /// Makes one transition as the commit that it is.

@@ -9,6 +9,7 @@ mod breaches;
 mod claim;
 mod collect;
 mod commit;
+mod context;
 mod fan;
 mod fleet;
 mod journal;
@@ -205,7 +206,7 @@ impl Store for MemoryStore {
         commit: &Commit,
         claim: &Claim,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.commit(&call.worker, &step.fence, |state, now| state.done(now, call, step, commit, claim)).await)
+        self.commit(&call.worker, &step.fence, |state, now| state.done(now, call, step, commit, claim)).await
     }
 
     async fn fail(
@@ -316,6 +317,10 @@ impl Store for MemoryStore {
 
     async fn run(&self, id: &str) -> Result<Option<Run>> {
         Ok(self.change(|state, now| state.run(now, id)))
+    }
+
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(self.change(|state, _| state.context(run)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {

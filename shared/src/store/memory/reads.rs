@@ -24,6 +24,11 @@ impl State {
         shown(id).or_else(|| shown(&self.aliases.get(id).filter(|lead| lead.is_good(now))?.run))
     }
 
+    pub(super) fn context(&self, run: &str) -> Vec<(String, Vec<u8>)> {
+        let fields = self.runs.get(run).map(|run| run.context.clone());
+        fields.unwrap_or_default().into_iter().collect()
+    }
+
     pub(super) fn has_ended(&self, run: &str) -> bool {
         self.runs.get(run).is_some_and(|run| run.shown.status.is_over())
     }

@@ -7,6 +7,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/start.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/fan.lua"),
+    include_str!("lua/context.lua"),
     include_str!("lua/commit.lua"),
     include_str!("lua/fleet.lua"),
     include_str!("lua/timeout.lua"),

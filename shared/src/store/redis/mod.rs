@@ -32,9 +32,10 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
-    Sent, Signalled, Wait,
+    Call, Cancelled, Changes, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Merge, OpenWait,
+    Outcome, Route, Sent, Signalled, Wait,
 };
+use crate::values::Refusal;
 
 /// At most this many requests wait for a worker that serves their workflow.
 const MAX_DEFERRED: usize = 10_000;
@@ -83,7 +84,11 @@ impl RedisStore {
     async fn commit(&self, mut command: Cmd, claim: &Claim) -> Result<(Outcome, Vec<Claimed>)> {
         claim_args(&mut command, claim);
         let mut reply = self.call(&command).await?;
-        Ok((outcome(&reply.text()?)?, reply.array()?.claims()?))
+        let (answer, claims) = (reply.text()?, reply.array()?);
+        if answer == "refused" {
+            return Err(refused(reply)?);
+        }
+        Ok((outcome(&answer)?, claims.claims()?))
     }
 
     fn under_fence(&self, name: &str, call: &Call, step: &Claimed) -> Cmd {
@@ -110,15 +115,30 @@ fn claim_args(command: &mut Cmd, claim: &Claim) {
     }
 }
 
-fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
-    command.arg(commit.set.len() * 2);
-    for (field, value) in &commit.set {
+fn changes_args(command: &mut Cmd, changes: &Changes) {
+    command.arg(changes.set.len() * 2);
+    for (field, value) in changes.set {
         command.arg(field).arg(value);
     }
-    command.arg(commit.unset.len());
-    for field in &commit.unset {
+    command.arg(changes.unset.len());
+    for field in changes.unset {
         command.arg(field);
     }
+    command.arg(changes.merges.len() * 3);
+    for (field, merge) in changes.merges {
+        match merge {
+            Merge::Add(delta) => command.arg(field).arg("+").arg(delta),
+            Merge::Append { form, bytes } => command.arg(field).arg(&[*form][..]).arg(bytes),
+        };
+    }
+    command.arg(changes.expects.len() * 2);
+    for (field, digest) in changes.expects {
+        command.arg(field).arg(digest.as_deref().unwrap_or_default());
+    }
+}
+
+fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
+    changes_args(command, &commit.changes());
     command.arg(commit.joins.len() * 2);
     for (join, payload) in &commit.joins {
         command.arg(join).arg(payload);
@@ -170,14 +190,7 @@ fn waits_args(command: &mut Cmd, waits: &[Wait]) {
 }
 
 fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
-    command.arg(checkpoint.set.len() * 2);
-    for (field, value) in &checkpoint.set {
-        command.arg(field).arg(value);
-    }
-    command.arg(checkpoint.unset.len());
-    for field in &checkpoint.unset {
-        command.arg(field);
-    }
+    changes_args(command, &checkpoint.changes());
     command.arg(checkpoint.entries.len() * 2);
     for (number, payload) in &checkpoint.entries {
         command.arg(number).arg(payload);
@@ -189,11 +202,18 @@ fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
     waits_args(command, &checkpoint.waits);
 }
 
+/// Why a merge was refused: the field, and what is wrong with it.
+fn refused(mut reply: Reply) -> Result<Error> {
+    let field = reply.text()?;
+    Ok(Refusal::parse(&reply.text()?)?.error(&field))
+}
+
 fn outcome(answer: &str) -> Result<Outcome> {
     match answer {
         "ok" => Ok(Outcome::Committed),
         "fenced" => Ok(Outcome::Fenced),
         "unstaged" => Ok(Outcome::Unstaged),
+        "conflict" => Ok(Outcome::Conflict),
         other => Err(Error::reply(format!("the outcome {other:?} is not known"))),
     }
 }
@@ -328,6 +348,7 @@ impl Store for RedisStore {
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {
             "full" => Err(journal_is_full()),
+            "refused" => Err(refused(reply)?),
             known => outcome(known),
         }
     }
@@ -529,6 +550,10 @@ impl Store for RedisStore {
 
     async fn run(&self, id: &str) -> Result<Option<Run>> {
         self.read_run(id).await
+    }
+
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        self.read_context(run).await
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {

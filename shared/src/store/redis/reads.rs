@@ -97,6 +97,12 @@ impl RedisStore {
         }
     }
 
+    pub(super) async fn read_context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.namespace.key_of("context", run));
+        Reply::new(self.link.send(&all).await?)?.pairs()
+    }
+
     pub(super) async fn read_newest(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
         let mut range = redis::cmd("ZREVRANGE");
         range.arg(self.namespace.key("runs")).arg(offset).arg(offset + count.max(1) - 1);

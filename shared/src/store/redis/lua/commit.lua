@@ -17,7 +17,8 @@ end
 
 -- `journal` is empty where there is none; otherwise `j`, and the calls that the body has let go of, as ` <number>.<name>`.
 local function read_commit(arg)
-  local c = { set = take(arg), unset = take(arg), joins = take(arg), parts = take(arg), emits = take(arg) }
+  local c = read_changes(arg)
+  c.joins, c.parts, c.emits = take(arg), take(arg), take(arg)
   c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
   c.consumed, c.journal, c.rests = arg(), arg(), arg() == '1'
   c.stop, c.retention = take(arg), tonumber(arg())
@@ -58,19 +59,6 @@ fail_run = function(p, x, reason, retention)
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
 end
 
--- The mark `context` in the steps hash says that there are fields, so that their loss can be noticed.
-local function write_context(p, run, c)
-  local key, steps = p .. 'context:' .. run, p .. 'steps:' .. run
-  if #c.set > 0 then
-    chunked('HSET', key, c.set)
-    redis.call('HSET', steps, 'context', 1)
-  end
-  if #c.unset > 0 then
-    chunked('HDEL', key, c.unset)
-    if redis.call('EXISTS', key) == 0 then redis.call('HDEL', steps, 'context') end
-  end
-end
-
 local let_go
 
 local function end_journal(p, x, about)
@@ -89,6 +77,8 @@ local function apply(p, x, c)
   local run, steps = x.run, p .. 'steps:' .. x.run
   -- Redis may have come back without the last chunks.
   if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
+  local why_not, field, wrong = settle_changes(p, run, c)
+  if why_not then return why_not, field, wrong end
   write_context(p, run, c)
   if c.caught then
     tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted, 'error', c.caught)
@@ -141,9 +131,10 @@ local function under_fence(keys, argv, read, act)
   end
   if outcome == 'ok' then
     -- Nothing was changed where it says why not.
-    local why = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0, is_limited = found[5],
-      publishes = found[6], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker, state = state, now = now }, request)
-    if why then return { why, {} } end
+    local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
+      is_limited = found[5], publishes = found[6], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker, state = state,
+      now = now }, request)
+    if why then return { why, {}, field, wrong } end
     redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)
   else
     drop_hold(p, worker, run, seq, attempt, claim)

@@ -177,7 +177,7 @@ end
 local function checkpoint(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, run, seq, attempt, claim, mark = arg(), arg(), arg(), arg(), arg(), arg()
-  local c = { set = take(arg), unset = take(arg) }
+  local c = read_changes(arg)
   local entries, gone, waits = take(arg), take(arg), take(arg)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'm' .. seq)
@@ -188,6 +188,8 @@ local function checkpoint(keys, argv)
   if mark ~= '' and found[2] == made then return { 'ok' } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
   if is_too_much(p, run, seq, (#entries + #gone) / 2, waits) then return { 'full' } end
+  local why_not, field, wrong = settle_changes(p, run, c)
+  if why_not then return { why_not, field, wrong } end
   write_context(p, run, c)
   if mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end

@@ -1,0 +1,98 @@
+//! Steps that merge into the context of their run, and that expect what they have read to be there still.
+
+use proptest::test_runner::TestCaseError;
+use stepfleet::step::{Checkpoint, Claim, Commit, Merge};
+use stepfleet::store::Store;
+use stepfleet::values;
+
+use super::{Case, HOUR, Pair, both, events, ordered_outcome, plain, same};
+
+/// The sum of these is too large at times.
+const DELTAS: [i64; 6] = [1, -1, 999_999_999, -123_456_789_012, 600_000_000_000_000_000, -600_000_000_000_000_001];
+
+impl Pair {
+    /// Merges, with a checkpoint or at the end; `expects` what the step was given, nothing, or what was never there.
+    pub(crate) async fn merge(&mut self, held: usize, how: u8, expects: u8, ends: bool, repeat: bool) -> Case {
+        if self.held.is_empty() {
+            return Ok("merge nothing");
+        }
+        let at = held % self.held.len();
+        let (worker, step) = self.held[at].clone();
+        let merges = merges(how);
+        let expects: Vec<_> = match expects % 4 {
+            0 => vec![],
+            1 => vec![(format!("f{}", how % 3), Some(values::digest(b"never there")))],
+            _ => ["number", "list", "f1"]
+                .map(|field| {
+                    let given = step.context.iter().find(|(name, _)| name == field);
+                    (field.to_owned(), given.map(|(_, value)| values::digest(value)))
+                })
+                .to_vec(),
+        };
+        if !ends {
+            self.numbers += 1;
+            let mark = Some(self.numbers);
+            let set = vec![("f1".to_owned(), vec![1, how])];
+            let checkpoint = Checkpoint { mark, set, merges, expects, ..Checkpoint::default() };
+            let id = self.worker(worker);
+            let first = both!(self, store => told(store.checkpoint(&id, &step.fence, &checkpoint)));
+            if repeat {
+                let again = both!(self, store => told(store.checkpoint(&id, &step.fence, &checkpoint)));
+                same("checkpoint", &first, &again)?;
+            }
+            return Ok(what("merge: checkpoint", &first));
+        }
+        let mut call = self.call(worker);
+        let claim = Claim::default();
+        let commit = Commit { merges, expects, emits: events(1), retention: HOUR, ..Commit::default() };
+        let first = both!(self, store => told(ordered_outcome(store.done(&call, &step, &commit, &claim))));
+        if repeat {
+            call.again = true;
+            let again = both!(self, store => told(ordered_outcome(store.done(&call, &step, &commit, &claim))));
+            same("merge", &first, &again)?;
+        }
+        let name = what("merge: done", &first);
+        if name == "merge: done" {
+            self.held.remove(at);
+            self.old.push((worker, step));
+        }
+        Ok(name)
+    }
+}
+
+fn merges(how: u8) -> Vec<(String, Merge)> {
+    let item = |form| Merge::Append { form, bytes: vec![how % 128, 7] };
+    match how % 8 {
+        0 => vec![],
+        1 => vec![
+            ("number".into(), Merge::Add(1)),
+            ("list".into(), item(values::LIST)),
+            ("map".into(), item(values::MAP)),
+        ],
+        // The second is refused where the first was good, and both must then be left alone.
+        2 => vec![("list".into(), item(values::LIST)), ("number".into(), item(values::LIST))],
+        3 => vec![("f1".into(), Merge::Add(1))],
+        4 => vec![("list".into(), Merge::Append { form: values::LIST, bytes: vec![7; 600_000] })],
+        5 => vec![("number".into(), Merge::Add(1)), ("number".into(), Merge::Add(i64::from(how)))],
+        _ => vec![("number".into(), Merge::Add(DELTAS[usize::from(how / 8) % DELTAS.len()]))],
+    }
+}
+
+fn what(name: &'static str, answer: &str) -> &'static str {
+    if answer.contains("Conflict") {
+        "merge: conflict"
+    } else if answer.contains("the context field") {
+        "merge: refused"
+    } else {
+        name
+    }
+}
+
+/// A refusal is an answer too.
+async fn told<T: std::fmt::Debug>(answer: impl Future<Output = stepfleet::Result<T>>) -> stepfleet::Result<String> {
+    match answer.await {
+        Ok(answer) => Ok(plain(&answer)),
+        Err(error) if error.is_invalid() => Ok(error.to_string()),
+        Err(error) => Err(error),
+    }
+}

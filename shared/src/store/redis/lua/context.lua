@@ -1,0 +1,94 @@
+-- What a commit or a checkpoint does to a run's context: it writes and removes fields, merges into them, and may expect
+-- that fields are still what it has read. Of a value only the first byte is looked at, or a number's digits: see
+-- shared/src/values.rs.
+
+local MAX_VALUE = 1024 * 1024 -- bytes, without the first
+local MAX_DIGITS = 18
+local KINDS = { ['\4'] = 'list', ['\5'] = 'map' }
+
+local function read_changes(arg)
+  return { set = take(arg), unset = take(arg), merges = take(arg), expects = take(arg) }
+end
+
+local function read_fields(key, names)
+  local found = {}
+  for from = 1, #names, CHUNK do
+    local upto = math.min(from + CHUNK - 1, #names)
+    for i, value in ipairs(redis.call('HMGET', key, unpack(names, from, upto))) do
+      found[names[from + i - 1]] = value
+    end
+  end
+  return found
+end
+
+-- The sum of two whole numbers as text, in two halves of nine digits: Lua's numbers are exact to fifteen. Nothing where
+-- it has too many.
+local function add(a, b)
+  local high, low = 0, 0
+  for _, number in ipairs({ a, b }) do
+    local sign, digits = string.match(number, '^(%-?)(%d+)$')
+    local one = sign == '-' and -1 or 1
+    high = high + one * (tonumber(string.sub(digits, 1, -10)) or 0)
+    low = low + one * tonumber(string.sub(digits, -9))
+  end
+  high, low = high + math.floor(low / 1e9), low % 1e9
+  local sign = ''
+  if high < 0 then
+    sign, high, low = '-', -high, -low
+    if low < 0 then high, low = high - 1, low + 1e9 end
+  end
+  if high >= 1e9 then return nil end
+  if high == 0 then return sign .. string.format('%d', low) end
+  return sign .. string.format('%d%09d', high, low)
+end
+
+-- What a field has after a merge; or nil, and why it cannot be made.
+local function merged(value, form, operand)
+  if form == '+' then
+    local digits = string.match(value or '0', '^%-?(%d+)$')
+    if not digits or #digits > MAX_DIGITS then return nil, 'number' end
+    local sum = add(value or '0', operand)
+    if not sum then return nil, 'digits' end
+    return sum
+  end
+  value = value or form
+  if string.sub(value, 1, 1) ~= form then return nil, KINDS[form] or 'list' end
+  if #value - 1 + #operand > MAX_VALUE then return nil, 'size' end
+  return value .. operand
+end
+
+-- Nil where the changes can be made, merges then being among what is to be set. Otherwise why not, and nothing is
+-- changed: 'conflict'; or 'refused' with the field and what is wrong with it.
+local function settle_changes(p, run, c)
+  if #c.expects == 0 and #c.merges == 0 then return nil end
+  local names = {}
+  for i = 1, #c.expects, 2 do names[#names + 1] = c.expects[i] end
+  for i = 1, #c.merges, 3 do names[#names + 1] = c.merges[i] end
+  local found = read_fields(p .. 'context:' .. run, names)
+  for i = 1, #c.expects, 2 do
+    local value = found[c.expects[i]]
+    if (value and redis.sha1hex(value) or '') ~= c.expects[i + 1] then return 'conflict' end
+  end
+  for i = 1, #c.merges, 3 do
+    local field, value, wrong = c.merges[i], nil, nil
+    value, wrong = merged(found[field], c.merges[i + 1], c.merges[i + 2])
+    if wrong then return 'refused', field, wrong end
+    found[field] = value
+    c.set[#c.set + 1] = field
+    c.set[#c.set + 1] = value
+  end
+  return nil
+end
+
+-- The mark `context` in the steps hash says that there are fields, so that their loss can be noticed.
+local function write_context(p, run, c)
+  local key, steps = p .. 'context:' .. run, p .. 'steps:' .. run
+  if #c.set > 0 then
+    chunked('HSET', key, c.set)
+    redis.call('HSET', steps, 'context', 1)
+  end
+  if #c.unset > 0 then
+    chunked('HDEL', key, c.unset)
+    if redis.call('EXISTS', key) == 0 then redis.call('HDEL', steps, 'context') end
+  end
+end
