@@ -12,6 +12,16 @@ use crate::error::Outcome;
 use crate::schema;
 use crate::workflow::Attempt;
 
+/// What can be written into Redis by one worker and read by another.
+#[diagnostic::on_unimplemented(
+    message = "the event `{Self}` cannot be written and read",
+    label = "another worker reads it",
+    note = "add `Serialize` and `Deserialize`: `#[derive(Event, Serialize, Deserialize)]`"
+)]
+pub trait Written: Serialize + DeserializeOwned {}
+
+impl<E: Serialize + DeserializeOwned> Written for E {}
+
 /// Something that happened in a run. Made with `#[derive(Event, Serialize, Deserialize)]`.
 ///
 /// Events are routed by name: the type's own, or `#[event(name = "...")]`. They are written with their field names, so
@@ -21,7 +31,7 @@ use crate::workflow::Attempt;
     label = "a step accepts and returns events",
     note = "add `#[derive(Event, Serialize, Deserialize)]` to `{Self}`"
 )]
-pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Event: Written + Send + Sync + 'static {
     /// The name that it is routed by.
     const NAME: &'static str;
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use stepfleet::names;
 use stepfleet::step::Claimed;
 use stepfleet::store::Registration;
@@ -18,6 +20,11 @@ use crate::graph::{self, Graph, GraphError};
 use crate::retry::RetryPolicy;
 
 /// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a workflow",
+    label = "a worker serves workflows",
+    note = "put `#[workflow(start = ..., stop = ...)]` on the `impl` block of `{Self}` that has its steps"
+)]
 pub trait Workflow: Send + Sync + Sized + 'static {
     /// What it consists of.
     fn definition() -> Definition<Self>;
@@ -86,9 +93,19 @@ pub struct Attempt {
     pub(crate) stop: &'static str,
 }
 
+/// What the state of a context can be.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the state of a context",
+    label = "this type must be written, read, and there before it was written",
+    note = "add `#[derive(Serialize, Deserialize, Default)]` to `{Self}`; or take `&Context`, for fields without a type"
+)]
+pub trait StateType: Serialize + DeserializeOwned + Default {}
+
+impl<S: Serialize + DeserializeOwned + Default> StateType for S {}
+
 impl Attempt {
     /// The context for the step's code.
-    pub fn context<S>(&self) -> Context<S> {
+    pub fn context<S: StateType>(&self) -> Context<S> {
         Context::new(self.core.clone())
     }
 

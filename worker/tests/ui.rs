@@ -1,5 +1,17 @@
-//! What the compiler says of likely mistakes. `TRYBUILD=overwrite cargo test -p stepfleet-worker --test ui` writes
-//! the `.stderr` files anew.
+//! What the compiler says of likely mistakes, each at the place where it stands and with what to do:
+//!
+//! - an event without `#[derive(Event)]`, without `Serialize` and `Deserialize`, with a reference or a bad name; one that
+//!   is taken by reference, or named in `sends` or `external` and is none
+//! - a step that is not async, returns what is no event, has wrong parameters, a future that is not `Send`, an error that
+//!   is none, or the name of another; `#[step]` outside of a workflow
+//! - a workflow without `start`, without `stop`, without steps, that is not `Sync`, on a struct; a type that is served and
+//!   is no workflow
+//! - a context of another type, or with a state that cannot be written
+//! - unknown options, options given twice, durations without units
+//!
+//! What only the whole graph tells is checked when a worker starts: see `src/graph/check.rs`.
+//!
+//! `TRYBUILD=overwrite cargo test -p stepfleet-worker --test ui` writes the `.stderr` files anew.
 
 use std::process::Command;
 

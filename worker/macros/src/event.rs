@@ -18,7 +18,7 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
     let fields = check(input);
     let event = fields.is_ok().then(|| {
         let ident = &input.ident;
-        let schema = schema(input);
+        let schema = schema(input, &name);
         quote_spanned! {ident.span()=>
             #[automatically_derived]
             impl ::stepfleet_worker::Event for #ident {
@@ -35,7 +35,7 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
 }
 
 /// The full schema where the type has one, or the names of its fields.
-fn schema(input: &DeriveInput) -> TokenStream {
+fn schema(input: &DeriveInput, name: &LitStr) -> TokenStream {
     let fields = fields::names(input).map_or_else(
         || quote!(::core::option::Option::None),
         |names| quote!(::core::option::Option::Some(&[#(#names),*])),
@@ -45,7 +45,7 @@ fn schema(input: &DeriveInput) -> TokenStream {
             #[allow(unused_imports)]
             use ::stepfleet_worker::__private::{Typed as _, Untyped as _};
             (&::stepfleet_worker::__private::Probe::<Self>::new())
-                .schema(<Self as ::stepfleet_worker::Event>::NAME, #fields)
+                .schema(#name, #fields)
         }
     }
 }

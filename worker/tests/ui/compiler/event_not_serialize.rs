@@ -1,0 +1,18 @@
+use stepfleet_worker::prelude::*;
+
+#[derive(Event)]
+struct Asked {}
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {}
+
+struct Letters;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Letters {
+    #[step]
+    async fn answer(&self, _: Asked) -> Outcome<Answered> {
+        Ok(Answered {})
+    }
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use stepfleet_worker::prelude::*;
+
+/// Its block has no `#[workflow]`.
+struct Letters;
+
+fn main() {
+    let _ = Worker::from_env().unwrap().serve(Letters);
+}
