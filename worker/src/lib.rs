@@ -86,6 +86,10 @@ struct Readme;
 #[doc = include_str!("../../docs/workflows.md")]
 struct Workflows;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-llamaindex.md")]
+struct ComingFromLlamaIndex;
+
 /// What the macros' output refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
