@@ -297,7 +297,11 @@ pub struct Part {
 pub struct Collect {
     /// The number of the call in the journal, where its answer is kept.
     pub number: u64,
-    /// The buffer's name: see [`crate::names::check_name`]. Each step has its own, in each fan-out that it is executed in.
+    /// The step, and the fan-out that it is executed in: each has buffers of its own.
+    pub step: String,
+    /// 0 for none.
+    pub scope: u64,
+    /// The buffer's name: see [`crate::names::check_name`].
     pub buffer: String,
     /// How many fill it.
     pub count: u32,

@@ -71,11 +71,12 @@ impl Pair {
         let (worker, step) = self.held[held % self.held.len()].clone();
         self.numbers += 1;
         let number = number.map_or(self.numbers, u64::from);
-        let collect = Collect { number, buffer: "b".into(), count, payload: vec![1, 8] };
+        let (name, scope) = (step.step.clone(), step.scope);
+        let collect = Collect { number, step: name, scope, buffer: "b".into(), count, payload: vec![1, 8] };
         let id = self.worker(worker);
-        let first = both!(self, store => store.collect(&id, &step, &collect));
+        let first = both!(self, store => store.collect(&id, &step.fence, &collect));
         if repeat {
-            let again = both!(self, store => store.collect(&id, &step, &collect));
+            let again = both!(self, store => store.collect(&id, &step.fence, &collect));
             same("collect", &first, &again)?;
         }
         Ok("collect")

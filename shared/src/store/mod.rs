@@ -330,7 +330,7 @@ pub trait Store: Send + Sync + 'static {
     /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
     /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
     /// [`Error::is_too_large`] when the step has recorded 10,000 entries already.
-    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>>;
+    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>>;
     /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent>;
     /// Reads a slice of the events that a fan-out joined, in order of arrival.

@@ -73,6 +73,17 @@ pub(crate) enum Waited {
     New,
 }
 
+/// What the journal has of an event for a buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// What came of it, as the store has it.
+    Came(Vec<u8>),
+    /// It never ends: the body let go of it.
+    Never,
+    /// Nothing yet.
+    New,
+}
+
 /// What an attempt is to do that has nothing to do but to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
@@ -119,6 +130,16 @@ impl Journal {
             Some(Entry::Overdue { name: known }) if known == name => Ok(Waited::Overdue),
             Some(Entry::LetGo { name: known }) if known == name => Ok(Waited::Never),
             Some(other) => Err(self.changed(number, &format!("the wait for \"{name}\""), &other)),
+        }
+    }
+
+    /// An event for a buffer: the entry that says what came of it.
+    pub(crate) fn collected(&self, number: u64, buffer: &str) -> Outcome<Collected> {
+        match self.entry(number)? {
+            None => Ok(Collected::New),
+            Some(entry @ Entry::Collected { .. }) => Ok(Collected::Came(entry.write())),
+            Some(Entry::LetGo { name: known }) if known == buffer => Ok(Collected::Never),
+            Some(other) => Err(self.changed(number, &format!("an event for the buffer \"{buffer}\""), &other)),
         }
     }
 

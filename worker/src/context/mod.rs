@@ -1,5 +1,6 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
+mod collect;
 mod journal;
 mod publish;
 mod reach;
@@ -118,6 +119,12 @@ impl Core {
         let mut checkpoint = along.checkpoint();
         checkpoint.entries.insert(0, (number, entry));
         self.checkpoint(&checkpoint, &along).await
+    }
+
+    /// Records what the body has gone on with, where there is anything.
+    async fn record_along(&self) -> Outcome<()> {
+        let along = self.journal().along();
+        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await }
     }
 
     /// Tells the store what the body waits for while other calls of it are under way.

@@ -19,6 +19,8 @@ pub(crate) struct Reach {
     pub(crate) worker: String,
     pub(crate) fence: Fence,
     pub(crate) step: String,
+    /// The fan-out that it is executed in, 0 for none.
+    pub(crate) scope: u64,
     /// How the run's caller reads what the run writes.
     pub(crate) content: Content,
     /// Calls that are under way.

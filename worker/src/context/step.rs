@@ -46,7 +46,7 @@ impl<S> Context<S> {
     {
         let number = self.core.journal().next();
         let work = Box::pin(record(&self.core, number, name.to_owned(), work));
-        Call { work, place: Place { core: &self.core, number, name: name.to_owned(), is_over: false } }
+        Call::new(&self.core, number, name.to_owned(), work)
     }
 }
 
@@ -91,6 +91,12 @@ pub(super) struct Place<'a> {
     pub(super) number: u64,
     pub(super) name: String,
     pub(super) is_over: bool,
+}
+
+impl<'a, T> Call<'a, T> {
+    pub(super) fn new(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
+        Self { work, place: Place { core, number, name, is_over: false } }
+    }
 }
 
 impl<T> Future for Call<'_, T> {

@@ -46,6 +46,7 @@ pub(super) async fn attempt(session: &Session, step: &Claimed, stop: Cancellatio
         worker: session.id.clone(),
         fence: fence.clone(),
         step: step.step.clone(),
+        scope: step.scope,
         content: step.content,
         busy: Busy::default(),
     };

@@ -3,14 +3,14 @@
 use super::signal::Standing;
 use super::state::{Begins, Event, RUN, State, Work};
 use crate::error::Result;
-use crate::step::{Claimed, Collect, Route, Sent, join_payloads};
+use crate::step::{Collect, Fence, Route, Sent, join_payloads};
 use crate::store::journal_is_full;
 
 impl State {
     /// The one that fills the buffer gets all that is in it. What it came to is in the journal: an attempt that runs again
     /// gets the same answer.
-    pub(super) fn collect(&mut self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>> {
-        let (fence, number) = (&step.fence, collect.number);
+    pub(super) fn collect(&mut self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        let number = collect.number;
         if !self.is_held(worker, fence) || self.is_closed(&fence.run, fence.seq) {
             return Ok(None);
         }
@@ -22,7 +22,7 @@ impl State {
         if let Some(known) = execution.and_then(|execution| execution.journal.get(&number)) {
             return Ok(Some(known.clone()));
         }
-        let buffer = steps.collected.entry((step.scope, step.step.clone(), collect.buffer.clone())).or_default();
+        let buffer = steps.collected.entry((collect.scope, collect.step.clone(), collect.buffer.clone())).or_default();
         buffer.push_back(collect.payload.clone());
         let mut entry = vec![b'c'];
         if buffer.len() as u64 >= u64::from(collect.count) {

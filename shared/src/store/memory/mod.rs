@@ -245,8 +245,8 @@ impl Store for MemoryStore {
         Ok(self.change(|state, now| state.cancel(now, run, entry, millis(retention))))
     }
 
-    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>> {
-        self.change(|state, _| state.collect(worker, step, collect))
+    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        self.change(|state, _| state.collect(worker, fence, collect))
     }
 
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {

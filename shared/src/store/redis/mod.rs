@@ -405,11 +405,11 @@ impl Store for RedisStore {
         }
     }
 
-    async fn collect(&self, worker: &str, step: &Claimed, collect: &Collect) -> Result<Option<Vec<u8>>> {
+    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
         let mut command = self.transition("collect");
         command.arg(worker);
-        fence_args(&mut command, &step.fence);
-        command.arg(step.scope).arg(&step.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
+        fence_args(&mut command, fence);
+        command.arg(collect.scope).arg(&collect.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
         command.arg(&collect.payload);
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {

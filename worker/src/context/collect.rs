@@ -1,0 +1,79 @@
+//! `ctx.collect`: a step gathers events over its executions.
+
+use futures_util::future::BoxFuture;
+use stepfleet::step::{Collect, collected};
+use stepfleet::{codec, names};
+
+use super::journal::Collected;
+use super::{Call, Context, Core};
+use crate::error::{Error, Outcome};
+use crate::event::Event;
+
+impl<S> Context<S> {
+    /// Puts an event into a buffer of this step, at once. `Some` with `count` events, in order of arrival, for the one that
+    /// fills it; `None` for all others.
+    ///
+    /// All executions of the step in a run share the buffer, on whatever workers; within a fan-out, those of that fan-out.
+    /// An event is put in once, however often its step execution is attempted, and later attempts are given the same answer.
+    /// It is a call of the body as [`Context::step`] is, with the same rules for its order, and takes one round trip.
+    ///
+    /// `Joined` does the same for what a fan-out comes to, and needs no count.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # #[derive(Event, Serialize, Deserialize)] struct Vote { fine: bool }
+    /// # #[derive(Event, Serialize, Deserialize)] struct Decided { fine: bool }
+    /// # async fn body(ctx: &Context, ev: Vote) -> Outcome<Option<Decided>> {
+    /// let Some(votes) = ctx.collect("votes", 3, &ev).await? else { return Ok(None) };
+    /// Ok(Some(Decided { fine: votes.iter().all(|vote| vote.fine) }))
+    /// # }
+    /// ```
+    ///
+    /// Fails with a terminal error for a count of 0, a name that is none, an event over 1 MiB, and where the step has recorded
+    /// 10,000 entries.
+    pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
+        let number = self.core.journal().next();
+        let payload = codec::encode(&format!("the event {}", E::NAME), event).map_err(Error::from);
+        let name = buffer.to_owned();
+        let work = Box::pin(collect(&self.core, number, name.clone(), count, payload));
+        Call::new(&self.core, number, name, work)
+    }
+}
+
+async fn collect<E: Event>(
+    core: &Core,
+    number: u64,
+    buffer: String,
+    count: u32,
+    payload: Outcome<Vec<u8>>,
+) -> Outcome<Option<Vec<E>>> {
+    names::check_name("buffer", &buffer)?;
+    if count == 0 {
+        return Err(Error::terminal(format!("the buffer {buffer} is to hold 0 events; it is full with 1 or more")));
+    }
+    let known = core.journal().collected(number, &buffer)?;
+    let entry = match known {
+        Collected::Came(entry) => entry,
+        Collected::Never => std::future::pending().await,
+        Collected::New => {
+            let (step, scope) = (core.reach.step.clone(), core.reach.scope);
+            put(core, &Collect { number, step, scope, buffer, count, payload: payload? }).await?
+        }
+    };
+    let event = |payload: &Vec<u8>| Ok(codec::decode(&format!("the event {}", E::NAME), payload)?);
+    collected(&entry)?.map(|events| events.iter().map(event).collect()).transpose()
+}
+
+async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
+    let _busy = core.reach.busy.enter();
+    // The body has gone on with what is not recorded yet.
+    core.record_along().await?;
+    let reach = &core.reach;
+    let send = |_| -> BoxFuture<'_, _> {
+        Box::pin(async move { reach.store.collect(&reach.worker, &reach.fence, collect).await })
+    };
+    match reach.persist(send).await? {
+        Some(entry) => Ok(entry),
+        None => core.give_up().await,
+    }
+}
