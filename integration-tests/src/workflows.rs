@@ -26,7 +26,8 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Endless)?
         .serve(Gated { redis: redis.clone() })?
         .serve(GatedChain { redis: redis.clone() })?
-        .serve(GatedBranches { redis })
+        .serve(GatedBranches { redis: redis.clone() })?
+        .serve(GatedWait { redis })
 }
 
 /// The way to the test, as a resource.
@@ -377,5 +378,30 @@ impl GatedBranches {
     #[step]
     async fn close(&self, done: Joined<BranchDone>) -> Outcome<Sum> {
         Ok(Sum { count: done.len() as u64, sum: done.iter().map(|d| d.0).sum() })
+    }
+}
+
+/// Records something, waits for the test, and then for a signal, `n` ms at the most.
+pub struct GatedWait {
+    redis: Levers,
+}
+
+#[workflow(start = Begin, stop = End)]
+impl GatedWait {
+    #[step]
+    async fn order(&self, ctx: &Context, ev: Begin) -> Outcome<End> {
+        let mut redis = self.redis.connection().await?;
+        let key = format!("reserved:{}", ctx.run_id());
+        let mut other = redis.clone();
+        let reserved: u64 = ctx
+            .step("reserve", || async move { Ok(redis::cmd("INCR").arg(key).query_async(&mut other).await?) })
+            .await?;
+        signals::arrive_and_wait(&mut redis, ctx.run_id()).await?;
+        let approval: Outcome<String> = ctx.wait_for("approval").timeout(Duration::from_millis(ev.n)).await;
+        let approval = match approval {
+            Err(error) if error.is_overdue() => "overdue".to_owned(),
+            approval => approval?,
+        };
+        Ok(End { answer: format!("reserved {reserved} times, {approval}") })
     }
 }

@@ -15,6 +15,7 @@ use crate::names::Namespace;
 use crate::published::Position;
 use crate::request::{self, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
+use crate::step::OpenWait;
 use crate::store::{RedisStore, Registration, Store};
 
 /// A caller of a fleet. Cheap to clone.
@@ -175,6 +176,12 @@ impl RunHandle {
             SignalRequest { run: self.id.clone(), name: name.into(), content: Content::Json, input: value.into() };
         signal.check()?;
         self.client.store.enqueue(&signal.fields()).await.map(drop)
+    }
+
+    /// What the run waits for now: the names of the signals, what they must have, and until when. Empty where it waits
+    /// for none, has ended, or there is none.
+    pub async fn waits(&self) -> Result<Vec<OpenWait>> {
+        self.client.store.waits(&self.id).await
     }
 
     /// Follows what the run publishes, from the beginning to its end. Reads when [`Follower::next`] is called, and not

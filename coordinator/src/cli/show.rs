@@ -8,6 +8,7 @@ use serde_json::json;
 use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Run;
+use stepfleet::step::OpenWait;
 use stepfleet::store::{Deferred, RedisStore, Store};
 
 use super::Fleet;
@@ -19,6 +20,8 @@ use super::workflows::{self, unserved};
 
 /// How much of an input, a result or an error is shown.
 const SHOWN: usize = 400;
+/// How many waits are shown.
+const SHOWN_WAITS: usize = 20;
 /// How many records of a history are counted.
 const COUNTED: u64 = 10_000;
 
@@ -45,9 +48,13 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         let now = store.now_ms().await?;
         let all = if run.status.is_over() { Vec::new() } else { workflows::read(&*store).await? };
         let waits = unserved(&run, &all, now);
+        let awaited = if run.status.is_over() { Vec::new() } else { store.waits(&run.id).await? };
         if fleet.json {
             let mut value = output::run_json(&run);
             value["history"] = counts(&history).into_iter().collect();
+            if !awaited.is_empty() {
+                value["waits"] = json!(awaited);
+            }
             if waits.is_some() {
                 let serving = serving_of(&all, &run.workflow, run.version);
                 value["unserved"] = json!({"since_ms": serving.and_then(|serving| serving.unserved_since_ms)});
@@ -55,6 +62,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
             output::json(&value)?;
         } else {
             print(&run, &history, now, options.full);
+            print_waits(&awaited, now);
             if let Some(waits) = waits {
                 field("waits", waits);
             }
@@ -148,6 +156,24 @@ fn field(name: &str, value: impl std::fmt::Display) {
     output::line(&format!("{name:<10}{value}"));
 }
 
+/// The signals that the run waits for, a line each.
+fn print_waits(waits: &[OpenWait], now_ms: u64) {
+    for wait in waits.iter().take(SHOWN_WAITS) {
+        output::line(&format!("{:<10}{}", "waits for", described(wait, now_ms)));
+    }
+    if waits.len() > SHOWN_WAITS {
+        output::line(&format!("{:<10}{} more signals", "", waits.len() - SHOWN_WAITS));
+    }
+}
+
+/// `approval with order=7, in step ship (3), for 5m00s more`.
+fn described(wait: &OpenWait, now_ms: u64) -> String {
+    let filter: Vec<_> = wait.filter.iter().map(|(field, value)| format!("{field}={value}")).collect();
+    let filter = if filter.is_empty() { String::new() } else { format!(" with {}", filter.join(" and ")) };
+    let left = wait.due_ms.map_or(String::new(), |due| format!(", for {} more", span(due.saturating_sub(now_ms))));
+    format!("the signal {}{filter}, in step {} ({}){left}", wait.name, wait.step, wait.seq)
+}
+
 /// How often each kind of thing happened, in the order of their first times.
 fn counts(history: &[Record]) -> Vec<(&'static str, u64)> {
     let mut counts: Vec<(Kind, u64)> = Vec::new();
@@ -163,6 +189,16 @@ fn counts(history: &[Record]) -> Vec<(&'static str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_described_with_filter_and_time_left() {
+        let wait =
+            OpenWait { seq: 3, step: "ship".into(), number: 1, name: "approval".into(), filter: vec![], due_ms: None };
+        assert_eq!(described(&wait, 0), "the signal approval, in step ship (3)");
+        let filter = vec![("order".into(), "7".into()), ("user".into(), "\"bob\"".into())];
+        let told = described(&OpenWait { filter, due_ms: Some(300_000), ..wait }, 0);
+        assert_eq!(told, "the signal approval with order=7 and user=\"bob\", in step ship (3), for 5m00s more");
+    }
 
     #[test]
     fn a_history_is_counted_by_kind() {

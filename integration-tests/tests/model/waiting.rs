@@ -187,7 +187,9 @@ impl Pair {
             let run = format!("r{run}");
             both!(self, store => async {
                 let mut waits = store.waits(&run).await?;
-                waits.iter_mut().for_each(|wait| wait.due_ms = wait.due_ms.map(|_| 0));
+                for wait in &mut waits {
+                    wait.due_ms = wait.due_ms.map(|_| 0);
+                }
                 stepfleet::Result::Ok(waits)
             });
         }

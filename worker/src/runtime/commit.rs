@@ -37,12 +37,12 @@ pub(super) async fn commit(
             if let Some(let_go) = core.journal().close() {
                 (plan.commit.journalled, plan.commit.let_go) = (true, let_go);
             }
-            Ok(Planned::Done(plan))
+            Ok(Planned::Done(Box::new(plan)))
         }
         Came::ToWait(waits) => Ok(Planned::Suspend(waits)),
     });
     let claimed = match planned {
-        Ok(Planned::Done(plan)) => done(session, step, &core, plan, claim).await,
+        Ok(Planned::Done(plan)) => done(session, step, &core, *plan, claim).await,
         Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, claim).await,
         Err(error) => failure::settle(session, step, &core, &error, claim).await,
     };
@@ -51,7 +51,7 @@ pub(super) async fn commit(
 }
 
 enum Planned {
-    Done(Plan),
+    Done(Box<Plan>),
     Suspend(Waits),
 }
 
