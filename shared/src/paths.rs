@@ -37,6 +37,11 @@ impl<'a> Path<'a> {
         self.field
     }
 
+    /// The path as it was given.
+    pub fn whole(&self) -> &'a str {
+        self.whole
+    }
+
     /// It is a field, and leads no further.
     pub fn is_field(&self) -> bool {
         self.inner.is_empty()

@@ -18,6 +18,8 @@ pub(crate) struct Journal {
     made: u64,
     /// As the attempt found it.
     entries: BTreeMap<u64, Vec<u8>>,
+    /// What was recorded since.
+    kept: BTreeMap<u64, Vec<u8>>,
     /// Waits without an answer.
     waits: BTreeMap<u64, Wait>,
     /// Waits that the store knows of by now.
@@ -171,10 +173,33 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::along`], for what may be recorded without a journal.
+    pub(crate) fn along_if_any(&mut self) -> Along {
+        if self.failed.is_empty() && self.let_go.is_empty() { Along::default() } else { self.along() }
+    }
+
     /// It was recorded.
     pub(crate) fn was_recorded(&mut self, along: &Along) {
-        along.entries.iter().for_each(|(number, _)| drop(self.failed.remove(number)));
-        along.let_go.iter().for_each(|(number, _)| drop(self.let_go.remove(number)));
+        for (number, entry) in &along.entries {
+            self.failed.remove(number);
+            self.keep(*number, entry.clone());
+        }
+        for (number, name) in &along.let_go {
+            self.let_go.remove(number);
+            self.keep(*number, Entry::LetGo { name }.write());
+        }
+    }
+
+    /// It was recorded, for a body that runs again within this attempt.
+    pub(crate) fn keep(&mut self, number: u64, entry: Vec<u8>) {
+        self.kept.insert(number, entry);
+    }
+
+    /// The body runs again, within this attempt: it is told what it has recorded so far.
+    pub(crate) fn begin_again(&mut self) {
+        self.entries.append(&mut self.kept);
+        (self.made, self.waits, self.opened) = (0, BTreeMap::new(), BTreeSet::new());
+        (self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new());
     }
 
     /// The body was given this error of a call.

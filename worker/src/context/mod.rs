@@ -1,7 +1,9 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
+mod checkpoint;
 mod collect;
 mod journal;
+mod overlay;
 mod publish;
 mod reach;
 mod send;
@@ -9,8 +11,8 @@ mod state;
 mod step;
 mod wait;
 
-use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,10 @@ use futures_util::future::BoxFuture;
 use stepfleet::step::{Checkpoint, Claimed, Outcome as Stands};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::checkpoint::Interrupt;
+use self::checkpoint::Saves;
 pub(crate) use self::journal::{Along, Idle, Journal};
+pub(crate) use self::overlay::{Changes, Overlay};
 pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::{Sends, Sent};
 pub use self::state::State;
@@ -29,20 +34,24 @@ use crate::graph::Graph;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
-/// What a step writes commits together with the events that it returns: an attempt that fails, or whose worker was
-/// taken for dead, leaves nothing behind. Steps of one run that write the same field at the same time: the last wins.
+/// What a step writes commits together with the events that it returns, or with [`Context::checkpoint`]: an attempt that
+/// fails, or whose worker was taken for dead, leaves nothing else behind. What steps of one run that write the same field
+/// at the same time come to, [`State`] says.
 pub struct Context<S = ()> {
     core: Arc<Core>,
     state: PhantomData<fn() -> S>,
 }
 
-/// The snapshot, and what this attempt has changed of it.
+/// What an attempt shares with the code that it runs.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) reach: Reach,
     pub(crate) past: Past,
-    snapshot: HashMap<String, Vec<u8>>,
-    changes: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    overlay: Mutex<Overlay>,
+    saves: tokio::sync::Mutex<Saves>,
+    interrupt: Mutex<Option<Interrupt>>,
+    /// How often others have changed what the attempt had read.
+    conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
     /// How many events this attempt has published.
@@ -83,8 +92,10 @@ impl Core {
         Self {
             reach,
             past,
-            snapshot: snapshot.into_iter().collect(),
-            changes: Mutex::default(),
+            overlay: Mutex::new(Overlay::new(snapshot)),
+            saves: tokio::sync::Mutex::default(),
+            interrupt: Mutex::default(),
+            conflicts: AtomicU32::default(),
             cancelled,
             journal: Mutex::new(journal),
             published: tokio::sync::Mutex::default(),
@@ -104,6 +115,23 @@ impl Core {
         std::future::pending().await
     }
 
+    pub(crate) fn overlay(&self) -> MutexGuard<'_, Overlay> {
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn conflicts(&self) -> u32 {
+        self.conflicts.load(Ordering::Relaxed)
+    }
+
+    /// The body is to run again, within the same attempt, with the context as it is by now. It was dropped before.
+    pub(crate) fn begin_again(&self, context: Vec<(String, Vec<u8>)>) {
+        self.conflicts.fetch_add(1, Ordering::Relaxed);
+        *self.overlay() = Overlay::new(context);
+        self.journal().begin_again();
+        self.sends.take();
+        self.take_interrupt();
+    }
+
     pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,8 +145,10 @@ impl Core {
     async fn record(&self, number: u64, entry: Vec<u8>) -> Outcome<()> {
         let along = self.journal().along();
         let mut checkpoint = along.checkpoint();
-        checkpoint.entries.insert(0, (number, entry));
-        self.checkpoint(&checkpoint, &along).await
+        checkpoint.entries.insert(0, (number, entry.clone()));
+        self.checkpoint(&checkpoint, &along).await?;
+        self.journal().keep(number, entry);
+        Ok(())
     }
 
     /// Records what the body has gone on with, where there is anything.
@@ -143,42 +173,12 @@ impl Core {
         };
         match reach.persist(send).await? {
             Stands::Fenced => self.give_up().await,
+            // It expects nothing of the context.
             Stands::Committed | Stands::Unstaged | Stands::Conflict => {
                 self.journal().was_recorded(along);
                 Ok(())
             }
         }
-    }
-
-    fn read(&self, field: &str) -> Option<Vec<u8>> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.get(field).map_or_else(|| self.snapshot.get(field), Option::as_ref).cloned()
-    }
-
-    fn fields(&self) -> BTreeMap<String, Vec<u8>> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fields: BTreeMap<_, _> = self.snapshot.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        for (name, value) in changes.iter() {
-            match value {
-                Some(value) => fields.insert(name.clone(), value.clone()),
-                None => fields.remove(name),
-            };
-        }
-        fields
-    }
-
-    /// A value that is there already is no change.
-    fn write(&self, field: &str, value: Option<Vec<u8>>) {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.snapshot.get(field) == value.as_ref() {
-            changes.remove(field);
-        } else {
-            changes.insert(field.to_owned(), value);
-        }
-    }
-
-    pub(crate) fn take_changes(&self) -> BTreeMap<String, Option<Vec<u8>>> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,15 +1,31 @@
 //! The state of a run: what a step reads and writes of its context.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet::paths::Path;
+use stepfleet::step::Merge;
 use stepfleet::{fields, names, values};
 
 use super::Core;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 
 /// The state of a run: fields, each with a value of its own; or, with a type, a struct whose fields they are.
+///
+/// A step reads the state as it was when its attempt began, with its own writes on top. What it writes becomes true with
+/// its commit, or with [`Context::checkpoint`](super::Context::checkpoint). Where other steps of the run have written
+/// meanwhile, it depends on how it was written:
+///
+/// * [`set`](State::set), [`remove`](State::remove) and [`clear`](State::clear) of whole fields: the last commit wins.
+/// * [`incr`](State::incr), [`push`](State::push) and [`insert`](State::insert): merged into what is there by then.
+/// * [`edit`](State::edit), [`edit_field`](State::edit_field), and any write to a path inside of a field: a transaction.
+///   Where a field that it has read was changed, nothing of the step is committed, and its body runs again with the
+///   state as it is by then, within the same attempt. What the body has recorded with `ctx.step` is not done again.
+///
+/// A path has parts with dots between them: `user.address.city`, `orders.0.id`. The first is the field; the others lead
+/// into maps, structs and lists.
 pub struct State<'a, S = ()> {
     core: &'a Core,
     state: PhantomData<fn() -> S>,
@@ -23,30 +39,118 @@ impl<'a, S> State<'a, S> {
 
 #[expect(clippy::unused_async, reason = "later stores read and check state while the step runs")]
 impl<S> State<'_, S> {
-    /// Reads a field; None where it was never set. Fails when it is of another type.
-    pub async fn get<T: DeserializeOwned>(&self, field: &str) -> Outcome<Option<T>> {
-        let Some(value) = self.core.read(field) else { return Ok(None) };
-        Ok(Some(values::decode(field, &value)?))
+    /// Reads the value at a path; None where there is none. Fails when it is of another type, or when the path leads
+    /// through something that is no map and no list.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<Option<T>> {
+        let path = Path::parse(path)?;
+        let field = self.core.overlay().read(path.field());
+        let Some(value) = path.get(field.as_deref())? else { return Ok(None) };
+        Ok(Some(values::decode(path.whole(), &value)?))
     }
 
-    /// Writes a field (1 to 128 bytes of name, at most 1 MiB of value).
-    pub async fn set<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Outcome<()> {
-        names::check_field(field)?;
-        let value = values::encode(field, value)?;
-        self.core.write(field, Some(value));
+    /// Writes the value at a path. A field's name has 1 to 128 bytes, and its whole value at most 1 MiB. Maps on the way
+    /// are made; a list does not get longer by this.
+    pub async fn set<T: Serialize + ?Sized>(&self, path: &str, value: &T) -> Outcome<()> {
+        let path = Path::parse(path)?;
+        let value = values::encode(path.whole(), value)?;
+        let mut overlay = self.core.overlay();
+        if path.is_field() {
+            overlay.write(path.field(), Some(value));
+            return Ok(());
+        }
+        let whole = path.set(overlay.read(path.field()).as_deref(), &value)?;
+        values::check_size(path.field(), whole.len())?;
+        overlay.expect(path.field());
+        overlay.write(path.field(), Some(whole));
         Ok(())
     }
 
-    /// Removes a field.
-    pub async fn remove(&self, field: &str) -> Outcome<()> {
-        self.core.write(field, None);
+    /// Removes what is at a path: a field, an entry of a map, or an item of a list, whose later items then move up.
+    pub async fn remove(&self, path: &str) -> Outcome<()> {
+        let path = Path::parse(path)?;
+        let mut overlay = self.core.overlay();
+        if path.is_field() {
+            overlay.write(path.field(), None);
+            return Ok(());
+        }
+        let field = overlay.read(path.field());
+        overlay.expect(path.field());
+        if let Some(field) = field
+            && let Some(whole) = path.remove(&field)?
+        {
+            overlay.write(path.field(), Some(whole));
+        }
         Ok(())
+    }
+
+    /// Removes all fields that the step knows of.
+    pub async fn clear(&self) -> Outcome<()> {
+        self.core.overlay().clear();
+        Ok(())
+    }
+
+    /// Adds to a field that is a whole number of at most 18 digits; one that is not set counts as 0. Never conflicts:
+    /// what others add at the same time is added too. Answers the sum as this step sees it.
+    pub async fn incr(&self, field: &str, by: i64) -> Outcome<i64> {
+        let mut overlay = self.core.overlay();
+        overlay.merge(whole_field(field, "incr")?, Merge::Add(by))?;
+        Ok(overlay.read(field).map(|sum| values::decode(field, &sum)).transpose()?.unwrap_or_default())
+    }
+
+    /// Appends to a field that is a list; one that is not set counts as empty. Never conflicts: what others push at the
+    /// same time is there too, in the order of the commits.
+    pub async fn push<T: Serialize + ?Sized>(&self, field: &str, item: &T) -> Outcome<()> {
+        let merge = values::element(whole_field(field, "push")?, item)?;
+        self.core.overlay().merge(field, merge)
+    }
+
+    /// Writes one entry of a field that is a map or struct; one that is not set counts as empty. Never conflicts: what
+    /// others insert at the same time is there too, and of the same key the last commit counts.
+    pub async fn insert<T: Serialize + ?Sized>(&self, field: &str, key: &str, value: &T) -> Outcome<()> {
+        let merge = values::entry(whole_field(field, "insert")?, key, value)?;
+        self.core.overlay().merge(field, merge)
+    }
+
+    /// Changes the value at a path in a transaction: if others have changed its field by the time of the commit, the
+    /// body runs again. `T::default()` stands in where there is no value.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # async fn body(ctx: &Context) -> Outcome<()> {
+    /// ctx.state().edit_field("stock.apples", |left: &mut u32| *left = left.saturating_sub(1)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn edit_field<T, R>(&self, path: &str, change: impl FnOnce(&mut T) -> R) -> Outcome<R>
+    where
+        T: Serialize + DeserializeOwned + Default,
+    {
+        let path = Path::parse(path)?;
+        let field = self.core.overlay().read(path.field());
+        let found = path.get(field.as_deref())?;
+        let mut value: T = found.map(|found| values::decode(path.whole(), &found)).transpose()?.unwrap_or_default();
+        let answer = change(&mut value);
+        let whole = path.set(field.as_deref(), &values::encode(path.whole(), &value)?)?;
+        values::check_size(path.field(), whole.len())?;
+        let mut overlay = self.core.overlay();
+        overlay.expect(path.field());
+        overlay.write(path.field(), Some(whole));
+        Ok(answer)
     }
 
     /// The names of the fields that are set, in order.
     pub async fn fields(&self) -> Outcome<Vec<String>> {
-        Ok(self.core.fields().into_keys().collect())
+        Ok(self.core.overlay().fields().into_keys().collect())
     }
+}
+
+/// A merge is into a field as a whole.
+fn whole_field<'a>(field: &'a str, what: &str) -> Outcome<&'a str> {
+    if Path::parse(field)?.is_field() {
+        return Ok(field);
+    }
+    Err(Error::terminal(format!(
+        "{what} is for whole fields, and {field} leads into one: change it with edit_field, or keep it as a field of its own"
+    )))
 }
 
 #[expect(clippy::unused_async, reason = "later stores read and check state while the step runs")]
@@ -54,21 +158,34 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
     /// Reads the whole state. Fields that were never set have the values of `S::default()`.
     pub async fn load(&self) -> Outcome<S> {
         let mut whole = fields::split(&S::default())?;
-        whole.extend(self.core.fields());
+        whole.extend(self.core.overlay().fields());
         Ok(fields::join(&whole)?)
     }
 
-    /// Changes the state. Only the fields that are different afterwards are written, each at most 1 MiB.
+    /// Changes the state in a transaction: if others have changed any field of `S` by the time of the commit, the body
+    /// runs again. `change` gets a copy; what it does becomes true as a whole, or not at all where it panics or where a
+    /// field is too large. Only the fields that are different afterwards are written, each at most 1 MiB.
+    ///
+    /// Steps that edit at the same time make each other run again, however different the fields are that they change:
+    /// [`State::edit_field`] reads one field only, and [`State::incr`] and its like none.
     pub async fn edit<R>(&self, change: impl FnOnce(&mut S) -> R) -> Outcome<R> {
         let mut state = self.load().await?;
         let before = fields::split(&state)?;
         let answer = change(&mut state);
-        for (name, value) in fields::split(&state)? {
-            if before.get(&name) != Some(&value) {
-                names::check_field(&name)?;
-                values::check_size(&name, value.len())?;
-                self.core.write(&name, Some(value));
-            }
+        let after = fields::split(&state)?;
+        let defaults = fields::split(&S::default())?;
+        let known: BTreeSet<&String> = before.keys().chain(after.keys()).chain(defaults.keys()).collect();
+        let changed: Vec<_> = known.iter().filter(|name| before.get(**name) != after.get(**name)).collect();
+        for name in &changed {
+            names::check_field(name)?;
+            values::check_size(name, after.get(**name).map_or(0, Vec::len))?;
+        }
+        let mut overlay = self.core.overlay();
+        for name in &known {
+            overlay.expect(name);
+        }
+        for name in changed {
+            overlay.write(name, after.get(*name).cloned());
         }
         Ok(answer)
     }
@@ -76,7 +193,6 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde::Deserialize;
@@ -110,13 +226,17 @@ mod tests {
         Arc::new(Core::new(reach, past, snapshot, CancellationToken::new(), Journal::default()))
     }
 
+    fn written(core: &Core) -> Vec<String> {
+        core.overlay().take().set.into_iter().map(|(name, _)| name).collect()
+    }
+
     #[tokio::test]
     async fn only_changed_fields_are_written() {
         let core = core(vec![("asked".into(), values::encode("x", &4u32).unwrap())]);
         let context = Context::<Memory>::new(core.clone());
         assert_eq!(context.state().load().await.unwrap(), Memory { asked: 4, ..Memory::default() });
         context.state().edit(|m| m.notes.push("a".into())).await.unwrap();
-        assert_eq!(core.take_changes().into_keys().collect::<Vec<_>>(), ["notes"]);
+        assert_eq!(written(&core), ["notes"]);
     }
 
     #[tokio::test]
@@ -126,10 +246,10 @@ mod tests {
         context.state().set("tone", "cold").await.unwrap();
         assert_eq!(context.state().get::<String>("tone").await.unwrap().as_deref(), Some("cold"));
         context.state().set("tone", "warm").await.unwrap();
-        assert!(core.take_changes().is_empty());
+        assert!(core.overlay().is_unchanged());
         context.state().remove("tone").await.unwrap();
         assert_eq!(context.state().get::<String>("tone").await.unwrap(), None);
-        assert_eq!(core.take_changes(), BTreeMap::from([("tone".to_owned(), None)]));
+        assert_eq!(core.overlay().take().unset, ["tone"]);
     }
 
     #[tokio::test]
@@ -148,12 +268,44 @@ mod tests {
         context.state().edit(|m| m.notes.push(most.clone())).await.unwrap();
         let error = context.state().edit(|m| m.notes.push(most)).await.unwrap_err();
         assert!(error.is_terminal() && error.to_string().starts_with("the context field notes has 2097"), "{error}");
-        assert_eq!(core.take_changes().into_keys().collect::<Vec<_>>(), ["notes", "tone"]);
+        assert_eq!(written(&core), ["notes", "tone"]);
     }
 
     #[tokio::test]
     async fn a_state_that_is_no_struct_is_refused_with_advice() {
         let context = Context::<Vec<u8>>::new(core(vec![]));
         assert!(context.state().load().await.unwrap_err().to_string().contains("struct with named fields"));
+    }
+
+    #[tokio::test]
+    async fn a_path_inside_of_a_field_is_written_in_a_transaction() {
+        let core = core(vec![("user".into(), values::encode("user", &serde_json::json!({"name": "a"})).unwrap())]);
+        let state = Context::<()>::new(core.clone());
+        let state = state.state();
+        state.set("user.address.city", "b").await.unwrap();
+        state.set("other.deep", &1).await.unwrap();
+        state.edit_field("user.age", |age: &mut u32| *age += 3).await.unwrap();
+        assert_eq!(state.get::<String>("user.address.city").await.unwrap().as_deref(), Some("b"));
+        assert_eq!(state.get::<u32>("user.age").await.unwrap(), Some(3));
+        state.remove("user.name").await.unwrap();
+        assert_eq!(state.get::<String>("user.name").await.unwrap(), None);
+        let taken = core.overlay().take();
+        assert_eq!(taken.set.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["other", "user"]);
+        assert_eq!(taken.expects.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["other", "user"]);
+        let error = state.push("user.names", &1).await.unwrap_err();
+        assert!(error.is_terminal() && error.to_string().contains("edit_field"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_edit_expects_all_that_the_type_has_and_leaks_nothing_where_it_fails() {
+        let core = core(vec![("other".into(), b"1".to_vec()), ("asked".into(), b"4".to_vec())]);
+        let context = Context::<Memory>::new(core.clone());
+        let most = "x".repeat(codec::MAX_PAYLOAD + 1);
+        let failed = context.state().edit(|m| (m.asked, m.tone) = (9, Some(most))).await;
+        assert!(failed.unwrap_err().is_terminal() && core.overlay().is_unchanged());
+        context.state().edit(|m| m.asked += 1).await.unwrap();
+        let taken = core.overlay().take();
+        assert_eq!(taken.set, [("asked".to_owned(), b"5".to_vec())]);
+        assert_eq!(taken.expects.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["asked", "notes", "tone"]);
     }
 }

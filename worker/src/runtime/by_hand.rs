@@ -10,8 +10,9 @@ use stepfleet::step::{Claim, Claimed};
 use stepfleet::store::Store;
 use tokio_util::sync::CancellationToken;
 
+use super::commit::Committed;
 use super::session::Session;
-use super::{Config, commit, reader, slots};
+use super::{Config, commit, execute, reader, slots};
 use crate::workflow::Served;
 
 /// A registered worker. It has no lease to renew: it is there until a tick is told that it is suspected.
@@ -44,8 +45,12 @@ impl ByHand {
 
     /// Executes what was claimed, and commits it.
     pub(crate) async fn work(&self, step: &Claimed) {
-        if let Some(attempted) = slots::execute(&self.session, step).await {
-            commit::commit(&self.session, step, attempted, &Claim::default()).await;
+        let core = execute::core(&self.session, step);
+        while let Some(attempted) = slots::execute(&self.session, step, core.clone()).await {
+            match commit::commit(&self.session, step, attempted, &Claim::default()).await {
+                Some(Committed::Conflict) => slots::begin_again(&self.session, &core).await,
+                Some(Committed::Stands(_)) | None => return,
+            };
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Turns what an attempt came to into one transition.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::BoxFuture;
 use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Part, Route};
 
@@ -9,7 +7,7 @@ use super::drive::Waits;
 use super::execute::{Attempted, Came, served};
 use super::failure;
 use super::session::Session;
-use crate::context::{Core, Sent};
+use crate::context::{Changes, Core, Sent};
 use crate::emit::Emission;
 use crate::error::Error;
 use crate::workflow::Served;
@@ -21,38 +19,67 @@ const INLINE_BYTES: usize = 512 * 1024;
 /// How often a fan-out is staged when Redis comes back without a part of it.
 const STAGINGS: usize = 5;
 
-/// Commits or fails the attempt; answers what was claimed along with it. None when the lease is lost.
+/// How often the body of one attempt runs again because others have changed what it had read.
+const MAX_CONFLICTS: u32 = 1000;
+
+/// What became of an attempt.
+pub(super) enum Committed {
+    /// It was dealt with, and this was claimed along with it.
+    Stands(Vec<Claimed>),
+    /// Others have changed what it had read. It is still held, and its body is to run again.
+    Conflict,
+}
+
+/// Commits or fails the attempt. None when the lease is lost.
 pub(super) async fn commit(
     session: &Session,
     step: &Claimed,
     attempted: Attempted,
     claim: &Claim,
-) -> Option<Vec<Claimed>> {
+) -> Option<Committed> {
     let Attempted { outcome, core } = attempted;
     let served = served(session, step);
     let planned = outcome.and_then(|came| match came {
         Came::To(emission) => {
             let served = served.ok_or_else(|| Error::terminal("not served"))?;
-            let mut plan = plan(served, step, emission, core.sends.take(), core.take_changes())?;
+            let mut plan = plan(served, step, emission, core.sends.take(), core.overlay().take())?;
             if let Some(let_go) = core.journal().close() {
                 (plan.commit.journalled, plan.commit.let_go) = (true, let_go);
             }
             Ok(Planned::Done(Box::new(plan)))
         }
         Came::ToWait(waits) => Ok(Planned::Suspend(waits)),
+        Came::Conflict => Ok(Planned::Again),
     });
-    let claimed = match planned {
-        Ok(Planned::Done(plan)) => done(session, step, &core, *plan, claim).await,
-        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, claim).await,
-        Err(error) => failure::settle(session, step, &core, &error, claim).await,
+    let committed = match planned {
+        Ok(Planned::Done(plan)) => done(session, step, &core, &plan, claim).await,
+        Ok(Planned::Again) => conflict(session, step, &core, claim).await,
+        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, claim).await.map(Committed::Stands),
+        Err(error) => failure::settle(session, step, &core, &error, claim).await.map(Committed::Stands),
     };
-    session.ledger.ended(&step.fence);
-    claimed
+    if !matches!(committed, Some(Committed::Conflict)) {
+        session.ledger.ended(&step.fence);
+    }
+    committed
+}
+
+async fn conflict(session: &Session, step: &Claimed, core: &Core, claim: &Claim) -> Option<Committed> {
+    if core.conflicts() < MAX_CONFLICTS {
+        tracing::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
+        return Some(Committed::Conflict);
+    }
+    let error = Error::msg(format!(
+        "step {}: others have changed what it had read each of {MAX_CONFLICTS} times; let it read less in its \
+         transactions (edit_field instead of edit), or merge instead (incr, push, insert)",
+        step.step
+    ));
+    failure::settle(session, step, core, &error, claim).await.map(Committed::Stands)
 }
 
 enum Planned {
     Done(Box<Plan>),
     Suspend(Waits),
+    Again,
 }
 
 /// What a commit writes, and what must be staged before it.
@@ -63,24 +90,14 @@ struct Plan {
 }
 
 /// Routes the emitted events. Pure.
-fn plan(
-    served: &Served,
-    step: &Claimed,
-    emission: Emission,
-    sent: Vec<Sent>,
-    changes: BTreeMap<String, Option<Vec<u8>>>,
-) -> Result<Plan, Error> {
+fn plan(served: &Served, step: &Claimed, emission: Emission, sent: Vec<Sent>, changes: Changes) -> Result<Plan, Error> {
     let (retention, rests) = (served.retention, served.graph.rests());
     let emitted = if step.follow_steps { names_of(served, &emission, &sent) } else { Vec::new() };
     let mut commit = Commit { retention, rests, result: emission.result, emitted, ..Commit::default() };
     // What earlier attempts have left to look back at.
     commit.journalled = step.fence.attempt > 1;
-    for (field, value) in changes {
-        match value {
-            Some(value) => commit.set.push((field, value)),
-            None => commit.unset.push(field),
-        }
-    }
+    (commit.set, commit.unset) = (changes.set, changes.unset);
+    (commit.merges, commit.expects) = (changes.merges, changes.expects);
     if commit.result.is_some() {
         return Ok(Plan { commit, staged: Vec::new() });
     }
@@ -149,17 +166,14 @@ fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>
     chunks
 }
 
-async fn done(session: &Session, step: &Claimed, core: &Core, plan: Plan, claim: &Claim) -> Option<Vec<Claimed>> {
-    match stage_and_commit(session, step, &plan, claim).await? {
+async fn done(session: &Session, step: &Claimed, core: &Core, plan: &Plan, claim: &Claim) -> Option<Committed> {
+    let claimed = match stage_and_commit(session, step, plan, claim).await? {
         Ok((Outcome::Committed, claimed)) => Some(claimed),
         Ok((Outcome::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
             failure::settle(session, step, core, &error, claim).await
         }
-        Ok((Outcome::Conflict, _)) => {
-            let error = Error::msg(format!("step {}: others have changed what it had read", step.step));
-            failure::settle(session, step, core, &error, claim).await
-        }
+        Ok((Outcome::Conflict, _)) => return conflict(session, step, core, claim).await,
         Ok((Outcome::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             tracing::info!(
@@ -174,7 +188,8 @@ async fn done(session: &Session, step: &Claimed, core: &Core, plan: Plan, claim:
             let error = Error::terminal(format!("step {} cannot be committed: {refused}", step.step));
             failure::settle(session, step, core, &error, claim).await
         }
-    }
+    };
+    claimed.map(Committed::Stands)
 }
 
 async fn stage_and_commit(

@@ -11,7 +11,7 @@ use futures_util::task::AtomicWaker;
 use stepfleet::step::Wait;
 use tokio::time::Sleep;
 
-use crate::context::{Along, Core, Idle};
+use crate::context::{Along, Core, Idle, Interrupt};
 use crate::error::Error;
 
 /// How long a body that waits may be left alone before its attempt ends: something that it awaits beside the wait may
@@ -25,8 +25,10 @@ pub(super) enum Ended<T> {
     Returned(T),
     /// It waits for these.
     Waits(Waits),
-    /// What it waits for cannot be recorded.
+    /// What it waits for, or has come to, cannot be recorded.
     Refused(Error),
+    /// Others have changed what it had read: it is to run again.
+    Conflict,
 }
 
 /// What a body waits for, and what is to be recorded before its attempt ends.
@@ -59,8 +61,17 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
     std::future::poll_fn(move |context| {
         bell.task.register(context.waker());
         let was_woken = bell.rung.swap(false, Ordering::SeqCst);
-        if was_woken && let Poll::Ready(returned) = body.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Poll::Ready(Ended::Returned(returned));
+        if was_woken {
+            let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
+            // Whatever the body makes of it.
+            match pause.core.take_interrupt() {
+                Some(Interrupt::Conflict) => return Poll::Ready(Ended::Conflict),
+                Some(Interrupt::Refused(error)) => return Poll::Ready(Ended::Refused(error)),
+                None => {}
+            }
+            if let Poll::Ready(returned) = polled {
+                return Poll::Ready(Ended::Returned(returned));
+            }
         }
         // The body is still there: what it is dropped with later counts no more.
         pause.poll(context, was_woken).map(|paused| paused.map_or_else(Ended::Refused, Ended::Waits))
@@ -140,6 +151,7 @@ mod tests {
             Ended::Waits(waits) => waits.waits.into_iter().map(|wait| wait.name).collect(),
             Ended::Returned(_) => panic!("it returned"),
             Ended::Refused(error) => panic!("{error}"),
+            Ended::Conflict => panic!("nobody else is there"),
         }
     }
 

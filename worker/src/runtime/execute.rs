@@ -8,13 +8,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use stepfleet::names::QueueName;
 use stepfleet::step::Claimed;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Busy, Core, Journal, Past, Reach};
+use crate::context::{Busy, Core, Interrupt, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -36,9 +35,12 @@ pub(super) enum Came {
     To(Emission),
     /// It waits.
     ToWait(Waits),
+    /// Others have changed what it had read.
+    Conflict,
 }
 
-pub(super) async fn attempt(session: &Session, step: &Claimed, stop: CancellationToken) -> Attempted {
+/// What the code of a step that is held is given of it.
+pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     let fence = &step.fence;
     let graph = served(session, step).map(|served| served.graph.clone());
     let reach = Reach {
@@ -50,8 +52,13 @@ pub(super) async fn attempt(session: &Session, step: &Claimed, stop: Cancellatio
         content: step.content,
         busy: Busy::default(),
     };
+    let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step));
-    let core = Arc::new(core.within(graph));
+    Arc::new(core.within(graph))
+}
+
+pub(super) async fn attempt(session: &Session, step: &Claimed, core: Arc<Core>) -> Attempted {
+    let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
     Attempted { outcome, core }
@@ -73,17 +80,25 @@ async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Came
     })?;
     let joined = read_joined(session, step).await?;
     let attempt = Attempt { claimed: step.clone(), joined, core: core.clone(), stop: served.stop };
-    let code = drive(core, AssertUnwindSafe((known.run)(attempt)).catch_unwind());
+    let code = drive(core.clone(), AssertUnwindSafe((known.run)(attempt)).catch_unwind());
     let ended = match known.timeout {
         None => code.await,
         Some(limit) => within(limit, &step.step, code).await?,
     };
     match ended {
-        Ended::Returned(Ok(returned)) => returned.map(Came::To),
+        Ended::Returned(Ok(returned)) => {
+            let emission = returned?;
+            match core.settle_saves().await {
+                Ok(()) => Ok(Came::To(emission)),
+                Err(Interrupt::Conflict) => Ok(Came::Conflict),
+                Err(Interrupt::Refused(error)) => Err(error),
+            }
+        }
         Ended::Returned(Err(panic)) => {
             Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic))))
         }
         Ended::Waits(waits) => Ok(Came::ToWait(waits)),
+        Ended::Conflict => Ok(Came::Conflict),
         Ended::Refused(error) => Err(error),
     }
 }

@@ -2,13 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::commit::Committed;
 use super::execute::Attempted;
 use super::session::Session;
 use super::{commit, execute};
+use crate::context::Core;
+
+/// After so many conflicts in a row a body waits for a moment before it runs again.
+const CALM: u32 = 8;
+/// The longest such moment, in ms.
+const MOST_PAUSE_MS: u32 = 10;
 
 /// Gives each claimed step a slot. Steps beyond the slots wait for the next free one; they are held and safe.
 pub(super) fn fill(session: &Arc<Session>, slots: impl Iterator<Item = OwnedSemaphorePermit>, claimed: Vec<Claimed>) {
@@ -29,23 +37,58 @@ async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, f
     };
     let mut steps = VecDeque::from([first]);
     while let Some(step) = steps.pop_front() {
-        let Some(attempted) = execute(&session, &step).await else { return };
-        // One commit brings work for this slot and for all that are free now.
-        let extra = session.more_slots();
-        let max = if session.is_closing() { 0 } else { 1 + extra.len() };
-        let claim = Claim { max, queues: session.queues() };
-        let Some(mut claimed) = commit::commit(&session, &step, attempted, &claim).await else { return };
-        let others = claimed.split_off(claimed.len().min(1));
-        fill(&session, extra.into_iter(), others);
-        steps.extend(claimed);
+        let core = execute::core(&session, &step);
+        loop {
+            let Some(attempted) = execute(&session, &step, core.clone()).await else { return };
+            // One commit brings work for this slot and for all that are free now.
+            let extra = session.more_slots();
+            let max = if session.is_closing() { 0 } else { 1 + extra.len() };
+            let claim = Claim { max, queues: session.queues() };
+            match commit::commit(&session, &step, attempted, &claim).await {
+                Some(Committed::Stands(mut claimed)) => {
+                    let others = claimed.split_off(claimed.len().min(1));
+                    fill(&session, extra.into_iter(), others);
+                    steps.extend(claimed);
+                    break;
+                }
+                Some(Committed::Conflict) => {}
+                None => return,
+            }
+            drop(extra);
+            if begin_again(&session, &core).await.is_none() {
+                return;
+            }
+        }
     }
     drop(slot);
 }
 
+/// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
+pub(super) async fn begin_again(session: &Session, core: &Core) -> Option<()> {
+    let reach = &core.reach;
+    let conflicts = core.conflicts();
+    if conflicts >= CALM {
+        // Many want the same: they are not to come in step again.
+        let pause = rand::random_range(0..=conflicts.min(MOST_PAUSE_MS));
+        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_millis(pause.into()))).await?;
+    }
+    loop {
+        let read = reach.persist(|_| reach.store.context(&reach.fence.run));
+        match session.lost.run_until_cancelled(read).await? {
+            Ok(context) => {
+                core.begin_again(context);
+                return Some(());
+            }
+            Err(error) => tracing::error!(run = reach.fence.run, %error, "the context cannot be read; trying on"),
+        }
+        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+    }
+}
+
 /// One attempt at a step that is held. None where it was dropped: its hold is lost, or its run was cancelled.
-pub(super) async fn execute(session: &Session, step: &Claimed) -> Option<Attempted> {
+pub(super) async fn execute(session: &Session, step: &Claimed, core: Arc<Core>) -> Option<Attempted> {
     let stop = session.ledger.stop(&step.fence);
-    let attempt = stop.run_until_cancelled(execute::attempt(session, step, stop.clone()));
+    let attempt = stop.run_until_cancelled(execute::attempt(session, step, core));
     let attempted = session.lost.run_until_cancelled(attempt).await?;
     if attempted.is_none() {
         tracing::info!(
