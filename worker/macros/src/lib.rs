@@ -130,6 +130,8 @@ pub fn workflow(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `name = "..."`: 1 to 128 letters, digits, `_`, `-` or `.`. Default: the method's name.
 /// - `sends = [Type, ...]`: the events that the body sends by `ctx.send` and `ctx.send_to`, beside what it returns.
 ///   Default: none.
+/// - `concurrency = 8`: how many of its executions may be under way in one run at once, on whatever workers; with 1 they
+///   keep the order in which their events came. Default: no limit.
 /// - `retries = 3`: attempts after the first; 0 for none. Default: 3.
 /// - `backoff = "1s"`: the delay before the first retry. Default: 1 second.
 /// - `factor = 2.0`: what each further delay is multiplied by; at least 1, which makes all delays equal. Default: 2.
