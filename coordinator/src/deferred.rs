@@ -57,28 +57,22 @@ impl Intake {
     async fn settle(&self, deferred: Deferred, verdict: Verdict) -> Result<Became> {
         let Deferred { run, request, .. } = deferred;
         match verdict {
-            Verdict::Start(to) => self.start(run, request, to, None).await,
+            Verdict::Start(to) => match self.start(run.clone(), request.clone(), to, None).await? {
+                Ok(became) => Ok(became),
+                Err(reason) => self.give_up(run, &request, reason).await,
+            },
             Verdict::Wait => Ok(Became::Deferred),
-            Verdict::Reject(reason) => {
-                tracing::debug!(run, reason, "rejected a request");
-                let fields = shortened(&fields_of(&request));
-                let deferred = Some(run.clone());
-                self.store
-                    .reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() })
-                    .await?;
-                Ok(Became::Rejected)
-            }
+            Verdict::Reject(reason) => self.give_up(run, &request, reason).await,
         }
     }
-}
 
-fn fields_of(request: &StartRequest) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let text = |value: &str| value.as_bytes().to_vec();
-    let mut fields =
-        vec![("op", text("start")), ("workflow", text(&request.workflow)), ("input", request.input.clone())];
-    fields.extend(request.id.as_deref().map(|id| ("id", text(id))));
-    fields.extend(request.key.as_deref().map(|key| ("key", text(key))));
-    fields.into_iter().map(|(name, value)| (text(name), value)).collect()
+    async fn give_up(&self, run: String, request: &StartRequest, reason: String) -> Result<Became> {
+        tracing::debug!(run, reason, "rejected a request");
+        let fields = shortened(&request.fields());
+        let deferred = Some(run.clone());
+        self.store.reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() }).await?;
+        Ok(Became::Rejected)
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +125,7 @@ mod tests {
     #[test]
     fn a_rejected_request_can_be_recognised() {
         let request = StartRequest { id: Some("i".into()), key: Some("k".into()), ..StartRequest::new("w", "{}") };
-        let names: Vec<_> = fields_of(&request).into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect();
-        assert_eq!(names, ["op", "workflow", "input", "id", "key"]);
+        let names: Vec<_> = request.fields().into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect();
+        assert_eq!(names, ["op", "workflow", "input", "content", "id", "key"]);
     }
 }

@@ -141,7 +141,10 @@ impl Intake {
         };
         let run = request.id.clone().unwrap_or_else(|| entry.id.clone());
         if let Some(to) = self.fleet.route(&request.workflow).await? {
-            return self.start(run, request, to, Some(entry.id)).await;
+            return match self.start(run, request, to, Some(entry.id.clone())).await? {
+                Ok(became) => Ok(became),
+                Err(reason) => self.reject(entry, reason).await,
+            };
         }
         let entry_id = Some(entry.id.clone());
         let start = Start { request, run, entry: entry_id, key_ttl: self.key_ttl, ..Start::default() };
@@ -158,18 +161,26 @@ impl Intake {
         self.reject(entry, reason).await
     }
 
+    /// Creates the run; or says why it cannot be taken.
     pub(crate) async fn start(
         &self,
         run: String,
         request: StartRequest,
         to: Destination,
         entry: Option<String>,
-    ) -> Result<Became> {
+    ) -> Result<std::result::Result<Became, String>> {
+        let context = match request.context_fields() {
+            Ok(context) => context,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let Destination { version, routes, timeout } = to;
-        let start = Start { request, run, version, routes, entry, key_ttl: self.key_ttl, timeout };
+        let start = Start { request, run, version, routes, entry, context, key_ttl: self.key_ttl, timeout };
         Ok(match self.store.start(&start).await? {
-            Started::New(_) => Became::Started,
-            Started::Known(_) => Became::Known,
+            Started::New(_) => Ok(Became::Started),
+            Started::Known(_) => Ok(Became::Known),
+            Started::NoSource(from) => Err(format!(
+                "its context was to come from run {from}, which nobody knows: it was never started, or has expired"
+            )),
         })
     }
 

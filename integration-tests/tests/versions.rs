@@ -215,7 +215,8 @@ async fn both_versions_are_served_side_by_side_by_several_workers_and_by_one() {
             let request = StartRequest { id: Some("lone".into()), ..StartRequest::new("lines", "{}") };
             let routes = vec![Route { step: "begin".into(), event: "Asked".into(), ..Route::default() }];
             let key_ttl = Duration::ZERO;
-            let start = Start { request, run: "lone".into(), version: 1, routes, entry: None, key_ttl, timeout: None };
+            let lone = "lone".to_owned();
+            let start = Start { request, run: lone, version: 1, routes, key_ttl, ..Start::default() };
             stage.store.start(&start).await.unwrap();
             let new = stage.client.start("lines", &json!({})).send().await.unwrap();
             GATES[1].store(true, Ordering::SeqCst);

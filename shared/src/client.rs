@@ -15,6 +15,7 @@ use crate::names::Namespace;
 use crate::published::Position;
 use crate::request::{self, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
+use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
 use crate::store::{RedisStore, Registration, Store};
 
@@ -115,6 +116,26 @@ impl StartRun {
         self.with(|r| r.key = Some(key.into()))
     }
 
+    /// Begins the run's context with these fields: a struct, or a map with text for keys. The steps find each as a field of
+    /// their state. The context of a [`Snapshot`] can be given as it is.
+    #[must_use]
+    pub fn context<T: Serialize + ?Sized>(mut self, fields: &T) -> Self {
+        match serde_json::to_vec(fields) {
+            Ok(context) => self.with(|r| r.context = context),
+            Err(error) => {
+                self.request = Err(Error::invalid(format!("the context cannot be written as JSON: {error}")));
+                self
+            }
+        }
+    }
+
+    /// Begins the run's context with what another run's steps have committed, whether that run goes on or has ended in
+    /// whatever way. What [`StartRun::context`] gives goes on top of it. The request is rejected where there is no such run.
+    #[must_use]
+    pub fn context_from(self, run: impl Into<String>) -> Self {
+        self.with(|r| r.context_from = Some(run.into()))
+    }
+
     /// Puts the first step off.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
@@ -153,6 +174,13 @@ impl RunHandle {
     /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
     pub async fn status(&self) -> Result<Option<Run>> {
         self.client.store.run(&self.id).await
+    }
+
+    /// The run's context as its steps have committed it so far; None where there is no such run (yet).
+    pub async fn snapshot(&self) -> Result<Option<Snapshot>> {
+        let Some(run) = self.status().await? else { return Ok(None) };
+        let fields = self.client.store.context(&run.id).await?;
+        Snapshot::of(run, fields).map(Some)
     }
 
     /// Asks that the run be stopped where it stands. It ends as `cancelled` as soon as a coordinator has taken the

@@ -35,6 +35,7 @@ pub mod published;
 pub mod request;
 pub mod run;
 pub mod server;
+pub mod snapshot;
 pub mod step;
 pub mod store;
 pub mod values;

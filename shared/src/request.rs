@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
-use crate::names;
+use crate::{names, values};
+
+/// The most fields that a context can begin with.
+const MAX_CONTEXT_FIELDS: usize = 1000;
 
 /// The longest time a start may be put off: a year.
 pub const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -24,6 +27,12 @@ pub struct StartRequest {
     /// The start event.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
+    /// What the run's context begins with: a JSON object, of which each member is a field.
+    #[serde(default, with = "serde_bytes")]
+    pub context: Vec<u8>,
+    /// The run whose context this one's begins with; `context` goes on top of it.
+    #[serde(default)]
+    pub context_from: Option<String>,
     /// Whether its followers are told where its steps stand.
     #[serde(default)]
     pub follow_steps: bool,
@@ -42,6 +51,8 @@ impl StartRequest {
             content: Content::Json.as_str().into(),
             input: input.into(),
             delay_ms: 0,
+            context: Vec::new(),
+            context_from: None,
             follow_steps: false,
         }
     }
@@ -63,7 +74,56 @@ impl StartRequest {
         if u128::from(self.delay_ms) > MAX_DELAY.as_millis() {
             return Err(Error::invalid(format!("the delay is {} ms; at most a year is taken", self.delay_ms)));
         }
+        if let Some(from) = &self.context_from {
+            names::check_id("run id of context_from", from)?;
+        }
+        self.context_fields()?;
         codec::check_input(Content::parse(&self.content)?, &self.input)
+    }
+
+    /// The fields that the context begins with, as values of [`crate::values`]. Fails where `context` is no JSON object, is
+    /// over 1 MiB, has more than 1,000 members, or a name that no field can have.
+    pub fn context_fields(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        if self.context.is_empty() {
+            return Ok(Vec::new());
+        }
+        codec::check_size("the context", self.context.len())?;
+        let members: serde_json::Map<String, serde_json::Value> = codec::decode_json("the context", &self.context)?;
+        if members.len() > MAX_CONTEXT_FIELDS {
+            let count = members.len();
+            return Err(Error::invalid(format!(
+                "the context has {count} fields; at most {MAX_CONTEXT_FIELDS} are taken"
+            )));
+        }
+        let field = |(name, value): (String, serde_json::Value)| {
+            names::check_field(&name)?;
+            let value = values::encode(&name, &value)?;
+            Ok((name, value))
+        };
+        members.into_iter().map(field).collect()
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![
+            ("op", b"start".to_vec()),
+            ("workflow", self.workflow.clone().into_bytes()),
+            ("input", self.input.clone()),
+            ("content", self.content.clone().into_bytes()),
+        ];
+        for (name, text) in [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from)] {
+            fields.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
+        }
+        if self.delay_ms > 0 {
+            fields.push(("delay", self.delay_ms.to_string().into_bytes()));
+        }
+        if self.follow_steps {
+            fields.push(("follow", b"steps".to_vec()));
+        }
+        if !self.context.is_empty() {
+            fields.push(("context", self.context.clone()));
+        }
+        fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect()
     }
 }
 
@@ -257,7 +317,11 @@ fn parse_cancel(fields: &Fields) -> Result<String> {
 }
 
 fn parse_start(fields: &Fields) -> Result<StartRequest> {
-    check_fields(fields, "start", &["workflow", "input", "id", "key", "content", "delay", "follow"])?;
+    check_fields(
+        fields,
+        "start",
+        &["workflow", "input", "id", "key", "content", "delay", "follow", "context", "context_from"],
+    )?;
     let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
     let delay_ms = match field(fields, "delay")? {
         None => 0,
@@ -284,6 +348,8 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         input: raw(fields, "input").unwrap_or_else(|| empty_input(&content)).to_vec(),
         content,
         delay_ms,
+        context: raw(fields, "context").unwrap_or_default().to_vec(),
+        context_from: owned("context_from")?,
         follow_steps,
     };
     request.check()?;
@@ -341,6 +407,23 @@ mod tests {
     }
 
     #[test]
+    fn a_start_is_read_as_it_is_written() {
+        let request = StartRequest {
+            id: Some("r".into()),
+            key: Some("k".into()),
+            delay_ms: 7,
+            follow_steps: true,
+            context: b"{\"count\":1,\"notes\":[\"a\"]}".to_vec(),
+            context_from: Some("earlier".into()),
+            ..StartRequest::new("w", "{}")
+        };
+        assert_eq!(parse(&request.fields()).unwrap(), Request::Start(request.clone()));
+        let fields = request.context_fields().unwrap();
+        assert_eq!(fields[0], ("count".to_owned(), b"1".to_vec()));
+        assert_eq!(crate::values::decode::<Vec<String>>("notes", &fields[1].1).unwrap(), ["a"]);
+    }
+
+    #[test]
     fn a_signal_is_read_as_it_is_written() {
         for (content, input) in [(Content::Json, &b"[1,2]"[..]), (Content::MessagePack, b"\xc3")] {
             let request = SignalRequest { run: "r".into(), name: "approval".into(), content, input: input.to_vec() };
@@ -381,6 +464,9 @@ mod tests {
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),
             (&[("op", "start"), ("workflow", "w"), ("follow", "all")], "use follow steps"),
+            (&[("op", "start"), ("workflow", "w"), ("context", "[1]")], "the context cannot be read as JSON"),
+            (&[("op", "start"), ("workflow", "w"), ("context", "{\"\":1}")], "context field is empty"),
+            (&[("op", "start"), ("workflow", "w"), ("context_from", "a b")], "context_from has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("delay", "soon")], "whole number of milliseconds"),
             (&[("op", "start"), ("workflow", "w"), ("delay", "99999999999999")], "at most a year"),
             (&[("op", "start"), ("workflow", "w"), ("colour", "red")], "\"colour\" is not known"),

@@ -1,11 +1,11 @@
 //! Runs, as they can be looked at.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::Content;
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// No step has begun.

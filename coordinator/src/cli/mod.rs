@@ -11,6 +11,7 @@ mod output;
 mod runs;
 mod server;
 mod show;
+mod snapshot;
 mod start;
 mod steer;
 mod text;
@@ -96,6 +97,8 @@ enum Command {
     Runs(runs::Options),
     /// Show one run
     Show(show::Options),
+    /// Print a run's context as JSON
+    Snapshot(snapshot::Options),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
     /// Stop a run where it stands
@@ -146,6 +149,7 @@ async fn run(cli: &Cli) -> Outcome {
         Command::Start(options) => start::run(fleet, options).await,
         Command::Runs(options) => runs::run(fleet, options).await,
         Command::Show(options) => show::run(fleet, options).await,
+        Command::Snapshot(options) => snapshot::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,

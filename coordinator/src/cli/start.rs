@@ -19,6 +19,7 @@ Examples:
   stepfleet start research --input '{\"topic\":\"otters\"}'
   stepfleet start research --input @request.json --id otters-1     an id given twice is the same run
   generate | stepfleet start research --input - --wait | jq .      the result goes to standard output
+  stepfleet start research --context-from otters-1                 with what that run came to know
   stepfleet start report --delay 5m --key daily-2026-11-22         one run however often this is sent
 
 Any Redis client can do the same: XADD sf:{0}:inbox * op start workflow research input '{\"topic\":\"otters\"}'
@@ -39,6 +40,12 @@ pub(super) struct Options {
     /// An idempotency key: requests of one workflow with the same key are one run, for a day
     #[arg(long)]
     key: Option<String>,
+    /// What the run's context begins with: a JSON object, @ and a file's name, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    context: Option<String>,
+    /// The run whose context this one's begins with; --context goes on top
+    #[arg(long, value_name = "ID")]
+    context_from: Option<String>,
     /// Put the first step off, as in 5s, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
@@ -64,6 +71,14 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     }
     if options.follow_steps {
         start = start.follow_steps();
+    }
+    if let Some(context) = &options.context {
+        let context: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&read_input(context)?)
+            .map_err(|error| Failure::new(format!("the context is no JSON object: {error}")))?;
+        start = start.context(&context);
+    }
+    if let Some(from) = &options.context_from {
+        start = start.context_from(from);
     }
     let handle = start.delay(options.delay.unwrap_or_default()).send().await?;
     if !options.wait {

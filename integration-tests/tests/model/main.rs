@@ -114,8 +114,10 @@ impl Pair {
 
     async fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
         let name = match op {
-            Op::Start { run, routes, key, delayed, timeout } => {
-                let start = request(*run, *routes, *key, *delayed);
+            Op::Start { run, routes, key, delayed, timeout, from } => {
+                let mut start = request(*run, *routes, *key, *delayed);
+                start.context = from.map(|from| ("f0".to_owned(), from.to_string().into_bytes())).into_iter().collect();
+                start.request.context_from = from.map(|from| format!("r{from}"));
                 self.start(start, *timeout).await?
             }
             Op::Defer { run } => self.defer(*run).await?,

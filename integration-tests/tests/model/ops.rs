@@ -8,7 +8,7 @@ pub(crate) const RUNS: usize = 8;
 /// One operation; numbers choose among what is there.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool, timeout: Option<bool> },
+    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool, timeout: Option<bool>, from: Option<usize> },
     Defer { run: usize },
     Reject { run: usize },
     Begin { worker: usize, max: usize, repeat: bool },
@@ -50,8 +50,8 @@ pub(crate) enum Leaves {
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1), timeout())
-            .prop_map(|(run, routes, key, delayed, timeout)| Op::Start { run, routes, key, delayed, timeout }),
+        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1), timeout(), proptest::option::weighted(0.2, 0..RUNS))
+            .prop_map(|(run, routes, key, delayed, timeout, from)| Op::Start { run, routes, key, delayed, timeout, from }),
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
         14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),

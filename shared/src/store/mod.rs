@@ -81,6 +81,8 @@ pub struct Start {
     pub routes: Vec<Route>,
     /// The inbox entry to take away with it.
     pub entry: Option<String>,
+    /// What its context begins with, beside what it has from another run: field and value.
+    pub context: Vec<(String, Vec<u8>)>,
     /// How long its idempotency key is known.
     pub key_ttl: Duration,
     /// How long the run may take from its first step on; then it fails.
@@ -94,6 +96,8 @@ pub enum Started {
     New(String),
     /// The id or key was known; this is the run.
     Known(String),
+    /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
+    NoSource(String),
 }
 
 /// What became of a request that cannot be routed yet.

@@ -1,5 +1,7 @@
 //! From a request to a run: the inbox, `start`, `defer`, `reject`.
 
+use std::collections::BTreeMap;
+
 use super::state::{Attempt, Begins, Event, Fanout, Fields, Lead, RUN, RunState, State, Steps, Timeout, Waiting, Work};
 use super::stream::EntryId;
 use super::timers::Timer;
@@ -22,21 +24,7 @@ const INBOX_BATCH: usize = 128;
 
 impl State {
     pub(super) fn submit(&mut self, now: u64, request: &StartRequest) -> String {
-        let mut fields = vec![
-            field("op", "start"),
-            field("workflow", &request.workflow),
-            field("input", &request.input),
-            field("content", &request.content),
-        ];
-        fields.extend(request.id.as_ref().map(|id| field("id", id)));
-        fields.extend(request.key.as_ref().map(|key| field("key", key)));
-        if request.delay_ms > 0 {
-            fields.push(field("delay", request.delay_ms.to_string()));
-        }
-        if request.follow_steps {
-            fields.push(field("follow", "steps"));
-        }
-        let entry = self.enqueue(now, fields);
+        let entry = self.enqueue(now, request.fields());
         request.id.clone().unwrap_or(entry)
     }
 
@@ -55,9 +43,17 @@ impl State {
 
     /// Creates the run, unless the request repeats one.
     pub(super) fn start(&mut self, now: u64, start: &Start) -> Started {
+        let known = self.known_run(now, start);
+        let source = match (&start.request.context_from, &known) {
+            (Some(from), None) => match self.source(now, from) {
+                Some(context) => context,
+                None => return Started::NoSource(from.clone()),
+            },
+            _ => BTreeMap::new(),
+        };
         self.leave_inbox(start.entry.as_deref());
         self.deferred.remove(&start.run);
-        if let Some(known) = self.known_run(now, start) {
+        if let Some(known) = known {
             return Started::Known(known);
         }
         let (run, request) = (&start.run, &start.request);
@@ -70,6 +66,10 @@ impl State {
             self.keys.insert(key, lead(run, now, start));
         }
         self.insert_run(start, now);
+        if let Some(state) = self.runs.get_mut(run) {
+            state.context = source;
+            state.context.extend(start.context.iter().cloned());
+        }
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);
         let due = now.saturating_add(request.delay_ms);
@@ -89,6 +89,12 @@ impl State {
             }
         }
         Started::New(run.clone())
+    }
+
+    /// The context that another run's begins with; None where there is no such run.
+    fn source(&self, now: u64, from: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        let context = |run: &str| self.runs.get(run).map(|run| run.context.clone());
+        context(from).or_else(|| context(&self.aliases.get(from).filter(|lead| lead.is_good(now))?.run))
     }
 
     fn insert_run(&mut self, start: &Start, now: u64) {

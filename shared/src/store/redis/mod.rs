@@ -250,9 +250,14 @@ impl Store for RedisStore {
             command.arg(route.header(Some('i')));
         }
         command.arg(u8::from(request.follow_steps));
+        command.arg(request.context_from.as_deref().unwrap_or_default()).arg(start.context.len() * 2);
+        for (field, value) in &start.context {
+            command.arg(field).arg(value);
+        }
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {
             "started" => Ok(Started::New(reply.text()?)),
+            "no source" => Ok(Started::NoSource(reply.text()?)),
             _ => Ok(Started::Known(reply.text()?)),
         }
     }

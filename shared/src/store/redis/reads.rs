@@ -51,18 +51,9 @@ impl RedisStore {
 
     pub(super) async fn write_request(&self, request: &StartRequest) -> Result<String> {
         let mut add = redis::cmd("XADD");
-        add.arg(self.namespace.key("inbox")).arg("*").arg("op").arg("start").arg("workflow").arg(&request.workflow);
-        add.arg("input").arg(&request.input).arg("content").arg(&request.content);
-        for (name, value) in [("id", &request.id), ("key", &request.key)] {
-            if let Some(value) = value {
-                add.arg(name).arg(value);
-            }
-        }
-        if request.delay_ms > 0 {
-            add.arg("delay").arg(request.delay_ms);
-        }
-        if request.follow_steps {
-            add.arg("follow").arg("steps");
+        add.arg(self.namespace.key("inbox")).arg("*");
+        for (name, value) in request.fields() {
+            add.arg(name).arg(value);
         }
         let entry = text(self.link.send(&add).await?)?;
         Ok(request.id.clone().unwrap_or(entry))

@@ -31,15 +31,33 @@ local function known_run(p, run, workflow, key, key_ttl)
   return nil, status
 end
 
+-- The run that another run's context begins with; nil where there is none of that id.
+local function source_of(p, from)
+  if redis.call('EXISTS', p .. 'run:' .. from) == 1 then return from end
+  local other = redis.call('GET', p .. 'alias:' .. from)
+  return other and redis.call('EXISTS', p .. 'run:' .. other) == 1 and other or nil
+end
+
+-- What the context begins with.
+local function begin_context(p, run, source, fields)
+  local context = p .. 'context:' .. run
+  redis.call('UNLINK', context)
+  if source then redis.call('COPY', p .. 'context:' .. source, context) end
+  chunked('HSET', context, fields)
+  if redis.call('EXISTS', context) == 1 then redis.call('HSET', p .. 'steps:' .. run, 'context', 1) end
+end
+
 local function start(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
   local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
-  local heads, followed = take(arg), arg() == '1'
+  local heads, followed, from, fields = take(arg), arg() == '1', arg(), take(arg)
 
+  local known, status = known_run(p, run, workflow, key, key_ttl)
+  local source = not known and from ~= '' and source_of(p, from)
+  if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
   redis.call('HDEL', p .. 'deferred', run)
-  local known, status = known_run(p, run, workflow, key, key_ttl)
   if known then return { 'exists', known } end
   if status then
     forget(p, run)
@@ -50,6 +68,7 @@ local function start(keys, argv)
     'content', content, 'input', input, 'created', now)
   local meta = workflow .. ' ' .. version .. ' ' .. content .. (followed and ' follow' or '')
   redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
+  if source or #fields > 0 then begin_context(p, run, source, fields) end
   note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
   redis.call('ZADD', p .. 'runs', now, run)
   if timeout >= 0 then

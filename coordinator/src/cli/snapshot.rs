@@ -1,0 +1,41 @@
+//! `stepfleet snapshot`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use stepfleet::Client;
+
+use super::Fleet;
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::show::missing;
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet snapshot otters-1
+  stepfleet snapshot otters-1 --context > context.json
+  stepfleet start research --context @context.json         another run begins with it
+  stepfleet start research --context-from otters-1         the same, without a file";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The run's id
+    id: String,
+    /// Only the context
+    #[arg(long)]
+    context: bool,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+    let store = fleet.store()?;
+    let Some(snapshot) = Client::with_store(store.clone()).run(&options.id).snapshot().await? else {
+        return Err(Failure::new(missing(&store, &options.id).await?));
+    };
+    if options.context {
+        output::json(&snapshot.context)?;
+    } else {
+        output::json(&snapshot)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
