@@ -362,3 +362,43 @@ async fn a_mistake_in_the_test_is_told() {
     assert!(panic_of(async { run.error().to_owned() }).await.contains("has no error"));
     assert!(panic_of(async { run.step("jugde") }).await.contains("it has judge, look, plan"));
 }
+
+#[derive(Event, Serialize, Deserialize)]
+struct Visitor {
+    name: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Closed;
+
+/// Rests until events come from outside.
+struct Desk;
+
+#[workflow(start = Asked, stop = Answered, external = [Visitor, Closed])]
+impl Desk {
+    #[step]
+    async fn open(&self, _ev: Asked) -> Outcome<()> {
+        Ok(())
+    }
+
+    #[step]
+    async fn greet(&self, ctx: &Context, ev: Visitor) -> Outcome<()> {
+        ctx.state().push("names", &ev.name).await
+    }
+
+    #[step]
+    async fn close(&self, ctx: &Context, _ev: Closed) -> Outcome<Answered> {
+        let names: Vec<String> = ctx.state().get("names").await?.unwrap_or_default();
+        Ok(Answered { text: names.join(", ") })
+    }
+}
+
+#[tokio::test]
+async fn events_from_outside_come_one_after_the_other() {
+    let visitor = |name: &str| Visitor { name: name.to_owned() };
+    let asked = Asked { question: String::new(), terms: vec![] };
+    let run = testing::run(Desk).send(&visitor("ann")).send(&visitor("bob")).send(&Closed).start(&asked).await;
+    assert_eq!(run.result::<Answered>().text, "ann, bob");
+    let run = testing::run(Desk).send(&visitor("ann")).start(&asked).await;
+    run.assert_status(Status::Running);
+}

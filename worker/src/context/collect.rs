@@ -73,7 +73,10 @@ async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
         Box::pin(async move { reach.store.collect(&reach.worker, &reach.fence, collect).await })
     };
     match reach.persist(send).await? {
-        Some(entry) => Ok(entry),
+        Some(entry) => {
+            core.journal().keep(collect.number, entry.clone());
+            Ok(entry)
+        }
         None => core.give_up().await,
     }
 }

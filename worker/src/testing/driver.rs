@@ -33,13 +33,14 @@ struct Driver {
     hired: usize,
     crashes: Crashes,
     signals: Vec<(String, Vec<u8>)>,
+    events: VecDeque<(&'static str, Vec<u8>)>,
     timed: Vec<(Duration, Timed)>,
     ran: Vec<Ran>,
     max_attempts: usize,
 }
 
 pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
-    let Setup { served, steps, run, workers, context, signals, mut timed, crashes, max_attempts, .. } = setup;
+    let Setup { served, steps, run, workers, context, signals, events, mut timed, crashes, max_attempts, .. } = setup;
     timed.sort_by_key(|(at, _)| *at);
     let registration = served.registration.clone();
     let retention = served.retention;
@@ -60,6 +61,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         hired: 0,
         crashes,
         signals,
+        events,
         timed,
         ran: Vec::new(),
         max_attempts,
@@ -92,7 +94,7 @@ impl Driver {
             } else if self.is_queued() {
                 vain += 1;
                 assert!(vain < MAX_VAIN, "step executions are queued that no worker can take up: a bug in Stepfleet");
-            } else if !self.give_awaited().await && !self.skip_time().await {
+            } else if !self.give_awaited().await && !self.send_next().await && !self.skip_time().await {
                 return;
             }
         }
@@ -158,6 +160,15 @@ impl Driver {
         let Some(at) = waits.iter().find_map(scripted) else { return false };
         let (name, payload) = self.signals.remove(at);
         answer(self.store.signal(&self.run, &name, &payload, None).await);
+        true
+    }
+
+    /// Sends the next event of the script. False where there is none.
+    async fn send_next(&mut self) -> bool {
+        let Some((event, payload)) = self.events.pop_front() else { return false };
+        let routes = self.served.values().flat_map(|served| served.graph.takers(event));
+        let events: Vec<_> = routes.map(|route| (route, payload.clone())).collect();
+        answer(self.store.send(&self.run, &events, None).await);
         true
     }
 

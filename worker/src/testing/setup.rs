@@ -1,10 +1,10 @@
 //! What a test asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use stepfleet::codec::Content;
+use stepfleet::codec::{self, Content};
 use stepfleet::request::{SignalRequest, StartRequest};
 use stepfleet::store::memory::Moment;
 use stepfleet::{fields, names, values};
@@ -29,6 +29,8 @@ pub struct Setup {
     pub(super) context: Vec<(String, Vec<u8>)>,
     /// Given when waited for: name and payload, in order.
     pub(super) signals: Vec<(String, Vec<u8>)>,
+    /// Events from outside, in order.
+    pub(super) events: VecDeque<(&'static str, Vec<u8>)>,
     /// Done at a time after the start.
     pub(super) timed: Vec<(Duration, Timed)>,
     pub(super) crashes: Vec<Crash>,
@@ -59,6 +61,7 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
         workers: 3,
         context: Vec::new(),
         signals: Vec::new(),
+        events: VecDeque::new(),
         timed: Vec::new(),
         crashes: Vec::new(),
         max_attempts: 100_000,
@@ -107,6 +110,19 @@ impl Setup {
     pub fn signal_at<T: Serialize + ?Sized>(mut self, at: Duration, name: &str, value: &T) -> Self {
         let payload = self.payload(name, value);
         self.timed.push((at, Timed::Signal(name.to_owned(), payload)));
+        self
+    }
+
+    /// An event from outside, for every step that takes it. It is given when nothing else of the run is left to do: see the
+    /// option `external` of `#[workflow]`. Several are given one after the other, in the order in which they were added.
+    ///
+    /// # Panics
+    /// When no step takes the event, or it cannot be written.
+    pub fn send<E: Event>(mut self, event: &E) -> Self {
+        let (name, workflow) = (E::NAME, &self.served.registration.workflow);
+        assert!(!self.served.graph.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
+        let payload = codec::encode(&format!("the event {name}"), event).unwrap_or_else(|mistake| panic!("{mistake}"));
+        self.events.push_back((name, payload));
         self
     }
 
