@@ -41,6 +41,10 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
+    /// A recorded call ([`Context::step`], [`Context::wait_for`], [`Context::collect`]) that comes after a checkpoint which
+    /// itself comes after one fails the step with a terminal error. Calls are told apart by how many came before, and a body
+    /// that begins again with the state of a checkpoint may come by another number.
+    ///
     /// Takes one round trip, and none where nothing was written. Other steps see what was committed. Events and results
     /// are still those that the step returns in the end.
     ///
@@ -65,6 +69,7 @@ impl Core {
         if self.overlay().is_unchanged() {
             return Ok(());
         }
+        self.journal().seal();
         saves.made += 1;
         let along = self.journal().along_if_any();
         let changes = self.overlay().take();

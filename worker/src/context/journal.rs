@@ -16,6 +16,8 @@ use crate::error::{Error, Outcome};
 pub(crate) struct Journal {
     /// What the next call is numbered.
     made: u64,
+    /// The last call that was made before a checkpoint, where there was one before it.
+    sealed: Option<u64>,
     /// As the attempt found it.
     entries: BTreeMap<u64, Vec<u8>>,
     /// What was recorded since.
@@ -145,7 +147,23 @@ impl Journal {
         }
     }
 
+    /// A checkpoint is made.
+    pub(crate) fn seal(&mut self) {
+        if self.made > 0 && self.sealed.is_none() {
+            self.sealed = Some(self.made);
+        }
+    }
+
     fn entry(&self, number: u64) -> Outcome<Option<Entry<'_>>> {
+        if self.sealed.is_some_and(|last| number > last) {
+            return Err(Error::terminal(format!(
+                "{}: call {number} of its body comes after a checkpoint, and others come before it. After a crash a body \
+                 begins at its start, with the state of the checkpoint, and calls are told apart by how many came before: \
+                 so it could be given the value of another. Make no recorded call (ctx.step, ctx.wait_for, ctx.collect) \
+                 after a checkpoint that comes after one; another step can make it",
+                self.about
+            )));
+        }
         Ok(self.entries.get(&number).map(|entry| Entry::read(entry)).transpose()?)
     }
 
@@ -198,7 +216,8 @@ impl Journal {
     /// The body runs again, within this attempt: it is told what it has recorded so far.
     pub(crate) fn begin_again(&mut self) {
         self.entries.append(&mut self.kept);
-        (self.made, self.waits, self.opened) = (0, BTreeMap::new(), BTreeSet::new());
+        (self.made, self.sealed) = (0, None);
+        (self.waits, self.opened) = (BTreeMap::new(), BTreeSet::new());
         (self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new());
     }
 
@@ -307,6 +326,25 @@ mod tests {
             assert!(error.is_terminal() && names.iter().all(|name| text.contains(name)), "{text}");
             assert!(text.contains("under a new version"), "{text}");
         }
+    }
+
+    #[test]
+    fn calls_on_both_sides_of_a_checkpoint_are_refused() {
+        let mut journal = journal(&[]);
+        journal.seal();
+        assert_eq!(journal.next(), 1, "before it there was none");
+        assert_eq!(journal.recorded(1, "list").unwrap(), Recorded::New);
+        journal.seal();
+        assert_eq!(journal.recorded(1, "list").unwrap(), Recorded::New, "it was made before");
+        assert_eq!(journal.next(), 2);
+        let error = journal.recorded(2, "read").unwrap_err();
+        assert!(
+            error.is_terminal() && error.to_string().contains("call 2 of its body comes after a checkpoint"),
+            "{error}"
+        );
+        assert!(journal.waited(2, "paid").is_err() && journal.collected(2, "votes").is_err());
+        journal.begin_again();
+        assert_eq!((journal.next(), journal.recorded(1, "list").unwrap()), (1, Recorded::New));
     }
 
     #[test]
