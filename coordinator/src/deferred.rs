@@ -20,12 +20,16 @@ enum Verdict {
     Reject(String),
 }
 
+fn is_late(deferred: &Deferred, now_ms: u64, grace: Duration) -> bool {
+    u128::from(now_ms.saturating_sub(deferred.since_ms)) >= grace.as_millis()
+}
+
 fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> Verdict {
     let workflow = &deferred.request.workflow;
     if let Some(to) = routes.route(workflow) {
         return Verdict::Start(to.clone());
     }
-    if u128::from(now_ms.saturating_sub(deferred.since_ms)) < grace.as_millis() {
+    if !is_late(deferred, now_ms, grace) {
         return Verdict::Wait;
     }
     let waited = humantime::format_duration(grace);
@@ -42,7 +46,8 @@ impl Intake {
         let (routes, now_ms) = (self.fleet.routes().await?, self.store.now_ms().await?);
         let mut judged = waiting.into_iter().map(|deferred| {
             let verdict = judge(&deferred, &routes, now_ms, grace);
-            self.settle(deferred, verdict)
+            let is_late = is_late(&deferred, now_ms, grace);
+            self.settle(deferred, verdict, is_late)
         });
         let mut results = Vec::new();
         loop {
@@ -54,11 +59,14 @@ impl Intake {
         }
     }
 
-    async fn settle(&self, deferred: Deferred, verdict: Verdict) -> Result<Became> {
+    /// `is_late`: it has waited for longer than the grace time.
+    async fn settle(&self, deferred: Deferred, verdict: Verdict, is_late: bool) -> Result<Became> {
         let Deferred { run, request, .. } = deferred;
         match verdict {
             Verdict::Start(to) => match self.start(run.clone(), request.clone(), to, None).await? {
                 Ok(became) => Ok(became),
+                // The run that its context is to come from may have waited too, and start in this moment.
+                Err(_) if !is_late && request.context_from.is_some() => Ok(Became::Deferred),
                 Err(reason) => self.give_up(run, &request, reason).await,
             },
             Verdict::Wait => Ok(Became::Deferred),

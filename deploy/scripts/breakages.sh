@@ -25,6 +25,7 @@ audit-does-not-look-at-queues|no stranded run|audit.lua|s/if is_queued\(a, queue
 audit-does-not-look-at-timers|no stranded run|audit.lua|s/    audit_timer\(a, run, 'step execution ' \.\. seq \.\. ' waits for a timer.*\n//
 audit-does-not-look-at-holds|no stranded run|audit.lua|s/    audit_hold\(a, run, seq, s\)\n//
 join-fires-before-the-last-branch|all or nothing|fan.lua|s/'n' \.\. scope, delta\) > 0 then return true/'n' .. scope, delta) > 1 then return true/
+a-source-is-not-copied|all or nothing|start.lua|s/  if source then redis\.call\('COPY'.*\n//
 an-expected-value-is-not-looked-at|all or nothing|context.lua|s/ then return 'conflict' end/ then end/
 a-refused-merge-keeps-its-siblings|all or nothing|context.lua|s/    if wrong then return 'refused', field, wrong end/    if wrong then redis.call('HSET', p .. 'context:' .. run, unpack(c.set)) return 'refused', field, wrong end/
 context-is-written-by-a-fenced-commit|all or nothing|commit.lua|s/  local outcome = check_fence/  if request.set then write_context(p, run, request) end\n  local outcome = check_fence/

@@ -1,6 +1,7 @@
 //! What the integration tests share: a real Redis, real worker and coordinator processes, and the workflows they run.
 
 pub mod both;
+pub mod documents;
 pub mod fleet;
 pub mod proxy;
 pub mod redis;

@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
+use crate::documents::Documents;
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -27,7 +28,8 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Gated { redis: redis.clone() })?
         .serve(GatedChain { redis: redis.clone() })?
         .serve(GatedBranches { redis: redis.clone() })?
-        .serve(GatedWait { redis })
+        .serve(GatedWait { redis: redis.clone() })?
+        .serve(Documents { redis })
 }
 
 /// The way to the test, as a resource.
@@ -37,7 +39,7 @@ pub struct Levers {
 }
 
 impl Levers {
-    async fn connection(&self) -> Outcome<MultiplexedConnection> {
+    pub(crate) async fn connection(&self) -> Outcome<MultiplexedConnection> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         Ok(redis::Client::open(self.url.as_str())?.get_multiplexed_async_connection_with_config(&config).await?)
     }

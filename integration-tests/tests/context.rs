@@ -5,14 +5,19 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stepfleet::run::Status;
 use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::documents::STOPS;
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
+use stepfleet_worker::testing;
 use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {
@@ -297,4 +302,114 @@ async fn a_body_that_is_always_overtaken_fails_in_the_end() {
     assert_eq!((end.error_attempt, meeting(run.id()).bodies), (Some(1), 1002));
     stop.cancel();
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_step_goes_on_at_the_document_that_it_had_reached() {
+    const DOCUMENTS: u64 = 300;
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let mut workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[])).collect();
+    fleet.workers_ready(3).await;
+    let run = fleet.client.start("documents", &json!({"n": DOCUMENTS})).id("long").send().await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    for stop in STOPS {
+        let victim = wait_for_arrival(&mut redis, "long").await;
+        let snapshot = run.snapshot().await.unwrap().unwrap();
+        assert_eq!(snapshot.context["done"], stop - 1, "others see what was committed");
+        let at = workers.iter().position(|worker| worker.id() == victim).unwrap();
+        workers.remove(at).kill();
+        wait_for_arrival(&mut redis, "long").await;
+        let_go(&mut redis, "long", 1).await;
+    }
+    let end: Value = run.result(LIMIT).await.unwrap();
+    assert_eq!(end["answer"], "300 read, attempt 3");
+    let read: Vec<u64> = redis::cmd("LRANGE").arg("read:long").arg(0).arg(-1).query_async(&mut redis).await.unwrap();
+    // Only what was under way when its worker died was read twice.
+    let mut expected: Vec<u64> = (1..=DOCUMENTS).chain(STOPS).collect();
+    expected.sort_unstable();
+    assert_eq!(read, expected);
+}
+
+/// The same in memory: its worker dies at a checkpoint, before it took effect and after.
+struct Reader;
+
+static READ: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+#[workflow(start = Asked, stop = Answered)]
+impl Reader {
+    #[step]
+    async fn read(&self, ctx: &Context, ev: Asked) -> Outcome<Answered> {
+        let from: u64 = ctx.state().get("done").await?.unwrap_or(0);
+        for document in from + 1..=ev.n {
+            READ.lock().unwrap().push(document);
+            ctx.state().incr("done", 1).await?;
+            ctx.checkpoint().await?;
+        }
+        Ok(Answered { answer: json!(ctx.attempt()) })
+    }
+}
+
+#[tokio::test]
+async fn a_long_step_goes_on_at_the_document_that_it_had_reached_in_memory() {
+    let setup = testing::run(Reader).crash_before_commit("read", 150).crash_after_commit("read", 220);
+    let run = setup.start(&Asked { n: 300 }).await;
+    assert_eq!(run.result::<Answered>().answer, 3);
+    let mut expected: Vec<u64> = (1..=300).chain([150]).collect();
+    expected.sort_unstable();
+    assert_eq!(*READ.lock().unwrap(), expected);
+}
+
+/// Answers how much its context counts.
+struct Counter;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Counter {
+    #[step]
+    async fn count(&self, ctx: &Context, _ev: Asked) -> Outcome<Answered> {
+        Ok(Answered { answer: json!(ctx.state().incr("count", 1).await?) })
+    }
+}
+
+fn serve_counter(worker: Worker) -> Result<Worker, WorkerError> {
+    worker.serve(Counter)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_a_worker_keep_their_context_and_its_source() {
+    Both::new(serve_counter)
+        .workers(0)
+        .play(async |stage| {
+            let start = || stage.client.start("counter", &json!({"n": 0}));
+            let all = [start().context_from("b").id("c"), start().context_from("a").id("b"), start().id("a")];
+            let mut runs = Vec::new();
+            for start in all {
+                runs.push(start.context(&json!({"count": 5})).send().await.unwrap());
+            }
+            while stage.store.deferred().await.unwrap().len() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stage.add_worker();
+            for run in runs {
+                assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["answer"], 6, "{}", run.id());
+            }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_rejected_is_no_source() {
+    Both::new(serve_counter)
+        .play(async |stage| {
+            let fields = [("op", "start"), ("workflow", "counter"), ("context", "[1]"), ("id", "bad")];
+            let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            stage.store.enqueue(&fields).await.unwrap();
+            assert_eq!(stage.client.run("bad").wait(LIMIT).await.unwrap().status, Status::Rejected);
+            let run =
+                stage.client.start("counter", &json!({"n": 0})).context_from("bad").id("also").send().await.unwrap();
+            let end = run.wait(LIMIT).await.unwrap();
+            assert_eq!(end.status, Status::Rejected);
+            assert!(end.error.unwrap().contains("run bad"));
+        })
+        .await;
 }

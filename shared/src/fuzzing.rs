@@ -18,7 +18,7 @@ use crate::server::{Info, Override};
 use crate::step::Merge;
 use crate::store::redis::decode;
 use crate::store::redis::reply::Reply;
-use crate::{fields, request, values};
+use crate::{fields, request, snapshot, values};
 
 /// Reads bytes and forgets what it read.
 pub type Decoder = fn(&[u8]);
@@ -118,6 +118,7 @@ fn state(bytes: &[u8]) {
 fn value(bytes: &[u8]) {
     let (path, value) = piece(bytes).unwrap_or_default();
     drop(values::decode::<Sample>("f", value));
+    drop(snapshot::to_json("f", value));
     if values::decode::<serde_json::Value>("f", value).is_ok() {
         if let Ok(Some(renewed)) = values::renewed("f", value) {
             values::decode::<serde_json::Value>("f", &renewed).expect("what is renewed can be read");

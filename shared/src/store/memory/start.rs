@@ -93,8 +93,11 @@ impl State {
 
     /// The context that another run's begins with; None where there is no such run.
     fn source(&self, now: u64, from: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        let context = |run: &str| self.runs.get(run).map(|run| run.context.clone());
-        context(from).or_else(|| context(&self.aliases.get(from).filter(|lead| lead.is_good(now))?.run))
+        let found = self.runs.get(from).or_else(|| {
+            let lead = self.aliases.get(from).filter(|lead| lead.is_good(now))?;
+            self.runs.get(&lead.run)
+        });
+        found.filter(|run| run.shown.status != Status::Rejected).map(|run| run.context.clone())
     }
 
     fn insert_run(&mut self, start: &Start, now: u64) {

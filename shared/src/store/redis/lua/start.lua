@@ -31,11 +31,14 @@ local function known_run(p, run, workflow, key, key_ttl)
   return nil, status
 end
 
--- The run that another run's context begins with; nil where there is none of that id.
+-- The run that another run's context begins with; nothing where there is none of that id, or it was rejected.
 local function source_of(p, from)
-  if redis.call('EXISTS', p .. 'run:' .. from) == 1 then return from end
-  local other = redis.call('GET', p .. 'alias:' .. from)
-  return other and redis.call('EXISTS', p .. 'run:' .. other) == 1 and other or nil
+  local status = redis.call('HGET', p .. 'run:' .. from, 'status')
+  if not status then
+    from = redis.call('GET', p .. 'alias:' .. from)
+    status = from and redis.call('HGET', p .. 'run:' .. from, 'status')
+  end
+  return status and status ~= 'rejected' and from
 end
 
 -- What the context begins with.
