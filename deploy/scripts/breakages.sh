@@ -39,7 +39,7 @@ repeat-of-send-begins-again|lost replies|collect.lua|s/  if is_gone\(p, entry\) 
 fence-ignores-attempt-and-call|fenced|common.lua|s/s\.attempt == tonumber\(attempt\) and s\.about == worker and s\.call == call/s.about == worker/
 fence-ignores-the-worker|fenced|common.lua|s/ and s\.about == worker and s\.call == call//
 fence-ignores-the-call|fenced|common.lua|s/ and s\.call == call//
-checkpoint-ignores-the-fence|fenced|journal.lua|s/  if not holds\(s, attempt, worker, claim\) then return \{ 'fenced' \} end\n//
+checkpoint-ignores-the-fence|fenced|journal.lua|s/  if not holds\(parse_state\(found\[1\]\), attempt, worker, claim\) or is_void\(steps, seq, found\[3\]\) then return \{ 'fenced' \} end\n//
 beat-wins-a-lost-lease-back|fenced|fleet.lua|s/  if not redis\.call\('ZSCORE', p \.\. 'leases', worker\) then return \{ 'lost', now, \{\} \} end\n//
 cancel-leaves-the-fences-good|fenced|common.lua|s/  if status ~= 'completed' then\n/  if status == 'cancelled' then\n  elseif status ~= 'completed' then\n/
 repeat-of-done-is-fenced|lost replies|commit.lua|s/  if s\.letter == 'D' and .*\n//
@@ -86,7 +86,7 @@ notice() {
   export CARGO_TARGET_DIR=$root/target/breakages-build STEPFLEET_TEST_REDIS=process
   export STEPFLEET_MODEL_SCHEDULES=300 STEPFLEET_MODEL_SHRINKS=0
   local test="timeout 300 cargo test -q -p stepfleet-integration-tests --no-fail-fast"
-  $test --test kernel --test lost_replies --test audit -- --skip a_fleet_at_work &&
+  $test --test kernel --test closed --test lost_replies --test audit -- --skip a_fleet_at_work &&
     $test --test model -- --ignored &&
     $test --test runs --test requests --test crashes
 }

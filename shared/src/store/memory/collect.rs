@@ -11,7 +11,7 @@ impl State {
     /// gets the same answer.
     pub(super) fn collect(&mut self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
         let number = collect.number;
-        if !self.is_held(worker, fence) || self.is_closed(&fence.run, fence.seq) {
+        if !self.is_good(worker, fence) {
             return Ok(None);
         }
         if self.is_too_much(fence, 1, &[]) && !self.is_recorded(&fence.run, fence.seq, number) {

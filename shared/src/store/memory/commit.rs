@@ -141,6 +141,11 @@ impl State {
         })
     }
 
+    /// And it does not belong to a fan-out that is closed.
+    pub(super) fn is_good(&self, worker: &str, fence: &Fence) -> bool {
+        self.is_held(worker, fence) && !self.is_closed(&fence.run, fence.seq)
+    }
+
     pub(super) fn attempt(&self, worker: &str, fence: &Fence) -> Option<Attempt> {
         let execution = self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)?;
         Some(Attempt {

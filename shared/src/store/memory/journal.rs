@@ -22,7 +22,7 @@ impl State {
         fence: &Fence,
         checkpoint: &Checkpoint,
     ) -> Result<Outcome> {
-        if !self.is_held(worker, fence) {
+        if !self.is_good(worker, fence) {
             return Ok(Outcome::Fenced);
         }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;

@@ -36,7 +36,7 @@ impl Publications {
 
 impl State {
     pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> Outcome {
-        if !self.is_held(worker, fence) {
+        if !self.is_good(worker, fence) {
             return Outcome::Fenced;
         }
         let execution = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq));

@@ -181,6 +181,14 @@ local function tell_followers(p, run, meta, state, seq, attempt, worker, record,
     'attempt', attempt, 'worker', worker, ...)
 end
 
+-- Does a step execution belong to a fan-out that is closed? Its record may be large: it is read only in runs that closed
+-- any, as the field `closed` of the steps hash tells.
+local function is_void(steps, seq, has_closed)
+  if not has_closed then return false end
+  local scope = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
+  return scope and not scopes_of(steps, scope)
+end
+
 -- New step executions: `list` is header, payload, header, payload, ...
 local function create(p, run, meta, scope, first, list)
   local fields, queue = {}, queue_of(meta)

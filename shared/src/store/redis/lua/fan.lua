@@ -102,6 +102,7 @@ end
 local function close_scope(p, run, scope, parent, now)
   local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
   redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope, 'q' .. scope)
+  redis.call('HSET', steps, 'closed', 1)
   redis.call('HINCRBY', steps, 'n' .. parent, -1)
   redis.call('UNLINK', list)
   redis.call('SREM', p .. 'extra:' .. run, list)

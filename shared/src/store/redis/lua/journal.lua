@@ -180,9 +180,8 @@ local function checkpoint(keys, argv)
   local c = read_changes(arg)
   local entries, gone, waits = take(arg), take(arg), take(arg)
   local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, seq, 'm' .. seq)
-  local s = parse_state(found[1])
-  if not holds(s, attempt, worker, claim) then return { 'fenced' } end
+  local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
+  if not holds(parse_state(found[1]), attempt, worker, claim) or is_void(steps, seq, found[3]) then return { 'fenced' } end
   -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = attempt .. '.' .. claim .. '.' .. mark
   if mark ~= '' and found[2] == made then return { 'ok' } end

@@ -1,0 +1,200 @@
+//! Fan-outs that were closed by a join with the first, and steps with a limit: the transitions, driven by hand on both
+//! stores.
+
+use std::time::Duration;
+
+use stepfleet::codec::Content;
+use stepfleet::history::Kind;
+use stepfleet::names::{Namespace, QueueName};
+use stepfleet::published::{Position, Publication};
+use stepfleet::request::StartRequest;
+use stepfleet::step::{
+    Call, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
+};
+use stepfleet::store::{Introduction, MemoryStore, RedisStore, Registration, Start, Store, Tick};
+use stepfleet_integration_tests::redis::TestRedis;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
+}
+
+/// One worker by hand.
+struct Hand<'a> {
+    store: &'a dyn Store,
+    calls: u64,
+}
+
+impl<'a> Hand<'a> {
+    /// With a run that has begun.
+    async fn new(store: &'a dyn Store) -> (Self, Claimed) {
+        let serves = vec![Registration {
+            workflow: "w".into(),
+            version: 1,
+            start: vec![route("first")],
+            ..Registration::default()
+        }];
+        store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, HOUR).await.unwrap();
+        let request = StartRequest::new("w", "{}");
+        let start = Start { request, run: "r".into(), version: 1, routes: vec![route("first")], ..Start::default() };
+        store.start(&Start { key_ttl: HOUR, ..start }).await.unwrap();
+        let mut hand = Self { store, calls: 0 };
+        let first = hand.begin(1).await.remove(0);
+        (hand, first)
+    }
+
+    fn call(&mut self) -> Call {
+        self.calls += 1;
+        Call { worker: "a".into(), number: self.calls, again: false }
+    }
+
+    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
+        let claim = Claim { max, queues: vec![QueueName::new("w", 1)] };
+        self.store.begin(&self.call(), &[], &claim).await.unwrap().unwrap()
+    }
+
+    async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+        let commit = Commit { retention: HOUR, ..commit };
+        self.store.done(&self.call(), step, &commit, &Claim::default()).await.unwrap().0
+    }
+
+    async fn tick(&self) -> u64 {
+        let tick = Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] };
+        self.store.tick(&tick).await.unwrap().fired
+    }
+}
+
+fn branches(route: &Route, count: u8, first: u32) -> Commit {
+    let joins = vec![Join { route: self::route("join"), first: Some(first) }];
+    let emits = (0..count).map(|n| (route.clone(), vec![1, n])).collect();
+    Commit { emits, fan: Some(Fan { joins, staged: 0 }), ..Commit::default() }
+}
+
+fn join() -> Commit {
+    Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }
+}
+
+fn steps(claimed: &[Claimed]) -> Vec<&str> {
+    claimed.iter().map(|step| step.step.as_str()).collect()
+}
+
+async fn on_both(scenario: impl AsyncFn(&dyn Store)) {
+    scenario(&MemoryStore::new(Namespace::default())).await;
+    let redis = TestRedis::start().await;
+    scenario(&RedisStore::new(&redis.url, Namespace::default()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
+    on_both(async |store| {
+        let (mut hand, first) = Hand::new(store).await;
+        assert_eq!(hand.done(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
+        let held = hand.begin(4).await;
+        // One of them opens a fan-out of its own; its branch is in the closed one too.
+        let inner = branches(&route("inner"), 1, 1);
+        assert_eq!(hand.done(&held[2], inner).await, Outcome::Committed);
+        let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
+        let suspended = store.suspend(&hand.call(), &held[3], &waits, &Claim::default()).await.unwrap().0;
+        assert_eq!(suspended, Outcome::Committed);
+        assert_eq!(hand.done(&held[0], join()).await, Outcome::Committed);
+        // Before anything was swept.
+        let late = &held[1];
+        let (worker, fence) = ("a", &late.fence);
+        let checkpoint = Checkpoint { entries: vec![(1, vec![1])], ..Checkpoint::default() };
+        assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), Outcome::Fenced);
+        let (step, scope, buffer) = (late.step.clone(), late.scope, "b".to_owned());
+        let collect = Collect { number: 2, step, scope, buffer, count: 1, payload: vec![1] };
+        assert_eq!(store.collect(worker, fence, &collect).await.unwrap(), None);
+        let publication = Publication {
+            number: 1,
+            event: "E".into(),
+            step: late.step.clone(),
+            content: Content::Json,
+            data: b"1".to_vec(),
+        };
+        assert_eq!(store.publish(worker, fence, &publication).await.unwrap(), Outcome::Fenced);
+        assert!(store.published("r", Position::BEGINNING, 10).await.unwrap().is_empty());
+        let set = Commit { set: vec![("late".into(), vec![1, 1])], ..join() };
+        assert_eq!(hand.done(late, set).await, Outcome::Fenced);
+        assert_eq!(store.signal("r", "paid", &[1, 9], None).await.unwrap(), Signalled::Kept);
+        // Of all that is queued only the join is of use.
+        let claimed = hand.begin(10).await;
+        assert_eq!(steps(&claimed), ["join"]);
+        assert_eq!(hand.tick().await, 1);
+        let held: Vec<_> = store.holds("a").await.unwrap();
+        assert_eq!(held, [claimed[0].fence.clone()]);
+        assert!(store.context("r").await.unwrap().is_empty());
+        assert_eq!(
+            hand.done(&claimed[0], Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
+            Outcome::Committed
+        );
+        let history = store.history("r", 0, 100).await.unwrap();
+        let dropped = history.iter().filter(|record| record.kind == Kind::Dropped).count();
+        assert_eq!(dropped, 2, "the late one and the one that waited: {history:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
+    on_both(async |store| {
+        let (mut hand, first) = Hand::new(store).await;
+        let limited = Route { limit: Some(2), ..route("limited") };
+        hand.done(&first, branches(&limited, 6, 2)).await;
+        let held = hand.begin(10).await;
+        assert_eq!(held.len(), 2, "two have a turn");
+        // A retry keeps its turn.
+        let failure = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
+        store.fail(&hand.call(), &held[1], &failure, &Claim::default()).await.unwrap();
+        assert!(hand.begin(10).await.is_empty());
+        assert_eq!(hand.tick().await, 1);
+        let again = hand.begin(10).await;
+        assert_eq!(again[0].fence.seq, held[1].fence.seq);
+        assert_eq!(hand.done(&held[0], join()).await, Outcome::Committed);
+        let third = hand.begin(10).await;
+        assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
+        // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
+        assert_eq!(hand.done(&again[0], join()).await, Outcome::Committed);
+        hand.tick().await;
+        assert_eq!(hand.done(&third[0], Commit::default()).await, Outcome::Fenced);
+        // So the whole limit is there for others.
+        let joined = hand.begin(10).await;
+        assert_eq!(steps(&joined), ["join"]);
+        let emits = (0..3).map(|n| (limited.clone(), vec![1, n])).collect();
+        hand.done(&joined[0], Commit { emits, ..Commit::default() }).await;
+        assert_eq!(hand.begin(10).await.len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_collected_or_sent_twice_counts_once() {
+    on_both(async |store| {
+        let (mut hand, first) = Hand::new(store).await;
+        let collect = |number| Collect {
+            number,
+            step: "first".into(),
+            scope: 0,
+            buffer: "b".into(),
+            count: 2,
+            payload: vec![1, 8],
+        };
+        for _ in 0..2 {
+            assert_eq!(store.collect("a", &first.fence, &collect(1)).await.unwrap(), Some(b"c".to_vec()));
+        }
+        for _ in 0..2 {
+            let entry = store.collect("a", &first.fence, &collect(2)).await.unwrap().unwrap();
+            let events = stepfleet::step::collected(&entry).unwrap().unwrap();
+            assert_eq!(events, [[1, 8], [1, 8]]);
+        }
+        let entry = store.enqueue(&[(b"op".to_vec(), b"send".to_vec())]).await.unwrap();
+        let events = [(route("sent"), vec![1, 5])];
+        assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Delivered);
+        assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);
+        assert_eq!(steps(&hand.begin(10).await), ["sent"]);
+        // The run rests where it may, and ends where it may not.
+        assert_eq!(hand.done(&first, Commit::default()).await, Outcome::Committed);
+    })
+    .await;
+}
