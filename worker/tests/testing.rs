@@ -432,3 +432,27 @@ async fn a_recorded_call_after_a_checkpoint_that_comes_after_one_is_refused() {
     assert!(run.error().contains("call 2 of its body comes after a checkpoint"), "{run}");
     assert_eq!(run.step("read").attempts(), 1);
 }
+
+/// Collects as many as the question says.
+struct Hoard;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Hoard {
+    #[step]
+    async fn hoard(&self, ctx: &Context, ev: Asked) -> Outcome<Option<Answered>> {
+        let count = ev.question.parse()?;
+        let all = ctx.collect("all", count, &ev).await?;
+        Ok(all.map(|all| Answered { text: all.len().to_string() }))
+    }
+}
+
+#[tokio::test]
+async fn a_buffer_has_bounds() {
+    let asked = |count: &str| Asked { question: count.into(), terms: vec![] };
+    assert_eq!(testing::run(Hoard).start(&asked("1")).await.result::<Answered>().text, "1");
+    for count in ["0", "1001"] {
+        let run = testing::run(Hoard).start(&asked(count)).await;
+        run.assert_status(Status::Failed);
+        assert!(run.error().contains(&format!("is to hold {count} events; it takes 1 to 1000")), "{run}");
+    }
+}

@@ -9,6 +9,9 @@ use super::{Call, Context, Core};
 use crate::error::{Error, Outcome};
 use crate::event::Event;
 
+/// The most events that a buffer holds: what fills it is answered, and recorded, in one call.
+const MAX_COUNT: u32 = 1000;
+
 impl<S> Context<S> {
     /// Puts an event into a buffer of this step, at once. `Some` with `count` events, in order of arrival, for the one that
     /// fills it; `None` for all others.
@@ -29,7 +32,7 @@ impl<S> Context<S> {
     /// # }
     /// ```
     ///
-    /// Fails with a terminal error for a count of 0, a name that is none, an event over 1 MiB, and where the step has recorded
+    /// Fails with a terminal error for a count of 0 or over 1,000, a name that is none, an event over 1 MiB, and where the step has recorded
     /// 10,000 entries.
     pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
         let number = self.core.journal().next();
@@ -48,8 +51,10 @@ async fn collect<E: Event>(
     payload: Outcome<Vec<u8>>,
 ) -> Outcome<Option<Vec<E>>> {
     names::check_name("buffer", &buffer)?;
-    if count == 0 {
-        return Err(Error::terminal(format!("the buffer {buffer} is to hold 0 events; it is full with 1 or more")));
+    if !(1..=MAX_COUNT).contains(&count) {
+        return Err(Error::terminal(format!(
+            "the buffer {buffer} is to hold {count} events; it takes 1 to {MAX_COUNT} (a fan-out and Joined take any number)"
+        )));
     }
     let known = core.journal().collected(number, &buffer)?;
     let entry = match known {
