@@ -86,9 +86,9 @@ notice() {
   export CARGO_TARGET_DIR=$root/target/breakages-build STEPFLEET_TEST_REDIS=process
   export STEPFLEET_MODEL_SCHEDULES=300 STEPFLEET_MODEL_SHRINKS=0
   local test="timeout 300 cargo test -q -p stepfleet-integration-tests --no-fail-fast"
-  $test --test kernel --test closed --test lost_replies --test audit -- --skip a_fleet_at_work &&
-    $test --test model -- --ignored &&
-    $test --test runs --test requests --test crashes
+  $test --test all -- kernel:: closed:: lost_replies:: audit:: --skip a_fleet_at_work &&
+    $test --test all -- --ignored model:: &&
+    $test --test all -- runs:: requests:: crashes::
 }
 
 missed=0 count=0

@@ -1,4 +1,4 @@
-//! Fences, repeated calls, losses, fan-outs: the scenarios of `integration-tests/tests/kernel.rs`, and more of them.
+//! Fences, repeated calls, losses, fan-outs: the scenarios of `integration-tests/tests/all/kernel.rs`, and more of them.
 
 use std::time::Duration;
 

@@ -1,0 +1,32 @@
+//! All integration tests, in one program: each file is a subject, against a real Redis.
+
+mod audit;
+mod bounds;
+mod cancel_and_list;
+mod chaos;
+mod cli;
+mod clocks;
+mod closed;
+mod context;
+mod cost;
+mod crashes;
+mod failure;
+mod following;
+mod graphs;
+mod hostile;
+mod kernel;
+mod lost_replies;
+mod misbehaving;
+mod model;
+mod one_slot;
+mod outages;
+mod refusals;
+mod requests;
+mod runs;
+mod shapes;
+mod snapshots;
+mod steering;
+mod steps;
+mod versions;
+mod waiting;
+mod without_redis;
