@@ -25,10 +25,10 @@ pub struct Config {
     pub liveness: Duration,
     /// How long a worker's connection must have been closed before the worker is given up. 100 ms by default.
     pub suspicion: Duration,
-    /// The pause between two searches for what was delivered and not begun. 1 s by default.
-    pub orphans: Duration,
-    /// How long something must have been delivered and not begun to be searched for. 5 s by default.
-    pub orphan_idle: Duration,
+    /// The pause between two searches for requests that were delivered and not taken in. 1 s by default.
+    pub reclaim: Duration,
+    /// How long a request must have been delivered and not taken in to be searched for. 5 s by default.
+    pub reclaim_idle: Duration,
     /// The pause between two looks at the requests that wait for a worker. 500 ms by default.
     pub deferred: Duration,
     /// The pause between two audits of all runs. 60 s by default. Within an audit, a coordinator pauses 50 times as
@@ -50,8 +50,8 @@ impl Default for Config {
             retention: 7 * DAY,
             liveness: Duration::from_millis(50),
             suspicion: Duration::from_millis(100),
-            orphans: Duration::from_secs(1),
-            orphan_idle: Duration::from_secs(5),
+            reclaim: Duration::from_secs(1),
+            reclaim_idle: Duration::from_secs(5),
             deferred: Duration::from_millis(500),
             audit: Duration::from_secs(60),
         }

@@ -88,7 +88,7 @@ impl Coordinator {
         let suspects = std::mem::take(&mut *lock(&self.suspects));
         let Config { tick_limit: limit, max_losses, retention, .. } = self.config;
         let ticked = self.store.tick(&Tick { limit, max_losses, retention, suspects }).await?;
-        for worker in &ticked.swept {
+        for worker in &ticked.reaped {
             tracing::info!(worker, "a worker is gone; what it held is queued again");
         }
         Ok(ticked)
@@ -105,16 +105,14 @@ impl Coordinator {
         Ok(suspects)
     }
 
-    /// Queues again the step events, and takes in the requests, that were delivered to someone who never took them
-    /// up. Answers how many there were.
-    pub async fn orphans_pass(&self) -> Result<u64> {
-        let idle = self.config.orphan_idle;
-        let events = self.store.orphans(idle).await?;
-        let requests = match self.store.inbox_orphans(&self.config.id, idle).await {
+    /// Takes in the requests that were delivered to a coordinator that never took them in. Answers how many there were.
+    pub async fn reclaim_pass(&self) -> Result<u64> {
+        let idle = self.config.reclaim_idle;
+        let requests = match self.store.reclaim_inbox(&self.config.id, idle).await {
             Err(error) if lost_group(&error) => Vec::new(),
             other => other?,
         };
-        Ok(events + self.intake.take_all(requests, Early::Reject).await?.total())
+        Ok(self.intake.take_all(requests, Early::Reject).await?.total())
     }
 
     /// Audits the next slice of all there is, and mends what is missing; begins anew after the last one.

@@ -29,20 +29,20 @@ enum Duty {
     Intake,
     Tick,
     Liveness,
-    Orphans,
+    Reclaim,
     Deferred,
     Audit,
 }
 
 impl Duty {
-    const ALL: [Self; 6] = [Self::Intake, Self::Tick, Self::Liveness, Self::Orphans, Self::Deferred, Self::Audit];
+    const ALL: [Self; 6] = [Self::Intake, Self::Tick, Self::Liveness, Self::Reclaim, Self::Deferred, Self::Audit];
 
     fn name(self) -> &'static str {
         match self {
             Self::Intake => "intake",
             Self::Tick => "tick",
             Self::Liveness => "liveness",
-            Self::Orphans => "orphans",
+            Self::Reclaim => "reclaim",
             Self::Deferred => "deferred",
             Self::Audit => "audit",
         }
@@ -92,7 +92,7 @@ impl Coordinator {
                 Ok(if ticked.more { Duration::ZERO } else { due })
             }
             Duty::Liveness => self.liveness().await,
-            Duty::Orphans => self.orphans_pass().await.map(|_| self.config.orphans),
+            Duty::Reclaim => self.reclaim_pass().await.map(|_| self.config.reclaim),
             Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),
             Duty::Audit => {
                 let began = Instant::now();

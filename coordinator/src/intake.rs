@@ -195,7 +195,7 @@ impl Intake {
 /// What to do with requests about a run that nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Early {
-    /// Leave them in the inbox, pending, to be found as orphans.
+    /// Leave them in the inbox, pending, to be reclaimed.
     Keep,
     Reject,
 }

@@ -165,7 +165,7 @@ fn signal(bytes: &[u8]) {
 /// What a worker's transitions answer, as Redis sends it.
 fn claims(bytes: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(bytes) else { return };
-    drop(Reply::new(reply.clone()).and_then(Reply::claims));
+    drop(Reply::new(reply.clone()).and_then(|reply| reply.claims(1)));
     drop(Reply::new(reply.clone()).and_then(Reply::pairs));
     drop(decode::clock_ms(reply.clone()));
     if let Value::Array(values) = &reply {
@@ -176,7 +176,6 @@ fn claims(bytes: &[u8]) {
 /// What the blocking reads answer, as Redis sends it.
 fn entries(bytes: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(bytes) else { return };
-    drop(decode::deliveries(Namespace::default().prefix(), reply.clone()));
     drop(decode::stream_entries(reply.clone()).map(decode::published));
     let entries = Reply::new(reply).and_then(decode::inbox_entries).unwrap_or_default();
     for entry in &entries {
@@ -189,7 +188,7 @@ fn entries(bytes: &[u8]) {
 
 /// The hash of a run: a line for each name and each value.
 fn run(bytes: &[u8]) {
-    if let Ok(Some(run)) = decode::run("r", texts(bytes)) {
+    if let Ok(Some(run)) = decode::run("r", texts(bytes), bytes.to_vec()) {
         serde_json::to_string(&run).expect("a run can be shown as JSON");
     }
 }
@@ -199,7 +198,7 @@ fn worker(bytes: &[u8]) {
     let about: HashMap<_, _> = texts(bytes).into_iter().collect();
     let expiry = about.get("lease").map(Vec::as_slice).unwrap_or_default();
     let lease_ms = decode::remaining_ms(expiry, 1_800_000_000_000);
-    drop(decode::worker("w".into(), &about, 1, lease_ms));
+    drop(decode::worker("w".into(), &about, 1, 2, lease_ms));
     drop(decode::open_connections(&String::from_utf8_lossy(bytes)));
 }
 

@@ -1,5 +1,8 @@
 //! Step executions: what a worker claims, and what it commits.
 
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::Content;
@@ -48,6 +51,15 @@ impl Route {
         }
         format!("{} {flags} {}", self.step, self.event)
     }
+
+    /// A record: `<scope> <step> <flags> <event>`, a line feed, the payload.
+    pub(crate) fn record(&self, scope: u64, kind: Option<char>, payload: &[u8]) -> Vec<u8> {
+        let head = format!("{scope} {}\n", self.header(kind));
+        let mut record = Vec::with_capacity(head.len() + payload.len());
+        record.extend_from_slice(head.as_bytes());
+        record.extend_from_slice(payload);
+        record
+    }
 }
 
 /// The token of an attempt: only its holder may commit.
@@ -57,11 +69,48 @@ pub struct Fence {
     pub run: String,
     /// The step execution's number, unique in its run.
     pub seq: u64,
-    /// The attempt, from 1; each begin raises it.
+    /// The attempt, from 1; each claim raises it.
     pub attempt: u32,
     /// The number of the worker's call that took it. It makes the fence unlike any other of its worker, even where
     /// a run's id is used again, or Redis came back without its last moments and counts attempts anew.
     pub claim: u64,
+    /// The slot of its worker that it is held in.
+    pub slot: u32,
+    /// How the store wrote the hold down.
+    pub line: Line,
+}
+
+/// What a store keeps of a hold, as it stands there: given out with a claim and handed back, so that a fence is compared as one
+/// string. Only the store that wrote it reads it; it adds nothing to what the rest of a fence says, so all lines are equal.
+#[derive(Clone, Default)]
+pub struct Line(Option<Arc<str>>);
+
+impl Line {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(Some(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Line {}
+
+impl Hash for Line {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// A step execution that this worker holds.
@@ -101,6 +150,12 @@ pub struct Claimed {
     pub follow_steps: bool,
     /// The run's context, where the step asked for it: field and payload.
     pub context: Vec<(String, Vec<u8>)>,
+    /// How often the context had been changed by then; 0 where the step did not ask for it.
+    pub context_version: u64,
+    /// The step has a limit of executions at once.
+    pub is_limited: bool,
+    /// Why it cannot be executed: somebody wrote into the store's keys.
+    pub damage: Option<String>,
     /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
     /// [`crate::journal`].
     pub journal: Vec<(u64, Vec<u8>)>,
@@ -240,6 +295,8 @@ pub struct Commit {
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
     pub let_go: Vec<(u64, String)>,
+    /// The step execution has published something, or made a checkpoint with a mark: what is kept of that ends with it.
+    pub has_traces: bool,
     /// The names of the events that the step emitted, each once, for a run whose steps are followed.
     pub emitted: Vec<String>,
     /// The run's result, as the caller reads it; ends the run.
@@ -343,13 +400,34 @@ pub enum Failure {
     },
 }
 
-/// How many step executions a worker wants, and from which queues, in the order to serve them.
+/// The free slots that a worker wants to fill.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// At most this many. 0 claims nothing.
-    pub max: usize,
-    /// The queues.
-    pub queues: Vec<QueueName>,
+    /// The slots, each of which gets one step execution at most.
+    pub slots: Vec<u32>,
+    /// The queue that was served last: the next one by name comes first.
+    pub after: Option<QueueName>,
+}
+
+/// What a slot takes when its step execution has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Refill {
+    /// Which one.
+    pub next: Next,
+    /// As [`Claim::after`].
+    pub after: Option<QueueName>,
+}
+
+/// Which step execution a slot takes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// None: the worker is about to stop.
+    #[default]
+    Nothing,
+    /// The one that follows, where there is one: it goes to the slot straight away, without the queue. Else one from a queue.
+    Following,
+    /// One from a queue, so that others have their turn; the one that follows where none waits.
+    Others,
 }
 
 /// One call of a worker. Repeating it with the same number and `again` set gives the same answer, so that a
@@ -398,7 +476,32 @@ impl Commit {
     pub(crate) fn changes(&self) -> Changes<'_> {
         Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }
     }
+
+    /// The scope that what it emits belongs to.
+    pub(crate) fn inner_scope(&self, step: &Claimed) -> u64 {
+        if self.fan.is_some() { step.fence.seq } else { step.scope }
+    }
+
+    /// Its only successor, where the step execution leaves nothing else behind and so goes on in it. Pure.
+    pub(crate) fn only_successor(&self, step: &Claimed) -> Option<&(Route, Vec<u8>)> {
+        let [successor] = &self.emits[..] else { return None };
+        let is_plain = self.joins.is_empty()
+            && self.parts.is_empty()
+            && self.fan.is_none()
+            && self.unset.is_empty()
+            && self.merges.is_empty()
+            && self.expects.is_empty()
+            && self.set.len() <= MAX_SHORT_FIELDS
+            && self.result.is_none()
+            && self.caught.is_none()
+            && !self.journalled;
+        let is_simple = !step.is_limited && !step.follow_steps && step.joined.is_none() && successor.0.limit.is_none();
+        (is_plain && is_simple).then_some(successor)
+    }
 }
+
+/// More context fields than this are not written in the short way.
+const MAX_SHORT_FIELDS: usize = 100;
 
 /// Payloads one after the other: their lengths, a line feed, and the payloads.
 pub(crate) fn cut_payloads(set: &[u8]) -> Option<Vec<Vec<u8>>> {

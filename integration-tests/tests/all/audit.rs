@@ -68,7 +68,7 @@ impl Stage {
     async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
         let call = self.call();
         let commit = Commit { retention: HOUR, ..commit };
-        self.store().done(&call, step, &commit, &Claim::default()).await.unwrap().0
+        self.store().complete(&call, step, &commit, &Claim::default()).await.unwrap().0
     }
 
     async fn retry(&mut self, step: &Claimed, delay: Duration) {
@@ -120,7 +120,7 @@ impl Stage {
     async fn end(&mut self) {
         let step = self.begin(1).await.pop().expect("something to begin");
         assert_eq!(
-            self.done(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
+            self.complete(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
             Outcome::Committed
         );
         assert_eq!(self.run().await.status, Status::Completed);
@@ -197,7 +197,7 @@ async fn the_holds_of_a_live_worker_are_deleted() {
     let step = stage.begin(1).await.remove(0);
     stage.delete("held:a").await;
     assert_eq!(stage.audit().await, ["r: step execution 1 is not among the holds of its worker a"]);
-    assert_eq!(stage.done(&step, Commit { emits: emits(1), ..Commit::default() }).await, Outcome::Committed);
+    assert_eq!(stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await, Outcome::Committed);
     stage.end().await;
 }
 
@@ -209,7 +209,7 @@ async fn the_leases_are_deleted() {
     let told = stage.audit().await;
     assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
-    assert_eq!(stage.done(&step, Commit::default()).await, Outcome::Fenced);
+    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
     let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![], ..Registration::default() }];
     let worker = Introduction { id: "a".into(), serves, ..Introduction::default() };
     stage.store().register(&worker, HOUR).await.unwrap();
@@ -240,7 +240,7 @@ async fn the_run_is_deleted_before_its_input_was_given_to_a_step() {
 async fn the_run_is_deleted_after_that() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
-    stage.done(&step, Commit { emits: emits(1), ..Commit::default() }).await;
+    stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;
     stage.delete("run:r").await;
     assert_eq!(stage.audit().await, ["r: its hash with input and status is gone"]);
     let run = stage.run().await;
@@ -253,7 +253,7 @@ async fn the_context_is_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
     let commit = Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() };
-    stage.done(&step, commit).await;
+    stage.complete(&step, commit).await;
     stage.delete("context:r").await;
     assert_eq!(stage.audit().await, ["r: its context is gone"]);
     assert_eq!(stage.run().await.status, Status::Failed);
@@ -264,9 +264,9 @@ async fn the_context_is_deleted() {
 async fn a_context_that_its_steps_emptied_is_no_breach() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
-    stage.done(&step, Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() }).await;
+    stage.complete(&step, Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() }).await;
     let step = stage.begin(1).await.remove(0);
-    stage.done(&step, Commit { unset: vec!["x".into()], emits: emits(1), ..Commit::default() }).await;
+    stage.complete(&step, Commit { unset: vec!["x".into()], emits: emits(1), ..Commit::default() }).await;
     assert_eq!(stage.audit().await, [] as [&str; 0]);
     stage.end().await;
 }
@@ -286,9 +286,9 @@ async fn joined_events_are_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
-    stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
+    stage.complete(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
     let branch = stage.begin(1).await.remove(0);
-    stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
+    stage.complete(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
     assert_eq!(stage.audit().await, [] as [&str; 0]);
     stage.delete("joined:r:1:join").await;
     assert_eq!(stage.audit().await, ["r: events that waited to be joined are gone"]);
@@ -300,9 +300,9 @@ async fn the_list_of_what_goes_with_a_run_is_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.begin(1).await.remove(0);
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
-    stage.done(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
+    stage.complete(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
     let branch = stage.begin(1).await.remove(0);
-    stage.done(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
+    stage.complete(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
     stage.delete("extra:r").await;
     assert_eq!(stage.audit().await, ["r: its joined would be left behind"]);
     stage.end().await;
@@ -320,7 +320,7 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
     }
     assert_eq!(stage.audit().await, [] as [&str; 0], "staged, not committed");
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 200 });
-    stage.done(&step, Commit { fan, ..Commit::default() }).await;
+    stage.complete(&step, Commit { fan, ..Commit::default() }).await;
     stage.delete("queue:w:1").await;
     assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
     assert!(!stage.begin(3).await.is_empty());
@@ -337,9 +337,9 @@ async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
     stage.delete("fan:r:1").await;
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
     let commit = Commit { fan, ..Commit::default() };
-    assert_eq!(stage.done(&step, commit.clone()).await, Outcome::Unstaged);
+    assert_eq!(stage.complete(&step, commit.clone()).await, Outcome::Unstaged);
     stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
-    assert_eq!(stage.done(&step, commit).await, Outcome::Committed);
+    assert_eq!(stage.complete(&step, commit).await, Outcome::Committed);
 }
 
 #[tokio::test]

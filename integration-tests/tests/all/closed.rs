@@ -56,7 +56,7 @@ impl<'a> Hand<'a> {
 
     async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
         let commit = Commit { retention: HOUR, ..commit };
-        self.store.done(&self.call(), step, &commit, &Claim::default()).await.unwrap().0
+        self.store.complete(&self.call(), step, &commit, &Claim::default()).await.unwrap().0
     }
 
     async fn tick(&self) -> u64 {
@@ -89,16 +89,16 @@ async fn on_both(scenario: impl AsyncFn(&dyn Store)) {
 async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
     on_both(async |store| {
         let (mut hand, first) = Hand::new(store).await;
-        assert_eq!(hand.done(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
+        assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
         let held = hand.begin(4).await;
         // One of them opens a fan-out of its own; its branch is in the closed one too.
         let inner = branches(&route("inner"), 1, 1);
-        assert_eq!(hand.done(&held[2], inner).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[2], inner).await, Outcome::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
         let suspended = store.suspend(&hand.call(), &held[3], &waits, &Claim::default()).await.unwrap().0;
         assert_eq!(suspended, Outcome::Committed);
-        assert_eq!(hand.done(&held[0], join()).await, Outcome::Committed);
-        // Before anything was swept.
+        assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
+        // Before anything was reaped.
         let late = &held[1];
         let (worker, fence) = ("a", &late.fence);
         let checkpoint = Checkpoint { entries: vec![(1, vec![1])], ..Checkpoint::default() };
@@ -116,7 +116,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         assert_eq!(store.publish(worker, fence, &publication).await.unwrap(), Outcome::Fenced);
         assert!(store.published("r", Position::BEGINNING, 10).await.unwrap().is_empty());
         let set = Commit { set: vec![("late".into(), vec![1, 1])], ..join() };
-        assert_eq!(hand.done(late, set).await, Outcome::Fenced);
+        assert_eq!(hand.complete(late, set).await, Outcome::Fenced);
         assert_eq!(store.signal("r", "paid", &[1, 9], None).await.unwrap(), Signalled::Kept);
         // Of all that is queued only the join is of use.
         let claimed = hand.begin(10).await;
@@ -126,7 +126,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         assert_eq!(held, [claimed[0].fence.clone()]);
         assert!(store.context("r").await.unwrap().is_empty());
         assert_eq!(
-            hand.done(&claimed[0], Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
+            hand.complete(&claimed[0], Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
             Outcome::Committed
         );
         let history = store.history("r", 0, 100).await.unwrap();
@@ -141,7 +141,7 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
     on_both(async |store| {
         let (mut hand, first) = Hand::new(store).await;
         let limited = Route { limit: Some(2), ..route("limited") };
-        hand.done(&first, branches(&limited, 6, 2)).await;
+        hand.complete(&first, branches(&limited, 6, 2)).await;
         let held = hand.begin(10).await;
         assert_eq!(held.len(), 2, "two have a turn");
         // A retry keeps its turn.
@@ -151,18 +151,18 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         assert_eq!(hand.tick().await, 1);
         let again = hand.begin(10).await;
         assert_eq!(again[0].fence.seq, held[1].fence.seq);
-        assert_eq!(hand.done(&held[0], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
         let third = hand.begin(10).await;
         assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
         // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
-        assert_eq!(hand.done(&again[0], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&again[0], join()).await, Outcome::Committed);
         hand.tick().await;
-        assert_eq!(hand.done(&third[0], Commit::default()).await, Outcome::Fenced);
+        assert_eq!(hand.complete(&third[0], Commit::default()).await, Outcome::Fenced);
         // So the whole limit is there for others.
         let joined = hand.begin(10).await;
         assert_eq!(steps(&joined), ["join"]);
         let emits = (0..3).map(|n| (limited.clone(), vec![1, n])).collect();
-        hand.done(&joined[0], Commit { emits, ..Commit::default() }).await;
+        hand.complete(&joined[0], Commit { emits, ..Commit::default() }).await;
         assert_eq!(hand.begin(10).await.len(), 2);
     })
     .await;
@@ -194,7 +194,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);
         assert_eq!(steps(&hand.begin(10).await), ["sent"]);
         // The run rests where it may, and ends where it may not.
-        assert_eq!(hand.done(&first, Commit::default()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&first, Commit::default()).await, Outcome::Committed);
     })
     .await;
 }

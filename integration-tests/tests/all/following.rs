@@ -517,7 +517,7 @@ async fn a_failed_step_and_a_lost_worker_are_told_too() {
             }
             // The worker that has it is told to stop, and hands it back.
             let What::Event { by, .. } = &seen.last().unwrap().what else { panic!("{seen:?}") };
-            assert!(stage.store.leave(&by.worker).await.unwrap());
+            assert!(stage.store.deregister(&by.worker).await.unwrap());
             while states(&seen, 1).len() < 5 {
                 seen.extend(next(&mut follower).await);
             }

@@ -107,7 +107,7 @@ impl Stage {
         let step = held.into_iter().find(|step| step.fence.run == "good").expect("the good run goes on");
         let (call, commit) =
             (self.call(), Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() });
-        let (outcome, _) = self.store().done(&call, &step, &commit, &Claim::default()).await.unwrap();
+        let (outcome, _) = self.store().complete(&call, &step, &commit, &Claim::default()).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }
 }
@@ -165,7 +165,7 @@ async fn a_state_that_is_damaged_while_it_is_held() {
     let step = stage.begin(1).await.remove(0);
     stage.write(&[b"HSET", b"steps:bad", b"1", b"H"]).await;
     let call = stage.call();
-    let (outcome, _) = stage.store().done(&call, &step, &Commit::default(), &Claim::default()).await.unwrap();
+    let (outcome, _) = stage.store().complete(&call, &step, &Commit::default(), &Claim::default()).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
     assert_eq!(stage.audit().await, ["bad: step execution 1 cannot be read: its state is damaged"]);
     stage.assert_only_bad_fails(vec![], "in Redis is damaged").await;
@@ -251,7 +251,7 @@ async fn a_run_never_removes_the_keys_of_others() {
     let _: () = redis::cmd("SET").arg("mine").arg(1).query_async(&mut stage.redis).await.unwrap();
     let step = stage.begin(1).await.remove(0);
     let (call, commit) = (stage.call(), Commit { result: Some(b"1".to_vec()), ..Commit::default() });
-    stage.store().done(&call, &step, &commit, &Claim::default()).await.unwrap();
+    stage.store().complete(&call, &step, &commit, &Claim::default()).await.unwrap();
     // Its retention was nothing: the tick forgets it.
     stage.tick(vec![]).await;
     assert!(stage.store().run("bad").await.unwrap().is_none());

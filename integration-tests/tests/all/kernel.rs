@@ -46,7 +46,7 @@ async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
 }
 
 async fn begin(store: &dyn Store, worker: &str, number: u64, max: usize) -> Vec<Claimed> {
-    store.begin(&call(worker, number, false), &[], &claim(max)).await.unwrap().unwrap()
+    store.claim(&call(worker, number, false), &slots(&call(worker, number, false), max)).await.unwrap().unwrap()
 }
 
 fn emit(steps: &[&str]) -> Commit {
@@ -70,26 +70,27 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
     assert_eq!(store.start(&start("r")).await.unwrap(), Started::Known("r".into()));
 
     let first = begin(store, "a", 1, 4).await;
-    let again = store.begin(&call("a", 1, true), &[], &claim(4)).await.unwrap().unwrap();
+    let again = store.claim(&call("a", 1, true), &slots(&call("a", 1, true), 4)).await.unwrap().unwrap();
     assert_eq!(first.len(), 1, "the second start queued nothing");
     assert_eq!(again[0].fence, first[0].fence);
 
-    let (outcome, next) = store.done(&call("a", 2, false), &first[0], &emit(&["second"]), &claim(1)).await.unwrap();
+    let (outcome, next) =
+        store.complete(&call("a", 2, false), &first[0], &emit(&["second"]), &refill(1)).await.unwrap();
     assert_eq!((outcome, next.len()), (Outcome::Committed, 1));
-    let (outcome, same) = store.done(&call("a", 2, true), &first[0], &emit(&["second"]), &claim(1)).await.unwrap();
+    let (outcome, same) = store.complete(&call("a", 2, true), &first[0], &emit(&["second"]), &refill(1)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
     assert_eq!(same[0].fence, next[0].fence);
 
     let retry = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
     for again in [false, true] {
-        let (outcome, _) = store.fail(&call("a", 3, again), &next[0], &retry, &claim(0)).await.unwrap();
+        let (outcome, _) = store.fail(&call("a", 3, again), &next[0], &retry, &refill(0)).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
     let second = begin(store, "a", 4, 4).await;
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
     for again in [false, true] {
-        let (outcome, _) = store.done(&call("a", 5, again), &second[0], &stop(), &claim(0)).await.unwrap();
+        let (outcome, _) = store.complete(&call("a", 5, again), &second[0], &stop(), &refill(0)).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }
     let history = store.history("r", 0, 100).await.unwrap();
@@ -109,24 +110,37 @@ async fn only_the_current_attempt_commits() {
     written.set.push(("field".into(), vec![1, 1]));
     // Queued again and not yet begun, then begun by another, then committed by the other: never the zombie's.
     for stage in 0..3 {
-        let (outcome, claims) = store.done(&call("dead", 2, stage > 0), &zombie, &written, &claim(1)).await.unwrap();
+        let (outcome, claims) =
+            store.complete(&call("dead", 2, stage > 0), &zombie, &written, &refill(1)).await.unwrap();
         assert_eq!((outcome, claims.len()), (Outcome::Fenced, 0), "stage {stage}");
         let failure = Failure::Fail { error: "e".into(), retention: LEASE };
-        let (outcome, _) = store.fail(&call("dead", 3, false), &zombie, &failure, &claim(0)).await.unwrap();
+        let (outcome, _) = store.fail(&call("dead", 3, false), &zombie, &failure, &refill(0)).await.unwrap();
         assert_eq!(outcome, Outcome::Fenced, "stage {stage}");
         assert_eq!(store.stage("dead", &zombie.fence, 0, &[(route("x"), vec![1])]).await.unwrap(), None);
         if stage == 0 {
             let heir = begin(store, "heir", 1, 1).await.remove(0);
             assert_eq!((heir.fence.attempt, heir.context.len()), (2, 0));
         } else if stage == 1 {
-            let heir = store.begin(&call("heir", 1, true), &[], &claim(1)).await.unwrap().unwrap().remove(0);
-            store.done(&call("heir", 2, false), &heir, &stop(), &claim(0)).await.unwrap();
+            let heir = store
+                .claim(&call("heir", 1, true), &slots(&call("heir", 1, true), 1))
+                .await
+                .unwrap()
+                .unwrap()
+                .remove(0);
+            store.complete(&call("heir", 2, false), &heir, &stop(), &refill(0)).await.unwrap();
         }
     }
     assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
     let mut lease = store.lease("dead", LEASE).await.unwrap();
-    assert_eq!(lease.beat().await.unwrap(), stepfleet::store::Beat::Lost, "a heartbeat won a lost lease back");
-    assert_eq!(store.begin(&call("dead", 9, false), &[], &claim(1)).await.unwrap().map(|c| c.len()), None);
+    assert_eq!(
+        lease.heartbeat().await.unwrap(),
+        stepfleet::store::Heartbeat::Lost,
+        "a heartbeat won a lost lease back"
+    );
+    assert_eq!(
+        store.claim(&call("dead", 9, false), &slots(&call("dead", 9, false), 1)).await.unwrap().map(|c| c.len()),
+        None
+    );
 }
 
 #[tokio::test]
@@ -145,7 +159,7 @@ async fn what_a_dead_worker_held_goes_ahead_of_a_backlog() {
 }
 
 #[tokio::test]
-async fn a_worker_with_very_many_holds_is_swept_to_the_end() {
+async fn a_worker_with_very_many_holds_is_reaped_to_the_end() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
     join_fleet(store, "dead", Duration::from_millis(1)).await;
@@ -155,7 +169,7 @@ async fn a_worker_with_very_many_holds_is_swept_to_the_end() {
     let branches = vec!["branch"; 6000];
     let mut open = emit(&branches);
     open.fan = Some(Fan { joins: vec![], staged: 0 });
-    let (_, mut held) = store.done(&call("dead", 2, false), &first, &open, &claim(3000)).await.unwrap();
+    let (_, mut held) = store.complete(&call("dead", 2, false), &first, &open, &refill(3000)).await.unwrap();
     held.extend(begin(store, "dead", 3, 3000).await);
     assert_eq!(held.len(), 6000);
     join_fleet(store, "dead", Duration::from_millis(1)).await;
@@ -163,7 +177,7 @@ async fn a_worker_with_very_many_holds_is_swept_to_the_end() {
     for _ in 0..1000 {
         let ticked = store.tick(&tick()).await.unwrap();
         requeued += ticked.requeued;
-        if !ticked.swept.is_empty() {
+        if !ticked.reaped.is_empty() {
             break;
         }
     }
@@ -183,7 +197,7 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
         let step = begin(store, "a", 1, 1).await.remove(0);
         let mut commit = Commit { retention, ..stop() };
         commit.set.push(("field".into(), vec![1, 1]));
-        store.done(&call("a", 2, false), &step, &commit, &claim(0)).await.unwrap();
+        store.complete(&call("a", 2, false), &step, &commit, &refill(0)).await.unwrap();
     }
     while store.tick(&tick()).await.unwrap().fired == 0 {}
     assert!(store.run("short").await.unwrap().is_none());
@@ -237,7 +251,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
     for loss in 1..=4 {
         join_fleet(store, "dead", Duration::from_millis(1)).await;
         assert_eq!(begin(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
-        while store.tick(&tick()).await.unwrap().swept.is_empty() {}
+        while store.tick(&tick()).await.unwrap().reaped.is_empty() {}
     }
     let run = store.run("r").await.unwrap().unwrap();
     assert_eq!(run.status, Status::Failed);
@@ -257,7 +271,7 @@ async fn a_delivery_whose_reader_is_gone_is_found_and_queued_again() {
     assert!(begin(store, "a", 1, 1).await.is_empty());
     while store.orphans(Duration::from_millis(1)).await.unwrap() == 0 {}
     assert_eq!(begin(store, "a", 2, 1).await.len(), 1);
-    // A worker that leaves, or is swept, hands back what was delivered to it at once.
+    // A worker that leaves, or is reaped, hands back what was delivered to it at once.
     for leaves in [true, false] {
         join_fleet(store, "b", LEASE).await;
         let id = format!("left-{leaves}");
@@ -265,7 +279,7 @@ async fn a_delivery_whose_reader_is_gone_is_found_and_queued_again() {
         let mut reader = store.queue_reader("b", &[QueueName::new("w", 1)]).await.unwrap();
         assert_eq!(reader.next().await.unwrap().len(), 1);
         if leaves {
-            assert!(store.leave("b").await.unwrap());
+            assert!(store.deregister("b").await.unwrap());
         } else {
             store.tick(&Tick { suspects: vec![("b".into(), 0)], ..tick() }).await.unwrap();
         }
@@ -285,21 +299,21 @@ async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
     let first = begin(store, "a", 1, 1).await.remove(0);
     let mut open = emit(&["branch", "branch", "branch"]);
     open.fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
-    let (_, mut branches) = store.done(&call("a", 2, false), &first, &open, &claim(3)).await.unwrap();
+    let (_, mut branches) = store.complete(&call("a", 2, false), &first, &open, &refill(3)).await.unwrap();
     assert_eq!(branches.len(), 3);
     branches.reverse();
     for (i, branch) in branches.iter().enumerate() {
         let number = [3u8, 4, 5][i];
         let mut commit = emit(&[]);
         commit.joins.push(("join".into(), vec![1, number]));
-        let (_, next) = store.done(&call("a", number.into(), false), branch, &commit, &claim(3)).await.unwrap();
+        let (_, next) = store.complete(&call("a", number.into(), false), branch, &commit, &refill(3)).await.unwrap();
         assert_eq!(next.len(), usize::from(i == 2), "the join begins with the last branch");
         if let Some(join) = next.first() {
             let joined = join.joined.clone().unwrap();
             assert_eq!((joined.count, join.scope), (3, 0));
             let events = store.joined(join, &joined, 0, 10).await.unwrap();
             assert_eq!(events, [vec![1, 3], vec![1, 4], vec![1, 5]]);
-            store.done(&call("a", 9, false), join, &stop(), &claim(0)).await.unwrap();
+            store.complete(&call("a", 9, false), join, &stop(), &refill(0)).await.unwrap();
         }
     }
     assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
@@ -335,9 +349,9 @@ async fn a_run_that_loops_for_ever_comes_to_its_limit() {
     let step = begin(store, "a", 1, 1).await.remove(0);
     let mut redis = fleet.redis.connection().await;
     let _: u64 = redis::cmd("HSET").arg(&["sf:{0}:steps:r", "last", "999999"]).query_async(&mut redis).await.unwrap();
-    let (_, held) = store.done(&call("a", 2, false), &step, &emit(&["next"]), &claim(1)).await.unwrap();
+    let (_, held) = store.complete(&call("a", 2, false), &step, &emit(&["next"]), &refill(1)).await.unwrap();
     assert_eq!(held[0].fence.seq, 1_000_000);
-    store.done(&call("a", 3, false), &held[0], &emit(&["next"]), &claim(1)).await.unwrap();
+    store.complete(&call("a", 3, false), &held[0], &emit(&["next"]), &refill(1)).await.unwrap();
     let run = store.run("r").await.unwrap().unwrap();
     assert_eq!(run.status, Status::Failed);
     assert!(run.error.unwrap().contains("its limit of 1000000 step executions"));
@@ -356,9 +370,9 @@ async fn a_fence_is_void_for_a_later_run_of_the_same_id() {
     store.start(&start("r")).await.unwrap();
     let step = begin(store, "a", 2, 1).await.remove(0);
     assert_eq!((ghost.fence.seq, ghost.fence.attempt), (step.fence.seq, step.fence.attempt));
-    let (outcome, _) = store.done(&call("a", 3, false), &ghost, &stop(), &claim(0)).await.unwrap();
+    let (outcome, _) = store.complete(&call("a", 3, false), &ghost, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
-    let (outcome, _) = store.done(&call("a", 4, false), &step, &stop(), &claim(0)).await.unwrap();
+    let (outcome, _) = store.complete(&call("a", 4, false), &step, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
 }
 
@@ -395,7 +409,7 @@ async fn delays_of_any_length_can_be_read_back() {
     store.start(&start("r")).await.unwrap();
     let step = begin(store, "a", 1, 1).await.remove(0);
     let failure = Failure::Retry { delay: Duration::MAX, error: "e".into() };
-    store.fail(&call("a", 2, false), &step, &failure, &claim(0)).await.unwrap();
+    store.fail(&call("a", 2, false), &step, &failure, &refill(0)).await.unwrap();
     let mut redis = fleet.redis.connection().await;
     let state: String = redis::cmd("HGET").arg("sf:{0}:steps:r").arg("1").query_async(&mut redis).await.unwrap();
     let due = state.rsplit(' ').next().unwrap();

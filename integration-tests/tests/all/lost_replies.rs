@@ -89,18 +89,18 @@ impl Shaky {
     async fn done(&mut self, step: &Claimed, commit: &Commit, max: usize) -> Vec<Claimed> {
         let mut call = self.call();
         let claim = claim(max);
-        self.lose(self.store.done(&call, step, commit, &claim)).await;
+        self.lose(self.store.complete(&call, step, commit, &claim)).await;
         call.again = true;
-        let (outcome, claimed) = self.store.done(&call, step, commit, &claim).await.unwrap();
+        let (outcome, claimed) = self.store.complete(&call, step, commit, &claim).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
         claimed
     }
 
     async fn fail(&mut self, step: &Claimed, failure: &Failure) {
         let mut call = self.call();
-        self.lose(self.store.fail(&call, step, failure, &claim(0))).await;
+        self.lose(self.store.fail(&call, step, failure, &refill(0))).await;
         call.again = true;
-        let (outcome, _) = self.store.fail(&call, step, failure, &claim(0)).await.unwrap();
+        let (outcome, _) = self.store.fail(&call, step, failure, &refill(0)).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
     }
 
@@ -146,12 +146,12 @@ async fn begin_done_and_the_claims_that_came_with_them() {
     let first = shaky.begin(2).await;
     assert_eq!(first.len(), 2, "the claims of the lost reply");
     let commit = Commit { emits: vec![(route("next"), vec![1, 1])], retention: HOUR, ..Commit::default() };
-    let more = shaky.done(&first[0], &commit, 2).await;
+    let more = shaky.complete(&first[0], &commit, 2).await;
     assert_eq!(more.iter().map(|c| c.fence.run.as_str()).collect::<Vec<_>>(), ["t", "r"]);
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done]);
 
     let stop = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
-    shaky.done(&more[1], &stop, 0).await;
+    shaky.complete(&more[1], &stop, 0).await;
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done, Kind::Done, Kind::Completed]);
     let held = shaky.fleet.store.workers().await.unwrap()[0].held;
     assert_eq!(held, 2, "the other two are held once each");
@@ -171,7 +171,7 @@ async fn fan_outs_joins_and_staging() {
     }
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
     let open = Commit { fan, retention: HOUR, ..Commit::default() };
-    let mut held = shaky.done(&first, &open, 30).await;
+    let mut held = shaky.complete(&first, &open, 30).await;
     let mut branches = 0;
     let join = loop {
         let step = held.remove(0);
@@ -181,7 +181,7 @@ async fn fan_outs_joins_and_staging() {
         branches += 1;
         let commit =
             Commit { joins: vec![("join".into(), step.payload.clone())], retention: HOUR, ..Commit::default() };
-        held.extend(shaky.done(&step, &commit, 1).await);
+        held.extend(shaky.complete(&step, &commit, 1).await);
         if held.is_empty() {
             held = shaky.begin(30).await;
         }
@@ -234,13 +234,13 @@ async fn register_beat_leave_and_recovery() {
     shaky.store.start(&start("r")).await.unwrap();
     assert_eq!(shaky.begin(1).await.len(), 1);
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
-    shaky.lose(lease.beat()).await;
+    shaky.lose(lease.heartbeat()).await;
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
-    assert!(matches!(lease.beat().await.unwrap(), stepfleet::store::Beat::Renewed { .. }));
+    assert!(matches!(lease.heartbeat().await.unwrap(), stepfleet::store::Heartbeat::Renewed { .. }));
     drop(lease);
 
-    shaky.lose(shaky.store.leave("a")).await;
-    assert!(shaky.store.leave("a").await.unwrap());
+    shaky.lose(shaky.store.deregister("a")).await;
+    assert!(shaky.store.deregister("a").await.unwrap());
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released], "handed back once");
     shaky.store.register(&introduction(), HOUR).await.unwrap();
     assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
@@ -270,9 +270,9 @@ async fn checkpoint_suspend_and_signal() {
     assert_eq!(again, Outcome::Committed);
 
     let mut call = shaky.call();
-    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &claim(0))).await;
+    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &refill(0))).await;
     call.again = true;
-    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &claim(0)).await.unwrap();
+    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
     assert!(shaky.begin(1).await.is_empty());
 
@@ -341,7 +341,7 @@ async fn cancel_release_and_audit() {
     assert_eq!(shaky.store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
     let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
     let call = shaky.call();
-    let (outcome, _) = shaky.store.done(&call, &second[0], &commit, &claim(0)).await.unwrap();
+    let (outcome, _) = shaky.store.complete(&call, &second[0], &commit, &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
     let kinds = shaky.kinds("r").await;
     assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);

@@ -110,7 +110,7 @@ async fn a_redis_that_begins_to_evict_later_does_not_end_its_workers() {
     let () = set.arg("SET").arg("maxmemory-policy").arg("allkeys-lru").query_async(&mut redis).await.unwrap();
     // Its lease taken away, the worker begins a new life under a new id.
     let before = fleet.store.workers().await.unwrap()[0].id.clone();
-    while !fleet.store.leave(&before).await.unwrap() {}
+    while !fleet.store.deregister(&before).await.unwrap() {}
     while fleet.store.workers().await.unwrap().first().is_none_or(|now| now.id == before) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -22,8 +22,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
-    Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
+    Route, Sent, Signalled, Wait,
 };
 
 pub use self::memory::MemoryStore;
@@ -62,7 +62,7 @@ pub struct Worker {
     pub since_ms: u64,
     /// How long its lease still lasts (ms); negative when it has run out.
     pub lease_ms: i64,
-    /// Redis' id of the connection that renews its lease; 0 before the first beat.
+    /// Redis' id of the connection that renews its lease; 0 before the first heartbeat.
     pub client: u64,
     /// What it serves, as `<workflow>:<version>`.
     pub serves: Vec<String>,
@@ -137,15 +137,6 @@ pub struct Deferred {
     pub since_ms: u64,
 }
 
-/// A step event that a blocking read delivered.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The stream, without the namespace's prefix.
-    pub stream: String,
-    /// The entry's id.
-    pub entry: String,
-}
-
 /// An inbox entry.
 #[derive(Clone, Debug)]
 pub struct InboxEntry {
@@ -155,12 +146,12 @@ pub struct InboxEntry {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What a beat told.
+/// What a heartbeat told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Beat {
+pub enum Heartbeat {
     /// The lease is renewed.
     Renewed {
-        /// Runs that were cancelled since the last beat, and possibly some before: what executes a step of theirs
+        /// Runs that were cancelled since the last heartbeat, and possibly some before: what executes a step of theirs
         /// may stop.
         cancelled: Vec<String>,
     },
@@ -193,7 +184,7 @@ pub struct Ticked {
     /// How long until the next timer is due.
     pub next_due: Option<Duration>,
     /// Workers that were given up.
-    pub swept: Vec<String>,
+    pub reaped: Vec<String>,
 }
 
 /// One slice of an audit.
@@ -287,27 +278,28 @@ pub trait Store: Send + Sync + 'static {
     /// Takes an inbox entry away and keeps it among the rejected.
     async fn reject(&self, rejection: &Rejection) -> Result<()>;
 
-    /// Takes delivered step events, and claims more up to `claim.max` in all.
+    /// Fills free slots with step executions from the queues that the worker serves: those that are queued again come first.
+    /// A worker that gets less than it asks for is idle from then on, and its [`WakeReader`] tells it when there is more.
     /// None when the worker's lease is gone.
-    async fn begin(&self, call: &Call, delivered: &[Delivery], claim: &Claim) -> Result<Option<Vec<Claimed>>>;
+    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>>;
     /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; answers how many are staged.
     /// None when the fence is no longer good.
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
-    /// Commits a step execution and claims more.
-    async fn done(
+    /// Commits a step execution and fills its slot again.
+    async fn complete(
         &self,
         call: &Call,
         step: &Claimed,
         commit: &Commit,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)>;
-    /// Ends an attempt that failed, and claims more.
+    /// Ends an attempt that failed, and fills its slot again.
     async fn fail(
         &self,
         call: &Call,
         step: &Claimed,
         failure: &Failure,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)>;
     /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's; fails
     /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
@@ -315,7 +307,7 @@ pub trait Store: Send + Sync + 'static {
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`Outcome::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;
-    /// Ends an attempt that waits, and claims more. Opens those of the waits that are not yet. The step goes on, as a new
+    /// Ends an attempt that waits, and fills its slot again. Opens those of the waits that are not yet. The step goes on, as a new
     /// attempt, as soon as one of them has an entry in its journal. Fails as [`Store::checkpoint`] does, and changes
     /// nothing then.
     async fn suspend(
@@ -323,7 +315,7 @@ pub trait Store: Send + Sync + 'static {
         call: &Call,
         step: &Claimed,
         waits: &[Wait],
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)>;
     /// Delivers to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
     /// away with it.
@@ -343,7 +335,7 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a worker known, with its queues and its lease.
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
     /// Hands all that a worker holds back, and forgets the worker. To be repeated until it answers true.
-    async fn leave(&self, worker: &str) -> Result<bool>;
+    async fn deregister(&self, worker: &str) -> Result<bool>;
     /// What the store says that a worker holds.
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
     /// Hands back holds that the worker knows nothing of: Redis may come back without its last moments, and count on
@@ -351,13 +343,11 @@ pub trait Store: Send + Sync + 'static {
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64>;
     /// Opens the connection that renews a worker's lease. For a thread of its own.
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>>;
-    /// Opens a blocking reader on queues, for one worker.
-    async fn queue_reader(&self, worker: &str, queues: &[crate::names::QueueName]) -> Result<Box<dyn QueueReader>>;
+    /// Opens the connection on which an idle worker waits for step events.
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>>;
 
     /// Takes back what dead and silent workers held; fires what is due.
     async fn tick(&self, tick: &Tick) -> Result<Ticked>;
-    /// Queues again what was delivered and not begun for `idle`. Answers how many.
-    async fn orphans(&self, idle: Duration) -> Result<u64>;
     /// Looks for what runs need and is not there (keys deleted by hand, a backup restored, a bug), in one slice of
     /// all there is; makes it again from the runs' state, or fails the run where that cannot be done.
     async fn audit(&self, audit: &Audit) -> Result<Audited>;
@@ -366,7 +356,7 @@ pub trait Store: Send + Sync + 'static {
     /// Opens a blocking reader on the inbox, for one coordinator.
     async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>>;
     /// Takes over inbox entries that another coordinator left for `idle`.
-    async fn inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>>;
+    async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>>;
 
     /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.
     async fn submit(&self, request: &StartRequest) -> Result<String>;
@@ -406,24 +396,16 @@ pub trait Store: Send + Sync + 'static {
 #[async_trait]
 pub trait Lease: Send {
     /// Renews the lease.
-    async fn beat(&mut self) -> Result<Beat>;
+    async fn heartbeat(&mut self) -> Result<Heartbeat>;
 }
 
-/// Waits for step events.
+/// Waits until there is something for an idle worker to claim.
 #[async_trait]
-pub trait QueueReader: Send {
-    /// Waits up to about two seconds for events; empty when there were none. After an error the reader is unusable
-    /// and must be opened again.
-    async fn next(&mut self) -> Result<Vec<Delivery>>;
-    /// How to make [`QueueReader::next`] return at once, from elsewhere.
-    fn waker(&self) -> Box<dyn ReaderWaker>;
-}
-
-/// Ends a wait of a [`QueueReader`] early, without losing what it may have been given.
-#[async_trait]
-pub trait ReaderWaker: Send + Sync {
-    /// Makes the reader's wait end.
-    async fn wake(&self) -> Result<()>;
+pub trait WakeReader: Send {
+    /// Waits up to about five seconds to be woken; true when it was. To be followed by [`Store::claim`] either way: a worker
+    /// need not rely on being woken. May be dropped at any time; the reader is then unusable, as it is after an error, and must be
+    /// opened again.
+    async fn next(&mut self) -> Result<bool>;
 }
 
 /// Waits for what a run publishes.

@@ -18,7 +18,7 @@ pub(crate) enum Interrupt {
 /// The checkpoints of one attempt, which are made one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
-    made: u64,
+    pub(super) made: u64,
     /// Asked for, and not known to be made: whoever asked may have been dropped while waiting.
     pending: Option<(Checkpoint, Along)>,
 }

@@ -82,6 +82,12 @@ impl Past {
 }
 
 impl Core {
+    /// Whether the store keeps something of what the attempt has published or saved, to know a repetition by.
+    pub(crate) fn has_traces(&self) -> bool {
+        let has_published = self.published.try_lock().map_or(true, |published| *published > 0);
+        has_published || self.saves.try_lock().map_or(true, |saves| saves.made > 0)
+    }
+
     pub(crate) fn new(
         reach: Reach,
         past: Past,

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::names::QueueName;
-use stepfleet::step::{Claim, Claimed};
+use stepfleet::step::{Claim, Claimed, Refill};
 use stepfleet::store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::commit::Committed;
 use super::session::Session;
-use super::{Config, commit, execute, reader, slots};
+use super::{Config, claim, slots};
 use crate::workflow::Served;
 
 /// A registered worker. It has no lease to renew: it is there until a tick is told that it is suspected.
@@ -39,18 +38,11 @@ impl ByHand {
 
     /// Takes one step execution, where one is queued.
     pub(crate) async fn claim(&self) -> Option<Claimed> {
-        let claim = Claim { max: 1, queues: self.session.queues() };
-        reader::begin(&self.session, &[], &claim).await?.pop()
+        claim::claim_once(&self.session, &Claim { slots: vec![0], after: None }).await?.pop()
     }
 
     /// Executes what was claimed, and commits it.
     pub(crate) async fn work(&self, step: &Claimed) {
-        let core = execute::core(&self.session, step);
-        while let Some(attempted) = slots::execute(&self.session, step, core.clone()).await {
-            match commit::commit(&self.session, step, attempted, &Claim::default()).await {
-                Some(Committed::Conflict) => slots::begin_again(&self.session, &core).await,
-                Some(Committed::Stands(_)) | None => return,
-            };
-        }
+        slots::work(&self.session, step, &Refill::default()).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Turns what an attempt came to into one transition.
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Fan, Join, Outcome, Part, Route};
+use stepfleet::step::{Claimed, Commit, Fan, Join, Outcome, Part, Refill, Route};
 
 use super::drive::Waits;
 use super::execute::{Attempted, Came, served};
@@ -35,7 +35,7 @@ pub(super) async fn commit(
     session: &Session,
     step: &Claimed,
     attempted: Attempted,
-    claim: &Claim,
+    refill: &Refill,
 ) -> Option<Committed> {
     let Attempted { outcome, core } = attempted;
     let served = served(session, step);
@@ -46,16 +46,17 @@ pub(super) async fn commit(
             if let Some(let_go) = core.journal().close() {
                 (plan.commit.journalled, plan.commit.let_go) = (true, let_go);
             }
+            plan.commit.has_traces = core.has_traces();
             Ok(Planned::Done(Box::new(plan)))
         }
         Came::ToWait(waits) => Ok(Planned::Suspend(waits)),
         Came::Conflict => Ok(Planned::Again),
     });
     let committed = match planned {
-        Ok(Planned::Done(plan)) => done(session, step, &core, &plan, claim).await,
-        Ok(Planned::Again) => conflict(session, step, &core, claim).await,
-        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, claim).await.map(Committed::Stands),
-        Err(error) => failure::settle(session, step, &core, &error, claim).await.map(Committed::Stands),
+        Ok(Planned::Done(plan)) => done(session, step, &core, &plan, refill).await,
+        Ok(Planned::Again) => conflict(session, step, &core, refill).await,
+        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, refill).await.map(Committed::Stands),
+        Err(error) => failure::settle(session, step, &core, &error, refill).await.map(Committed::Stands),
     };
     if !matches!(committed, Some(Committed::Conflict)) {
         session.ledger.ended(&step.fence);
@@ -63,7 +64,7 @@ pub(super) async fn commit(
     committed
 }
 
-async fn conflict(session: &Session, step: &Claimed, core: &Core, claim: &Claim) -> Option<Committed> {
+async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refill) -> Option<Committed> {
     if core.conflicts() < MAX_CONFLICTS {
         tracing::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
         return Some(Committed::Conflict);
@@ -73,7 +74,7 @@ async fn conflict(session: &Session, step: &Claimed, core: &Core, claim: &Claim)
          transactions (edit_field instead of edit), or merge instead (incr, push, insert)",
         step.step
     ));
-    failure::settle(session, step, core, &error, claim).await.map(Committed::Stands)
+    failure::settle(session, step, core, &error, refill).await.map(Committed::Stands)
 }
 
 enum Planned {
@@ -166,14 +167,14 @@ fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>
     chunks
 }
 
-async fn done(session: &Session, step: &Claimed, core: &Core, plan: &Plan, claim: &Claim) -> Option<Committed> {
-    let claimed = match stage_and_commit(session, step, plan, claim).await? {
+async fn done(session: &Session, step: &Claimed, core: &Core, plan: &Plan, refill: &Refill) -> Option<Committed> {
+    let claimed = match stage_and_commit(session, step, plan, refill).await? {
         Ok((Outcome::Committed, claimed)) => Some(claimed),
         Ok((Outcome::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
-            failure::settle(session, step, core, &error, claim).await
+            failure::settle(session, step, core, &error, refill).await
         }
-        Ok((Outcome::Conflict, _)) => return conflict(session, step, core, claim).await,
+        Ok((Outcome::Conflict, _)) => return conflict(session, step, core, refill).await,
         Ok((Outcome::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             tracing::info!(
@@ -186,7 +187,7 @@ async fn done(session: &Session, step: &Claimed, core: &Core, plan: &Plan, claim
         }
         Err(refused) => {
             let error = Error::terminal(format!("step {} cannot be committed: {refused}", step.step));
-            failure::settle(session, step, core, &error, claim).await
+            failure::settle(session, step, core, &error, refill).await
         }
     };
     claimed.map(Committed::Stands)
@@ -196,10 +197,10 @@ async fn stage_and_commit(
     session: &Session,
     step: &Claimed,
     plan: &Plan,
-    claim: &Claim,
+    refill: &Refill,
 ) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
     for _ in 0..STAGINGS {
-        let answer = stage_and_commit_once(session, step, plan, claim).await?;
+        let answer = stage_and_commit_once(session, step, plan, refill).await?;
         if !matches!(answer, Ok((Outcome::Unstaged, _))) {
             return Some(answer);
         }
@@ -211,7 +212,7 @@ async fn stage_and_commit_once(
     session: &Session,
     step: &Claimed,
     plan: &Plan,
-    claim: &Claim,
+    refill: &Refill,
 ) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
     let mut offset = 0;
     for chunk in &plan.staged {
@@ -225,19 +226,25 @@ async fn stage_and_commit_once(
         offset += chunk.len() as u64;
     }
     let send = |call| -> BoxFuture<'_, _> {
-        Box::pin(async move { session.store.done(&call, step, &plan.commit, claim).await })
+        Box::pin(async move { session.store.complete(&call, step, &plan.commit, refill).await })
     };
     session.persist(send, |(_, claimed)| claimed).await
 }
 
 /// Ends an attempt that waits; the next one goes on where there is an answer.
-async fn suspend(session: &Session, step: &Claimed, core: &Core, waits: &Waits, claim: &Claim) -> Option<Vec<Claimed>> {
+async fn suspend(
+    session: &Session,
+    step: &Claimed,
+    core: &Core,
+    waits: &Waits,
+    refill: &Refill,
+) -> Option<Vec<Claimed>> {
     let checkpoint = waits.along.checkpoint();
     let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
     let recorded =
         if waits.along.is_empty() { Ok(Outcome::Committed) } else { session.persist(record, |_| &[]).await? };
     let send = |call| -> BoxFuture<'_, _> {
-        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, claim).await })
+        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, refill).await })
     };
     let suspended = match recorded {
         // A void fence is told by the suspension too.
@@ -251,7 +258,7 @@ async fn suspend(session: &Session, step: &Claimed, core: &Core, waits: &Waits, 
         }
         Err(refused) => {
             let error = Error::terminal(format!("step {} cannot wait: {refused}", step.step));
-            failure::settle(session, step, core, &error, claim).await
+            failure::settle(session, step, core, &error, refill).await
         }
     }
 }

@@ -69,6 +69,9 @@ pub(super) fn served<'a>(session: &'a Session, step: &Claimed) -> Option<&'a Ser
 }
 
 async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Came> {
+    if let Some(damage) = &step.damage {
+        return Err(Error::terminal(format!("step execution {} cannot be read: {damage}", step.fence.seq)));
+    }
     let served = served(session, step).ok_or_else(|| {
         Error::terminal(format!("this worker does not serve {} version {}", step.workflow, step.version))
     })?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claim, Claimed, Commit, Failure, Route};
+use stepfleet::step::{Claimed, Commit, Failure, Refill, Route};
 
 use super::execute::{read_joined, served};
 use super::session::Session;
@@ -24,7 +24,7 @@ pub(super) async fn settle(
     step: &Claimed,
     core: &Core,
     error: &Error,
-    claim: &Claim,
+    refill: &Refill,
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
     let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
@@ -32,7 +32,7 @@ pub(super) async fn settle(
         Decision::Retry(delay) => {
             tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
             let failure = Failure::Retry { delay, error: one_line(error) };
-            return fail(session, step, &failure, claim).await;
+            return fail(session, step, &failure, refill).await;
         }
         Decision::GiveUp(reason) => reason,
     };
@@ -40,7 +40,7 @@ pub(super) async fn settle(
     match served.map(|served| catcher(served, step)) {
         Some(Catcher::Step(route)) => {
             tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
-            match catch(session, step, core, error, route, claim).await? {
+            match catch(session, step, core, error, route, refill).await? {
                 Ok(claimed) => return Some(claimed),
                 Err(refused) => text = format!("{text} (the failure cannot be handed on: {refused})"),
             }
@@ -50,7 +50,7 @@ pub(super) async fn settle(
     }
     tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
-    fail(session, step, &Failure::Fail { error: text, retention }, claim).await
+    fail(session, step, &Failure::Fail { error: text, retention }, refill).await
 }
 
 fn decide(step: &Claimed, core: &Core, error: &Error, served: Option<&Served>) -> Decision {
@@ -98,7 +98,7 @@ async fn catch(
     core: &Core,
     error: &Error,
     route: Route,
-    claim: &Claim,
+    refill: &Refill,
 ) -> Option<Result<Vec<Claimed>, Error>> {
     let joined = match &step.joined {
         Some(joined) if joined.count <= MAX_JOINED => read_joined(session, step).await.ok(),
@@ -115,16 +115,17 @@ async fn catch(
     let (emits, caught) = (vec![(route, event)], Some(text));
     let let_go = core.journal().close().unwrap_or_default();
     let commit = &Commit { emits, caught, emitted, retention, journalled: true, let_go, ..Commit::default() };
-    let send =
-        |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.done(&call, step, commit, claim).await }) };
+    let send = |call| -> BoxFuture<'_, _> {
+        Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
+    };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;
     Some(answer.map(|(_, claimed)| claimed).map_err(Error::from))
 }
 
-async fn fail(session: &Session, step: &Claimed, failure: &Failure, claim: &Claim) -> Option<Vec<Claimed>> {
+async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Refill) -> Option<Vec<Claimed>> {
     loop {
         let send = |call| -> BoxFuture<'_, _> {
-            Box::pin(async move { session.store.fail(&call, step, failure, claim).await })
+            Box::pin(async move { session.store.fail(&call, step, failure, refill).await })
         };
         match session.persist(send, |(_, claimed)| claimed).await? {
             Ok((_, claimed)) => return Some(claimed),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::store::{Beat, Lease, Store};
+use stepfleet::store::{Heartbeat, Lease, Store};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -51,9 +51,9 @@ async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, l
         return;
     }
     loop {
-        match connection.beat().await {
-            Ok(Beat::Lost) => return,
-            Ok(Beat::Renewed { cancelled }) => {
+        match connection.heartbeat().await {
+            Ok(Heartbeat::Lost) => return,
+            Ok(Heartbeat::Renewed { cancelled }) => {
                 for run in &cancelled {
                     ledger.cancel(run);
                 }

@@ -1,7 +1,7 @@
 //! The worker: claims step events, executes steps, commits what they leave behind.
 //!
-//! The way of a step through this folder: `reader` waits for events while nothing is to be had, `slots` keeps as
-//! many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices when it
+//! The way of a step through this folder: `claim` fills free slots and waits to be woken while nothing is to be had, `slots` keeps
+//! as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices when it
 //! only waits), `commit` turns what it
 //! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
 //! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
@@ -9,6 +9,7 @@
 //! `by_hand` is a worker for the test kit, which moves only when it is told to.
 
 mod by_hand;
+mod claim;
 mod commit;
 mod drive;
 mod execute;
@@ -17,7 +18,6 @@ mod fitness;
 mod lease;
 mod ledger;
 mod nudge;
-mod reader;
 mod reconcile;
 mod session;
 mod slots;

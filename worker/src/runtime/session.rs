@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use stepfleet::names::QueueName;
 use stepfleet::step::{Call, Claimed};
 use stepfleet::store::{Introduction, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ledger::Ledger;
-use super::{Config, WorkerError, host, lease, reader, reconcile};
+use super::slots::Slots;
+use super::{Config, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
 
 pub(super) struct Session {
@@ -28,9 +28,10 @@ pub(super) struct Session {
     /// The lease is lost, and all holds with it: what still runs is in vain.
     pub(super) lost: CancellationToken,
     pub(super) tasks: TaskTracker,
-    slots: Arc<Semaphore>,
+    pub(super) slots: Arc<Slots>,
     queues: Vec<QueueName>,
-    turn: AtomicUsize,
+    /// The queue that was served last, where there are several.
+    served_last: Mutex<Option<QueueName>>,
     pub(super) ledger: Arc<Ledger>,
 }
 
@@ -60,7 +61,7 @@ pub(super) async fn live(
     // The thread waits for this as long as the session lives.
     let _ = go.send(());
     tracing::info!(worker = session.id, serves = ?session.queues, concurrency = config.concurrency, "ready");
-    let reading = session.tasks.spawn(reader::read(session.clone()));
+    let reading = session.tasks.spawn(claim::keep_claiming(session.clone()));
     session.tasks.spawn(reconcile::keep(session.clone(), config.lease));
     tokio::select! {
         () = stop.cancelled() => session.drain(config.drain, now).await,
@@ -85,9 +86,9 @@ impl Session {
             closing: stop.child_token(),
             lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            slots: Arc::new(Semaphore::new(config.concurrency)),
+            slots: Arc::new(Slots::new(config.concurrency)),
             queues,
-            turn: AtomicUsize::new(0),
+            served_last: Mutex::default(),
             ledger: Arc::default(),
         }
     }
@@ -125,13 +126,20 @@ impl Session {
         }
     }
 
-    /// The queues, each time beginning with the next one, so that none starves.
-    pub(super) fn queues(&self) -> Vec<QueueName> {
-        let mut queues = self.queues.clone();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let len = queues.len();
-        queues.rotate_left(turn % len);
-        queues
+    /// The queue that was served last: the next claim begins with the one after it, so that none starves.
+    pub(super) fn served_last(&self) -> Option<QueueName> {
+        if self.queues.len() < 2 {
+            return None;
+        }
+        self.served_last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that the queue of this step was served.
+    pub(super) fn serves(&self, step: &Claimed) {
+        if self.queues.len() > 1 {
+            let queue = QueueName::new(&step.workflow, step.version);
+            *self.served_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
+        }
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -141,26 +149,6 @@ impl Session {
     /// None when closing came first.
     pub(super) async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.closing.run_until_cancelled(work).await
-    }
-
-    /// Waits for a free slot; None when closing.
-    pub(super) async fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
-        let slot = self.unless_closing(self.slots.clone().acquire_owned()).await;
-        slot.and_then(Result::ok)
-    }
-
-    /// A slot for a step that is held already, whatever happens.
-    pub(super) async fn next_slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().acquire_owned().await.ok()
-    }
-
-    /// All slots that are free now, but no more than one claim should take.
-    pub(super) fn more_slots(&self) -> Vec<OwnedSemaphorePermit> {
-        const MOST: usize = 64;
-        if self.is_closing() {
-            return Vec::new();
-        }
-        std::iter::from_fn(|| self.slots.clone().try_acquire_owned().ok()).take(MOST).collect()
     }
 
     /// Makes a call, and repeats it until Redis has answered, since it may have taken effect; None when the lease is
@@ -211,7 +199,7 @@ impl Session {
         self.lost.cancel();
         let mut left = false;
         for _ in 0..50 {
-            match self.store.leave(&self.id).await {
+            match self.store.deregister(&self.id).await {
                 Ok(true) => {
                     left = true;
                     break;

@@ -1,11 +1,10 @@
 //! Slots: each executes one step after the other, as long as its commits bring new ones along.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use stepfleet::step::{Claim, Claimed};
-use tokio::sync::OwnedSemaphorePermit;
+use stepfleet::step::{Claimed, Next, Refill};
+use tokio::sync::Notify;
 
 use super::commit::Committed;
 use super::execute::Attempted;
@@ -17,54 +16,155 @@ use crate::context::Core;
 const CALM: u32 = 8;
 /// The longest such moment, in ms.
 const MOST_PAUSE_MS: u32 = 10;
+/// No more than so many slots are filled by one call.
+const MOST_CLAIMED: usize = 64;
+/// A run keeps a slot for so many steps in a row, or for so long, while others wait.
+const MOST_IN_A_ROW: u32 = 100;
+const LONGEST_ROW: Duration = Duration::from_millis(250);
 
-/// Gives each claimed step a slot. Steps beyond the slots wait for the next free one; they are held and safe.
-pub(super) fn fill(session: &Arc<Session>, slots: impl Iterator<Item = OwnedSemaphorePermit>, claimed: Vec<Claimed>) {
-    let mut slots = slots;
-    for step in claimed {
-        let slot = slots.next();
-        session.tasks.spawn(keep_going(session.clone(), slot, step));
+/// The slots of a worker that execute nothing now.
+#[derive(Debug)]
+pub(super) struct Slots {
+    free: Mutex<Vec<u32>>,
+    freed: Notify,
+}
+
+impl Slots {
+    pub(super) fn new(count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self { free: Mutex::new((0..count).rev().collect()), freed: Notify::new() }
+    }
+
+    /// All that are free, but no more than one call should fill; waits until there is one.
+    pub(super) async fn some_free(self: &Arc<Self>) -> Vec<Slot> {
+        loop {
+            // Made before the look: what is freed in between counts too.
+            let freed = self.freed.notified();
+            let free = self.take_free();
+            if !free.is_empty() {
+                return free;
+            }
+            freed.await;
+        }
+    }
+
+    fn take_free(self: &Arc<Self>) -> Vec<Slot> {
+        let mut free = self.free();
+        let rest = free.len().saturating_sub(MOST_CLAIMED);
+        free.split_off(rest).into_iter().rev().map(|number| Slot { number, slots: self.clone() }).collect()
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, first: Claimed) {
-    let slot = match slot {
-        Some(slot) => slot,
-        None => match session.next_slot().await {
-            Some(slot) => slot,
-            None => return,
-        },
-    };
-    let mut steps = VecDeque::from([first]);
-    while let Some(step) = steps.pop_front() {
-        let core = execute::core(&session, &step);
-        loop {
-            let Some(attempted) = execute(&session, &step, core.clone()).await else { return };
-            // One commit brings work for this slot and for all that are free now.
-            let extra = session.more_slots();
-            let max = if session.is_closing() { 0 } else { 1 + extra.len() };
-            let claim = Claim { max, queues: session.queues() };
-            match commit::commit(&session, &step, attempted, &claim).await {
-                Some(Committed::Stands(mut claimed)) => {
-                    let others = claimed.split_off(claimed.len().min(1));
-                    fill(&session, extra.into_iter(), others);
-                    steps.extend(claimed);
-                    break;
-                }
-                Some(Committed::Conflict) => {}
-                None => return,
+/// A slot. One that is dropped without being freed is used no more: what it holds may not have been given up.
+#[derive(Debug)]
+pub(super) struct Slot {
+    number: u32,
+    slots: Arc<Slots>,
+}
+
+impl Slot {
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn free(self) {
+        self.slots.free().push(self.number);
+        self.slots.freed.notify_one();
+    }
+}
+
+/// Has each claimed step executed in its slot, and frees the other slots.
+pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claimed>) {
+    let mut claimed: Vec<Option<Claimed>> = claimed.into_iter().map(Some).collect();
+    for slot in slots {
+        let is_here = |step: &&mut Option<Claimed>| step.as_ref().is_some_and(|step| step.fence.slot == slot.number);
+        match claimed.iter_mut().find(is_here).and_then(Option::take) {
+            Some(step) => {
+                session.tasks.spawn(keep_going(session.clone(), slot, step));
             }
-            drop(extra);
-            if begin_again(&session, &core).await.is_none() {
-                return;
-            }
+            None => slot.free(),
         }
     }
-    drop(slot);
+}
+
+async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
+    let (mut step, mut row) = (first, Row::new());
+    loop {
+        session.serves(&step);
+        let refill = Refill { next: row.next(session.is_closing()), after: session.served_last() };
+        let following = match work(&session, &step, &refill).await {
+            Worked::Ended(following) => following,
+            Worked::Dropped => None,
+            Worked::Lost => return,
+        };
+        let Some(following) = following else { break };
+        row.count(following.fence.run == step.fence.run);
+        step = following;
+    }
+    slot.free();
+}
+
+/// How long one run has kept a slot.
+struct Row {
+    steps: u32,
+    since: Instant,
+}
+
+impl Row {
+    fn new() -> Self {
+        Self { steps: 0, since: Instant::now() }
+    }
+
+    fn next(&self, is_closing: bool) -> Next {
+        match () {
+            () if is_closing => Next::Nothing,
+            () if self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW => Next::Others,
+            () => Next::Following,
+        }
+    }
+
+    fn count(&mut self, is_same_run: bool) {
+        if is_same_run && self.steps < MOST_IN_A_ROW && self.since.elapsed() < LONGEST_ROW {
+            self.steps += 1;
+        } else {
+            *self = Self::new();
+        }
+    }
+}
+
+/// What became of a step that was held.
+pub(super) enum Worked {
+    /// Its attempt has ended, and its slot has this one now.
+    Ended(Option<Claimed>),
+    /// It was given back: its run, or the fan-out that it belongs to, has ended.
+    Dropped,
+    /// The lease is lost, and all holds with it.
+    Lost,
+}
+
+/// Executes a step and commits it, as often as others change what it had read.
+pub(super) async fn work(session: &Session, step: &Claimed, refill: &Refill) -> Worked {
+    let core = execute::core(session, step);
+    loop {
+        let Some(attempted) = execute(session, step, core.clone()).await else { return Worked::Lost };
+        let Some(attempted) = attempted else { return Worked::Dropped };
+        match commit::commit(session, step, attempted, refill).await {
+            Some(Committed::Stands(claimed)) => return Worked::Ended(claimed.into_iter().next()),
+            Some(Committed::Conflict) => {}
+            None => return Worked::Lost,
+        }
+        if begin_again(session, &core).await.is_none() {
+            return Worked::Lost;
+        }
+    }
 }
 
 /// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
-pub(super) async fn begin_again(session: &Session, core: &Core) -> Option<()> {
+async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
     let conflicts = core.conflicts();
     if conflicts >= CALM {
@@ -85,8 +185,8 @@ pub(super) async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     }
 }
 
-/// One attempt at a step that is held. None where it was dropped: its hold is lost, or its run was cancelled.
-pub(super) async fn execute(session: &Session, step: &Claimed, core: Arc<Core>) -> Option<Attempted> {
+/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None where the lease is lost.
+async fn execute(session: &Session, step: &Claimed, core: Arc<Core>) -> Option<Option<Attempted>> {
     let stop = session.ledger.stop(&step.fence);
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, core));
     let attempted = session.lost.run_until_cancelled(attempt).await?;
@@ -101,5 +201,5 @@ pub(super) async fn execute(session: &Session, step: &Claimed, core: Arc<Core>) 
         let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
         let _ = session.lost.run_until_cancelled(release).await;
     }
-    attempted
+    Some(attempted)
 }

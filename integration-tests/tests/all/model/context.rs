@@ -45,10 +45,10 @@ impl Pair {
         let mut call = self.call(worker);
         let claim = Claim::default();
         let commit = Commit { merges, expects, emits: events(1), retention: HOUR, ..Commit::default() };
-        let first = both!(self, store => told(ordered_outcome(store.done(&call, &step, &commit, &claim))));
+        let first = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &claim))));
         if repeat {
             call.again = true;
-            let again = both!(self, store => told(ordered_outcome(store.done(&call, &step, &commit, &claim))));
+            let again = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &claim))));
             same("merge", &first, &again)?;
         }
         let name = what("merge: done", &first);

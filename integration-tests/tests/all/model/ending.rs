@@ -63,7 +63,7 @@ impl Pair {
                 break;
             }
             while !self.held.is_empty() {
-                self.done(0, &Leaves::Stop, None, 0, false).await?;
+                self.complete(0, &Leaves::Stop, None, 0, false).await?;
             }
         }
         self.compare().await?;

@@ -124,12 +124,12 @@ impl Pair {
             Op::Reject { run } => self.reject(*run).await?,
             Op::Begin { worker, max, repeat } => self.begin(*worker, *max, *repeat).await?,
             Op::Deliver { worker, begun } => self.deliver(*worker, *begun).await?,
-            Op::Done { held, leaves, set, max, repeat } => self.done(*held, leaves, *set, *max, *repeat).await?,
+            Op::Done { held, leaves, set, max, repeat } => self.complete(*held, leaves, *set, *max, *repeat).await?,
             Op::Fail { held, again, later, max, repeat } => self.fail(*held, *again, *later, *max, *repeat).await?,
             Op::Zombie { old, fails } => self.zombie(*old, *fails).await?,
             Op::Crash { worker } => self.crash(*worker).await?,
             Op::Expire { worker } => self.expire(*worker).await?,
-            Op::Leave { worker } => self.leave(*worker).await?,
+            Op::Leave { worker } => self.deregister(*worker).await?,
             Op::Checkpoint { held, entries, waits, set, repeat } => {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
             }
@@ -259,10 +259,10 @@ impl Pair {
             commit.journalled = true;
             commit.let_go = self.let_go(&step, set.unwrap_or_default());
         }
-        let first = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+        let first = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
         if repeat && (claim.max == 0 || !first.1.is_empty()) {
             call.again = true;
-            let again = both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+            let again = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
             same("done", &first, &again)?;
         }
         self.old.push((worker, step));
@@ -308,7 +308,7 @@ impl Pair {
             both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
         } else {
             let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };
-            both!(self, store => ordered_outcome(store.done(&call, &step, &commit, &claim)));
+            both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
         }
         Ok("zombie")
     }
@@ -325,7 +325,7 @@ impl Pair {
         self.drop_holds(worker);
         let id = self.worker(worker);
         for _ in 0..100 {
-            if both!(self, store => store.leave(&id)) {
+            if both!(self, store => store.deregister(&id)) {
                 break;
             }
         }
@@ -336,7 +336,7 @@ impl Pair {
     async fn tick(&mut self, suspects: Vec<(String, u64)>) -> Result<(), TestCaseError> {
         let tick = Tick { limit: 1000, max_losses: MAX_LOSSES, retention: HOUR, suspects };
         both!(self, store => async {
-            store.tick(&tick).await.map(|t| (t.requeued, t.fired, t.more, t.swept))
+            store.tick(&tick).await.map(|t| (t.requeued, t.fired, t.more, t.reaped))
         });
         Ok(())
     }

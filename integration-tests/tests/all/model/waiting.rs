@@ -160,8 +160,8 @@ impl Pair {
         self.drop_holds(worker);
         let id = self.worker(worker);
         both!(self, store => async {
-            let beat = store.lease(&id, Duration::ZERO).await?.beat().await?;
-            stepfleet::Result::Ok(matches!(beat, Beat::Renewed { .. }))
+            let beat = store.lease(&id, Duration::ZERO).await?.heartbeat().await?;
+            stepfleet::Result::Ok(matches!(beat, Heartbeat::Renewed { .. }))
         });
         self.tick(vec![]).await?;
         self.join(worker).await?;

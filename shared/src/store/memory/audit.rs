@@ -1,8 +1,9 @@
 //! Looks for what a run needs and is not there. This store loses nothing by itself: what is found is a bug, or was
 //! taken away by a test.
 
+use super::fleet::first_holds;
 use super::millis;
-use super::state::{Attempt, Entry, Execution, Hold, Lane, OpenWait, Phase, RunState, State};
+use super::state::{Attempt, Entry, Execution, Held, Lane, OpenWait, Phase, RunState, Slot, State};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Fence, Wait};
@@ -61,8 +62,9 @@ impl State {
                         found.push((what, Mend::Queue(*seq)));
                     }
                 }
-                Phase::Held { worker, claim, .. } => {
-                    let fence = Fence { run: id.to_owned(), seq: *seq, attempt: execution.attempt, claim: *claim };
+                Phase::Held { worker, claim, slot, .. } => {
+                    let held = Held { run: id.to_owned(), seq: *seq, attempt: execution.attempt };
+                    let fence = held.fence(*slot, *claim);
                     found.extend(self.missing_hold(worker, fence));
                 }
                 Phase::Waiting { due } => {
@@ -73,7 +75,7 @@ impl State {
                     }
                 }
                 Phase::Suspended { waits } => found.extend(self.missing_waits(id, *seq, waits)),
-                Phase::Turn | Phase::Done => {}
+                Phase::Turn | Phase::Ending => {}
             }
         }
         for scope in
@@ -117,8 +119,7 @@ impl State {
             let what = format!("step execution {seq} is held by worker {worker}, which is not there");
             return Some((what, Mend::GiveUp(worker.to_owned(), fence)));
         };
-        let hold = member.holds.get(&(fence.run.clone(), seq));
-        if hold.is_some_and(|hold| hold.fence(&fence.run, seq) == fence) {
+        if first_holds(&member.slots, usize::MAX).contains(&fence) {
             return None;
         }
         let what = format!("step execution {seq} is not among the holds of its worker {worker}");
@@ -136,10 +137,9 @@ impl State {
             Mend::Wake(seq) => self.wake(now, run, seq),
             Mend::OpenWait(seq, wait) => self.open_wait(now, run, seq, &wait),
             Mend::NoteHold(worker, fence) => {
-                self.holds_taken += 1;
-                let hold = Hold { attempt: fence.attempt, call: fence.claim, order: self.holds_taken };
+                let held = Some(Held { run: fence.run, seq: fence.seq, attempt: fence.attempt });
                 if let Some(member) = self.workers.get_mut(&worker) {
-                    member.holds.insert((fence.run, fence.seq), hold);
+                    member.slots.insert(fence.slot, Slot { call: fence.claim, is_good: true, held });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::state::{Entry, Execution, Phase, RUN, RunState, State, Steps};
+use super::state::{Entry, Execution, Held, Phase, RUN, RunState, State, Steps};
 use super::timers::Timer;
 use crate::run::Status;
 
@@ -29,8 +29,7 @@ impl State {
     fn check_steps(&self, id: &str, run: &RunState, steps: &Steps, found: &mut Vec<String>) {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let is_open = |scope: u64| steps.scopes_of(scope).is_some();
-        let live_ones = steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done);
-        for (seq, execution) in live_ones.filter(|(_, execution)| is_open(execution.work.scope)) {
+        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution.work.scope)) {
             *live.entry(execution.work.scope).or_default() += 1;
             if !self.is_cared_for(id, run, *seq, execution) {
                 found.push(format!("step execution {seq} of run {id} is stranded: {execution:?}"));
@@ -59,9 +58,10 @@ impl State {
     fn is_cared_for(&self, id: &str, run: &RunState, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
             Phase::Queued(_) => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
-            Phase::Held { worker, claim, .. } => {
-                let hold = self.workers.get(worker).and_then(|member| member.holds.get(&(id.to_owned(), seq)));
-                hold.is_some_and(|hold| (hold.attempt, hold.call) == (execution.attempt, *claim))
+            Phase::Held { worker, claim, slot, .. } => {
+                let slot = self.workers.get(worker).and_then(|member| member.slots.get(slot));
+                let held = Held { run: id.to_owned(), seq, attempt: execution.attempt };
+                slot.is_some_and(|slot| slot.held.as_ref() == Some(&held) && slot.call == *claim)
             }
             Phase::Waiting { .. } => self.timers.is_set(&Timer::step(id, seq, execution.attempt)),
             Phase::Suspended { waits } => waits.iter().all(|wait| {
@@ -75,7 +75,7 @@ impl State {
                     is_waiting && steps.turns.get(step).is_some_and(|taken| *taken > 0)
                 })
             }
-            Phase::Done => true,
+            Phase::Ending => false,
         }
     }
 }

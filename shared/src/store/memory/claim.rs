@@ -1,138 +1,123 @@
-//! `begin`, and the claim that it shares with `done` and `fail`: takes step events off the queues, raises the
-//! attempt, notes the hold, and answers with event and context.
+//! `claim`, and the taking of step events that it shares with `complete`, `fail` and `suspend`: takes them off the queues,
+//! raises the attempt, notes the hold, and answers with event and context.
 
 use std::time::Duration;
 
-use super::state::{Begins, Entry, Event, Hold, Lane, Phase, State, Work};
-use super::stream::EntryId;
+use super::state::{Begins, Entry, Event, Held, Lane, Phase, Slot, State, Work};
 use crate::codec;
 use crate::names::QueueName;
 use crate::published::StepState;
 use crate::run::Status;
-use crate::step::{Call, Claim, Claimed, Fence, join_payloads};
-use crate::store::Delivery;
+use crate::step::{Call, Claim, Claimed, Fence, Line, join_payloads};
 
-/// How often a claim looks into one stream: entries that are void make room for others.
-const TRIES: usize = 3;
+/// How often a call reads from queues: stale entries make room for others.
+const READS: usize = 3;
 /// How many branches of a large fan-out are written at a time.
 const FAN_BATCH: usize = 64;
 
 impl State {
-    /// Takes up what a reader was given, and claims more. None when the worker's lease is gone.
-    pub(super) fn begin(
-        &mut self,
-        now: u64,
-        call: &Call,
-        delivered: &[Delivery],
-        claim: &Claim,
-    ) -> Option<Vec<Claimed>> {
-        if !self.workers.contains_key(&call.worker) {
-            return None;
-        }
+    /// Fills free slots. None when the worker's lease is gone.
+    pub(super) fn claim(&mut self, now: u64, call: &Call, claim: &Claim) -> Option<Vec<Claimed>> {
+        let member = self.workers.get(&call.worker)?;
         if call.again {
-            let earlier = self.taken_by(now, call);
+            let by_call = |slot: &u32| member.slots.get(slot).filter(|slot| slot.call == call.number);
+            let earlier: Vec<Held> =
+                claim.slots.iter().filter_map(by_call).filter_map(|slot| slot.held.clone()).collect();
+            let earlier: Vec<Claimed> = earlier.iter().filter_map(|held| self.still_held(now, call, held)).collect();
             if !earlier.is_empty() {
                 return Some(earlier);
             }
         }
-        let mut taken = Vec::new();
-        for delivery in delivered {
-            // Whoever takes an entry up owns it; a reader that was taken for dead no longer does.
-            if let Some(entry) = self.take_up(delivery) {
-                self.begin_entry(now, call, entry, &mut taken);
-            }
+        let taken = self.take(now, call, claim.slots.len(), claim.after.as_ref());
+        for (slot, held) in claim.slots.iter().zip(&taken) {
+            self.fill(call, *slot, true, Some(held.clone()));
         }
-        self.serve(now, call, claim, &mut taken);
-        Some(taken)
+        Some(taken.iter().filter_map(|held| self.claimed(now, &held.run, held.seq)).collect())
     }
 
-    pub(super) fn claim_more(&mut self, now: u64, call: &Call, claim: &Claim) -> Vec<Claimed> {
-        let mut taken = Vec::new();
-        if self.workers.contains_key(&call.worker) {
-            self.serve(now, call, claim, &mut taken);
+    /// What a slot has from now on.
+    pub(super) fn fill(&mut self, call: &Call, slot: u32, is_good: bool, held: Option<Held>) {
+        if let Some(held) = &held
+            && let Some(execution) = self.steps(&held.run).and_then(|steps| steps.executions.get_mut(&held.seq))
+            && let Phase::Held { slot: at, .. } = &mut execution.phase
+        {
+            *at = slot;
+        }
+        if let Some(member) = self.workers.get_mut(&call.worker) {
+            member.slots.insert(slot, Slot { call: call.number, is_good, held });
+        }
+    }
+
+    /// What this call took at an earlier try, where its worker still has it.
+    pub(super) fn still_held(&mut self, now: u64, call: &Call, held: &Held) -> Option<Claimed> {
+        let steps = self.runs.get(&held.run)?.steps.as_ref()?;
+        let execution = steps.executions.get(&held.seq).filter(|execution| execution.attempt == held.attempt)?;
+        let Phase::Held { worker, claim, .. } = &execution.phase else { return None };
+        if *worker != call.worker || *claim != call.number {
+            return None;
+        }
+        self.claimed(now, &held.run, held.seq)
+    }
+
+    /// What was queued again goes first; of several queues the one that comes after the last one that was served.
+    pub(super) fn take(&mut self, now: u64, call: &Call, most: usize, after: Option<&QueueName>) -> Vec<Held> {
+        let (mut taken, mut after) = (Vec::new(), after.cloned());
+        for _ in 0..READS {
+            if taken.len() >= most {
+                break;
+            }
+            let Some((lane, queue)) = self.next_queue(&call.worker, after.as_ref()) else { break };
+            let entries = self.lane(&queue, lane).take(most - taken.len());
+            if entries.is_empty() {
+                self.ready(lane).remove(&queue);
+            }
+            for entry in entries {
+                match entry {
+                    Entry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq)),
+                    Entry::Fan { run, scope } => self.write_branches(now, &run, scope),
+                }
+            }
+            after = Some(queue);
         }
         taken
     }
 
-    /// What an earlier try of this call took and still holds: its reply was lost.
-    pub(super) fn taken_by(&mut self, now: u64, call: &Call) -> Vec<Claimed> {
-        let Some(member) = self.workers.get(&call.worker) else { return Vec::new() };
-        let by_call = member.holds.iter().filter(|(_, hold)| hold.call == call.number);
-        let mut earlier: Vec<(u64, Fence)> =
-            by_call.map(|((run, seq), hold)| (hold.order, hold.fence(run, *seq))).collect();
-        earlier.sort_unstable_by_key(|(order, _)| *order);
-        earlier.retain(|(_, fence)| self.is_held(&call.worker, fence));
-        earlier.into_iter().filter_map(|(_, fence)| self.claimed(now, &fence.run, fence.seq)).collect()
+    /// None where nothing waits that the worker serves.
+    pub(super) fn next_queue(&mut self, worker: &str, after: Option<&QueueName>) -> Option<(Lane, QueueName)> {
+        let queues = self.workers.get(worker)?.queues.clone();
+        let next = |state: &mut Self, lane: Lane| {
+            let mut waiting = state.ready(lane).iter().filter(|queue| queues.contains(queue));
+            let following = waiting.clone().find(|queue| after.is_none_or(|after| *queue > after));
+            following.or_else(|| waiting.next()).cloned()
+        };
+        Lane::ALL.into_iter().find_map(|lane| Some((lane, next(self, lane)?)))
     }
 
-    /// The queues in the order given, and of each what was queued again first.
-    fn serve(&mut self, now: u64, call: &Call, claim: &Claim, taken: &mut Vec<Claimed>) {
-        for queue in &claim.queues {
-            for lane in Lane::ALL {
-                for _ in 0..TRIES {
-                    let entries = self.lane(queue, lane).take(claim.max.saturating_sub(taken.len()));
-                    if entries.is_empty() {
-                        break;
-                    }
-                    for entry in entries {
-                        self.begin_entry(now, call, entry, taken);
-                    }
-                }
-            }
-        }
-    }
-
-    fn take_up(&mut self, delivery: &Delivery) -> Option<Entry> {
-        let (lane, name) = delivery.stream.split_once(':')?;
-        let lane = if lane == "requeued" { Lane::Requeued } else { Lane::New };
-        let (workflow, version) = name.rsplit_once(':')?;
-        let queue = QueueName::new(workflow, version.parse().ok()?);
-        self.lane(&queue, lane).take_up(EntryId::parse(&delivery.entry)?)
-    }
-
-    fn begin_entry(&mut self, now: u64, call: &Call, entry: Entry, taken: &mut Vec<Claimed>) {
-        match entry {
-            Entry::Step { run, seq } => {
-                if self.hold(now, call, &run, seq) {
-                    taken.extend(self.claimed(now, &run, seq));
-                }
-            }
-            Entry::Fan { run, scope } => self.write_branches(now, &run, scope),
-        }
-    }
-
-    /// False where there is nothing to begin: the run has ended, or somebody else was faster.
-    fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64) -> bool {
-        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return false };
+    /// None where there is nothing to begin: the run has ended, or somebody else was faster.
+    fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64) -> Option<Held> {
+        let execution = self.steps(run)?.executions.get(&seq)?;
         if !matches!(execution.phase, Phase::Queued(_)) {
-            return false;
+            return None;
         }
         if self.is_closed(run, seq) {
             self.bury(now, run, seq);
-            return false;
+            return None;
         }
-        let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return false };
+        let execution = self.steps(run)?.executions.get_mut(&seq)?;
         execution.attempt += 1;
-        execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number };
+        execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number, slot: 0 };
         let attempt = execution.attempt;
         self.tell(now, run, seq, StepState::Running, &call.worker);
-        self.holds_taken += 1;
-        if let Some(member) = self.workers.get_mut(&call.worker) {
-            let fresh = Hold { attempt, call: call.number, order: self.holds_taken };
-            let hold = member.holds.entry((run.to_owned(), seq)).or_insert(fresh);
-            // What is left of an earlier run of this id keeps its place, as in a hash of Redis.
-            (hold.attempt, hold.call) = (attempt, call.number);
-        }
-        true
+        Some(Held { run: run.to_owned(), seq, attempt })
     }
 
     /// A held step execution as its worker gets it. The first one that is given the input sets the run going.
-    fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
+    pub(super) fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
         let state = self.runs.get_mut(run)?;
         let steps = state.steps.as_ref()?;
         let execution = steps.executions.get(&seq)?;
         let chain = steps.scopes_of(execution.work.scope)?;
-        let Phase::Held { claim, .. } = execution.phase else { return None };
+        let Phase::Held { claim, slot, .. } = execution.phase else { return None };
         let Work { scope, route, event } = &execution.work;
         let (payload, joined) = match event {
             Event::Input => {
@@ -155,7 +140,7 @@ impl State {
             None => (None, Duration::ZERO),
         };
         Some(Claimed {
-            fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt, claim },
+            fence: Fence { run: run.to_owned(), seq, attempt: execution.attempt, claim, slot, line: Line::default() },
             failures: execution.failures,
             last_error,
             elapsed,
@@ -172,6 +157,9 @@ impl State {
             content: state.shown.content,
             follow_steps: state.follow_steps,
             context,
+            context_version: if route.context { state.context_version } else { 0 },
+            is_limited: route.limit.is_some(),
+            damage: None,
             journal,
         })
     }

@@ -1,38 +1,30 @@
-//! `stage`, `done` and `fail`: what one step execution leaves behind, under its fence.
+//! `stage`, `complete` and `fail`: what one step execution leaves behind, under its fence.
 
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, End, Kept, Phase, RUN, State};
+use super::state::{Attempt, End, Held, Kept, Phase, RUN, Slot, State, Taker};
 use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
 use crate::published::StepState;
-use crate::step::{Call, Claim, Claimed, Commit, Failure, Fence, Outcome};
+use crate::step::{Call, Claimed, Commit, Failure, Fence, Next, Outcome, Refill};
 
 /// Per run: each leaves a few bytes until the run ends.
 pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 
-/// What a fence is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Good,
-    /// What it may commit was committed before.
-    Used,
-    Void,
-}
-
 impl State {
-    pub(super) fn done(
+    pub(super) fn complete(
         &mut self,
         now: u64,
         call: &Call,
         step: &Claimed,
         commit: &Commit,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
         let (run, seq) = (&step.fence.run, step.fence.seq);
-        if self.is_held(&call.worker, &step.fence) && !self.is_closed(run, seq) {
+        let is_earlier = self.answer_again(now, call, &step.fence).is_some();
+        if !is_earlier && self.is_held(&call.worker, &step.fence) && !self.is_closed(run, seq) {
             if !self.is_all_staged(&step.fence, staged(commit)) {
                 return Ok((Outcome::Unstaged, Vec::new()));
             }
@@ -40,7 +32,7 @@ impl State {
                 return Ok((outcome, Vec::new()));
             }
         }
-        Ok(self.under_fence(now, call, &step.fence, claim, |state, attempt| state.apply(now, attempt, step, commit)))
+        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.apply(now, attempt, step, commit)))
     }
 
     /// Tries again later, holding no worker; or ends the run.
@@ -50,9 +42,9 @@ impl State {
         call: &Call,
         step: &Claimed,
         failure: &Failure,
-        claim: &Claim,
+        refill: &Refill,
     ) -> (Outcome, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, claim, |state, attempt| match failure {
+        self.under_fence(now, call, &step.fence, refill, |state, attempt| match failure {
             Failure::Retry { delay, error } => {
                 state.tell_failure(now, attempt, StepState::Retry, error);
                 state.retry(now, attempt, millis(*delay), error);
@@ -75,39 +67,78 @@ impl State {
         };
         execution.kept = Some(Kept { began, error: error.to_owned() });
         execution.failures += 1;
-        execution.failed = attempt.number;
         let due = now.saturating_add(delay);
         execution.phase = Phase::Waiting { due };
         self.timers.set(due, Timer::step(&attempt.run, attempt.seq, attempt.number));
     }
 
-    /// Lets `act` change things where the fence is good, and claims more.
+    /// What an earlier try of this call came to, and what its slot has since; None where no earlier try took effect.
+    pub(super) fn answer_again(&mut self, now: u64, call: &Call, fence: &Fence) -> Option<(Outcome, Vec<Claimed>)> {
+        let slot = self.workers.get(&call.worker)?.slots.get(&fence.slot)?.clone();
+        if !call.again || slot.call != call.number {
+            return None;
+        }
+        let claims = slot.held.and_then(|held| self.still_held(now, call, &held));
+        Some((if slot.is_good { Outcome::Committed } else { Outcome::Fenced }, claims.into_iter().collect()))
+    }
+
+    /// Lets `act` change things where the fence is good, and fills the slot again.
     pub(super) fn under_fence(
         &mut self,
         now: u64,
         call: &Call,
         fence: &Fence,
-        claim: &Claim,
+        refill: &Refill,
         act: impl FnOnce(&mut Self, &Attempt),
     ) -> (Outcome, Vec<Claimed>) {
-        let mut verdict = self.judge(&call.worker, fence);
-        if verdict == Verdict::Good && self.is_closed(&fence.run, fence.seq) {
+        if let Some(earlier) = self.answer_again(now, call, fence) {
+            return earlier;
+        }
+        let mut is_good = self.is_held(&call.worker, fence);
+        if is_good && self.is_closed(&fence.run, fence.seq) {
             self.bury(now, &fence.run, fence.seq);
-            verdict = Verdict::Void;
+            is_good = false;
         }
-        if verdict == Verdict::Good
-            && let Some(attempt) = self.attempt(&call.worker, fence)
-        {
+        let mut taken = None;
+        if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
+            self.taker = self.taker_of(call, fence.slot, refill);
             act(self, &attempt);
+            taken = self.taker.take().and_then(|taker| taker.taken);
+        } else if !self.may_use(&call.worker, fence) {
+            return (Outcome::Fenced, Vec::new());
         }
-        self.drop_hold(&call.worker, fence);
-        let mut claims = if call.again { self.taken_by(now, call) } else { Vec::new() };
-        // A commit that took effect at an earlier try has claimed already.
-        if claims.is_empty() && (!call.again || verdict == Verdict::Good) {
-            claims = self.claim_more(now, call, claim);
+        let held = self.refill(now, call, refill, taken);
+        self.fill(call, fence.slot, is_good, held.clone());
+        let claims = held.and_then(|held| self.claimed(now, &held.run, held.seq));
+        (if is_good { Outcome::Committed } else { Outcome::Fenced }, claims.into_iter().collect())
+    }
+
+    /// Who a successor goes to straight away.
+    fn taker_of(&mut self, call: &Call, slot: u32, refill: &Refill) -> Option<Taker> {
+        let others_wait = refill.next == Next::Others && self.next_queue(&call.worker, refill.after.as_ref()).is_some();
+        let taker = Taker { worker: call.worker.clone(), call: call.number, slot, taken: None };
+        (refill.next != Next::Nothing && !others_wait).then_some(taker)
+    }
+
+    /// The slot still has the step execution of this fence, or nothing: it may take another one.
+    fn may_use(&self, worker: &str, fence: &Fence) -> bool {
+        let slot = self.workers.get(worker).and_then(|member| member.slots.get(&fence.slot));
+        let held = slot.and_then(|slot| slot.held.as_ref());
+        held.is_none_or(|held| (&held.run, held.seq, held.attempt) == (&fence.run, fence.seq, fence.attempt))
+    }
+
+    fn refill(&mut self, now: u64, call: &Call, refill: &Refill, taken: Option<Held>) -> Option<Held> {
+        // It is void where the same call ended its run or closed its fan-out.
+        let is_there = |held: &Held| {
+            let steps = self.runs.get(&held.run).and_then(|run| run.steps.as_ref());
+            steps.is_some_and(|steps| steps.executions.contains_key(&held.seq))
+        };
+        if let Some(held) = taken.filter(is_there) {
+            self.tell(now, &held.run, held.seq, StepState::Running, &call.worker);
+            return Some(held);
         }
-        let outcome = if verdict == Verdict::Void { Outcome::Fenced } else { Outcome::Committed };
-        (outcome, claims)
+        let is_registered = refill.next != Next::Nothing && self.workers.contains_key(&call.worker);
+        if is_registered { self.take(now, call, 1, refill.after.as_ref()).pop() } else { None }
     }
 
     /// A store may lose its last moments, and with them the last chunks.
@@ -115,19 +146,6 @@ impl State {
         let steps = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref());
         let staged = steps.and_then(|steps| steps.staged.get(&fence.seq)).map_or(0, VecDeque::len);
         count == 0 || staged as u64 == count
-    }
-
-    fn judge(&self, worker: &str, fence: &Fence) -> Verdict {
-        if self.is_held(worker, fence) {
-            return Verdict::Good;
-        }
-        let Some(run) = self.runs.get(&fence.run) else { return Verdict::Void };
-        let used = match run.steps.as_ref().and_then(|steps| steps.executions.get(&fence.seq)) {
-            Some(execution) if execution.phase == Phase::Done => execution.attempt == fence.attempt,
-            Some(execution) => execution.failed == fence.attempt,
-            None => run.ended_by == Some((fence.seq, fence.attempt)),
-        };
-        if used { Verdict::Used } else { Verdict::Void }
     }
 
     /// The fence is that of the current attempt, and the worker holds it.
@@ -157,12 +175,12 @@ impl State {
         })
     }
 
-    /// False where the worker has no such hold.
+    /// Empties the slot that has this hold. False where the worker has no such hold.
     pub(super) fn drop_hold(&mut self, worker: &str, fence: &Fence) -> bool {
         let Some(member) = self.workers.get_mut(worker) else { return false };
-        let key = (fence.run.clone(), fence.seq);
-        let known = member.holds.get(&key).is_some_and(|hold| hold.fence(&fence.run, fence.seq) == *fence);
-        known && member.holds.remove(&key).is_some()
+        let has = |slot: &Slot| slot.held.as_ref().is_some_and(|held| held.fence(fence.slot, slot.call) == *fence);
+        let known = member.slots.get(&fence.slot).is_some_and(has);
+        known && member.slots.remove(&fence.slot).is_some()
     }
 
     fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
@@ -178,17 +196,20 @@ impl State {
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
         let (scope, step_name) = (execution.work.scope, execution.work.route.step.clone());
         let has_siblings = scope != RUN || others;
-        let before = std::mem::replace(&mut execution.phase, Phase::Done);
+        let before = std::mem::replace(&mut execution.phase, Phase::Ending);
+        let since = if let Phase::Held { since, .. } = before { since } else { now };
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.scope, step.step.clone()));
         }
-        let since = if let Phase::Held { since, .. } = before { since } else { now };
         match &commit.caught {
             Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
             None => self.note(now, Kind::Done, attempt, since.to_string()),
         }
         if commit.journalled {
             self.end_journal(now, attempt, &commit.let_go);
+        }
+        if let Some(steps) = self.steps(&attempt.run) {
+            steps.executions.remove(&attempt.seq);
         }
         let retention = millis(commit.retention);
         if let Some(result) = &commit.result {

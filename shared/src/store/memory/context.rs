@@ -33,6 +33,8 @@ impl State {
         // Changes that cannot be made were refused before.
         let merged = self.merged(run, changes).unwrap_or_default();
         let Some(run) = self.runs.get_mut(run) else { return };
+        run.context_version +=
+            u64::from(!(changes.set.is_empty() && changes.unset.is_empty() && changes.merges.is_empty()));
         run.context.extend(changes.set.iter().cloned());
         run.context.extend(merged);
         for field in changes.unset {

@@ -22,7 +22,7 @@ impl Steps {
 }
 
 impl State {
-    /// One chunk of a fan-out too large for one call; nobody sees it until `done`. None where the fence is void.
+    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None where the fence is void.
     pub(super) fn stage(
         &mut self,
         worker: &str,
@@ -223,7 +223,7 @@ impl State {
         steps.is_some_and(is_closed)
     }
 
-    /// Ends a step execution of a fan-out that is closed. No attempt is the 0th: whatever may still commit it is fenced.
+    /// Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
     pub(super) fn bury(&mut self, now: u64, run: &str, seq: u64) {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return };
         if execution.attempt > 0 {
@@ -232,24 +232,21 @@ impl State {
             self.tell(now, run, seq, StepState::Dropped, &holder);
         }
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
-        let phase = std::mem::replace(&mut execution.phase, Phase::Done);
-        let number = std::mem::take(&mut execution.attempt);
-        let route = execution.work.route.clone();
-        execution.journal.clear();
+        let phase = std::mem::replace(&mut execution.phase, Phase::Ending);
+        let (number, route) = (execution.attempt, execution.work.route.clone());
         let mut worker = "-".to_owned();
         match &phase {
-            Phase::Held { worker: holder, claim, .. } => {
-                worker.clone_from(holder);
-                let fence = Fence { run: run.to_owned(), seq, attempt: number, claim: *claim };
-                self.drop_hold(holder, &fence);
-            }
+            Phase::Held { worker: holder, .. } => worker.clone_from(holder),
             Phase::Waiting { .. } => self.timers.remove(&Timer::step(run, seq, number)),
             Phase::Suspended { waits } => self.close_waits(run, seq, waits),
-            Phase::Queued(_) | Phase::Turn | Phase::Done => {}
+            Phase::Queued(_) | Phase::Turn | Phase::Ending => {}
         }
         if number > 0 {
             let attempt = Attempt { run: run.to_owned(), seq, number, step: route.step.clone(), worker };
             self.note(now, Kind::Dropped, &attempt, String::new());
+        }
+        if let Some(steps) = self.steps(run) {
+            steps.executions.remove(&seq);
         }
         if phase != Phase::Turn && route.limit.is_some() {
             self.pass_turn(now, run, &route.step);
@@ -270,11 +267,10 @@ impl State {
             steps.scopes.remove(&scope);
             steps.staged.remove(&scope);
         }
-        let live = steps.executions.iter().filter(|(_, execution)| execution.phase != Phase::Done);
-        let closed = live.filter(|(_, execution)| steps.scopes_of(execution.work.scope).is_none());
+        let closed = steps.executions.iter().filter(|(_, execution)| steps.scopes_of(execution.work.scope).is_none());
         let closed: Vec<u64> = closed.map(|(seq, _)| *seq).collect();
         for seq in closed {
-            if self.steps(run).is_some_and(|steps| steps.executions.get(&seq).is_some_and(|e| e.phase != Phase::Done)) {
+            if self.steps(run).is_some_and(|steps| steps.executions.contains_key(&seq)) {
                 self.bury(now, run, seq);
             }
         }

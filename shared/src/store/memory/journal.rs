@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
 use crate::published::StepState;
-use crate::step::{Call, Checkpoint, Claim, Claimed, Fence, Outcome, Wait};
+use crate::step::{Call, Checkpoint, Claimed, Fence, Outcome, Refill, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
 impl State {
@@ -104,12 +104,13 @@ impl State {
         call: &Call,
         step: &Claimed,
         waits: &[Wait],
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        if self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
+        let is_earlier = self.answer_again(now, call, &step.fence).is_some();
+        if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
             return Err(journal_is_full());
         }
-        Ok(self.under_fence(now, call, &step.fence, claim, |state, attempt| state.sleep(now, attempt, waits)))
+        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits)))
     }
 
     fn sleep(&mut self, now: u64, attempt: &Attempt, waits: &[Wait]) {
@@ -118,7 +119,6 @@ impl State {
         self.tell(now, run, seq, StepState::Suspended, &attempt.worker);
         self.note(now, Kind::Suspended, attempt, about.join(","));
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
-        execution.failed = attempt.number;
         let without_deadline = |wait: &Wait| Wait { deadline: None, ..wait.clone() };
         execution.phase = Phase::Suspended { waits: waits.iter().map(without_deadline).collect() };
         for wait in waits {

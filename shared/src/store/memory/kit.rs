@@ -24,7 +24,7 @@ type Watch = dyn Fn(&str, &Fence, Moment) -> bool + Send + Sync;
 pub(super) struct Watcher(Mutex<Option<Arc<Watch>>>);
 
 impl MemoryStore {
-    /// Has `watch` asked before and after each commit of a step (`done`, `fail`, `suspend` and `checkpoint`), with the
+    /// Has `watch` asked before and after each commit of a step (`complete`, `fail`, `suspend` and `checkpoint`), with the
     /// worker and its fence. Where it answers true the call never ends, as if the worker had died there: to be dropped.
     pub fn watch_commits(&self, watch: impl Fn(&str, &Fence, Moment) -> bool + Send + Sync + 'static) {
         *self.shared.watcher.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(watch));

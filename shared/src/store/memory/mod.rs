@@ -37,8 +37,8 @@ use tokio::sync::{Notify, broadcast};
 pub use self::kit::Moment;
 use self::state::State;
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, EventReader, InboxEntry, InboxReader, Introduction, Lease,
-    QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, millis,
+    Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
+    Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, millis,
 };
 use crate::error::Result;
 use crate::fleet::Queue;
@@ -48,8 +48,8 @@ use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
-    Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
+    Route, Sent, Signalled, Wait,
 };
 
 /// How long a rejected request is shown as a run.
@@ -191,22 +191,22 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn begin(&self, call: &Call, delivered: &[Delivery], claim: &Claim) -> Result<Option<Vec<Claimed>>> {
-        Ok(self.change(|state, now| state.begin(now, call, delivered, claim)))
+    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+        Ok(self.change(|state, now| state.claim(now, call, claim)))
     }
 
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
         Ok(self.change(|state, _| state.stage(worker, fence, offset, chunk)))
     }
 
-    async fn done(
+    async fn complete(
         &self,
         call: &Call,
         step: &Claimed,
         commit: &Commit,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |state, now| state.done(now, call, step, commit, claim)).await
+        self.commit(&call.worker, &step.fence, |state, now| state.complete(now, call, step, commit, refill)).await
     }
 
     async fn fail(
@@ -214,9 +214,9 @@ impl Store for MemoryStore {
         call: &Call,
         step: &Claimed,
         failure: &Failure,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.commit(&call.worker, &step.fence, |state, now| state.fail(now, call, step, failure, claim)).await)
+        Ok(self.commit(&call.worker, &step.fence, |state, now| state.fail(now, call, step, failure, refill)).await)
     }
 
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
@@ -232,9 +232,9 @@ impl Store for MemoryStore {
         call: &Call,
         step: &Claimed,
         waits: &[Wait],
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, claim)).await
+        self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, refill)).await
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
@@ -263,8 +263,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn leave(&self, worker: &str) -> Result<bool> {
-        Ok(self.change(|state, now| state.leave(now, worker)))
+    async fn deregister(&self, worker: &str) -> Result<bool> {
+        Ok(self.change(|state, now| state.deregister(now, worker)))
     }
 
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
@@ -279,16 +279,12 @@ impl Store for MemoryStore {
         Ok(self.open_lease(worker, lease))
     }
 
-    async fn queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
-        Ok(self.open_queue_reader(worker, queues))
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
+        Ok(self.open_wake_reader(worker))
     }
 
     async fn tick(&self, tick: &Tick) -> Result<Ticked> {
         Ok(self.change(|state, now| state.tick(now, tick)))
-    }
-
-    async fn orphans(&self, idle: Duration) -> Result<u64> {
-        Ok(self.change(|state, now| state.orphans(now, millis(idle))))
     }
 
     async fn audit(&self, audit: &Audit) -> Result<Audited> {
@@ -303,8 +299,8 @@ impl Store for MemoryStore {
         Ok(self.open_inbox_reader(coordinator))
     }
 
-    async fn inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        Ok(self.change(|state, now| state.inbox_orphans(now, coordinator, millis(idle))))
+    async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+        Ok(self.change(|state, now| state.reclaim_inbox(now, coordinator, millis(idle))))
     }
 
     async fn submit(&self, request: &StartRequest) -> Result<String> {

@@ -1,40 +1,19 @@
 //! Whoever waits: the readers of queues and inbox, and the lease.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::state::{Lane, State};
-use super::stream::EntryId;
+use super::state::State;
 use super::{MemoryStore, millis};
 use crate::error::Result;
-use crate::names::QueueName;
 use crate::published::{Position, Published};
-use crate::store::{
-    Beat, Delivery, EventReader, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, QueueReader, ReaderWaker,
-};
+use crate::store::{EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader};
 
 /// How long a blocking read waits, in real time whatever the store's clock is.
 const BLOCK: Duration = Duration::from_secs(2);
-
-impl State {
-    /// Gives a reader one entry of each stream.
-    fn deliver(&mut self, now: u64, worker: &str, queues: &[QueueName], again: bool) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        for lane in Lane::ALL {
-            for queue in queues {
-                let stream = self.lane(queue, lane);
-                let given = if again { stream.give_again(now, worker, 1) } else { stream.give(now, worker, 1) };
-                let delivery = |(id, _): (EntryId, _)| Delivery { stream: lane.stream(queue), entry: id.to_string() };
-                deliveries.extend(given.into_iter().map(delivery));
-            }
-        }
-        deliveries
-    }
-}
 
 impl MemoryStore {
     pub(super) fn open_lease(&self, worker: &str, lease: Duration) -> Box<dyn Lease> {
@@ -42,14 +21,8 @@ impl MemoryStore {
         Box::new(MemoryLease { store: self.clone(), worker: worker.to_owned(), lease, client, told: 0 })
     }
 
-    pub(super) fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Box<dyn QueueReader> {
-        Box::new(MemoryQueueReader {
-            store: self.clone(),
-            worker: worker.to_owned(),
-            queues: queues.to_vec(),
-            woken: Arc::default(),
-            recover: true,
-        })
+    pub(super) fn open_wake_reader(&self, worker: &str) -> Box<dyn WakeReader> {
+        Box::new(MemoryWakeReader { store: self.clone(), worker: worker.to_owned() })
     }
 
     pub(super) fn open_inbox_reader(&self, coordinator: &str) -> Box<dyn InboxReader> {
@@ -103,9 +76,9 @@ struct MemoryLease {
 
 #[async_trait]
 impl Lease for MemoryLease {
-    async fn beat(&mut self) -> Result<Beat> {
+    async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let (worker, lease, client, told) = (&self.worker, millis(self.lease), self.client, self.told);
-        let (beat, now) = self.store.change(|state, now| (state.beat(now, worker, lease, client, told), now));
+        let (beat, now) = self.store.change(|state, now| (state.heartbeat(now, worker, lease, client, told), now));
         self.told = now;
         Ok(beat)
     }
@@ -117,42 +90,18 @@ impl Drop for MemoryLease {
     }
 }
 
-struct MemoryQueueReader {
+struct MemoryWakeReader {
     store: MemoryStore,
     worker: String,
-    queues: Vec<QueueName>,
-    woken: Arc<Notify>,
-    /// What an earlier reader of this worker was given and lost comes first.
-    recover: bool,
 }
 
 #[async_trait]
-impl QueueReader for MemoryQueueReader {
-    async fn next(&mut self) -> Result<Vec<Delivery>> {
-        let (worker, queues) = (&self.worker, &self.queues);
-        if self.recover {
-            let deliveries = self.store.change(|state, now| state.deliver(now, worker, queues, true));
-            self.recover = !deliveries.is_empty();
-            if self.recover {
-                return Ok(deliveries);
-            }
-        }
-        Ok(self.store.until_any(&self.woken, |state, now| state.deliver(now, worker, queues, false)).await)
-    }
-
-    fn waker(&self) -> Box<dyn ReaderWaker> {
-        Box::new(MemoryWaker(Arc::clone(&self.woken)))
-    }
-}
-
-struct MemoryWaker(Arc<Notify>);
-
-#[async_trait]
-impl ReaderWaker for MemoryWaker {
-    async fn wake(&self) -> Result<()> {
-        // Kept for the next wait where there is none now.
-        self.0.notify_one();
-        Ok(())
+impl WakeReader for MemoryWakeReader {
+    async fn next(&mut self) -> Result<bool> {
+        let never = Notify::new();
+        let worker = &self.worker;
+        let woken = self.store.until_any(&never, |state, _| state.next_queue(worker, None).into_iter().collect()).await;
+        Ok(!woken.is_empty())
     }
 }
 

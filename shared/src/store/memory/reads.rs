@@ -104,7 +104,7 @@ fn worker(now: u64, id: &str, member: &Member) -> Worker {
         host: member.host.clone(),
         pid: member.pid,
         concurrency: member.concurrency,
-        held: member.holds.len() as u64,
+        held: member.slots.values().filter(|slot| slot.held.is_some()).count() as u64,
         since_ms: member.since,
         lease_ms: signed(member.lease_until) - signed(now),
         client: member.client,

@@ -37,7 +37,7 @@ impl State {
         inbox_entries(self.inbox.give(now, coordinator, INBOX_BATCH))
     }
 
-    pub(super) fn inbox_orphans(&mut self, now: u64, coordinator: &str, idle: u64) -> Vec<InboxEntry> {
+    pub(super) fn reclaim_inbox(&mut self, now: u64, coordinator: &str, idle: u64) -> Vec<InboxEntry> {
         inbox_entries(self.inbox.take_over(now, coordinator, idle, INBOX_BATCH))
     }
 

@@ -11,7 +11,7 @@ use crate::names::QueueName;
 use crate::published::StepState;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
-use crate::step::{Fence, Join, Joined, Route, Wait};
+use crate::step::{Fence, Join, Joined, Line, Route, Wait};
 use crate::store::Registration;
 
 const HISTORY_MAX: usize = 100_000;
@@ -41,16 +41,21 @@ pub(super) struct State {
     pub(super) timers: Timers,
     pub(super) workers: BTreeMap<String, Member>,
     pub(super) registrations: BTreeMap<QueueName, Registration>,
+    /// The queues that have new entries, or had when they were read last.
+    pub(super) ready: BTreeSet<QueueName>,
+    /// The same of those that are queued again.
+    pub(super) urgent: BTreeSet<QueueName>,
     /// When a worker that served it last went.
     pub(super) departed: BTreeMap<QueueName, u64>,
     /// The lease connections that are open.
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,
-    pub(super) holds_taken: u64,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
     /// What workers need not go on with, by when: a run, or `<run> <scope>`.
     pub(super) cancelled: BTreeSet<(u64, String)>,
+    /// Who the next successor goes to straight away, within one transition.
+    pub(super) taker: Option<Taker>,
     pub(super) news: News,
 }
 
@@ -95,14 +100,6 @@ pub(super) enum Lane {
 
 impl Lane {
     pub(super) const ALL: [Self; 2] = [Self::Requeued, Self::New];
-
-    /// The stream's name in a [`Delivery`](crate::store::Delivery).
-    pub(super) fn stream(self, queue: &QueueName) -> String {
-        match self {
-            Self::Requeued => format!("requeued:{queue}"),
-            Self::New => format!("queue:{queue}"),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,32 +136,48 @@ pub(super) struct Member {
     pub(super) lease_until: u64,
     /// The connection that renews the lease; 0 before the first beat.
     pub(super) client: u64,
-    /// By run and seq.
-    pub(super) holds: BTreeMap<(String, u64), Hold>,
+    pub(super) slots: BTreeMap<u32, Slot>,
+}
+
+/// What a worker has in one of its slots.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// The number of the call that wrote it.
+    pub(super) call: u64,
+    /// Where that call was a commit: its fence was good.
+    pub(super) is_good: bool,
+    pub(super) held: Option<Held>,
 }
 
 /// Notes that a worker took a step execution. Whether it still holds it, the execution says.
-#[derive(Clone, Debug)]
-pub(super) struct Hold {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) run: String,
+    pub(super) seq: u64,
     pub(super) attempt: u32,
-    /// The number of the call that took it.
-    pub(super) call: u64,
-    /// Later holds have higher numbers.
-    pub(super) order: u64,
 }
 
-impl Hold {
-    pub(super) fn fence(&self, run: &str, seq: u64) -> Fence {
-        Fence { run: run.to_owned(), seq, attempt: self.attempt, claim: self.call }
+impl Held {
+    pub(super) fn fence(&self, slot: u32, call: u64) -> Fence {
+        Fence { run: self.run.clone(), seq: self.seq, attempt: self.attempt, claim: call, slot, line: Line::default() }
     }
+}
+
+/// The slot whose step execution ends: what follows goes there.
+#[derive(Clone, Debug)]
+pub(super) struct Taker {
+    pub(super) worker: String,
+    pub(super) call: u64,
+    pub(super) slot: u32,
+    pub(super) taken: Option<Held>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct RunState {
     pub(super) shown: Run,
-    /// The step execution and attempt that ended it.
-    pub(super) ended_by: Option<(u64, u32)>,
     pub(super) context: BTreeMap<String, Vec<u8>>,
+    /// How often it was changed.
+    pub(super) context_version: u64,
     pub(super) history: VecDeque<Record>,
     pub(super) published: Publications,
     /// Its followers are told where its steps stand.
@@ -187,8 +200,8 @@ impl RunState {
     pub(super) fn new(shown: Run) -> Self {
         Self {
             shown,
-            ended_by: None,
             context: BTreeMap::new(),
+            context_version: 0,
             history: VecDeque::new(),
             published: Publications::default(),
             follow_steps: false,
@@ -230,7 +243,7 @@ pub(super) struct Steps {
 impl Steps {
     /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
     pub(super) fn is_waiting(&self, seq: u64) -> bool {
-        let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Done);
+        let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Ending);
         execution.is_some_and(|execution| self.scopes_of(execution.work.scope).is_some())
     }
 }
@@ -244,8 +257,6 @@ pub(super) struct Execution {
     pub(super) failures: u32,
     /// Attempts whose worker was lost.
     pub(super) losses: u32,
-    /// The last attempt that ended with an error, or by waiting; 0 for none.
-    pub(super) failed: u32,
     /// The last checkpoint that had a mark: the attempt, its claim, and the mark.
     pub(super) mark: Option<(u32, u64, u64)>,
     /// What its body has recorded, by the number of the call that did.
@@ -274,6 +285,7 @@ pub(super) enum Phase {
         since: u64,
         /// The number of the call that took it.
         claim: u64,
+        slot: u32,
     },
     /// For a timer.
     Waiting {
@@ -286,7 +298,8 @@ pub(super) enum Phase {
     },
     /// Its step has as many executions under way as it may have.
     Turn,
-    Done,
+    /// It ends with the transition that is under way.
+    Ending,
 }
 
 /// A wait whose signal has not come.
@@ -375,8 +388,17 @@ impl State {
         }
     }
 
+    /// The queues that have entries, as far as is known.
+    pub(super) fn ready(&mut self, lane: Lane) -> &mut BTreeSet<QueueName> {
+        match lane {
+            Lane::Requeued => &mut self.urgent,
+            Lane::New => &mut self.ready,
+        }
+    }
+
     pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: Entry) -> Place {
         self.news.arrived = true;
+        self.ready(lane).insert(queue.clone());
         Place { lane, entry: self.lane(queue, lane).append(now, entry) }
     }
 
@@ -398,7 +420,7 @@ impl State {
         }
     }
 
-    /// New step executions, numbered in the order given.
+    /// New step executions, numbered in the order given. The first that may begin at once goes to the taker, where there is one.
     pub(super) fn create(&mut self, now: u64, run: &str, begins: Begins, works: Vec<Work>) {
         let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
         for work in works {
@@ -408,18 +430,18 @@ impl State {
             let has_turn = self.take_turn(run, seq, &work.route);
             let phase = match begins {
                 Begins::Now if !has_turn => Phase::Turn,
-                Begins::Now => {
+                Begins::Now => self.hand_over(now, run, seq).unwrap_or_else(|| {
                     let entry = Entry::Step { run: run.to_owned(), seq };
                     Phase::Queued(self.append(now, &queue, Lane::New, entry))
-                }
+                }),
                 Begins::At(due) => Phase::Waiting { due },
             };
+            let attempt = u32::from(matches!(phase, Phase::Held { .. }));
             let fresh = Execution {
                 phase,
                 attempt: 0,
                 failures: 0,
                 losses: 0,
-                failed: 0,
                 mark: None,
                 journal: BTreeMap::new(),
                 kept: None,
@@ -430,7 +452,16 @@ impl State {
                 steps.executions.insert(seq, fresh);
             }
             self.tell(now, run, seq, StepState::Waiting, "-");
+            if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
+                execution.attempt = attempt;
+            }
         }
+    }
+
+    fn hand_over(&mut self, now: u64, run: &str, seq: u64) -> Option<Phase> {
+        let taker = self.taker.as_mut().filter(|taker| taker.taken.is_none())?;
+        taker.taken = Some(Held { run: run.to_owned(), seq, attempt: 1 });
+        Some(Phase::Held { worker: taker.worker.clone(), since: now, claim: taker.call, slot: taker.slot })
     }
 
     pub(super) fn note(&mut self, now: u64, kind: Kind, attempt: &Attempt, detail: String) {
@@ -463,8 +494,6 @@ impl State {
 
     pub(super) fn finish(&mut self, now: u64, attempt: &Attempt, end: End, retention: u64) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
-        // No step execution ends a run that is cancelled.
-        run.ended_by = (attempt.seq > 0).then_some((attempt.seq, attempt.number));
         run.shown.finished_ms = Some(now);
         let steps = run.steps.take();
         match end {

@@ -78,16 +78,6 @@ impl<T: Clone> Stream<T> {
         entries
     }
 
-    /// Gives a reader once more what it was given before; its idle time begins anew.
-    pub(super) fn give_again(&mut self, now: u64, reader: &str, most: usize) -> Vec<(EntryId, T)> {
-        let own = self.given.iter_mut().filter(|(_, given)| given.reader == reader).take(most);
-        own.map(|(id, given)| {
-            given.since = now;
-            (*id, given.entry.clone())
-        })
-        .collect()
-    }
-
     /// Gives to `reader` what others were given `idle` ms ago or longer.
     pub(super) fn take_over(&mut self, now: u64, reader: &str, idle: u64, most: usize) -> Vec<(EntryId, T)> {
         let idle = self.given.iter_mut().filter(|(_, given)| now.saturating_sub(given.since) >= idle).take(most);
@@ -97,11 +87,6 @@ impl<T: Clone> Stream<T> {
             (*id, given.entry.clone())
         })
         .collect()
-    }
-
-    /// Takes up an entry that a reader was given; None where somebody else already has.
-    pub(super) fn take_up(&mut self, id: EntryId) -> Option<T> {
-        self.given.remove(&id).map(|given| given.entry)
     }
 
     /// Whether the entry is there, given or not.
@@ -114,20 +99,5 @@ impl<T: Clone> Stream<T> {
         if self.given.remove(&id).is_none() {
             self.waiting.retain(|(waiting, _)| *waiting != id);
         }
-    }
-
-    /// Takes what this reader was given and did not take up.
-    pub(super) fn take_from(&mut self, reader: &str, most: usize) -> Vec<(EntryId, T)> {
-        self.take_given(most, |given| given.reader == reader)
-    }
-
-    /// Takes what any reader was given `idle` ms ago or longer and did not take up.
-    pub(super) fn take_idle(&mut self, now: u64, idle: u64, most: usize) -> Vec<(EntryId, T)> {
-        self.take_given(most, |given| now.saturating_sub(given.since) >= idle)
-    }
-
-    fn take_given(&mut self, most: usize, which: impl Fn(&Given<T>) -> bool) -> Vec<(EntryId, T)> {
-        let found = self.given.iter().filter(|(_, given)| which(given)).map(|(id, _)| *id).take(most);
-        found.collect::<Vec<_>>().into_iter().filter_map(|id| Some((id, self.take_up(id)?))).collect()
     }
 }

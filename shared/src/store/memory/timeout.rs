@@ -80,6 +80,6 @@ fn activity(phase: &Phase, attempt: u32) -> Option<usize> {
         Phase::Waiting { .. } => Some(3),
         Phase::Suspended { .. } => Some(4),
         Phase::Turn => Some(5),
-        Phase::Done => None,
+        Phase::Ending => None,
     }
 }

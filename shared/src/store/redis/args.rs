@@ -3,22 +3,57 @@
 use redis::Cmd;
 
 use crate::attributes;
-use crate::step::{Call, Changes, Checkpoint, Claim, Claimed, Commit, Fence, Merge, Route, Wait};
+use crate::step::{Call, Changes, Checkpoint, Claim, Claimed, Commit, Fence, Merge, Next, Refill, Route, Wait};
 use crate::store::millis;
 
 pub(super) fn call_args(command: &mut Cmd, call: &Call) {
     command.arg(&call.worker).arg(call.number).arg(u8::from(call.again));
 }
 
+/// `run, seq, line`
 pub(super) fn fence_args(command: &mut Cmd, fence: &Fence) {
-    command.arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.claim);
+    command.arg(&fence.run).arg(fence.seq).arg(fence.line.as_str());
 }
 
 pub(super) fn claim_args(command: &mut Cmd, claim: &Claim) {
-    command.arg(claim.max).arg(claim.queues.len());
-    for queue in &claim.queues {
-        command.arg(queue.as_str());
+    command.arg(claim.after.as_ref().map_or("", |queue| queue.as_str())).arg(claim.slots.len());
+    for slot in &claim.slots {
+        command.arg(slot);
     }
+}
+
+/// `slot, next, after`
+pub(super) fn refill_args(command: &mut Cmd, fence: &Fence, refill: &Refill) {
+    let next = match refill.next {
+        Next::Nothing => 0,
+        Next::Following => 1,
+        Next::Others => 2,
+    };
+    command.arg(fence.slot).arg(next).arg(refill.after.as_ref().map_or("", |queue| queue.as_str()));
+}
+
+/// The short way of a commit; `None` where it has to go the long one. The order is that of `hand_over` in `lua/commit.lua`.
+pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> bool {
+    let Some((route, payload)) = commit.only_successor(step).filter(|_| refill.next == Next::Following) else {
+        return false;
+    };
+    let fence = &step.fence;
+    let since = fence.line.as_str().split(' ').nth(5).unwrap_or_default();
+    call_args(command, call);
+    command.arg(fence.slot);
+    fence_args(command, fence);
+    command.arg(format!(" done {} {} {} {} {since}", fence.seq, fence.attempt, step.step, call.worker));
+    command.arg(route.record(step.scope, None, payload));
+    if route.context {
+        command.arg(step.context_version);
+    } else {
+        command.arg("-");
+    }
+    command.arg(if commit.has_traces { "m" } else { "" });
+    for (field, value) in &commit.set {
+        command.arg(field).arg(value);
+    }
+    true
 }
 
 pub(super) fn changes_args(command: &mut Cmd, changes: &Changes) {
@@ -53,7 +88,7 @@ pub(super) fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     for part in &commit.parts {
         command.arg(part.slot).arg(part.slots).arg(part.route.header(Some('t'))).arg(&part.payload);
     }
-    emit_args(command, &commit.emits);
+    emit_args(command, commit.inner_scope(step), &commit.emits);
     let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
     command.arg(u8::from(commit.fan.is_some())).arg(heads.len());
     for join in heads {
@@ -72,10 +107,11 @@ pub(super) fn commit_args(command: &mut Cmd, step: &Claimed, commit: &Commit) {
     command.arg(commit.emitted.join(" "));
 }
 
-pub(super) fn emit_args(command: &mut Cmd, emits: &[(Route, Vec<u8>)]) {
-    command.arg(emits.len() * 2);
+/// The records of new step executions.
+pub(super) fn emit_args(command: &mut Cmd, scope: u64, emits: &[(Route, Vec<u8>)]) {
+    command.arg(emits.len());
     for (route, payload) in emits {
-        command.arg(route.header(None)).arg(payload);
+        command.arg(route.record(scope, None, payload));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::published::Published;
 use crate::run::{Run, Status};
 use crate::step::{Fence, OpenWait};
-use crate::store::{Deferred, Delivery, InboxEntry, Registration, Worker};
+use crate::store::{Deferred, InboxEntry, Registration, Worker};
 
 pub(crate) fn check_meta(name: &str, found: &[Value]) -> Result<()> {
     let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
@@ -51,15 +51,17 @@ pub(crate) fn registration(json: &[u8]) -> Option<Registration> {
     Registration::from_json(json).ok()
 }
 
-/// `<run> <seq>` and `<attempt> <claim>`.
-pub(crate) fn held(execution: &str, hold: &[u8]) -> Option<Fence> {
-    let (run, seq) = execution.rsplit_once(' ')?;
-    let (attempt, claim) = std::str::from_utf8(hold).ok()?.split_once(' ')?;
+/// A slot, and what it has: `<call> <letter> <run> <seq> <attempt>`. None where it is free.
+pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
+    let mut value = std::str::from_utf8(value).ok()?.split(' ');
+    let (call, _, run) = (value.next()?, value.next()?, value.next()?);
     Some(Fence {
         run: run.to_owned(),
-        seq: seq.parse().ok()?,
-        attempt: attempt.parse().ok()?,
-        claim: claim.parse().ok()?,
+        seq: value.next()?.parse().ok()?,
+        attempt: value.next()?.parse().ok()?,
+        claim: call.parse().ok()?,
+        slot: slot.parse().ok()?,
+        ..Fence::default()
     })
 }
 
@@ -76,21 +78,6 @@ pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWa
         filter: attributes::read(filter),
         due_ms: Some(due.parse().ok()?).filter(|due| *due > 0),
     })
-}
-
-pub(crate) fn deliveries(prefix: &str, reply: Value) -> Result<Vec<Delivery>> {
-    let mut deliveries = Vec::new();
-    let mut streams = Reply::new(reply)?;
-    while !streams.is_over() {
-        let mut stream = streams.array()?;
-        let name = stream.text()?;
-        let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
-        let mut entries = stream.array()?;
-        while !entries.is_over() {
-            deliveries.push(Delivery { stream: name.clone(), entry: entries.array()?.text()? });
-        }
-    }
-    Ok(deliveries)
 }
 
 pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
@@ -133,13 +120,12 @@ fn parsed<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>> {
+pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Result<Option<Run>> {
     if pairs.is_empty() {
         return Ok(None);
     }
     let mut fields: HashMap<String, Vec<u8>> = pairs.into_iter().collect();
     let result = fields.remove("result");
-    let input = fields.remove("input").unwrap_or_default();
     let text = |name: &str| fields.get(name).map(|v| String::from_utf8_lossy(v).into_owned());
     let time = |name: &str| fields.get(name).and_then(|v| parsed(v));
     let status = text("status").unwrap_or_default();
@@ -161,7 +147,7 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>) -> Result<Option<Run>
     }))
 }
 
-pub(crate) fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, lease_ms: i64) -> Worker {
+pub(crate) fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, client: u64, lease_ms: i64) -> Worker {
     let text = |name: &str| about.get(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
     let number = |name: &str| about.get(name).and_then(|v| parsed::<u64>(v)).unwrap_or(0);
     Worker {
@@ -172,7 +158,7 @@ pub(crate) fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, le
         held,
         since_ms: number("since"),
         lease_ms,
-        client: number("client"),
+        client,
         serves: text("queues").split_whitespace().map(str::to_owned).collect(),
     }
 }

@@ -16,13 +16,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::Cmd;
 
-use self::args::{call_args, checkpoint_args, claim_args, commit_args, emit_args, fence_args, waits_args};
+use self::args::{
+    call_args, checkpoint_args, claim_args, commit_args, emit_args, fence_args, hand_over_args, refill_args, waits_args,
+};
 use self::functions::LIBRARY;
 use self::link::Link;
-use self::reply::Reply;
+use self::reply::{Reply, handed_over};
 use super::{
-    Audit, Audited, Deferral, Deferred, Delivery, EventReader, InboxEntry, InboxReader, Introduction, Lease,
-    QueueReader, Registration, Rejection, Start, Started, Store, Tick, Ticked, Worker, journal_is_full, millis,
+    Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
+    Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
 };
 use crate::attributes;
 use crate::error::{Error, Result};
@@ -34,8 +36,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
-    Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
+    Route, Sent, Signalled, Wait,
 };
 use crate::values::Refusal;
 
@@ -83,21 +85,41 @@ impl RedisStore {
         Reply::new(self.link.call(command).await?)
     }
 
-    async fn commit(&self, mut command: Cmd, claim: &Claim) -> Result<(Outcome, Vec<Claimed>)> {
-        claim_args(&mut command, claim);
-        let mut reply = self.call(&command).await?;
+    /// The long way.
+    async fn commit(&self, command: &Cmd, call: &Call) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut reply = self.call(command).await?;
         let (answer, claims) = (reply.text()?, reply.array()?);
         if answer == "refused" {
             return Err(refused(reply)?);
         }
-        Ok((outcome(&answer)?, claims.claims()?))
+        if answer == "full" {
+            return Err(journal_is_full());
+        }
+        Ok((outcome(&answer)?, claims.claims(call.number)?))
     }
 
-    fn under_fence(&self, name: &str, call: &Call, step: &Claimed) -> Cmd {
+    /// None where the long way has to be gone.
+    async fn hand_over(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        refill: &Refill,
+    ) -> Result<Option<Claimed>> {
+        let mut command = self.transition("hand_over");
+        if call.again || !hand_over_args(&mut command, call, step, commit, refill) {
+            return Ok(None);
+        }
+        handed_over(self.link.call(&command).await?, call, step, commit)
+    }
+
+    fn under_fence(&self, name: &str, call: &Call, step: &Claimed, refill: &Refill) -> Cmd {
         let mut command = self.transition(name);
         call_args(&mut command, call);
+        refill_args(&mut command, &step.fence, refill);
         fence_args(&mut command, &step.fence);
-        command.arg(step.scope).arg(&step.step);
+        let name = if step.step.is_empty() { "-" } else { &step.step };
+        command.arg(step.scope).arg(name);
         command
     }
 }
@@ -106,6 +128,12 @@ impl RedisStore {
 fn refused(mut reply: Reply) -> Result<Error> {
     let field = reply.text()?;
     Ok(Refusal::parse(&reply.text()?)?.error(&field))
+}
+
+/// Stands for all workers that serve the same queues.
+fn class_of(queues: &[QueueName]) -> String {
+    let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
+    format!("{:08x}", crc32fast::hash(names.join(" ").as_bytes()))
 }
 
 fn outcome(answer: &str) -> Result<Outcome> {
@@ -147,7 +175,7 @@ impl Store for RedisStore {
         command.arg(start.timeout.map_or(-1, |timeout| i64::try_from(millis(timeout)).unwrap_or(i64::MAX)));
         command.arg(start.routes.len());
         for route in &start.routes {
-            command.arg(route.header(Some('i')));
+            command.arg(route.record(0, Some('i'), &[]));
         }
         command.arg(u8::from(request.follow_steps));
         command.arg(request.context_from.as_deref().unwrap_or_default()).arg(start.context.len() * 2);
@@ -187,46 +215,39 @@ impl Store for RedisStore {
         self.call(&command).await.map(drop)
     }
 
-    async fn begin(&self, call: &Call, delivered: &[Delivery], claim: &Claim) -> Result<Option<Vec<Claimed>>> {
-        let mut command = self.transition("begin");
+    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+        let mut command = self.transition("claim");
         call_args(&mut command, call);
-        command.arg(delivered.len());
-        for delivery in delivered {
-            command.arg(&delivery.stream).arg(&delivery.entry);
-        }
         claim_args(&mut command, claim);
         let mut reply = self.call(&command).await?;
         if reply.text()? == "lost" {
             return Ok(None);
         }
-        reply.array()?.claims().map(Some)
+        reply.array()?.claims(call.number).map(Some)
     }
 
-    async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
+    async fn stage(&self, _: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
         let mut command = self.transition("stage");
-        command.arg(worker);
         fence_args(&mut command, fence);
-        command.arg(offset).arg(chunk.len());
-        for (route, payload) in chunk {
-            let mut element = route.header(None).into_bytes();
-            element.push(b'\n');
-            element.extend_from_slice(payload);
-            command.arg(element);
-        }
+        command.arg(offset);
+        emit_args(&mut command, fence.seq, chunk);
         let mut reply = self.call(&command).await?;
         Ok(if reply.text()? == "ok" { Some(reply.number()?) } else { None })
     }
 
-    async fn done(
+    async fn complete(
         &self,
         call: &Call,
         step: &Claimed,
         commit: &Commit,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        let mut command = self.under_fence("done", call, step);
+        if let Some(successor) = self.hand_over(call, step, commit, refill).await? {
+            return Ok((Outcome::Committed, vec![successor]));
+        }
+        let mut command = self.under_fence("complete", call, step, refill);
         commit_args(&mut command, step, commit);
-        self.commit(command, claim).await
+        self.commit(&command, call).await
     }
 
     async fn fail(
@@ -234,19 +255,18 @@ impl Store for RedisStore {
         call: &Call,
         step: &Claimed,
         failure: &Failure,
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        let mut command = self.under_fence("fail", call, step);
+        let mut command = self.under_fence("fail", call, step, refill);
         match failure {
             Failure::Retry { delay, error } => command.arg("retry").arg(millis(*delay)).arg(error).arg(0),
             Failure::Fail { error, retention } => command.arg("fail").arg(0).arg(error).arg(millis(*retention)),
         };
-        self.commit(command, claim).await
+        self.commit(&command, call).await
     }
 
-    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+    async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
         let mut command = self.transition("checkpoint");
-        command.arg(worker);
         fence_args(&mut command, fence);
         command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));
         checkpoint_args(&mut command, checkpoint);
@@ -260,8 +280,7 @@ impl Store for RedisStore {
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
         let mut command = self.transition("publish");
-        command.arg(worker);
-        fence_args(&mut command, fence);
+        command.arg(worker).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.line.as_str());
         command.arg(event.number).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
         outcome(&self.call(&command).await?.text()?)
     }
@@ -271,16 +290,11 @@ impl Store for RedisStore {
         call: &Call,
         step: &Claimed,
         waits: &[Wait],
-        claim: &Claim,
+        refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        let mut command = self.under_fence("suspend", call, step);
+        let mut command = self.under_fence("suspend", call, step, refill);
         waits_args(&mut command, waits);
-        claim_args(&mut command, claim);
-        let mut reply = self.call(&command).await?;
-        match reply.text()?.as_str() {
-            "full" => Err(journal_is_full()),
-            known => Ok((outcome(known)?, reply.array()?.claims()?)),
-        }
+        self.commit(&command, call).await
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
@@ -310,9 +324,8 @@ impl Store for RedisStore {
         }
     }
 
-    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+    async fn collect(&self, _: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
         let mut command = self.transition("collect");
-        command.arg(worker);
         fence_args(&mut command, fence);
         command.arg(collect.scope).arg(&collect.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
         command.arg(&collect.payload);
@@ -327,7 +340,7 @@ impl Store for RedisStore {
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
         let mut command = self.transition("send");
         command.arg(run).arg(entry.unwrap_or_default());
-        emit_args(&mut command, events);
+        emit_args(&mut command, 0, events);
         match self.call(&command).await?.text()?.as_str() {
             "delivered" => Ok(Sent::Delivered),
             "gone" => Ok(Sent::Gone),
@@ -343,12 +356,15 @@ impl Store for RedisStore {
     }
 
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
+        let mut queues: Vec<_> =
+            worker.serves.iter().map(|served| QueueName::new(&served.workflow, served.version)).collect();
+        queues.sort_unstable();
         let mut command = self.transition("register");
-        command.arg(&worker.id).arg(millis(lease));
-        command.arg(8).arg("client").arg(0).arg("host").arg(&worker.host).arg("pid").arg(worker.pid);
-        command.arg("concurrency").arg(worker.concurrency).arg(worker.serves.len());
-        for served in &worker.serves {
-            command.arg(QueueName::new(&served.workflow, served.version).as_str());
+        command.arg(&worker.id).arg(millis(lease)).arg(class_of(&queues));
+        command.arg(6).arg("host").arg(&worker.host).arg("pid").arg(worker.pid);
+        command.arg("concurrency").arg(worker.concurrency).arg(queues.len());
+        for queue in &queues {
+            command.arg(queue.as_str());
         }
         command.arg(worker.serves.len() * 2);
         for served in &worker.serves {
@@ -357,8 +373,8 @@ impl Store for RedisStore {
         self.call(&command).await.map(drop)
     }
 
-    async fn leave(&self, worker: &str) -> Result<bool> {
-        let mut command = self.transition("leave");
+    async fn deregister(&self, worker: &str) -> Result<bool> {
+        let mut command = self.transition("deregister");
         command.arg(worker).arg(200);
         Ok(self.call(&command).await?.text()? == "ok")
     }
@@ -369,9 +385,9 @@ impl Store for RedisStore {
 
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
         let mut command = self.transition("release");
-        command.arg(worker).arg(fences.len() * 2);
+        command.arg(worker).arg(fences.len() * 5);
         for fence in fences {
-            command.arg(format!("{} {}", fence.run, fence.seq)).arg(format!("{} {}", fence.attempt, fence.claim));
+            command.arg(fence.slot).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.claim);
         }
         self.call(&command).await?.number()
     }
@@ -380,8 +396,8 @@ impl Store for RedisStore {
         self.open_lease(worker, lease).await
     }
 
-    async fn queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
-        self.open_queue_reader(worker, queues).await
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
+        self.open_wake_reader(worker).await
     }
 
     async fn tick(&self, tick: &Tick) -> Result<Ticked> {
@@ -394,34 +410,18 @@ impl Store for RedisStore {
         let _now: u64 = reply.number()?;
         let (requeued, fired, more, wait) =
             (reply.number()?, reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
-        let mut swept = reply.array()?;
+        let mut reaped = reply.array()?;
         let mut ticked = Ticked {
             requeued,
             fired,
             more: more == 1,
             next_due: u64::try_from(wait).ok().map(Duration::from_millis),
-            swept: vec![],
+            reaped: vec![],
         };
-        while !swept.is_over() {
-            ticked.swept.push(swept.text()?);
+        while !reaped.is_over() {
+            ticked.reaped.push(reaped.text()?);
         }
         Ok(ticked)
-    }
-
-    async fn orphans(&self, idle: Duration) -> Result<u64> {
-        let mut moved = 0;
-        for name in self.queue_streams().await? {
-            loop {
-                let mut command = self.transition("orphans");
-                command.arg(&name).arg(millis(idle)).arg(100);
-                let mut reply = self.call(&command).await?;
-                moved += reply.number::<u64>()?;
-                if reply.number::<i64>()? == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(moved)
     }
 
     async fn audit(&self, audit: &Audit) -> Result<Audited> {
@@ -436,8 +436,8 @@ impl Store for RedisStore {
         self.open_inbox_reader(coordinator).await
     }
 
-    async fn inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        self.claim_inbox_orphans(coordinator, idle).await
+    async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+        self.claim_orphans(coordinator, idle).await
     }
 
     async fn submit(&self, request: &StartRequest) -> Result<String> {

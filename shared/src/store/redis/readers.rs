@@ -7,17 +7,18 @@ use async_trait::async_trait;
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
 
-use super::decode::{deliveries, inbox_entries, published, stream_entries};
+use super::decode::{inbox_entries, published, stream_entries};
 use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::Result;
-use crate::names::QueueName;
 use crate::published::{Position, Published};
-use crate::store::{Beat, Delivery, EventReader, InboxEntry, InboxReader, Lease, QueueReader, ReaderWaker};
+use crate::store::{EventReader, Heartbeat, InboxEntry, InboxReader, Lease, WakeReader};
 
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
 const BLOCK: Duration = Duration::from_secs(2);
+/// How long an idle worker waits to be woken before it looks by itself.
+const IDLE_BLOCK: Duration = Duration::from_secs(5);
 const INBOX_GROUP: &str = "coordinators";
 const INBOX_BATCH: usize = 128;
 /// How many entries a follower reads at a time.
@@ -29,25 +30,16 @@ impl RedisStore {
     pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
         let mut connection = self.link.dedicated(lease, &format!("stepfleet-lease-{worker}")).await?;
         let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
-        let mut beat = self.transition("beat");
-        beat.arg(worker).arg(millis(lease)).arg(client);
-        Ok(Box::new(RedisLease { connection, beat, told: 0 }))
+        let mut heartbeat = self.transition("heartbeat");
+        heartbeat.arg(worker).arg(millis(lease)).arg(client);
+        Ok(Box::new(RedisLease { connection, heartbeat, told: 0 }))
     }
 
-    pub(super) async fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
-        let mut connection = self.link.dedicated(BLOCK, &format!("stepfleet-reader-{worker}")).await?;
-        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
-        let streams: Vec<String> =
-            ["requeued", "queue"].iter().flat_map(|kind| queues.iter().map(move |q| format!("{kind}:{q}"))).collect();
-        Ok(Box::new(RedisQueueReader {
-            store: self.clone(),
-            connection,
-            client,
-            worker: worker.to_owned(),
-            streams,
-            // What an earlier reader of this worker was given and lost comes first.
-            recover: true,
-        }))
+    pub(super) async fn open_wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
+        let connection = self.link.dedicated(IDLE_BLOCK, &format!("stepfleet-idle-{worker}")).await?;
+        let mut wait = redis::cmd("BLPOP");
+        wait.arg(self.namespace.key_of("wake", worker)).arg(IDLE_BLOCK.as_secs());
+        Ok(Box::new(RedisWakeReader { connection, wait }))
     }
 
     pub(super) async fn open_inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
@@ -73,7 +65,7 @@ impl RedisStore {
         }
     }
 
-    pub(super) async fn claim_inbox_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+    pub(super) async fn claim_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
         // Entries are taken away as soon as they are dealt with, so what is pending is short and a scan from its
         // beginning never starves.
         let mut claim = redis::cmd("XAUTOCLAIM");
@@ -109,18 +101,18 @@ impl RedisStore {
 
 struct RedisLease {
     connection: MultiplexedConnection,
-    beat: Cmd,
+    heartbeat: Cmd,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,
 }
 
 #[async_trait]
 impl Lease for RedisLease {
-    async fn beat(&mut self) -> Result<Beat> {
-        let mut beat = self.beat.clone();
-        let mut reply = Reply::new(beat.arg(self.told).query_async(&mut self.connection).await?)?;
+    async fn heartbeat(&mut self) -> Result<Heartbeat> {
+        let mut heartbeat = self.heartbeat.clone();
+        let mut reply = Reply::new(heartbeat.arg(self.told).query_async(&mut self.connection).await?)?;
         if reply.text()? != "ok" {
-            return Ok(Beat::Lost);
+            return Ok(Heartbeat::Lost);
         }
         let now = reply.number()?;
         let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
@@ -129,68 +121,20 @@ impl Lease for RedisLease {
             cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
         }
         self.told = now;
-        Ok(Beat::Renewed { cancelled })
+        Ok(Heartbeat::Renewed { cancelled })
     }
 }
 
-struct RedisQueueReader {
-    store: RedisStore,
+struct RedisWakeReader {
     connection: MultiplexedConnection,
-    client: u64,
-    worker: String,
-    streams: Vec<String>,
-    recover: bool,
-}
-
-impl RedisQueueReader {
-    fn command(&self, from: &str) -> Cmd {
-        let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg("workers").arg(&self.worker).arg("COUNT").arg(1);
-        if from == ">" {
-            read.arg("BLOCK").arg(millis(BLOCK));
-        }
-        read.arg("STREAMS");
-        for stream in &self.streams {
-            read.arg(self.store.namespace.key(stream));
-        }
-        for _ in &self.streams {
-            read.arg(from);
-        }
-        read
-    }
+    wait: Cmd,
 }
 
 #[async_trait]
-impl QueueReader for RedisQueueReader {
-    async fn next(&mut self) -> Result<Vec<Delivery>> {
-        if self.recover {
-            let reply: redis::Value = self.command("0").query_async(&mut self.connection).await?;
-            let deliveries = deliveries(self.store.namespace.prefix(), reply)?;
-            self.recover = !deliveries.is_empty();
-            if self.recover {
-                return Ok(deliveries);
-            }
-        }
-        let reply: redis::Value = self.command(">").query_async(&mut self.connection).await?;
-        deliveries(self.store.namespace.prefix(), reply)
-    }
-
-    fn waker(&self) -> Box<dyn ReaderWaker> {
-        Box::new(Unblock { store: self.store.clone(), client: self.client })
-    }
-}
-
-struct Unblock {
-    store: RedisStore,
-    client: u64,
-}
-
-#[async_trait]
-impl ReaderWaker for Unblock {
-    async fn wake(&self) -> Result<()> {
-        let mut unblock = redis::cmd("CLIENT");
-        unblock.arg("UNBLOCK").arg(self.client);
-        self.store.link.send(&unblock).await.map(drop)
+impl WakeReader for RedisWakeReader {
+    async fn next(&mut self) -> Result<bool> {
+        let woken: redis::Value = self.wait.query_async(&mut self.connection).await?;
+        Ok(woken != redis::Value::Nil)
     }
 }
 

@@ -10,7 +10,7 @@ use super::decode::{
     clock_ms, deferred, held, open_connections, open_wait, published, registration, remaining_ms, run, stream_entries,
     worker,
 };
-use super::reply::{Reply, number, text};
+use super::reply::{Reply, bytes, number, text};
 use super::{RedisStore, Result};
 use crate::error::Error;
 use crate::fleet::Queue;
@@ -22,6 +22,13 @@ use crate::run::Run;
 use crate::server::Info;
 use crate::step::{Claimed, Fence, Joined, OpenWait};
 use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker, in_order};
+
+/// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
+fn waiting(groups: redis::Value) -> u64 {
+    let lag = |group: Reply| Some(group.pairs_of_values().ok()?.into_iter().find(|(name, _)| name == "lag")?.1);
+    let Ok(mut groups) = Reply::new(groups) else { return 0 };
+    groups.array().ok().and_then(lag).and_then(|lag| number(&lag).ok()).unwrap_or(0)
+}
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -66,11 +73,14 @@ impl RedisStore {
         let mut pipeline = redis::pipe();
         for id in ids {
             pipeline.cmd("HGETALL").arg(self.namespace.key_of("run", id));
+            pipeline.cmd("GET").arg(self.namespace.key_of("input", id));
         }
-        let values = self.link.send_all(&pipeline).await?;
+        let mut values = self.link.send_all(&pipeline).await?.into_iter();
         let mut runs = Vec::new();
-        for (id, value) in ids.iter().zip(values) {
-            runs.extend(run(id, Reply::new(value)?.pairs()?)?);
+        for id in ids {
+            let (Some(fields), Some(input)) = (values.next(), values.next()) else { break };
+            let input = if input == redis::Value::Nil { Vec::new() } else { bytes(input)? };
+            runs.extend(run(id, Reply::new(fields)?.pairs()?, input)?);
         }
         Ok(runs)
     }
@@ -137,15 +147,6 @@ impl RedisStore {
         }
     }
 
-    pub(super) async fn queue_streams(&self) -> Result<Vec<String>> {
-        let mut members = redis::cmd("SMEMBERS");
-        members.arg(self.namespace.key("queues"));
-        let mut streams = self.texts(&members).await?;
-        // `requeued` before `queue`: what is older stays ahead.
-        streams.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(streams)
-    }
-
     async fn texts(&self, command: &Cmd) -> Result<Vec<String>> {
         let mut reply = Reply::new(self.link.send(command).await?)?;
         let mut texts = Vec::new();
@@ -163,18 +164,21 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         let mut pipeline = redis::pipe();
-        pipeline.cmd("TIME");
+        pipeline.cmd("TIME").cmd("HGETALL").arg(self.namespace.key("clients"));
         for (id, _) in &leases {
             pipeline.cmd("HGETALL").arg(self.namespace.key_of("worker", id));
-            pipeline.cmd("HLEN").arg(self.namespace.key_of("held", id));
+            pipeline.cmd("HGETALL").arg(self.namespace.key_of("held", id));
         }
         let mut values = self.link.send_all(&pipeline).await?.into_iter();
         let mut next = || values.next().ok_or_else(|| Error::reply("the reply is too short"));
         let now = clock_ms(next()?)?;
+        let clients: HashMap<String, Vec<u8>> = Reply::new(next()?)?.pairs()?.into_iter().collect();
         let mut workers = Vec::new();
         for (id, expiry) in leases {
             let about: HashMap<String, Vec<u8>> = Reply::new(next()?)?.pairs()?.into_iter().collect();
-            workers.push(worker(id, &about, number(&next()?)?, remaining_ms(&expiry, now)));
+            let held = Reply::new(next()?)?.pairs()?.iter().filter_map(|(slot, value)| held(slot, value)).count();
+            let client = clients.get(&id).and_then(|client| std::str::from_utf8(client).ok()?.parse().ok());
+            workers.push(worker(id, &about, held as u64, client.unwrap_or(0), remaining_ms(&expiry, now)));
         }
         Ok(workers)
     }
@@ -187,22 +191,11 @@ impl RedisStore {
     }
 
     pub(super) async fn read_disconnected(&self) -> Result<Vec<(String, u64)>> {
-        let mut range = redis::cmd("ZRANGE");
-        range.arg(self.namespace.key("leases")).arg(0).arg(-1);
-        let ids = self.texts(&range).await?;
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        for id in &ids {
-            pipeline.cmd("HGET").arg(self.namespace.key_of("worker", id)).arg("client");
-        }
-        let clients = self.link.send_all(&pipeline).await?;
-        let workers: Vec<(String, u64)> = ids
-            .into_iter()
-            .zip(clients)
-            .filter_map(|(id, client)| Some((id, number(&client).ok().filter(|client| *client != 0)?)))
-            .collect();
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.namespace.key("clients"));
+        let clients = Reply::new(self.link.send(&all).await?)?.pairs()?;
+        let known = |(id, client): (String, Vec<u8>)| Some((id, std::str::from_utf8(&client).ok()?.parse().ok()?));
+        let workers: Vec<(String, u64)> = clients.into_iter().filter_map(known).collect();
         if workers.is_empty() {
             return Ok(workers);
         }
@@ -237,10 +230,11 @@ impl RedisStore {
         }
         let mut lengths = redis::pipe();
         for (name, _) in &known {
-            lengths.cmd("XLEN").arg(self.namespace.key_of("queue", name));
-            lengths.cmd("XLEN").arg(self.namespace.key_of("requeued", name));
+            lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("queue", name));
+            lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("requeued", name));
         }
-        let lengths: Vec<u64> = lengths.query_async(&mut connection).await?;
+        let groups: Vec<redis::Value> = lengths.ignore_errors().query_async(&mut connection).await?;
+        let lengths: Vec<u64> = groups.into_iter().map(waiting).collect();
         let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
             workflow: (*workflow).to_owned(),
             version: *version,

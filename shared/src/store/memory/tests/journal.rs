@@ -27,11 +27,11 @@ fn records(number: u64, value: u8) -> Checkpoint {
 async fn held(store: &MemoryStore) -> Claimed {
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    begin(store, "a", 1, 1).await.remove(0)
+    claim(store, "a", 1, 1).await.remove(0)
 }
 
 async fn suspend(store: &MemoryStore, number: u64, step: &Claimed, waits: &[Wait]) {
-    let (outcome, _) = store.suspend(&call("a", number, false), step, waits, &claim(0)).await.unwrap();
+    let (outcome, _) = store.suspend(&call("a", number, false), step, waits, &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
     assert_sound(store);
 }
@@ -51,7 +51,7 @@ async fn what_was_recorded_is_there_for_the_next_attempt() {
     store.tick(&Tick { suspects: vec![("a".into(), 0)], ..tick() }).await.unwrap();
     assert_eq!(store.checkpoint("a", &step.fence, &records(2, 9)).await.unwrap(), Outcome::Fenced);
     join_fleet(&store, "b", LEASE).await;
-    assert_eq!(begin(&store, "b", 1, 1).await[0].journal, [(1, vec![1, 7])]);
+    assert_eq!(claim(&store, "b", 1, 1).await[0].journal, [(1, vec![1, 7])]);
 }
 
 #[tokio::test]
@@ -61,10 +61,10 @@ async fn a_suspended_step_holds_no_worker_until_its_signal_comes() {
     let waits = [wait(1, "approval", None)];
     store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
     suspend(&store, 2, &step, &waits).await;
-    assert!(begin(&store, "a", 3, 1).await.is_empty());
+    assert!(claim(&store, "a", 3, 1).await.is_empty());
     assert_eq!(store.workers().await.unwrap()[0].held, 0);
     assert_eq!(store.signal("r", "approval", &[1, 9], None).await.unwrap(), Signalled::Delivered);
-    let again = begin(&store, "a", 4, 1).await.remove(0);
+    let again = claim(&store, "a", 4, 1).await.remove(0);
     assert_eq!((again.fence.attempt, again.failures, again.journal), (2, 0, vec![signal(1, "approval", 9)]));
     assert_eq!(kinds(&store).await, [Kind::Start, Kind::Suspended, Kind::Signal]);
 }
@@ -82,7 +82,7 @@ async fn signals_before_their_wait_are_kept_in_order_and_bounded() {
     let waits = [wait(1, "n", None), wait(2, "n", None)];
     store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
     suspend(&store, 2, &step, &waits).await;
-    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [signal(1, "n", 0), signal(2, "n", 1)]);
+    assert_eq!(claim(&store, "a", 3, 1).await[0].journal, [signal(1, "n", 0), signal(2, "n", 1)]);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn two_waits_are_answered_by_their_names_whatever_the_order() {
     suspend(&store, 2, &step, &waits).await;
     store.signal("r", "right", &[1, 2], None).await.unwrap();
     store.signal("r", "left", &[1, 1], None).await.unwrap();
-    assert_eq!(begin(&store, "a", 3, 1).await[0].journal, [signal(1, "left", 1), signal(2, "right", 2)]);
+    assert_eq!(claim(&store, "a", 3, 1).await[0].journal, [signal(1, "left", 1), signal(2, "right", 2)]);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_deadline_ends_a_wait_on_time_and_a_late_signal_is_kept() {
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
     assert_eq!(store.signal("r", "approval", &[1, 9], None).await.unwrap(), Signalled::Kept);
     join_fleet(&store, "b", LEASE).await;
-    assert_eq!(begin(&store, "b", 3, 1).await[0].journal, [(1, Entry::Overdue { name: "approval" }.write())]);
+    assert_eq!(claim(&store, "b", 3, 1).await[0].journal, [(1, Entry::Overdue { name: "approval" }.write())]);
     assert_eq!(kinds(&store).await, [Kind::Start, Kind::Suspended, Kind::Overdue]);
 }
 
@@ -124,7 +124,7 @@ async fn a_signal_in_time_leaves_no_deadline_behind() {
     assert_eq!(store.tick(&tick()).await.unwrap().next_due, None);
     // The answer came before the step went to sleep: it does not sleep.
     suspend(&store, 2, &step, &waits).await;
-    assert_eq!(begin(&store, "a", 3, 1).await.len(), 1);
+    assert_eq!(claim(&store, "a", 3, 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn signals_know_which_runs_there_are() {
     let step = held(&store).await;
     let waits = [wait(1, "n", None)];
     store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
-    done(&store, 2, &step, &stop(), 0).await;
+    complete(&store, 2, &step, &stop(), 0).await;
     assert_eq!(store.signal("r", "n", &[1, 1], None).await.unwrap(), Signalled::Over);
 }
 
@@ -148,7 +148,7 @@ async fn a_cancelled_run_stops_where_it_stands() {
     assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Stopped);
     assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Over);
     assert_sound(&store);
-    let (outcome, _) = store.done(&call("a", 2, false), &step, &stop(), &claim(0)).await.unwrap();
+    let (outcome, _) = store.complete(&call("a", 2, false), &step, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
     assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
     store.advance(HOUR);
@@ -171,16 +171,16 @@ async fn a_store_that_forgets_is_told_what_its_workers_do_not_hold() {
     let store = store();
     let step = held(&store).await;
     let before = store.save();
-    done(&store, 2, &step, &emit(&["next"]), 0).await;
-    let next = begin(&store, "a", 3, 1).await.remove(0);
+    complete(&store, 2, &step, &emit(&["next"]), 0).await;
+    let next = claim(&store, "a", 3, 1).await.remove(0);
     store.restore(&before);
     assert_eq!(store.holds("a").await.unwrap(), std::slice::from_ref(&step.fence), "it counts on what was committed");
-    let (outcome, _) = store.done(&call("a", 4, false), &next, &stop(), &claim(0)).await.unwrap();
+    let (outcome, _) = store.complete(&call("a", 4, false), &next, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced, "what it never heard of");
     assert_eq!(store.release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 1);
     assert_eq!(store.release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 0);
     assert_sound(&store);
-    let again = begin(&store, "a", 5, 1).await.remove(0);
+    let again = claim(&store, "a", 5, 1).await.remove(0);
     assert_eq!((again.fence.seq, again.fence.attempt), (1, 2));
 }
 
@@ -192,11 +192,11 @@ async fn a_ghost_of_the_same_attempt_and_worker_cannot_commit() {
         store.start(&start("r")).await.unwrap();
         store.save()
     };
-    let ghost = begin(&store, "a", 1, 1).await.remove(0);
+    let ghost = claim(&store, "a", 1, 1).await.remove(0);
     store.restore(&before);
-    let real = begin(&store, "a", 2, 1).await.remove(0);
+    let real = claim(&store, "a", 2, 1).await.remove(0);
     assert_eq!((ghost.fence.seq, ghost.fence.attempt), (real.fence.seq, real.fence.attempt));
-    let (outcome, _) = store.done(&call("a", 3, false), &ghost, &stop(), &claim(0)).await.unwrap();
+    let (outcome, _) = store.complete(&call("a", 3, false), &ghost, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
     assert_eq!(store.holds("a").await.unwrap(), [real.fence]);
 }
@@ -240,7 +240,7 @@ async fn a_filter_lets_the_right_signal_pass_before_and_after_its_wait() {
     }
     let waits = [filtered(1, 2), filtered(2, 3), filtered(3, 4)];
     suspend(&store, 2, &step, &waits).await;
-    let step = begin(&store, "a", 3, 1).await.remove(0);
+    let step = claim(&store, "a", 3, 1).await.remove(0);
     assert_eq!(answered(&step), [(1, "order=2".into())]);
     suspend(&store, 4, &step, &waits[1..]).await;
     assert_eq!(store.signal("r", "paid", &about(9), None).await.unwrap(), Signalled::Kept);
@@ -250,7 +250,7 @@ async fn a_filter_lets_the_right_signal_pass_before_and_after_its_wait() {
         open.iter().map(|wait| (wait.number, wait.filter.clone())).collect::<Vec<_>>(),
         [(2, vec![("order".into(), "3".into())])]
     );
-    assert_eq!(answered(&begin(&store, "a", 5, 1).await.remove(0)).len(), 2);
+    assert_eq!(answered(&claim(&store, "a", 5, 1).await.remove(0)).len(), 2);
 }
 
 #[tokio::test]
@@ -272,7 +272,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
     assert_eq!(store.tick(&tick()).await.unwrap().next_due, None, "its deadline went with it");
     assert_eq!(store.signal("r", "other", &[1, 3], None).await.unwrap(), Signalled::Kept);
     suspend(&store, 2, &step, &[wait(5, "stop", None)]).await;
-    let step = begin(&store, "a", 3, 1).await.remove(0);
+    let step = claim(&store, "a", 3, 1).await.remove(0);
     let gone = |name| Entry::LetGo { name }.write();
     let expected = [
         (1, gone("stop")),
@@ -286,10 +286,10 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
     // A step that ends without having looked at its waits takes nothing along.
     let let_go = vec![(4, "stop".to_owned()), (5, "stop".to_owned())];
     let commit = Commit { journalled: true, let_go, ..emit(&["next"]) };
-    done(&store, 4, &step, &commit, 0).await;
-    let next = begin(&store, "a", 5, 1).await.remove(0);
+    complete(&store, 4, &step, &commit, 0).await;
+    let next = claim(&store, "a", 5, 1).await.remove(0);
     suspend(&store, 6, &next, &[wait(1, "stop", None), wait(2, "stop", None)]).await;
-    let values: Vec<_> = begin(&store, "a", 7, 1).await.remove(0).journal;
+    let values: Vec<_> = claim(&store, "a", 7, 1).await.remove(0).journal;
     assert_eq!(values, [signal(1, "stop", 1), signal(2, "stop", 2)], "in the order in which they came");
 }
 
@@ -301,16 +301,16 @@ async fn waits_of_steps_that_have_ended_make_room() {
         let waits: Vec<_> = (1..=500).map(|number| wait(number, "n", None)).collect();
         store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
         assert_eq!(store.waits("r").await.unwrap().len(), 500);
-        done(&store, 2 + round * 2, &step, &emit(&["next"]), 0).await;
-        step = begin(&store, "a", 3 + round * 2, 1).await.remove(0);
+        complete(&store, 2 + round * 2, &step, &emit(&["next"]), 0).await;
+        step = claim(&store, "a", 3 + round * 2, 1).await.remove(0);
     }
     let waits: Vec<_> = (1..=1001).map(|number| wait(number, "n", None)).collect();
-    let refused = store.suspend(&call("a", 100, false), &step, &waits, &claim(0)).await;
+    let refused = store.suspend(&call("a", 100, false), &step, &waits, &refill(0)).await;
     assert!(refused.unwrap_err().is_too_large());
     assert!(store.waits("r").await.unwrap().is_empty());
     suspend(&store, 101, &step, &waits[..1000]).await;
     // Those that are open already count once.
     store.signal("r", "n", &[1, 1], None).await.unwrap();
-    let step = begin(&store, "a", 102, 1).await.remove(0);
+    let step = claim(&store, "a", 102, 1).await.remove(0);
     suspend(&store, 103, &step, &waits[1..1000]).await;
 }

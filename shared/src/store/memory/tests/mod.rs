@@ -8,9 +8,9 @@ mod waiting;
 use std::time::Duration;
 
 use super::MemoryStore;
-use crate::names::{Namespace, QueueName};
+use crate::names::Namespace;
 use crate::request::StartRequest;
-use crate::step::{Call, Claim, Claimed, Commit, Fan, Join, Route};
+use crate::step::{Call, Claim, Claimed, Commit, Fan, Join, Next, Refill, Route};
 use crate::store::{Introduction, Registration, Start, Store, Tick};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -35,8 +35,15 @@ fn start(id: &str) -> Start {
     }
 }
 
-fn claim(max: usize) -> Claim {
-    Claim { max, queues: vec![QueueName::new("w", 1)] }
+/// Slots of their own for each call: what a worker holds stays where it is.
+fn slots(call: &Call, most: usize) -> Claim {
+    let first = u32::try_from(call.number).unwrap() * 10_000;
+    Claim { slots: (first..).take(most).collect(), after: None }
+}
+
+/// Takes what waits before what follows.
+fn refill(most: usize) -> Refill {
+    Refill { next: if most > 0 { Next::Others } else { Next::Nothing }, after: None }
 }
 
 fn call(worker: &str, number: u64, again: bool) -> Call {
@@ -50,12 +57,18 @@ async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
     store.register(&introduction, lease).await.unwrap();
 }
 
-async fn begin(store: &dyn Store, worker: &str, number: u64, max: usize) -> Vec<Claimed> {
-    store.begin(&call(worker, number, false), &[], &claim(max)).await.unwrap().unwrap()
+async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
+    let call = call(worker, number, false);
+    store.claim(&call, &slots(&call, most)).await.unwrap().unwrap()
 }
 
-async fn done(store: &dyn Store, number: u64, step: &Claimed, commit: &Commit, max: usize) -> Vec<Claimed> {
-    store.done(&call("a", number, false), step, commit, &claim(max)).await.unwrap().1
+/// Completes a step execution, and claims up to `most` in all.
+async fn complete(store: &dyn Store, number: u64, step: &Claimed, commit: &Commit, most: usize) -> Vec<Claimed> {
+    let mut claimed = store.complete(&call("a", number, false), step, commit, &refill(most)).await.unwrap().1;
+    if claimed.len() < most {
+        claimed.extend(claim(store, "a", number + 1000, most - claimed.len()).await);
+    }
+    claimed
 }
 
 fn emit(steps: &[&str]) -> Commit {

@@ -10,10 +10,10 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
     join_fleet(store, "a", LEASE).await;
     for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
         store.start(&start(id)).await.unwrap();
-        let step = begin(store, "a", 1, 1).await.remove(0);
+        let step = claim(store, "a", 1, 1).await.remove(0);
         let mut commit = Commit { retention, ..stop() };
         commit.set.push(("field".into(), vec![1, 1]));
-        done(store, 2, &step, &commit, 0).await;
+        complete(store, 2, &step, &commit, 0).await;
     }
     let ticked = store.tick(&tick()).await.unwrap();
     assert_eq!((ticked.fired, ticked.next_due), (1, Some(LEASE)));
@@ -38,8 +38,8 @@ async fn a_key_that_outlives_its_run_starts_another() {
     assert_eq!(store.start(&second).await.unwrap(), Started::Known("first".into()));
     assert_eq!(store.run("second").await.unwrap().unwrap().id, "first");
     assert_eq!(store.defer(&second).await.unwrap(), Deferral::Known, "a repeat is held as if it were new");
-    let step = begin(store, "a", 1, 1).await.remove(0);
-    done(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
+    let step = claim(store, "a", 1, 1).await.remove(0);
+    complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
     store.tick(&tick()).await.unwrap();
     assert!(store.run("second").await.unwrap().is_none());
     // A rejected request that took the id meanwhile is not the run of the key.
@@ -110,7 +110,7 @@ async fn a_delayed_start_waits_for_its_timers() {
     delayed.request.delay_ms = 5000;
     store.start(&delayed).await.unwrap();
     assert_sound(store);
-    assert!(begin(store, "a", 1, 9).await.is_empty());
+    assert!(claim(store, "a", 1, 9).await.is_empty());
     store.advance(Duration::from_millis(4999));
     let ticked = store.tick(&tick()).await.unwrap();
     assert_eq!((ticked.fired, ticked.next_due), (0, Some(MS)));
@@ -118,7 +118,7 @@ async fn a_delayed_start_waits_for_its_timers() {
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 2);
     let run = store.run("r").await.unwrap().unwrap();
     assert_eq!((run.status, run.started_ms), (Status::Queued, None));
-    let steps = begin(store, "a", 2, 9).await;
+    let steps = claim(store, "a", 2, 9).await;
     assert_eq!(steps.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["first", "other"]);
     assert_eq!(steps[0].payload, b"\x02{}");
     let run = store.run("r").await.unwrap().unwrap();

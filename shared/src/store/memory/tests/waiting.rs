@@ -1,46 +1,22 @@
 //! Readers, leases and the end of runs: whoever waits is woken.
 
 use super::*;
-use crate::store::Beat;
+use crate::store::Heartbeat;
 
 /// Far less than a blocking read waits.
 const SOON: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
-async fn a_reader_that_waits_gets_what_arrives_and_gets_it_again_until_it_begins_it() {
+async fn an_idle_worker_is_woken_by_what_arrives() {
     let store = &store();
     join_fleet(store, "a", LEASE).await;
-    let queues = [QueueName::new("w", 1)];
-    let mut reader = store.queue_reader("a", &queues).await.unwrap();
+    let mut reader = store.wake_reader("a").await.unwrap();
     let other = store.clone();
     let waiting = tokio::spawn(async move { reader.next().await.unwrap() });
     tokio::task::yield_now().await;
     other.start(&start("r")).await.unwrap();
-    let delivered = tokio::time::timeout(SOON, waiting).await.expect("it was not woken").unwrap();
-    assert_eq!(delivered.len(), 1);
-
-    let mut successor = store.queue_reader("a", &queues).await.unwrap();
-    let again = successor.next().await.unwrap();
-    assert_eq!(again[0].entry, delivered[0].entry);
-    let begun = store.begin(&call("a", 1, false), &again, &claim(1)).await.unwrap().unwrap();
-    assert_eq!(begun.len(), 1);
-    successor.waker().wake().await.unwrap();
-    let none = tokio::time::timeout(SOON, successor.next()).await.expect("it was not woken").unwrap();
-    assert!(none.is_empty());
-}
-
-#[tokio::test]
-async fn what_was_delivered_to_a_lost_worker_is_queued_again() {
-    let store = &store();
-    join_fleet(store, "dead", MS).await;
-    join_fleet(store, "a", LEASE).await;
-    store.start(&start("r")).await.unwrap();
-    store.queue_reader("dead", &[QueueName::new("w", 1)]).await.unwrap().next().await.unwrap();
-    store.advance(MS);
-    let ticked = store.tick(&tick()).await.unwrap();
-    assert_eq!((ticked.requeued, ticked.swept), (1, vec!["dead".to_owned()]));
-    assert_eq!(store.backlog(), [(QueueName::new("w", 1), 1, 0)]);
-    assert_eq!(begin(store, "a", 1, 1).await[0].fence.attempt, 1, "a delivery is no attempt");
+    assert!(tokio::time::timeout(SOON, waiting).await.expect("it was not woken").unwrap());
+    assert_eq!(claim(store, "a", 1, 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -49,20 +25,20 @@ async fn a_worker_whose_lease_connection_is_closed_is_given_up_once_it_is_suspec
     join_fleet(store, "a", LEASE).await;
     let mut lease = store.lease("a", LEASE).await.unwrap();
     assert!(store.disconnected().await.unwrap().is_empty());
-    assert_eq!(lease.beat().await.unwrap(), Beat::Renewed { cancelled: vec![] });
+    assert_eq!(lease.heartbeat().await.unwrap(), Heartbeat::Renewed { cancelled: vec![] });
     assert!(store.disconnected().await.unwrap().is_empty());
     drop(lease);
     let suspects = store.disconnected().await.unwrap();
     assert_eq!(suspects, [("a".to_owned(), 1)]);
     let mut anew = store.lease("a", LEASE).await.unwrap();
-    anew.beat().await.unwrap();
+    anew.heartbeat().await.unwrap();
     let ticked = store.tick(&Tick { suspects, ..tick() }).await.unwrap();
-    assert!(ticked.swept.is_empty(), "it has a new connection");
+    assert!(ticked.reaped.is_empty(), "it has a new connection");
     drop(anew);
     let suspects = store.disconnected().await.unwrap();
     store.advance(LEASE);
     let ticked = store.tick(&Tick { suspects, ..tick() }).await.unwrap();
-    assert_eq!(ticked.swept, ["a"], "suspected, and its lease ran out too");
+    assert_eq!(ticked.reaped, ["a"], "suspected, and its lease ran out too");
 }
 
 #[tokio::test]
@@ -70,13 +46,13 @@ async fn whoever_waits_for_the_end_of_a_run_is_told() {
     let store = &store();
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let step = begin(store, "a", 1, 1).await.remove(0);
+    let step = claim(store, "a", 1, 1).await.remove(0);
     let other = store.clone();
     let waiting = tokio::spawn(async move { other.wait_ended("r", LEASE).await.unwrap() });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     // Forgotten at once: it is not there any more when the waiter looks.
-    done(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
+    complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
     store.tick(&tick()).await.unwrap();
     tokio::time::timeout(SOON, waiting).await.expect("it was not told").unwrap();
 }
@@ -93,11 +69,11 @@ async fn requests_are_given_to_one_coordinator_and_taken_over_by_another() {
     assert_eq!(entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["1000000-0", "1000000-1"]);
     let parsed = crate::request::parse(&entries[1].fields).unwrap();
     assert_eq!(parsed, crate::request::Request::Start(named));
-    assert!(store.inbox_orphans("c2", MS).await.unwrap().is_empty());
+    assert!(store.reclaim_inbox("c2", MS).await.unwrap().is_empty());
     store.advance(MS);
-    assert_eq!(store.inbox_orphans("c2", MS).await.unwrap().len(), 2);
-    assert!(store.inbox_orphans("c1", MS).await.unwrap().is_empty(), "they are c2's now");
+    assert_eq!(store.reclaim_inbox("c2", MS).await.unwrap().len(), 2);
+    assert!(store.reclaim_inbox("c1", MS).await.unwrap().is_empty(), "they are c2's now");
     let taken = Start { entry: Some(entry), ..start("1000000-0") };
     store.start(&taken).await.unwrap();
-    assert_eq!(store.inbox_orphans("c1", Duration::ZERO).await.unwrap().len(), 1);
+    assert_eq!(store.reclaim_inbox("c1", Duration::ZERO).await.unwrap().len(), 1);
 }

@@ -2,6 +2,9 @@
 -- it again from the run's state where that can be done; where it cannot, the run fails and says why. One key, or one
 -- slice of a large hash, at a time.
 
+local audit
+do -- a chunk of Lua has at most 200 locals
+
 local SLICE = 500
 
 -- `found` collects sentences; `fix` is false where nothing may be changed.
@@ -52,23 +55,42 @@ local function is_queued(a, queue, place)
   local entry = redis.pcall('XRANGE', stream, id, id)
   if entry.err or #entry == 0 then return false end
   local read = read_up_to(a, stream)
-  return not read or after(id, read) or #redis.call('XPENDING', stream, GROUP, id, id, 1) > 0
+  return not read or after(id, read)
+end
+
+-- Claims look only at the queues that are named as having entries.
+local function audit_ready(a, run, queue, lane)
+  if redis.call('SISMEMBER', a.p .. READY[lane], queue) == 1 then return end
+  breach(a, run, LANES[lane] .. queue .. ' has entries and is not named as such', function() has_entries(a.p, lane, queue) end)
+end
+
+local function has_slot(a, run, seq, s)
+  local held = redis.call('HVALS', a.p .. 'held:' .. s.about)
+  for _, value in ipairs(held) do
+    local call, _, other, number, attempt = parse_slot(value)
+    if call == s.call and other == run and number == seq and tonumber(attempt) == s.attempt then return true end
+  end
+  return false
 end
 
 local function audit_hold(a, run, seq, s)
-  local field, value, held = run .. ' ' .. seq, s.attempt .. ' ' .. s.call, a.p .. 'held:' .. s.about
   if not redis.call('ZSCORE', a.p .. 'leases', s.about) then
     local what = 'step execution ' .. seq .. ' is held by worker ' .. s.about .. ', which is not there'
-    breach(a, run, what, function() requeue(a.p, s.about, field, value, a.now, 'lost', a.max_losses, a.retention) end)
-  elseif redis.call('HGET', held, field) ~= value then
+    breach(a, run, what, function()
+      requeue(a.p, s.about, run, seq, s.attempt, s.call, a.now, 'lost', a.max_losses, a.retention)
+    end)
+  elseif not has_slot(a, run, seq, s) then
+    -- Its worker may be executing it; nobody else knows.
     local what = 'step execution ' .. seq .. ' is not among the holds of its worker ' .. s.about
-    breach(a, run, what, function() redis.call('HSET', held, field, value) end)
+    breach(a, run, what, function()
+      redis.call('HSET', a.p .. 'held:' .. s.about, 'x' .. run .. '.' .. seq, slot_value(s.call, 'o', run, seq, s.attempt))
+    end)
   end
 end
 
 local function audit_timer(a, run, what, timer, due)
   if redis.call('ZSCORE', a.p .. 'timers', timer) then return end
-  breach(a, run, what, function() redis.call('ZADD', a.p .. 'timers', due, timer) end)
+  breach(a, run, what, function() set_timer(a.p, a.now, tonumber(due) or a.now, timer) end)
 end
 
 local function audit_wait(a, run, seq, name, number, filter)
@@ -130,7 +152,7 @@ local function audit_execution(a, run, meta, seq, line)
   if s.letter == 'T' then
     audit_turn(a, run, meta, seq, step)
   elseif s.letter == 'Q' then
-    if is_queued(a, queue_of(meta), s.about) then return end
+    if is_queued(a, queue_of(meta), s.about) then return audit_ready(a, run, queue_of(meta), string.sub(s.about, 1, 1)) end
     breach(a, run, 'step execution ' .. seq .. ' is queued and not in its queue',
       function() queue_again(a.p, meta, run, seq, s) end)
   elseif s.letter == 'H' then
@@ -163,7 +185,8 @@ local GONE = {
 
 -- What was lost for good: the run must not go on as if it had never been.
 local function lost_for_good(a, run, steps)
-  if redis.call('HEXISTS', steps, 'context') == 1 and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
+  local version = redis.call('HMGET', steps, 'context', 'bare')
+  if version[1] and version[1] ~= version[2] and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
     return 'its context is gone'
   end
   for _, list in ipairs(extra_of(a.p, run)) do
@@ -180,11 +203,11 @@ end
 -- The run's own hash: what can still be said of it is in its steps.
 local function audit_run_hash(a, run, steps)
   if redis.call('EXISTS', a.p .. 'run:' .. run) == 1 then return end
-  breach(a, run, 'its hash with input and status is gone', function()
+  breach(a, run, 'its hash with its status is gone', function()
     local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
     local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0)
     redis.call('HSET', a.p .. 'run:' .. run, 'status', 'running', 'workflow', workflow, 'version', version,
-      'content', content, 'input', '', 'input_lost', 1, 'created', first and string.match(first, '^%d+') or a.now)
+      'content', content, 'created', first and string.match(first, '^%d+') or a.now)
   end)
 end
 
@@ -232,7 +255,7 @@ local function audit_live(a, run, cursor_at)
       return '0'
     end
   end
-  local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('HEXISTS', a.p .. 'run:' .. run, 'input_lost') == 1
+  local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('EXISTS', a.p .. 'input:' .. run) == 0
   local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', SLICE)
   for i = 1, #slice[2], 2 do
     local field, value = slice[2][i], slice[2][i + 1]
@@ -287,11 +310,11 @@ local function audit_worker(a, worker)
   local held, about = a.p .. 'held:' .. worker, a.p .. 'worker:' .. worker
   if redis.call('ZSCORE', a.p .. 'leases', worker) or redis.call('EXISTS', held, about) == 0 then return end
   if report(a, worker, 'the worker has no lease, and its holds were left behind') then
-    sweep(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention)
+    reap(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention)
   end
 end
 
-local function audit(keys, argv)
+audit = function(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local fix, max_losses, retention = arg() == '1', tonumber(arg()), tonumber(arg())
   local a, kind, name, cursor_at = new_audit(p, now_ms(), fix, max_losses, retention), arg(), arg(), arg()
@@ -304,4 +327,5 @@ local function audit(keys, argv)
     audit_part(a, kind, name)
   end
   return { next_at, a.found }
+end
 end

@@ -1,8 +1,10 @@
--- begin, and the claim that it shares with done and fail: take step events off the queues, raise the
+-- claim, and the taking of step events that it shares with complete, fail and suspend: take them off the queues, raise the
 -- attempt, record the hold, and answer with event and context.
 
 local fail_run, bury, pass_turn
 local DAMAGED_RETENTION = 7 * 24 * 3600 * 1000
+local READS = 3 -- of queues in one call: stale entries make room for others
+local TRIM_EVERY = 16 -- calls: entries that were read stay that long at most
 
 -- Somebody wrote into our keys: the run cannot go on, and says so.
 local function fail_damaged(p, run, seq, worker, now, what)
@@ -10,140 +12,176 @@ local function fail_damaged(p, run, seq, worker, now, what)
     'step execution ' .. seq .. ' cannot be read: ' .. what .. ' in Redis is damaged', DAMAGED_RETENTION)
 end
 
--- Takes one queued step execution; returns what the worker needs, or nil where there is nothing to begin.
-local function hold(p, worker, call, run, seq, now, holds)
+-- Who calls: the worker, the number of its call, and whether an earlier try may have taken effect.
+local function read_caller(arg)
+  return { worker = arg(), call = arg(), again = arg() == '1' }
+end
+
+-- The class of workers that serve what it serves; nil where its lease is gone.
+local function class_of(p, worker)
+  return redis.call('HGET', p .. 'worker:' .. worker, 'class')
+end
+
+-- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
+local function hold(p, caller, run, seq, now)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   if not found[1] then return nil end
-  local what = damage(found[1], found[2], found[3])
-  if what then return fail_damaged(p, run, seq, worker, now, what) end
-  local s = parse_state(found[1])
-  if s.letter ~= 'Q' then return nil end
-  local chain = scopes_of(steps, (parse_record(found[2])))
+  local s = { attempt = 0, failures = 0, losses = 0 }
+  -- Most are new: their state is not taken apart.
+  if string.sub(found[1], 1, 8) ~= 'Q 0 0 0 ' then
+    s = parse_state(found[1])
+    if not s.letter or s.attempt >= 1e9 then return fail_damaged(p, run, seq, caller.worker, now, 'its state') end
+    if s.letter ~= 'Q' then return nil end
+  end
+  local scope = parse_head(found[2])
+  if not found[3] or not scope or #scope > MAX_EXACT then
+    return fail_damaged(p, run, seq, caller.worker, now, damage(found[1], found[2], found[3]) or 'its event')
+  end
+  local chain = scopes_of(steps, scope)
   if not chain then return bury(p, run, found[3], seq, s, found[2], now) end
   s.attempt = s.attempt + 1
-  redis.call('HSET', steps, seq, state_line('H', s, worker) .. ' ' .. now .. ' ' .. call)
-  tell_followers(p, run, found[3], 'running', seq, s.attempt, worker, found[2])
-  holds[#holds + 1] = run .. ' ' .. seq
-  holds[#holds + 1] = s.attempt .. ' ' .. call
-  return { run, seq, s.attempt, call, s.failures, found[2], found[3], chain }
+  local line = state_line('H', s, caller.worker) .. ' ' .. now .. ' ' .. caller.call
+  redis.call('HSET', steps, seq, line)
+  tell_followers(p, run, found[3], 'running', seq, s.attempt, caller.worker, found[2])
+  return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain }
 end
 
--- Adds what the record's flags ask for: i, the input of the run; c, its context.
-local function complete(p, item, now)
-  local _, step, flags, event, payload = parse_record(item[6])
-  local scopes = #item[8] > 0 and table.concat(item[8], ' ') or '0'
-  local run = item[1]
-  if string.find(flags, 'i', 1, true) then
-    local key = p .. 'run:' .. run
-    local found = redis.call('HMGET', key, 'status', 'input', 'content')
-    payload = (found[3] == 'msgpack' and '\1' or '\2') .. (found[2] or '')
-    if found[1] == 'queued' then redis.call('HSET', key, 'status', 'running', 'started', now) end
+-- The input of the run; the first execution that is given it sets the run going.
+local function take_input(p, run, now)
+  local key = p .. 'run:' .. run
+  if redis.call('HSETNX', key, 'started', now) == 1 then redis.call('HSET', key, 'status', 'running') end
+  return redis.call('GET', p .. 'input:' .. run) or ''
+end
+
+-- What the worker is told: slot, run, number, line, record, scopes, description of the run; then what the flags of the record ask
+-- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left.
+local function tell_item(p, slot, item, now)
+  local scope, flags = parse_head(item.record)
+  local run, input, context, version = item.run, '', {}, 0
+  if string.find(flags, 'i', 1, true) then input = take_input(p, run, now) end
+  if string.find(flags, 'c', 1, true) then
+    context = redis.call('HGETALL', p .. 'context:' .. run)
+    version = redis.call('HGET', p .. 'steps:' .. run, 'context') or 0
   end
-  local context = {}
-  if string.find(flags, 'c', 1, true) then context = redis.call('HGETALL', p .. 'context:' .. run) end
+  local chain = item.chain or scopes_of(p .. 'steps:' .. run, scope) or {}
+  local scopes = #chain > 0 and table.concat(chain, ' ') or '0'
   -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
-  local journal = item[3] > 1 and redis.call('HGETALL', p .. 'journal:' .. run .. ':' .. item[2]) or {}
-  for i = 1, item[5] > 0 and #journal or 0, 2 do
+  local journal = item.attempt > 1 and redis.call('HGETALL', p .. 'journal:' .. run .. ':' .. item.seq) or {}
+  for i = 1, #journal, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end
-  return { run, item[2], item[3], item[4], item[5], scopes, step, flags, event, payload, item[7], context, journal }
+  return { slot, run, item.seq, item.line, item.record, scopes, item.meta, input, version, context, journal }
 end
 
-local function read_stream(stream, worker, n)
-  if redis.call('XLEN', stream) == 0 then return {} end
-  local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', n, 'NOACK', 'STREAMS', stream, '>')
+-- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and
+-- then from the beginning, so that none starves.
+local function next_queue(p, ready, class, after)
+  local queues = redis.call('SINTER', p .. ready, p .. 'serves:' .. class)
+  if #queues < 2 then return queues[1] end
+  local first, following = nil, nil
+  for _, queue in ipairs(queues) do
+    if not first or comes_before(queue, first) then first = queue end
+    if comes_before(after, queue) and (not following or comes_before(queue, following)) then following = queue end
+  end
+  return following or first
+end
+
+-- Nobody has anything pending: an entry is taken in the call that reads it.
+local function read_queue(stream, n)
+  local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, 'fleet', 'COUNT', n, 'NOACK', 'STREAMS', stream, '>')
   if got and got.err then
     if not string.find(got.err, 'NOGROUP', 1, true) then error(got) end
     redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
-    got = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', n, 'NOACK', 'STREAMS', stream, '>')
+    got = redis.call('XREADGROUP', 'GROUP', GROUP, 'fleet', 'COUNT', n, 'NOACK', 'STREAMS', stream, '>')
   end
   return got and got[1][2] or {}
 end
 
 local begin_fan
 
-local function begin_entries(p, worker, call, stream, entries, now, items, holds)
-  local ids = {}
+-- Reads up to `n` entries, and adds what they begin to `items`. The entries that were read are removed in batches: all of them where
+-- the queue is empty, else now and then by whole nodes, which is cheap.
+local function take_entries(p, caller, lane, queue, n, now, items)
+  local stream = p .. LANES[lane] .. queue
+  local entries = read_queue(stream, n)
   for _, entry in ipairs(entries) do
-    ids[#ids + 1] = entry[1]
-    local fields = entry[2]
-    if fields and fields[1] == 'run' and fields[3] == 'seq' then
-      items[#items + 1] = hold(p, worker, call, fields[2], fields[4], now, holds)
-    elseif fields and fields[1] == 'fan' then
-      begin_fan(p, worker, fields[2], fields[4], now)
+    local run, number = entry[2][1], entry[2][2] or ''
+    if string.sub(number, 1, 1) == 'f' then
+      begin_fan(p, caller.worker, run, string.sub(number, 2), now)
+    else
+      items[#items + 1] = hold(p, caller, run, number, now)
     end
   end
-  if #ids > 0 then chunked('XDEL', stream, ids) end
+  if #entries == 0 then
+    redis.call('XTRIM', stream, 'MAXLEN', 0)
+    redis.call('SREM', p .. READY[lane], queue)
+  elseif tonumber(caller.call) % TRIM_EVERY == 0 then
+    redis.call('XTRIM', stream, 'MINID', '~', entries[#entries][1])
+  end
 end
 
-local function answer(p, worker, items, holds, now)
-  if #holds > 0 then chunked('HSET', p .. 'held:' .. worker, holds) end
+-- What was queued again goes first. Answers the items, and the queue that was served last.
+local function take(p, caller, class, n, after, now)
+  local items = {}
+  for _ = 1, READS do
+    if #items >= n then break end
+    local lane = 'r'
+    local queue = next_queue(p, READY.r, class, after)
+    if not queue then
+      lane, queue = 'q', next_queue(p, READY.q, class, after)
+    end
+    if not queue then break end
+    take_entries(p, caller, lane, queue, n - #items, now, items)
+    after = queue
+  end
+  return items, after
+end
+
+-- What a slot has, where the call that took it is the caller's: its reply was lost.
+local function item_of(p, caller, value, now)
+  local call, letter, run, seq, attempt = parse_slot(value)
+  if call ~= caller.call then return false end
+  if run == '' then return true, letter, nil end
+  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
+  local s = parse_state(found[1])
+  local is_ours = s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == caller.worker and s.call == call
+  local chain = is_ours and scopes_of(p .. 'steps:' .. run, (parse_head(found[2])))
+  if not chain then return true, letter, nil end
+  return true, letter, { run = run, seq = seq, attempt = s.attempt, line = found[1], record = found[2], meta = found[3], chain = chain }
+end
+
+-- The holds that an earlier try of this call took.
+local function items_of_earlier(p, caller, slots, now)
   local out = {}
-  for i, item in ipairs(items) do out[i] = complete(p, item, now) end
-  return out
-end
-
--- The holds that an earlier call of the same number took: its reply was lost.
-local function holds_of(p, worker, call, now)
-  local all, out = redis.call('HGETALL', p .. 'held:' .. worker), {}
-  for i = 1, #all, 2 do
-    local attempt, by = string.match(all[i + 1], '^(%d+) (%S+)$')
-    local run, seq = string.match(all[i], '^(%S+) (%d+)$')
-    if by == call and run then
-      local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
-      local s = parse_state(found[1])
-      local chain = holds(s, attempt, worker, call) and scopes_of(p .. 'steps:' .. run, (parse_record(found[2])))
-      if chain then
-        out[#out + 1] = complete(p, { run, seq, s.attempt, call, s.failures, found[2], found[3], chain }, now)
-      end
-    end
+  for _, slot in ipairs(slots) do
+    local _, _, item = item_of(p, caller, redis.call('HGET', p .. 'held:' .. caller.worker, slot), now)
+    if item then out[#out + 1] = tell_item(p, slot, item, now) end
   end
   return out
 end
 
--- `queues` are served in the order given; what was queued again goes first.
-local function claim(p, worker, call, n, queues, now, items, holds)
-  for _, queue in ipairs(queues) do
-    for _, kind in ipairs({ 'requeued:', 'queue:' }) do
-      local tries = 0
-      while #items < n and tries < 3 do
-        tries = tries + 1
-        local stream = p .. kind .. queue
-        local entries = read_stream(stream, worker, n - #items)
-        if #entries == 0 then break end
-        begin_entries(p, worker, call, stream, entries, now, items, holds)
-      end
-    end
-  end
-end
-
-local function claim_more(p, worker, call, arg, now)
-  local n, queues = tonumber(arg()), take(arg)
-  if n == 0 or not redis.call('ZSCORE', p .. 'leases', worker) then return {} end
-  local items, holds = {}, {}
-  claim(p, worker, call, n, queues, now, items, holds)
-  return answer(p, worker, items, holds, now)
-end
-
-local function begin(keys, argv)
+-- claim: fills free slots. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
+local function claim(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, call, again = arg(), arg(), arg()
-  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', {} } end
-  if again == '1' then
-    local earlier = holds_of(p, worker, call, now)
+  local caller, after, slots = read_caller(arg), arg(), take_list(arg)
+  local class = class_of(p, caller.worker)
+  if not class then return { 'lost', {} } end
+  if caller.again then
+    local earlier = items_of_earlier(p, caller, slots, now)
     if #earlier > 0 then return { 'ok', earlier } end
   end
-  local items, holds = {}, {}
-  for _ = 1, tonumber(arg()) do
-    local stream, id, found = p .. arg(), arg(), nil
-    -- Whoever acknowledges the entry owns it; a reader that was taken for dead no longer does.
-    if redis.call('XACK', stream, GROUP, id) == 1 then
-      found = redis.call('XRANGE', stream, id, id)
-      begin_entries(p, worker, call, stream, found, now, items, holds)
-    end
+  local items, last = take(p, caller, class, #slots, after, now)
+  local held, out = {}, {}
+  for i, item in ipairs(items) do
+    held[#held + 1] = slots[i]
+    held[#held + 1] = slot_value(caller.call, 'o', item.run, item.seq, item.attempt)
   end
-  local n, queues = tonumber(arg()), take(arg)
-  claim(p, worker, call, n, queues, now, items, holds)
-  return { 'ok', answer(p, worker, items, holds, now) }
+  if #held > 0 then chunked('HSET', p .. 'held:' .. caller.worker, held) end
+  for i, item in ipairs(items) do out[i] = tell_item(p, slots[i], item, now) end
+  redis.call(#items < #slots and 'SADD' or 'SREM', p .. 'idle:' .. class, caller.worker)
+  -- There may be more than was taken.
+  local queue = next_queue(p, READY.r, class, last) or next_queue(p, READY.q, class, last)
+  if queue then wake_worker(p, queue) end
+  return { 'ok', out }
 end

@@ -4,11 +4,10 @@
 -- collected: the lengths of the payloads, a line feed, and the payloads.
 local function collect(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, claim, scope = arg(), arg(), arg(), arg(), arg(), arg()
+  local run, seq, line, scope = arg(), arg(), arg(), arg()
   local step, number, buffer, count, payload = arg(), arg(), arg(), tonumber(arg()), arg()
   local steps = p .. 'steps:' .. run
-  local s = parse_state(redis.call('HGET', steps, seq))
-  if not holds(s, attempt, worker, claim) or not scopes_of(steps, scope) then return { 'fenced', '' } end
+  if redis.call('HGET', steps, seq) ~= line or not scopes_of(steps, scope) then return { 'fenced', '' } end
   local known = redis.call('HGET', p .. 'journal:' .. run .. ':' .. seq, number)
   if known then return { 'ok', known } end
   if is_too_much(p, run, seq, 1, {}) then return { 'full', '' } end
@@ -27,16 +26,16 @@ end
 -- send: events from outside for a run that is under way. They belong to no fan-out.
 local function send(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local asked, entry, list = arg(), arg(), take(arg)
+  local asked, entry, list = arg(), arg(), take_list(arg)
   if is_gone(p, entry) then return { 'gone' } end
   local stands, run = standing(p, asked)
   if stands ~= 'live' then return { stands == 'over' and 'over' or 'unknown' } end
-  local steps, count = p .. 'steps:' .. run, #list / 2
+  local steps, count = p .. 'steps:' .. run, #list
   local found = redis.call('HMGET', steps, 'meta', 'last')
   if not found[1] or tonumber(found[2]) + count > MAX_EXECUTIONS then return { 'full' } end
   leave_inbox(p, entry)
   local last = redis.call('HINCRBY', steps, 'last', count)
   redis.call('HINCRBY', steps, 'n0', count)
-  create(p, run, found[1], '0', last - count + 1, list)
+  create(p, run, found[1], last - count + 1, list)
   return { 'delivered' }
 end

@@ -1,28 +1,15 @@
--- done: everything that one step execution leaves behind, in one go, under its fence; then the next claim.
+-- complete: everything that one step execution leaves behind, in one go, under its fence; then the next step event.
 
 local MAX_EXECUTIONS = 1000000 -- per run: each leaves a few bytes until the run ends
-
--- Is the fence still good? 'ok'; 'again' for a repeat of what was committed; 'fenced'.
-local function check_fence(p, run, seq, attempt, worker, claim, s)
-  if holds(s, attempt, worker, claim) then return 'ok' end
-  if s.letter == 'D' and s.attempt == tonumber(attempt) or s.failed == tonumber(attempt) then return 'again' end
-  if not s.letter and redis.call('HGET', p .. 'run:' .. run, 'ended') == seq .. ' ' .. attempt then return 'again' end
-  return 'fenced'
-end
-
-local function drop_hold(p, worker, run, seq, attempt, claim)
-  local held, field = p .. 'held:' .. worker, run .. ' ' .. seq
-  if redis.call('HGET', held, field) == attempt .. ' ' .. claim then redis.call('HDEL', held, field) end
-end
 
 -- `journal` is empty where there is none; otherwise `j`, and the calls that the body has let go of, as ` <number>.<name>`.
 local function read_commit(arg)
   local c = read_changes(arg)
-  c.joins, c.parts, c.emits = take(arg), take(arg), take(arg)
-  c.fan, c.heads, c.staged = arg() == '1', take(arg), tonumber(arg())
+  c.joins, c.parts, c.emits = take_list(arg), take_list(arg), take_list(arg)
+  c.fan, c.heads, c.staged = arg() == '1', take_list(arg), tonumber(arg())
   c.consumed, c.journal, c.rests = arg(), arg(), arg() == '1'
-  c.stop, c.retention = take(arg), tonumber(arg())
-  c.caught, c.emitted = take(arg)[1], arg()
+  c.stop, c.retention = take_list(arg), tonumber(arg())
+  c.caught, c.emitted = take_list(arg)[1], arg()
   return c
 end
 
@@ -35,19 +22,19 @@ local function emit(p, x, c)
     for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
-  local missing = push_joins(p, run, meta, inner, c.joins, x.now)
+  local missing = push_joins(p, run, meta, inner, c.joins, x.now, x.taker)
   if missing then return 'an event for the joining step "' .. missing .. '" was emitted outside of any fan-out that it joins' end
   -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
   if #c.joins > 0 and not scopes_of(steps, inner) then return nil end
   push_parts(p, run, inner, c.parts, c.emits)
-  local count = #c.emits / 2
+  local count = #c.emits
   if count > 0 then
     local last = redis.call('HINCRBY', steps, 'last', count)
-    create(p, run, meta, inner, last - count + 1, c.emits)
+    create(p, run, meta, last - count + 1, c.emits, x.taker)
   end
   if c.staged > 0 then queue_fan(p, meta, run, seq) end
   local alive = true
-  if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1) end
+  if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
   if not alive and not c.rests then return 'the run ended without its stop event: no step of it is left to do' end
   return nil
 end
@@ -56,7 +43,7 @@ fail_run = function(p, x, reason, retention)
   tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
   finish(p, x.run, x.now, 'failed', retention,
-    { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt, 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
+    { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
 end
 
 local let_go
@@ -85,8 +72,7 @@ local function apply(p, x, c)
   else
     tell_followers(p, run, x.meta, 'done', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted)
   end
-  redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
-  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
+  redis.call('HDEL', steps, x.seq, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
   note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed
@@ -98,11 +84,11 @@ local function apply(p, x, c)
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
     -- Others of its steps may be executing: what they do is in vain.
     if x.scope ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
-    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1], 'ended', x.seq .. ' ' .. x.attempt }, x.publishes)
+    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes)
     return nil
   end
   local why = nil
-  if x.last + #c.emits / 2 + c.staged > MAX_EXECUTIONS then
+  if x.last + #c.emits + c.staged > MAX_EXECUTIONS then
     why = 'the run has come to its limit of ' .. MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
   else
     why = emit(p, x, c)
@@ -115,38 +101,119 @@ local function apply(p, x, c)
   return nil
 end
 
--- Checks the fence of a done or fail, lets `act` change things where it holds, and claims more.
-local function under_fence(keys, argv, read, act)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, call, again = arg(), arg(), arg()
-  local run, seq, attempt, claim, scope, step = arg(), arg(), arg(), arg(), arg(), arg()
-  local request = read(arg)
-  local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
-  local state = parse_state(found[1])
-  local outcome = check_fence(p, run, seq, attempt, worker, claim, state)
-  if outcome == 'ok' and scope ~= '0' and not scopes_of(steps, scope) then
-    bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
-    outcome = 'fenced'
-  end
-  if outcome == 'ok' then
-    -- Nothing was changed where it says why not.
-    local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
-      is_limited = found[5], publishes = found[6], seq = seq, attempt = attempt, scope = scope, step = step, worker = worker, state = state,
-      now = now }, request)
-    if why then return { why, {}, field, wrong } end
-    redis.call('HDEL', p .. 'held:' .. worker, run .. ' ' .. seq)
-  else
-    drop_hold(p, worker, run, seq, attempt, claim)
-  end
-  local claims = {}
-  if again == '1' then claims = holds_of(p, worker, call, now) end
-  if #claims == 0 and (again == '0' or outcome == 'ok') then claims = claim_more(p, worker, call, arg, now) end
-  return { outcome == 'again' and 'ok' or outcome, claims }
+-- The slot whose step execution ends, and what it wants next: nothing; a step event, best of all the one that follows; or one of
+-- those that wait, so that they have their turn too.
+local NOTHING, FOLLOWING, OTHERS = '0', '1', '2'
+
+local function read_slot(arg)
+  return { slot = arg(), next = arg(), after = arg() }
 end
 
-local function done(keys, argv)
+-- Who a successor may go to straight away.
+local function taker_of(p, caller, slot, now)
+  if slot.next == NOTHING then return nil end
+  local class = slot.next == OTHERS and class_of(p, caller.worker)
+  local others_wait = class and (next_queue(p, READY.r, class, slot.after) or next_queue(p, READY.q, class, slot.after))
+  if others_wait then return nil end
+  return { worker = caller.worker, call = caller.call, now = now }
+end
+
+-- What the slot is filled with again: what was handed over, or what waits in a queue.
+local function refill(p, caller, slot, taken, now)
+  -- It is void where the same call ended its run or closed its fan-out.
+  if taken and redis.call('HGET', p .. 'steps:' .. taken.run, taken.seq) == taken.line then
+    tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, caller.worker, taken.record)
+    return taken
+  end
+  local class = slot.next ~= NOTHING and class_of(p, caller.worker)
+  return class and take(p, caller, class, 1, slot.after, now)[1] or nil
+end
+
+-- The slot still has the step execution of this fence, or nothing: it may take another one.
+local function may_use(p, caller, slot, run, seq, line)
+  local value = redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot)
+  if not value then return true end
+  local _, _, other, number, attempt = parse_slot(value)
+  return other == '' or other == run and number == seq and attempt == string.match(line, '^H (%d+)')
+end
+
+-- Checks the fence of a complete, fail or suspend, lets `act` change things where it holds, and fills the slot again.
+local function under_fence(keys, argv, read, act)
+  local p, arg, now = keys[1], cursor(argv), now_ms()
+  local caller, slot = read_caller(arg), read_slot(arg)
+  local run, seq, line, scope, step = arg(), arg(), arg(), arg(), arg()
+  local held, steps = p .. 'held:' .. caller.worker, p .. 'steps:' .. run
+  if caller.again then
+    local is_earlier, letter, item = item_of(p, caller, redis.call('HGET', held, slot.slot), now)
+    if is_earlier then
+      return { letter == 'o' and 'ok' or 'fenced', item and { tell_item(p, slot.slot, item, now) } or {} }
+    end
+  end
+  local request = read(arg)
+  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
+  local state, is_good, taker = parse_state(line), found[1] == line, nil
+  if is_good and scope ~= '0' and not scopes_of(steps, scope) then
+    bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
+    is_good = false
+  end
+  if is_good then
+    taker = taker_of(p, caller, slot, now)
+    -- Nothing was changed where it says why not.
+    local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
+      is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = step,
+      worker = caller.worker, state = state, now = now, taker = taker }, request)
+    if why then return { why, {}, field, wrong } end
+  elseif not may_use(p, caller, slot, run, seq, line) then
+    return { 'fenced', {} }
+  end
+  local item = refill(p, caller, slot, taker and taker.taken, now) or {}
+  redis.call('HSET', held, slot.slot, slot_value(caller.call, is_good and 'o' or 'f', item.run, item.seq, item.attempt))
+  return { is_good and 'ok' or 'fenced', item.run and { tell_item(p, slot.slot, item, now) } or {} }
+end
+
+local function complete(keys, argv)
   return under_fence(keys, argv, read_commit, apply)
+end
+
+-- hand_over: the short way of a complete whose only successor goes on in the same slot, with nothing to join, no fan-out, no
+-- journal, no merges and no limits. Answers 0, and changes nothing, where the long way is to decide.
+--
+-- `argv`: 1 worker, 2 call, 3 again, 4 slot, 5 run, 6 number, 7 line, 8 history record without its time, 9 record of the successor,
+-- 10 the version of the context that the worker has, or `-` where the successor takes none, 11 what else of the step execution
+-- may be there (`m` or `p`, else nothing), 12 fields of the context and their values.
+local function hand_over(keys, argv)
+  local p, worker, call, run, seq, line = keys[1], argv[1], argv[2], argv[5], argv[6], argv[7]
+  if argv[3] == '1' then return 0 end
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed')
+  if found[1] ~= line or found[4] or not found[2] then return 0 end
+  local next_seq = found[2] + 1
+  if next_seq > MAX_EXECUTIONS then return 0 end
+  local t = redis.call('TIME')
+  local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
+  local successor = string.format('%.0f', next_seq)
+  if argv[11] == '' then
+    redis.call('HDEL', steps, seq, 'e' .. seq)
+  else
+    redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq, 'p' .. seq)
+  end
+  local successor_line = 'H 1 0 0 ' .. worker .. ' ' .. now .. ' ' .. call
+  local known, version = argv[10], found[3] or '0'
+  if argv[12] then
+    redis.call('HSET', p .. 'context:' .. run, unpack(argv, 12))
+    local raised = string.format('%.0f', version + 1)
+    redis.call('HSET', steps, successor, successor_line, 'e' .. successor, argv[9], 'last', successor, 'context', raised)
+    -- What the worker has is what it had, and what it has just written.
+    if known == version then known = raised end
+    version = raised
+  else
+    redis.call('HSET', steps, successor, successor_line, 'e' .. successor, argv[9], 'last', successor)
+  end
+  local history = p .. 'history:' .. run
+  if redis.call('RPUSH', history, now .. argv[8]) > HISTORY_MAX then redis.call('LTRIM', history, -HISTORY_MAX, -1) end
+  redis.call('HSET', p .. 'held:' .. worker, argv[4], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
+  if known == '-' or known == version then return { successor, now, version } end
+  return { successor, now, version, redis.call('HGETALL', p .. 'context:' .. run) }
 end
 
 -- For the next attempts to look back at, beside what they record: it goes away with that.
@@ -170,9 +237,9 @@ local function fail(keys, argv)
     end
     note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, f.delay .. ' ' .. f.reason)
     keep_failure(p, x, f.reason)
-    x.state.failures, x.state.failed = x.state.failures + 1, x.attempt
+    x.state.failures = x.state.failures + 1
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state, x.now + f.delay))
-    redis.call('ZADD', p .. 'timers', x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
+    set_timer(p, x.now, x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
     return nil
   end)
 end

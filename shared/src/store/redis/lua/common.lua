@@ -12,6 +12,15 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Not `<`, which depends on the server's locale.
+local function comes_before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
 local function cursor(argv)
   local at = 0
   return function()
@@ -20,7 +29,7 @@ local function cursor(argv)
   end
 end
 
-local function take(arg)
+local function take_list(arg)
   local list = {}
   for i = 1, tonumber(arg()) do list[i] = arg() end
   return list
@@ -44,31 +53,29 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
   if redis.call('RPUSH', key, line) > HISTORY_MAX then redis.call('LTRIM', key, -HISTORY_MAX, -1) end
 end
 
--- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn, D done),
--- attempt, failures, losses, the attempt that failed or suspended last, and what the letter is about: where it is queued (`q` for the
--- queue or `r` for what is queued again, and the entry's id); when it is due; its waits, as `<name>.<number>,...`, each with `~<filter>`
--- where there is one; which worker holds it, since when, and the number of the call that took it.
+-- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn),
+-- attempt, failures, losses, and what the letter is about: where it is queued (`q` for the queue or `r` for what is queued again,
+-- and the entry's id); when it is due; its waits, as `<name>.<number>,...`, each with `~<filter>` where there is one; which worker
+-- holds it, since when, and the number of the call that took it. One that has ended has no state.
+--
+-- The line of a hold is the fence: a worker is given it and hands it back, and it is compared as one string. The call that took
+-- it makes it unlike any other: attempts alone come again where a run's id is used twice, or Redis came back without its last
+-- moments.
 local function parse_state(line)
   if not line then return {} end
-  local letter, attempt, failures, losses, failed, about, since, call =
-    string.match(line, '^(%u) (%d+) ?(%d*) ?(%d*) ?(%d*) ?(%S*) ?(%d*) ?(%d*)$')
+  local letter, attempt, failures, losses, about, since, call =
+    string.match(line, '^(%u) (%d+) (%d+) (%d+) (%S*) ?(%d*) ?(%d*)$')
   return {
     letter = letter, attempt = tonumber(attempt), failures = tonumber(failures), losses = tonumber(losses),
-    failed = tonumber(failed), about = about, since = since, call = call,
+    about = about, since = since, call = call,
   }
 end
 
--- Is this the hold of that attempt? The call that took it makes the fence unlike any other: attempts alone come again
--- where a run's id is used twice, or Redis came back without its last moments.
-local function holds(s, attempt, worker, call)
-  return s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == worker and s.call == call
-end
-
 local function state_line(letter, s, about)
-  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. s.losses .. ' ' .. s.failed .. ' ' .. about
+  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. s.losses .. ' ' .. about
 end
 
-local NEW = { attempt = 0, failures = 0, losses = 0, failed = 0 }
+local NEW = { attempt = 0, failures = 0, losses = 0 }
 
 -- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
 -- that only workers look at.
@@ -81,18 +88,23 @@ local function parse_record(record)
   return scope, step, flags, event, string.sub(record, stop + 1)
 end
 
+-- Who a step execution belongs to: its scope, and the flags of its record. Nothing where it is no record. The payload is not touched.
+local function parse_head(record)
+  return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjt%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
+end
+
 -- What a state is about, and for a hold the call that took it.
-local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $', D = '^ $' }
+local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $' }
 local MAX_EXACT = 15 -- digits of a number that Lua and the workers read alike
 
--- What is damaged of a step execution, in words; nil where all can be read.
+-- What is damaged of a step execution, in words; nil where all can be read. Claims look at the state alone: workers read the rest,
+-- and report it.
 local function damage(state, record, meta)
   local s = parse_state(state)
-  if not s.letter or s.attempt >= 1e9 or s.letter ~= 'D' and not s.failed then return 'its state' end
+  if not s.letter or s.attempt >= 1e9 then return 'its state' end
   if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
   local version, content, more = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)(.*)$')
   if not version or more ~= '' and more ~= ' follow' or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
-  if s.letter == 'D' then return nil end
   local scope, _, flags, _, payload = parse_record(record or '')
   if not scope or #scope > MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
@@ -100,15 +112,15 @@ local function damage(state, record, meta)
   return nil
 end
 
--- A header is `<step> <flags> <event>`; the flags may end with `=<how many of the step a run may execute at once>`.
-local function limit_of(header)
-  local step, limit = string.match(header, '^(%S+) [%a%-]+=(%d+)')
+-- The flags of a record may end with `=<how many of the step a run may execute at once>`.
+local function limit_of(record)
+  local step, limit = string.match(record, '^%d+ (%S+) [%a%-]+=(%d+)')
   return step, tonumber(limit)
 end
 
 -- Whether a new step execution may begin now. Where its step has as many as it may have, it waits for its turn.
-local function take_turn(p, run, seq, header)
-  local step, limit = limit_of(header)
+local function take_turn(p, run, seq, record)
+  local step, limit = limit_of(record)
   if not step then return true end
   local steps, taken = p .. 'steps:' .. run, 't' .. step
   if tonumber(redis.call('HGET', steps, taken) or 0) < limit then
@@ -126,23 +138,51 @@ local function queue_of(meta)
   return workflow .. ':' .. version
 end
 
--- Where entries are: `q` new ones, `r` those queued again, which are served first.
+-- Where entries are: `q` new ones, `r` those queued again, which are served first. The sets name the queues that have some.
 local LANES = { q = 'queue:', r = 'requeued:' }
+local READY = { q = 'ready', r = 'urgent' }
 
-local function append(p, lane, queue, kind, run, number)
-  local names = kind == 'step' and { 'run', 'seq' } or { 'fan', 'scope' }
-  return lane .. redis.call('XADD', p .. LANES[lane] .. queue, '*', names[1], run, names[2], number)
+-- Wakes one idle worker that serves the queue. The list is its own: however many are idle, this costs the same.
+local function wake_worker(p, queue)
+  for _, class in ipairs(redis.call('SMEMBERS', p .. 'classes:' .. queue)) do
+    local worker = redis.call('SPOP', p .. 'idle:' .. class)
+    if worker then return redis.call('RPUSH', p .. 'wake:' .. worker, queue) end
+  end
+end
+
+-- An entry is the run and the number of the step execution, or `f` and the fan-out whose next branches are to be written.
+local function add_entry(p, lane, queue, run, number)
+  return lane .. redis.call('XADD', p .. LANES[lane] .. queue, '*', run, number)
+end
+
+local function has_entries(p, lane, queue)
+  redis.call('SADD', p .. READY[lane], queue)
+  wake_worker(p, queue)
+end
+
+local function append(p, lane, queue, run, number)
+  local place = add_entry(p, lane, queue, run, number)
+  has_entries(p, lane, queue)
+  return place
 end
 
 -- Ahead of what is new.
 local function queue_again(p, meta, run, seq, s)
-  local place = append(p, 'r', queue_of(meta), 'step', run, seq)
+  local place = append(p, 'r', queue_of(meta), run, seq)
   redis.call('HSET', p .. 'steps:' .. run, seq, state_line('Q', s, place))
 end
 
 -- The entry that has the next branches of a large fan-out written.
 local function queue_fan(p, meta, run, scope)
-  redis.call('HSET', p .. 'steps:' .. run, 'q' .. scope, append(p, 'q', queue_of(meta), 'fan', run, scope))
+  redis.call('HSET', p .. 'steps:' .. run, 'q' .. scope, append(p, 'q', queue_of(meta), run, 'f' .. scope))
+end
+
+-- A timer that is due soon and before all others wakes the coordinators, which sleep until the next one.
+local SOON = 60000
+local function set_timer(p, now, due, timer)
+  local timers = p .. 'timers'
+  redis.call('ZADD', timers, due, timer)
+  if due - now < SOON and redis.call('ZRANGE', timers, 0, 0)[1] == timer then redis.call('PUBLISH', p .. 'alarm', due) end
 end
 
 -- The scopes that a scope lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
@@ -189,22 +229,41 @@ local function is_void(steps, seq, has_closed)
   return scope and not scopes_of(steps, scope)
 end
 
--- New step executions: `list` is header, payload, header, payload, ...
-local function create(p, run, meta, scope, first, list)
-  local fields, queue = {}, queue_of(meta)
-  for i = 1, #list, 2 do
-    local seq = first + (i - 1) / 2
+-- What a worker holds, by its slots: the number of the call that wrote it, `o` or `f` for what became of that call's commit (good,
+-- or fenced), and the run, number and attempt of the step execution where there is one.
+local function slot_value(call, letter, run, seq, attempt)
+  if not run then return call .. ' ' .. letter end
+  return call .. ' ' .. letter .. ' ' .. run .. ' ' .. seq .. ' ' .. attempt
+end
+
+-- Number of the call, letter, run, number of the step execution, attempt.
+local function parse_slot(value)
+  return string.match(value or '', '^(%d+) (%a) ?(%S*) ?(%d*) ?(%d*)$')
+end
+
+-- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
+-- execution ends, without the queue.
+local function create(p, run, meta, first, records, taker)
+  local fields, queue, has_queued = {}, queue_of(meta), false
+  for i, record in ipairs(records) do
+    local seq = first + i - 1
     fields[#fields + 1] = seq
-    if take_turn(p, run, seq, list[i]) then
-      fields[#fields + 1] = state_line('Q', NEW, append(p, 'q', queue, 'step', run, seq))
-    else
+    if not take_turn(p, run, seq, record) then
       fields[#fields + 1] = state_line('T', NEW, 'turn')
+    elseif taker and not taker.taken then
+      local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. taker.now .. ' ' .. taker.call
+      taker.taken = { run = run, seq = seq, attempt = 1, line = line, record = record, meta = meta }
+      fields[#fields + 1] = line
+    else
+      fields[#fields + 1] = state_line('Q', NEW, add_entry(p, 'q', queue, run, seq))
+      has_queued = true
     end
     fields[#fields + 1] = 'e' .. seq
-    fields[#fields + 1] = scope .. ' ' .. list[i] .. '\n' .. list[i + 1]
-    tell_followers(p, run, meta, 'waiting', seq, 0, '-', fields[#fields])
+    fields[#fields + 1] = record
+    tell_followers(p, run, meta, 'waiting', seq, 0, '-', record)
   end
   chunked('HSET', p .. 'steps:' .. run, fields)
+  if has_queued then has_entries(p, 'q', queue) end
 end
 
 -- The other keys of a run, as its set `extra` lists them. Whatever else is in there is not ours to remove.
@@ -242,14 +301,14 @@ local function finish(p, run, now, status, retention, fields, publishes)
     extra[#extra + 1] = steps
     unlink(extra)
   end
-  redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)
+  set_timer(p, now, now + retention, 'expire ' .. run)
   redis.call('ZREM', p .. 'timers', 'timeout ' .. run)
   redis.call('PUBLISH', p .. 'ended:' .. run, status)
 end
 
 local function forget(p, run)
   local keys = extra_of(p, run)
-  for _, kind in ipairs({ 'extra:', 'run:', 'context:', 'history:', 'stopped:', 'steps:', 'events:' }) do
+  for _, kind in ipairs({ 'extra:', 'run:', 'input:', 'context:', 'history:', 'stopped:', 'steps:', 'events:' }) do
     keys[#keys + 1] = p .. kind .. run
   end
   unlink(keys)

@@ -7,7 +7,7 @@ local MAX_DIGITS = 18
 local KINDS = { ['\4'] = 'list', ['\5'] = 'map' }
 
 local function read_changes(arg)
-  return { set = take(arg), unset = take(arg), merges = take(arg), expects = take(arg) }
+  return { set = take_list(arg), unset = take_list(arg), merges = take_list(arg), expects = take_list(arg) }
 end
 
 local function read_fields(key, names)
@@ -80,15 +80,15 @@ local function settle_changes(p, run, c)
   return nil
 end
 
--- The mark `context` in the steps hash says that there are fields, so that their loss can be noticed.
+-- The field `context` of the steps hash is the context's version: that it is there tells the audit that there were fields, unless
+-- `bare` says that this version has none.
 local function write_context(p, run, c)
   local key, steps = p .. 'context:' .. run, p .. 'steps:' .. run
-  if #c.set > 0 then
-    chunked('HSET', key, c.set)
-    redis.call('HSET', steps, 'context', 1)
-  end
+  if #c.set == 0 and #c.unset == 0 then return end
+  if #c.set > 0 then chunked('HSET', key, c.set) end
+  local version = redis.call('HINCRBY', steps, 'context', 1)
   if #c.unset > 0 then
     chunked('HDEL', key, c.unset)
-    if redis.call('EXISTS', key) == 0 then redis.call('HDEL', steps, 'context') end
+    if redis.call('EXISTS', key) == 0 then redis.call('HSET', steps, 'bare', version) end
   end
 end

@@ -15,31 +15,27 @@ begin_fan = function(p, worker, run, scope, now)
   local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
   local meta = found[1]
   if not meta or not found[2] or not scopes_of(steps, scope) then return end
-  local batch, new = redis.call('LPOP', list, FAN_BATCH) or {}, {}
-  for _, element in ipairs(batch) do
-    local stop = string.find(element, '\n', 1, true)
-    if not stop then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
-    new[#new + 1] = string.sub(element, 1, stop - 1)
-    new[#new + 1] = string.sub(element, stop + 1)
+  local batch = redis.call('LPOP', list, FAN_BATCH) or {}
+  for _, record in ipairs(batch) do
+    if parse_head(record) ~= scope then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
   end
   local last = redis.call('HINCRBY', steps, 'last', #batch)
-  create(p, run, meta, scope, last - #batch + 1, new)
+  create(p, run, meta, last - #batch + 1, batch)
   if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
   redis.call('HDEL', steps, 'q' .. scope)
   redis.call('SREM', p .. 'extra:' .. run, list)
 end
 
--- stage: one chunk of a fan-out too large for one call; invisible until done.
+-- stage: one chunk of a fan-out too large for one call; invisible until it is committed.
 local function stage(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, claim, offset = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
-  local s = parse_state(redis.call('HGET', p .. 'steps:' .. run, seq))
-  if not holds(s, attempt, worker, claim) then return { 'fenced', 0 } end
+  local run, seq, line, offset = arg(), arg(), arg(), tonumber(arg())
+  if redis.call('HGET', p .. 'steps:' .. run, seq) ~= line then return { 'fenced', 0 } end
   local list = p .. 'fan:' .. run .. ':' .. seq
   if offset == 0 then redis.call('UNLINK', list) end
   local length = redis.call('LLEN', list)
   if length == offset then
-    chunked('RPUSH', list, take(arg))
+    chunked('RPUSH', list, take_list(arg))
     redis.call('SADD', p .. 'extra:' .. run, list)
     length = redis.call('LLEN', list)
   end
@@ -65,22 +61,22 @@ local function heads_of(fan)
 end
 
 -- Joining steps begin one level up. Answers how many.
-local function begin_joins(p, run, meta, scope, parent, heads)
+local function begin_joins(p, run, meta, scope, parent, heads, taker)
   local new = {}
-  for _, head in ipairs(heads) do
-    new[#new + 1] = head.header
-    new[#new + 1] = scope .. ' ' .. redis.call('LLEN', joined_key(p, run, scope, head.step))
+  for i, head in ipairs(heads) do
+    local count = redis.call('LLEN', joined_key(p, run, scope, head.step))
+    new[i] = parent .. ' ' .. head.header .. '\n' .. scope .. ' ' .. count
   end
   if #heads > 0 then
     local last = redis.call('HINCRBY', p .. 'steps:' .. run, 'last', #heads)
-    create(p, run, meta, parent, last - #heads + 1, new)
+    create(p, run, meta, last - #heads + 1, new, taker)
   end
   return #heads
 end
 
 -- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
 -- outwards. False where nothing of the run is left to do.
-local function settle(p, run, meta, scope, delta)
+local function settle(p, run, meta, scope, delta, taker)
   local steps = p .. 'steps:' .. run
   while true do
     if redis.call('HINCRBY', steps, 'n' .. scope, delta) > 0 then return true end
@@ -91,7 +87,7 @@ local function settle(p, run, meta, scope, delta)
       if head.first ~= 'fired' then waiting[#waiting + 1] = head end
     end
     redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope)
-    local begun = begin_joins(p, run, meta, scope, parent, waiting)
+    local begun = begin_joins(p, run, meta, scope, parent, waiting, taker)
     if begun == 1 then return true end
     scope, delta = parent, begun - 1
   end
@@ -106,7 +102,7 @@ local function close_scope(p, run, scope, parent, now)
   redis.call('HINCRBY', steps, 'n' .. parent, -1)
   redis.call('UNLINK', list)
   redis.call('SREM', p .. 'extra:' .. run, list)
-  redis.call('ZADD', p .. 'timers', now, 'close ' .. run .. ' ' .. scope .. ' 0')
+  set_timer(p, now, now, 'close ' .. run .. ' ' .. scope .. ' 0')
   tell_workers(p, run .. ' ' .. scope, now)
 end
 
@@ -121,7 +117,7 @@ local function join_scope(steps, scope, step)
   return nil
 end
 
-local function push_join(p, run, meta, scope, step, payload, now)
+local function push_join(p, run, meta, scope, step, payload, now, taker)
   local steps = p .. 'steps:' .. run
   local fan = redis.call('HGET', steps, 'f' .. scope)
   -- An event before this one has closed it.
@@ -132,7 +128,7 @@ local function push_join(p, run, meta, scope, step, payload, now)
     if head.step == step and head.first ~= 'fired' then
       local length = push_joined(p, run, joined_key(p, run, scope, step), payload)
       if head.first == '' or length < tonumber(head.first) then return end
-      redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, scope, parent, { head }))
+      redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, scope, parent, { head }, taker))
       head.first = 'fired'
     end
     if head.first == 'fired' then fired = fired + 1 end
@@ -143,13 +139,13 @@ local function push_join(p, run, meta, scope, step, payload, now)
 end
 
 -- Answers the step for whose event there is no open fan-out that it joins; then nothing was changed.
-local function push_joins(p, run, meta, scope, joins, now)
+local function push_joins(p, run, meta, scope, joins, now, taker)
   local places = {}
   for i = 1, #joins, 2 do
     places[i] = join_scope(p .. 'steps:' .. run, scope, joins[i])
     if not places[i] then return joins[i] end
   end
-  for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now) end
+  for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
   return nil
 end
 
@@ -169,26 +165,22 @@ local function push_parts(p, run, scope, parts, emits)
         lengths[slot] = #payloads[slot]
         if redis.call('EXISTS', name .. slot) == 0 then redis.call('SREM', p .. 'extra:' .. run, name .. slot) end
       end
-      emits[#emits + 1] = header
-      emits[#emits + 1] = table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
+      emits[#emits + 1] = scope .. ' ' .. header .. '\n' .. table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
     end
   end
 end
 
 local close_waits
 
--- Ends a step execution of a fan-out that is closed. No attempt is the 0th: whatever may still commit it is fenced.
+-- Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
 bury = function(p, run, meta, seq, s, record, now)
   local steps, journal = p .. 'steps:' .. run, p .. 'journal:' .. run .. ':' .. seq
   local _, step, flags = parse_record(record or '')
-  redis.call('HSET', steps, seq, 'D 0')
-  redis.call('HDEL', steps, 'e' .. seq, 'm' .. seq, 'p' .. seq)
+  redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq, 'p' .. seq)
   if redis.call('UNLINK', journal) == 1 then redis.call('SREM', p .. 'extra:' .. run, journal) end
   local worker = '-'
   if s.letter == 'H' then
     worker = s.about
-    local held, field = p .. 'held:' .. worker, run .. ' ' .. seq
-    if redis.call('HGET', held, field) == s.attempt .. ' ' .. s.call then redis.call('HDEL', held, field) end
   elseif s.letter == 'W' then
     redis.call('ZREM', p .. 'timers', 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt)
   elseif s.letter == 'S' then
@@ -221,7 +213,7 @@ pass_turn = function(p, run, meta, step, from, now)
     end
   end
   -- They were all of closed fan-outs: go on in another call.
-  redis.call('ZADD', p .. 'timers', now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
+  set_timer(p, now, now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
 end
 
 local CLOSE_SLICE = 1000
@@ -240,7 +232,7 @@ local function sweep_closed(p, run, scope, from, now)
       redis.call('HDEL', steps, 'f' .. inner, 'n' .. inner, 'q' .. inner)
       redis.call('UNLINK', list)
       redis.call('SREM', p .. 'extra:' .. run, list)
-    elseif string.find(field, '^%d+$') and string.sub(value, 1, 1) ~= 'D' then
+    elseif string.find(field, '^%d+$') then
       local within = parse_record(redis.call('HGET', steps, 'e' .. field) or '')
       if within and not scopes_of(steps, within) then closed[#closed + 1] = tonumber(field) end
     end
@@ -249,7 +241,7 @@ local function sweep_closed(p, run, scope, from, now)
   for _, seq in ipairs(closed) do
     local found = redis.call('HMGET', steps, seq, 'e' .. seq)
     -- The end of another one may have ended it.
-    if string.sub(found[1], 1, 1) ~= 'D' then bury(p, run, meta, seq, parse_state(found[1]), found[2], now) end
+    if found[1] then bury(p, run, meta, seq, parse_state(found[1]), found[2], now) end
   end
-  if slice[1] ~= '0' then redis.call('ZADD', p .. 'timers', now, 'close ' .. run .. ' ' .. scope .. ' ' .. slice[1]) end
+  if slice[1] ~= '0' then set_timer(p, now, now, 'close ' .. run .. ' ' .. scope .. ' ' .. slice[1]) end
 end

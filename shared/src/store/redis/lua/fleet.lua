@@ -1,44 +1,45 @@
 -- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
 
-local SWEEP = 5 -- workers whose lease ran out are taken back so many at a time
+local REAPED = 5 -- workers whose lease ran out are taken back so many at a time
 
+-- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
 local function register(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, lease, about = arg(), tonumber(arg()), take(arg)
-  local queues, served = take(arg), take(arg)
-  redis.call('HSET', p .. 'worker:' .. worker, 'since', now, 'queues', table.concat(queues, ' '), unpack(about))
+  local worker, lease, class, about = arg(), tonumber(arg()), arg(), take_list(arg)
+  local queues, served = take_list(arg), take_list(arg)
+  redis.call('HSET', p .. 'worker:' .. worker, 'since', now, 'queues', table.concat(queues, ' '), 'class', class, unpack(about))
   redis.call('ZADD', p .. 'leases', now + lease, worker)
   for _, queue in ipairs(queues) do
-    for _, kind in ipairs({ 'requeued:', 'queue:' }) do
-      redis.pcall('XGROUP', 'CREATE', p .. kind .. queue, GROUP, '0', 'MKSTREAM')
-      redis.call('SADD', p .. 'queues', kind .. queue)
+    for _, lane in pairs(LANES) do
+      redis.pcall('XGROUP', 'CREATE', p .. lane .. queue, GROUP, '0', 'MKSTREAM')
+      redis.call('SADD', p .. 'queues', lane .. queue)
     end
+    redis.call('SADD', p .. 'classes:' .. queue, class)
   end
+  chunked('SADD', p .. 'serves:' .. class, queues)
   chunked('HSET', p .. 'workflows', served)
   return { 'ok', now }
 end
 
--- beat: renews a lease that is still there; one that was swept is lost for good. Names the runs that were cancelled since
--- the last beat.
-local function beat(keys, argv)
+-- heartbeat: renews a lease that is still there; one that was reaped is lost for good. Names the runs that were cancelled since
+-- the last one.
+local function heartbeat(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
   if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {} } end
   redis.call('ZADD', p .. 'leases', now + lease, worker)
-  redis.call('HSET', p .. 'worker:' .. worker, 'client', client)
+  redis.call('HSET', p .. 'clients', worker, client)
   return { 'ok', now, redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000) }
 end
 
--- Gives one hold up and queues its step execution again, ahead of what is new.
-local function requeue(p, worker, field, value, now, kind, max_losses, retention)
-  local run, seq = string.match(field, '^(%S+) (%d+)$')
-  local attempt, call = string.match(value, '^(%d+) (%d+)$')
-  redis.call('HDEL', p .. 'held:' .. worker, field)
-  if not run or not attempt then return 0 end
+-- Gives one hold up and queues its step execution again, ahead of what is new. `attempt` and `call` are those of the hold: it may
+-- have been given up before.
+local function requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
-  if not holds(s, attempt, worker, call) then return 0 end
+  local is_held = s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == worker and s.call == call
+  if not is_held then return 0 end
   local what = damage(found[1], found[2], found[3])
   if what then
     fail_damaged(p, run, seq, worker, now, what)
@@ -59,74 +60,53 @@ local function requeue(p, worker, field, value, now, kind, max_losses, retention
   return 1
 end
 
--- Puts an entry elsewhere, and notes where. Nothing where its run has ended or it was a second entry for its step.
-local function move_entry(p, old, fields)
-  local run, number, is_step = fields[2], fields[4], fields[1] == 'run'
-  local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, is_step and number or 'q' .. number, 'meta')
-  if not found[1] or not found[2] then return end
-  if not is_step then
-    if found[1] == old then redis.call('HSET', steps, 'q' .. number, append(p, 'r', queue_of(found[2]), 'fan', run, number)) end
-    return
-  end
-  local s = parse_state(found[1])
-  if s.letter == 'Q' and s.about == old then queue_again(p, found[2], run, number, s) end
-end
-
--- Queues again the entries that were delivered to a reader but never begun.
-local function requeue_delivered(p, name, entries)
-  local stream, lane = p .. name, string.sub(name, 1, 1)
-  for _, pending in ipairs(entries) do
-    local entry = redis.call('XRANGE', stream, pending[1], pending[1])[1]
-    redis.call('XACK', stream, GROUP, pending[1])
-    if entry then
-      redis.call('XDEL', stream, pending[1])
-      if #entry[2] == 4 then move_entry(p, lane .. pending[1], entry[2]) end
-    end
-  end
-  return #entries
+-- Empties one slot.
+local function vacate(p, worker, slot, value, now, kind, max_losses, retention)
+  local call, _, run, seq, attempt = parse_slot(value)
+  redis.call('HDEL', p .. 'held:' .. worker, slot)
+  if not call or run == '' then return 0 end
+  return requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
 end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
-local function sweep(p, worker, now, kind, limit, max_losses, retention)
+local function reap(p, worker, now, kind, limit, max_losses, retention)
   -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
   local held = redis.call('HRANDFIELD', p .. 'held:' .. worker, limit, 'WITHVALUES')
-  local moved = 0
+  local slots, values, moved = {}, {}, 0
   for i = 1, #held, 2 do
-    moved = moved + requeue(p, worker, held[i], held[i + 1], now, kind, max_losses, retention)
+    slots[#slots + 1] = held[i]
+    values[held[i]] = held[i + 1]
+  end
+  table.sort(slots, function(a, b) return (tonumber(a) or 0) < (tonumber(b) or 0) end)
+  for _, slot in ipairs(slots) do
+    moved = moved + vacate(p, worker, slot, values[slot], now, kind, max_losses, retention)
   end
   if redis.call('EXISTS', p .. 'held:' .. worker) == 1 then return false, moved end
-  local queues = redis.call('HGET', p .. 'worker:' .. worker, 'queues') or ''
-  for queue in string.gmatch(queues, '%S+') do
-    for _, prefix in ipairs({ 'requeued:', 'queue:' }) do
-      local stream = p .. prefix .. queue
-      local pending = redis.pcall('XPENDING', stream, GROUP, '-', '+', limit, worker)
-      if not pending.err then
-        moved = moved + requeue_delivered(p, prefix .. queue, pending)
-        if #pending >= limit then return false, moved end
-        redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, worker)
-      end
-    end
-  end
-  for queue in string.gmatch(queues, '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
+  local about = redis.call('HMGET', p .. 'worker:' .. worker, 'queues', 'class')
+  for queue in string.gmatch(about[1] or '', '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
+  redis.call('SREM', p .. 'idle:' .. (about[2] or ''), worker)
   redis.call('ZREM', p .. 'leases', worker)
-  redis.call('UNLINK', p .. 'worker:' .. worker)
+  redis.call('HDEL', p .. 'clients', worker)
+  redis.call('UNLINK', p .. 'worker:' .. worker, p .. 'wake:' .. worker)
   return true, moved
 end
 
-local function leave(keys, argv)
+local function deregister(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local over, moved = sweep(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
+  local over, moved = reap(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
   return { over and 'ok' or 'more', moved }
 end
 
 -- release: gives back holds that the worker knows nothing of, because Redis came back without its last moments.
 local function release(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, fences, moved = arg(), take(arg), 0
-  for i = 1, #fences, 2 do
-    if redis.call('HGET', p .. 'held:' .. worker, fences[i]) == fences[i + 1] then
-      moved = moved + requeue(p, worker, fences[i], fences[i + 1], now, 'released', math.huge, 0)
+  local worker, fences, moved = arg(), take_list(arg), 0
+  for i = 1, #fences, 5 do
+    local slot, run, seq, attempt, call = unpack(fences, i, i + 4)
+    local value = redis.call('HGET', p .. 'held:' .. worker, slot)
+    local by, _, other, number, try = parse_slot(value)
+    if by == call and other == run and number == seq and try == attempt then
+      moved = moved + vacate(p, worker, slot, value, now, 'released', math.huge, 0)
     end
   end
   return { moved }
@@ -162,47 +142,29 @@ end
 local function tick(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local limit, max_losses, retention = tonumber(arg()), tonumber(arg()), tonumber(arg())
-  local suspects, swept, moved, more = take(arg), {}, 0, 0
-  local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now, 'LIMIT', 0, SWEEP), {}
-  if #gone >= SWEEP then more = 1 end
+  local suspects, reaped, moved, more = take_list(arg), {}, 0, 0
+  local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now, 'LIMIT', 0, REAPED), {}
+  if #gone >= REAPED then more = 1 end
   for _, worker in ipairs(gone) do listed[worker] = true end
   for i = 1, #suspects, 2 do
     -- The client id says which connection was seen closed: the worker may have a new one by now.
-    local client = redis.call('HGET', p .. 'worker:' .. suspects[i], 'client')
+    local client = redis.call('HGET', p .. 'clients', suspects[i])
     if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
   end
   for _, worker in ipairs(gone) do
-    local over, count = sweep(p, worker, now, 'lost', limit, max_losses, retention)
+    local over, count = reap(p, worker, now, 'lost', limit, max_losses, retention)
     moved = moved + count
-    if over then swept[#swept + 1] = worker else more = 1 end
+    if over then reaped[#reaped + 1] = worker else more = 1 end
   end
   local due = redis.call('ZRANGEBYSCORE', p .. 'timers', '-inf', now, 'LIMIT', 0, limit)
   if #due > 0 then chunked('ZREM', p .. 'timers', due) end
   for _, timer in ipairs(due) do fire(p, timer, now, retention) end
   if #due >= limit then more = 1 end
+  -- Nobody may have heard the wake-up of what is queued.
+  for _, ready in pairs(READY) do
+    for _, queue in ipairs(redis.call('SRANDMEMBER', p .. ready, limit)) do wake_worker(p, queue) end
+  end
   local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
-  return { now, moved, #due, more, wait, swept }
-end
-
--- Consumers that no worker answers to: a zombie's reader made them after the worker was swept.
-local function drop_strangers(p, name, idle)
-  for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', p .. name, GROUP)) do
-    local consumer = {}
-    for i = 1, #about, 2 do consumer[about[i]] = about[i + 1] end
-    if consumer.pending == 0 and consumer.idle >= idle and not redis.call('ZSCORE', p .. 'leases', consumer.name) then
-      redis.call('XGROUP', 'DELCONSUMER', p .. name, GROUP, consumer.name)
-    end
-  end
-end
-
--- orphans: queue again what was delivered and not begun for `idle` ms, whoever it was delivered to.
-local function orphans(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local name, idle, limit = arg(), arg(), tonumber(arg())
-  local pending = redis.pcall('XPENDING', p .. name, GROUP, 'IDLE', idle, '-', '+', limit)
-  if pending.err then return { 0, 0 } end
-  local count = requeue_delivered(p, name, pending)
-  if count == 0 then drop_strangers(p, name, tonumber(idle)) end
-  return { count, count >= limit and 1 or 0 }
+  return { now, moved, #due, more, wait, reaped }
 end

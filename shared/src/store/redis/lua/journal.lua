@@ -69,7 +69,7 @@ end
 local function is_waiting(steps, seq)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq)
   local s, scope = parse_state(found[1]), parse_record(found[2] or '')
-  return s.letter and s.letter ~= 'D' and (scope == '0' or scope and scopes_of(steps, scope))
+  return s.letter and (scope == '0' or scope and scopes_of(steps, scope))
 end
 
 -- The attributes of a signal, or the filter of a wait: tokens that compare byte by byte.
@@ -132,7 +132,7 @@ local function open_wait(p, run, seq, number, name, deadline, filter, now)
   local wait = mark .. due
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
-  if due > 0 then redis.call('ZADD', p .. 'timers', due, deadline_timer(run, name, wait)) end
+  if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
 end
 
 -- `waits` is number, name, deadline (-1 for none), filter, number, ...
@@ -176,14 +176,14 @@ end
 
 local function checkpoint(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, run, seq, attempt, claim, mark = arg(), arg(), arg(), arg(), arg(), arg()
+  local run, seq, line, mark = arg(), arg(), arg(), arg()
   local c = read_changes(arg)
-  local entries, gone, waits = take(arg), take(arg), take(arg)
+  local entries, gone, waits = take_list(arg), take_list(arg), take_list(arg)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
-  if not holds(parse_state(found[1]), attempt, worker, claim) or is_void(steps, seq, found[3]) then return { 'fenced' } end
+  if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
   -- What was done by an earlier try is not done again; others may have written the same fields since.
-  local made = attempt .. '.' .. claim .. '.' .. mark
+  local made = line .. '.' .. mark
   if mark ~= '' and found[2] == made then return { 'ok' } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
   if is_too_much(p, run, seq, (#entries + #gone) / 2, waits) then return { 'full' } end
@@ -207,7 +207,7 @@ local function wake(p, run, seq)
 end
 
 local function suspend(keys, argv)
-  return under_fence(keys, argv, take, function(p, x, waits)
+  return under_fence(keys, argv, take_list, function(p, x, waits)
     if is_too_much(p, x.run, x.seq, 0, waits) then return 'full' end
     local about, told = {}, {}
     for i = 1, #waits, 4 do
@@ -215,7 +215,6 @@ local function suspend(keys, argv)
       told[#told + 1] = waits[i + 1] .. '.' .. waits[i]
       about[#about + 1] = told[#told] .. (filter ~= '' and '~' .. filter or '')
     end
-    x.state.failed = x.attempt
     redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('S', x.state, table.concat(about, ',')))
     tell_followers(p, x.run, x.meta, 'suspended', x.seq, x.attempt, x.worker)
     note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))

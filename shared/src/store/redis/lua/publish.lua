@@ -5,11 +5,11 @@
 
 local function publish(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, claim, number = arg(), arg(), arg(), arg(), arg(), arg()
+  local worker, run, seq, attempt, line, number = arg(), arg(), arg(), arg(), arg(), arg()
   local step, event, content, data = arg(), arg(), arg(), arg()
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'p' .. seq, 'closed')
-  if not holds(parse_state(found[1]), attempt, worker, claim) or is_void(steps, seq, found[3]) then return { 'fenced' } end
+  if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
   local last_attempt, last = string.match(found[2] or '', '^(%d+)%.(%d+)$')
   if last_attempt == attempt and tonumber(number) <= tonumber(last) then return { 'ok' } end
   local fields = { 'kind', 'event', 'event', event, 'step', step, 'seq', seq, 'attempt', attempt, 'worker', worker, 'data', data }

@@ -1,7 +1,7 @@
 local transitions = {
   { 'start', start }, { 'defer', defer }, { 'reject', reject },
-  { 'begin', begin }, { 'stage', stage }, { 'done', done }, { 'fail', fail },
-  { 'register', register }, { 'beat', beat }, { 'leave', leave }, { 'release', release }, { 'tick', tick }, { 'orphans', orphans },
+  { 'claim', claim }, { 'stage', stage }, { 'complete', complete }, { 'hand_over', hand_over }, { 'fail', fail },
+  { 'register', register }, { 'heartbeat', heartbeat }, { 'deregister', deregister }, { 'release', release }, { 'tick', tick },
   { 'checkpoint', checkpoint }, { 'publish', publish }, { 'suspend', suspend }, { 'signal', signal }, { 'cancel', cancel }, { 'audit', audit },
   { 'collect', collect }, { 'send', send }, { 'waits', waits },
 }

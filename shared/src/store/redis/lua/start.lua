@@ -54,7 +54,7 @@ local function start(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
   local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
-  local heads, followed, from, fields = take(arg), arg() == '1', arg(), take(arg)
+  local heads, followed, from, fields = take_list(arg), arg() == '1', arg(), take_list(arg)
 
   local known, status = known_run(p, run, workflow, key, key_ttl)
   local source = not known and from ~= '' and source_of(p, from)
@@ -68,7 +68,8 @@ local function start(keys, argv)
   end
   if key ~= '' then redis.call('SET', key_name(p, workflow, key), run, 'PX', key_ttl) end
   redis.call('HSET', p .. 'run:' .. run, 'status', 'queued', 'workflow', workflow, 'version', version,
-    'content', content, 'input', input, 'created', now)
+    'content', content, 'created', now)
+  redis.call('SET', p .. 'input:' .. run, input)
   local meta = workflow .. ' ' .. version .. ' ' .. content .. (followed and ' follow' or '')
   redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
   if source or #fields > 0 then begin_context(p, run, source, fields) end
@@ -77,22 +78,17 @@ local function start(keys, argv)
   if timeout >= 0 then
     local due = now + delay + timeout
     redis.call('HSET', p .. 'run:' .. run, 'timeout', timeout, 'deadline', due)
-    redis.call('ZADD', p .. 'timers', due, 'timeout ' .. run)
+    set_timer(p, now, due, 'timeout ' .. run)
   end
   if delay > 0 then
     for seq, head in ipairs(heads) do
       take_turn(p, run, seq, head)
-      redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, '0 ' .. head .. '\n')
+      redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, head)
       tell_followers(p, run, meta, 'waiting', seq, 0, '-')
-      redis.call('ZADD', p .. 'timers', now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
+      set_timer(p, now, now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
     end
   else
-    local list = {}
-    for _, head in ipairs(heads) do
-      list[#list + 1] = head
-      list[#list + 1] = ''
-    end
-    create(p, run, meta, '0', 1, list)
+    create(p, run, meta, 1, heads)
   end
   return { 'started', run }
 end
@@ -117,7 +113,7 @@ end
 local function reject(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local entry, deferred, run, reason, limit, retention = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
-  local fields = take(arg)
+  local fields = take_list(arg)
   leave_inbox(p, entry)
   -- Of several coordinators that judge a deferred request, one rejects it.
   if deferred ~= '' and redis.call('HDEL', p .. 'deferred', deferred) == 0 then return { 'gone', run } end
@@ -128,7 +124,7 @@ local function reject(keys, argv)
     redis.call('HSET', p .. 'run:' .. run, 'status', 'rejected', 'error', reason, 'created', now, 'finished', now,
       'expires', now + retention)
     redis.call('ZADD', p .. 'runs', now, run)
-    redis.call('ZADD', p .. 'timers', now + retention, 'expire ' .. run)
+    set_timer(p, now, now + retention, 'expire ' .. run)
     redis.call('PUBLISH', p .. 'ended:' .. run, 'rejected')
   end
   return { 'rejected', run }

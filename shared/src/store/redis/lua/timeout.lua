@@ -1,5 +1,7 @@
 -- The end of a run that takes too long: it says which steps were active.
 
+do -- a chunk of Lua has at most 200 locals
+
 local OLDEST, NEWEST = 500, 1500 -- step executions that are looked at
 local NAMED_BYTES = 16 * 1024 * 1024 -- of events that are read to name their steps
 local NAMED_STEPS = 20
@@ -12,15 +14,6 @@ local function activity(s)
   if s.letter == 'S' then return 5 end
   if s.letter == 'T' then return 6 end
   return nil
-end
-
--- Not `<`, which depends on the server's locale.
-local function comes_before(a, b)
-  for i = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x < y end
-  end
-  return #a < #b
 end
 
 local function spell(ms)
@@ -85,4 +78,5 @@ fire_timeout = function(p, run, now, retention)
   count_active(steps, math.max(OLDEST + 1, last - NEWEST + 1), last, found)
   fail_run(p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = now },
     'the run did not end within its timeout of ' .. spell(timeout) .. '; active steps: ' .. name_active(found, last), retention)
+end
 end
