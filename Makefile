@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos fuzz lint build clean
+.PHONY: help demo test test-chaos bench bench-check fuzz lint build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,12 @@ test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
 
 test-chaos: ## The long fault tests (many minutes) [STEPFLEET_TEST_REDIS=process|docker|auto]
 	@deploy/scripts/test.sh chaos
+
+bench: ## What a step costs, as ratios to the least that Redis could take (about five minutes) [ARGS="--only chain-off"]
+	@deploy/scripts/bench.sh $(ARGS)
+
+bench-check: ## The same, beside the ratios that docs/performance.md keeps: fails where one is over 20 % worse [ARGS=..]
+	@deploy/scripts/bench.sh --check docs/performance.md $(ARGS)
 
 fuzz: ## All decoders under a coverage-led fuzzer, where cargo-fuzz is installed [SECONDS_EACH=n]
 	@deploy/scripts/fuzz.sh

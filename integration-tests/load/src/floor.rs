@@ -1,0 +1,136 @@
+//! The floor: what Redis needs at the least for one step commit, and for one call alone.
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline};
+use tokio::task::JoinSet;
+
+use crate::Fallible;
+use crate::stats::{number, percentile};
+
+const LIBRARY: &str = include_str!("floor.lua");
+
+/// Connections, and calls that each sends at once. The best of them is the floor.
+const SHAPES: [(usize, usize); 6] = [(1, 128), (2, 32), (2, 128), (4, 64), (4, 256), (8, 32)];
+
+/// The bytes of an event where nothing else is said.
+pub(crate) const PAYLOAD: usize = 256;
+
+/// A Redis with the floor's function, and how it is called best.
+pub(crate) struct Floor {
+    url: String,
+    length: Duration,
+    shape: (usize, usize),
+}
+
+impl Floor {
+    /// Loads the function and tries which shape is best.
+    pub(crate) async fn find(url: &str, length: Duration) -> Fallible<Self> {
+        let mut floor = Self { url: url.to_owned(), length, shape: SHAPES[0] };
+        let mut load = redis::cmd("FUNCTION");
+        load.arg("LOAD").arg("REPLACE").arg(LIBRARY);
+        let () = load.query_async(&mut floor.connection().await?).await?;
+        let mut best = 0.0;
+        for shape in SHAPES {
+            let rate = floor.try_shape(shape, PAYLOAD, length / 4).await?;
+            if rate > best {
+                (best, floor.shape) = (rate, shape);
+            }
+        }
+        Ok(floor)
+    }
+
+    /// Step commits a second, with events of 256 bytes.
+    pub(crate) async fn rate(&self) -> Fallible<f64> {
+        self.try_shape(self.shape, PAYLOAD, self.length).await
+    }
+
+    /// Step commits a second, with events of so many bytes.
+    pub(crate) async fn rate_with(&self, payload: usize) -> Fallible<f64> {
+        // Large events fill buffers: fewer at once.
+        let shape = if payload > 4096 { (2, 8) } else { self.shape };
+        self.try_shape(shape, payload, self.length).await
+    }
+
+    async fn connection(&self) -> Fallible<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        Ok(redis::Client::open(self.url.as_str())?.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+
+    async fn try_shape(&self, (connections, depth): (usize, usize), payload: usize, length: Duration) -> Fallible<f64> {
+        let mut tasks = JoinSet::new();
+        let begun = Instant::now();
+        for c in 0..connections {
+            let mut connection = self.connection().await?;
+            let batch = batch(c, depth, payload);
+            tasks.spawn(async move {
+                let mut calls = 0;
+                while begun.elapsed() < length {
+                    let () = batch.query_async(&mut connection).await?;
+                    calls += depth as u64;
+                }
+                Fallible::Ok(calls)
+            });
+        }
+        let mut calls = 0;
+        while let Some(counted) = tasks.join_next().await {
+            calls += counted??;
+        }
+        let rate = number(calls) / begun.elapsed().as_secs_f64();
+        self.clean(connections, depth).await?;
+        Ok(rate)
+    }
+
+    async fn clean(&self, connections: usize, depth: usize) -> Fallible<()> {
+        let mut connection = self.connection().await?;
+        for c in 0..connections {
+            let mut remove = redis::cmd("DEL");
+            for run in 0..depth {
+                remove.arg(&keys(c, run));
+            }
+            let () = remove.query_async(&mut connection).await?;
+        }
+        Ok(())
+    }
+
+    /// How long one call takes that is alone, in microseconds: p50 and p99.
+    pub(crate) async fn one_call(&self, calls: usize) -> Fallible<(f64, f64)> {
+        let mut connection = self.connection().await?;
+        let mut took = Vec::with_capacity(calls);
+        let call = call(0, 0, PAYLOAD);
+        for _ in 0..calls {
+            let begun = Instant::now();
+            let () = call.query_async(&mut connection).await?;
+            took.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        self.clean(1, 1).await?;
+        took.sort_by(f64::total_cmp);
+        Ok((percentile(&took, 50.0), percentile(&took, 99.0)))
+    }
+}
+
+fn keys(connection: usize, run: usize) -> [String; 3] {
+    // As in Stepfleet: runs share a queue, and have a history each.
+    [
+        format!("floor:{{0}}:run:{connection}:{run}"),
+        format!("floor:{{0}}:queue:{connection}"),
+        format!("floor:{{0}}:history:{connection}:{run}"),
+    ]
+}
+
+fn call(connection: usize, run: usize, payload: usize) -> redis::Cmd {
+    let mut call = redis::cmd("FCALL");
+    call.arg("sfload_step").arg(3).arg(&keys(connection, run));
+    // What is written beside the event: a state line and a record of the history.
+    call.arg("x".repeat(payload)).arg("s".repeat(48)).arg("r".repeat(64));
+    call
+}
+
+fn batch(connection: usize, depth: usize, payload: usize) -> Pipeline {
+    let mut batch = Pipeline::with_capacity(depth);
+    for run in 0..depth {
+        batch.add_command(call(connection, run, payload)).ignore();
+    }
+    batch
+}

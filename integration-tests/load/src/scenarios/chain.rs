@@ -1,0 +1,69 @@
+//! Steps at full load.
+
+use crate::Fallible;
+use crate::bench::{Effort, OFF, Runs, Site};
+use crate::row::{Goal, Row};
+use crate::stats::number;
+use crate::usage::Cost;
+
+const RUNS: u64 = 128;
+
+pub(super) async fn off(effort: Effort) -> Fallible<Vec<Row>> {
+    let (each, cost) = at_full_load(effort, OFF, "chain").await?;
+    let fcalls = Row::new("fcalls-per-step", Goal::AtMost(1.05)).absolute("FCALLs", &[cost.fcalls]);
+    Ok(vec![chain("chain-off", &each, cost), fcalls])
+}
+
+pub(super) async fn everysec(effort: Effort) -> Fallible<Vec<Row>> {
+    const SETTINGS: &[&str] = &["--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"];
+    let (each, cost) = at_full_load(effort, SETTINGS, "chain").await?;
+    Ok(vec![chain("chain-everysec", &each, cost)])
+}
+
+pub(super) async fn always(effort: Effort) -> Fallible<Vec<Row>> {
+    const SETTINGS: &[&str] = &["--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"];
+    let (each, cost) = at_full_load(effort, SETTINGS, "chain").await?;
+    Ok(vec![chain("chain-always", &each, cost)])
+}
+
+pub(super) async fn recorded(effort: Effort) -> Fallible<Vec<Row>> {
+    let (each, cost) = at_full_load(effort, OFF, "recorder").await?;
+    let row = Row::new("recorded-steps", Goal::AtLeast(0.8)).measured("steps/s", "of the floor", &each);
+    Ok(vec![row.with_cost(cost)])
+}
+
+fn chain(name: &str, each: &[(f64, f64)], cost: Cost) -> Row {
+    Row::new(name, Goal::AtLeast(0.6)).measured("steps/s", "of the floor", each).with_cost(cost)
+}
+
+async fn at_full_load(
+    effort: Effort,
+    settings: &'static [&'static str],
+    workflow: &'static str,
+) -> Fallible<(Vec<(f64, f64)>, Cost)> {
+    let mut site = Site::open(settings).await?;
+    let mut crew = site.crew(&site.serve(&[workflow]), 1).await?;
+    let floor = site.floor(effort).await?;
+    let turns = site.turns(&mut crew, effort, &runs(workflow, 10)).await?;
+    let mut each = Vec::new();
+    let mut costs = Vec::new();
+    for _ in 0..effort.times {
+        let least = floor.rate().await?;
+        let runs = runs(workflow, turns);
+        let pass = site.pass(&mut crew, &runs).await?;
+        let rate = number(runs.bodies) / pass.took.as_secs_f64();
+        each.push((rate, rate / least));
+        costs.push(pass.cost);
+    }
+    costs.sort_by(|a, b| a.redis_us.total_cmp(&b.redis_us));
+    Ok((each, costs[costs.len() / 2]))
+}
+
+fn runs(workflow: &'static str, turns: u64) -> Runs {
+    let mut runs = Runs::of_turns(workflow, RUNS, turns);
+    if workflow == "recorder" {
+        // Its one body makes all the steps; each carries what an event of the chain does.
+        runs.input["left"] = turns.into();
+    }
+    runs
+}
