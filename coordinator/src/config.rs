@@ -13,7 +13,7 @@ pub struct Config {
     pub key_ttl: Duration,
     /// How old may be what is known about the fleet. 500 ms by default.
     pub fleet_age: Duration,
-    /// The longest pause between two ticks: how late a timer may be. 10 ms by default.
+    /// The longest pause between two ticks: a timer that is due before has the coordinator told. 200 ms by default.
     pub tick: Duration,
     /// At most this many holds and timers are dealt with in one tick. 500 by default.
     pub tick_limit: usize,
@@ -44,7 +44,7 @@ impl Default for Config {
             grace: Duration::from_secs(60),
             key_ttl: DAY,
             fleet_age: Duration::from_millis(500),
-            tick: Duration::from_millis(10),
+            tick: Duration::from_millis(200),
             tick_limit: 500,
             max_losses: 10,
             retention: 7 * DAY,

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use stepfleet::store::{Audit, Audited, InboxEntry, InboxReader, Store, Tick, Ticked};
+use stepfleet::store::{AlarmReader, Audit, Audited, InboxEntry, InboxReader, Store, Tick, Ticked};
 use stepfleet::{Error, Result};
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::fleet::Fleet;
@@ -30,6 +31,11 @@ pub struct Coordinator {
     reader: tokio::sync::Mutex<Option<Box<dyn InboxReader>>>,
     suspicion: Mutex<Suspicion>,
     suspects: Mutex<Vec<(String, u64)>>,
+    /// There are suspects: the next tick is due.
+    pub(crate) suspected: Notify,
+    /// How many workers had a lease at the last tick.
+    pub(crate) workers: AtomicU64,
+    alarms: tokio::sync::Mutex<Option<Box<dyn AlarmReader>>>,
     /// Where the audit goes on.
     audited_to: AtomicU64,
 }
@@ -42,6 +48,9 @@ impl Coordinator {
             intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl, retention: config.retention },
             suspicion: Mutex::new(Suspicion::new(config.suspicion)),
             suspects: Mutex::default(),
+            suspected: Notify::new(),
+            workers: AtomicU64::new(0),
+            alarms: tokio::sync::Mutex::default(),
             audited_to: AtomicU64::new(0),
             reader: tokio::sync::Mutex::new(None),
             outages: Outages::default(),
@@ -88,6 +97,7 @@ impl Coordinator {
         let suspects = std::mem::take(&mut *lock(&self.suspects));
         let Config { tick_limit: limit, max_losses, retention, .. } = self.config;
         let ticked = self.store.tick(&Tick { limit, max_losses, retention, suspects }).await?;
+        self.workers.store(ticked.workers, Ordering::Relaxed);
         for worker in &ticked.reaped {
             tracing::info!(worker, "a worker is gone; what it held is queued again");
         }
@@ -102,7 +112,27 @@ impl Coordinator {
         let closed = self.store.disconnected().await?;
         let suspects = lock(&self.suspicion).observe(Instant::now(), &closed);
         lock(&self.suspects).clone_from(&suspects);
+        if !suspects.is_empty() {
+            self.suspected.notify_one();
+        }
         Ok(suspects)
+    }
+
+    /// Waits for an alarm, a suspect, or the end of `limit`. May be dropped while it waits.
+    pub(crate) async fn wait_for_tick(&self, limit: Duration) -> Result<()> {
+        let mut slot = self.alarms.lock().await;
+        let mut reader = match slot.take() {
+            Some(reader) => reader,
+            None => self.store.alarm_reader().await?,
+        };
+        let waited = tokio::select! {
+            waited = reader.next(limit) => waited,
+            () = self.suspected.notified() => Ok(()),
+        };
+        if waited.is_ok() {
+            *slot = Some(reader);
+        }
+        waited
     }
 
     /// Takes in the requests that were delivered to a coordinator that never took them in. Answers how many there were.

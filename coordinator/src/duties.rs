@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -89,8 +90,16 @@ impl Coordinator {
             Duty::Tick => {
                 let ticked = self.tick_pass().await?;
                 let due = ticked.next_due.unwrap_or(self.config.tick).min(self.config.tick);
-                Ok(if ticked.more { Duration::ZERO } else { due })
+                if !ticked.more && !due.is_zero() {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        waited = self.wait_for_tick(due) => waited?,
+                    }
+                }
+                Ok(Duration::ZERO)
             }
+            // Where nobody is there, nobody can be lost.
+            Duty::Liveness if self.workers.load(Ordering::Relaxed) == 0 => Ok(self.config.liveness),
             Duty::Liveness => self.liveness().await,
             Duty::Reclaim => self.reclaim_pass().await.map(|_| self.config.reclaim),
             Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),

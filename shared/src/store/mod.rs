@@ -185,6 +185,8 @@ pub struct Ticked {
     pub next_due: Option<Duration>,
     /// Workers that were given up.
     pub reaped: Vec<String>,
+    /// How many workers have a lease.
+    pub workers: u64,
 }
 
 /// One slice of an audit.
@@ -353,6 +355,8 @@ pub trait Store: Send + Sync + 'static {
     async fn audit(&self, audit: &Audit) -> Result<Audited>;
     /// Those workers whose lease connection is closed, with the connection's id.
     async fn disconnected(&self) -> Result<Vec<(String, u64)>>;
+    /// Opens the connection on which a coordinator hears of timers that are due before all others.
+    async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>>;
     /// Opens a blocking reader on the inbox, for one coordinator.
     async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>>;
     /// Takes over inbox entries that another coordinator left for `idle`.
@@ -414,6 +418,14 @@ pub trait EventReader: Send {
     /// Waits up to about two seconds for entries; empty when there were none. Gives each entry once. After an error the
     /// reader is unusable and must be opened again.
     async fn next(&mut self) -> Result<Vec<Published>>;
+}
+
+/// Waits until a timer is set that is due before all others, and within a minute.
+#[async_trait]
+pub trait AlarmReader: Send {
+    /// Waits up to `limit`. An alarm may have been missed, or be of no use by now: to be followed by [`Store::tick`] either way. May
+    /// be dropped at any time. After an error the reader is unusable and must be opened again.
+    async fn next(&mut self, limit: Duration) -> Result<()>;
 }
 
 /// Waits for requests.

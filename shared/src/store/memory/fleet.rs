@@ -178,6 +178,7 @@ impl State {
         for timer in due {
             self.fire(now, timer, lost.retention);
         }
+        ticked.workers = self.workers.len() as u64;
         let next = self.timers.next_due();
         ticked.next_due = next.map(|due| Duration::from_millis(due.saturating_sub(now)));
         ticked

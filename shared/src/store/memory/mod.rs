@@ -37,7 +37,7 @@ use tokio::sync::{Notify, broadcast};
 pub use self::kit::Moment;
 use self::state::State;
 use super::{
-    Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
+    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
     Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, millis,
 };
 use crate::error::Result;
@@ -293,6 +293,10 @@ impl Store for MemoryStore {
 
     async fn disconnected(&self) -> Result<Vec<(String, u64)>> {
         Ok(self.change(|state, _| state.disconnected()))
+    }
+
+    async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
+        Ok(self.open_alarm_reader())
     }
 
     async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {

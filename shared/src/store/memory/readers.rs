@@ -10,7 +10,7 @@ use super::state::State;
 use super::{MemoryStore, millis};
 use crate::error::Result;
 use crate::published::{Position, Published};
-use crate::store::{EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader};
+use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader};
 
 /// How long a blocking read waits, in real time whatever the store's clock is.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -23,6 +23,10 @@ impl MemoryStore {
 
     pub(super) fn open_wake_reader(&self, worker: &str) -> Box<dyn WakeReader> {
         Box::new(MemoryWakeReader { store: self.clone(), worker: worker.to_owned() })
+    }
+
+    pub(super) fn open_alarm_reader(&self) -> Box<dyn AlarmReader> {
+        Box::new(MemoryAlarmReader { store: self.clone() })
     }
 
     pub(super) fn open_inbox_reader(&self, coordinator: &str) -> Box<dyn InboxReader> {
@@ -119,6 +123,20 @@ impl EventReader for MemoryEventReader {
         let entries = self.store.until_any(&never, |state, _| state.published(run, after, MAX_PUBLISHED_READ)).await;
         self.after = entries.last().map_or(after, |entry| entry.position);
         Ok(entries)
+    }
+}
+
+/// The clock may be moved: it looks often instead of being told.
+struct MemoryAlarmReader {
+    store: MemoryStore,
+}
+
+#[async_trait]
+impl AlarmReader for MemoryAlarmReader {
+    async fn next(&mut self, limit: Duration) -> Result<()> {
+        let until = limit.min(Duration::from_millis(10));
+        let _ = tokio::time::timeout(until, self.store.shared.arrived.notified()).await;
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::{Reply, handed_over};
 use super::{
-    Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
+    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
     Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
 };
 use crate::attributes;
@@ -417,10 +417,12 @@ impl Store for RedisStore {
             more: more == 1,
             next_due: u64::try_from(wait).ok().map(Duration::from_millis),
             reaped: vec![],
+            workers: 0,
         };
         while !reaped.is_over() {
             ticked.reaped.push(reaped.text()?);
         }
+        ticked.workers = reply.number()?;
         Ok(ticked)
     }
 
@@ -430,6 +432,10 @@ impl Store for RedisStore {
 
     async fn disconnected(&self) -> Result<Vec<(String, u64)>> {
         self.read_disconnected().await
+    }
+
+    async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
+        self.open_alarm_reader().await
     }
 
     async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {

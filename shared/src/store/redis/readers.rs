@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt};
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
 
 use super::decode::{inbox_entries, published, stream_entries};
 use super::reply::Reply;
 use super::{RedisStore, millis};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::published::{Position, Published};
-use crate::store::{EventReader, Heartbeat, InboxEntry, InboxReader, Lease, WakeReader};
+use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, WakeReader};
 
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
@@ -40,6 +41,12 @@ impl RedisStore {
         let mut wait = redis::cmd("BLPOP");
         wait.arg(self.namespace.key_of("wake", worker)).arg(IDLE_BLOCK.as_secs());
         Ok(Box::new(RedisWakeReader { connection, wait }))
+    }
+
+    pub(super) async fn open_alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
+        let mut pubsub = self.link.pubsub().await?;
+        pubsub.subscribe(self.namespace.key("alarm")).await?;
+        Ok(Box::new(RedisAlarmReader { alarms: pubsub.into_on_message() }))
     }
 
     pub(super) async fn open_inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
@@ -135,6 +142,25 @@ impl WakeReader for RedisWakeReader {
     async fn next(&mut self) -> Result<bool> {
         let woken: redis::Value = self.wait.query_async(&mut self.connection).await?;
         Ok(woken != redis::Value::Nil)
+    }
+}
+
+struct RedisAlarmReader {
+    alarms: redis::aio::PubSubStream,
+}
+
+#[async_trait]
+impl AlarmReader for RedisAlarmReader {
+    async fn next(&mut self, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.alarms.next()).await {
+            Ok(None) => Err(Error::unavailable("the connection for alarms was closed")),
+            Ok(Some(_)) => {
+                // One look is enough for all that have come meanwhile.
+                while let Some(Some(_)) = self.alarms.next().now_or_never() {}
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
     }
 }
 

@@ -166,5 +166,5 @@ local function tick(keys, argv)
   end
   local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
-  return { now, moved, #due, more, wait, reaped }
+  return { now, moved, #due, more, wait, reaped, redis.call('ZCARD', p .. 'leases') }
 end
