@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos bench bench-check fuzz lint build clean
+.PHONY: help demo test test-chaos bench bench-check bench-peers fuzz lint build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ bench: ## What a step costs, as ratios to the least that Redis could take (about
 
 bench-check: ## The same, beside the ratios that docs/performance.md keeps: fails where one is over 20 % worse [ARGS=..]
 	@deploy/scripts/bench.sh --check docs/performance.md $(ARGS)
+
+bench-peers: ## BullMQ and apalis-workflow on the same shapes, in the same go (needs npm) [ARGS=..]
+	@deploy/scripts/bench-peers.sh $(ARGS)
 
 fuzz: ## All decoders under a coverage-led fuzzer, where cargo-fuzz is installed [SECONDS_EACH=n]
 	@deploy/scripts/fuzz.sh

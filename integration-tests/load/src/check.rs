@@ -24,7 +24,7 @@ fn compare(kept: &Row, row: &Row) -> Option<Worse> {
     let (was, is) = (kept.ratio.median, row.ratio.median);
     let loss = row.goal.loss(was, is);
     // A figure that cannot be compared is not as good as the kept one.
-    let fine = loss <= TOLERATED || was == is;
+    let fine = loss <= TOLERATED || was.total_cmp(&is).is_eq();
     (!fine).then(|| Worse { name: row.name.clone(), was, is, by: loss - 1.0 })
 }
 
@@ -34,7 +34,7 @@ mod tests {
     use crate::row::Goal;
 
     fn row(goal: Goal, ratio: f64) -> Row {
-        Row::new("chain", goal).absolute("x", &[ratio])
+        Row::named("chain", goal).absolute("x", &[ratio])
     }
 
     fn is_worse(goal: Goal, was: f64, is: f64) -> bool {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_row_that_was_not_kept_is_not_compared() {
-        let new = Row::new("new", Goal::Less).absolute("x", &[1.0]);
+        let new = Row::named("new", Goal::Less).absolute("x", &[1.0]);
         assert_eq!(worse(&[row(Goal::Less, 0.1)], &[new]), []);
     }
 }

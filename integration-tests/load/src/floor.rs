@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::Fallible;
 use crate::stats::{number, percentile};
+use crate::usage::Usage;
 
 const LIBRARY: &str = include_str!("floor.lua");
 
@@ -16,6 +17,23 @@ const SHAPES: [(usize, usize); 6] = [(1, 128), (2, 32), (2, 128), (4, 64), (4, 2
 
 /// The bytes of an event where nothing else is said.
 pub(crate) const PAYLOAD: usize = 256;
+
+/// How fast step commits of the floor are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// Commits a second.
+    pub(crate) per_second: f64,
+    /// CPU time of Redis for one of them, in microseconds.
+    pub(crate) redis_us: f64,
+}
+
+impl Rate {
+    /// Half way between two.
+    pub(crate) fn between(self, other: Self) -> Self {
+        let middle = f64::midpoint;
+        Self { per_second: middle(self.per_second, other.per_second), redis_us: middle(self.redis_us, other.redis_us) }
+    }
+}
 
 /// A Redis with the floor's function, and how it is called best.
 pub(crate) struct Floor {
@@ -33,7 +51,7 @@ impl Floor {
         let () = load.query_async(&mut floor.connection().await?).await?;
         let mut best = 0.0;
         for shape in SHAPES {
-            let rate = floor.try_shape(shape, PAYLOAD, length / 4).await?;
+            let rate = floor.try_shape(shape, PAYLOAD, length / 4).await?.per_second;
             if rate > best {
                 (best, floor.shape) = (rate, shape);
             }
@@ -41,13 +59,13 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Step commits a second, with events of 256 bytes.
-    pub(crate) async fn rate(&self) -> Fallible<f64> {
+    /// With events of 256 bytes.
+    pub(crate) async fn rate(&self) -> Fallible<Rate> {
         self.try_shape(self.shape, PAYLOAD, self.length).await
     }
 
-    /// Step commits a second, with events of so many bytes.
-    pub(crate) async fn rate_with(&self, payload: usize) -> Fallible<f64> {
+    /// With events of so many bytes.
+    pub(crate) async fn rate_with(&self, payload: usize) -> Fallible<Rate> {
         // Large events fill buffers: fewer at once.
         let shape = if payload > 4096 { (2, 8) } else { self.shape };
         self.try_shape(shape, payload, self.length).await
@@ -58,8 +76,15 @@ impl Floor {
         Ok(redis::Client::open(self.url.as_str())?.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
-    async fn try_shape(&self, (connections, depth): (usize, usize), payload: usize, length: Duration) -> Fallible<f64> {
+    async fn try_shape(
+        &self,
+        (connections, depth): (usize, usize),
+        payload: usize,
+        length: Duration,
+    ) -> Fallible<Rate> {
         let mut tasks = JoinSet::new();
+        let mut redis = self.connection().await?;
+        let before = Usage::read(&mut redis).await?;
         let begun = Instant::now();
         for c in 0..connections {
             let mut connection = self.connection().await?;
@@ -77,9 +102,10 @@ impl Floor {
         while let Some(counted) = tasks.join_next().await {
             calls += counted??;
         }
-        let rate = number(calls) / begun.elapsed().as_secs_f64();
+        let per_second = number(calls) / begun.elapsed().as_secs_f64();
+        let redis_us = Usage::read(&mut redis).await?.per_step(before, calls).redis_us;
         self.clean(connections, depth).await?;
-        Ok(rate)
+        Ok(Rate { per_second, redis_us })
     }
 
     async fn clean(&self, connections: usize, depth: usize) -> Fallible<()> {

@@ -60,7 +60,7 @@ fn with_table(page: &str, rows: &[Row]) -> Fallible<String> {
     let (_, after) = rest.split_once(END).ok_or("the place for the table has no end")?;
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut table = line(&HEADS.map(str::to_owned));
-    table.push_str(&format!("|{}\n", "---|".repeat(HEADS.len())));
+    table.extend(["|", &"---|".repeat(HEADS.len()), "\n"]);
     for row in rows {
         table.push_str(&line(&cells(row)));
     }
@@ -73,7 +73,7 @@ mod tests {
     use crate::row::Goal;
 
     fn row(name: &str, ratio: f64) -> Row {
-        Row::new(name, Goal::AtMost(1.0)).absolute("s", &[ratio])
+        Row::named(name, Goal::AtMost(1.0)).absolute("s", &[ratio])
     }
 
     #[test]

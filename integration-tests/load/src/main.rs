@@ -7,6 +7,7 @@ mod crew;
 mod floor;
 mod keep;
 mod meter;
+mod peers;
 mod picture;
 mod row;
 mod scenarios;
@@ -19,6 +20,7 @@ mod workflows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
@@ -56,6 +58,9 @@ struct Arguments {
     /// Fail when a median ratio is more than 20 % worse than the one kept beside FILE.md
     #[arg(long, value_name = "FILE.md", conflicts_with_all = ["quick", "keep"])]
     check: Option<PathBuf>,
+    /// Measure the peers in FOLDER as well, where `make bench-peers` has put them
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["keep", "check"])]
+    peers: Option<PathBuf>,
     /// Print the names of the scenarios and their rows
     #[arg(long)]
     list: bool,
@@ -95,11 +100,16 @@ async fn run(arguments: Arguments) -> Fallible<ExitCode> {
     }
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
     let kept = arguments.check.as_deref().map(keep::read).transpose()?;
-    let mut rows = measure(&arguments.only, effort).await?;
+    let (mut rows, mut failures) = measure(&arguments.only, effort).await?;
     let worse = match &kept {
         Some(kept) => look_again(kept, &mut rows, effort).await?,
         None => Vec::new(),
     };
+    if let Some(folder) = &arguments.peers {
+        let (of_peers, failed) = peers::measure(folder, effort).await;
+        rows.extend(of_peers);
+        failures.extend(failed);
+    }
     let report = Report::of(rows);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -115,17 +125,24 @@ async fn run(arguments: Arguments) -> Fallible<ExitCode> {
     for row in &worse {
         eprintln!("{}: {:.3} was kept, {:.3} measured: {:.0} % worse", row.name, row.was, row.is, row.by * 100.0);
     }
-    Ok(if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for failure in &failures {
+        eprintln!("stepfleet-load: {failure}");
+    }
+    Ok(if worse.is_empty() && failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure(only: &[String], effort: Effort) -> Fallible<Vec<Row>> {
-    let mut rows = Vec::new();
+/// The rows of these scenarios, and why some of them have none.
+async fn measure(only: &[String], effort: Effort) -> Fallible<(Vec<Row>, Vec<String>)> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for scenario in scenarios::named(only)? {
-        eprintln!("{} ...", scenario.name);
-        let measured = (scenario.measure)(effort).await.map_err(|e| format!("{}: {e}", scenario.name))?;
-        rows.extend(measured);
+        let begun = Instant::now();
+        match (scenario.measure)(effort).await {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => failures.push(format!("{}: {error}", scenario.name)),
+        }
+        eprintln!("{:5.1} s  {}", begun.elapsed().as_secs_f64(), scenario.name);
     }
-    Ok(rows)
+    Ok((rows, failures))
 }
 
 /// Measures what has become worse again: another program may have had the machine for a moment.
@@ -137,7 +154,7 @@ async fn look_again(kept: &[Row], rows: &mut [Row], effort: Effort) -> Fallible<
         }
         let names: Vec<_> = worse.iter().map(|row| row.name.clone()).collect();
         eprintln!("worse, and measured again: {}", names.join(", "));
-        for again in measure(&names, effort).await? {
+        for again in measure(&names, effort).await?.0 {
             if let Some(row) = rows.iter_mut().find(|row| row.name == again.name && names.contains(&row.name)) {
                 *row = again;
             }

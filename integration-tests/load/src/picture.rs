@@ -18,13 +18,13 @@ fn score(row: &Row) -> Option<f64> {
     match row.goal {
         Goal::AtLeast(least) => Some(row.ratio.median / least),
         Goal::AtMost(most) => Some(most / row.ratio.median),
-        Goal::Less => None,
+        Goal::Less | Goal::More => None,
     }
 }
 
 /// Where a score stands between a tenth of its goal and ten times its goal.
 fn place(score: f64) -> i32 {
-    let share = (score.clamp(0.1, 10.0).log10() + 1.0) / 2.0;
+    let share = f64::midpoint(score.clamp(0.1, 10.0).log10(), 1.0);
     #[expect(clippy::cast_possible_truncation, reason = "a place in the picture")]
     let place = (f64::from(RIGHT - LEFT) * share).round() as i32;
     LEFT + place
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn better_is_further_to_the_right_whichever_way_better_is() {
-        let row = |goal, ratio| Row::new("row", goal).absolute("x", &[ratio]);
+        let row = |goal, ratio| Row::named("row", goal).absolute("x", &[ratio]);
         assert_eq!(score(&row(Goal::AtLeast(0.6), 0.3)), Some(0.5));
         assert_eq!(score(&row(Goal::AtMost(3.0), 1.5)), Some(2.0));
         assert_eq!(score(&row(Goal::Less, 1.5)), None);

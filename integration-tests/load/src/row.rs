@@ -15,6 +15,8 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// Less is better; no budget is set.
     Less,
+    /// More is better; no budget is set.
+    More,
 }
 
 impl Goal {
@@ -22,14 +24,14 @@ impl Goal {
         match self {
             Self::AtLeast(least) => Some(ratio >= least),
             Self::AtMost(most) => Some(ratio <= most),
-            Self::Less => None,
+            Self::Less | Self::More => None,
         }
     }
 
     /// How many times worse a ratio is than another; below 1 where it is better.
     pub(crate) fn loss(self, was: f64, is: f64) -> f64 {
         match self {
-            Self::AtLeast(_) => was / is,
+            Self::AtLeast(_) | Self::More => was / is,
             Self::AtMost(_) | Self::Less => is / was,
         }
     }
@@ -53,7 +55,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(name: &str, goal: Goal) -> Unmeasured<'_> {
+    pub(crate) fn named(name: &str, goal: Goal) -> Unmeasured<'_> {
         Unmeasured { name, goal }
     }
 

@@ -7,17 +7,27 @@ use crate::row::{Goal, Row};
 use crate::stats::Spread;
 
 /// The heads of the columns.
-pub(crate) const HEADS: [&str; 9] =
-    ["row", "min / median / max", "unit", "ratio: min / median / max", "to", "goal", "FCALLs", "commands", "Redis us"];
+pub(crate) const HEADS: [&str; 10] = [
+    "row",
+    "min / median / max",
+    "unit",
+    "ratio: min / median / max",
+    "to",
+    "goal",
+    "FCALLs",
+    "commands",
+    "Redis us",
+    "floor us",
+];
 
-/// The table, its last three columns per step.
+/// The table, its last four columns per step.
 pub(crate) fn draw(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(HEADS);
     for row in rows {
         table.add_row(cells(row));
     }
-    for column in [1, 3, 6, 7, 8] {
+    for column in [1, 3, 6, 7, 8, 9] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -26,7 +36,7 @@ pub(crate) fn draw(rows: &[Row]) -> Table {
 }
 
 /// A row as text.
-pub(crate) fn cells(row: &Row) -> [String; 9] {
+pub(crate) fn cells(row: &Row) -> [String; 10] {
     let cost = |value: fn(&crate::usage::Cost) -> f64| row.cost.as_ref().map_or_else(String::new, |c| short(value(c)));
     [
         row.name.clone(),
@@ -38,6 +48,7 @@ pub(crate) fn cells(row: &Row) -> [String; 9] {
         cost(|c| c.fcalls),
         cost(|c| c.commands),
         cost(|c| c.redis_us),
+        row.cost.and_then(|c| c.floor_us).map_or_else(String::new, short),
     ]
 }
 
@@ -51,6 +62,7 @@ fn goal(row: &Row) -> String {
         Goal::AtLeast(least) => format!(">= {least}{met}"),
         Goal::AtMost(most) => format!("<= {most}{met}"),
         Goal::Less => "less".to_owned(),
+        Goal::More => "more".to_owned(),
     }
 }
 
@@ -74,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_row_says_whether_its_goal_is_met() {
-        let row = Row::new("chain", Goal::AtLeast(0.6)).measured("steps/s", "of the floor", &[(16_123.4, 0.1712)]);
+        let row = Row::named("chain", Goal::AtLeast(0.6)).measured("steps/s", "of the floor", &[(16_123.4, 0.1712)]);
         let cells = cells(&row);
         assert_eq!(cells[1], "16123 / 16123 / 16123");
         assert_eq!(cells[3], "0.171 / 0.171 / 0.171");

@@ -4,6 +4,7 @@ use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 
 use crate::Fallible;
+use crate::floor::Rate;
 use crate::stats::number;
 
 /// What the server has done since it started.
@@ -23,6 +24,16 @@ pub(crate) struct Cost {
     pub(crate) fcalls: f64,
     pub(crate) commands: f64,
     pub(crate) redis_us: f64,
+    /// CPU time of one step commit of the floor, beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) floor_us: Option<f64>,
+}
+
+impl Cost {
+    /// Beside what the floor took.
+    pub(crate) fn beside(self, floor: Rate) -> Self {
+        Self { floor_us: Some(floor.redis_us), ..self }
+    }
 }
 
 impl Usage {
@@ -57,6 +68,7 @@ impl Usage {
             fcalls: number(self.fcalls - before.fcalls) / steps,
             commands: number(self.commands - before.commands) / steps,
             redis_us: (self.cpu_us - before.cpu_us) / steps,
+            floor_us: None,
         }
     }
 }
@@ -78,6 +90,6 @@ mod tests {
         let usage = Usage::parse(info);
         assert_eq!(usage, Usage { fcalls: 10, commands: 23, cpu_us: 2_000_000.0 });
         let cost = usage.per_step(Usage::default(), 10);
-        assert_eq!(cost, Cost { fcalls: 1.0, commands: 2.3, redis_us: 200_000.0 });
+        assert_eq!(cost, Cost { fcalls: 1.0, commands: 2.3, redis_us: 200_000.0, floor_us: None });
     }
 }

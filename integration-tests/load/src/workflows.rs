@@ -152,7 +152,7 @@ impl Fan {
     #[step]
     async fn join(&self, all: Joined<Ended>) -> Outcome<Finished> {
         meter::body();
-        Ok(Finished { total: all.iter().map(|e| e.n + 1).count() as u64 })
+        Ok(Finished { total: all.len() as u64 })
     }
 }
 
@@ -210,7 +210,9 @@ impl Late {
 
 /// 49 workflows that nobody starts.
 mod unused {
-    use super::*;
+    use stepfleet_worker::{step, workflow};
+
+    use super::{Finished, Next, Outcome, Turn, Worker, WorkerError};
 
     macro_rules! workflows {
         ($($name:ident)*) => {
@@ -225,7 +227,8 @@ mod unused {
             })*
 
             pub(super) fn serve(worker: Worker) -> Result<Worker, WorkerError> {
-                Ok(worker$(.serve($name)?)*)
+                let worker = worker$(.serve($name)?)*;
+                Ok(worker)
             }
         };
     }

@@ -27,12 +27,13 @@ pub(super) async fn large_event(effort: Effort) -> Fallible<Vec<Row>> {
     site.pass(&mut crew, &small).await?;
     let mut each = Vec::new();
     for _ in 0..effort.times {
-        let travel = 1e6 / floor.rate_with(LARGE).await? - 1e6 / floor.rate_with(PAYLOAD).await?;
+        let (heavy, light) = (floor.rate_with(LARGE).await?, floor.rate_with(PAYLOAD).await?);
+        let travel = 1e6 / heavy.per_second - 1e6 / light.per_second;
         let of_small = us_per_step(&mut site, &mut crew, &small).await?;
         let of_large = us_per_step(&mut site, &mut crew, &large).await?;
         each.push((of_large, (of_large - travel.max(0.0)) / of_small));
     }
-    Ok(vec![Row::new("event-64k", Goal::AtMost(1.5)).measured("us/step", "x 256 B, less the bytes", &each)])
+    Ok(vec![Row::named("event-64k", Goal::AtMost(1.5)).measured("us/step", "x 256 B, less the bytes", &each)])
 }
 
 /// A context of 64 KB of which a few bytes change at each step: nothing large need travel.
@@ -52,5 +53,5 @@ pub(super) async fn large_context(effort: Effort) -> Fallible<Vec<Row>> {
         let of_large = us_per_step(&mut site, &mut crew, &large).await?;
         each.push((of_large, of_large / of_small));
     }
-    Ok(vec![Row::new("context-64k", Goal::AtMost(1.5)).measured("us/step", "x 256 B", &each)])
+    Ok(vec![Row::named("context-64k", Goal::AtMost(1.5)).measured("us/step", "x 256 B", &each)])
 }

@@ -16,13 +16,14 @@ pub(super) async fn out(effort: Effort) -> Fallible<Vec<Row>> {
     let mut each = Vec::new();
     let mut cost = None;
     for _ in 0..effort.times * 3 {
-        let least = number(runs.bodies) / floor.rate().await?;
+        let before = floor.rate().await?;
         let pass = site.pass(&mut crew, &runs).await?;
+        let least = before.between(floor.rate().await?);
         let took = pass.took.as_secs_f64();
-        each.push((took * 1e3, took / least));
-        cost = Some(pass.cost);
+        each.push((took * 1e3, took * least.per_second / number(runs.bodies)));
+        cost = Some(pass.cost.beside(least));
     }
-    let mut row = Row::new("fan-out-1000", Goal::AtMost(3.0)).measured("ms", "x the floor", &each);
+    let mut row = Row::named("fan-out-1000", Goal::AtMost(3.0)).measured("ms", "x the floor", &each);
     row.cost = cost;
     Ok(vec![row])
 }
@@ -41,7 +42,7 @@ pub(super) async fn branch_cost(effort: Effort) -> Fallible<Vec<Row>> {
         let of_wide = site.pass(&mut crew, &wide).await?.took.as_secs_f64() / branches;
         each.push((of_wide * 1e6, of_wide / of_narrow));
     }
-    let row = Row::new("branch-cost", Goal::AtMost(1.2));
+    let row = Row::named("branch-cost", Goal::AtMost(1.2));
     Ok(vec![row.measured("us per branch", "x a branch of 100", &each)])
 }
 
@@ -62,5 +63,5 @@ pub(super) async fn edit_field(effort: Effort) -> Fallible<Vec<Row>> {
         let bodies = number(crew.take().await?.bodies);
         each.push((bodies, bodies / number(branches)));
     }
-    Ok(vec![Row::new("edit-field", Goal::Less).measured("bodies of 200 branches", "bodies per commit", &each)])
+    Ok(vec![Row::named("edit-field", Goal::Less).measured("bodies of 200 branches", "bodies per commit", &each)])
 }

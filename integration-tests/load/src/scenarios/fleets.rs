@@ -30,7 +30,7 @@ pub(super) async fn fifty(effort: Effort) -> Fallible<Vec<Row>> {
         let of_fifty = step(&mut fifty, &mut crew_of_fifty, &runs).await?;
         each.push((of_fifty * 1e6, of_fifty / of_one));
     }
-    Ok(vec![Row::new("fifty-workflows", Goal::AtMost(1.05)).measured("us/step", "x one workflow", &each)])
+    Ok(vec![Row::named("fifty-workflows", Goal::AtMost(1.05)).measured("us/step", "x one workflow", &each)])
 }
 
 /// Jobs for one of many workers that wait.
@@ -50,8 +50,8 @@ pub(super) async fn idle_workers(effort: Effort) -> Fallible<Vec<Row>> {
         each.push((number(jobs.count) / of_many, of_many / of_few));
     }
     Ok(vec![
-        Row::new("idle-workers-jobs", Goal::AtMost(1.05)).measured("jobs/s", "x the time with 10", &each),
-        Row::new("idle-fleet-commands", Goal::AtMost(2000.0)).absolute("commands/s", &idle),
+        Row::named("idle-workers-jobs", Goal::AtMost(1.05)).measured("jobs/s", "x the time with 10", &each),
+        Row::named("idle-fleet-commands", Goal::AtMost(2000.0)).absolute("commands/s", &idle),
     ])
 }
 
@@ -81,5 +81,5 @@ pub(super) async fn idle_coordinator(effort: Effort) -> Fallible<Vec<Row>> {
     for _ in 0..effort.times {
         each.push(idle_rate(&mut site, effort).await?.1);
     }
-    Ok(vec![Row::new("idle-coordinator", Goal::AtMost(15.0)).absolute("FCALL/s", &each)])
+    Ok(vec![Row::named("idle-coordinator", Goal::AtMost(15.0)).absolute("FCALL/s", &each)])
 }

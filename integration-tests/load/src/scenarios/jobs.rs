@@ -16,13 +16,14 @@ pub(super) async fn jobs(effort: Effort) -> Fallible<Vec<Row>> {
     let mut each = Vec::new();
     let mut cost = None;
     for _ in 0..effort.times {
-        let least = floor.rate().await?;
+        let before = floor.rate().await?;
         let pass = site.pass(&mut crew, &runs).await?;
+        let least = before.between(floor.rate().await?);
         let rate = number(runs.count) / pass.in_all.as_secs_f64();
-        each.push((rate, rate / least));
-        cost = Some(pass.cost);
+        each.push((rate, rate / least.per_second));
+        cost = Some(pass.cost.beside(least));
     }
-    let mut row = Row::new("jobs", Goal::AtLeast(0.25)).measured("jobs/s", "of the floor", &each);
+    let mut row = Row::named("jobs", Goal::AtLeast(0.25)).measured("jobs/s", "of the floor", &each);
     row.cost = cost;
     Ok(vec![row])
 }
@@ -52,9 +53,10 @@ pub(super) async fn intake(effort: Effort) -> Fallible<Vec<Row>> {
         let ids = site.send(&runs).await?;
         site.started(ids.last().ok_or("nothing was sent")?).await?;
         let rate = number(runs.count) / begun.elapsed().as_secs_f64();
-        each.push((rate, rate / least));
-        cost = Some(Usage::read(&mut site.redis).await?.per_step(before, runs.count));
+        cost = Some(Usage::read(&mut site.redis).await?.per_step(before, runs.count).beside(least));
         bytes.push((site.used_memory().await? - empty) / number(runs.count) / 1024.0);
+        let least = least.between(floor.rate().await?);
+        each.push((rate, rate / least.per_second));
 
         // All of them are there, and none was executed meanwhile.
         for id in &ids {
@@ -64,7 +66,7 @@ pub(super) async fn intake(effort: Effort) -> Fallible<Vec<Row>> {
             return Err("a body began while the only slot was taken".into());
         }
     }
-    let mut row = Row::new("intake", Goal::AtLeast(0.15)).measured("runs/s", "of the floor", &each);
+    let mut row = Row::named("intake", Goal::AtLeast(0.15)).measured("runs/s", "of the floor", &each);
     row.cost = cost;
-    Ok(vec![row, Row::new("memory-queued", Goal::AtMost(1.0)).absolute("KB", &bytes)])
+    Ok(vec![row, Row::named("memory-queued", Goal::AtMost(1.0)).absolute("KB", &bytes)])
 }

@@ -29,6 +29,6 @@ pub(super) async fn hand_off(effort: Effort) -> Fallible<Vec<Row>> {
             samples.push((gap, gap / one_call));
         }
     }
-    let row = |name, most, each: &[_]| Row::new(name, Goal::AtMost(most)).measured("us", "x one bare call", each);
+    let row = |name, most, each: &[_]| Row::named(name, Goal::AtMost(most)).measured("us", "x one bare call", each);
     Ok(vec![row("hand-off-p50", 1.3, &middle), row("hand-off-p99", 3.0, &late)])
 }

@@ -14,12 +14,10 @@ pub(super) async fn finished(effort: Effort) -> Fallible<Vec<Row>> {
     for _ in 0..effort.times {
         let mut site = Site::open(OFF).await?;
         let mut crew = site.crew(&site.serve(&["keeper"]), 1).await?;
-        let runs = |count| Runs {
-            workflow: "keeper",
-            input: json!({ "left": STEPS - 1 }),
-            context: Some(json!({ "note": "x".repeat(236) })),
-            count,
-            bodies: count * STEPS,
+        let runs = |count| {
+            let mut runs = Runs::of_turns("keeper", count, STEPS);
+            runs.context = Some(json!({ "note": "x".repeat(236) }));
+            runs
         };
         site.pass(&mut crew, &runs(2)).await?;
         let empty = site.used_memory().await?;
@@ -27,5 +25,5 @@ pub(super) async fn finished(effort: Effort) -> Fallible<Vec<Row>> {
         site.pass(&mut crew, &runs).await?;
         each.push((site.used_memory().await? - empty) / number(runs.count) / 1024.0);
     }
-    Ok(vec![Row::new("memory-finished", Goal::AtMost(2.0)).absolute("KB", &each)])
+    Ok(vec![Row::named("memory-finished", Goal::AtMost(2.0)).absolute("KB", &each)])
 }

@@ -24,8 +24,8 @@ pub(super) async fn timers(effort: Effort) -> Fallible<Vec<Row>> {
         drained.push((rate, rate / jobs));
     }
     Ok(vec![
-        Row::new("timer-lateness", Goal::AtMost(10.0)).absolute("ms, p99", &late),
-        Row::new("timer-drain", Goal::AtLeast(1.0)).measured("timers/s", "of the job rate", &drained),
+        Row::named("timer-lateness", Goal::AtMost(10.0)).absolute("ms, p99", &late),
+        Row::named("timer-drain", Goal::AtLeast(1.0)).measured("timers/s", "of the job rate", &drained),
     ])
 }
 
