@@ -107,6 +107,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let collect = Collect { number: 2, step, scope, buffer, count: 1, payload: vec![1] };
         assert_eq!(store.collect(worker, fence, &collect).await.unwrap(), None);
         let publication = Publication {
+            call: 0,
             number: 1,
             event: "E".into(),
             step: late.step.clone(),

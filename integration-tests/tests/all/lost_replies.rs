@@ -195,6 +195,7 @@ async fn publish() {
     shaky.store.start(&start("r")).await.unwrap();
     let step = shaky.begin(1).await.remove(0);
     let event = |number: u64| Publication {
+        call: 0,
         number,
         step: "first".into(),
         event: "Progress".into(),

@@ -24,6 +24,7 @@ pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub(crate) use self::journal::{Along, Idle, Journal};
 pub(crate) use self::overlay::{Changes, Overlay};
+use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::{Sends, Sent};
 pub use self::state::State;
@@ -54,8 +55,9 @@ pub(crate) struct Core {
     conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
-    /// How many events this attempt has published.
-    published: tokio::sync::Mutex<u64>,
+    /// What is published goes out one after the other.
+    published: tokio::sync::Mutex<()>,
+    places: Mutex<Places>,
     pub(crate) sends: Sends,
 }
 
@@ -99,6 +101,7 @@ impl Core {
             cancelled,
             journal: Mutex::new(journal),
             published: tokio::sync::Mutex::default(),
+            places: Mutex::default(),
             sends: Sends::default(),
         }
     }
@@ -128,6 +131,7 @@ impl Core {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
         *self.overlay() = Overlay::new(context);
         self.journal().begin_again();
+        *self.places() = Places::default();
         self.sends.take();
         self.take_interrupt();
     }

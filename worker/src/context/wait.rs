@@ -57,8 +57,8 @@ impl<S> Context<S> {
     }
 
     /// Asks whoever follows the run, and waits for the answer: publishes the question ([`Context::publish`]) and waits
-    /// for a signal of this name. The question is published once and not again by later attempts, unless the worker
-    /// dies in that moment; an answer may come at any time after it.
+    /// for a signal of this name. The question is published once and not again by later attempts; an answer may come at
+    /// any time after it.
     ///
     /// ```
     /// # use stepfleet_worker::prelude::*;

@@ -179,6 +179,7 @@ impl State {
         let (scope, step_name) = (execution.work.scope, execution.work.route.step.clone());
         let has_siblings = scope != RUN || others;
         let before = std::mem::replace(&mut execution.phase, Phase::Done);
+        execution.published.forget();
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.scope, step.step.clone()));
         }

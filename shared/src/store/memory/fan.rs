@@ -236,6 +236,7 @@ impl State {
         let number = std::mem::take(&mut execution.attempt);
         let route = execution.work.route.clone();
         execution.journal.clear();
+        execution.published.forget();
         let mut worker = "-".to_owned();
         match &phase {
             Phase::Held { worker: holder, claim, .. } => {

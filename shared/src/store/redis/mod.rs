@@ -262,7 +262,8 @@ impl Store for RedisStore {
         let mut command = self.transition("publish");
         command.arg(worker);
         fence_args(&mut command, fence);
-        command.arg(event.number).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        command.arg(event.place()).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        command.arg(event.digest());
         outcome(&self.call(&command).await?.text()?)
     }
 

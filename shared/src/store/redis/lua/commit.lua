@@ -86,7 +86,8 @@ local function apply(p, x, c)
     tell_followers(p, run, x.meta, 'done', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted)
   end
   redis.call('HSET', steps, x.seq, 'D ' .. x.attempt)
-  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
+  redis.call('HDEL', steps, 'e' .. x.seq, 'm' .. x.seq)
+  if x.publishes then forget_published(p, run, x.seq) end
   note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed

@@ -182,7 +182,8 @@ bury = function(p, run, meta, seq, s, record, now)
   local steps, journal = p .. 'steps:' .. run, p .. 'journal:' .. run .. ':' .. seq
   local _, step, flags = parse_record(record or '')
   redis.call('HSET', steps, seq, 'D 0')
-  redis.call('HDEL', steps, 'e' .. seq, 'm' .. seq, 'p' .. seq)
+  redis.call('HDEL', steps, 'e' .. seq, 'm' .. seq)
+  if s.attempt > 0 then forget_published(p, run, seq) end
   if redis.call('UNLINK', journal) == 1 then redis.call('SREM', p .. 'extra:' .. run, journal) end
   local worker = '-'
   if s.letter == 'H' then
