@@ -21,6 +21,8 @@ a-signal-does-not-wake|no stranded run|signal.lua|s/(  record_signal\(p, run, se
 a-filter-lets-everything-pass|no stranded run|journal.lua|s/    if not attributes\[token\] then return false end\n//
 what-was-let-go-unseen-is-lost|no stranded run|signal.lua|s/    unseen\[#unseen \+ 1\] = .*\n//
 suspend-overlooks-what-is-there|no stranded run|journal.lua|s/        wake\(p, x\.run, x\.seq\)\n/\n/
+a-checkpoint-keeps-its-answers|no stranded run|journal.lua|s/(open_waits\(p, run, seq, waits, now\)\n  return \{ 'ok'), answers_of\(p, run, seq, waits\) \}/$1, {} }/
+a-deadline-of-no-time-waits|no stranded run|journal.lua|s/  if tonumber\(deadline\) == 0 then .*\n//
 audit-does-not-look-at-queues|no stranded run|audit.lua|s/if is_queued\(a, queue_of\(meta\), s\.about\) then return end/do return end/
 audit-does-not-look-at-timers|no stranded run|audit.lua|s/    audit_timer\(a, run, 'step execution ' \.\. seq \.\. ' waits for a timer.*\n//
 audit-does-not-look-at-holds|no stranded run|audit.lua|s/    audit_hold\(a, run, seq, s\)\n//

@@ -268,7 +268,7 @@ async fn checkpoint_suspend_and_signal() {
     let checkpoint = Checkpoint { set, entries, waits: vec![wait(2)], ..Checkpoint::default() };
     shaky.lose(shaky.store.checkpoint("a", &first.fence, &checkpoint)).await;
     let again = shaky.store.checkpoint("a", &first.fence, &checkpoint).await.unwrap();
-    assert_eq!(again, Outcome::Committed);
+    assert_eq!(again, Outcome::Committed.into());
 
     let mut call = shaky.call();
     shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &claim(0))).await;

@@ -91,7 +91,7 @@ impl Core {
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        let answer = reach.persist(send).await;
+        let answer = reach.persist(send).await.map(|checkpointed| checkpointed.outcome);
         let result = match answer {
             Ok(Stands::Fenced) => self.give_up().await,
             Ok(Stands::Committed | Stands::Unstaged) => {

@@ -14,6 +14,7 @@ mod wait;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -151,36 +152,43 @@ impl Core {
         let mut checkpoint = along.checkpoint();
         checkpoint.entries.insert(0, (number, entry.clone()));
         self.checkpoint(&checkpoint, &along).await?;
-        self.journal().keep(number, entry);
+        let mut journal = self.journal();
+        journal.keep(number, entry);
+        journal.has_gone_on();
         Ok(())
     }
 
     /// Records what the body has gone on with, where there is anything.
     async fn record_along(&self) -> Outcome<()> {
         let along = self.journal().along();
-        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await }
+        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await.map(drop) }
     }
 
-    /// Tells the store what the body waits for while other calls of it are under way.
-    pub(crate) async fn open_waits(&self) -> Outcome<()> {
+    /// Tells the store what the body waits for, and gives the body what is there of it already.
+    pub(crate) async fn ask(&self) -> Outcome<()> {
         let (along, waits) = {
             let mut journal = self.journal();
-            (journal.along(), journal.take_new_waits())
+            (journal.along(), journal.ask())
         };
-        self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await
+        let answers = self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await?;
+        let wakers = self.journal().answer(answers);
+        wakers.into_iter().for_each(Waker::wake);
+        Ok(())
     }
 
-    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<()> {
+    /// Answers what waits came to.
+    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        match reach.persist(send).await? {
+        let checkpointed = reach.persist(send).await?;
+        match checkpointed.outcome {
             Stands::Fenced => self.give_up().await,
             // It expects nothing of the context.
             Stands::Committed | Stands::Unstaged | Stands::Conflict => {
                 self.journal().was_recorded(along);
-                Ok(())
+                Ok(checkpointed.answers)
             }
         }
     }

@@ -75,7 +75,9 @@ where
             Ok(value)
         }
         Err(error) => {
-            core.journal().fail(number, &name, &error);
+            let mut journal = core.journal();
+            journal.fail(number, &name, &error);
+            journal.has_gone_on();
             Err(error)
         }
     }

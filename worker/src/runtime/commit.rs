@@ -235,13 +235,13 @@ async fn suspend(session: &Session, step: &Claimed, core: &Core, waits: &Waits, 
     let checkpoint = waits.along.checkpoint();
     let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
     let recorded =
-        if waits.along.is_empty() { Ok(Outcome::Committed) } else { session.persist(record, |_| &[]).await? };
+        if waits.along.is_empty() { Ok(()) } else { session.persist(record, |_| &[]).await?.map(drop) };
     let send = |call| -> BoxFuture<'_, _> {
         Box::pin(async move { session.store.suspend(&call, step, &waits.waits, claim).await })
     };
     let suspended = match recorded {
         // A void fence is told by the suspension too.
-        Ok(_) => session.persist(send, |(_, claimed)| claimed).await?,
+        Ok(()) => session.persist(send, |(_, claimed)| claimed).await?,
         Err(refused) => Err(refused),
     };
     match suspended {

@@ -34,8 +34,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Route,
-    Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
+    Outcome, Route, Sent, Signalled, Wait,
 };
 use crate::values::Refusal;
 
@@ -106,6 +106,14 @@ impl RedisStore {
 fn refused(mut reply: Reply) -> Result<Error> {
     let field = reply.text()?;
     Ok(Refusal::parse(&reply.text()?)?.error(&field))
+}
+
+/// Entries of a journal.
+fn numbered(entries: Reply) -> Result<Vec<(u64, Vec<u8>)>> {
+    let number = |(number, entry): (String, Vec<u8>)| {
+        Ok((number.parse().map_err(|_| Error::reply("a wait has no number"))?, entry))
+    };
+    entries.pairs()?.into_iter().map(number).collect()
 }
 
 fn outcome(answer: &str) -> Result<Outcome> {
@@ -244,7 +252,7 @@ impl Store for RedisStore {
         self.commit(command, claim).await
     }
 
-    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         let mut command = self.transition("checkpoint");
         command.arg(worker);
         fence_args(&mut command, fence);
@@ -254,7 +262,8 @@ impl Store for RedisStore {
         match reply.text()?.as_str() {
             "full" => Err(journal_is_full()),
             "refused" => Err(refused(reply)?),
-            known => outcome(known),
+            "ok" => Ok(Checkpointed { outcome: Outcome::Committed, answers: numbered(reply.array()?)? }),
+            known => Ok(outcome(known)?.into()),
         }
     }
 
