@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod collect;
+mod conflict;
 mod journal;
 mod overlay;
 mod publish;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
+pub(crate) use self::conflict::MAX_CONFLICTS;
 pub(crate) use self::journal::{Along, Idle, Journal};
 pub(crate) use self::overlay::{Changes, Overlay};
 use self::publish::Places;

@@ -13,11 +13,6 @@ use super::session::Session;
 use super::{commit, execute};
 use crate::context::Core;
 
-/// After so many conflicts in a row a body waits for a moment before it runs again.
-const CALM: u32 = 8;
-/// The longest such moment, in ms.
-const MOST_PAUSE_MS: u32 = 10;
-
 /// Gives each claimed step a slot. Steps beyond the slots wait for the next free one; they are held and safe.
 pub(super) fn fill(session: &Arc<Session>, slots: impl Iterator<Item = OwnedSemaphorePermit>, claimed: Vec<Claimed>) {
     let mut slots = slots;
@@ -66,12 +61,7 @@ async fn keep_going(session: Arc<Session>, slot: Option<OwnedSemaphorePermit>, f
 /// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
 pub(super) async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
-    let conflicts = core.conflicts();
-    if conflicts >= CALM {
-        // Many want the same: they are not to come in step again.
-        let pause = rand::random_range(0..=conflicts.min(MOST_PAUSE_MS));
-        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_millis(pause.into()))).await?;
-    }
+    session.lost.run_until_cancelled(core.calm_down()).await?;
     loop {
         let read = reach.persist(|_| reach.store.context(&reach.fence.run));
         match session.lost.run_until_cancelled(read).await? {
