@@ -71,8 +71,11 @@ struct Voice(u64);
 #[derive(Event, Serialize, Deserialize)]
 struct Sung;
 
-/// How often bodies ran and where the first four meet, by run.
-static BODIES: LazyLock<Mutex<HashMap<String, (u64, Arc<Barrier>)>>> = LazyLock::new(Mutex::default);
+/// How often bodies ran, and where the first four meet.
+type Meeting = (u64, Arc<Barrier>);
+
+/// By run.
+static BODIES: LazyLock<Mutex<HashMap<String, Meeting>>> = LazyLock::new(Mutex::default);
 
 #[workflow(start = Asked, stop = Answered)]
 impl Choir {

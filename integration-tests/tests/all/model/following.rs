@@ -33,7 +33,7 @@ impl Pair {
             number: u64::from(place / 2 % 2) + 1,
             step: step.step.clone(),
             event: "Progress".into(),
-            content: if place / 8 % 4 == 0 { Content::MessagePack } else { Content::Json },
+            content: if (place / 8).is_multiple_of(4) { Content::MessagePack } else { Content::Json },
             data: (place / 4 % 2).to_string().into_bytes(),
         };
         let earlier = self.memory.published(&step.fence.run, Position::BEGINNING, 1000).await.map_err(failed)?;
