@@ -56,7 +56,7 @@ impl Unruly {
             "allocate" => Ok(end(&format!("touched {} pages", touch(ev.mebibytes)))),
             "long error" => Err(Error::msg(long())),
             "long field" => ctx.state().set("notes", &long()).await.map(|()| end("written")),
-            "long edit" => ctx.state().edit(|ledger| ledger.notes = long()).await.map(|()| end("written")),
+            "long edit" => ctx.state().edit(move |ledger| ledger.notes = long()).await.map(|()| end("written")),
             "long event" => Ok(Next::Bulk(Bulk { text: long() })),
             "long result" => Ok(end(&long())),
             other => Err(Terminal(format!("{other:?} is no way to misbehave")))?,

@@ -84,13 +84,14 @@ pub struct Notes {
 impl Chain {
     #[step]
     async fn greet(&self, ctx: &Context<Notes>, ev: Begin) -> Outcome<Greeted> {
-        ctx.state().edit(|notes| notes.words.push(self.greeting.clone())).await?;
+        let greeting = self.greeting.clone();
+        ctx.state().edit(move |notes| notes.words.push(greeting.clone())).await?;
         Ok(Greeted(ev.n))
     }
 
     #[step]
     async fn count(&self, ctx: &Context<Notes>, ev: Greeted) -> Outcome<Counted> {
-        ctx.state().edit(|notes| notes.total += ev.0).await?;
+        ctx.state().edit(move |notes| notes.total += ev.0).await?;
         ctx.state().set("untyped", &ctx.run_id()).await?;
         Ok(Counted)
     }

@@ -9,9 +9,13 @@ use serde::{Serialize, Serializer};
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::run::Status;
+use crate::values;
 
 /// About this many entries are kept for a run, the newest.
 pub const MAX_KEPT: usize = 10_000;
+
+/// So much of what a step execution publishes is remembered while it is under way, so that it is not published again.
+pub(crate) const MAX_REMEMBERED: usize = 10_000;
 
 /// A place among what a run has published: the id of an entry in its stream, `<ms>-<n>`.
 ///
@@ -93,6 +97,10 @@ pub enum What {
     Event {
         /// The event's name.
         event: String,
+        /// Which of the calls that its step execution makes has published it: `<seq>.<call>.<number>`. The same each
+        /// time that the body runs, and unlike any other of the run. An entry with the id of one that came before
+        /// takes its place: the body ran again, and published something else there.
+        id: String,
         /// By whom.
         #[serde(flatten)]
         by: By,
@@ -190,7 +198,7 @@ pub struct By {
     pub step: String,
     /// The step execution's number.
     pub seq: u64,
-    /// The attempt. One that runs again publishes again.
+    /// The attempt. A later one that publishes the same adds nothing.
     pub attempt: u32,
     /// The worker.
     pub worker: String,
@@ -201,6 +209,15 @@ impl Published {
     pub fn name(&self) -> Option<&str> {
         match &self.what {
             What::Event { event, .. } => Some(event),
+            _ => None,
+        }
+    }
+
+    /// What tells the event from all others of the run, however often its body runs: see [`What::Event`]. None for what is
+    /// no event.
+    pub fn id(&self) -> Option<&str> {
+        match &self.what {
+            What::Event { id, .. } => Some(id),
             _ => None,
         }
     }
@@ -231,8 +248,9 @@ impl Published {
             })
         };
         let known = match text("kind") {
-            Some("event") => text("event").zip(by()).map(|(event, by)| What::Event {
+            Some("event") => text("event").zip(text("id")).zip(by()).map(|((event, id), by)| What::Event {
                 event: event.to_owned(),
+                id: id.to_owned(),
                 by,
                 content: text("content").and_then(|content| Content::parse(content).ok()).unwrap_or_default(),
                 data: fields.iter().find(|(name, _)| name == b"data").map(|(_, data)| data.clone()).unwrap_or_default(),
@@ -262,7 +280,10 @@ impl Published {
 /// An event as a step publishes it.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// Counts what this attempt publishes, from 1, one after the other: a repetition is known by it.
+    /// The recorded call of the body within which it is published; 0 for none. See [`crate::step::Checkpoint::entries`].
+    pub call: u64,
+    /// Counts what is published within that call, or outside of any, from 1: a repetition is known by it, in whatever
+    /// attempt.
     pub number: u64,
     /// The step.
     pub step: String,
@@ -272,6 +293,22 @@ pub struct Publication {
     pub content: Content,
     /// The event.
     pub data: Vec<u8>,
+}
+
+impl Publication {
+    /// Its place in the body of its step.
+    pub(crate) fn place(&self) -> String {
+        format!("{}.{}", self.call, self.number)
+    }
+
+    /// Tells it from whatever else may be published at the same place.
+    pub(crate) fn digest(&self) -> String {
+        let mut whole = format!("{} {}\n", self.event, self.content.as_str()).into_bytes();
+        whole.extend_from_slice(&self.data);
+        let mut digest = values::digest(&whole);
+        digest.truncate(16);
+        digest
+    }
 }
 
 #[cfg(test)]
@@ -290,9 +327,11 @@ mod tests {
 
     #[test]
     fn an_event_is_read_as_it_is_written() {
-        let fields = [&[("n", "4"), ("kind", "event"), ("event", "Found"), ("data", "{\"hits\":3}")], &BY[..]].concat();
+        let fields =
+            [&[("n", "4"), ("kind", "event"), ("event", "Found"), ("id", "3.0.1"), ("data", "{\"hits\":3}")], &BY[..]]
+                .concat();
         let found = parse(&fields);
-        assert_eq!((found.number, found.name()), (4, Some("Found")));
+        assert_eq!((found.number, found.name(), found.id()), (4, Some("Found"), Some("3.0.1")));
         let value: serde_json::Value = found.read().unwrap().unwrap();
         assert_eq!(value["hits"], 3);
         assert!(found.read::<String>().unwrap_err().to_string().contains("event Found"));
@@ -302,7 +341,7 @@ mod tests {
     fn an_end_has_a_status_and_no_event() {
         let end = parse(&[("n", "9"), ("kind", "end"), ("status", "cancelled")]);
         assert_eq!(end.what, What::End { status: Status::Cancelled });
-        assert_eq!((end.name(), end.read::<u8>().unwrap()), (None, None));
+        assert_eq!((end.name(), end.id(), end.read::<u8>().unwrap()), (None, None, None));
     }
 
     #[test]

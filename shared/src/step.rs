@@ -180,8 +180,23 @@ pub struct Checkpoint {
     /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
     /// any more, and one that has reached it since is delivered to another or kept.
     pub let_go: Vec<(u64, String)>,
-    /// Waits that begin.
+    /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
+}
+
+/// What a checkpoint came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// Whether it stands.
+    pub outcome: Outcome,
+    /// The entries in the journal of those of its waits that have ended, by number.
+    pub answers: Vec<(u64, Vec<u8>)>,
+}
+
+impl From<Outcome> for Checkpointed {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, answers: Vec::new() }
+    }
 }
 
 /// A wait for a signal.
@@ -494,7 +509,8 @@ impl Commit {
             && self.set.len() <= MAX_SHORT_FIELDS
             && self.result.is_none()
             && self.caught.is_none()
-            && !self.journalled;
+            && !self.journalled
+            && !self.has_traces;
         let is_simple = !step.is_limited && !step.follow_steps && step.joined.is_none() && successor.0.limit.is_none();
         (is_plain && is_simple).then_some(successor)
     }

@@ -79,8 +79,8 @@ impl Rag {
     #[step]
     async fn judge(&self, ctx: &Context<Memory>, found: Joined<Passage>) -> Outcome<Verdict> {
         let found: Vec<String> = found.into_iter().map(|passage| passage.text).collect();
-        let memory = ctx.state().edit(|m| m.found.extend(found.iter().cloned())).await;
-        memory?;
+        let more = found.clone();
+        ctx.state().edit(move |m| m.found.extend_from_slice(&more)).await?;
         let memory = ctx.state().load().await?;
         let question: String = ctx.state().get("question").await?.unwrap_or_default();
         let rounds: u32 = question.parse().unwrap_or(1);

@@ -193,7 +193,7 @@ fn event_line(entry: &Published) -> String {
         format!("#{seq} {step}, attempt {attempt}{place}")
     };
     let (kind, good, text) = match &entry.what {
-        What::Event { event, by, content, data } => {
+        What::Event { event, by, content, data, .. } => {
             ("event", None, format!("{event} {}  {}", output::payload(*content, data), of(by)))
         }
         What::State { state, event, by, emitted, error } => {
@@ -259,11 +259,11 @@ mod tests {
         let by = By { step: "look".into(), seq: 3, attempt: 2, worker: "w-1".into() };
         let line = |what| event_line(&Published { position, number: 4, what });
         let (content, data) = (Content::MessagePack, b"\x81\xa2at\x01".to_vec());
-        let event = What::Event { event: "Progress".into(), by: by.clone(), content, data };
+        let event = What::Event { event: "Progress".into(), id: "3.0.1".into(), by: by.clone(), content, data };
         let json = event_json(&Published { position, number: 4, what: event.clone() });
         assert_eq!(
-            (&json["data"]["at"], &json["kind"], &json["position"]),
-            (&1.into(), &"event".into(), &"17-1".into())
+            (&json["data"]["at"], &json["kind"], &json["position"], &json["id"]),
+            (&1.into(), &"event".into(), &"17-1".into(), &"3.0.1".into())
         );
         assert_eq!(line(event), "17-1  event      Progress {\"at\":1}  #3 look, attempt 2, on w-1");
         let waiting = By { worker: "-".into(), attempt: 0, ..by.clone() };

@@ -102,11 +102,12 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let late = &held[1];
         let (worker, fence) = ("a", &late.fence);
         let checkpoint = Checkpoint { entries: vec![(1, vec![1])], ..Checkpoint::default() };
-        assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), Outcome::Fenced);
+        assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), Outcome::Fenced.into());
         let (step, scope, buffer) = (late.step.clone(), late.scope, "b".to_owned());
         let collect = Collect { number: 2, step, scope, buffer, count: 1, payload: vec![1] };
         assert_eq!(store.collect(worker, fence, &collect).await.unwrap(), None);
         let publication = Publication {
+            call: 0,
             number: 1,
             event: "E".into(),
             step: late.step.clone(),

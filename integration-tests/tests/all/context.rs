@@ -131,11 +131,11 @@ impl Crowd {
         state.push("log", &ev.0).await?;
         state.insert("seen", &ev.0.to_string(), &ev.0).await?;
         match ev.0 % 3 {
-            0 => state.edit(|tally| tally.total += ev.0).await?,
-            1 => state.edit_field("total", |total: &mut u64| *total += ev.0).await?,
+            0 => state.edit(move |tally| tally.total += ev.0).await?,
+            1 => state.edit_field("total", move |total: &mut u64| *total += ev.0).await?,
             _ => {
                 let total: u64 = state.get("total").await?.unwrap_or(0);
-                state.edit_field("total", |now: &mut u64| *now = total + ev.0).await?;
+                state.edit_field("total", move |now: &mut u64| *now = total + ev.0).await?;
             }
         }
         state.set(&format!("nested.{}.{}", ev.0 % 7, ev.0), &ev.0).await?;
@@ -173,6 +173,114 @@ async fn two_hundred_branches_on_ten_workers_lose_nothing() {
             let history = stage.store.history(run.id(), 0, 10_000).await.unwrap();
             let attempts = history.iter().filter(|record| record.step == "change").map(|record| record.attempt);
             assert_eq!(attempts.max(), Some(1), "a conflict is no new attempt");
+        })
+        .await;
+}
+
+/// Many branches whose bodies need not know what they change: in every kind of transaction, and with checkpoints.
+struct Contended;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Contended {
+    #[step]
+    async fn part(&self, ev: Asked) -> Outcome<Vec<Part>> {
+        Ok((1..=ev.n).map(Part).collect())
+    }
+
+    #[step]
+    async fn change(&self, ctx: &Context<Tally>, ev: Part) -> Outcome<Done> {
+        let (state, met) = (ctx.state(), meeting(ctx.run_id()));
+        let (n, name) = (ev.0, ev.0.to_string());
+        match n % 5 {
+            0 => state.edit(move |tally| tally.total += n).await?,
+            1 => state.set(&format!("nested.all.{n}"), &n).await?,
+            2 => {
+                state.set(&format!("nested.gone.{n}"), &n).await?;
+                ctx.checkpoint().await?;
+                state.remove(&format!("nested.gone.{n}")).await?;
+                state.edit_field("total", move |total: &mut u64| *total += n).await?;
+            }
+            _ => state.edit_field("total", move |total: &mut u64| *total += n).await?,
+        }
+        state.edit_field("log", move |log: &mut Vec<u64>| log.push(n)).await?;
+        state.insert("seen", &name, &n).await?;
+        // Whoever comes first has read what the others have read.
+        if met.bodies <= 2 {
+            met.barrier.unwrap().wait().await;
+        }
+        Ok(Done(n))
+    }
+
+    #[step]
+    async fn sum(&self, ctx: &Context<Tally>, _all: Joined<Done>) -> Outcome<Answered> {
+        Ok(Answered { answer: json!(ctx.state().load().await?) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_of_two_hundred_branches_run_no_body_again() {
+    const BRANCHES: u64 = 200;
+    Both::new(|worker| worker.serve(Contended))
+        .play(async |stage| {
+            let id = format!("contended-{}", if stage.redis.is_some() { "redis" } else { "memory" });
+            let run = stage.client.start("contended", &json!({"n": BRANCHES})).id(&id).send().await.unwrap();
+            let end: Value = run.result(LIMIT).await.unwrap();
+            let mut tally: Tally = serde_json::from_value(end["answer"].clone()).unwrap();
+            tally.log.sort_unstable();
+            let all: Vec<u64> = (1..=BRANCHES).collect();
+            assert_eq!(tally.log, all, "each edit counts once");
+            assert_eq!(tally.total, all.iter().filter(|n| *n % 5 != 1).sum::<u64>());
+            assert_eq!(tally.seen.len() as u64, BRANCHES);
+            assert_eq!(tally.nested["all"].len(), all.iter().filter(|n| *n % 5 == 1).count());
+            assert!(tally.nested["gone"].is_empty());
+            let bodies = MEETINGS.lock().unwrap()[&id].bodies;
+            assert_eq!(bodies as u64, BRANCHES, "a body ran again");
+        })
+        .await;
+}
+
+/// Each branch is told a number that no other is told.
+struct Tickets;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Tickets {
+    #[step]
+    async fn part(&self, ev: Asked) -> Outcome<Vec<Part>> {
+        Ok((1..=ev.n).map(Part).collect())
+    }
+
+    #[step]
+    async fn draw(&self, ctx: &Context, _: Part) -> Outcome<Done> {
+        let met = meeting(ctx.run_id());
+        let next = |last: &mut u64| {
+            *last += 1;
+            *last
+        };
+        let ticket = ctx.state().edit_field("last", next).await?;
+        if met.bodies <= 2 {
+            met.barrier.unwrap().wait().await;
+        }
+        Ok(Done(ticket))
+    }
+
+    #[step]
+    async fn sum(&self, all: Joined<Done>) -> Outcome<Answered> {
+        let mut tickets: Vec<u64> = all.iter().map(|done| done.0).collect();
+        tickets.sort_unstable();
+        Ok(Answered { answer: json!(tickets) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_told_another_answer_runs_again() {
+    Both::new(|worker| worker.serve(Tickets))
+        .play(async |stage| {
+            let id = format!("tickets-{}", if stage.redis.is_some() { "redis" } else { "memory" });
+            let run = stage.client.start("tickets", &json!({"n": 20})).id(&id).send().await.unwrap();
+            let end: Value = run.result(LIMIT).await.unwrap();
+            assert_eq!(end["answer"], json!((1..=20).collect::<Vec<u64>>()));
+            let bodies = MEETINGS.lock().unwrap()[&id].bodies;
+            assert!(bodies > 20, "the first two have drawn the same, and one of them ran again: {bodies}");
         })
         .await;
 }
@@ -218,7 +326,9 @@ impl Rivals {
         // Not part of what was read: it must be undone where the rest is.
         state.set("last", &ev.0).await?;
         state.push("tries", &met.bodies).await?;
-        state.edit_field("order", |order: &mut Vec<u64>| order.push(value)).await?;
+        let order: Vec<u64> = state.get("order").await?.unwrap_or_default();
+        let order = [order, vec![value]].concat();
+        state.edit_field("order", move |now: &mut Vec<u64>| now.clone_from(&order)).await?;
         if met.bodies <= 2 {
             met.barrier.unwrap().wait().await;
         }
@@ -243,7 +353,7 @@ fn serve_rivals(worker: Worker) -> Result<Worker, WorkerError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_runs_the_body_again_and_leaks_nothing_of_it() {
+async fn a_body_that_knows_what_others_have_changed_runs_again_and_leaks_nothing() {
     Both::new(serve_rivals)
         .play(async |stage| {
             for round in 0..20 {
@@ -274,7 +384,8 @@ impl Unlucky {
     #[step(retries = 0)]
     async fn write(&self, ctx: &Context, _ev: Asked) -> Outcome<Answered> {
         let met = meeting(ctx.run_id());
-        ctx.state().edit_field("field", |field: &mut usize| *field += 1).await?;
+        let known: usize = ctx.state().get("field").await?.unwrap_or_default();
+        ctx.state().edit_field("field", move |field: &mut usize| *field = known + 1).await?;
         // By somebody else, behind its back.
         let mut redis = REDIS.get().unwrap().get_multiplexed_async_connection().await?;
         let context = format!("sf:{{0}}:context:{}", ctx.run_id());

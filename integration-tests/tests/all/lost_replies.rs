@@ -195,6 +195,7 @@ async fn publish() {
     shaky.store.start(&start("r")).await.unwrap();
     let step = shaky.begin(1).await.remove(0);
     let event = |number: u64| Publication {
+        call: 0,
         number,
         step: "first".into(),
         event: "Progress".into(),
@@ -267,7 +268,7 @@ async fn checkpoint_suspend_and_signal() {
     let checkpoint = Checkpoint { set, entries, waits: vec![wait(2)], ..Checkpoint::default() };
     shaky.lose(shaky.store.checkpoint("a", &first.fence, &checkpoint)).await;
     let again = shaky.store.checkpoint("a", &first.fence, &checkpoint).await.unwrap();
-    assert_eq!(again, Outcome::Committed);
+    assert_eq!(again, Outcome::Committed.into());
 
     let mut call = shaky.call();
     shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &refill(0))).await;

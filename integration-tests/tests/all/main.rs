@@ -20,6 +20,7 @@ mod misbehaving;
 mod model;
 mod one_slot;
 mod outages;
+mod published_once;
 mod refusals;
 mod requests;
 mod runs;

@@ -22,8 +22,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
-    Route, Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
+    Outcome, Refill, Route, Sent, Signalled, Wait,
 };
 
 pub use self::memory::MemoryStore;
@@ -303,9 +303,10 @@ pub trait Store: Send + Sync + 'static {
         failure: &Failure,
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)>;
-    /// Records what a step that goes on has come to so far. [`Outcome::Fenced`] when it is no longer its worker's; fails
+    /// Records what a step that goes on has come to so far, opens its waits, and answers those of them that have ended:
+    /// a signal was there, or has come since they were opened, or their time is over. [`Outcome::Fenced`] when it is no longer its worker's; fails
     /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
-    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome>;
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`Outcome::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;

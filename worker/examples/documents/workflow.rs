@@ -49,7 +49,7 @@ pub(crate) struct Reported {
 }
 
 /// Where the run reads and writes, kept in its context.
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Clone, Serialize, Deserialize, Default)]
 struct Places {
     folder: PathBuf,
     out: PathBuf,
@@ -67,7 +67,8 @@ impl Documents {
         let folder = ev.folder.clone();
         let listing = tokio::task::spawn_blocking(move || listing::survey(&folder, listing::MOST_DOCUMENTS)).await?;
         let listing = listing.map_err(Terminal)?;
-        ctx.state().edit(|places| *places = Places { folder: ev.folder, out: ev.out }).await?;
+        let places = Places { folder: ev.folder, out: ev.out };
+        ctx.state().edit(move |known| *known = places.clone()).await?;
         Ok(listing.documents.into_iter().map(|path| Document { path }).collect())
     }
 

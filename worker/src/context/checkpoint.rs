@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use stepfleet::step::{Checkpoint, Outcome as Stands};
 
-use super::{Along, Context, Core};
+use super::{Along, Changes, Context, Core};
 use crate::error::{Error, Outcome};
 
 /// Why a body is to run no further.
@@ -48,9 +48,9 @@ impl<S> Context<S> {
     /// Takes one round trip, and none where nothing was written. Other steps see what was committed. Events and results
     /// are still those that the step returns in the end.
     ///
-    /// Where a transaction ([`State::edit`](super::State::edit)) has read what others have changed since, nothing is
-    /// committed, and the body runs again from its start with the state as it is by then: the call does not return. Nor
-    /// does it where a merge is refused (the step fails), or where this attempt is no longer the current one.
+    /// Where a transaction ([`State::edit`](super::State::edit)) has read what others have changed since, it is made again
+    /// on that. Where the body knows what has changed, nothing is committed, and the body runs again from its start with
+    /// the state as it is by then: the call does not return. Nor does it where a merge is refused (the step fails), or where this attempt is no longer the current one.
     pub async fn checkpoint(&self) -> Outcome<()> {
         let core = &self.core;
         let mut saves = core.saves.lock().await;
@@ -86,25 +86,39 @@ impl Core {
     }
 
     async fn finish_save(&self, saves: &mut Saves) -> Result<(), Interrupt> {
-        let Some((checkpoint, along)) = &saves.pending else { return Ok(()) };
+        let mut tries = 0;
+        while let Some((checkpoint, along)) = &mut saves.pending {
+            let result = match self.send_checkpoint(checkpoint).await {
+                Ok(Stands::Fenced) => self.give_up().await,
+                Ok(Stands::Committed | Stands::Unstaged) => {
+                    self.journal().was_recorded(along);
+                    Ok(())
+                }
+                Ok(Stands::Conflict) => {
+                    tries += 1;
+                    if let Some(changes) = self.redo(tries).await {
+                        let Changes { set, unset, merges, expects } = changes;
+                        *checkpoint = Checkpoint { set, unset, merges, expects, ..std::mem::take(checkpoint) };
+                        continue;
+                    }
+                    Err(Interrupt::Conflict)
+                }
+                Err(refused) => {
+                    Err(Interrupt::Refused(Error::terminal(format!("the checkpoint cannot be committed: {refused}"))))
+                }
+            };
+            saves.pending = None;
+            return result;
+        }
+        Ok(())
+    }
+
+    async fn send_checkpoint(&self, checkpoint: &Checkpoint) -> Outcome<Stands> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        let answer = reach.persist(send).await;
-        let result = match answer {
-            Ok(Stands::Fenced) => self.give_up().await,
-            Ok(Stands::Committed | Stands::Unstaged) => {
-                self.journal().was_recorded(along);
-                Ok(())
-            }
-            Ok(Stands::Conflict) => Err(Interrupt::Conflict),
-            Err(refused) => {
-                Err(Interrupt::Refused(Error::terminal(format!("the checkpoint cannot be committed: {refused}"))))
-            }
-        };
-        saves.pending = None;
-        result
+        Ok(reach.persist(send).await?.outcome)
     }
 
     /// To be asked before the attempt is committed: a checkpoint that the body has let go of may have been made or not.

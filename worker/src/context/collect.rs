@@ -79,7 +79,9 @@ async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
     };
     match reach.persist(send).await? {
         Some(entry) => {
-            core.journal().keep(collect.number, entry.clone());
+            let mut journal = core.journal();
+            journal.keep(collect.number, entry.clone());
+            journal.has_gone_on();
             Ok(entry)
         }
         None => core.give_up().await,

@@ -5,6 +5,7 @@
 //! before, and so takes the same way: what was recorded, what was waited for, and what the body had let go of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::task::Waker;
 
 use stepfleet::journal::Entry;
 use stepfleet::step::{Checkpoint, Claimed, Wait};
@@ -22,10 +23,12 @@ pub(crate) struct Journal {
     entries: BTreeMap<u64, Vec<u8>>,
     /// What was recorded since.
     kept: BTreeMap<u64, Vec<u8>>,
-    /// Waits without an answer.
-    waits: BTreeMap<u64, Wait>,
+    /// Waits without an answer, and whom one is for.
+    waits: BTreeMap<u64, (Wait, Waker)>,
     /// Waits that the store knows of by now.
     opened: BTreeSet<u64>,
+    /// Calls have ended since the store was asked: waits may have too.
+    is_stale: bool,
     /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
     failed: BTreeMap<u64, Vec<u8>>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
@@ -93,7 +96,9 @@ pub(crate) enum Collected {
 pub(crate) enum Idle {
     /// It has, or it waits for nothing that is in the journal.
     No,
-    /// Other calls are under way: only say what is waited for.
+    /// Ask at once whether there are answers.
+    Ask,
+    /// Other calls are under way: say what is waited for after a moment.
     Open,
     /// End, until there is an answer.
     Suspend,
@@ -217,7 +222,7 @@ impl Journal {
     pub(crate) fn begin_again(&mut self) {
         self.entries.append(&mut self.kept);
         (self.made, self.sealed) = (0, None);
-        (self.waits, self.opened) = (BTreeMap::new(), BTreeSet::new());
+        (self.waits, self.opened, self.is_stale) = (BTreeMap::new(), BTreeSet::new(), false);
         (self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new());
     }
 
@@ -239,31 +244,49 @@ impl Journal {
     }
 
     /// The body waits for this.
-    pub(crate) fn wait(&mut self, wait: Wait) {
-        self.waits.insert(wait.number, wait);
+    pub(crate) fn wait(&mut self, wait: Wait, waker: &Waker) {
+        self.waits.insert(wait.number, (wait, waker.clone()));
+    }
+
+    /// What these waits came to. Answers whom to wake.
+    pub(crate) fn answer(&mut self, answers: Vec<(u64, Vec<u8>)>) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for (number, entry) in answers {
+            // One that the body has let go of meanwhile is none any more.
+            let Some((_, waker)) = self.waits.remove(&number) else { continue };
+            self.entries.insert(number, entry);
+            wakers.push(waker);
+        }
+        wakers
+    }
+
+    /// A call of the body has ended.
+    pub(crate) fn has_gone_on(&mut self) {
+        self.is_stale = true;
     }
 
     /// To be asked while the body awaits. `is_busy`: calls of it are doing something.
     pub(crate) fn idle(&self, is_busy: bool) -> Idle {
         let is_new = self.waits.keys().any(|number| !self.opened.contains(number));
         match is_busy {
-            false if !self.waits.is_empty() => Idle::Suspend,
+            _ if self.waits.is_empty() => Idle::No,
+            false if is_new || self.is_stale => Idle::Ask,
+            false => Idle::Suspend,
             true if is_new => Idle::Open,
-            _ => Idle::No,
+            true => Idle::No,
         }
     }
 
     /// All that is waited for.
     pub(crate) fn waits(&self) -> Vec<Wait> {
-        self.waits.values().cloned().collect()
+        self.waits.values().map(|(wait, _)| wait.clone()).collect()
     }
 
-    /// What is waited for and the store does not know of. It will by the time that this is asked again.
-    pub(crate) fn take_new_waits(&mut self) -> Vec<Wait> {
-        self.is_used = true;
-        let new: Vec<_> = self.waits.values().filter(|wait| !self.opened.contains(&wait.number)).cloned().collect();
-        self.opened.extend(new.iter().map(|wait| wait.number));
-        new
+    /// All that is waited for, for the store to be asked about.
+    pub(crate) fn ask(&mut self) -> Vec<Wait> {
+        (self.is_used, self.is_stale) = (true, false);
+        self.opened.extend(self.waits.keys());
+        self.waits()
     }
 
     /// For the commit: is there a journal, and what was let go of.
@@ -358,17 +381,33 @@ mod tests {
     fn a_body_is_idle_when_it_waits_and_nothing_else_is_under_way() {
         let mut journal = journal(&[]);
         assert_eq!(journal.idle(false), Idle::No, "it awaits something of its own");
-        journal.wait(wait(1, "paid"));
-        assert_eq!(journal.idle(true), Idle::Open);
-        assert_eq!(journal.take_new_waits().len(), 1);
-        assert_eq!(journal.idle(true), Idle::No);
-        journal.wait(wait(2, "sent"));
-        assert_eq!(journal.take_new_waits(), [wait(2, "sent")]);
+        journal.wait(wait(1, "paid"), Waker::noop());
+        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::Open, Idle::Ask));
+        assert_eq!(journal.ask().len(), 1);
+        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Suspend));
+        journal.has_gone_on();
+        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Ask));
+        journal.wait(wait(2, "sent"), Waker::noop());
+        assert_eq!(journal.ask(), [wait(1, "paid"), wait(2, "sent")]);
         assert_eq!(journal.idle(false), Idle::Suspend);
         journal.let_go(1, "paid");
         assert_eq!((journal.idle(false), journal.waits()), (Idle::Suspend, vec![wait(2, "sent")]));
         journal.let_go(2, "sent");
         assert_eq!(journal.idle(false), Idle::No);
+    }
+
+    #[test]
+    fn an_answer_is_for_who_waits_and_for_nobody_else() {
+        let mut journal = journal(&[]);
+        for number in 1..=3 {
+            journal.wait(wait(number, "paid"), Waker::noop());
+        }
+        journal.let_go(2, "paid");
+        let signal = Entry::Signal { name: "paid", attributes: "", payload: b"\x01\x07" }.write();
+        assert_eq!(journal.answer(vec![(1, signal.clone()), (2, signal)]).len(), 1);
+        assert_eq!(journal.waits(), [wait(3, "paid")]);
+        assert_eq!(journal.waited(1, "paid").unwrap(), Waited::Signal(b"\x01\x07".to_vec()));
+        assert_eq!(journal.waited(2, "paid").unwrap(), Waited::New, "it is there for others");
     }
 
     #[test]

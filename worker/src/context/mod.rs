@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod collect;
+mod conflict;
 mod journal;
 mod overlay;
 mod publish;
@@ -14,6 +15,7 @@ mod wait;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -22,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
+pub(crate) use self::conflict::MAX_CONFLICTS;
 pub(crate) use self::journal::{Along, Idle, Journal};
 pub(crate) use self::overlay::{Changes, Overlay};
+use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::{Sends, Sent};
 pub use self::state::State;
@@ -54,8 +58,9 @@ pub(crate) struct Core {
     conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
-    /// How many events this attempt has published.
-    published: tokio::sync::Mutex<u64>,
+    /// What is published goes out one after the other.
+    published: tokio::sync::Mutex<()>,
+    places: Mutex<Places>,
     pub(crate) sends: Sends,
 }
 
@@ -84,8 +89,7 @@ impl Past {
 impl Core {
     /// Whether the store keeps something of what the attempt has published or saved, to know a repetition by.
     pub(crate) fn has_traces(&self) -> bool {
-        let has_published = self.published.try_lock().map_or(true, |published| *published > 0);
-        has_published || self.saves.try_lock().map_or(true, |saves| saves.made > 0)
+        !self.places().made.is_empty() || self.saves.try_lock().map_or(true, |saves| saves.made > 0)
     }
 
     pub(crate) fn new(
@@ -105,6 +109,7 @@ impl Core {
             cancelled,
             journal: Mutex::new(journal),
             published: tokio::sync::Mutex::default(),
+            places: Mutex::default(),
             sends: Sends::default(),
         }
     }
@@ -134,6 +139,7 @@ impl Core {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
         *self.overlay() = Overlay::new(context);
         self.journal().begin_again();
+        *self.places() = Places::default();
         self.sends.take();
         self.take_interrupt();
     }
@@ -153,36 +159,43 @@ impl Core {
         let mut checkpoint = along.checkpoint();
         checkpoint.entries.insert(0, (number, entry.clone()));
         self.checkpoint(&checkpoint, &along).await?;
-        self.journal().keep(number, entry);
+        let mut journal = self.journal();
+        journal.keep(number, entry);
+        journal.has_gone_on();
         Ok(())
     }
 
     /// Records what the body has gone on with, where there is anything.
     async fn record_along(&self) -> Outcome<()> {
         let along = self.journal().along();
-        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await }
+        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await.map(drop) }
     }
 
-    /// Tells the store what the body waits for while other calls of it are under way.
-    pub(crate) async fn open_waits(&self) -> Outcome<()> {
+    /// Tells the store what the body waits for, and gives the body what is there of it already.
+    pub(crate) async fn ask(&self) -> Outcome<()> {
         let (along, waits) = {
             let mut journal = self.journal();
-            (journal.along(), journal.take_new_waits())
+            (journal.along(), journal.ask())
         };
-        self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await
+        let answers = self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await?;
+        let wakers = self.journal().answer(answers);
+        wakers.into_iter().for_each(Waker::wake);
+        Ok(())
     }
 
-    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<()> {
+    /// Answers what waits came to.
+    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        match reach.persist(send).await? {
+        let checkpointed = reach.persist(send).await?;
+        match checkpointed.outcome {
             Stands::Fenced => self.give_up().await,
             // It expects nothing of the context.
             Stands::Committed | Stands::Unstaged | Stands::Conflict => {
                 self.journal().was_recorded(along);
-                Ok(())
+                Ok(checkpointed.answers)
             }
         }
     }

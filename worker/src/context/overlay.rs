@@ -1,10 +1,13 @@
 //! A run's context as one attempt sees it: what was read, and what is to be written. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+mod redo;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use stepfleet::step::Merge;
 use stepfleet::values;
 
+use self::redo::{Deeds, Flight};
 use crate::error::Outcome;
 
 /// A map larger than this is looked at before it is inserted into: it may have values that count no more.
@@ -17,6 +20,12 @@ pub(crate) struct Overlay {
     changes: BTreeMap<String, Change>,
     /// What transactions have read: the commit stands only where it is there still.
     expects: BTreeMap<String, Option<String>>,
+    /// Fields that the body has read outside of transactions.
+    seen: BTreeSet<String>,
+    sees_all: bool,
+    deeds: Deeds,
+    /// What was handed out last.
+    flight: Option<Flight>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +141,9 @@ impl Overlay {
 
     /// Hands out what is to be written, and goes on as if it were.
     pub(crate) fn take(&mut self) -> Changes {
-        let mut taken =
-            Changes { expects: std::mem::take(&mut self.expects).into_iter().collect(), ..Changes::default() };
+        let expects = std::mem::take(&mut self.expects);
+        let mut taken = Changes { expects: expects.clone().into_iter().collect(), ..Changes::default() };
+        self.flight = Some(Flight { deeds: std::mem::take(&mut self.deeds), expects });
         let seen: Vec<_> = self.changes.keys().map(|field| (field.clone(), self.read(field))).collect();
         for (field, value) in seen {
             match value {

@@ -1,11 +1,16 @@
 //! What a step tells those who follow its run.
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{MutexGuard, PoisonError};
+use std::task::Poll;
+
 use futures_util::future::BoxFuture;
 use stepfleet::published::Publication;
 use stepfleet::step::Outcome as Stands;
 use stepfleet::{codec, names};
 
-use super::Context;
+use super::{Context, Core};
 use crate::error::Outcome;
 use crate::event::Event;
 
@@ -13,9 +18,14 @@ impl<S> Context<S> {
     /// Tells those who follow the run, at once: progress, a part of the answer, a question. No step gets the event, and
     /// it need not be in the workflow's graph.
     ///
-    /// What is published stays, whatever becomes of the attempt, and an attempt that runs again publishes again: each
-    /// entry says which step execution (`seq`) and which attempt it is of. One call publishes once, also where Redis
-    /// breaks off in the middle. What one attempt publishes keeps its order.
+    /// What is published stays, whatever becomes of the attempt. Each event has an id that tells its place in the body:
+    /// a body that runs again, after a conflict or in a later attempt, comes by the same places, and what it has published
+    /// there already is not added again. Where it publishes something else there, that is added under the same id: of
+    /// the entries with one id the last one counts. Places are counted when `publish` is called, and within the work of
+    /// [`Context::step`] on their own; so a body that makes the same calls in the same order each time repeats nothing.
+    /// Of one step execution the first 10,000 places are remembered.
+    ///
+    /// One call publishes once, also where Redis breaks off in the middle. What one attempt publishes keeps its order.
     ///
     /// Takes one round trip, and waits while Redis is away. Fails where the event is over 1 MiB, or cannot be written
     /// the way that the run's caller reads (JSON or MessagePack). About 10,000 entries of a run are kept, the newest,
@@ -23,27 +33,95 @@ impl<S> Context<S> {
     ///
     /// Where this attempt is no longer the current one, or the run has ended, nothing is published, and the step ends
     /// here: the call does not return.
-    pub async fn publish<E: Event>(&self, event: &E) -> Outcome<()> {
+    pub fn publish<'a, E: Event>(&'a self, event: &E) -> impl Future<Output = Outcome<()>> + Send + use<'a, S, E> {
+        let core = &*self.core;
+        let publication = core.publication(event);
+        async move { core.publish(publication?).await }
+    }
+}
+
+impl Core {
+    fn publication<E: Event>(&self, event: &E) -> Outcome<Publication> {
+        let (call, number) = self.places().next();
         names::check_name("event", E::NAME)?;
-        let reach = &self.core.reach;
+        let reach = &self.reach;
         let data = codec::encode_as(&format!("the event {}", E::NAME), reach.content, event)?;
-        // One after the other: a repetition is known by the number of the last one.
-        let mut published = self.core.published.lock().await;
-        *published += 1;
-        let publication = Publication {
-            number: *published,
-            step: reach.step.clone(),
-            event: E::NAME.to_owned(),
-            content: reach.content,
-            data,
-        };
+        let (step, event) = (reach.step.clone(), E::NAME.to_owned());
+        Ok(Publication { call, number, step, event, content: reach.content, data })
+    }
+
+    async fn publish(&self, publication: Publication) -> Outcome<()> {
+        // One after the other: what there is no room to remember is known by being the last one.
+        let _turn = self.published.lock().await;
+        let (reach, publication) = (&self.reach, &publication);
         let send = |_| -> BoxFuture<'_, _> {
-            let publication = &publication;
             Box::pin(async move { reach.store.publish(&reach.worker, &reach.fence, publication).await })
         };
         match reach.persist(send).await? {
-            Stands::Fenced => self.core.give_up().await,
+            Stands::Fenced => self.give_up().await,
             Stands::Committed | Stands::Unstaged | Stands::Conflict => Ok(()),
         }
+    }
+
+    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts what a body publishes: within each recorded call, whose work is not done again once it is recorded, and outside
+/// of any.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The call whose work is polled now; 0 for none.
+    call: u64,
+    pub(super) made: BTreeMap<u64, u64>,
+}
+
+impl Places {
+    /// The call that a publication is made within, and its number there.
+    fn next(&mut self) -> (u64, u64) {
+        let made = self.made.entry(self.call).or_default();
+        *made += 1;
+        (self.call, *made)
+    }
+}
+
+/// The work of a recorded call: what it publishes is counted as its own.
+pub(super) struct Within<'a, W> {
+    core: &'a Core,
+    call: u64,
+    work: Pin<Box<W>>,
+}
+
+impl<'a, W: Future> Within<'a, W> {
+    pub(super) fn new(core: &'a Core, call: u64, work: W) -> Self {
+        Self { core, call, work: Box::pin(work) }
+    }
+}
+
+impl<W: Future> Future for Within<'_, W> {
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<W::Output> {
+        let (core, call) = (self.core, self.call);
+        let before = std::mem::replace(&mut core.places().call, call);
+        let polled = self.work.as_mut().poll(context);
+        core.places().call = before;
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_recorded_call_counts_on_its_own() {
+        let mut places = Places::default();
+        assert_eq!((places.next(), places.next()), ((0, 1), (0, 2)));
+        places.call = 3;
+        assert_eq!((places.next(), places.next()), ((3, 1), (3, 2)));
+        places.call = 0;
+        assert_eq!(places.next(), (0, 3), "whether the call did its work or was replayed");
     }
 }

@@ -9,7 +9,7 @@ use stepfleet::paths::Path;
 use stepfleet::step::Merge;
 use stepfleet::{fields, names, values};
 
-use super::Core;
+use super::{Core, Overlay};
 use crate::error::{Error, Outcome};
 
 /// The state of a run: fields, each with a value of its own; or, with a type, a struct whose fields they are.
@@ -21,8 +21,11 @@ use crate::error::{Error, Outcome};
 /// * [`set`](State::set), [`remove`](State::remove) and [`clear`](State::clear) of whole fields: the last commit wins.
 /// * [`incr`](State::incr), [`push`](State::push) and [`insert`](State::insert): merged into what is there by then.
 /// * [`edit`](State::edit), [`edit_field`](State::edit_field), and any write to a path inside of a field: a transaction.
-///   Where a field that it has read was changed, nothing of the step is committed, and its body runs again with the
-///   state as it is by then, within the same attempt. What the body has recorded with `ctx.step` is not done again.
+///   Where a field that it has read was changed, nothing of the step is committed, and the transaction is made again on
+///   what is there by then, without the body, as often as it takes. Where the body itself knows the field (by
+///   [`get`](State::get), [`load`](State::load), [`fields`](State::fields) or the answer of `incr`), or the transaction
+///   answers something else now, the body runs again with the state as it is by then, within the same attempt. What it
+///   has recorded with `ctx.step` is not done again.
 ///
 /// A path has parts with dots between them: `user.address.city`, `orders.0.id`. The first is the field; the others lead
 /// into maps, structs and lists.
@@ -43,7 +46,11 @@ impl<S> State<'_, S> {
     /// through something that is no map and no list.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<Option<T>> {
         let path = Path::parse(path)?;
-        let field = self.core.overlay().read(path.field());
+        let field = {
+            let mut overlay = self.core.overlay();
+            overlay.see(path.field());
+            overlay.read(path.field())
+        };
         let Some(value) = path.get(field.as_deref())? else { return Ok(None) };
         Ok(Some(values::decode(path.whole(), &value)?))
     }
@@ -53,47 +60,51 @@ impl<S> State<'_, S> {
     pub async fn set<T: Serialize + ?Sized>(&self, path: &str, value: &T) -> Outcome<()> {
         let path = Path::parse(path)?;
         let value = values::encode(path.whole(), value)?;
-        let mut overlay = self.core.overlay();
-        if path.is_field() {
-            overlay.write(path.field(), Some(value));
-            return Ok(());
-        }
-        let whole = path.set(overlay.read(path.field()).as_deref(), &value)?;
-        values::check_size(path.field(), whole.len())?;
-        overlay.expect(path.field());
-        overlay.write(path.field(), Some(whole));
-        Ok(())
+        self.act(&path, value.len(), move |path, overlay| {
+            if path.is_field() {
+                overlay.write(path.field(), Some(value.clone()));
+                return Ok(());
+            }
+            let whole = path.set(overlay.read(path.field()).as_deref(), &value)?;
+            values::check_size(path.field(), whole.len())?;
+            overlay.expect(path.field());
+            overlay.write(path.field(), Some(whole));
+            Ok(())
+        })
     }
 
     /// Removes what is at a path: a field, an entry of a map, or an item of a list, whose later items then move up.
     pub async fn remove(&self, path: &str) -> Outcome<()> {
-        let path = Path::parse(path)?;
-        let mut overlay = self.core.overlay();
-        if path.is_field() {
-            overlay.write(path.field(), None);
-            return Ok(());
-        }
-        let field = overlay.read(path.field());
-        overlay.expect(path.field());
-        if let Some(field) = field
-            && let Some(whole) = path.remove(&field)?
-        {
-            overlay.write(path.field(), Some(whole));
-        }
-        Ok(())
+        self.act(&Path::parse(path)?, 0, |path, overlay| {
+            if path.is_field() {
+                overlay.write(path.field(), None);
+                return Ok(());
+            }
+            let field = overlay.read(path.field());
+            overlay.expect(path.field());
+            if let Some(field) = field
+                && let Some(whole) = path.remove(&field)?
+            {
+                overlay.write(path.field(), Some(whole));
+            }
+            Ok(())
+        })
     }
 
     /// Removes all fields that the step knows of.
     pub async fn clear(&self) -> Outcome<()> {
-        self.core.overlay().clear();
-        Ok(())
+        self.core.overlay().act(0, |overlay| {
+            overlay.clear();
+            Ok(())
+        })
     }
 
     /// Adds to a field that is a whole number of at most 18 digits; one that is not set counts as 0. Never conflicts:
     /// what others add at the same time is added too. Answers the sum as this step sees it.
     pub async fn incr(&self, field: &str, by: i64) -> Outcome<i64> {
+        self.merge(whole_field(field, "incr")?, Merge::Add(by))?;
         let mut overlay = self.core.overlay();
-        overlay.merge(whole_field(field, "incr")?, Merge::Add(by))?;
+        overlay.see(field);
         Ok(overlay.read(field).map(|sum| values::decode(field, &sum)).transpose()?.unwrap_or_default())
     }
 
@@ -101,18 +112,22 @@ impl<S> State<'_, S> {
     /// same time is there too, in the order of the commits.
     pub async fn push<T: Serialize + ?Sized>(&self, field: &str, item: &T) -> Outcome<()> {
         let merge = values::element(whole_field(field, "push")?, item)?;
-        self.core.overlay().merge(field, merge)
+        self.merge(field, merge)
     }
 
     /// Writes one entry of a field that is a map or struct; one that is not set counts as empty. Never conflicts: what
     /// others insert at the same time is there too, and of the same key the last commit counts.
     pub async fn insert<T: Serialize + ?Sized>(&self, field: &str, key: &str, value: &T) -> Outcome<()> {
         let merge = values::entry(whole_field(field, "insert")?, key, value)?;
-        self.core.overlay().merge(field, merge)
+        self.merge(field, merge)
     }
 
-    /// Changes the value at a path in a transaction: if others have changed its field by the time of the commit, the
-    /// body runs again. `T::default()` stands in where there is no value.
+    /// Changes the value at a path in a transaction: if others have changed its field by the time of the commit, `change`
+    /// is called again with what is there by then. `T::default()` stands in where there is no value.
+    ///
+    /// `change` may be called any number of times, and what it did before counts no more; so it takes along what it needs
+    /// (`move`) and clones what it gives away. What it answers, the body may go on with: where a later call answers
+    /// something else, the body runs again. Answer nothing where the body need not know.
     ///
     /// ```
     /// # use stepfleet_worker::prelude::*;
@@ -120,26 +135,50 @@ impl<S> State<'_, S> {
     /// ctx.state().edit_field("stock.apples", |left: &mut u32| *left = left.saturating_sub(1)).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn edit_field<T, R>(&self, path: &str, change: impl FnOnce(&mut T) -> R) -> Outcome<R>
+    pub async fn edit_field<T, R>(&self, path: &str, change: impl Fn(&mut T) -> R + Send + 'static) -> Outcome<R>
     where
         T: Serialize + DeserializeOwned + Default,
+        R: PartialEq + Clone + Send + 'static,
     {
-        let path = Path::parse(path)?;
-        let field = self.core.overlay().read(path.field());
-        let found = path.get(field.as_deref())?;
-        let mut value: T = found.map(|found| values::decode(path.whole(), &found)).transpose()?.unwrap_or_default();
-        let answer = change(&mut value);
-        let whole = path.set(field.as_deref(), &values::encode(path.whole(), &value)?)?;
-        values::check_size(path.field(), whole.len())?;
-        let mut overlay = self.core.overlay();
-        overlay.expect(path.field());
-        overlay.write(path.field(), Some(whole));
-        Ok(answer)
+        self.act(&Path::parse(path)?, 0, move |path, overlay| {
+            let field = overlay.read(path.field());
+            let found = path.get(field.as_deref())?;
+            let mut value: T = found.map(|found| values::decode(path.whole(), &found)).transpose()?.unwrap_or_default();
+            let answer = change(&mut value);
+            let whole = path.set(field.as_deref(), &values::encode(path.whole(), &value)?)?;
+            values::check_size(path.field(), whole.len())?;
+            overlay.expect(path.field());
+            overlay.write(path.field(), Some(whole));
+            Ok(answer)
+        })
     }
 
     /// The names of the fields that are set, in order.
     pub async fn fields(&self) -> Outcome<Vec<String>> {
-        Ok(self.core.overlay().fields().into_keys().collect())
+        let mut overlay = self.core.overlay();
+        overlay.see_all();
+        Ok(overlay.fields().into_keys().collect())
+    }
+
+    fn merge(&self, field: &str, merge: Merge) -> Outcome<()> {
+        let bytes = if let Merge::Append { bytes, .. } = &merge { bytes.len() } else { 0 };
+        self.act(&Path::parse(field)?, bytes, move |path, overlay| overlay.merge(path.field(), merge.clone()))
+    }
+
+    fn act<R: PartialEq + Clone + Send + 'static>(
+        &self,
+        path: &Path<'_>,
+        bytes: usize,
+        act: impl Fn(&Path<'_>, &mut Overlay) -> Outcome<R> + Send + 'static,
+    ) -> Outcome<R> {
+        let mut overlay = self.core.overlay();
+        let whole = path.whole().to_owned();
+        let done = overlay.act(bytes, move |overlay| act(&Path::parse(&whole)?, overlay));
+        if done.is_err() {
+            // The body knows why.
+            overlay.see(path.field());
+        }
+        done
     }
 }
 
@@ -157,38 +196,59 @@ fn whole_field<'a>(field: &'a str, what: &str) -> Outcome<&'a str> {
 impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
     /// Reads the whole state. Fields that were never set have the values of `S::default()`.
     pub async fn load(&self) -> Outcome<S> {
-        let mut whole = fields::split(&S::default())?;
-        whole.extend(self.core.overlay().fields());
-        Ok(fields::join(&whole)?)
+        let mut overlay = self.core.overlay();
+        overlay.see_all();
+        load(&overlay)
     }
 
-    /// Changes the state in a transaction: if others have changed any field of `S` by the time of the commit, the body
-    /// runs again. `change` gets a copy; what it does becomes true as a whole, or not at all where it panics or where a
+    /// Changes the state in a transaction: if others have changed any field of `S` by the time of the commit, `change` is
+    /// called again with what is there by then, as with [`State::edit_field`]. `change` gets a copy; what it does becomes true as a whole, or not at all where it panics or where a
     /// field is too large. Only the fields that are different afterwards are written, each at most 1 MiB.
     ///
-    /// Steps that edit at the same time make each other run again, however different the fields are that they change:
-    /// [`State::edit_field`] reads one field only, and [`State::incr`] and its like none.
-    pub async fn edit<R>(&self, change: impl FnOnce(&mut S) -> R) -> Outcome<R> {
-        let mut state = self.load().await?;
-        let before = fields::split(&state)?;
-        let answer = change(&mut state);
-        let after = fields::split(&state)?;
-        let defaults = fields::split(&S::default())?;
-        let known: BTreeSet<&String> = before.keys().chain(after.keys()).chain(defaults.keys()).collect();
-        let changed: Vec<_> = known.iter().filter(|name| before.get(**name) != after.get(**name)).collect();
-        for name in &changed {
-            names::check_field(name)?;
-            values::check_size(name, after.get(**name).map_or(0, Vec::len))?;
-        }
+    /// Steps that edit at the same time conflict, however different the fields are that they change: [`State::edit_field`]
+    /// reads one field only, and [`State::incr`] and its like none.
+    pub async fn edit<R>(&self, change: impl Fn(&mut S) -> R + Send + 'static) -> Outcome<R>
+    where
+        R: PartialEq + Clone + Send + 'static,
+    {
         let mut overlay = self.core.overlay();
-        for name in &known {
-            overlay.expect(name);
+        let done = overlay.act(0, move |overlay| edit(overlay, &change));
+        if done.is_err() {
+            // The body knows why.
+            overlay.see_all();
         }
-        for name in changed {
-            overlay.write(name, after.get(*name).cloned());
-        }
-        Ok(answer)
+        done
     }
+}
+
+fn load<S: Serialize + DeserializeOwned + Default>(overlay: &Overlay) -> Outcome<S> {
+    let mut whole = fields::split(&S::default())?;
+    whole.extend(overlay.fields());
+    Ok(fields::join(&whole)?)
+}
+
+fn edit<S: Serialize + DeserializeOwned + Default, R>(
+    overlay: &mut Overlay,
+    change: impl Fn(&mut S) -> R,
+) -> Outcome<R> {
+    let mut state: S = load(overlay)?;
+    let before = fields::split(&state)?;
+    let answer = change(&mut state);
+    let after = fields::split(&state)?;
+    let defaults = fields::split(&S::default())?;
+    let known: BTreeSet<&String> = before.keys().chain(after.keys()).chain(defaults.keys()).collect();
+    let changed: Vec<_> = known.iter().filter(|name| before.get(**name) != after.get(**name)).collect();
+    for name in &changed {
+        names::check_field(name)?;
+        values::check_size(name, after.get(**name).map_or(0, Vec::len))?;
+    }
+    for name in &known {
+        overlay.expect(name);
+    }
+    for name in changed {
+        overlay.write(name, after.get(*name).cloned());
+    }
+    Ok(answer)
 }
 
 #[cfg(test)]
@@ -264,9 +324,23 @@ mod tests {
         let core = core(vec![]);
         let context = Context::<Memory>::new(core.clone());
         let most = "x".repeat(codec::MAX_PAYLOAD - 8);
-        context.state().edit(|m| m.tone = Some(most.clone())).await.unwrap();
-        context.state().edit(|m| m.notes.push(most.clone())).await.unwrap();
-        let error = context.state().edit(|m| m.notes.push(most)).await.unwrap_err();
+        context
+            .state()
+            .edit({
+                let most = most.clone();
+                move |m| m.tone = Some(most.clone())
+            })
+            .await
+            .unwrap();
+        context
+            .state()
+            .edit({
+                let most = most.clone();
+                move |m| m.notes.push(most.clone())
+            })
+            .await
+            .unwrap();
+        let error = context.state().edit(move |m| m.notes.push(most.clone())).await.unwrap_err();
         assert!(error.is_terminal() && error.to_string().starts_with("the context field notes has 2097"), "{error}");
         assert_eq!(written(&core), ["notes", "tone"]);
     }
@@ -301,7 +375,7 @@ mod tests {
         let core = core(vec![("other".into(), b"1".to_vec()), ("asked".into(), b"4".to_vec())]);
         let context = Context::<Memory>::new(core.clone());
         let most = "x".repeat(codec::MAX_PAYLOAD + 1);
-        let failed = context.state().edit(|m| (m.asked, m.tone) = (9, Some(most))).await;
+        let failed = context.state().edit(move |m| (m.asked, m.tone) = (9, Some(most.clone()))).await;
         assert!(failed.unwrap_err().is_terminal() && core.overlay().is_unchanged());
         context.state().edit(|m| m.asked += 1).await.unwrap();
         let taken = core.overlay().take();

@@ -11,6 +11,7 @@ use stepfleet::journal::Entry;
 use stepfleet::{codec, names};
 
 use super::journal::Recorded;
+use super::publish::Within;
 use super::{Context, Core};
 use crate::error::Outcome;
 
@@ -65,14 +66,18 @@ where
         Recorded::New => {}
     }
     let _busy = core.reach.busy.enter();
-    let value = work().await.and_then(|value| Ok((codec::encode(&what, &value)?, value)));
+    let value = Within::new(core, number, async { work().await })
+        .await
+        .and_then(|value| Ok((codec::encode(&what, &value)?, value)));
     match value {
         Ok((payload, value)) => {
             core.record(number, Entry::Value { name: &name, payload: &payload }.write()).await?;
             Ok(value)
         }
         Err(error) => {
-            core.journal().fail(number, &name, &error);
+            let mut journal = core.journal();
+            journal.fail(number, &name, &error);
+            journal.has_gone_on();
             Err(error)
         }
     }

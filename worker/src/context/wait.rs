@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Poll, Waker, ready};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,8 +33,9 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A body that has nothing else to do ends its attempt after a moment (some 25 ms): no worker and no slot is held,
-    /// however long it takes. The signal begins a new attempt, on any worker, which runs the body from its start; so
+    /// A signal that is there already is given at once, in one round trip. A body that has to wait and has nothing else to
+    /// do ends its attempt after a moment (some 25 ms): no worker and no slot is held, however long it takes. The signal
+    /// then begins a new attempt, on any worker, which runs the body from its start; so
     /// wrap what came before the wait in [`Context::step`], and keep what the body awaits beside it short. The wait, its
     /// filter and its deadline are in Redis and outlive every restart. A step's timeout is counted anew in each attempt.
     ///
@@ -57,8 +58,8 @@ impl<S> Context<S> {
     }
 
     /// Asks whoever follows the run, and waits for the answer: publishes the question ([`Context::publish`]) and waits
-    /// for a signal of this name. The question is published once and not again by later attempts, unless the worker
-    /// dies in that moment; an answer may come at any time after it.
+    /// for a signal of this name. The question is published once and not again by later attempts; an answer may come at
+    /// any time after it.
     ///
     /// ```
     /// # use stepfleet_worker::prelude::*;
@@ -115,7 +116,7 @@ impl<E> WaitFor<'_, E> {
 }
 
 impl<E: DeserializeOwned> WaitFor<'_, E> {
-    fn look(&mut self) -> Poll<Outcome<E>> {
+    fn look(&mut self, waker: &Waker) -> Poll<Outcome<E>> {
         if let Some(mistake) = self.mistake.take() {
             return Poll::Ready(Err(mistake));
         }
@@ -131,10 +132,10 @@ impl<E: DeserializeOwned> WaitFor<'_, E> {
             }
             Waited::Overdue => Poll::Ready(Err(Error::overdue(format!("no signal {name} came in time")))),
             Waited::Never => Poll::Pending,
-            // No one is woken: the answer comes to a later attempt.
+            // The answer comes when the store is asked, or to a later attempt.
             Waited::New => {
                 let (name, filter) = (name.clone(), self.filter.clone());
-                journal.wait(Wait { number, name, deadline: self.timeout, filter });
+                journal.wait(Wait { number, name, deadline: self.timeout, filter }, waker);
                 Poll::Pending
             }
         }
@@ -153,7 +154,7 @@ impl<E: DeserializeOwned> Future for WaitFor<'_, E> {
                 return Poll::Ready(Err(error));
             }
         }
-        let outcome = ready!(self.look());
+        let outcome = ready!(self.look(context.waker()));
         self.place.is_over = true;
         Poll::Ready(outcome)
     }

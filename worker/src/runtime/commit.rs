@@ -7,7 +7,7 @@ use super::drive::Waits;
 use super::execute::{Attempted, Came, served};
 use super::failure;
 use super::session::Session;
-use crate::context::{Changes, Core, Sent};
+use crate::context::{Changes, Core, MAX_CONFLICTS, Sent};
 use crate::emit::Emission;
 use crate::error::Error;
 use crate::workflow::Served;
@@ -18,9 +18,6 @@ const INLINE_EVENTS: usize = 200;
 const INLINE_BYTES: usize = 512 * 1024;
 /// How often a fan-out is staged when Redis comes back without a part of it.
 const STAGINGS: usize = 5;
-
-/// How often the body of one attempt runs again because others have changed what it had read.
-const MAX_CONFLICTS: u32 = 1000;
 
 /// What became of an attempt.
 pub(super) enum Committed {
@@ -53,7 +50,7 @@ pub(super) async fn commit(
         Came::Conflict => Ok(Planned::Again),
     });
     let committed = match planned {
-        Ok(Planned::Done(plan)) => done(session, step, &core, &plan, refill).await,
+        Ok(Planned::Done(plan)) => done(session, step, &core, plan, refill).await,
         Ok(Planned::Again) => conflict(session, step, &core, refill).await,
         Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, refill).await.map(Committed::Stands),
         Err(error) => failure::settle(session, step, &core, &error, refill).await.map(Committed::Stands),
@@ -90,6 +87,11 @@ struct Plan {
     staged: Vec<Vec<(Route, Vec<u8>)>>,
 }
 
+fn write(commit: &mut Commit, changes: Changes) {
+    (commit.set, commit.unset) = (changes.set, changes.unset);
+    (commit.merges, commit.expects) = (changes.merges, changes.expects);
+}
+
 /// Routes the emitted events. Pure.
 fn plan(served: &Served, step: &Claimed, emission: Emission, sent: Vec<Sent>, changes: Changes) -> Result<Plan, Error> {
     let (retention, rests) = (served.retention, served.graph.rests());
@@ -97,8 +99,7 @@ fn plan(served: &Served, step: &Claimed, emission: Emission, sent: Vec<Sent>, ch
     let mut commit = Commit { retention, rests, result: emission.result, emitted, ..Commit::default() };
     // What earlier attempts have left to look back at.
     commit.journalled = step.fence.attempt > 1;
-    (commit.set, commit.unset) = (changes.set, changes.unset);
-    (commit.merges, commit.expects) = (changes.merges, changes.expects);
+    write(&mut commit, changes);
     if commit.result.is_some() {
         return Ok(Plan { commit, staged: Vec::new() });
     }
@@ -167,8 +168,25 @@ fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>
     chunks
 }
 
-async fn done(session: &Session, step: &Claimed, core: &Core, plan: &Plan, refill: &Refill) -> Option<Committed> {
-    let claimed = match stage_and_commit(session, step, plan, refill).await? {
+async fn done(
+    session: &Session,
+    step: &Claimed,
+    core: &Core,
+    mut plan: Box<Plan>,
+    refill: &Refill,
+) -> Option<Committed> {
+    let mut tries = 0;
+    let answer = loop {
+        let answer = stage_and_commit(session, step, &plan, refill).await?;
+        if !matches!(answer, Ok((Outcome::Conflict, _))) {
+            break answer;
+        }
+        tries += 1;
+        let redone = session.lost.run_until_cancelled(core.redo(tries)).await?;
+        let Some(changes) = redone else { return conflict(session, step, core, refill).await };
+        write(&mut plan.commit, changes);
+    };
+    let claimed = match answer {
         Ok((Outcome::Committed, claimed)) => Some(claimed),
         Ok((Outcome::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
@@ -241,14 +259,13 @@ async fn suspend(
 ) -> Option<Vec<Claimed>> {
     let checkpoint = waits.along.checkpoint();
     let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
-    let recorded =
-        if waits.along.is_empty() { Ok(Outcome::Committed) } else { session.persist(record, |_| &[]).await? };
+    let recorded = if waits.along.is_empty() { Ok(()) } else { session.persist(record, |_| &[]).await?.map(drop) };
     let send = |call| -> BoxFuture<'_, _> {
         Box::pin(async move { session.store.suspend(&call, step, &waits.waits, refill).await })
     };
     let suspended = match recorded {
         // A void fence is told by the suspension too.
-        Ok(_) => session.persist(send, |(_, claimed)| claimed).await?,
+        Ok(()) => session.persist(send, |(_, claimed)| claimed).await?,
         Err(refused) => Err(refused),
     };
     match suspended {

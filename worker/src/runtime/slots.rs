@@ -12,10 +12,6 @@ use super::session::Session;
 use super::{commit, execute};
 use crate::context::Core;
 
-/// After so many conflicts in a row a body waits for a moment before it runs again.
-const CALM: u32 = 8;
-/// The longest such moment, in ms.
-const MOST_PAUSE_MS: u32 = 10;
 /// No more than so many slots are filled by one call.
 const MOST_CLAIMED: usize = 64;
 /// A run keeps a slot for so many steps in a row, or for so long, while others wait.
@@ -166,12 +162,7 @@ pub(super) async fn work(session: &Session, step: &Claimed, refill: &Refill) -> 
 /// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
-    let conflicts = core.conflicts();
-    if conflicts >= CALM {
-        // Many want the same: they are not to come in step again.
-        let pause = rand::random_range(0..=conflicts.min(MOST_PAUSE_MS));
-        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_millis(pause.into()))).await?;
-    }
+    session.lost.run_until_cancelled(core.calm_down()).await?;
     loop {
         let read = reach.persist(|_| reach.store.context(&reach.fence.run));
         match session.lost.run_until_cancelled(read).await? {

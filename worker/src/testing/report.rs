@@ -152,7 +152,7 @@ impl TestRun {
         &self.waits
     }
 
-    /// The events of one type that steps published, in order. An attempt that runs again publishes again.
+    /// The events of one type that steps published, in order. A body that runs again adds what it did not publish before.
     ///
     /// # Panics
     /// When an event of that name is of another type.

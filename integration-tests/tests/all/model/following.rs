@@ -3,37 +3,49 @@
 use proptest::test_runner::TestCaseError;
 use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, What};
+use stepfleet::step::{Claimed, Outcome};
 use stepfleet::store::Store;
 
 use super::{Case, Pair, both, failed, plain, same};
 
 impl Pair {
-    /// Publishes under a number of its own or, by chance, under the last one; and by chance for an attempt that is over.
-    pub(crate) async fn publish(&mut self, held: usize, old: bool, again: bool, repeat: bool) -> Case {
+    /// Publishes thrice, each time at one of few places, where this or an earlier attempt may have published the same or
+    /// something else; and by chance for an attempt that is over.
+    pub(crate) async fn publish(&mut self, held: usize, old: bool, places: u8, repeat: bool) -> Case {
         let holds = if old { &self.old } else { &self.held };
         if holds.is_empty() {
             return Ok("publish nothing");
         }
         let (worker, step) = holds[held % holds.len()].clone();
-        self.numbers += u64::from(!again);
-        let content = if self.numbers.is_multiple_of(3) { Content::MessagePack } else { Content::Json };
+        let mut name = "publish";
+        for turn in 0..3 {
+            if self.publish_at(&self.worker(worker), &step, places.rotate_left(3 * turn), repeat).await? {
+                name = "publish: there already";
+            }
+        }
+        Ok(name)
+    }
+
+    /// Whether it was there already.
+    async fn publish_at(&self, id: &str, step: &Claimed, place: u8, repeat: bool) -> Result<bool, TestCaseError> {
         let event = Publication {
-            number: self.numbers,
+            call: u64::from(place % 2),
+            number: u64::from(place / 2 % 2) + 1,
             step: step.step.clone(),
             event: "Progress".into(),
-            content,
-            data: self.numbers.to_string().into_bytes(),
+            content: if (place / 8).is_multiple_of(4) { Content::MessagePack } else { Content::Json },
+            data: (place / 4 % 2).to_string().into_bytes(),
         };
-        let id = self.worker(worker);
-        let first = both!(self, store => store.publish(&id, &step.fence, &event));
+        let earlier = self.memory.published(&step.fence.run, Position::BEGINNING, 1000).await.map_err(failed)?;
+        let first = both!(self, store => store.publish(id, &step.fence, &event));
         let before = self.memory.published(&step.fence.run, Position::BEGINNING, 1000).await.map_err(failed)?;
         if repeat {
-            let repeated = both!(self, store => store.publish(&id, &step.fence, &event));
+            let repeated = both!(self, store => store.publish(id, &step.fence, &event));
             same("publish", &first, &repeated)?;
             let after = self.memory.published(&step.fence.run, Position::BEGINNING, 1000).await.map_err(failed)?;
             same("publish: what was published", &before, &after)?;
         }
-        Ok("publish")
+        Ok(first == Outcome::Committed && earlier.len() == before.len())
     }
 }
 

@@ -133,7 +133,7 @@ impl Pair {
             Op::Checkpoint { held, entries, waits, set, repeat } => {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
             }
-            Op::Publish { held, old, again, repeat } => self.publish(*held, *old, *again, *repeat).await?,
+            Op::Publish { held, old, places, repeat } => self.publish(*held, *old, *places, *repeat).await?,
             Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
             Op::Signal { run, name, order, by_inbox } => self.signal(*run, *name, *order, *by_inbox).await?,
             Op::Merge { held, how, expects, ends, repeat } => self.merge(*held, *how, *expects, *ends, *repeat).await?,
@@ -486,7 +486,7 @@ fn schedules(count: u32, in_cluster: bool) {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
     let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,\
-                  tick,checkpoint,publish,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
+                  tick,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   merge: checkpoint,merge: done,merge: conflict,merge: refused";

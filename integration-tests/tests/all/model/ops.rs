@@ -20,7 +20,7 @@ pub(crate) enum Op {
     Expire { worker: usize },
     Leave { worker: usize },
     Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
-    Publish { held: usize, old: bool, again: bool, repeat: bool },
+    Publish { held: usize, old: bool, places: u8, repeat: bool },
     Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
     Signal { run: usize, name: bool, order: Option<u8>, by_inbox: bool },
     Merge { held: usize, how: u8, expects: u8, ends: bool, repeat: bool },
@@ -76,8 +76,8 @@ fn waiting() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (any::<usize>(), 0..3u64, 0..3usize, any::<u8>(), any::<bool>())
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
-        3 => (any::<usize>(), proptest::bool::weighted(0.2), proptest::bool::weighted(0.2), any::<bool>())
-            .prop_map(|(held, old, again, repeat)| Op::Publish { held, old, again, repeat }),
+        4 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+            .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
         4 => (any::<usize>(), 0..2usize, any::<u8>(), 0..3usize, any::<bool>())
             .prop_map(|(held, waits, set, max, repeat)| Op::Suspend { held, waits, set, max, repeat }),
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())

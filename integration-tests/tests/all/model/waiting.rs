@@ -46,7 +46,7 @@ impl Pair {
         }
         // Fired at once: which of two timers of about the same millisecond is first would be chance.
         self.tick(vec![]).await?;
-        Ok("checkpoint")
+        Ok(if first.answers.is_empty() { "checkpoint" } else { "checkpoint: a wait is answered" })
     }
 
     pub(crate) async fn suspend(&mut self, held: usize, waits: usize, set: u8, max: usize, repeat: bool) -> Case {

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
 use crate::published::StepState;
-use crate::step::{Call, Checkpoint, Claimed, Fence, Outcome, Refill, Wait};
+use crate::step::{Call, Checkpoint, Checkpointed, Claimed, Fence, Outcome, Refill, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
 impl State {
@@ -21,24 +21,24 @@ impl State {
         worker: &str,
         fence: &Fence,
         checkpoint: &Checkpoint,
-    ) -> Result<Outcome> {
+    ) -> Result<Checkpointed> {
         if !self.is_good(worker, fence) {
-            return Ok(Outcome::Fenced);
+            return Ok(Outcome::Fenced.into());
         }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
         // What was done by an earlier try is not done again; others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
-            return Ok(Outcome::Committed);
+            return Ok(self.checkpointed(fence, waits));
         }
         if entries.first().is_some_and(|(number, _)| self.is_recorded(&fence.run, fence.seq, *number)) {
-            return Ok(Outcome::Committed);
+            return Ok(self.checkpointed(fence, waits));
         }
         if self.is_too_much(fence, entries.len() + let_go.len(), waits) {
             return Err(journal_is_full());
         }
         if let Some(outcome) = self.objection(&fence.run, checkpoint.changes())? {
-            return Ok(outcome);
+            return Ok(outcome.into());
         }
         self.write_context(&fence.run, checkpoint.changes());
         if let Some(execution) = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq)) {
@@ -51,7 +51,14 @@ impl State {
         for wait in waits {
             self.open_wait(now, &fence.run, fence.seq, wait);
         }
-        Ok(Outcome::Committed)
+        Ok(self.checkpointed(fence, waits))
+    }
+
+    /// It stands, and these of the waits have ended.
+    fn checkpointed(&self, fence: &Fence, waits: &[Wait]) -> Checkpointed {
+        let journal = self.execution(fence).map(|execution| &execution.journal);
+        let entry = |wait: &Wait| Some((wait.number, journal?.get(&wait.number)?.clone()));
+        Checkpointed { outcome: Outcome::Committed, answers: waits.iter().filter_map(entry).collect() }
     }
 
     pub(super) fn is_too_much(&mut self, fence: &Fence, entries: usize, waits: &[Wait]) -> bool {
@@ -129,13 +136,16 @@ impl State {
         }
     }
 
-    /// A signal that came before its wait ends it at once.
+    /// A signal that came before its wait ends it at once; so does a deadline of no time.
     pub(super) fn open_wait(&mut self, now: u64, run: &str, seq: u64, wait: &Wait) {
         if self.is_open_or_over(run, seq, wait) {
             return;
         }
         if let Some(signal) = self.take_signal(run, &wait.name, &wait.filter) {
             return self.record_signal(run, seq, wait.number, &wait.name, &signal);
+        }
+        if wait.deadline.is_some_and(|deadline| millis(deadline) == 0) {
+            return self.end_overdue(now, run, seq, wait.number, &wait.name);
         }
         let due = wait.deadline.map(|deadline| now.saturating_add(millis(deadline)));
         let open = OpenWait { seq, number: wait.number, due, filter: wait.filter.clone() };
@@ -154,10 +164,14 @@ impl State {
         if open.len() == before {
             return;
         }
-        let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
-        self.note(now, Kind::Overdue, &attempt, name.to_owned());
-        self.record(run, wait.seq, wait.number, Entry::Overdue { name }.write());
+        self.end_overdue(now, run, wait.seq, wait.number, name);
         self.wake(now, run, wait.seq);
+    }
+
+    fn end_overdue(&mut self, now: u64, run: &str, seq: u64, number: u64, name: &str) {
+        let attempt = Attempt { run: run.into(), seq, number: 0, step: "-".into(), worker: "-".into() };
+        self.note(now, Kind::Overdue, &attempt, name.to_owned());
+        self.record(run, seq, number, Entry::Overdue { name }.write());
     }
 
     /// The step execution has what it waited for: it goes on wherever there is a worker.

@@ -48,8 +48,8 @@ use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
-    Route, Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
+    Outcome, Refill, Route, Sent, Signalled, Wait,
 };
 
 /// How long a rejected request is shown as a run.
@@ -219,7 +219,7 @@ impl Store for MemoryStore {
         Ok(self.commit(&call.worker, &step.fence, |state, now| state.fail(now, call, step, failure, refill)).await)
     }
 
-    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         self.commit(worker, fence, |state, now| state.checkpoint(now, worker, fence, checkpoint)).await
     }
 

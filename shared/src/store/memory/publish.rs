@@ -1,9 +1,9 @@
 //! `publish`: an event for those who follow the run, at once, whatever becomes of the attempt.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::state::{Attempt, State};
-use crate::published::{By, MAX_KEPT, Position, Publication, Published, StepState, What};
+use crate::published::{By, MAX_KEPT, MAX_REMEMBERED, Position, Publication, Published, StepState, What};
 use crate::run::Status;
 use crate::step::{Fence, Outcome, Route};
 use crate::store::MAX_PUBLISHED_READ;
@@ -34,6 +34,32 @@ impl Publications {
     }
 }
 
+/// What a step execution has published, so that a body that runs again adds nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// Digests, by the places in the body.
+    digests: BTreeMap<(u64, u64), String>,
+    /// The last one that there was no room for.
+    last: Option<((u64, u64), String)>,
+}
+
+impl Told {
+    /// Whether it is not there already; remembers it then.
+    fn is_new(&mut self, event: &Publication) -> bool {
+        let (place, digest) = ((event.call, event.number), event.digest());
+        let last = Some((place, digest.clone()));
+        if self.digests.get(&place) == Some(&digest) || self.last == last {
+            return false;
+        }
+        if self.digests.contains_key(&place) || self.digests.len() + usize::from(self.last.is_some()) < MAX_REMEMBERED {
+            self.digests.insert(place, digest);
+        } else {
+            self.last = last;
+        }
+        true
+    }
+}
+
 impl State {
     pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> Outcome {
         if !self.is_good(worker, fence) {
@@ -41,16 +67,14 @@ impl State {
         }
         let execution = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq));
         let Some(execution) = execution else { return Outcome::Fenced };
-        // An attempt publishes one after the other: a repetition is known by its number.
-        let (attempt, last) = execution.published;
-        if attempt == fence.attempt && event.number <= last {
+        if !execution.published.is_new(event) {
             return Outcome::Committed;
         }
-        execution.published = (fence.attempt, event.number);
+        let id = format!("{}.{}", fence.seq, event.place());
         let by = By { step: event.step.clone(), seq: fence.seq, attempt: fence.attempt, worker: worker.to_owned() };
         let (content, data) = (event.content, event.data.clone());
         if let Some(run) = self.runs.get_mut(&fence.run) {
-            run.published.add(now, What::Event { event: event.event.clone(), by, content, data });
+            run.published.add(now, What::Event { event: event.event.clone(), id, by, content, data });
         }
         self.news.arrived = true;
         Outcome::Committed

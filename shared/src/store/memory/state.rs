@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::publish::Publications;
+use super::publish::{Publications, Told};
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
@@ -263,8 +263,7 @@ pub(super) struct Execution {
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
     /// Of its attempts that failed.
     pub(super) kept: Option<Kept>,
-    /// What it published last: the attempt, and the number that the attempt gave it.
-    pub(super) published: (u32, u64),
+    pub(super) published: Told,
     pub(super) work: Work,
 }
 
@@ -445,7 +444,7 @@ impl State {
                 mark: None,
                 journal: BTreeMap::new(),
                 kept: None,
-                published: (0, 0),
+                published: Told::default(),
                 work,
             };
             if let Some(steps) = self.steps(run) {

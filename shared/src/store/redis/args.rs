@@ -49,7 +49,6 @@ pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, com
     } else {
         command.arg("-");
     }
-    command.arg(if commit.has_traces { "m" } else { "" });
     for (field, value) in &commit.set {
         command.arg(field).arg(value);
     }

@@ -8,9 +8,22 @@ use crate::store::{Audit, Audited, Breach};
 /// About how many keys `SCAN` looks at per slice.
 const SLICE: usize = 500;
 /// The kinds of keys that belong to a run or a worker.
-const KINDS: [&str; 14] = [
-    "run", "input", "steps", "stopped", "context", "history", "events", "extra", "joined", "fan", "journal", "signals",
-    "held", "worker",
+const KINDS: [&str; 15] = [
+    "run",
+    "input",
+    "steps",
+    "stopped",
+    "context",
+    "history",
+    "events",
+    "extra",
+    "joined",
+    "fan",
+    "journal",
+    "signals",
+    "published",
+    "held",
+    "worker",
 ];
 
 impl RedisStore {

@@ -36,8 +36,8 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait, Outcome, Refill,
-    Route, Sent, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
+    Outcome, Refill, Route, Sent, Signalled, Wait,
 };
 use crate::values::Refusal;
 
@@ -134,6 +134,14 @@ fn refused(mut reply: Reply) -> Result<Error> {
 fn class_of(queues: &[QueueName]) -> String {
     let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
     format!("{:08x}", crc32fast::hash(names.join(" ").as_bytes()))
+}
+
+/// Entries of a journal.
+fn numbered(entries: Reply) -> Result<Vec<(u64, Vec<u8>)>> {
+    let number = |(number, entry): (String, Vec<u8>)| {
+        Ok((number.parse().map_err(|_| Error::reply("a wait has no number"))?, entry))
+    };
+    entries.pairs()?.into_iter().map(number).collect()
 }
 
 fn outcome(answer: &str) -> Result<Outcome> {
@@ -265,7 +273,7 @@ impl Store for RedisStore {
         self.commit(&command, call).await
     }
 
-    async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Outcome> {
+    async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         let mut command = self.transition("checkpoint");
         fence_args(&mut command, fence);
         command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));
@@ -274,14 +282,16 @@ impl Store for RedisStore {
         match reply.text()?.as_str() {
             "full" => Err(journal_is_full()),
             "refused" => Err(refused(reply)?),
-            known => outcome(known),
+            "ok" => Ok(Checkpointed { outcome: Outcome::Committed, answers: numbered(reply.array()?)? }),
+            known => Ok(outcome(known)?.into()),
         }
     }
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
         let mut command = self.transition("publish");
         command.arg(worker).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.line.as_str());
-        command.arg(event.number).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        command.arg(event.place()).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        command.arg(event.digest());
         outcome(&self.call(&command).await?.text()?)
     }
 

@@ -49,7 +49,7 @@ async fn what_was_recorded_is_there_for_the_next_attempt() {
     // A number is recorded once: the first value stands.
     store.checkpoint("a", &step.fence, &records(1, 8)).await.unwrap();
     store.tick(&Tick { suspects: vec![("a".into(), 0)], ..tick() }).await.unwrap();
-    assert_eq!(store.checkpoint("a", &step.fence, &records(2, 9)).await.unwrap(), Outcome::Fenced);
+    assert_eq!(store.checkpoint("a", &step.fence, &records(2, 9)).await.unwrap(), Outcome::Fenced.into());
     join_fleet(&store, "b", LEASE).await;
     assert_eq!(claim(&store, "b", 1, 1).await[0].journal, [(1, vec![1, 7])]);
 }

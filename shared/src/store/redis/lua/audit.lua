@@ -195,6 +195,8 @@ local function lost_for_good(a, run, steps)
     local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1
     -- Who waits for its turn can be told from the step executions.
     if string.find(list, ':turns:' .. run .. ':', 1, true) then needed = false end
+    -- Followers may be told again.
+    if string.find(list, ':published:' .. run .. ':', 1, true) then needed = false end
     if needed and redis.call('EXISTS', list) == 0 then return GONE[string.match(list, '}:(%a+):')] .. ' are gone' end
   end
   return nil
@@ -292,7 +294,7 @@ end
 local function audit_part(a, kind, name)
   local run = name
   if kind == 'fan' then run = string.match(name, '^(.+):%d+$') or name end
-  if kind == 'journal' then run = string.match(name, '^(.+):%d+$') or name end
+  if kind == 'journal' or kind == 'published' then run = string.match(name, '^(.+):%d+$') or name end
   if kind == 'signals' or kind == 'turns' then run = string.match(name, '^(.+):[^:]+$') or name end
   if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
   local key, extra = a.p .. kind .. ':' .. name, a.p .. 'extra:' .. run

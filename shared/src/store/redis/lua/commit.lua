@@ -72,7 +72,8 @@ local function apply(p, x, c)
   else
     tell_followers(p, run, x.meta, 'done', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted)
   end
-  redis.call('HDEL', steps, x.seq, 'e' .. x.seq, 'm' .. x.seq, 'p' .. x.seq)
+  redis.call('HDEL', steps, x.seq, 'e' .. x.seq, 'm' .. x.seq)
+  if x.publishes then forget_published(p, run, x.seq) end
   note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
   if c.consumed ~= '' then
     local list = p .. 'joined:' .. run .. ':' .. c.consumed
@@ -179,8 +180,8 @@ end
 -- journal, no merges and no limits. Answers 0, and changes nothing, where the long way is to decide.
 --
 -- `argv`: 1 worker, 2 call, 3 again, 4 slot, 5 run, 6 number, 7 line, 8 history record without its time, 9 record of the successor,
--- 10 the version of the context that the worker has, or `-` where the successor takes none, 11 what else of the step execution
--- may be there (`m` or `p`, else nothing), 12 fields of the context and their values.
+-- 10 the version of the context that the worker has, or `-` where the successor takes none, 11 fields of the context and their
+-- values.
 local function hand_over(keys, argv)
   local p, worker, call, run, seq, line = keys[1], argv[1], argv[2], argv[5], argv[6], argv[7]
   if argv[3] == '1' then return 0 end
@@ -192,15 +193,11 @@ local function hand_over(keys, argv)
   local t = redis.call('TIME')
   local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
   local successor = string.format('%.0f', next_seq)
-  if argv[11] == '' then
-    redis.call('HDEL', steps, seq, 'e' .. seq)
-  else
-    redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq, 'p' .. seq)
-  end
+  redis.call('HDEL', steps, seq, 'e' .. seq)
   local successor_line = 'H 1 0 0 ' .. worker .. ' ' .. now .. ' ' .. call
   local known, version = argv[10], found[3] or '0'
-  if argv[12] then
-    redis.call('HSET', p .. 'context:' .. run, unpack(argv, 12))
+  if argv[11] then
+    redis.call('HSET', p .. 'context:' .. run, unpack(argv, 11))
     local raised = string.format('%.0f', version + 1)
     redis.call('HSET', steps, successor, successor_line, 'e' .. successor, argv[9], 'last', successor, 'context', raised)
     -- What the worker has is what it had, and what it has just written.

@@ -208,6 +208,17 @@ local function add_event(p, run, ...)
   return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
 end
 
+-- What a step execution has published: see publish.lua.
+local function published_key(p, run, seq)
+  return p .. 'published:' .. run .. ':' .. seq
+end
+
+-- It has ended, and publishes nothing again.
+local function forget_published(p, run, seq)
+  local key = published_key(p, run, seq)
+  if redis.call('UNLINK', key) == 1 then redis.call('SREM', p .. 'extra:' .. run, key) end
+end
+
 -- The run was started with its steps to be followed.
 local function follows(meta)
   return string.sub(meta or '', -7) == ' follow'
@@ -270,7 +281,7 @@ end
 local function extra_of(p, run)
   local keys = {}
   for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. run)) do
-    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:', 'turns:' }) do
+    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:', 'turns:', 'published:' }) do
       local start = p .. kind .. run .. ':'
       if string.sub(key, 1, #start) == start then keys[#keys + 1] = key end
     end

@@ -176,7 +176,8 @@ local close_waits
 bury = function(p, run, meta, seq, s, record, now)
   local steps, journal = p .. 'steps:' .. run, p .. 'journal:' .. run .. ':' .. seq
   local _, step, flags = parse_record(record or '')
-  redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq, 'p' .. seq)
+  redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq)
+  if s.attempt > 0 then forget_published(p, run, seq) end
   if redis.call('UNLINK', journal) == 1 then redis.call('SREM', p .. 'extra:' .. run, journal) end
   local worker = '-'
   if s.letter == 'H' then

@@ -1,4 +1,4 @@
--- checkpoint: what a step that goes on has come to so far. suspend: a step that waits holds no worker until what it
+-- checkpoint: what a step that goes on has come to so far; it answers those of its waits that have ended. suspend: a step that waits holds no worker until what it
 -- waits for is in its journal.
 --
 -- `journal:<run>:<seq>` has what the body of a step execution has recorded, by the number of the call that recorded it:
@@ -86,6 +86,11 @@ local function passes(attributes, filter)
   return true
 end
 
+local function end_overdue(p, run, seq, number, name, now)
+  note(p, run, now, 'overdue', seq, 0, '-', '-', name)
+  record_entry(p, run, seq, number, 'o' .. name .. '\n')
+end
+
 -- The wait as it stands on the list of its name.
 local function find_open(p, run, seq, name, number)
   local open = redis.call('HGET', p .. 'steps:' .. run, 'w' .. name) or ''
@@ -121,13 +126,14 @@ local function take_signal(p, run, name, filter)
   return nil
 end
 
--- A signal that came before its wait ends it at once.
+-- A signal that came before its wait ends it at once; so does a deadline of no time.
 local function open_wait(p, run, seq, number, name, deadline, filter, now)
   local steps, mark = p .. 'steps:' .. run, seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
   local attributes, payload = take_signal(p, run, name, filter)
   if payload then return record_signal(p, run, seq, number, name, attributes, payload) end
+  if tonumber(deadline) == 0 then return end_overdue(p, run, seq, number, name, now) end
   local due = tonumber(deadline) >= 0 and now + deadline or 0
   local wait = mark .. due
   if filter ~= '' then wait = wait .. '~' .. filter end
@@ -138,6 +144,19 @@ end
 -- `waits` is number, name, deadline (-1 for none), filter, number, ...
 local function open_waits(p, run, seq, waits, now)
   for i = 1, #waits, 4 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], now) end
+end
+
+-- Those that have their answer: number, entry, number, ...
+local function answers_of(p, run, seq, waits)
+  local journal, found = p .. 'journal:' .. run .. ':' .. seq, {}
+  for i = 1, #waits, 4 do
+    local entry = redis.call('HGET', journal, waits[i])
+    if entry then
+      found[#found + 1] = waits[i]
+      found[#found + 1] = entry
+    end
+  end
+  return found
 end
 
 -- How many waits there would be of each name.
@@ -184,8 +203,8 @@ local function checkpoint(keys, argv)
   if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
   -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = line .. '.' .. mark
-  if mark ~= '' and found[2] == made then return { 'ok' } end
-  if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok' } end
+  if mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
+  if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok', answers_of(p, run, seq, waits) } end
   if is_too_much(p, run, seq, (#entries + #gone) / 2, waits) then return { 'full' } end
   local why_not, field, wrong = settle_changes(p, run, c)
   if why_not then return { why_not, field, wrong } end
@@ -194,7 +213,7 @@ local function checkpoint(keys, argv)
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
   let_go(p, run, seq, gone, now)
   open_waits(p, run, seq, waits, now)
-  return { 'ok' }
+  return { 'ok', answers_of(p, run, seq, waits) }
 end
 
 -- The step execution has what it waited for: it goes on wherever there is a worker.
@@ -247,8 +266,7 @@ fire_deadline = function(p, timer, now)
   local run, name, wait = string.match(timer, '^wait (%S+) (%S+) (%S+)$')
   local seq, number = parse_wait(wait or '')
   if not seq or not close_wait(p, run, name, wait) then return end
-  note(p, run, now, 'overdue', seq, 0, '-', '-', name)
-  record_entry(p, run, seq, number, 'o' .. name .. '\n')
+  end_overdue(p, run, seq, number, name, now)
   wake(p, run, seq)
 end
 

@@ -1,24 +1,47 @@
 -- publish: an event for those who follow the run, at once, whatever becomes of the attempt.
 --
--- The field `p<seq>` of the steps hash has what the step execution published last, as `<attempt>.<number>`: an attempt
--- publishes one after the other, so a repetition is known by it.
+-- `published:<run>:<seq>` has what the step execution has published: a digest of each event by its place in the body,
+-- `<call>.<number>`. A body that runs again comes by the same places, and what is there already is not added again. Once
+-- it has that many, `last` has the last one alone, so that a repetition after a lost reply is still known.
+
+local MAX_REMEMBERED = 10000 -- per step execution
+
+-- Nobody's run fails for its followers' sake: where somebody else has written there, nothing is known.
+local function known_of(key, place)
+  local found = redis.pcall('HMGET', key, place, 'last')
+  if found.err then return nil, nil end
+  return found[1], found[2]
+end
+
+local function remember(p, run, key, place, digest, is_known)
+  local count = redis.pcall('HLEN', key)
+  if type(count) ~= 'number' then return end
+  if count == 0 then redis.call('SADD', p .. 'extra:' .. run, key) end
+  if is_known or count < MAX_REMEMBERED then
+    redis.call('HSET', key, place, digest)
+  else
+    redis.call('HSET', key, 'last', place .. ' ' .. digest)
+  end
+end
 
 local function publish(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, line, number = arg(), arg(), arg(), arg(), arg(), arg()
-  local step, event, content, data = arg(), arg(), arg(), arg()
+  local worker, run, seq, attempt, line, place = arg(), arg(), arg(), arg(), arg(), arg()
+  local step, event, content, data, digest = arg(), arg(), arg(), arg(), arg()
   local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, seq, 'p' .. seq, 'closed')
-  if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
-  local last_attempt, last = string.match(found[2] or '', '^(%d+)%.(%d+)$')
-  if last_attempt == attempt and tonumber(number) <= tonumber(last) then return { 'ok' } end
-  local fields = { 'kind', 'event', 'event', event, 'step', step, 'seq', seq, 'attempt', attempt, 'worker', worker, 'data', data }
+  local found = redis.call('HMGET', steps, seq, 'closed')
+  if found[1] ~= line or is_void(steps, seq, found[2]) then return { 'fenced' } end
+  local key = published_key(p, run, seq)
+  local known, last = known_of(key, place)
+  if known == digest or last == place .. ' ' .. digest then return { 'ok' } end
+  local fields = { 'kind', 'event', 'event', event, 'id', seq .. '.' .. place, 'step', step, 'seq', seq, 'attempt', attempt,
+    'worker', worker, 'data', data }
   if content ~= 'json' then
     fields[#fields + 1] = 'content'
     fields[#fields + 1] = content
   end
   local added = add_event(p, run, unpack(fields))
   if type(added) == 'table' then return added end
-  redis.call('HSET', steps, 'p' .. seq, attempt .. '.' .. number)
+  remember(p, run, key, place, digest, known)
   return { 'ok' }
 end
