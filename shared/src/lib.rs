@@ -30,6 +30,7 @@ pub mod history;
 pub mod journal;
 pub mod listing;
 pub mod names;
+pub mod partition;
 pub mod paths;
 pub mod published;
 pub mod request;

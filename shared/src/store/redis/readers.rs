@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Cmd;
-use redis::aio::MultiplexedConnection;
 
 use super::decode::{deliveries, inbox_entries, published, stream_entries};
+use super::link::Dedicated;
 use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::Result;
@@ -28,7 +28,7 @@ const DEPARTED: u32 = 100;
 impl RedisStore {
     pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
         let mut connection = self.link.dedicated(lease, &format!("stepfleet-lease-{worker}")).await?;
-        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let mut beat = self.transition("beat");
         beat.arg(worker).arg(millis(lease)).arg(client);
         Ok(Box::new(RedisLease { connection, beat, told: 0 }))
@@ -36,7 +36,7 @@ impl RedisStore {
 
     pub(super) async fn open_queue_reader(&self, worker: &str, queues: &[QueueName]) -> Result<Box<dyn QueueReader>> {
         let mut connection = self.link.dedicated(BLOCK, &format!("stepfleet-reader-{worker}")).await?;
-        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let streams: Vec<String> =
             ["requeued", "queue"].iter().flat_map(|kind| queues.iter().map(move |q| format!("{kind}:{q}"))).collect();
         Ok(Box::new(RedisQueueReader {
@@ -64,11 +64,11 @@ impl RedisStore {
         Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
     }
 
-    async fn make_inbox_group(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+    async fn make_inbox_group(&self, connection: &mut Dedicated) -> Result<()> {
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg("0").arg("MKSTREAM");
-        match create.query_async::<redis::Value>(connection).await {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
+        match connection.query::<redis::Value>(&create).await {
+            Err(error) if !error.to_string().contains("BUSYGROUP") => Err(error),
             _ => Ok(()),
         }
     }
@@ -108,7 +108,7 @@ impl RedisStore {
 }
 
 struct RedisLease {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     beat: Cmd,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,
@@ -118,7 +118,7 @@ struct RedisLease {
 impl Lease for RedisLease {
     async fn beat(&mut self) -> Result<Beat> {
         let mut beat = self.beat.clone();
-        let mut reply = Reply::new(beat.arg(self.told).query_async(&mut self.connection).await?)?;
+        let mut reply = Reply::new(self.connection.query(beat.arg(self.told)).await?)?;
         if reply.text()? != "ok" {
             return Ok(Beat::Lost);
         }
@@ -135,7 +135,7 @@ impl Lease for RedisLease {
 
 struct RedisQueueReader {
     store: RedisStore,
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     client: u64,
     worker: String,
     streams: Vec<String>,
@@ -164,14 +164,14 @@ impl RedisQueueReader {
 impl QueueReader for RedisQueueReader {
     async fn next(&mut self) -> Result<Vec<Delivery>> {
         if self.recover {
-            let reply: redis::Value = self.command("0").query_async(&mut self.connection).await?;
+            let reply: redis::Value = self.connection.query(&self.command("0")).await?;
             let deliveries = deliveries(self.store.namespace.prefix(), reply)?;
             self.recover = !deliveries.is_empty();
             if self.recover {
                 return Ok(deliveries);
             }
         }
-        let reply: redis::Value = self.command(">").query_async(&mut self.connection).await?;
+        let reply: redis::Value = self.connection.query(&self.command(">")).await?;
         deliveries(self.store.namespace.prefix(), reply)
     }
 
@@ -195,20 +195,20 @@ impl ReaderWaker for Unblock {
 }
 
 struct RedisInboxReader {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     read: Cmd,
 }
 
 #[async_trait]
 impl InboxReader for RedisInboxReader {
     async fn next(&mut self) -> Result<Vec<InboxEntry>> {
-        let value: redis::Value = self.read.query_async(&mut self.connection).await?;
+        let value: redis::Value = self.connection.query(&self.read).await?;
         stream_entries(value)
     }
 }
 
 struct RedisEventReader {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     key: String,
     after: Position,
 }
@@ -219,7 +219,7 @@ impl EventReader for RedisEventReader {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(EVENTS_BATCH).arg("BLOCK").arg(millis(BLOCK));
         read.arg("STREAMS").arg(&self.key).arg(self.after.to_string());
-        let entries = published(stream_entries(read.query_async(&mut self.connection).await?)?);
+        let entries = published(stream_entries(self.connection.query(&read).await?)?);
         self.after = entries.last().map_or(self.after, |entry| entry.position);
         Ok(entries)
     }

@@ -44,9 +44,8 @@ impl RedisStore {
         count: u64,
     ) -> Result<Vec<Vec<u8>>> {
         let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.scope, step.step);
-        let mut connection = self.link.pooled().await?;
         let last = from + count.clamp(1, MAX_SLICE) - 1;
-        Ok(redis::cmd("LRANGE").arg(list).arg(from).arg(last).query_async(&mut connection).await?)
+        self.link.read(redis::cmd("LRANGE").arg(list).arg(from).arg(last)).await
     }
 
     pub(super) async fn write_request(&self, request: &StartRequest) -> Result<String> {
@@ -227,10 +226,9 @@ impl RedisStore {
     }
 
     pub(super) async fn read_queues(&self) -> Result<Vec<Queue>> {
-        let mut connection = self.link.pooled().await?;
         let mut about = redis::pipe();
         about.cmd("HKEYS").arg(self.namespace.key("workflows")).cmd("HGETALL").arg(self.namespace.key("departed"));
-        let (names, departed): (Vec<String>, HashMap<String, String>) = about.query_async(&mut connection).await?;
+        let (names, departed): (Vec<String>, HashMap<String, String>) = self.link.read_all(&about).await?;
         let known: Vec<_> = names.iter().filter_map(|name| Some((name, QueueName::parse(name)?))).collect();
         if known.is_empty() {
             return Ok(Vec::new());
@@ -240,7 +238,7 @@ impl RedisStore {
             lengths.cmd("XLEN").arg(self.namespace.key_of("queue", name));
             lengths.cmd("XLEN").arg(self.namespace.key_of("requeued", name));
         }
-        let lengths: Vec<u64> = lengths.query_async(&mut connection).await?;
+        let lengths: Vec<u64> = self.link.read_all(&lengths).await?;
         let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
             workflow: (*workflow).to_owned(),
             version: *version,
