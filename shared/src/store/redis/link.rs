@@ -93,8 +93,7 @@ impl Link {
     }
 
     fn heed(&self, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
-        self.topology.heed(self.slot, node, shared, &error);
-        error
+        self.topology.heed(self.slot, node, shared, error)
     }
 
     /// Calls a transition; loads the library where the server does not have it.

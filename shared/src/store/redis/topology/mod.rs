@@ -107,15 +107,23 @@ impl Topology {
         state.table.owner(slot).cloned().ok_or_else(|| state.failure.clone().unwrap_or_else(nobody))
     }
 
-    /// Takes note of an error that `node` answered for this slot, or that its connection of this number ran into.
-    pub(super) fn heed(&self, slot: u16, node: &Arc<Node>, shared: Option<u64>, error: &Error) {
+    /// Takes note of an error that `node` answered for this slot, or that its shared connection of this number ran into.
+    /// The answer is what to tell the caller.
+    pub(super) fn heed(&self, slot: u16, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
         let trouble = error.trouble();
+        if trouble.is_moved() && matches!(self.0.places, Places::Standalone(_)) {
+            return Error::unavailable(
+                "it is one node of a cluster, and another has the keys of this namespace; write redis+cluster:// in \
+                 place of redis://",
+            );
+        }
         if let Some(number) = shared.filter(|_| trouble.ends_connection()) {
             node.drop_shared(number);
         }
         if trouble.means_look_again() {
             self.0.doubt(slot, node, &trouble);
         }
+        error
     }
 
     /// How often it was looked where the servers are: for diagnosis and tests.

@@ -127,7 +127,8 @@ fn options(text: &str) -> Result<Vec<(String, String)>> {
 fn unknown_option(name: &str, known: &str) -> Error {
     match name {
         "protocol" => unusable("it asks for a protocol, and Stepfleet speaks RESP2 always; leave out `protocol`"),
-        _ => unusable(&format!("its option {name:?} is not known; known are: {known}")),
+        // Not its name: it may be the rest of a password.
+        _ => unusable(&format!("it has an option that is not known; known are: {known}")),
     }
 }
 
@@ -208,7 +209,8 @@ mod tests {
             ("redis+sentinel://me:hunter2@h:1,,h:2/main", "hosts is empty"),
             ("redis+sentinel:///main", "hosts is empty"),
             ("redis+sentinel://me:hunter2@h/main?protocol=resp3", "RESP2"),
-            ("redis+sentinel://me:hunter2@h/main?timeout=3", "\"timeout\" is not known"),
+            ("redis+sentinel://me:hunter2@h/main?timeout=3", "not known; known are: sentinel_username"),
+            ("redis+cluster://me:what?hunter2@h", "not known; known are: none"),
             ("redis+cluster://me:hunter2@h:1,h:2/3", "no databases"),
             ("redis+cluster://me:hunter2@h?protocol=resp3", "RESP2"),
             ("redis+cluster://me:hunter2@h,h:99999", "must begin with"),
