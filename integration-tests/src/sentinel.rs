@@ -85,6 +85,14 @@ impl Sentinels {
         }
     }
 
+    /// Whether a run of partition 0 has completed, as this server sees it.
+    pub async fn has_ended(&self, server: usize, run: &str) -> bool {
+        let mut connection = self.servers[server].connection().await;
+        let mut status = cmd("HGET");
+        let status = status.arg(format!("sf:{{0}}:run:{run}")).arg("status");
+        status.query_async::<Option<String>>(&mut connection).await.is_ok_and(|s| s.as_deref() == Some("completed"))
+    }
+
     async fn role(&self, server: usize) -> String {
         let replication = self.replication(server).await;
         let role = replication.lines().find_map(|line| line.strip_prefix("role:"));

@@ -132,6 +132,7 @@ pub(crate) struct Dedicated {
 
 impl Dedicated {
     pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T> {
+        self.link.topology.check(self.link.slot, &self.node).await?;
         let answer = command.query_async(&mut self.connection).await;
         answer.map_err(|error: redis::RedisError| self.link.heed(&self.node, None, error.into()))
     }

@@ -81,6 +81,8 @@ impl RedisStore {
         self.link.send(command).await
     }
 
+    /// Its one key is never there. So a cluster that is moving the slot refuses each call until all of it has moved:
+    /// none sees a part of the partition.
     fn transition(&self, name: &str) -> Cmd {
         let mut command = redis::cmd("FCALL");
         command.arg(LIBRARY.function(name)).arg(1).arg(self.namespace.prefix());

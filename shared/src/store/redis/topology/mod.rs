@@ -2,7 +2,7 @@
 //!
 //! Each call concerns one partition, whose keys share one hash tag and so one slot. So plain connections to the
 //! server that owns the slot serve all three kinds. The pure parts decide: `url` reads where to ask, `slots` who owns
-//! what, `trouble` what an error means, `pace` how often it is looked. `look` asks, `node` has the connections.
+//! what, `trouble` what an error means, `pace` how often it is looked. `look` asks, `watch` listens, `node` has the connections.
 
 mod address;
 mod look;
@@ -11,9 +11,11 @@ mod pace;
 mod slots;
 mod trouble;
 mod url;
+mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,8 @@ struct Inner {
     /// Those that are asked for the others.
     guides: Vec<Client>,
     state: Mutex<State>,
+    /// Whether somebody listens to the Sentinels.
+    watched: AtomicBool,
     /// Held while it is looked.
     looking: tokio::sync::Mutex<()>,
 }
@@ -86,12 +90,19 @@ impl Topology {
             Places::Sentinel { sentinels, .. } => open(sentinels)?,
             Places::Cluster { seeds, .. } => open(seeds)?,
         };
-        Ok(Self(Arc::new(Inner { places, guides, state: Mutex::new(state), looking: tokio::sync::Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            places,
+            guides,
+            state: Mutex::new(state),
+            watched: AtomicBool::new(false),
+            looking: tokio::sync::Mutex::default(),
+        })))
     }
 
     /// The server that owns a slot now, as far as is known. Looks where nothing is known or somebody has found it wrong,
     /// but not too often.
     pub(super) async fn node(&self, slot: u16) -> Result<Arc<Node>> {
+        self.0.watch();
         let seen = match self.0.known(slot) {
             Known::Good(node) => return Ok(node),
             Known::Doubtful { looks } => looks,
@@ -124,6 +135,17 @@ impl Topology {
             self.0.doubt(slot, node, &trouble);
         }
         error
+    }
+
+    /// Refuses a node that is not the owner of the slot any more, so that who has a connection to it makes another.
+    pub(super) async fn check(&self, slot: u16, node: &Arc<Node>) -> Result<()> {
+        match self.node(slot).await {
+            Ok(owner) if !Arc::ptr_eq(&owner, node) => {
+                Err(Error::unavailable(format!("{} does not have this partition any more", node.address())))
+            }
+            // Where nobody can say who else it is, it is good enough.
+            _ => Ok(()),
+        }
     }
 
     /// How often it was looked where the servers are: for diagnosis and tests.
@@ -206,8 +228,9 @@ impl State {
         match known {
             Ok((table, addresses)) => {
                 is_new = addresses != self.addresses;
-                if is_new && self.failure.is_none() && self.looks > 1 {
-                    tracing::info!(was = %self.addresses, is = %addresses, "the masters are others");
+                if is_new && self.looks > 1 {
+                    let masters: BTreeSet<_> = addresses.owners().map(ToString::to_string).collect();
+                    tracing::info!(?masters, "the masters, or what they own, have changed");
                 }
                 let used: HashSet<_> = addresses.owners().collect();
                 self.nodes.retain(|address, _| used.contains(address));

@@ -1,7 +1,6 @@
 //! Which node owns which of the 16,384 slots.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crc::{CRC_16_XMODEM, Crc};
 use redis::Value;
@@ -68,17 +67,6 @@ impl<T: Clone> Table<T> {
     pub(super) fn with<U>(&self, mut change: impl FnMut(&T) -> Result<U>) -> Result<Table<U>> {
         let range = |(first, (last, owner)): (&u16, &(u16, T))| Ok((*first, (*last, change(owner)?)));
         Ok(Table { ranges: self.ranges.iter().map(range).collect::<Result<_>>()?, moved: BTreeMap::new() })
-    }
-}
-
-/// `0-5460 at 10.0.0.1:6379, ...`
-impl<T: fmt::Display> fmt::Display for Table<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (first, (last, owner))) in self.ranges.iter().enumerate() {
-            let comma = if n == 0 { "" } else { ", " };
-            write!(f, "{comma}{first}-{last} at {owner}")?;
-        }
-        Ok(())
     }
 }
 
