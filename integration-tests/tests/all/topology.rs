@@ -202,6 +202,8 @@ async fn a_master_is_replaced_while_it_lives() {
     for run in &runs {
         cast.until(async || servers.has_ended(1, run.id()).await).await;
     }
+    let told = "does not have this partition any more";
+    assert!(cast.processes.iter().any(|process| process.log().contains(told)), "nobody has heard of the new master");
 
     // Everybody is idle: those who read are blocked on the server that is replaced now.
     servers.wait_for_replica(0).await;
