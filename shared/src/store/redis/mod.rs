@@ -10,7 +10,7 @@ mod link;
 mod readers;
 mod reads;
 pub(crate) mod reply;
-mod topology;
+pub(crate) mod topology;
 
 use std::time::Duration;
 

@@ -252,6 +252,18 @@ impl State {
     }
 }
 
+/// Reads bytes as a URL, as an error and as a reply about slots: for the tests of all decoders.
+pub(crate) fn read_all(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    drop(Places::parse(&text));
+    drop(Trouble::read(&text));
+    if let Ok(table) =
+        redis::parse_redis_value(bytes).map_err(Error::from).and_then(|reply| slots::read_slots(&reply, "h"))
+    {
+        drop(table.owner(slot_of(&text)));
+    }
+}
+
 impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Topology").finish_non_exhaustive()
