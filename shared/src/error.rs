@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::store::redis::Trouble;
+
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -66,7 +68,8 @@ impl Error {
         Self::new(Kind::Timeout, message)
     }
 
-    /// Redis could not be reached or broke off: trying again may help.
+    /// Redis could not be reached, broke off, or answered that it cannot take the call now: it is read only, moving,
+    /// loading, busy, or unable to write. Trying again may help.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
@@ -96,6 +99,21 @@ impl Error {
         self.kind == Kind::Timeout
     }
 
+    /// Waiting may mend it: Redis is not available, is out of memory, or its password is being changed. It is never the
+    /// fault of who called.
+    pub fn is_passing(&self) -> bool {
+        self.trouble().means_wait()
+    }
+
+    /// What the error says about the server.
+    pub(crate) fn trouble(&self) -> Trouble {
+        match &self.source {
+            Some(source) => Trouble::of(source),
+            None if self.is_unavailable() => Trouble::ConnectionLost,
+            None => Trouble::None,
+        }
+    }
+
     /// Redis refused for lack of memory (`OOM`, under `maxmemory-policy noeviction`).
     pub fn is_out_of_memory(&self) -> bool {
         self.source.as_ref().is_some_and(|e| e.code() == Some("OOM"))
@@ -109,15 +127,11 @@ impl Error {
 
 impl From<redis::RedisError> for Error {
     fn from(source: redis::RedisError) -> Self {
-        use redis::{ErrorKind, ServerErrorKind};
+        use redis::ErrorKind;
         let kind = match source.kind() {
-            ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown,
-            ) => Kind::Unavailable,
+            // Callers are told of these two as they are.
+            _ if matches!(Trouble::of(&source), Trouble::OutOfMemory | Trouble::Unauthorized) => Kind::Server,
+            _ if Trouble::of(&source).means_wait() => Kind::Unavailable,
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => Kind::Server,
             ErrorKind::InvalidClientConfig => Kind::Invalid,
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Kind::Reply,
@@ -147,5 +161,43 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(text: &str) -> Error {
+        let reply = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).expect("an error is a reply");
+        reply.extract_error().expect_err("it is an error").into()
+    }
+
+    #[test]
+    fn the_servers_own_troubles_are_never_the_callers_fault() {
+        for text in [
+            "MOVED 5 10.0.0.1:6379",
+            "ASK 5 10.0.0.1:6379",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "READONLY You can't write against a read only replica.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "MISCONF Errors writing to the AOF file: No space left on device",
+            "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        ] {
+            let error = answered(text);
+            assert!(error.is_unavailable() && error.is_passing() && !error.is_invalid(), "{text}: {error:?}");
+        }
+        for text in ["OOM command not allowed when used memory > 'maxmemory'.", "NOAUTH Authentication required."] {
+            let error = answered(text);
+            assert!(!error.is_unavailable() && error.is_passing(), "{text}: {error:?}");
+        }
+        for text in ["ERR Function not found", "NOPERM no permissions", "WRONGTYPE wrong kind of value"] {
+            let error = answered(text);
+            assert!(!error.is_unavailable() && !error.is_passing(), "{text}: {error:?}");
+        }
     }
 }

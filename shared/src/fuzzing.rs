@@ -18,6 +18,7 @@ use crate::server::{Info, Override};
 use crate::step::Merge;
 use crate::store::redis::decode;
 use crate::store::redis::reply::Reply;
+use crate::store::redis::topology;
 use crate::{fields, request, snapshot, values};
 
 /// Reads bytes and forgets what it read.
@@ -41,6 +42,7 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("registration", registration),
     ("names", name),
     ("info", info),
+    ("topology", topology::read_all),
 ];
 
 /// As an author might declare an event or a state.

@@ -174,14 +174,10 @@ impl Info {
         }
     }
 
-    /// Whether this is a server that one connection reaches all of.
+    /// What kind of deployment the server is a part of.
     pub fn mode(&self) -> Check {
         match self.get("redis_mode") {
-            Some("cluster") => Check::warn(
-                "mode",
-                "cluster: the fleet is on the one node that holds its partition",
-                "point --redis at the node that owns the keys of this namespace",
-            ),
+            Some("cluster") => Check::ok("mode", "cluster; this node has the partition"),
             mode => Check::ok(
                 "mode",
                 format!("{}, {}", mode.unwrap_or("unknown"), self.get("role").unwrap_or("role unknown")),

@@ -63,7 +63,8 @@ struct Fleet {
     #[arg(
         long,
         help_heading = HEADING,
-        help = "The Redis: redis://[user:password@]host[:port][/db] or unix:///path",
+        help = "The Redis: redis://[user:password@]host[:port][/db], unix:///path, \
+                redis+sentinel://host:port,host:port/master-name or redis+cluster://host:port,host:port",
         global = true,
         value_name = "URL",
         env = "STEPFLEET_REDIS",

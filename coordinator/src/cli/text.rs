@@ -82,6 +82,7 @@ mod tests {
             ("redis://me:p@ss/w0rd@host:1/0", "redis://***@host:1/0"),
             ("redis://:secret@host", "redis://***@host"),
             ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+            ("redis+sentinel://:secret@a:1,b:2/main?sentinel_password=secret", "redis+sentinel://***@a:1,b:2/main"),
             ("secret", "the address given"),
         ] {
             assert_eq!(without_secrets(url), shown);

@@ -28,6 +28,7 @@ mod shapes;
 mod snapshots;
 mod steering;
 mod steps;
+mod topology;
 mod versions;
 mod waiting;
 mod without_redis;

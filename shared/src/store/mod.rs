@@ -27,7 +27,7 @@ use crate::step::{
 };
 
 pub use self::memory::MemoryStore;
-pub use self::redis::RedisStore;
+pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 
 /// A worker as it introduces itself.

@@ -62,7 +62,7 @@ impl Reach {
         let (mut again, mut pause) = (false, Duration::from_millis(10));
         loop {
             match send(again).await {
-                Err(error) if error.is_unavailable() || error.is_out_of_memory() => {
+                Err(error) if error.is_passing() => {
                     if !again {
                         tracing::warn!(worker = self.worker, %error, "a step's call is repeated until Redis answers");
                     }

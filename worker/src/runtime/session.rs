@@ -172,7 +172,7 @@ impl Session {
         let mut pause = Duration::from_millis(10);
         loop {
             match send(call.clone()).await {
-                Err(error) if error.is_unavailable() || error.is_out_of_memory() => {
+                Err(error) if error.is_passing() => {
                     if !call.again {
                         tracing::warn!(worker = self.id, %error, "a call is repeated until Redis answers");
                     }

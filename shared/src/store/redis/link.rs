@@ -1,99 +1,99 @@
-//! Connections: one shared connection for short commands, and dedicated ones for whoever blocks.
+//! The way to the server of one partition: one shared connection for short commands, and dedicated ones for whoever
+//! blocks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, Runtime};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::functions::LIBRARY;
+use super::topology::{Node, Topology, slot_of};
 use crate::error::{Error, Result};
 
-/// A command that takes longer has failed. Long enough for a Redis that is slow for seconds.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connecting takes several replies: with a Redis that is slow for seconds, several times as long as a command.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How much later than its block a blocking command may answer before its connection counts as dead.
 const BLOCK_SLACK: Duration = Duration::from_secs(5);
 
-/// All commands of a process that do not block share one connection, so that what is sent at the same time travels
-/// together. It is taken from the pool, and replaced from there when it breaks; bulk reads use others of the pool.
+/// What is sent goes to the server that owns the slot now. An error that says that this is another one is heeded: the
+/// next call goes there.
 #[derive(Clone)]
 pub(crate) struct Link {
-    client: Client,
-    pool: Pool,
-    shared: Arc<Mutex<Option<MultiplexedConnection>>>,
+    topology: Topology,
+    slot: u16,
 }
 
 impl Link {
-    pub(crate) fn open(url: &str) -> Result<Self> {
-        let client = Client::open(url).map_err(|e| Error::invalid(format!("the Redis URL cannot be used: {e}")))?;
-        let manager = Manager::new_with_config(client.get_connection_info().clone(), config(RESPONSE_TIMEOUT))?;
-        let pool = Pool::builder(manager)
-            .max_size(8)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(CONNECT_TIMEOUT))
-            .build()
-            .map_err(|e| Error::invalid(format!("the connection pool cannot be built: {e}")))?;
-        Ok(Self { client, pool, shared: Arc::default() })
+    /// The way to whoever has this key, and all keys of the same hash tag.
+    pub(crate) fn new(topology: &Topology, key: &str) -> Self {
+        Self { topology: topology.clone(), slot: slot_of(key) }
+    }
+
+    /// The way to another key, which another server may have.
+    pub(crate) fn to(&self, key: &str) -> Self {
+        Self::new(&self.topology, key)
     }
 
     /// A connection of its own for a caller that blocks for up to `block` at a time.
-    pub(crate) async fn dedicated(&self, block: Duration, name: &str) -> Result<MultiplexedConnection> {
-        let config = config(block + BLOCK_SLACK);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let named = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await;
-        match named.map_err(Error::from) {
-            // The name is for people; a caller's ACL need not allow it.
-            Err(error) if !error.is_denied() => Err(error),
-            _ => Ok(connection),
+    pub(crate) async fn dedicated(&self, block: Duration, name: &str) -> Result<Dedicated> {
+        let node = self.topology.node(self.slot).await?;
+        match node.dedicated(block + BLOCK_SLACK, name).await {
+            Ok(connection) => Ok(Dedicated { link: self.clone(), node, connection }),
+            Err(error) => Err(self.heed(&node, None, error)),
         }
-    }
-
-    /// A connection from the pool, for bulk reads that should not hold others up.
-    pub(crate) async fn pooled(&self) -> Result<deadpool_redis::Connection> {
-        self.pool.get().await.map_err(|e| match e {
-            deadpool_redis::PoolError::Backend(e) => e.into(),
-            other => Error::unavailable(other.to_string()),
-        })
     }
 
     /// A connection that listens for messages.
     pub(crate) async fn pubsub(&self) -> Result<redis::aio::PubSub> {
-        Ok(self.client.get_async_pubsub().await?)
+        let node = self.topology.node(self.slot).await?;
+        node.pubsub().await.map_err(|error| self.heed(&node, None, error))
     }
 
-    async fn shared(&self) -> Result<MultiplexedConnection> {
-        if let Some(connection) = self.lock().as_ref() {
-            return Ok(connection.clone());
-        }
-        let fresh = deadpool_redis::Connection::take(self.pooled().await?);
-        Ok(self.lock().get_or_insert(fresh).clone())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends one command. After a failure of the connection the next call opens another.
+    /// Sends one command.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value> {
-        let mut connection = self.shared().await?;
-        command.query_async(&mut connection).await.map_err(|e| self.failed(e))
+        match self.send_once(command).await {
+            Err(error) if error.trouble().is_moved() => self.send_once(command).await,
+            answer => answer,
+        }
     }
 
     /// Sends several commands at once.
-    pub(crate) async fn send_all(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>> {
-        let mut connection = self.shared().await?;
-        pipeline.query_async(&mut connection).await.map_err(|e| self.failed(e))
+    pub(crate) async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        match self.send_all_once(pipeline).await {
+            Err(error) if error.trouble().is_moved() => self.send_all_once(pipeline).await,
+            answer => answer,
+        }
     }
 
-    fn failed(&self, error: redis::RedisError) -> Error {
-        let error = Error::from(error);
-        if error.is_unavailable() {
-            *self.lock() = None;
-        }
-        error
+    /// As [`Link::send`], for a bulk read that should not hold others up.
+    pub(crate) async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        let node = self.topology.node(self.slot).await?;
+        let answer = async { Ok(command.query_async(&mut node.pooled().await?).await?) };
+        answer.await.map_err(|error| self.heed(&node, None, error))
+    }
+
+    /// As [`Link::read`], for several commands at once.
+    pub(crate) async fn read_all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+        let node = self.topology.node(self.slot).await?;
+        let answer = async { Ok(pipeline.query_async(&mut node.pooled().await?).await?) };
+        answer.await.map_err(|error| self.heed(&node, None, error))
+    }
+
+    async fn send_once(&self, command: &Cmd) -> Result<Value> {
+        let node = self.topology.node(self.slot).await?;
+        let mut shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
+        let answer = command.query_async(&mut shared.connection).await;
+        answer.map_err(|error| self.heed(&node, Some(shared.number), error.into()))
+    }
+
+    async fn send_all_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        let node = self.topology.node(self.slot).await?;
+        let mut shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
+        let answer = pipeline.query_async(&mut shared.connection).await;
+        answer.map_err(|error| self.heed(&node, Some(shared.number), error.into()))
+    }
+
+    fn heed(&self, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
+        self.topology.heed(self.slot, node, shared, error)
     }
 
     /// Calls a transition; loads the library where the server does not have it.
@@ -123,6 +123,17 @@ pub(crate) fn is_missing_function(error: &Error) -> bool {
     error.to_string().contains("Function not found")
 }
 
-fn config(response: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(response))
+/// A connection of its own, to whoever owned the slot when it was made. After an error it is given up and another made.
+pub(crate) struct Dedicated {
+    link: Link,
+    node: Arc<Node>,
+    connection: MultiplexedConnection,
+}
+
+impl Dedicated {
+    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T> {
+        self.link.topology.check(self.link.slot, &self.node).await?;
+        let answer = command.query_async(&mut self.connection).await;
+        answer.map_err(|error: redis::RedisError| self.link.heed(&self.node, None, error.into()))
+    }
 }

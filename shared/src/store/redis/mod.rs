@@ -10,6 +10,7 @@ mod link;
 mod readers;
 mod reads;
 pub(crate) mod reply;
+pub(crate) mod topology;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use self::args::{
 use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::{Reply, handed_over};
+pub use self::topology::Topology;
+pub(crate) use self::topology::Trouble;
 use super::{
     AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
     Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
@@ -65,9 +68,14 @@ pub struct RedisStore {
 impl RedisStore {
     /// Prepares a store; connects at the first call.
     ///
-    /// The URL is `redis://[user:password@]host[:port][/db]` or `unix:///path`. Fails only when it cannot be read.
+    /// The URL is one that [`Topology::new`] takes. Fails only when it cannot be used.
     pub fn new(url: &str, namespace: Namespace) -> Result<Self> {
-        Ok(Self { link: Link::open(url)?, namespace })
+        Ok(Self::on(&Topology::new(url)?, namespace))
+    }
+
+    /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
+    pub fn on(topology: &Topology, namespace: Namespace) -> Self {
+        Self { link: Link::new(topology, namespace.prefix()), namespace }
     }
 
     /// The server's answer to any command: for diagnosis and tests.
@@ -75,6 +83,8 @@ impl RedisStore {
         self.link.send(command).await
     }
 
+    /// Its one key is never there. So a cluster that is moving the slot refuses each call until all of it has moved:
+    /// none sees a part of the partition.
     fn transition(&self, name: &str) -> Cmd {
         let mut command = redis::cmd("FCALL");
         command.arg(LIBRARY.function(name)).arg(1).arg(self.namespace.prefix());
@@ -166,7 +176,7 @@ impl Store for RedisStore {
         pipeline.hset_nx(&key, "format", FORMAT).ignore();
         pipeline.hset_nx(&key, "partitions", PARTITIONS).ignore();
         pipeline.hget(&key, "format").hget(&key, "partitions");
-        let found = self.link.send_all(&pipeline).await?;
+        let found = self.link.to(&key).send_all(&pipeline).await?;
         decode::check_meta(self.namespace.name(), &found)
     }
 

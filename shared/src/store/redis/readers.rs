@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use redis::Cmd;
-use redis::aio::MultiplexedConnection;
 
 use super::decode::{inbox_entries, published, stream_entries};
+use super::link::Dedicated;
 use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ const DEPARTED: u32 = 100;
 impl RedisStore {
     pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
         let mut connection = self.link.dedicated(lease, &format!("stepfleet-lease-{worker}")).await?;
-        let client: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let mut heartbeat = self.transition("heartbeat");
         heartbeat.arg(worker).arg(millis(lease)).arg(client);
         Ok(Box::new(RedisLease { connection, heartbeat, told: 0 }))
@@ -63,11 +63,11 @@ impl RedisStore {
         Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
     }
 
-    async fn make_inbox_group(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+    async fn make_inbox_group(&self, connection: &mut Dedicated) -> Result<()> {
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg("0").arg("MKSTREAM");
-        match create.query_async::<redis::Value>(connection).await {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
+        match connection.query::<redis::Value>(&create).await {
+            Err(error) if !error.to_string().contains("BUSYGROUP") => Err(error),
             _ => Ok(()),
         }
     }
@@ -107,7 +107,7 @@ impl RedisStore {
 }
 
 struct RedisLease {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     heartbeat: Cmd,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,
@@ -117,7 +117,7 @@ struct RedisLease {
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let mut heartbeat = self.heartbeat.clone();
-        let mut reply = Reply::new(heartbeat.arg(self.told).query_async(&mut self.connection).await?)?;
+        let mut reply = Reply::new(self.connection.query(heartbeat.arg(self.told)).await?)?;
         if reply.text()? != "ok" {
             return Ok(Heartbeat::Lost);
         }
@@ -133,14 +133,14 @@ impl Lease for RedisLease {
 }
 
 struct RedisWakeReader {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     wait: Cmd,
 }
 
 #[async_trait]
 impl WakeReader for RedisWakeReader {
     async fn next(&mut self) -> Result<bool> {
-        let woken: redis::Value = self.wait.query_async(&mut self.connection).await?;
+        let woken: redis::Value = self.connection.query(&self.wait).await?;
         Ok(woken != redis::Value::Nil)
     }
 }
@@ -165,20 +165,20 @@ impl AlarmReader for RedisAlarmReader {
 }
 
 struct RedisInboxReader {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     read: Cmd,
 }
 
 #[async_trait]
 impl InboxReader for RedisInboxReader {
     async fn next(&mut self) -> Result<Vec<InboxEntry>> {
-        let value: redis::Value = self.read.query_async(&mut self.connection).await?;
+        let value: redis::Value = self.connection.query(&self.read).await?;
         stream_entries(value)
     }
 }
 
 struct RedisEventReader {
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     key: String,
     after: Position,
 }
@@ -189,7 +189,7 @@ impl EventReader for RedisEventReader {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(EVENTS_BATCH).arg("BLOCK").arg(millis(BLOCK));
         read.arg("STREAMS").arg(&self.key).arg(self.after.to_string());
-        let entries = published(stream_entries(read.query_async(&mut self.connection).await?)?);
+        let entries = published(stream_entries(self.connection.query(&read).await?)?);
         self.after = entries.last().map_or(self.after, |entry| entry.position);
         Ok(entries)
     }

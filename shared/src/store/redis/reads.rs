@@ -51,9 +51,8 @@ impl RedisStore {
         count: u64,
     ) -> Result<Vec<Vec<u8>>> {
         let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.scope, step.step);
-        let mut connection = self.link.pooled().await?;
         let last = from + count.clamp(1, MAX_SLICE) - 1;
-        Ok(redis::cmd("LRANGE").arg(list).arg(from).arg(last).query_async(&mut connection).await?)
+        self.link.read(redis::cmd("LRANGE").arg(list).arg(from).arg(last)).await
     }
 
     pub(super) async fn write_request(&self, request: &StartRequest) -> Result<String> {
@@ -220,10 +219,9 @@ impl RedisStore {
     }
 
     pub(super) async fn read_queues(&self) -> Result<Vec<Queue>> {
-        let mut connection = self.link.pooled().await?;
         let mut about = redis::pipe();
         about.cmd("HKEYS").arg(self.namespace.key("workflows")).cmd("HGETALL").arg(self.namespace.key("departed"));
-        let (names, departed): (Vec<String>, HashMap<String, String>) = about.query_async(&mut connection).await?;
+        let (names, departed): (Vec<String>, HashMap<String, String>) = self.link.read_all(&about).await?;
         let known: Vec<_> = names.iter().filter_map(|name| Some((name, QueueName::parse(name)?))).collect();
         if known.is_empty() {
             return Ok(Vec::new());
@@ -233,7 +231,7 @@ impl RedisStore {
             lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("queue", name));
             lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("requeued", name));
         }
-        let groups: Vec<redis::Value> = lengths.ignore_errors().query_async(&mut connection).await?;
+        let groups: Vec<redis::Value> = self.link.read_all(lengths.ignore_errors()).await?;
         let lengths: Vec<u64> = groups.into_iter().map(waiting).collect();
         let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
             workflow: (*workflow).to_owned(),

@@ -1,9 +1,12 @@
 -- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
 
+local register, heartbeat, deregister, release, tick, requeue, reap, fire_deadline, fire_timeout
+do -- a chunk of Lua has at most 200 locals
+
 local REAPED = 5 -- workers whose lease ran out are taken back so many at a time
 
 -- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
-local function register(keys, argv)
+register = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, lease, class, about = arg(), tonumber(arg()), arg(), take_list(arg)
   local queues, served = take_list(arg), take_list(arg)
@@ -23,7 +26,7 @@ end
 
 -- heartbeat: renews a lease that is still there; one that was reaped is lost for good. Names the runs that were cancelled since
 -- the last one.
-local function heartbeat(keys, argv)
+heartbeat = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
   if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {} } end
@@ -34,7 +37,7 @@ end
 
 -- Gives one hold up and queues its step execution again, ahead of what is new. `attempt` and `call` are those of the hold: it may
 -- have been given up before.
-local function requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
+requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
@@ -69,7 +72,7 @@ local function vacate(p, worker, slot, value, now, kind, max_losses, retention)
 end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
-local function reap(p, worker, now, kind, limit, max_losses, retention)
+reap = function(p, worker, now, kind, limit, max_losses, retention)
   -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
   local held = redis.call('HRANDFIELD', p .. 'held:' .. worker, limit, 'WITHVALUES')
   local slots, values, moved = {}, {}, 0
@@ -91,14 +94,14 @@ local function reap(p, worker, now, kind, limit, max_losses, retention)
   return true, moved
 end
 
-local function deregister(keys, argv)
+deregister = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local over, moved = reap(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
   return { over and 'ok' or 'more', moved }
 end
 
 -- release: gives back holds that the worker knows nothing of, because Redis came back without its last moments.
-local function release(keys, argv)
+release = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, fences, moved = arg(), take_list(arg), 0
   for i = 1, #fences, 5 do
@@ -112,7 +115,6 @@ local function release(keys, argv)
   return { moved }
 end
 
-local fire_deadline, fire_timeout
 
 local function fire_turn(p, timer, now)
   local run, step, from = string.match(timer, '^turn (%S+) (%S+) (%d+)$')
@@ -139,7 +141,7 @@ local function fire(p, timer, now, retention)
 end
 
 -- tick: take back what dead and silent workers held; fire what is due. Bounded by `limit`; the answer says if more is waiting.
-local function tick(keys, argv)
+tick = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local limit, max_losses, retention = tonumber(arg()), tonumber(arg()), tonumber(arg())
   local suspects, reaped, moved, more = take_list(arg), {}, 0, 0
@@ -167,4 +169,5 @@ local function tick(keys, argv)
   local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
   return { now, moved, #due, more, wait, reaped, redis.call('ZCARD', p .. 'leases') }
+end
 end

@@ -1,0 +1,160 @@
+//! A Redis Cluster of three masters for one test, whose slots can be moved by hand, step by step.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, cmd};
+
+use crate::redis::TestRedis;
+
+/// Which slots each master begins with: the same as `redis-cli --cluster create` gives them.
+const RANGES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Three masters, local processes; they end with the value.
+pub struct Cluster {
+    /// The masters: the first has the lowest slots.
+    pub nodes: Vec<TestRedis>,
+}
+
+/// A slot on its way from one master to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    slot: u16,
+    from: usize,
+    to: usize,
+}
+
+impl Cluster {
+    /// Starts one and waits until all masters agree that it is in order.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for (first, last) in RANGES {
+            let node = TestRedis::process_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await;
+            let mut connection = node.connection().await;
+            ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;
+            nodes.push(node);
+        }
+        let cluster = Self { nodes };
+        for other in 1..RANGES.len() {
+            cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(cluster.port(other))).await;
+        }
+        cluster.wait_until_ready().await;
+        cluster
+    }
+
+    /// What a fleet is told: `redis+cluster://...` with all masters.
+    pub fn url(&self) -> String {
+        let addresses: Vec<_> = (0..self.nodes.len()).map(|node| self.address(node)).collect();
+        format!("redis+cluster://{}", addresses.join(","))
+    }
+
+    /// `host:port` of a master.
+    pub fn address(&self, node: usize) -> String {
+        self.nodes[node].url.trim_start_matches("redis://").to_owned()
+    }
+
+    fn port(&self, node: usize) -> String {
+        self.address(node).rsplit_once(':').expect("a port").1.to_owned()
+    }
+
+    /// Sends one command to one master.
+    ///
+    /// # Panics
+    /// When it is answered with an error.
+    pub async fn ask<T: FromRedisValue>(&self, node: usize, command: &Cmd) -> T {
+        ask(&mut self.nodes[node].connection().await, command).await
+    }
+
+    /// Of the master that owns a slot, as itself sees it.
+    pub async fn owner(&self, slot: u16) -> usize {
+        for node in 0..self.nodes.len() {
+            let info: String = self.ask(node, cmd("CLUSTER").arg("NODES")).await;
+            let myself = info.lines().find(|line| line.contains("myself")).expect("a node knows itself");
+            let owns = |range: &str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                matches!((first.parse(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+            };
+            if myself.split(' ').skip(8).any(owns) {
+                return node;
+            }
+        }
+        panic!("nobody owns slot {slot}");
+    }
+
+    /// The keys of a slot that one master has.
+    pub async fn keys(&self, node: usize, slot: u16) -> BTreeSet<String> {
+        self.ask(node, cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(1_000_000)).await
+    }
+
+    /// How often a master has answered with errors of this code (`ASK`, `MOVED`).
+    pub async fn errors(&self, node: usize, code: &str) -> u64 {
+        let stats: String = self.ask(node, cmd("INFO").arg("errorstats")).await;
+        let count = stats.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{code}:count=")));
+        count.map_or(0, |count| count.trim().parse().expect("a count"))
+    }
+
+    /// Begins to move a slot. Its keys are still where they were.
+    pub async fn begin_move(&self, slot: u16, to: usize) -> Move {
+        let from = self.owner(slot).await;
+        let (source, target) = (self.id(from).await, self.id(to).await);
+        self.set_slot(to, slot, "IMPORTING", &source).await;
+        self.set_slot(from, slot, "MIGRATING", &target).await;
+        Move { slot, from, to }
+    }
+
+    /// Moves so many of the keys that are left.
+    ///
+    /// # Panics
+    /// When a key is at the target already (`BUSYKEY`): somebody has written there.
+    pub async fn move_keys(&self, moving: Move, count: usize) {
+        let keys: Vec<String> =
+            self.ask(moving.from, cmd("CLUSTER").arg("GETKEYSINSLOT").arg(moving.slot).arg(count)).await;
+        if keys.is_empty() {
+            return;
+        }
+        let mut migrate = cmd("MIGRATE");
+        migrate.arg("127.0.0.1").arg(self.port(moving.to)).arg("").arg(0).arg(60_000).arg("KEYS").arg(keys);
+        self.ask::<()>(moving.from, &migrate).await;
+    }
+
+    /// Moves what is left and gives the slot to its new owner.
+    pub async fn finish_move(&self, moving: Move) {
+        while !self.keys(moving.from, moving.slot).await.is_empty() {
+            self.move_keys(moving, 100).await;
+        }
+        let owner = self.id(moving.to).await;
+        let others = (0..self.nodes.len()).filter(|node| ![moving.to, moving.from].contains(node));
+        for node in [moving.to, moving.from].into_iter().chain(others) {
+            self.set_slot(node, moving.slot, "NODE", &owner).await;
+        }
+    }
+
+    async fn set_slot(&self, node: usize, slot: u16, state: &str, other: &str) {
+        self.ask::<()>(node, cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(state).arg(other)).await;
+    }
+
+    async fn id(&self, node: usize) -> String {
+        self.ask(node, cmd("CLUSTER").arg("MYID")).await
+    }
+
+    async fn wait_until_ready(&self) {
+        let until = Instant::now() + LIMIT;
+        for node in 0..self.nodes.len() {
+            loop {
+                let info: String = self.ask(node, cmd("CLUSTER").arg("INFO")).await;
+                let nodes = format!("cluster_known_nodes:{}", self.nodes.len());
+                if ["cluster_state:ok", "cluster_slots_assigned:16384", &nodes].iter().all(|line| info.contains(line)) {
+                    break;
+                }
+                assert!(Instant::now() < until, "node {node} did not get ready: {info}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &Cmd) -> T {
+    command.query_async(connection).await.unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}

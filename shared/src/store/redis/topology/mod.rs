@@ -1,0 +1,271 @@
+//! Which server serves which partition: one server, the master that Sentinels name, or the masters of a cluster.
+//!
+//! Each call concerns one partition, whose keys share one hash tag and so one slot. So plain connections to the
+//! server that owns the slot serve all three kinds. The pure parts decide: `url` reads where to ask, `slots` who owns
+//! what, `trouble` what an error means, `pace` how often it is looked. `look` asks, `watch` listens, `node` has the connections.
+
+mod address;
+mod look;
+mod node;
+mod pace;
+mod slots;
+mod trouble;
+mod url;
+mod watch;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Client, ConnectionInfo, RedisConnectionInfo};
+
+use self::address::Address;
+pub(crate) use self::node::Node;
+use self::pace::Pace;
+use self::slots::Table;
+pub(crate) use self::slots::slot_of;
+pub(crate) use self::trouble::Trouble;
+use self::url::Places;
+use crate::error::{Error, Result};
+
+/// Whoever waits longer for another's look goes on with what is known: that look's task may be held up.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The servers of one deployment, for all partitions of a process: where each is, and the connections to them. Cheap to
+/// clone; clones are one.
+///
+/// It connects at the first call, and looks again when an answer says that a master is another: `MOVED`, `READONLY`,
+/// `UNBLOCKED`, a connection that breaks. It looks seldom while that does not help. A slot that is being moved
+/// (`ASK`, `TRYAGAIN`) is waited out; [`Error::is_unavailable`] holds for all of these.
+#[derive(Clone)]
+pub struct Topology(Arc<Inner>);
+
+struct Inner {
+    places: Places,
+    /// Those that are asked for the others.
+    guides: Vec<Client>,
+    state: Mutex<State>,
+    /// Whether somebody listens to the Sentinels.
+    watched: AtomicBool,
+    /// Held while it is looked.
+    looking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    table: Table<Arc<Node>>,
+    /// What the last look that was answered has told.
+    addresses: Table<Address>,
+    nodes: HashMap<Address, Arc<Node>>,
+    /// Whether somebody has found the table to be wrong since the last look.
+    wrong: bool,
+    pace: Pace,
+    looks: usize,
+    failure: Option<Error>,
+}
+
+impl Topology {
+    /// Reads where the servers are; connects later. All forms take `user:password@`:
+    ///
+    /// * `redis://host[:port][/db]`, `unix:///path`: one server.
+    /// * `redis+sentinel://host:port,host:port/master-name[/db]`: the master of that name, as these Sentinels say. User
+    ///   and password are the servers'; those of the Sentinels are given as `?sentinel_username=` and
+    ///   `sentinel_password=`.
+    /// * `redis+cluster://host:port,host:port`: a cluster; any of its nodes.
+    ///
+    /// Fails only when the URL cannot be used; the message says why, without the password.
+    pub fn new(url: &str) -> Result<Self> {
+        let places = Places::parse(url)?;
+        let open = |infos: &[ConnectionInfo]| -> Result<Vec<Client>> {
+            infos.iter().map(|info| Ok(Client::open(info.clone())?)).collect()
+        };
+        let mut state = State::default();
+        let guides = match &places {
+            Places::Standalone(info) => {
+                state.table = Table::of_one(Arc::new(Node::new(info, false)?));
+                Vec::new()
+            }
+            Places::Sentinel { sentinels, .. } => open(sentinels)?,
+            Places::Cluster { seeds, .. } => open(seeds)?,
+        };
+        Ok(Self(Arc::new(Inner {
+            places,
+            guides,
+            state: Mutex::new(state),
+            watched: AtomicBool::new(false),
+            looking: tokio::sync::Mutex::default(),
+        })))
+    }
+
+    /// The server that owns a slot now, as far as is known. Looks where nothing is known or somebody has found it wrong,
+    /// but not too often.
+    pub(super) async fn node(&self, slot: u16) -> Result<Arc<Node>> {
+        self.0.watch();
+        let seen = match self.0.known(slot) {
+            Known::Good(node) => return Ok(node),
+            Known::Doubtful { looks } => looks,
+        };
+        // Nobody waits for a look of others that never ends; then two look at once.
+        let turn = tokio::time::timeout(LOOK_PATIENCE, self.0.looking.lock()).await;
+        if self.0.lock().looks == seen {
+            self.0.look().await;
+        }
+        drop(turn);
+        let state = self.0.lock();
+        let nobody = || Error::unavailable(format!("no server owns slot {slot} of the cluster"));
+        state.table.owner(slot).cloned().ok_or_else(|| state.failure.clone().unwrap_or_else(nobody))
+    }
+
+    /// Takes note of an error that `node` answered for this slot, or that its shared connection of this number ran into.
+    /// The answer is what to tell the caller.
+    pub(super) fn heed(&self, slot: u16, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
+        let trouble = error.trouble();
+        if trouble.is_moved() && matches!(self.0.places, Places::Standalone(_)) {
+            return Error::unavailable(
+                "it is one node of a cluster, and another has the keys of this namespace; write redis+cluster:// in \
+                 place of redis://",
+            );
+        }
+        if let Some(number) = shared.filter(|_| trouble.ends_connection()) {
+            node.drop_shared(number);
+        }
+        if trouble.means_look_again() {
+            self.0.doubt(slot, node, &trouble);
+        }
+        error
+    }
+
+    /// Refuses a node that is not the owner of the slot any more, so that who has a connection to it makes another.
+    pub(super) async fn check(&self, slot: u16, node: &Arc<Node>) -> Result<()> {
+        match self.node(slot).await {
+            Ok(owner) if !Arc::ptr_eq(&owner, node) => {
+                Err(Error::unavailable(format!("{} does not have this partition any more", node.address())))
+            }
+            // Where nobody can say who else it is, it is good enough.
+            _ => Ok(()),
+        }
+    }
+
+    /// How often it was looked where the servers are: for diagnosis and tests.
+    pub fn looks(&self) -> usize {
+        self.0.lock().looks
+    }
+
+    /// The address of the server that owns this key, as far as is known, without asking: for diagnosis and tests.
+    pub fn address_of(&self, key: &str) -> Option<String> {
+        self.0.lock().table.owner(slot_of(key)).map(|node| node.address())
+    }
+}
+
+enum Known {
+    Good(Arc<Node>),
+    Doubtful { looks: usize },
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, slot: u16) -> Known {
+        let state = self.lock();
+        let good = !state.wrong || state.table.is_moved(slot) || !state.pace.may_look(Instant::now());
+        match state.table.owner(slot) {
+            Some(node) if good => Known::Good(node.clone()),
+            _ => Known::Doubtful { looks: state.looks },
+        }
+    }
+
+    fn doubt(&self, slot: u16, node: &Arc<Node>, trouble: &Trouble) {
+        let Some(login) = self.login() else { return };
+        let mut state = self.lock();
+        if let Trouble::Moved { slot, to: Some(to) } = trouble {
+            if let Ok(owner) = state.node_at(&to.clone().or_host(node.host()), login) {
+                state.table.set_moved(*slot, owner);
+            }
+            state.wrong = true;
+        } else if state.table.owner(slot).is_none_or(|owner| Arc::ptr_eq(owner, node)) {
+            // From a server that is not the owner any more it is no news.
+            state.table.forget_moved(slot);
+            state.wrong = true;
+        }
+    }
+
+    fn login(&self) -> Option<&RedisConnectionInfo> {
+        match &self.places {
+            Places::Standalone(_) => None,
+            Places::Sentinel { login, .. } | Places::Cluster { login, .. } => Some(login),
+        }
+    }
+
+    async fn look(&self) {
+        let (turn, nodes) = {
+            let state = self.lock();
+            if !state.pace.may_look(Instant::now()) {
+                return;
+            }
+            (state.looks, state.nodes.values().map(|node| node.client().clone()).collect::<Vec<_>>())
+        };
+        let found = match &self.places {
+            Places::Standalone(_) => return,
+            Places::Sentinel { master, .. } => look::ask_sentinels(&self.guides, turn, master).await,
+            Places::Cluster { .. } => {
+                look::ask_cluster(nodes.into_iter().chain(self.guides.iter().cloned()).collect()).await
+            }
+        };
+        let Some(login) = self.login() else { return };
+        self.lock().learn(found, login);
+    }
+}
+
+impl State {
+    fn learn(&mut self, found: Result<Table<Address>>, login: &RedisConnectionInfo) {
+        self.looks += 1;
+        let known = found.and_then(|found| Ok((found.with(|address| self.node_at(address, login))?, found)));
+        let mut is_new = false;
+        match known {
+            Ok((table, addresses)) => {
+                is_new = addresses != self.addresses;
+                if is_new && self.looks > 1 {
+                    let masters: BTreeSet<_> = addresses.owners().map(ToString::to_string).collect();
+                    tracing::info!(?masters, "the masters, or what they own, have changed");
+                }
+                let used: HashSet<_> = addresses.owners().collect();
+                self.nodes.retain(|address, _| used.contains(address));
+                (self.table, self.addresses, self.wrong, self.failure) = (table, addresses, false, None);
+            }
+            Err(error) => self.failure = Some(error),
+        }
+        self.pace.looked(Instant::now(), is_new, rand::random());
+    }
+
+    /// The node at this address: the one there is, so that connections are shared.
+    fn node_at(&mut self, address: &Address, login: &RedisConnectionInfo) -> Result<Arc<Node>> {
+        if let Some(node) = self.nodes.get(address) {
+            return Ok(node.clone());
+        }
+        let node = Arc::new(Node::new(&url::at(address, login)?, true)?);
+        self.nodes.insert(address.clone(), node.clone());
+        Ok(node)
+    }
+}
+
+/// Reads bytes as a URL, as an error and as a reply about slots: for the tests of all decoders.
+pub(crate) fn read_all(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    drop(Places::parse(&text));
+    drop(Trouble::read(&text));
+    if let Ok(table) =
+        redis::parse_redis_value(bytes).map_err(Error::from).and_then(|reply| slots::read_slots(&reply, "h"))
+    {
+        let _ = table.owner(slot_of(&text));
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topology").finish_non_exhaustive()
+    }
+}
