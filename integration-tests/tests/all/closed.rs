@@ -11,7 +11,7 @@ use stepfleet::request::StartRequest;
 use stepfleet::step::{
     Call, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
 };
-use stepfleet::store::{Introduction, MemoryStore, RedisStore, Registration, Start, Store, Tick};
+use stepfleet::store::{Audit, Introduction, MemoryStore, RedisStore, Registration, Start, Store, Tick};
 use stepfleet_integration_tests::redis::TestRedis;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -196,6 +196,30 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         assert_eq!(steps(&hand.begin(10).await), ["sent"]);
         // The run rests where it may, and ends where it may not.
         assert_eq!(hand.complete(&first, Commit::default()).await, Outcome::Committed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn branches_that_were_staged_in_a_closed_fan_out_are_not_missed() {
+    on_both(async |store| {
+        let (mut hand, first) = Hand::new(store).await;
+        hand.done(&first, branches(&route("branch"), 2, 1)).await;
+        let held = hand.begin(2).await;
+        let staged: Vec<_> = (0..3).map(|n| (route("inner"), vec![1, n])).collect();
+        assert_eq!(store.stage("a", &held[0].fence, 0, &staged).await.unwrap(), Some(3));
+        let fan = Some(Fan { joins: vec![Join::all(route("inner_join"))], staged: 3 });
+        assert_eq!(hand.done(&held[0], Commit { fan, ..Commit::default() }).await, Outcome::Committed);
+        assert_eq!(hand.done(&held[1], join()).await, Outcome::Committed);
+        // The entry that would have had them written is taken, and of no use. Nothing was swept yet.
+        assert_eq!(steps(&hand.begin(10).await), ["join"]);
+        let audit = Audit { repair: false, from: 0, max_losses: 3, retention: HOUR };
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let audited = store.audit(&Audit { from: at, ..audit.clone() }).await.unwrap();
+            assert_eq!(audited.breaches, []);
+            from = audited.next;
+        }
     })
     .await;
 }

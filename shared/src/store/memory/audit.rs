@@ -78,9 +78,9 @@ impl State {
                 Phase::Turn | Phase::Ending => {}
             }
         }
-        for scope in
-            steps.scopes.keys().filter(|scope| steps.staged.get(scope).is_some_and(|staged| !staged.is_empty()))
-        {
+        // What is left of a closed fan-out is swept.
+        let has_staged = |scope: u64| steps.staged.get(&scope).is_some_and(|staged| !staged.is_empty());
+        for scope in steps.scopes.keys().filter(|scope| has_staged(**scope) && steps.scopes_of(**scope).is_some()) {
             if !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
                 let what = format!("the next branches of fan-out {scope} are not in their queue");
                 found.push((what, Mend::QueueFan(*scope)));

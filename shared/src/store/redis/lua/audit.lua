@@ -166,6 +166,8 @@ local function audit_execution(a, run, meta, seq, line)
 end
 
 local function audit_fan(a, run, meta, scope, place)
+  -- What is left of a closed fan-out is swept.
+  if not scopes_of(a.p .. 'steps:' .. run, scope) then return end
   if redis.call('EXISTS', a.p .. 'fan:' .. run .. ':' .. scope) == 0 or is_queued(a, queue_of(meta), place) then return end
   breach(a, run, 'the next branches of fan-out ' .. scope .. ' are not in their queue',
     function() queue_fan(a.p, meta, run, scope) end)
