@@ -31,7 +31,7 @@ async fn main() -> Result<(), BoxDynError> {
     let config = Config::default().queue("turns").batch_size(64);
     let mut storage = RedisStorage::new(connection).with_config(config);
     let builder = WorkerBuilder::new("worker").backend(storage.clone()).concurrency(64);
-    let worker = match turns {
+    let mut worker = match turns {
         1 => tokio::spawn(builder.build(SteppedFlow::new("turns").and_then(turn)).run()),
         10 => {
             let flow = SteppedFlow::new("turns").and_then(turn).and_then(turn).and_then(turn).and_then(turn);
@@ -47,7 +47,7 @@ async fn main() -> Result<(), BoxDynError> {
     let steps = runs * turns;
     while STEPS.load(Ordering::Relaxed) < steps {
         if worker.is_finished() {
-            return Err("the worker has ended".into());
+            return Err(format!("the worker has ended: {:?}", (&mut worker).await).into());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
