@@ -52,7 +52,10 @@ impl State {
             _ => BTreeMap::new(),
         };
         self.leave_inbox(start.entry.as_deref());
-        self.deferred.remove(&start.run);
+        // One that was deferred has left the inbox before.
+        if start.entry.is_none() {
+            self.deferred.remove(&start.run);
+        }
         if let Some(known) = known {
             return Started::Known(known);
         }

@@ -4,6 +4,9 @@
 -- `<call>.<number>`. A body that runs again comes by the same places, and what is there already is not added again. Once
 -- it has that many, `last` has the last one alone, so that a repetition after a lost reply is still known.
 
+local publish
+do -- a chunk of Lua has at most 200 locals
+
 local MAX_REMEMBERED = 10000 -- per step execution
 
 -- Nobody's run fails for its followers' sake: where somebody else has written there, nothing is known.
@@ -24,7 +27,7 @@ local function remember(p, run, key, place, digest, is_known)
   end
 end
 
-local function publish(keys, argv)
+publish = function(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local worker, run, seq, attempt, line, place = arg(), arg(), arg(), arg(), arg(), arg()
   local step, event, content, data, digest = arg(), arg(), arg(), arg(), arg()
@@ -44,4 +47,5 @@ local function publish(keys, argv)
   if type(added) == 'table' then return added end
   remember(p, run, key, place, digest, known)
   return { 'ok' }
+end
 end
