@@ -33,18 +33,20 @@ pub(super) fn refill_args(command: &mut Cmd, fence: &Fence, refill: &Refill) {
 }
 
 /// The start that the short ways share: `worker, call, slot, run, seq, line`, and the history record without its time.
-fn short_args(command: &mut Cmd, call: &Call, step: &Claimed) {
+fn short_args(call: &Call, step: &Claimed) -> Cmd {
+    let mut command = Cmd::new();
     let fence = &step.fence;
     let since = fence.line.as_str().split(' ').nth(5).unwrap_or_default();
     command.arg(&call.worker).arg(call.number).arg(fence.slot);
-    fence_args(command, fence);
+    fence_args(&mut command, fence);
     command.arg(format!(" done {} {} {} {} {since}", fence.seq, fence.attempt, step.step, call.worker));
+    command
 }
 
 /// The arguments of `hand_over` in `lua/short.lua`.
-pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, commit: &Commit, next: &(Route, Vec<u8>)) {
+pub(super) fn hand_over_args(call: &Call, step: &Claimed, commit: &Commit, next: &(Route, Vec<u8>)) -> Cmd {
     let (route, payload) = next;
-    short_args(command, call, step);
+    let mut command = short_args(call, step);
     command.arg(route.record(step.scope, None, payload));
     if route.context {
         command.arg(step.context_version);
@@ -54,11 +56,12 @@ pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, com
     for (field, value) in &commit.set {
         command.arg(field).arg(value);
     }
+    command
 }
 
 /// The arguments of `end_branch` in `lua/short.lua`.
-pub(super) fn end_branch_args(command: &mut Cmd, call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) {
-    short_args(command, call, step);
+pub(super) fn end_branch_args(call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> Cmd {
+    let mut command = short_args(call, step);
     command.arg(refill.after.as_ref().map_or("", |queue| queue.as_str())).arg(step.scope);
     match commit.joins.first() {
         Some((join, payload)) => command.arg(join).arg(payload),
@@ -67,6 +70,7 @@ pub(super) fn end_branch_args(command: &mut Cmd, call: &Call, step: &Claimed, co
     for (field, value) in &commit.set {
         command.arg(field).arg(value);
     }
+    command
 }
 
 pub(super) fn changes_args(command: &mut Cmd, changes: &Changes) {

@@ -10,6 +10,7 @@ mod link;
 mod readers;
 mod reads;
 pub(crate) mod reply;
+mod short;
 pub(crate) mod topology;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ use self::args::{
 use self::functions::LIBRARY;
 use self::link::Link;
 use self::reply::{Reply, branch_ended, handed_over};
+use self::short::{Short, Way};
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
 use super::{
@@ -64,6 +66,7 @@ const PARTITIONS: u64 = 1;
 pub struct RedisStore {
     link: Link,
     namespace: Namespace,
+    short: Short,
 }
 
 impl RedisStore {
@@ -76,7 +79,8 @@ impl RedisStore {
 
     /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
     pub fn on(topology: &Topology, namespace: Namespace) -> Self {
-        Self { link: Link::new(topology, namespace.prefix()), namespace }
+        let link = Link::new(topology, namespace.prefix());
+        Self { short: Short::new(&link, namespace.prefix()), link, namespace }
     }
 
     /// The server's answer to any command: for diagnosis and tests.
@@ -121,26 +125,24 @@ impl RedisStore {
             return Ok(None);
         }
         if let Some(successor) = commit.only_successor() {
-            let mut command = self.transition("hand_over");
-            hand_over_args(&mut command, call, step, commit, successor);
-            let reply = self.link.call(&command).await?;
+            let args = hand_over_args(call, step, commit, successor);
+            let reply = self.short.go(Way::HandOver, args).await?;
             return Ok(handed_over(reply, call, step, commit)?.map(Some));
         }
         if !commit.ends_branch(step) {
             return Ok(None);
         }
-        let mut command = self.transition("end_branch");
-        end_branch_args(&mut command, call, step, commit, refill);
-        branch_ended(self.link.call(&command).await?, call.number)
+        let args = end_branch_args(call, step, commit, refill);
+        branch_ended(self.short.go(Way::EndBranch, args).await?, call.number)
     }
 
     /// The short way of a checkpoint: false where the long one has to be gone.
     async fn record(&self, fence: &Fence, checkpoint: &Checkpoint) -> Result<bool> {
         let Some((number, entry)) = checkpoint.only_entry() else { return Ok(false) };
-        let mut command = self.transition("record");
-        fence_args(&mut command, fence);
-        command.arg(number).arg(entry);
-        Ok(reply::number::<i64>(&self.link.call(&command).await?)? == 1)
+        let mut args = Cmd::new();
+        fence_args(&mut args, fence);
+        args.arg(number).arg(entry);
+        Ok(reply::number::<i64>(&self.short.go(Way::Record, args).await?)? == 1)
     }
 
     fn under_fence(&self, name: &str, call: &Call, step: &Claimed, refill: &Refill) -> Cmd {
