@@ -65,19 +65,28 @@ impl Short {
     /// Goes a short way with these arguments; answers 0 where the long one is to be gone.
     pub(super) async fn go(&self, way: Way, args: Cmd) -> Result<Value> {
         let (answer, answered) = oneshot::channel();
-        if self.add(Waiting { way, args, answer }) {
-            tokio::spawn(self.clone().send_all());
+        let waiting = Waiting { way, args, answer };
+        // Where nobody else is under way it goes by itself.
+        if let Some(alone) = self.begin(waiting) {
+            let _turn = Turn(self);
+            self.send(alone).await;
         }
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the call was given up")))
     }
 
-    /// True where another call is to be begun.
-    fn add(&self, waiting: Waiting) -> bool {
+    /// The call that is to be made by whoever asks; none where another call takes it along.
+    fn begin(&self, waiting: Waiting) -> Option<Vec<Waiting>> {
         let mut queue = self.queue();
+        if queue.calls == 0 {
+            queue.calls = 1;
+            return Some(vec![waiting]);
+        }
         queue.waiting.push(waiting);
-        let begins = queue.calls < MOST_CALLS;
-        queue.calls += usize::from(begins);
-        begins
+        if queue.calls < MOST_CALLS {
+            queue.calls += 1;
+            tokio::spawn(self.clone().send_all());
+        }
+        None
     }
 
     /// Sends until nothing waits.
@@ -124,6 +133,20 @@ impl Short {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that somebody makes for himself. What has come meanwhile is sent, also where he is dropped.
+struct Turn<'a>(&'a Short);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        if queue.waiting.is_empty() {
+            queue.calls -= 1;
+        } else {
+            tokio::spawn(self.0.clone().send_all());
+        }
     }
 }
 

@@ -13,6 +13,9 @@ local function read_commit(arg)
   return c
 end
 
+-- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
+local WIDE = string.rep('-', 65)
+
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
 local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, p .. 'steps:' .. x.run, x.scope
@@ -34,7 +37,10 @@ local function emit(p, x, c)
     local last = redis.call('HINCRBY', steps, 'last', count)
     create(p, run, meta, last - count + 1, c.emits, x.taker)
   end
-  if c.staged > 0 then queue_fan(p, meta, run, seq) end
+  if c.staged > 0 then
+    redis.call('HSET', steps, 'wide', WIDE)
+    queue_fan(p, meta, run, seq)
+  end
   local alive = true
   if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
   if not alive and not c.rests then return 'the run ended without its stop event: no step of it is left to do' end
