@@ -2,6 +2,7 @@
 
 pub mod both;
 pub mod documents;
+pub mod double;
 pub mod fleet;
 pub mod proxy;
 pub mod redis;

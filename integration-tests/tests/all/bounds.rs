@@ -81,8 +81,8 @@ async fn consumers_of_the_departed_are_dropped() {
     assert_eq!(departed.len(), 3);
     // Idle times in proportion: what takes minutes with the defaults takes a moment here.
     let _live = fleet.coordinator_with(stepfleet_coordinator::Config {
-        orphan_idle: Duration::from_millis(30),
-        orphans: Duration::from_millis(50),
+        reclaim_idle: Duration::from_millis(30),
+        reclaim: Duration::from_millis(50),
         ..stepfleet_coordinator::Config::default()
     });
     for _ in 0..2000 {

@@ -1,8 +1,7 @@
 //! What must hold between operations, and at the end: both stores look the same, and every run can be finished.
 
-use std::time::Duration;
-
 use proptest::test_runner::TestCaseError;
+use stepfleet::step::Next;
 use stepfleet::store::Store;
 
 use super::ops::{Leaves, RUNS, WORKERS};
@@ -54,16 +53,15 @@ impl Pair {
             self.send(run, 1, false).await?;
         }
         for _ in 0..2000 {
-            both!(self, store => store.orphans(Duration::ZERO));
             self.tick(vec![]).await?;
             self.signal_all().await?;
-            self.begin(0, 8, false).await?;
+            self.claim(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
             if self.held.is_empty() && queued == 0 {
                 break;
             }
             while !self.held.is_empty() {
-                self.complete(0, &Leaves::Stop, None, 0, false).await?;
+                self.complete(0, &Leaves::Stop, None, Next::Nothing, false).await?;
             }
         }
         self.compare().await?;

@@ -16,6 +16,7 @@ impl Pair {
         }
         let (worker, step) = holds[held % holds.len()].clone();
         self.numbers += u64::from(!again);
+        self.traced.insert((step.fence.run.clone(), step.fence.seq));
         let content = if self.numbers.is_multiple_of(3) { Content::MessagePack } else { Content::Json };
         let event = Publication {
             number: self.numbers,
