@@ -129,12 +129,12 @@ local function refill(p, caller, slot, taken, now)
   return class and take(p, caller, class, 1, slot.after, now)[1] or nil
 end
 
--- The slot still has the step execution of this fence, or nothing: it may take another one.
+-- The worker is there, and the slot still has the step execution of this fence, or nothing: it may take another one.
 local function may_use(p, caller, slot, run, seq, line)
-  local value = redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot)
-  if not value then return true end
-  local _, _, other, number, attempt = parse_slot(value)
-  return other == '' or other == run and number == seq and attempt == string.match(line, '^H (%d+)')
+  if not class_of(p, caller.worker) then return false end
+  local call, _, other, number, attempt = parse_slot(redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot) or nil)
+  if not call or other == '' then return true end
+  return other == run and number == seq and attempt == string.match(line, '^H (%d+)') and call == string.match(line, '(%d+)$')
 end
 
 -- Checks the fence of a complete, fail or suspend, lets `act` change things where it holds, and fills the slot again.
