@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet::run::{Run, Status};
 use stepfleet::step::{Call, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
-use stepfleet::store::{Audit, Breach, Start, Store};
+use stepfleet::store::{Audit, Breach, Start, Store, Tick};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, slots, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
@@ -132,6 +132,72 @@ async fn the_queue_is_deleted() {
 }
 
 #[tokio::test]
+async fn the_names_of_the_queues_that_have_entries_are_deleted() {
+    for again in [false, true] {
+        let mut stage = Stage::new().await;
+        if again {
+            let step = stage.claim(1).await.remove(0);
+            assert_eq!(stage.store().release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 1);
+        }
+        let (set, queue) = if again { ("urgent", "requeued:w:1") } else { ("ready", "queue:w:1") };
+        stage.delete(set).await;
+        assert!(stage.claim(1).await.is_empty(), "nobody looks there");
+        assert_eq!(stage.audit().await, [format!("r: {queue} has entries and is not named as such")]);
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_classes_of_workers_serve_is_deleted() {
+    for kind in ["serves:", "classes:"] {
+        let mut stage = Stage::new().await;
+        let mut redis = stage.fleet.redis.connection().await;
+        let pattern = format!("sf:{{0}}:{kind}*");
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        assert_eq!(keys.len(), 1);
+        stage.delete(keys[0].strip_prefix("sf:{0}:").unwrap()).await;
+        assert_eq!(stage.audit().await, ["a: the worker would be given nothing of the queue w:1"]);
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_connections_of_the_workers_are_deleted() {
+    let mut stage = Stage::new().await;
+    let mut lease = stage.store().lease("a", HOUR).await.unwrap();
+    lease.heartbeat().await.unwrap();
+    let step = stage.claim(1).await.remove(0);
+    stage.delete("clients").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "the next heartbeat names it again");
+    lease.heartbeat().await.unwrap();
+    assert!(stage.store().disconnected().await.unwrap().is_empty());
+    drop(lease);
+    // Closing takes a moment.
+    let mut suspects = Vec::new();
+    while suspects.is_empty() {
+        suspects = stage.store().disconnected().await.unwrap();
+    }
+    let ticked = stage.store().tick(&Tick { suspects, ..double::tick(&[]) }).await.unwrap();
+    assert_eq!((ticked.requeued, ticked.reaped), (1, vec!["a".to_owned()]));
+    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+}
+
+#[tokio::test]
+async fn a_worker_is_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.claim(1).await.remove(0);
+    stage.delete("worker:a").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "its lease says that it is there");
+    let call = stage.call();
+    let lost = stage.store().claim(&call, &slots(&call, 1)).await.unwrap();
+    assert!(lost.is_none(), "it is told that it must begin anew");
+    stage.store().tick(&double::tick(&["a"])).await.unwrap();
+    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+    join_fleet(stage.store(), "a", HOUR).await;
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn somebody_else_has_read_the_queue() {
     let mut stage = Stage::new().await;
     let mut redis = stage.fleet.redis.connection().await;
@@ -205,13 +271,44 @@ async fn the_steps_are_deleted() {
 }
 
 #[tokio::test]
-async fn the_run_is_deleted_before_its_input_was_given_to_a_step() {
+async fn the_input_is_deleted_before_it_was_given_to_a_step() {
+    let stage = Stage::new().await;
+    stage.delete("input:r").await;
+    assert_eq!(stage.audit().await, ["r: its input is gone"]);
+    let run = stage.run().await;
+    assert_eq!(run.status, Status::Failed);
+    assert_eq!(run.error.unwrap(), "the run cannot go on: its input is gone; start it again");
+}
+
+#[tokio::test]
+async fn the_input_is_deleted_after_that() {
+    let mut stage = Stage::new().await;
+    let step = stage.claim(1).await.remove(0);
+    stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;
+    stage.delete("input:r").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "nobody needs it any more");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_run_and_its_input_are_deleted() {
     let stage = Stage::new().await;
     stage.delete("run:r").await;
+    stage.delete("input:r").await;
     let told = stage.slices(true).await;
-    assert!(told.iter().any(|breach| breach.what == "its hash with input and status is gone"), "{told:?}");
+    assert!(told.iter().any(|breach| breach.what == "its hash with its status is gone"), "{told:?}");
     assert_eq!(stage.run().await.error.unwrap(), "the run cannot go on: its input is gone; start it again");
     assert_eq!(stage.audit().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn the_run_is_deleted_before_it_has_begun() {
+    let mut stage = Stage::new().await;
+    stage.delete("run:r").await;
+    assert_eq!(stage.audit().await, ["r: its hash with its status is gone"]);
+    let run = stage.run().await;
+    assert_eq!((run.workflow.as_str(), run.version, &*run.input), ("w", 1, &b"{}"[..]));
+    stage.end().await;
 }
 
 #[tokio::test]
@@ -220,7 +317,7 @@ async fn the_run_is_deleted_after_that() {
     let step = stage.claim(1).await.remove(0);
     stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;
     stage.delete("run:r").await;
-    assert_eq!(stage.audit().await, ["r: its hash with input and status is gone"]);
+    assert_eq!(stage.audit().await, ["r: its hash with its status is gone"]);
     let run = stage.run().await;
     assert_eq!((run.status, run.workflow.as_str(), run.version), (Status::Running, "w", 1));
     stage.end().await;
@@ -301,6 +398,8 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
     stage.complete(&step, Commit { fan, ..Commit::default() }).await;
     stage.delete("queue:w:1").await;
     assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
+    stage.delete("ready").await;
+    assert_eq!(stage.audit().await, ["r: queue:w:1 has entries and is not named as such"]);
     assert!(!stage.claim(3).await.is_empty());
     stage.delete("fan:r:1").await;
     assert_eq!(stage.audit().await, ["r: branches of a fan-out that were not begun are gone"]);
@@ -325,7 +424,7 @@ async fn what_a_run_that_is_no_more_left_behind_is_removed() {
     let stage = Stage::new().await;
     stage.delete("run:r").await;
     stage.delete("steps:r").await;
-    assert_eq!(stage.audit().await, ["r: its history was left behind"]);
+    assert_eq!(stage.audit().await, ["r: its history was left behind", "r: its input was left behind"]);
     let mut redis = stage.fleet.redis.connection().await;
     let mut add = redis::cmd("XADD");
     let _: String = add.arg("sf:{0}:events:r").arg(&["*", "kind", "event"]).query_async(&mut redis).await.unwrap();
@@ -364,7 +463,25 @@ async fn vandalise(url: String, done: CancellationToken) -> u64 {
     let client = redis::Client::open(url).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let mut deeds = 0;
-    for kind in ["queue:loop:3", "requeued:loop:3", "timers", "held:", "leases", "runs", "queues"].iter().cycle() {
+    for kind in [
+        "queue:loop:3",
+        "requeued:loop:3",
+        "timers",
+        "held:",
+        "leases",
+        "runs",
+        "queues",
+        "ready",
+        "urgent",
+        "serves:",
+        "classes:",
+        "clients",
+        "idle:",
+        "wake:",
+    ]
+    .iter()
+    .cycle()
+    {
         if done.run_until_cancelled(tokio::time::sleep(Duration::from_millis(30))).await.is_none() {
             break;
         }

@@ -75,7 +75,8 @@ macro_rules! both {
                 stringify!($call)
             )));
         }
-        ours.map_err(TestCaseError::fail)?
+        // Those of Redis: their fences have lines, which the store in memory does without.
+        theirs.map_err(TestCaseError::fail)?
     }};
 }
 
@@ -457,7 +458,8 @@ fn schedules(count: u32, in_cluster: bool) {
 fn both_stores_agree_on_a_few_thousand_schedules() {
     // Each on a Redis of its own; the one in cluster mode refuses keys of another slot.
     std::thread::scope(|scope| {
-        let halves = [false, true].map(|in_cluster| scope.spawn(move || schedules(1000, in_cluster)));
+        let halves = [false, true]
+            .map(|in_cluster| scope.spawn(move || schedules(setting("STEPFLEET_MODEL_FEW", 1000), in_cluster)));
         for half in halves {
             half.join().expect("its schedules agree");
         }
