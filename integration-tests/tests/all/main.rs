@@ -29,4 +29,5 @@ mod steering;
 mod steps;
 mod versions;
 mod waiting;
+mod wake_ups;
 mod without_redis;
