@@ -151,7 +151,8 @@ local function under_fence(keys, argv, read, act)
   end
   local request = read(arg)
   local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
-  local state, is_good, taker = parse_state(line), found[1] == line, nil
+  local state, taker = parse_state(line), nil
+  local is_good = found[1] == line and state.about == caller.worker
   if is_good and scope ~= '0' and not scopes_of(steps, scope) then
     bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
@@ -186,7 +187,7 @@ local function hand_over(keys, argv)
   if argv[3] == '1' then return 0 end
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed')
-  if found[1] ~= line or found[4] or not found[2] then return 0 end
+  if found[1] ~= line or found[4] or not found[2] or not string.find(line, ' ' .. worker .. ' ', 1, true) then return 0 end
   local next_seq = found[2] + 1
   if next_seq > MAX_EXECUTIONS then return 0 end
   local t = redis.call('TIME')

@@ -9,7 +9,8 @@ local function publish(keys, argv)
   local step, event, content, data = arg(), arg(), arg(), arg()
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'p' .. seq, 'closed')
-  if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
+  local is_theirs = found[1] == line and string.find(line, ' ' .. worker .. ' ', 1, true)
+  if not is_theirs or is_void(steps, seq, found[3]) then return { 'fenced' } end
   local last_attempt, last = string.match(found[2] or '', '^(%d+)%.(%d+)$')
   if last_attempt == attempt and tonumber(number) <= tonumber(last) then return { 'ok' } end
   local fields = { 'kind', 'event', 'event', event, 'step', step, 'seq', seq, 'attempt', attempt, 'worker', worker, 'data', data }
