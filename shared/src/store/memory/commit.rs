@@ -124,7 +124,8 @@ impl State {
     fn may_use(&self, worker: &str, fence: &Fence) -> bool {
         let slot = self.workers.get(worker).and_then(|member| member.slots.get(&fence.slot));
         let held = slot.and_then(|slot| slot.held.as_ref());
-        held.is_none_or(|held| (&held.run, held.seq, held.attempt) == (&fence.run, fence.seq, fence.attempt))
+        let is_it = |held: &Held| (&held.run, held.seq, held.attempt) == (&fence.run, fence.seq, fence.attempt);
+        held.is_none_or(is_it) && slot.is_none_or(|slot| slot.held.is_none() || slot.call == fence.claim)
     }
 
     /// What was handed over, a branch of the same fan-out that was not begun yet, or what waits in a queue.

@@ -72,6 +72,7 @@ impl State {
         if let Some(state) = self.runs.get_mut(run) {
             state.context = source;
             state.context.extend(start.context.iter().cloned());
+            state.context_version = u64::from(!state.context.is_empty());
         }
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);

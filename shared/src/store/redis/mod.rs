@@ -121,7 +121,8 @@ impl RedisStore {
         commit: &Commit,
         refill: &Refill,
     ) -> Result<Option<Option<Claimed>>> {
-        if call.again || refill.next != Next::Following || !commit.is_plain(step) {
+        let is_theirs = step.fence.line.as_str().split(' ').nth(4) == Some(&*call.worker);
+        if call.again || refill.next != Next::Following || !is_theirs || !commit.is_plain(step) {
             return Ok(None);
         }
         if let Some(successor) = commit.only_successor() {

@@ -142,10 +142,15 @@ struct Turn<'a>(&'a Short);
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue();
-        if queue.waiting.is_empty() {
-            queue.calls -= 1;
-        } else {
-            tokio::spawn(self.0.clone().send_all());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if !queue.waiting.is_empty() => {
+                runtime.spawn(self.0.clone().send_all());
+            }
+            // Where there is no runtime any more, nobody waits for an answer.
+            _ => {
+                queue.waiting.clear();
+                queue.calls -= 1;
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ local function read_commit(arg)
 end
 
 -- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
-local WIDE = string.rep('-', 65)
+local WIDE = '-----------------------------------------------------------------'
 
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
 local function emit(p, x, c)
@@ -142,12 +142,12 @@ local function refill(p, caller, slot, taker, now)
   return class and take(p, caller, class, 1, slot.after, now)[1] or nil
 end
 
--- The slot still has the step execution of this fence, or nothing: it may take another one.
+-- The worker is there, and the slot still has the step execution of this fence, or nothing: it may take another one.
 local function may_use(p, caller, slot, run, seq, line)
-  local value = redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot)
-  if not value then return true end
-  local _, _, other, number, attempt = parse_slot(value)
-  return other == '' or other == run and number == seq and attempt == string.match(line, '^H (%d+)')
+  if not class_of(p, caller.worker) then return false end
+  local call, _, other, number, attempt = parse_slot(redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot) or nil)
+  if not call or other == '' then return true end
+  return other == run and number == seq and attempt == string.match(line, '^H (%d+)') and call == string.match(line, '(%d+)$')
 end
 
 -- Checks the fence of a complete, fail or suspend, lets `act` change things where it holds, and fills the slot again.
@@ -164,7 +164,8 @@ local function under_fence(keys, argv, read, act)
   end
   local request = read(arg)
   local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
-  local state, is_good, taker = parse_state(line), found[1] == line, nil
+  local state, taker = parse_state(line), nil
+  local is_good = found[1] == line and state.about == caller.worker
   if is_good and scope ~= '0' and not scopes_of(steps, scope) then
     bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false

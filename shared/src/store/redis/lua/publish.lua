@@ -33,7 +33,8 @@ publish = function(keys, argv)
   local step, event, content, data, digest = arg(), arg(), arg(), arg(), arg()
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'closed')
-  if found[1] ~= line or is_void(steps, seq, found[2]) then return { 'fenced' } end
+  local is_theirs = found[1] == line and string.find(line, ' ' .. worker .. ' ', 1, true)
+  if not is_theirs or is_void(steps, seq, found[2]) then return { 'fenced' } end
   local key = published_key(p, run, seq)
   local known, last = known_of(key, place)
   if known == digest or last == place .. ' ' .. digest then return { 'ok' } end
