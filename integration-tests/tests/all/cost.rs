@@ -97,5 +97,6 @@ async fn the_busy_path_is_one_call_for_each_step() {
     let calls = counted["fcall"];
     println!("{calls} FCALLs for {steps} steps, and blocking reads: {:?}", counted.get("blpop"));
     assert!(calls * 100 <= steps * 105, "{calls} FCALLs for {steps} steps");
-    assert!(calls * 100 >= steps * 90, "the count missed the steps: {calls} FCALLs for {steps} steps");
+    // Several commits travel in one call, but not very many.
+    assert!(calls * 32 >= steps, "the count missed the steps: {calls} FCALLs for {steps} steps");
 }

@@ -10,9 +10,9 @@ use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, Published, What};
 use stepfleet::request::StartRequest;
 use stepfleet::step::{Call, Commit, Outcome as Stands, Route};
-use stepfleet::store::{Introduction, Start, Store};
+use stepfleet::store::{Start, Store};
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_integration_tests::double::{refill, slots};
+use stepfleet_integration_tests::double::{join_fleet, refill, slots};
 use stepfleet_worker::prelude::*;
 use tokio::sync::Barrier;
 
@@ -193,7 +193,7 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
         .workers(0)
         .play(async |stage| {
             let (store, route) = (&*stage.store, Route { step: "s".into(), event: "E".into(), ..Route::default() });
-            store.register(&Introduction { id: "a".into(), ..Introduction::default() }, HOUR).await.unwrap();
+            join_fleet(store, "a", HOUR).await;
             let request = StartRequest::new("w", "{}");
             let start = Start { request, run: "r".into(), version: 1, routes: vec![route.clone()], ..Start::default() };
             store.start(&Start { key_ttl: HOUR, ..start }).await.unwrap();

@@ -129,7 +129,7 @@ mod tests {
     use stepfleet::names::Namespace;
     use stepfleet::request::StartRequest;
     use stepfleet::step::{Call, Claim, Claimed, Route};
-    use stepfleet::store::{Introduction, MemoryStore, Start, Store};
+    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, Store};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -139,7 +139,8 @@ mod tests {
     async fn core() -> Arc<Core> {
         const HOUR: Duration = Duration::from_secs(3600);
         let store = MemoryStore::new(Namespace::default());
-        store.register(&Introduction { id: "w".into(), ..Introduction::default() }, HOUR).await.unwrap();
+        let serves = vec![Registration { workflow: "x".into(), version: 1, ..Registration::default() }];
+        store.register(&Introduction { id: "w".into(), serves, ..Introduction::default() }, HOUR).await.unwrap();
         let routes = vec![Route { step: "s".into(), event: "E".into(), ..Route::default() }];
         let (request, run) = (StartRequest::new("x", "{}"), "r".to_owned());
         store.start(&Start { request, run, version: 1, routes, key_ttl: HOUR, ..Start::default() }).await.unwrap();
