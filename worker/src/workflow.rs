@@ -87,7 +87,7 @@ impl<W> Step<W> {
 
 /// One try at a step execution, as the step's code gets it.
 pub struct Attempt {
-    pub(crate) claimed: Claimed,
+    pub(crate) claimed: Arc<Claimed>,
     pub(crate) joined: Vec<Vec<u8>>,
     pub(crate) core: Arc<Core>,
     pub(crate) stop: &'static str,

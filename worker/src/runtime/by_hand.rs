@@ -42,7 +42,7 @@ impl ByHand {
     }
 
     /// Executes what was claimed, and commits it.
-    pub(crate) async fn work(&self, step: &Claimed) {
+    pub(crate) async fn work(&self, step: &Arc<Claimed>) {
         slots::work(&self.session, step, &Refill::default()).await;
     }
 }

@@ -108,13 +108,20 @@ fn plan(served: &Served, step: &Claimed, emission: Emission, sent: Vec<Sent>, ch
     let returned = emission.events.into_iter().map(|(event, payload)| Sent { event, payload, to: None });
     for Sent { event, payload, to } in returned.chain(sent) {
         let is_meant = |step: &str| to.as_ref().is_none_or(|to| to == step);
-        let takers = served.graph.takers(event).into_iter().filter(|route| is_meant(&route.step));
-        let gatherers = served.graph.gatherers(event).into_iter().filter(|step| is_meant(step));
+        let mut takers = served.graph.takers(event);
+        takers.retain(|route| is_meant(&route.step));
+        let mut gatherers = served.graph.gatherers(event);
+        gatherers.retain(|step| is_meant(step));
         let parts = served.graph.parts(event, &payload).into_iter().filter(|part| is_meant(&part.route.step));
         let before = commit.emits.len() + commit.joins.len() + commit.parts.len();
-        commit.emits.extend(takers.map(|route| (recovered(route), payload.clone())));
-        commit.joins.extend(gatherers.map(|step| (step.to_owned(), payload.clone())));
         commit.parts.extend(parts.map(|part| Part { route: recovered(part.route), ..part }));
+        // It may be large: where only one step takes it, it is not copied.
+        if takers.len() == 1 && gatherers.is_empty() {
+            commit.emits.extend(takers.pop().map(|route| (recovered(route), payload)));
+        } else {
+            commit.emits.extend(takers.into_iter().map(|route| (recovered(route), payload.clone())));
+            commit.joins.extend(gatherers.into_iter().map(|step| (step.to_owned(), payload.clone())));
+        }
         if commit.emits.len() + commit.joins.len() + commit.parts.len() == before {
             return Err(Error::terminal(format!("step {} emitted {event}, which no step accepts", step.step)));
         }

@@ -57,7 +57,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     Arc::new(core.within(graph))
 }
 
-pub(super) async fn attempt(session: &Session, step: &Claimed, core: Arc<Core>) -> Attempted {
+pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {
     let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = run(session, step, core.clone()).instrument(span).await;
@@ -68,7 +68,7 @@ pub(super) fn served<'a>(session: &'a Session, step: &Claimed) -> Option<&'a Ser
     session.served.get(&QueueName::new(&step.workflow, step.version))
 }
 
-async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Came> {
+async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome<Came> {
     if let Some(damage) = &step.damage {
         return Err(Error::terminal(format!("step execution {} cannot be read: {damage}", step.fence.seq)));
     }
@@ -82,7 +82,7 @@ async fn run(session: &Session, step: &Claimed, core: Arc<Core>) -> Outcome<Came
         ))
     })?;
     let joined = read_joined(session, step).await?;
-    let attempt = Attempt { claimed: step.clone(), joined, core: core.clone(), stop: served.stop };
+    let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
     let code = drive(core.clone(), AssertUnwindSafe((known.run)(attempt)).catch_unwind());
     let ended = match known.timeout {
         None => code.await,

@@ -88,9 +88,9 @@ pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claime
 }
 
 async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
-    let (mut step, mut row) = (first, Row::new());
+    let (mut step, mut row) = (Arc::new(first), Row::new());
+    session.serves(&step);
     loop {
-        session.serves(&step);
         let refill = Refill { next: row.next(session.is_closing()), after: session.served_last() };
         let following = match work(&session, &step, &refill).await {
             Worked::Ended(following) => following,
@@ -98,8 +98,12 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
             Worked::Lost => return,
         };
         let Some(following) = following else { break };
-        row.count(following.fence.run == step.fence.run);
-        step = following;
+        let is_same_run = following.fence.run == step.fence.run;
+        row.count(is_same_run);
+        step = Arc::new(following);
+        if !is_same_run {
+            session.serves(&step);
+        }
     }
     slot.free();
 }
@@ -143,7 +147,7 @@ pub(super) enum Worked {
 }
 
 /// Executes a step and commits it, as often as others change what it had read.
-pub(super) async fn work(session: &Session, step: &Claimed, refill: &Refill) -> Worked {
+pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     let core = execute::core(session, step);
     loop {
         let Some(attempted) = execute(session, step, core.clone()).await else { return Worked::Lost };
@@ -177,7 +181,7 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
 }
 
 /// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None where the lease is lost.
-async fn execute(session: &Session, step: &Claimed, core: Arc<Core>) -> Option<Option<Attempted>> {
+async fn execute(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Option<Option<Attempted>> {
     let stop = session.ledger.stop(&step.fence);
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, core));
     let attempted = session.lost.run_until_cancelled(attempt).await?;

@@ -126,7 +126,7 @@ impl Driver {
         }
         self.ran.push(Ran { step: step.step.clone(), worker: worker.id().to_owned() });
         let died = self.crashes.watch(worker.id(), &step.step);
-        if died.run_until_cancelled(Box::pin(worker.work(&step))).await.is_some() {
+        if died.run_until_cancelled(Box::pin(worker.work(&std::sync::Arc::new(step.clone())))).await.is_some() {
             self.workers.push_back(worker);
         } else {
             // No beat was ever heard of it: its connection is 0.

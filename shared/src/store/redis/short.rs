@@ -40,6 +40,7 @@ impl Way {
 struct Waiting {
     way: Way,
     args: Cmd,
+    bytes: usize,
     answer: oneshot::Sender<Result<Value>>,
 }
 
@@ -65,7 +66,8 @@ impl Short {
     /// Goes a short way with these arguments; answers 0 where the long one is to be gone.
     pub(super) async fn go(&self, way: Way, args: Cmd) -> Result<Value> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { way, args, answer };
+        let bytes = args.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes.len() } else { 0 }).sum();
+        let waiting = Waiting { way, args, bytes, answer };
         // Where nobody else is under way it goes by itself.
         if let Some(alone) = self.begin(waiting) {
             let _turn = Turn(self);
@@ -159,7 +161,7 @@ impl Drop for Turn<'_> {
 fn fitting(waiting: &[Waiting]) -> usize {
     let mut bytes = 0;
     let fits = |waiting: &&Waiting| {
-        bytes += waiting.args.get_packed_command().len();
+        bytes += waiting.bytes;
         bytes <= MOST_BYTES
     };
     // One that is too large by itself goes alone.

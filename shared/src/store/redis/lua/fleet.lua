@@ -73,6 +73,9 @@ end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
 reap = function(p, worker, now, kind, limit, max_losses, retention)
+  local about = redis.call('HMGET', p .. 'worker:' .. worker, 'queues', 'class')
+  -- First: what is queued again must wake somebody else.
+  redis.call('SREM', p .. 'idle:' .. (about[2] or ''), worker)
   -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
   local held = redis.call('HRANDFIELD', p .. 'held:' .. worker, limit, 'WITHVALUES')
   local slots, values, moved = {}, {}, 0
@@ -85,9 +88,7 @@ reap = function(p, worker, now, kind, limit, max_losses, retention)
     moved = moved + vacate(p, worker, slot, values[slot], now, kind, max_losses, retention)
   end
   if redis.call('EXISTS', p .. 'held:' .. worker) == 1 then return false, moved end
-  local about = redis.call('HMGET', p .. 'worker:' .. worker, 'queues', 'class')
   for queue in string.gmatch(about[1] or '', '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
-  redis.call('SREM', p .. 'idle:' .. (about[2] or ''), worker)
   redis.call('ZREM', p .. 'leases', worker)
   redis.call('HDEL', p .. 'clients', worker)
   redis.call('UNLINK', p .. 'worker:' .. worker, p .. 'wake:' .. worker)
