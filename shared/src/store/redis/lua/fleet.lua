@@ -21,6 +21,8 @@ register = function(keys, argv)
   end
   chunked('SADD', p .. 'serves:' .. class, queues)
   chunked('HSET', p .. 'workflows', served)
+  -- Coordinators look after workers from now on.
+  redis.call('PUBLISH', p .. 'alarm', now)
   return { 'ok', now }
 end
 
