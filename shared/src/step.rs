@@ -505,7 +505,6 @@ impl Commit {
             && self.merges.is_empty()
             && self.expects.is_empty()
             && self.set.len() <= MAX_SHORT_FIELDS
-            && self.result.is_none()
             && self.caught.is_none()
             && !self.journalled
             && !self.has_traces;

@@ -59,6 +59,19 @@ pub(super) fn hand_over_args(call: &Call, step: &Claimed, commit: &Commit, next:
     command
 }
 
+/// The arguments of `end_run` in `lua/short.lua`.
+pub(super) fn end_run_args(call: &Call, step: &Claimed, commit: &Commit, refill: &Refill, result: &[u8]) -> Cmd {
+    let fence = &step.fence;
+    let mut command = short_args(call, step);
+    command.arg(refill.after.as_ref().map_or("", |queue| queue.as_str()));
+    command.arg(format!(" completed {} {} {} {} ", fence.seq, fence.attempt, step.step, call.worker));
+    command.arg(result).arg(millis(commit.retention));
+    for (field, value) in &commit.set {
+        command.arg(field).arg(value);
+    }
+    command
+}
+
 /// The arguments of `end_branch` in `lua/short.lua`.
 pub(super) fn end_branch_args(call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> Cmd {
     let mut command = short_args(call, step);

@@ -19,12 +19,12 @@ use async_trait::async_trait;
 use redis::Cmd;
 
 use self::args::{
-    call_args, checkpoint_args, claim_args, commit_args, emit_args, end_branch_args, fence_args, hand_over_args,
-    refill_args, waits_args,
+    call_args, checkpoint_args, claim_args, commit_args, emit_args, end_branch_args, end_run_args, fence_args,
+    hand_over_args, refill_args, waits_args,
 };
 use self::functions::LIBRARY;
 use self::link::Link;
-use self::reply::{Reply, branch_ended, handed_over};
+use self::reply::{Reply, handed_over, slot_after};
 use self::short::{Short, Way};
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
@@ -125,6 +125,13 @@ impl RedisStore {
         if call.again || refill.next != Next::Following || !is_theirs || !commit.is_plain(step) {
             return Ok(None);
         }
+        if let Some(result) = &commit.result {
+            if step.scope != 0 {
+                return Ok(None);
+            }
+            let args = end_run_args(call, step, commit, refill, result);
+            return slot_after(self.short.go(Way::EndRun, args).await?, call.number);
+        }
         if let Some(successor) = commit.only_successor() {
             let args = hand_over_args(call, step, commit, successor);
             let reply = self.short.go(Way::HandOver, args).await?;
@@ -134,7 +141,7 @@ impl RedisStore {
             return Ok(None);
         }
         let args = end_branch_args(call, step, commit, refill);
-        branch_ended(self.short.go(Way::EndBranch, args).await?, call.number)
+        slot_after(self.short.go(Way::EndBranch, args).await?, call.number)
     }
 
     /// The short way of a checkpoint: false where the long one has to be gone.

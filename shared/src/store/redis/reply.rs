@@ -227,8 +227,8 @@ pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Co
     }))
 }
 
-/// What came of the short way of a branch that ends: 0 where the long way is to be gone, 1, or what the slot has now. Pure.
-pub(crate) fn branch_ended(reply: Value, call: u64) -> Result<Option<Option<Claimed>>> {
+/// What came of a short way that ends a branch or a run: 0 where the long way is to be gone, 1, or what the slot has now. Pure.
+pub(crate) fn slot_after(reply: Value, call: u64) -> Result<Option<Option<Claimed>>> {
     match reply {
         Value::Int(0) => Ok(None),
         Value::Int(_) => Ok(Some(None)),

@@ -24,6 +24,7 @@ const MOST_BYTES: usize = 128 * 1024;
 pub(super) enum Way {
     HandOver,
     EndBranch,
+    EndRun,
     Record,
 }
 
@@ -32,6 +33,7 @@ impl Way {
         match self {
             Self::HandOver => "h",
             Self::EndBranch => "b",
+            Self::EndRun => "e",
             Self::Record => "r",
         }
     }

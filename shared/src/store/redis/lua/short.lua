@@ -89,6 +89,31 @@ local function end_branch(p, argv, at, last, now)
   return tell_item(p, argv[at + 3], item, tonumber(now))
 end
 
+-- end_run: a complete with the stop event, where nothing else of the run is under way and nobody follows it.
+--
+-- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 the queue that was served last,
+-- 9 the record of the run's end, 10 result, 11 retention in ms; up to `last`: fields of the context and their values.
+-- Answers 1, or what the slot has now.
+local function end_run(p, argv, at, last, now)
+  local worker, call, run, seq = argv[at + 1], argv[at + 2], argv[at + 4], argv[at + 5]
+  local steps = p .. 'steps:' .. run
+  local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events')
+  if found[1] ~= argv[at + 6] or found[2] ~= '1' or found[3] or found[4] then return 0 end
+  if last > at + 11 then redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 12, last)) end
+  local ms, history = tonumber(now), p .. 'history:' .. run
+  if redis.call('RPUSH', history, now .. argv[at + 7], now .. argv[at + 9]) > HISTORY_MAX then
+    redis.call('LTRIM', history, -HISTORY_MAX, -1)
+  end
+  finish(p, run, ms, 'completed', tonumber(argv[at + 11]), { 'result', argv[at + 10] }, false)
+  local item = refill(p, { worker = worker, call = call }, { next = FOLLOWING, after = argv[at + 8] }, nil, ms)
+  if not item then
+    redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], call .. ' o')
+    return 1
+  end
+  redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], slot_value(call, 'o', item.run, item.seq, item.attempt))
+  return tell_item(p, argv[at + 3], item, ms)
+end
+
 -- record: a checkpoint that adds one entry to the journal and nothing else. After `at`: 1 run, 2 number, 3 line, 4 number of the
 -- call, 5 entry. Answers 1.
 local function record(p, argv, at)
@@ -101,7 +126,7 @@ local function record(p, argv, at)
   return 1
 end
 
-local WAYS = { h = hand_over, b = end_branch, r = record }
+local WAYS = { h = hand_over, b = end_branch, e = end_run, r = record }
 
 -- `argv`: for each, which way, how many arguments it has, and these. What one of them meets must not undo the others: the long way
 -- will meet it again.
