@@ -100,7 +100,7 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         let Some(following) = following else { break };
         let is_same_run = following.fence.run == step.fence.run;
         row.count(is_same_run);
-        step = Arc::new(following);
+        step = Arc::from(following);
         if !is_same_run {
             session.serves(&step);
         }
@@ -139,7 +139,7 @@ impl Row {
 /// What became of a step that was held.
 pub(super) enum Worked {
     /// Its attempt has ended, and its slot has this one now.
-    Ended(Option<Claimed>),
+    Ended(Option<Box<Claimed>>),
     /// It was given back: its run, or the fan-out that it belongs to, has ended.
     Dropped,
     /// The lease is lost, and all holds with it.
@@ -153,7 +153,7 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
         let Some(attempted) = execute(session, step, core.clone()).await else { return Worked::Lost };
         let Some(attempted) = attempted else { return Worked::Dropped };
         match commit::commit(session, step, attempted, refill).await {
-            Some(Committed::Stands(claimed)) => return Worked::Ended(claimed.into_iter().next()),
+            Some(Committed::Stands(claimed)) => return Worked::Ended(claimed.into_iter().next().map(Box::new)),
             Some(Committed::Conflict) => {}
             None => return Worked::Lost,
         }

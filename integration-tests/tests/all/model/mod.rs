@@ -100,7 +100,10 @@ impl Pair {
     async fn join(&mut self, worker: usize) -> Result<(), TestCaseError> {
         self.lives[worker] += 1;
         let id = self.worker(worker);
-        both!(self, store => async { stepfleet::Result::Ok(join_fleet(store, &id, HOUR).await) });
+        both!(self, store => async {
+            join_fleet(store, &id, HOUR).await;
+            stepfleet::Result::Ok(())
+        });
         Ok(())
     }
 

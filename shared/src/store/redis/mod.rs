@@ -24,7 +24,7 @@ use self::args::{
 };
 use self::functions::LIBRARY;
 use self::link::Link;
-use self::reply::{Reply, handed_over, slot_after};
+use self::reply::{Reply, Shortly, handed_over, slot_after};
 use self::short::{Short, Way};
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
@@ -113,21 +113,15 @@ impl RedisStore {
         Ok((outcome(&answer)?, claims.claims(call.number)?))
     }
 
-    /// The short ways of a commit. None where the long one has to be gone.
-    async fn complete_shortly(
-        &self,
-        call: &Call,
-        step: &Claimed,
-        commit: &Commit,
-        refill: &Refill,
-    ) -> Result<Option<Option<Claimed>>> {
+    /// The short ways of a commit.
+    async fn complete_shortly(&self, call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> Result<Shortly> {
         let is_theirs = step.fence.line.as_str().split(' ').nth(4) == Some(&*call.worker);
         if call.again || refill.next != Next::Following || !is_theirs || !commit.is_plain(step) {
-            return Ok(None);
+            return Ok(Shortly::LongWay);
         }
         if let Some(result) = &commit.result {
             if step.scope != 0 {
-                return Ok(None);
+                return Ok(Shortly::LongWay);
             }
             let args = end_run_args(call, step, commit, refill, result);
             return slot_after(self.short.go(Way::EndRun, args).await?, call.number);
@@ -135,10 +129,10 @@ impl RedisStore {
         if let Some(successor) = commit.only_successor() {
             let args = hand_over_args(call, step, commit, successor);
             let reply = self.short.go(Way::HandOver, args).await?;
-            return Ok(handed_over(reply, call, step, commit)?.map(Some));
+            return Ok(Shortly::handed_over(handed_over(reply, call, step, commit)?));
         }
         if !commit.ends_branch(step) {
-            return Ok(None);
+            return Ok(Shortly::LongWay);
         }
         let args = end_branch_args(call, step, commit, refill);
         slot_after(self.short.go(Way::EndBranch, args).await?, call.number)
@@ -290,8 +284,8 @@ impl Store for RedisStore {
         commit: &Commit,
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        if let Some(next) = self.complete_shortly(call, step, commit, refill).await? {
-            return Ok((Outcome::Committed, next.into_iter().collect()));
+        if let Shortly::Committed(next) = self.complete_shortly(call, step, commit, refill).await? {
+            return Ok((Outcome::Committed, next.into_iter().map(|next| *next).collect()));
         }
         let mut command = self.under_fence("complete", call, step, refill);
         commit_args(&mut command, step, commit);

@@ -227,12 +227,26 @@ pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Co
     }))
 }
 
-/// What came of a short way that ends a branch or a run: 0 where the long way is to be gone, 1, or what the slot has now. Pure.
-pub(crate) fn slot_after(reply: Value, call: u64) -> Result<Option<Option<Claimed>>> {
+/// What came of the short way of a commit.
+pub(crate) enum Shortly {
+    /// The long way is to be gone.
+    LongWay,
+    /// It was committed, and this is what the slot has now.
+    Committed(Option<Box<Claimed>>),
+}
+
+impl Shortly {
+    pub(crate) fn handed_over(successor: Option<Claimed>) -> Self {
+        successor.map_or(Self::LongWay, |successor| Self::Committed(Some(Box::new(successor))))
+    }
+}
+
+/// What came of a short way that ends a branch or a run: 0, 1, or what the slot has now. Pure.
+pub(crate) fn slot_after(reply: Value, call: u64) -> Result<Shortly> {
     match reply {
-        Value::Int(0) => Ok(None),
-        Value::Int(_) => Ok(Some(None)),
-        item => Ok(Some(Some(claimed(Reply::new(item)?, call)?))),
+        Value::Int(0) => Ok(Shortly::LongWay),
+        Value::Int(_) => Ok(Shortly::Committed(None)),
+        item => Ok(Shortly::Committed(Some(Box::new(claimed(Reply::new(item)?, call)?)))),
     }
 }
 
