@@ -16,7 +16,8 @@ pub(crate) enum Op {
     Complete { held: usize, leaves: Leaves, set: Option<u8>, next: Next, repeat: bool },
     Fail { held: usize, again: bool, later: bool, next: Next, repeat: bool },
     Zombie { old: usize, fails: bool, next: Next },
-    Crash { worker: usize },
+    /// Its successor takes what it can get, and dies too, so many times.
+    Crash { worker: usize, again: usize },
     Expire { worker: usize },
     Deregister { worker: usize },
     Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
@@ -59,7 +60,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), next(), any::<bool>())
             .prop_map(|(held, again, later, next, repeat)| Op::Fail { held, again, later, next, repeat }),
         4 => (any::<usize>(), any::<bool>(), next()).prop_map(|(old, fails, next)| Op::Zombie { old, fails, next }),
-        2 => (0..WORKERS).prop_map(|worker| Op::Crash { worker }),
+        2 => (0..WORKERS, 0..4usize).prop_map(|(worker, again)| Op::Crash { worker, again }),
         1 => (0..WORKERS).prop_map(|worker| Op::Expire { worker }),
         1 => (0..WORKERS).prop_map(|worker| Op::Deregister { worker }),
         4 => Just(Op::Tick),

@@ -153,6 +153,9 @@ local function item_of(p, caller, value, now)
   return true, letter, { run = run, seq = seq, attempt = s.attempt, line = found[1], record = found[2], meta = found[3], chain = chain }
 end
 
+local claim
+do -- a chunk of Lua has at most 200 locals
+
 -- The holds that an earlier try of this call took.
 local function items_of_earlier(p, caller, slots, now)
   local out = {}
@@ -196,7 +199,7 @@ end
 
 -- claim: fills free slots. `alone`: the worker executes nothing; it may be given one that is to be executed alone, and nothing
 -- beside it, and the answer says so. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
-local function claim(keys, argv)
+claim = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local caller, after, slots, alone = read_caller(arg), arg(), take_list(arg), arg() == '1'
   local class = class_of(p, caller.worker)
@@ -225,4 +228,5 @@ local function claim(keys, argv)
   local queue = next_queue(p, READY.r, class, last) or next_queue(p, READY.q, class, last)
   if queue then wake_worker(p, queue) end
   return { 'ok', out, 0 }
+end
 end

@@ -81,10 +81,8 @@ local NEW = { attempt = 0, failures = 0, losses = 0, shared = 0 }
 
 -- After so many losses without an attempt that ended well, a step execution is tried alone: either it is what kills its workers, or
 -- it is one of those that die with it. A worker that is killed by chance, even twice, holds nothing up.
-local SUSPECT = 3
-
 local function is_suspect(s)
-  return s.losses + s.shared >= SUSPECT
+  return s.losses + s.shared >= 3
 end
 
 -- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
