@@ -276,8 +276,8 @@ impl Pair {
 
     async fn crash_again(&mut self, worker: usize, again: usize) -> Case {
         self.crash(worker).await?;
-        for _ in 0..again {
-            let name = self.claim(worker, 3, false).await?;
+        for turn in 0..again {
+            let name = self.claim(worker, 3, turn % 2 == 1).await?;
             *self.covered.entry(name).or_default() += 1;
             self.crash(worker).await?;
         }
