@@ -31,7 +31,8 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new(count: usize) -> Self {
-        let (numbers, freed, draining) = (u32::try_from(count).unwrap_or(u32::MAX), Notify::new(), AtomicBool::default());
+        let (numbers, freed, draining) =
+            (u32::try_from(count).unwrap_or(u32::MAX), Notify::new(), AtomicBool::default());
         Self { count, free: Mutex::new((0..numbers).rev().collect()), freed, draining }
     }
 
