@@ -273,7 +273,9 @@ impl Store for RedisStore {
         }
         let mut claims = reply.array()?.claims(call.number)?;
         let alone = reply.number::<i64>()? == 1;
-        claims.iter_mut().for_each(|step| step.alone = alone);
+        for step in &mut claims {
+            step.alone = alone;
+        }
         Ok(Some(claims))
     }
 
