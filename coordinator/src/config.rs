@@ -17,7 +17,9 @@ pub struct Config {
     pub tick: Duration,
     /// At most this many holds and timers are dealt with in one tick. 500 by default.
     pub tick_limit: usize,
-    /// A step that lost its worker more often than this fails its run. 10 by default.
+    /// A step that killed its worker more often than this while it was executed alone, and no attempt ended well in between,
+    /// fails its run. 3 by default: once may be chance, and so may twice; that chance picks the same step four times, when
+    /// nothing else is executed, is no explanation any more.
     pub max_losses: u32,
     /// How long runs that fail that way, or are cancelled, stay readable. 7 days by default.
     pub retention: Duration,
@@ -46,7 +48,7 @@ impl Default for Config {
             fleet_age: Duration::from_millis(500),
             tick: Duration::from_millis(200),
             tick_limit: 500,
-            max_losses: 10,
+            max_losses: 3,
             retention: 7 * DAY,
             liveness: Duration::from_millis(50),
             suspicion: Duration::from_millis(100),

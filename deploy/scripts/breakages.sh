@@ -64,6 +64,14 @@ a-key-without-the-tag|one hash tag|start.lua|s/return p \.\. 'key:' \.\. workflo
 runs-are-never-forgotten|bounded|common.lua|s/  redis\.call\('ZADD', p \.\. 'timers', now \+ retention, 'expire ' \.\. run\)\n//
 joined-lists-stay-behind|bounded|common.lua|s/    unlink\(extra\)\n//
 losses-have-no-limit|bounded|fleet.lua|s/  if s\.losses > max_losses then/  if false then/
+all-that-a-worker-held-is-blamed|blame follows evidence|fleet.lua|s/return count == 1 and/return count >= 1 and/
+nothing-is-tried-alone|blame follows evidence|common.lua|s/s\.losses \+ s\.shared >= 3/false/
+an-end-that-is-good-clears-nothing|blame follows evidence|commit.lua|s/    state\.losses, state\.shared = 0, 0\n//
+a-hand-back-clears-nothing|blame follows evidence|fleet.lua|s/    s\.losses, s\.shared = 0, 0\n//
+what-is-to-be-alone-is-given-to-anyone|blame follows evidence|claim.lua|s/local item = alone and take_alone/local item = take_alone/
+nobody-makes-room|no stranded run|fleet.lua|s/makes_room\(p, worker, lease\) and 1 or 0/0/
+all-make-room-at-once|bounded|fleet.lua|s/return redis\.pcall\('GET', key\) == worker and/return/
+audit-overlooks-the-lane-of-its-own|no stranded run|common.lua|s/Q = '\^\[aqr\]/Q = '^[qr]/
 signals-have-no-limit|bounded|signal.lua|s/> 2 \* MAX_SIGNALS then return false/> 1e9 then return false/
 EOF
 }
@@ -90,7 +98,7 @@ notice() {
   export CARGO_TARGET_DIR=$root/target/breakages-build STEPFLEET_TEST_REDIS=process
   export STEPFLEET_MODEL_SCHEDULES=300 STEPFLEET_MODEL_SHRINKS=0
   local test="timeout 300 cargo test -q -p stepfleet-integration-tests --no-fail-fast"
-  $test --test all -- kernel:: closed:: published_once:: lost_replies:: audit:: --skip a_fleet_at_work &&
+  $test --test all -- kernel:: closed:: poison:: published_once:: lost_replies:: audit:: --skip a_fleet_at_work &&
     $test --test all -- --ignored model:: &&
     $test --test all -- runs:: requests:: crashes::
 }

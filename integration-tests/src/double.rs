@@ -61,7 +61,7 @@ pub fn call(worker: &str, number: u64, again: bool) -> Call {
 /// When the call's number is larger than those of tests are.
 pub fn slots(call: &Call, most: usize) -> Claim {
     let first = u32::try_from(call.number).ok().and_then(|number| number.checked_mul(SLOTS)).expect("a small number");
-    Claim { slots: (first..).take(most).collect(), after: None }
+    Claim { slots: (first..).take(most).collect(), ..Claim::default() }
 }
 
 /// One step event where any are wanted, and what waits before what follows.

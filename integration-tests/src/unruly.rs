@@ -17,6 +17,9 @@ pub struct Misbehave {
     /// For `allocate`: how much.
     #[serde(default)]
     mebibytes: usize,
+    /// For how long it does so, or before it does so.
+    #[serde(default)]
+    ms: u64,
 }
 
 /// An event of any size.
@@ -52,7 +55,20 @@ impl Unruly {
         match ev.how.as_str() {
             "panic" => panic!("a bug in the step"),
             "panic at length" => panic!("{}", long()),
-            "abort" => std::process::abort(),
+            "abort" => {
+                tokio::time::sleep(Duration::from_millis(ev.ms)).await;
+                std::process::abort()
+            }
+            "be killed" => {
+                tokio::time::sleep(Duration::from_millis(ev.ms)).await;
+                // As the kernel does when memory runs out.
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+                std::future::pending().await
+            }
+            "doze" => {
+                tokio::time::sleep(Duration::from_millis(ev.ms)).await;
+                Ok(end("rested"))
+            }
             "allocate" => Ok(end(&format!("touched {} pages", touch(ev.mebibytes)))),
             "long error" => Err(Error::msg(long())),
             "long field" => ctx.state().set("notes", &long()).await.map(|()| end("written")),

@@ -154,6 +154,8 @@ pub struct Claimed {
     pub context_version: u64,
     /// The step has a limit of executions at once.
     pub is_limited: bool,
+    /// It may be what has killed its last workers: nothing is to be executed beside it.
+    pub alone: bool,
     /// Why it cannot be executed: somebody wrote into the store's keys.
     pub damage: Option<String>,
     /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
@@ -420,6 +422,9 @@ pub enum Failure {
 pub struct Claim {
     /// The slots, each of which gets one step execution at most.
     pub slots: Vec<u32>,
+    /// The worker executes nothing, and will not as long as it is executing one that it is given with [`Claimed::alone`]: that
+    /// one is all it is given then.
+    pub alone: bool,
     /// The queue that was served last: the next one by name comes first.
     pub after: Option<QueueName>,
 }

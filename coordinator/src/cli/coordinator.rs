@@ -26,7 +26,7 @@ pub(super) struct Options {
     /// How long a request may wait for a worker that serves its workflow before it is rejected
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     grace: Duration,
-    /// A step that lost its worker more often than this fails its run
+    /// A step that killed its worker more often than this while it was executed alone fails its run
     #[arg(long, value_name = "N", default_value_t = Config::default().max_losses)]
     max_losses: u32,
     /// Its name among the coordinators [default: <host>-<pid>]

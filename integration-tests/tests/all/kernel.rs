@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Signalled, Wait};
+use stepfleet::step::{Checkpoint, Claim, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Signalled, Wait};
 use stepfleet::store::{
     Audit, Deferral, Heartbeat, Introduction, Registration, Rejection, Start, Started, Store, Tick,
 };
@@ -217,12 +217,14 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
     store.start(&start("r")).await.unwrap();
     for loss in 1..=4 {
         join_fleet(store, "dead", Duration::from_millis(1)).await;
-        assert_eq!(claim(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
+        let call = call("dead", loss, false);
+        let claim = Claim { alone: true, ..slots(&call, 1) };
+        assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().len(), 1, "loss {loss}");
         while store.tick(&tick()).await.unwrap().reaped.is_empty() {}
     }
     let run = store.run("r").await.unwrap().unwrap();
     assert_eq!(run.status, Status::Failed);
-    assert!(run.error.unwrap().contains("lost its worker 4 times"));
+    assert!(run.error.unwrap().contains("killed its worker 4 times"));
 }
 
 #[tokio::test]

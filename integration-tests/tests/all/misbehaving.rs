@@ -89,7 +89,7 @@ async fn kills_its_workers(input: Value, worker: impl Fn(&Fleet) -> Process) {
     let ended = run.wait(LIMIT).await.unwrap();
     let error = ended.error.unwrap_or_default();
     assert_eq!(ended.status, Status::Failed, "{error}");
-    assert!(error.contains("\"misbehave\" lost its worker 3 times; it may be what kills them"), "{error}");
+    assert!(error.contains("\"misbehave\" killed its worker 3 times while it was executed alone"), "{error}");
     let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
     assert_eq!(history.iter().filter(|r| r.kind == Kind::Lost).count(), 3, "{history:?}");
 

@@ -154,6 +154,9 @@ pub enum Heartbeat {
         /// Runs that were cancelled since the last heartbeat, and possibly some before: what executes a step of theirs
         /// may stop.
         cancelled: Vec<String>,
+        /// A step execution waits to be executed alone, and this worker is to make room for it: to let its steps end and
+        /// take no new ones until it can claim with [`Claim::alone`].
+        drain: bool,
     },
     /// The lease had run out and the holds are gone: the worker must register anew, under a new id.
     Lost,
@@ -164,7 +167,8 @@ pub enum Heartbeat {
 pub struct Tick {
     /// At most this many holds and timers are dealt with in one call.
     pub limit: usize,
-    /// A step that lost its worker more often than this fails its run.
+    /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
+    /// fails its run.
     pub max_losses: u32,
     /// How long runs that fail this way, or because their time is over, stay readable.
     pub retention: Duration,
@@ -196,7 +200,8 @@ pub struct Audit {
     pub repair: bool,
     /// Where to go on: 0 for the beginning, then [`Audited::next`].
     pub from: u64,
-    /// A step that lost its worker more often than this fails its run.
+    /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
+    /// fails its run.
     pub max_losses: u32,
     /// How long runs that fail this way stay readable.
     pub retention: Duration,

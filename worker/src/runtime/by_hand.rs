@@ -38,7 +38,7 @@ impl ByHand {
 
     /// Takes one step execution, where one is queued.
     pub(crate) async fn claim(&self) -> Option<Claimed> {
-        claim::claim_once(&self.session, &Claim { slots: vec![0], after: None }).await?.pop()
+        claim::claim_once(&self.session, &Claim { slots: vec![0], alone: true, after: None }).await?.pop()
     }
 
     /// Executes what was claimed, and commits it.

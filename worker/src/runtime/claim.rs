@@ -14,10 +14,18 @@ use super::slots;
 /// Claims until the session is closing or lost.
 pub(super) async fn keep_claiming(session: Arc<Session>) {
     let mut idle = Idle { session: session.clone(), reader: None, failing: false };
-    while let Some(free) = session.unless_closing(session.slots.some_free()).await {
-        let claim = Claim { slots: free.iter().map(slots::Slot::number).collect(), after: session.served_last() };
+    while let Some((free, alone)) = session.unless_closing(session.slots.some_free()).await {
+        let slots = free.iter().map(slots::Slot::number).collect();
+        let claim = Claim { slots, alone, after: session.served_last() };
         let Some(claimed) = claim_once(&session, &claim).await else { return };
         let got_all = claimed.len() == free.len();
+        if claimed.iter().any(|step| step.alone) {
+            // Nobody else claims for this worker, and no slot that executes anything takes more.
+            if session.unless_closing(slots::work_alone(&session, free, claimed)).await.is_none() {
+                return;
+            }
+            continue;
+        }
         slots::fill(&session, free, claimed);
         // What a claim that gets less than it asked for has left in the store wakes this worker.
         if !got_all && session.unless_closing(idle.wait()).await.is_none() {

@@ -145,7 +145,7 @@ mod tests {
         let (request, run) = (StartRequest::new("x", "{}"), "r".to_owned());
         store.start(&Start { request, run, version: 1, routes, key_ttl: HOUR, ..Start::default() }).await.unwrap();
         let call = Call { worker: "w".into(), number: 1, again: false };
-        let claim = Claim { slots: vec![0], after: None };
+        let claim = Claim { slots: vec![0], ..Claim::default() };
         let step = store.claim(&call, &claim).await.unwrap().unwrap().remove(0);
         of(Arc::new(store), &step)
     }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::slots::Slots;
 
 /// The thread's side of a worker's beginning: the connection is opened before the worker registers, so that its lease
 /// does not run out while a slow Redis takes its time over connecting.
@@ -17,14 +18,14 @@ pub(super) struct Start {
     pub(super) registered: oneshot::Receiver<()>,
 }
 
-/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out, and
-/// tells the ledger of runs that were cancelled.
+/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out, tells the ledger of runs
+/// that were cancelled, and has the slots make room for what must be executed alone.
 pub(super) fn start(
     store: Arc<dyn Store>,
     worker: String,
     lease: Duration,
     start: Start,
-    ledger: Arc<Ledger>,
+    (ledger, slots): (Arc<Ledger>, Arc<Slots>),
     lost: CancellationToken,
     closed: CancellationToken,
 ) -> std::io::Result<()> {
@@ -35,7 +36,7 @@ pub(super) fn start(
             tokio::select! {
                 () = closed.cancelled() => {}
                 () = super::nudge::nudge(workers) => {}
-                () = renew(&*store, &worker, lease, start, &ledger) => lost.cancel(),
+                () = renew(&*store, &worker, lease, start, (&ledger, &slots)) => lost.cancel(),
             }
         });
     })?;
@@ -43,7 +44,7 @@ pub(super) fn start(
 }
 
 /// Returns when the lease is lost.
-async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, ledger: &Ledger) {
+async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, (ledger, slots): (&Ledger, &Slots)) {
     let every = lease / 5;
     let mut failing = false;
     let mut connection = connect(store, worker, lease, &mut failing).await;
@@ -53,10 +54,11 @@ async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, l
     loop {
         match connection.heartbeat().await {
             Ok(Heartbeat::Lost) => return,
-            Ok(Heartbeat::Renewed { cancelled }) => {
+            Ok(Heartbeat::Renewed { cancelled, drain }) => {
                 for run in &cancelled {
                     ledger.cancel(run);
                 }
+                slots.drain(drain);
                 if failing {
                     failing = false;
                     tracing::info!(worker, "the lease is renewed again");

@@ -52,8 +52,9 @@ pub(super) async fn live(
     let _close = closed.clone().drop_guard();
     let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
     let start = lease::Start { connected, registered };
-    let (id, ledger, lost) = (session.id.clone(), session.ledger.clone(), session.lost.clone());
-    lease::start(store.clone(), id, config.lease, start, ledger, lost, closed)?;
+    let (id, lost) = (session.id.clone(), session.lost.clone());
+    let told = (session.ledger.clone(), session.slots.clone());
+    lease::start(store.clone(), id, config.lease, start, told, lost, closed)?;
     let register = || session.store.register(&introduction, config.lease);
     if session.unless_closing(is_connected).await.is_none() || !session.answered(register).await? {
         return Ok(());

@@ -1,5 +1,6 @@
 //! Slots: each executes one step after the other, as long as its commits bring new ones along.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,33 +22,54 @@ const LONGEST_ROW: Duration = Duration::from_millis(250);
 /// The slots of a worker that execute nothing now.
 #[derive(Debug)]
 pub(super) struct Slots {
+    count: usize,
     free: Mutex<Vec<u32>>,
     freed: Notify,
+    /// Steps may end, and none begin, until all slots are free.
+    draining: AtomicBool,
 }
 
 impl Slots {
     pub(super) fn new(count: usize) -> Self {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        Self { free: Mutex::new((0..count).rev().collect()), freed: Notify::new() }
+        let (numbers, freed, draining) =
+            (u32::try_from(count).unwrap_or(u32::MAX), Notify::new(), AtomicBool::default());
+        Self { count, free: Mutex::new((0..numbers).rev().collect()), freed, draining }
     }
 
-    /// All that are free, but no more than one call should fill; waits until there is one.
-    pub(super) async fn some_free(self: &Arc<Self>) -> Vec<Slot> {
+    /// All that are free, but no more than one call should fill, and whether nothing is executed; waits until there is one, or
+    /// for all of them where the worker makes room.
+    pub(super) async fn some_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
         loop {
             // Made before the look: what is freed in between counts too.
             let freed = self.freed.notified();
-            let free = self.take_free();
+            let (free, are_all) = self.take_free();
             if !free.is_empty() {
-                return free;
+                return (free, are_all);
             }
             freed.await;
         }
     }
 
-    fn take_free(self: &Arc<Self>) -> Vec<Slot> {
+    fn take_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
         let mut free = self.free();
+        let are_all = free.len() == self.count;
+        if self.is_draining() && !are_all {
+            return (Vec::new(), false);
+        }
         let rest = free.len().saturating_sub(MOST_CLAIMED);
-        free.split_off(rest).into_iter().rev().map(|number| Slot { number, slots: self.clone() }).collect()
+        let slots = free.split_off(rest).into_iter().rev().map(|number| Slot { number, slots: self.clone() });
+        (slots.collect(), are_all)
+    }
+
+    /// Whether the worker is to make room for a step that must be executed alone.
+    pub(super) fn drain(&self, draining: bool) {
+        if self.draining.swap(draining, Ordering::Relaxed) && !draining {
+            self.freed.notify_one();
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<u32>> {
@@ -87,11 +109,29 @@ pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claime
     }
 }
 
+/// Has a step executed while nothing else is; returns when it has ended.
+pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claimed>) {
+    let (mut slots, mut claimed) = (slots, claimed);
+    let at = |slot: &Slot| claimed.first().is_some_and(|step| step.fence.slot == slot.number);
+    let taken = slots.iter().position(at).map(|at| slots.swap_remove(at));
+    slots.into_iter().for_each(Slot::free);
+    if let (Some(slot), Some(step)) = (taken, claimed.pop()) {
+        tracing::warn!(
+            run = step.fence.run,
+            step = step.step,
+            "it was among what the last workers that executed it died with: it is executed alone"
+        );
+        // It goes on where the session is closing.
+        let _ = session.tasks.spawn(keep_going(session.clone(), slot, step)).await;
+    }
+}
+
 async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
     let (mut step, mut row) = (Arc::new(first), Row::new());
     session.serves(&step);
     loop {
-        let refill = Refill { next: row.next(session.is_closing()), after: session.served_last() };
+        let ends = session.is_closing() || step.alone || session.slots.is_draining();
+        let refill = Refill { next: row.next(ends), after: session.served_last() };
         let following = match work(&session, &step, &refill).await {
             Worked::Ended(following) => following,
             Worked::Dropped => None,
@@ -119,9 +159,9 @@ impl Row {
         Self { steps: 0, since: Instant::now() }
     }
 
-    fn next(&self, is_closing: bool) -> Next {
+    fn next(&self, ends: bool) -> Next {
         match () {
-            () if is_closing => Next::Nothing,
+            () if ends => Next::Nothing,
             () if self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW => Next::Others,
             () => Next::Following,
         }

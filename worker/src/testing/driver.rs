@@ -18,7 +18,7 @@ use crate::runtime::ByHand;
 use crate::workflow::Served;
 
 /// As a coordinator has it.
-const MAX_LOSSES: u32 = 10;
+const MAX_LOSSES: u32 = 3;
 /// How many claims in a row may take only entries that are void by now.
 const MAX_VAIN: usize = 100_000;
 

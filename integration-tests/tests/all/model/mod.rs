@@ -30,7 +30,7 @@ use self::ops::{Leaves, Op, WORKERS, op};
 use self::rollback::Snapshot;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const MAX_LOSSES: u32 = 4;
+const MAX_LOSSES: u32 = 2;
 
 /// Both stores, and what the test knows of what it holds.
 struct Pair {
@@ -123,7 +123,7 @@ impl Pair {
             }
             Op::Fail { held, again, later, next, repeat } => self.fail(*held, *again, *later, *next, *repeat).await?,
             Op::Zombie { old, fails, next } => self.zombie(*old, *fails, *next).await?,
-            Op::Crash { worker } => self.crash(*worker).await?,
+            Op::Crash { worker, again } => self.crash_again(*worker, *again).await?,
             Op::Expire { worker } => self.expire(*worker).await?,
             Op::Deregister { worker } => self.deregister(*worker).await?,
             Op::Checkpoint { held, entries, waits, set, repeat } => {
@@ -178,15 +178,21 @@ impl Pair {
 
     async fn claim(&mut self, worker: usize, most: usize, repeat: bool) -> Case {
         let mut call = self.call(worker);
-        let claim = Claim { slots: self.free_slots(worker, most), after: None };
+        let alone = most > 0 && !self.held.iter().any(|(by, _)| *by == worker);
+        let claim = Claim { slots: self.free_slots(worker, most), alone, after: None };
         let first = both!(self, store => ordered(store.claim(&call, &claim)));
         if repeat && first.as_ref().is_some_and(|claims| !claims.is_empty()) {
             call.again = true;
             let again = both!(self, store => ordered(store.claim(&call, &claim)));
             same("claim", &first, &again)?;
         }
-        self.keep(worker, first.unwrap_or_default())?;
-        Ok("claim")
+        let claimed = first.unwrap_or_default();
+        let has_suspect = claimed.iter().any(|step| step.alone);
+        if has_suspect && claimed.len() > 1 {
+            return Err(TestCaseError::fail(format!("given beside one that is to be alone: {claimed:?}")));
+        }
+        self.keep(worker, claimed)?;
+        Ok(if has_suspect { "claim: alone" } else { "claim" })
     }
 
     /// Those that the worker knows to be free.
@@ -269,6 +275,16 @@ impl Pair {
         // Where its slot is free, it may well have something again.
         self.keep(worker, answer.1)?;
         Ok("zombie")
+    }
+
+    async fn crash_again(&mut self, worker: usize, again: usize) -> Case {
+        self.crash(worker).await?;
+        for turn in 0..again {
+            let name = self.claim(worker, 3, turn % 2 == 1).await?;
+            *self.covered.entry(name).or_default() += 1;
+            self.crash(worker).await?;
+        }
+        Ok("crash")
     }
 
     async fn crash(&mut self, worker: usize) -> Case {
@@ -446,7 +462,7 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,start: timed out,claim,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
+    let wanted = "start,start: timed out,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
                   tick,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\

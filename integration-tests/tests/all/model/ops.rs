@@ -9,29 +9,110 @@ pub(crate) const RUNS: usize = 8;
 /// One operation; numbers choose among what is there.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Start { run: usize, routes: usize, key: Option<usize>, delayed: bool, timeout: Option<bool>, from: Option<usize> },
-    Defer { run: usize },
-    Reject { run: usize },
-    Claim { worker: usize, most: usize, repeat: bool },
-    Complete { held: usize, leaves: Leaves, set: Option<u8>, next: Next, repeat: bool },
-    Fail { held: usize, again: bool, later: bool, next: Next, repeat: bool },
-    Zombie { old: usize, fails: bool, next: Next },
-    Crash { worker: usize },
-    Expire { worker: usize },
-    Deregister { worker: usize },
-    Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
-    Publish { held: usize, old: bool, places: u8, repeat: bool },
-    Suspend { held: usize, waits: usize, set: u8, next: Next, repeat: bool },
-    Signal { run: usize, name: bool, order: Option<u8>, by_inbox: bool },
-    Merge { held: usize, how: u8, expects: u8, ends: bool, repeat: bool },
-    Cancel { run: usize, repeat: bool },
-    Collect { held: usize, number: Option<u8>, count: u32, repeat: bool },
-    Send { run: usize, count: usize, by_inbox: bool },
+    Start {
+        run: usize,
+        routes: usize,
+        key: Option<usize>,
+        delayed: bool,
+        timeout: Option<bool>,
+        from: Option<usize>,
+    },
+    Defer {
+        run: usize,
+    },
+    Reject {
+        run: usize,
+    },
+    Claim {
+        worker: usize,
+        most: usize,
+        repeat: bool,
+    },
+    Complete {
+        held: usize,
+        leaves: Leaves,
+        set: Option<u8>,
+        next: Next,
+        repeat: bool,
+    },
+    Fail {
+        held: usize,
+        again: bool,
+        later: bool,
+        next: Next,
+        repeat: bool,
+    },
+    Zombie {
+        old: usize,
+        fails: bool,
+        next: Next,
+    },
+    /// Its successor takes what it can get, and dies too, so many times.
+    Crash {
+        worker: usize,
+        again: usize,
+    },
+    Expire {
+        worker: usize,
+    },
+    Deregister {
+        worker: usize,
+    },
+    Checkpoint {
+        held: usize,
+        entries: u64,
+        waits: usize,
+        set: u8,
+        repeat: bool,
+    },
+    Publish {
+        held: usize,
+        old: bool,
+        places: u8,
+        repeat: bool,
+    },
+    Suspend {
+        held: usize,
+        waits: usize,
+        set: u8,
+        next: Next,
+        repeat: bool,
+    },
+    Signal {
+        run: usize,
+        name: bool,
+        order: Option<u8>,
+        by_inbox: bool,
+    },
+    Merge {
+        held: usize,
+        how: u8,
+        expects: u8,
+        ends: bool,
+        repeat: bool,
+    },
+    Cancel {
+        run: usize,
+        repeat: bool,
+    },
+    Collect {
+        held: usize,
+        number: Option<u8>,
+        count: u32,
+        repeat: bool,
+    },
+    Send {
+        run: usize,
+        count: usize,
+        by_inbox: bool,
+    },
     Tick,
     Audit,
     Save,
     Forget,
-    Reconcile { worker: usize },
+    Reconcile {
+        worker: usize,
+    },
 }
 
 /// What a step leaves behind.
@@ -59,7 +140,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), next(), any::<bool>())
             .prop_map(|(held, again, later, next, repeat)| Op::Fail { held, again, later, next, repeat }),
         4 => (any::<usize>(), any::<bool>(), next()).prop_map(|(old, fails, next)| Op::Zombie { old, fails, next }),
-        2 => (0..WORKERS).prop_map(|worker| Op::Crash { worker }),
+        2 => (0..WORKERS, 0..4usize).prop_map(|(worker, again)| Op::Crash { worker, again }),
         1 => (0..WORKERS).prop_map(|worker| Op::Expire { worker }),
         1 => (0..WORKERS).prop_map(|worker| Op::Deregister { worker }),
         4 => Just(Op::Tick),

@@ -147,6 +147,7 @@ impl State {
 
     pub(super) fn is_queued(&self, run: &RunState, entry: &Entry) -> bool {
         let Some(queue) = self.queues.get(&run.queue()) else { return false };
-        queue.requeued.entries().chain(queue.new.entries()).any(|queued| queued == entry)
+        let lanes = [&queue.requeued, &queue.new, &queue.alone];
+        lanes.into_iter().any(|lane| lane.entries().any(|queued| queued == entry))
     }
 }

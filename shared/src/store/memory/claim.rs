@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::state::{Begins, Entry, Event, Held, Lane, Phase, Slot, State, Work};
+use super::state::{Begins, Entry, Event, Held, Lane, Member, Phase, Slot, State, Work};
 use crate::codec;
 use crate::names::QueueName;
 use crate::published::StepState;
@@ -29,7 +29,11 @@ impl State {
             }
         }
         self.vacate_claimed(now, &call.worker, &claim.slots);
-        let taken = self.take(now, call, claim.slots.len(), claim.after.as_ref());
+        let alone = if claim.alone { self.take_alone(now, call, claim.after.as_ref()) } else { None };
+        let taken = match alone {
+            Some(held) => vec![held],
+            None => self.take(now, call, claim.slots.len(), claim.after.as_ref()),
+        };
         for (slot, held) in claim.slots.iter().zip(&taken) {
             self.fill(call, *slot, true, Some(held.clone()));
         }
@@ -67,14 +71,14 @@ impl State {
             if taken.len() >= most {
                 break;
             }
-            let Some((lane, queue)) = self.next_queue(&call.worker, after.as_ref()) else { break };
+            let Some((lane, queue)) = self.next_queue(&call.worker, after.as_ref(), &Lane::SHARED) else { break };
             let entries = self.lane(&queue, lane).take(most - taken.len());
             if entries.is_empty() {
                 self.ready(lane).remove(&queue);
             }
             for entry in entries {
                 match entry {
-                    Entry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq)),
+                    Entry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq, false)),
                     Entry::Fan { run, scope } => self.write_branches(now, &run, scope),
                 }
             }
@@ -83,21 +87,53 @@ impl State {
         taken
     }
 
-    /// None where nothing waits that the worker serves.
-    pub(super) fn next_queue(&mut self, worker: &str, after: Option<&QueueName>) -> Option<(Lane, QueueName)> {
+    /// One step execution that is to be executed alone.
+    fn take_alone(&mut self, now: u64, call: &Call, after: Option<&QueueName>) -> Option<Held> {
+        let mut after = after.cloned();
+        for _ in 0..READS {
+            let (lane, queue) = self.next_queue(&call.worker, after.as_ref(), &[Lane::Alone])?;
+            let entry = self.lane(&queue, lane).take(1).pop();
+            if self.lane(&queue, lane).len() == 0 {
+                self.ready(lane).remove(&queue);
+            }
+            if let Some(Entry::Step { run, seq }) = entry
+                && let Some(held) = self.hold(now, call, &run, seq, true)
+            {
+                return Some(held);
+            }
+            after = Some(queue);
+        }
+        None
+    }
+
+    /// Where there may be something for the worker: what is to be executed alone is for those that execute nothing.
+    pub(super) fn lanes_of(&self, worker: &str) -> &'static [Lane] {
+        let is_busy = |member: &Member| member.slots.values().any(|slot| slot.held.is_some());
+        if self.workers.get(worker).is_some_and(is_busy) { &Lane::SHARED } else { &Lane::ALL }
+    }
+
+    /// The first of the lanes that has something which the worker serves. None where nothing waits.
+    pub(super) fn next_queue(
+        &mut self,
+        worker: &str,
+        after: Option<&QueueName>,
+        lanes: &[Lane],
+    ) -> Option<(Lane, QueueName)> {
         let queues = self.workers.get(worker)?.queues.clone();
         let next = |state: &mut Self, lane: Lane| {
             let mut waiting = state.ready(lane).iter().filter(|queue| queues.contains(queue));
             let following = waiting.clone().find(|queue| after.is_none_or(|after| *queue > after));
             following.or_else(|| waiting.next()).cloned()
         };
-        Lane::ALL.into_iter().find_map(|lane| Some((lane, next(self, lane)?)))
+        lanes.iter().find_map(|lane| Some((*lane, next(self, *lane)?)))
     }
 
     /// None where there is nothing to begin: the run has ended, or somebody else was faster.
-    fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64) -> Option<Held> {
+    fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64, alone: bool) -> Option<Held> {
         let execution = self.steps(run)?.executions.get(&seq)?;
-        if !matches!(execution.phase, Phase::Queued(_)) {
+        let Phase::Queued(place) = execution.phase else { return None };
+        // An entry from before it was queued alone.
+        if place.lane == Lane::Alone && !alone {
             return None;
         }
         if self.is_closed(run, seq) {
@@ -160,6 +196,7 @@ impl State {
             context,
             context_version: if route.context { state.context_version } else { 0 },
             is_limited: route.limit.is_some(),
+            alone: execution.is_suspect(),
             damage: None,
             journal,
         })

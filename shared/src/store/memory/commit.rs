@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::millis;
-use super::state::{Attempt, End, Held, Kept, Phase, RUN, Slot, State, Taker};
+use super::state::{Attempt, End, Execution, Held, Kept, Lane, Phase, RUN, Slot, State, Taker};
 use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
@@ -102,6 +102,9 @@ impl State {
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
             self.taker = self.taker_of(call, fence.slot, refill);
+            if let Some(steps) = self.steps(&fence.run) {
+                steps.executions.get_mut(&fence.seq).map(Execution::ended_well);
+            }
             act(self, &attempt);
             taker = self.taker.take();
         } else if !self.may_use(&call.worker, fence) {
@@ -115,7 +118,10 @@ impl State {
 
     /// Who a successor goes to straight away.
     fn taker_of(&mut self, call: &Call, slot: u32, refill: &Refill) -> Option<Taker> {
-        let others_wait = refill.next == Next::Others && self.next_queue(&call.worker, refill.after.as_ref()).is_some();
+        let others_wait = refill.next == Next::Others && {
+            let next = self.next_queue(&call.worker, refill.after.as_ref(), &Lane::SHARED);
+            next.is_some()
+        };
         let taker = Taker { worker: call.worker.clone(), call: call.number, slot, taken: None, branches: None };
         (refill.next != Next::Nothing && !others_wait).then_some(taker)
     }

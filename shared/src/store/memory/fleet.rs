@@ -44,18 +44,31 @@ impl State {
             lease_until: now.saturating_add(lease),
             client: 0,
             slots,
+            has_several: false,
         };
         self.workers.insert(worker.id.clone(), member);
     }
 
     /// Renews a lease that is still there; one that was reaped is lost for good.
-    /// Names the runs that were cancelled since `told`.
+    /// Names the runs that were cancelled since `told`, and says whether the worker is to make room.
     pub(super) fn heartbeat(&mut self, now: u64, worker: &str, lease: u64, client: u64, told: u64) -> Heartbeat {
         let Some(member) = self.workers.get_mut(worker) else { return Heartbeat::Lost };
         member.lease_until = now.saturating_add(lease);
         member.client = client;
+        let serves_lonely = member.queues.iter().any(|queue| self.lonely.contains(queue));
         let since = self.cancelled.range((told, String::new())..);
-        Heartbeat::Renewed { cancelled: since.map(|(_, run)| run.clone()).collect() }
+        let cancelled = since.map(|(_, run)| run.clone()).collect();
+        Heartbeat::Renewed { cancelled, drain: serves_lonely && self.makes_room(now, worker, lease) }
+    }
+
+    /// One worker at a time makes room for what is to be executed alone, as long as it says so itself.
+    fn makes_room(&mut self, now: u64, worker: &str, lease: u64) -> bool {
+        let is_other = |(by, until): &(String, u64)| by != worker && *until > now;
+        if self.drain.as_ref().is_some_and(is_other) {
+            return false;
+        }
+        self.drain = Some((worker.to_owned(), now.saturating_add(lease.max(1))));
+        true
     }
 
     pub(super) fn holds(&self, worker: &str) -> Vec<Fence> {
@@ -68,7 +81,7 @@ impl State {
         let mut moved = 0;
         for fence in fences {
             if self.drop_hold(worker, fence) {
-                moved += u64::from(self.give_up(now, worker, fence, &released));
+                moved += u64::from(self.give_up(now, worker, fence, &released, false));
             }
         }
         moved
@@ -85,7 +98,7 @@ impl State {
             }
             let fence = member.slots.remove(slot).and_then(|has| Some(has.held?.fence(*slot, has.call)));
             if let Some(fence) = fence {
-                self.give_up(now, worker, &fence, &released);
+                self.give_up(now, worker, &fence, &released, false);
             }
         }
     }
@@ -93,7 +106,7 @@ impl State {
     /// Takes one hold back from a worker that is not there.
     pub(super) fn lose(&mut self, now: u64, worker: &str, fence: &Fence, max_losses: u32, retention: u64) {
         let lost = Reap { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };
-        self.give_up(now, worker, fence, &lost);
+        self.give_up(now, worker, fence, &lost, false);
     }
 
     /// Opens a connection for beats.
@@ -120,21 +133,24 @@ impl State {
             .filter_map(|slot| member.slots.remove(&slot).and_then(|has| Some(has.held?.fence(slot, has.call))))
             .collect();
         let any_left = !member.slots.is_empty();
+        let is_single = slice.len() == 1 && !any_left && !member.has_several;
+        member.has_several = any_left;
         let mut moved = 0;
         for fence in &slice {
-            moved += u64::from(self.give_up(now, worker, fence, reap));
+            moved += u64::from(self.give_up(now, worker, fence, reap, is_single));
         }
         if any_left {
             return (false, moved);
         }
         self.departed.extend(queues.into_iter().map(|queue| (queue, now)));
         self.workers.remove(worker);
+        self.drain.take_if(|(by, _)| by == worker);
         (true, moved)
     }
 
     /// Queues a held step execution again, ahead of what is new. False where it was not held any more, or its run
-    /// fails because of the loss.
-    fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, reap: &Reap) -> bool {
+    /// fails because of the loss. A worker is lost through the one that it held `alone`; of several any may be innocent.
+    fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, reap: &Reap, alone: bool) -> bool {
         if !self.is_held(worker, fence) {
             return false;
         }
@@ -143,18 +159,21 @@ impl State {
         let Some(run) = self.runs.get_mut(&fence.run) else { return false };
         let execution = run.steps.as_mut().and_then(|steps| steps.executions.get_mut(&fence.seq));
         let Some(execution) = execution else { return false };
-        if let Some(max_losses) = reap.max_losses {
-            execution.losses += 1;
-            let losses = execution.losses;
-            if losses > max_losses {
-                let error = format!(
-                    "step \"{}\" lost its worker {losses} times; it may be what kills them (memory, a crash in native code)",
-                    attempt.step
-                );
-                self.tell(now, &fence.run, fence.seq, StepState::Failed, worker);
-                self.fail_run(now, &attempt, error, reap.retention);
-                return false;
-            }
+        match reap.max_losses {
+            None => execution.ended_well(),
+            Some(_) if alone => execution.losses += 1,
+            Some(_) => execution.shared_losses += 1,
+        }
+        let losses = execution.losses;
+        if reap.max_losses.is_some_and(|most| losses > most) {
+            let error = format!(
+                "step \"{}\" killed its worker {losses} times while it was executed alone \
+                 (out of memory, or a crash in native code)",
+                attempt.step
+            );
+            self.tell(now, &fence.run, fence.seq, StepState::Failed, worker);
+            self.fail_run(now, &attempt, error, reap.retention);
+            return false;
         }
         self.tell(now, &fence.run, fence.seq, StepState::Waiting, "-");
         self.queue_again(now, &fence.run, fence.seq);

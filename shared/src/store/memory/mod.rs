@@ -105,10 +105,13 @@ impl MemoryStore {
         self.change(|state, _| state.rejected.iter().cloned().collect())
     }
 
-    /// How many entries each queue has, given to readers or not: those queued again, and new ones.
+    /// How many entries each queue has, given to readers or not: those queued again (also alone), and new ones.
     pub fn backlog(&self) -> Vec<(QueueName, usize, usize)> {
         let backlog = |state: &mut State, _| {
-            state.queues.iter().map(|(name, queue)| (name.clone(), queue.requeued.len(), queue.new.len())).collect()
+            let lanes = state.queues.iter();
+            lanes
+                .map(|(name, lanes)| (name.clone(), lanes.requeued.len() + lanes.alone.len(), lanes.new.len()))
+                .collect()
         };
         self.change(backlog)
     }

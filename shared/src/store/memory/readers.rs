@@ -106,7 +106,9 @@ impl WakeReader for MemoryWakeReader {
     async fn next(&mut self) -> Result<bool> {
         let never = Notify::new();
         let worker = &self.worker;
-        let woken = self.store.until_any(&never, |state, _| state.next_queue(worker, None).into_iter().collect()).await;
+        let waiting =
+            |state: &mut State, _| state.next_queue(worker, None, state.lanes_of(worker)).into_iter().collect();
+        let woken: Vec<_> = self.store.until_any(&never, waiting).await;
         Ok(!woken.is_empty())
     }
 }

@@ -19,6 +19,9 @@ const HISTORY_MAX: usize = 100_000;
 /// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
 const TOLD_FOR: u64 = 600_000;
 
+/// After so many losses without an attempt that ended well a step execution is tried alone.
+const SUSPECT: u32 = 3;
+
 /// The scope of what is in no fan-out.
 pub(super) const RUN: u64 = 0;
 
@@ -45,6 +48,10 @@ pub(super) struct State {
     pub(super) ready: BTreeSet<QueueName>,
     /// The same of those that are queued again.
     pub(super) urgent: BTreeSet<QueueName>,
+    /// And of those that are to be executed alone.
+    pub(super) lonely: BTreeSet<QueueName>,
+    /// The worker that makes room for one of them, and until when if it says no more.
+    pub(super) drain: Option<(String, u64)>,
     /// When a worker that served it last went.
     pub(super) departed: BTreeMap<QueueName, u64>,
     /// The lease connections that are open.
@@ -86,20 +93,25 @@ pub(super) struct Waiting {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     pub(super) requeued: Stream<Entry>,
+    pub(super) alone: Stream<Entry>,
     pub(super) new: Stream<Entry>,
 }
 
-/// The two streams of a queue, in the order in which they are served.
+/// The streams of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// What is queued again, or has waited for a timer.
     Requeued,
     /// What is new.
     New,
+    /// What is to be executed alone: only a worker that executes nothing takes from it.
+    Alone,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 2] = [Self::Requeued, Self::New];
+    /// Those that any free slot takes from, in the order in which they are served.
+    pub(super) const SHARED: [Self; 2] = [Self::Requeued, Self::New];
+    pub(super) const ALL: [Self; 3] = [Self::Requeued, Self::New, Self::Alone];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +149,8 @@ pub(super) struct Member {
     /// The connection that renews the lease; 0 before the first beat.
     pub(super) client: u64,
     pub(super) slots: BTreeMap<u32, Slot>,
+    /// A part of its slots was taken back already.
+    pub(super) has_several: bool,
 }
 
 /// What a worker has in one of its slots.
@@ -257,8 +271,10 @@ pub(super) struct Execution {
     pub(super) attempt: u32,
     /// Attempts that ended with an error.
     pub(super) failures: u32,
-    /// Attempts whose worker was lost.
+    /// Attempts since one ended well whose worker was lost and had nothing else.
     pub(super) losses: u32,
+    /// The same where their worker had others too.
+    pub(super) shared_losses: u32,
     /// The last checkpoint that had a mark: the attempt, its claim, and the mark.
     pub(super) mark: Option<(u32, u64, u64)>,
     /// What its body has recorded, by the number of the call that did.
@@ -267,6 +283,18 @@ pub(super) struct Execution {
     pub(super) kept: Option<Kept>,
     pub(super) published: Told,
     pub(super) work: Work,
+}
+
+impl Execution {
+    /// It may be what kills its workers, and is tried alone.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.losses + self.shared_losses >= SUSPECT
+    }
+
+    /// An attempt has ended without the loss of its worker.
+    pub(super) fn ended_well(&mut self) {
+        (self.losses, self.shared_losses) = (0, 0);
+    }
 }
 
 /// What later attempts can look back at.
@@ -386,6 +414,7 @@ impl State {
         match lane {
             Lane::Requeued => &mut queue.requeued,
             Lane::New => &mut queue.new,
+            Lane::Alone => &mut queue.alone,
         }
     }
 
@@ -394,6 +423,7 @@ impl State {
         match lane {
             Lane::Requeued => &mut self.urgent,
             Lane::New => &mut self.ready,
+            Lane::Alone => &mut self.lonely,
         }
     }
 
@@ -406,7 +436,9 @@ impl State {
     /// Queues a step execution that is there already, ahead of what is new.
     pub(super) fn queue_again(&mut self, now: u64, run: &str, seq: u64) {
         let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
-        let place = self.append(now, &queue, Lane::Requeued, Entry::Step { run: run.to_owned(), seq });
+        let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
+        let lane = if execution.is_some_and(Execution::is_suspect) { Lane::Alone } else { Lane::Requeued };
+        let place = self.append(now, &queue, lane, Entry::Step { run: run.to_owned(), seq });
         if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
             execution.phase = Phase::Queued(place);
         }
@@ -443,6 +475,7 @@ impl State {
                 attempt: 0,
                 failures: 0,
                 losses: 0,
+                shared_losses: 0,
                 mark: None,
                 journal: BTreeMap::new(),
                 kept: None,

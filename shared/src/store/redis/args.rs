@@ -20,6 +20,7 @@ pub(super) fn claim_args(command: &mut Cmd, claim: &Claim) {
     for slot in &claim.slots {
         command.arg(slot);
     }
+    command.arg(u8::from(claim.alone));
 }
 
 /// `slot, next, after`

@@ -265,7 +265,12 @@ impl Store for RedisStore {
         if reply.text()? == "lost" {
             return Ok(None);
         }
-        reply.array()?.claims(call.number).map(Some)
+        let mut claims = reply.array()?.claims(call.number)?;
+        let alone = reply.number::<i64>()? == 1;
+        for step in &mut claims {
+            step.alone = alone;
+        }
+        Ok(Some(claims))
     }
 
     async fn stage(&self, _: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {

@@ -128,7 +128,7 @@ impl Lease for RedisLease {
             cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
         }
         self.told = now;
-        Ok(Heartbeat::Renewed { cancelled })
+        Ok(Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 })
     }
 }
 

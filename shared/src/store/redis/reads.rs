@@ -32,6 +32,8 @@ fn waiting(groups: redis::Value) -> u64 {
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
+/// The streams of a queue.
+const LANES: [&str; 3] = ["queue", "requeued", "alone"];
 
 impl RedisStore {
     pub(super) async fn read_info(&self) -> Result<Info> {
@@ -228,8 +230,9 @@ impl RedisStore {
         }
         let mut lengths = redis::pipe();
         for (name, _) in &known {
-            lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("queue", name));
-            lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of("requeued", name));
+            for lane in LANES {
+                lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of(lane, name));
+            }
         }
         let groups: Vec<redis::Value> = self.link.read_all(lengths.ignore_errors()).await?;
         let lengths: Vec<u64> = groups.into_iter().map(waiting).collect();
@@ -239,7 +242,7 @@ impl RedisStore {
             waiting: lengths.iter().sum(),
             departed_ms: departed.get(*name).and_then(|ms| ms.parse().ok()),
         };
-        Ok(known.iter().zip(lengths.chunks(2)).map(queue).collect())
+        Ok(known.iter().zip(lengths.chunks(LANES.len())).map(queue).collect())
     }
 
     pub(super) async fn read_deferred(&self) -> Result<Vec<Deferred>> {

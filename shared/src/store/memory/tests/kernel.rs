@@ -159,14 +159,16 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
     store.start(&start("r")).await.unwrap();
     for loss in 1..=4 {
         join_fleet(store, "dead", MS).await;
-        assert_eq!(claim(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
+        let call = call("dead", loss, false);
+        let claim = Claim { alone: true, ..slots(&call, 1) };
+        assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().len(), 1, "loss {loss}");
         store.advance(MS);
         assert_eq!(store.tick(&tick()).await.unwrap().reaped, ["dead"]);
         assert_sound(store);
     }
     let run = store.run("r").await.unwrap().unwrap();
     assert_eq!((run.status, run.error_attempt), (Status::Failed, Some(4)));
-    assert!(run.error.unwrap().contains("lost its worker 4 times"));
+    assert!(run.error.unwrap().contains("killed its worker 4 times"));
 }
 
 #[tokio::test]

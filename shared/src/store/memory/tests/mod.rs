@@ -38,7 +38,7 @@ fn start(id: &str) -> Start {
 /// Slots of their own for each call: what a worker holds stays where it is.
 fn slots(call: &Call, most: usize) -> Claim {
     let first = u32::try_from(call.number).unwrap() * 10_000;
-    Claim { slots: (first..).take(most).collect(), after: None }
+    Claim { slots: (first..).take(most).collect(), ..Claim::default() }
 }
 
 /// Takes what waits before what follows.

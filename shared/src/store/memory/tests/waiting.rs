@@ -25,7 +25,7 @@ async fn a_worker_whose_lease_connection_is_closed_is_given_up_once_it_is_suspec
     join_fleet(store, "a", LEASE).await;
     let mut lease = store.lease("a", LEASE).await.unwrap();
     assert!(store.disconnected().await.unwrap().is_empty());
-    assert_eq!(lease.heartbeat().await.unwrap(), Heartbeat::Renewed { cancelled: vec![] });
+    assert_eq!(lease.heartbeat().await.unwrap(), Heartbeat::Renewed { cancelled: vec![], drain: false });
     assert!(store.disconnected().await.unwrap().is_empty());
     drop(lease);
     let suspects = store.disconnected().await.unwrap();

@@ -27,12 +27,14 @@ local function hold(p, caller, run, seq, now)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   if not found[1] then return nil end
-  local s = { attempt = 0, failures = 0, losses = 0 }
+  local s = { attempt = 0, failures = 0, losses = 0, shared = 0 }
   -- Most are new: their state is not taken apart.
   if string.sub(found[1], 1, 8) ~= 'Q 0 0 0 ' then
     s = parse_state(found[1])
     if not s.letter or s.attempt >= 1e9 then return fail_damaged(p, run, seq, caller.worker, now, 'its state') end
     if s.letter ~= 'Q' then return nil end
+    -- An entry from before it was queued alone.
+    if string.sub(s.about, 1, 1) == 'a' and not caller.alone then return nil end
   end
   local scope = parse_head(found[2])
   if not found[3] or not scope or #scope > MAX_EXACT then
@@ -151,6 +153,9 @@ local function item_of(p, caller, value, now)
   return true, letter, { run = run, seq = seq, attempt = s.attempt, line = found[1], record = found[2], meta = found[3], chain = chain }
 end
 
+local claim
+do -- a chunk of Lua has at most 200 locals
+
 -- The holds that an earlier try of this call took.
 local function items_of_earlier(p, caller, slots, now)
   local out = {}
@@ -170,17 +175,46 @@ local function vacate_claimed(p, worker, slots, now)
   end
 end
 
--- claim: fills free slots. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
-local function claim(keys, argv)
+-- One step execution that is to be executed alone, for a worker that executes nothing.
+local function take_alone(p, caller, class, after, now)
+  caller.alone = true
+  local item
+  for _ = 1, READS do
+    local queue = not item and next_queue(p, READY.a, class, after)
+    if not queue then break end
+    local stream = p .. LANES.a .. queue
+    local entry = read_queue(stream, 1)[1]
+    if entry then
+      item = hold(p, caller, entry[2][1], entry[2][2] or '', now)
+      local ms, n = string.match(entry[1], '^(%d+)-(%d+)$')
+      redis.call('XTRIM', stream, 'MINID', ms .. '-' .. n + 1)
+    end
+    -- At once: as long as it is named there, workers make room for it.
+    if not entry or redis.call('XLEN', stream) == 0 then redis.call('SREM', p .. READY.a, queue) end
+    after = queue
+  end
+  caller.alone = false
+  return item
+end
+
+-- claim: fills free slots. `alone`: the worker executes nothing; it may be given one that is to be executed alone, and nothing
+-- beside it, and the answer says so. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
+claim = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
-  local caller, after, slots = read_caller(arg), arg(), take_list(arg)
+  local caller, after, slots, alone = read_caller(arg), arg(), take_list(arg), arg() == '1'
   local class = class_of(p, caller.worker)
-  if not class then return { 'lost', {} } end
+  if not class then return { 'lost', {}, 0 } end
   if caller.again then
     local earlier = items_of_earlier(p, caller, slots, now)
-    if #earlier > 0 then return { 'ok', earlier } end
+    if #earlier > 0 then return { 'ok', earlier, is_suspect(parse_state(earlier[1][4])) and 1 or 0 } end
   end
   vacate_claimed(p, caller.worker, slots, now)
+  local item = alone and take_alone(p, caller, class, after, now)
+  if item then
+    redis.call('HSET', p .. 'held:' .. caller.worker, slots[1], slot_value(caller.call, 'o', item.run, item.seq, item.attempt))
+    redis.call('SREM', p .. 'idle:' .. class, caller.worker)
+    return { 'ok', { tell_item(p, slots[1], item, now) }, 1 }
+  end
   local items, last = take(p, caller, class, #slots, after, now)
   local held, out = {}, {}
   for i, item in ipairs(items) do
@@ -193,5 +227,6 @@ local function claim(keys, argv)
   -- There may be more than was taken.
   local queue = next_queue(p, READY.r, class, last) or next_queue(p, READY.q, class, last)
   if queue then wake_worker(p, queue) end
-  return { 'ok', out }
+  return { 'ok', out, 0 }
+end
 end

@@ -172,6 +172,7 @@ local function under_fence(keys, argv, read, act)
   end
   if is_good then
     taker = taker_of(p, caller, slot, run, now)
+    state.losses, state.shared = 0, 0
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
       is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = step,

@@ -54,28 +54,36 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
 end
 
 -- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn),
--- attempt, failures, losses, and what the letter is about: where it is queued (`q` for the queue or `r` for what is queued again,
--- and the entry's id); when it is due; its waits, as `<name>.<number>,...`, each with `~<filter>` where there is one; which worker
--- holds it, since when, and the number of the call that took it. One that has ended has no state.
+-- attempt, failures, losses, and what the letter is about: where it is queued (the lane and the entry's id); when it is due; its
+-- waits, as `<name>.<number>,...`, each with `~<filter>` where there is one; which worker holds it, since when, and the number of
+-- the call that took it. One that has ended has no state. Losses are those since an attempt ended well: of workers that held
+-- nothing else, and `+` those of workers that held others too.
 --
 -- The line of a hold is the fence: a worker is given it and hands it back, and it is compared as one string. The call that took
 -- it makes it unlike any other: attempts alone come again where a run's id is used twice, or Redis came back without its last
 -- moments.
 local function parse_state(line)
   if not line then return {} end
-  local letter, attempt, failures, losses, about, since, call =
-    string.match(line, '^(%u) (%d+) (%d+) (%d+) (%S*) ?(%d*) ?(%d*)$')
+  local letter, attempt, failures, losses, shared, about, since, call =
+    string.match(line, '^(%u) (%d+) (%d+) (%d+)%+?(%d*) (%S*) ?(%d*) ?(%d*)$')
   return {
     letter = letter, attempt = tonumber(attempt), failures = tonumber(failures), losses = tonumber(losses),
-    about = about, since = since, call = call,
+    shared = tonumber(shared) or 0, about = about, since = since, call = call,
   }
 end
 
 local function state_line(letter, s, about)
-  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. s.losses .. ' ' .. about
+  local losses = s.shared > 0 and s.losses .. '+' .. s.shared or s.losses
+  return letter .. ' ' .. s.attempt .. ' ' .. s.failures .. ' ' .. losses .. ' ' .. about
 end
 
-local NEW = { attempt = 0, failures = 0, losses = 0 }
+local NEW = { attempt = 0, failures = 0, losses = 0, shared = 0 }
+
+-- After so many losses without an attempt that ended well, a step execution is tried alone: either it is what kills its workers, or
+-- it is one of those that die with it. A worker that is killed by chance, even twice, holds nothing up.
+local function is_suspect(s)
+  return s.losses + s.shared >= 3
+end
 
 -- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
 -- that only workers look at.
@@ -94,7 +102,7 @@ local function parse_head(record)
 end
 
 -- What a state is about, and for a hold the call that took it.
-local ABOUT = { Q = '^[qr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $' }
+local ABOUT = { Q = '^[aqr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $' }
 local MAX_EXACT = 15 -- digits of a number that Lua and the workers read alike
 
 -- What is damaged of a step execution, in words; nil where all can be read. Claims look at the state alone: workers read the rest,
@@ -138,9 +146,10 @@ local function queue_of(meta)
   return workflow .. ':' .. version
 end
 
--- Where entries are: `q` new ones, `r` those queued again, which are served first. The sets name the queues that have some.
-local LANES = { q = 'queue:', r = 'requeued:' }
-local READY = { q = 'ready', r = 'urgent' }
+-- Where entries are: `q` new ones, `r` those queued again, which are served first, `a` those that are to be executed alone. The sets
+-- name the queues that have some.
+local LANES = { q = 'queue:', r = 'requeued:', a = 'alone:' }
+local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
 
 -- Wakes one idle worker that serves the queue. The list is its own: however many are idle, this costs the same.
 local function wake_worker(p, queue)
@@ -168,7 +177,7 @@ end
 
 -- Ahead of what is new.
 local function queue_again(p, meta, run, seq, s)
-  local place = append(p, 'r', queue_of(meta), run, seq)
+  local place = append(p, is_suspect(s) and 'a' or 'r', queue_of(meta), run, seq)
   redis.call('HSET', p .. 'steps:' .. run, seq, state_line('Q', s, place))
 end
 

@@ -26,20 +26,30 @@ register = function(keys, argv)
   return { 'ok', now }
 end
 
+-- Is this worker to make room, as something waits to be executed alone? One worker at a time is, as long as it says so itself.
+local function makes_room(p, worker, lease)
+  if redis.call('EXISTS', p .. READY.a) == 0 then return false end
+  local class, key, lasts = class_of(p, worker), p .. 'drain', math.max(1, lease)
+  if not class or #redis.pcall('SINTER', p .. READY.a, p .. 'serves:' .. class) == 0 then return false end
+  if redis.call('SET', key, worker, 'NX', 'PX', lasts) then return true end
+  return redis.pcall('GET', key) == worker and redis.call('PEXPIRE', key, lasts) == 1
+end
+
 -- heartbeat: renews a lease that is still there; one that was reaped is lost for good. Names the runs that were cancelled since
--- the last one.
+-- the last one, and says whether the worker is to let its steps end and take no new ones, to execute one alone.
 heartbeat = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
-  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {} } end
+  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {}, 0 } end
   redis.call('ZADD', p .. 'leases', now + lease, worker)
   redis.call('HSET', p .. 'clients', worker, client)
-  return { 'ok', now, redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000) }
+  local cancelled = redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000)
+  return { 'ok', now, cancelled, makes_room(p, worker, lease) and 1 or 0 }
 end
 
 -- Gives one hold up and queues its step execution again, ahead of what is new. `attempt` and `call` are those of the hold: it may
--- have been given up before.
-requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
+-- have been given up before. A worker is lost through the one that it held `alone`; of several any may be innocent.
+requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
@@ -52,12 +62,18 @@ requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, re
   end
   local _, step = parse_record(found[2])
   note(p, run, now, kind, seq, attempt, step, worker)
-  if kind == 'lost' then s.losses = s.losses + 1 end
+  if kind ~= 'lost' then
+    s.losses, s.shared = 0, 0
+  elseif alone then
+    s.losses = s.losses + 1
+  else
+    s.shared = s.shared + 1
+  end
   if s.losses > max_losses then
     tell_followers(p, run, found[3], 'failed', seq, attempt, worker, found[2])
     fail_run(p, { run = run, seq = seq, attempt = attempt, step = step, worker = worker, now = now },
-      'step "' .. step .. '" lost its worker ' .. s.losses .. ' times; it may be what kills them '
-      .. '(memory, a crash in native code)', retention)
+      'step "' .. step .. '" killed its worker ' .. s.losses .. ' times while it was executed alone '
+      .. '(out of memory, or a crash in native code)', retention)
     return 0
   end
   tell_followers(p, run, found[3], 'waiting', seq, attempt, '-', found[2])
@@ -66,11 +82,25 @@ requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, re
 end
 
 -- Empties one slot.
-vacate = function(p, worker, slot, value, now, kind, max_losses, retention)
+vacate = function(p, worker, slot, value, now, kind, max_losses, retention, alone)
   local call, _, run, seq, attempt = parse_slot(value)
   redis.call('HDEL', p .. 'held:' .. worker, slot)
   if not call or run == '' then return 0 end
-  return requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention)
+  return requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
+end
+
+-- Whether these are all slots that a worker has, and one step execution in them. `several` tells later slices that it had more.
+local function is_single(p, worker, slots, values)
+  local count, about = 0, p .. 'worker:' .. worker
+  for _, slot in ipairs(slots) do
+    local _, _, run = parse_slot(values[slot])
+    if run and run ~= '' then count = count + 1 end
+  end
+  if redis.call('HLEN', p .. 'held:' .. worker) == #slots then
+    return count == 1 and redis.call('HEXISTS', about, 'several') == 0
+  end
+  redis.call('HSET', about, 'several', 1)
+  return false
 end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
@@ -86,13 +116,15 @@ reap = function(p, worker, now, kind, limit, max_losses, retention)
     values[held[i]] = held[i + 1]
   end
   table.sort(slots, function(a, b) return (tonumber(a) or 0) < (tonumber(b) or 0) end)
+  local alone = is_single(p, worker, slots, values)
   for _, slot in ipairs(slots) do
-    moved = moved + vacate(p, worker, slot, values[slot], now, kind, max_losses, retention)
+    moved = moved + vacate(p, worker, slot, values[slot], now, kind, max_losses, retention, alone)
   end
   if redis.call('EXISTS', p .. 'held:' .. worker) == 1 then return false, moved end
   for queue in string.gmatch(about[1] or '', '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
   redis.call('ZREM', p .. 'leases', worker)
   redis.call('HDEL', p .. 'clients', worker)
+  if redis.pcall('GET', p .. 'drain') == worker then redis.call('UNLINK', p .. 'drain') end
   redis.call('UNLINK', p .. 'worker:' .. worker, p .. 'wake:' .. worker)
   return true, moved
 end
