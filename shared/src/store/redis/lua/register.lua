@@ -4,5 +4,6 @@ local transitions = {
   { 'register', register }, { 'heartbeat', heartbeat }, { 'deregister', deregister }, { 'release', release }, { 'tick', tick },
   { 'checkpoint', checkpoint }, { 'publish', publish }, { 'suspend', suspend }, { 'signal', signal }, { 'cancel', cancel }, { 'audit', audit },
   { 'collect', collect }, { 'send', send }, { 'waits', waits },
+  { 'reserve', reserve }, { 'reserved', reserved }, { 'let_go', let_go_key }, { 'void', void }, { 'alias', alias },
 }
 for i = 1, #transitions do redis.register_function('@PREFIX@' .. transitions[i][1], transitions[i][2]) end

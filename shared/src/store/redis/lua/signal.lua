@@ -77,6 +77,8 @@ end
 
 -- An entry that is gone was dealt with by an earlier try.
 local function is_gone(p, entry)
+  local taken = taken_name(p, entry)
+  if taken then return redis.call('EXISTS', taken) == 1 end
   return entry ~= '' and #redis.call('XRANGE', p .. 'inbox', entry, entry) == 0
 end
 
