@@ -1,5 +1,7 @@
 //! Slots: each executes one step after the other, as long as its commits bring new ones along.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,40 +20,103 @@ const MOST_CLAIMED: usize = 64;
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_ROW: Duration = Duration::from_millis(250);
 
-/// The slots of a worker that execute nothing now.
+/// The slots of a worker that execute nothing now; of all its sessions.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct Pool {
     free: Mutex<Vec<u32>>,
     freed: Notify,
+    /// How many sessions wait for a slot.
+    waiting: AtomicUsize,
 }
 
-impl Slots {
+impl Pool {
     pub(super) fn new(count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        Self { free: Mutex::new((0..count).rev().collect()), freed: Notify::new() }
-    }
-
-    /// All that are free, but no more than one call should fill; waits until there is one.
-    pub(super) async fn some_free(self: &Arc<Self>) -> Vec<Slot> {
-        loop {
-            // Made before the look: what is freed in between counts too.
-            let freed = self.freed.notified();
-            let free = self.take_free();
-            if !free.is_empty() {
-                return free;
-            }
-            freed.await;
-        }
-    }
-
-    fn take_free(self: &Arc<Self>) -> Vec<Slot> {
-        let mut free = self.free();
-        let rest = free.len().saturating_sub(MOST_CLAIMED);
-        free.split_off(rest).into_iter().rev().map(|number| Slot { number, slots: self.clone() }).collect()
+        Self { free: Mutex::new((0..count).rev().collect()), freed: Notify::new(), waiting: AtomicUsize::new(0) }
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<u32>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slots as one session sees them.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pool: Arc<Pool>,
+    /// Those that the session has; None once it has ended.
+    taken: Mutex<Option<BTreeSet<u32>>>,
+    /// Whether the session waits for one.
+    waits: AtomicBool,
+}
+
+impl Slots {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        Self { pool: pool.clone(), taken: Mutex::new(Some(BTreeSet::new())), waits: AtomicBool::new(false) }
+    }
+
+    /// All that are free, but no more than one call should fill; waits until there is one. For one caller at a time.
+    pub(super) async fn some_free(self: &Arc<Self>) -> Vec<Slot> {
+        let mut wait = None;
+        loop {
+            // Made before the look: what is freed in between counts too.
+            let freed = self.pool.freed.notified();
+            let free = self.take_free();
+            if !free.is_empty() {
+                return free;
+            }
+            wait.get_or_insert_with(|| Waiting::of(self));
+            freed.await;
+        }
+    }
+
+    /// Whether one is free now.
+    pub(super) fn has_free(&self) -> bool {
+        !self.pool.free().is_empty()
+    }
+
+    /// Whether another session waits for a slot.
+    fn others_wait(&self) -> bool {
+        self.pool.waiting.load(Ordering::Relaxed) > usize::from(self.waits.load(Ordering::Relaxed))
+    }
+
+    fn take_free(self: &Arc<Self>) -> Vec<Slot> {
+        let mut taken = self.taken();
+        let Some(taken) = taken.as_mut() else { return Vec::new() };
+        let mut free = self.pool.free();
+        let rest = free.len().saturating_sub(MOST_CLAIMED);
+        let free = free.split_off(rest);
+        taken.extend(&free);
+        free.into_iter().rev().map(|number| Slot { number, slots: self.clone() }).collect()
+    }
+
+    /// The session has ended, and all that it held is lost or handed back: its slots are for others.
+    pub(super) fn close(&self) {
+        let taken = self.taken().take().unwrap_or_default();
+        self.pool.free().extend(&taken);
+        taken.iter().for_each(|_| self.pool.freed.notify_one());
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Option<BTreeSet<u32>>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that waits for a slot.
+struct Waiting<'a>(&'a Slots);
+
+impl<'a> Waiting<'a> {
+    fn of(slots: &'a Slots) -> Self {
+        slots.waits.store(true, Ordering::Relaxed);
+        slots.pool.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(slots)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.pool.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waits.store(false, Ordering::Relaxed);
     }
 }
 
@@ -68,8 +133,11 @@ impl Slot {
     }
 
     fn free(self) {
-        self.slots.free().push(self.number);
-        self.slots.freed.notify_one();
+        // Where the session has ended it is free already.
+        if self.slots.taken().as_mut().is_some_and(|taken| taken.remove(&self.number)) {
+            self.slots.pool.free().push(self.number);
+            self.slots.pool.freed.notify_one();
+        }
     }
 }
 
@@ -88,10 +156,12 @@ pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claime
 }
 
 async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
-    let (mut step, mut row) = (first, Row::new());
+    let (mut step, mut row, mut stay) = (first, Row::new(), Row::new());
     loop {
         session.serves(&step);
-        let refill = Refill { next: row.next(session.is_closing()), after: session.served_last() };
+        // The other partitions' sessions get their share of the slots.
+        let leaves = session.is_closing() || stay.is_long() && session.slots.others_wait();
+        let refill = Refill { next: row.next(leaves), after: session.served_last() };
         let following = match work(&session, &step, &refill).await {
             Worked::Ended(following) => following,
             Worked::Dropped => None,
@@ -99,6 +169,7 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         };
         let Some(following) = following else { break };
         row.count(following.fence.run == step.fence.run);
+        stay.steps = stay.steps.saturating_add(1);
         step = following;
     }
     slot.free();
@@ -115,16 +186,20 @@ impl Row {
         Self { steps: 0, since: Instant::now() }
     }
 
-    fn next(&self, is_closing: bool) -> Next {
+    fn next(&self, leaves: bool) -> Next {
         match () {
-            () if is_closing => Next::Nothing,
-            () if self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW => Next::Others,
+            () if leaves => Next::Nothing,
+            () if self.is_long() => Next::Others,
             () => Next::Following,
         }
     }
 
+    fn is_long(&self) -> bool {
+        self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW
+    }
+
     fn count(&mut self, is_same_run: bool) {
-        if is_same_run && self.steps < MOST_IN_A_ROW && self.since.elapsed() < LONGEST_ROW {
+        if is_same_run && !self.is_long() {
             self.steps += 1;
         } else {
             *self = Self::new();

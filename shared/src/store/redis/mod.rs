@@ -86,6 +86,11 @@ impl RedisStore {
         Self { partitions, ..self }
     }
 
+    /// The address of the server that has the partition, as far as is known: for diagnosis.
+    pub fn address(&self) -> Option<String> {
+        self.link.topology().address_of(self.namespace.prefix())
+    }
+
     /// The server's answer to any command: for diagnosis and tests.
     pub async fn command(&self, command: &Cmd) -> Result<redis::Value> {
         self.link.send(command).await
