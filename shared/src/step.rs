@@ -497,11 +497,9 @@ impl Commit {
         if self.fan.is_some() { step.fence.seq } else { step.scope }
     }
 
-    /// Its only successor, where the step execution leaves nothing else behind and so goes on in it. Pure.
-    pub(crate) fn only_successor(&self, step: &Claimed) -> Option<&(Route, Vec<u8>)> {
-        let [successor] = &self.emits[..] else { return None };
-        let is_plain = self.joins.is_empty()
-            && self.parts.is_empty()
+    /// The step execution leaves nothing behind but context fields, events for one step, and what follows. Pure.
+    pub(crate) fn is_plain(&self, step: &Claimed) -> bool {
+        let is_plain = self.parts.is_empty()
             && self.fan.is_none()
             && self.unset.is_empty()
             && self.merges.is_empty()
@@ -511,8 +509,35 @@ impl Commit {
             && self.caught.is_none()
             && !self.journalled
             && !self.has_traces;
-        let is_simple = !step.is_limited && !step.follow_steps && step.joined.is_none() && successor.0.limit.is_none();
-        (is_plain && is_simple).then_some(successor)
+        is_plain && !step.is_limited && !step.follow_steps && step.joined.is_none()
+    }
+
+    /// With [`Commit::is_plain`]: the one step execution that follows. Pure.
+    pub(crate) fn only_successor(&self) -> Option<&(Route, Vec<u8>)> {
+        let [successor] = &self.emits[..] else { return None };
+        (self.joins.is_empty() && successor.0.limit.is_none()).then_some(successor)
+    }
+
+    /// With [`Commit::is_plain`]: a branch ends, and hands one event to a step that joins, or none. Pure.
+    pub(crate) fn ends_branch(&self, step: &Claimed) -> bool {
+        step.scope != 0 && self.emits.is_empty() && self.joins.len() < 2
+    }
+}
+
+impl Checkpoint {
+    /// What was recorded, where that is one entry and all there is. Pure.
+    pub(crate) fn only_entry(&self) -> Option<&(u64, Vec<u8>)> {
+        let changes = self.changes();
+        let is_plain = self.mark.is_none()
+            && changes.set.is_empty()
+            && changes.unset.is_empty()
+            && changes.merges.is_empty()
+            && changes.expects.is_empty()
+            && self.let_go.is_empty()
+            && self.waits.is_empty();
+        let [entry] = &self.entries[..] else { return None };
+        // Numbers count calls: up to here there is room for all of them.
+        (is_plain && entry.0 <= crate::store::MAX_ENTRIES as u64).then_some(entry)
     }
 }
 

@@ -5,23 +5,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::history::Kind;
-use stepfleet::names::QueueName;
-use stepfleet::request::StartRequest;
 use stepfleet::run::{Run, Status};
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
-use stepfleet::store::{Audit, Breach, Introduction, Registration, Start, Store, Tick};
+use stepfleet::step::{Call, Claimed, Commit, Failure, Fan, Join, Outcome, Route};
+use stepfleet::store::{Audit, Breach, Start, Store, Tick};
 use stepfleet_coordinator::Config;
-use stepfleet_integration_tests::fleet::Fleet;
-use stepfleet_integration_tests::fleet::Process;
+use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, slots, start};
+use stepfleet_integration_tests::fleet::{Fleet, Process};
 use tokio_util::sync::CancellationToken;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
-}
 
 fn emits(count: usize) -> Vec<(Route, Vec<u8>)> {
     (0..count).map(|_| (route("next"), vec![1, 0xc0])).collect()
@@ -36,18 +30,8 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let stage = Self { fleet: Fleet::new().await, calls: 0 };
-        let serves = vec![Registration {
-            workflow: "w".into(),
-            version: 1,
-            start: vec![route("first")],
-            ..Registration::default()
-        }];
-        let worker = Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() };
-        stage.store().register(&worker, HOUR).await.unwrap();
-        let request = StartRequest::new("w", "{}");
-        let routes = vec![route("first")];
-        let start = Start { request, run: "r".into(), version: 1, routes, key_ttl: HOUR, ..Start::default() };
-        stage.store().start(&start).await.unwrap();
+        join_fleet(stage.store(), "a", HOUR).await;
+        stage.store().start(&start("r")).await.unwrap();
         stage
     }
 
@@ -57,27 +41,26 @@ impl Stage {
 
     fn call(&mut self) -> Call {
         self.calls += 1;
-        Call { worker: "a".into(), number: self.calls, again: false }
+        call("a", self.calls, false)
     }
 
-    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
-        let (call, claim) = (self.call(), Claim { max, queues: vec![QueueName::new("w", 1)] });
-        self.store().begin(&call, &[], &claim).await.unwrap().unwrap_or_default()
-    }
-
-    async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+    async fn claim(&mut self, most: usize) -> Vec<Claimed> {
         let call = self.call();
-        let commit = Commit { retention: HOUR, ..commit };
-        self.store().complete(&call, step, &commit, &Claim::default()).await.unwrap().0
+        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
+    }
+
+    async fn complete(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+        let (call, commit) = (self.call(), Commit { retention: HOUR, ..commit });
+        double::complete(self.store(), &call, step, &commit, 0).await.0
     }
 
     async fn retry(&mut self, step: &Claimed, delay: Duration) {
         let (call, failure) = (self.call(), Failure::Retry { delay, error: "e".into() });
-        self.store().fail(&call, step, &failure, &Claim::default()).await.unwrap();
+        self.store().fail(&call, step, &failure, &refill(0)).await.unwrap();
     }
 
     async fn tick(&self) {
-        self.store().tick(&Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] }).await.unwrap();
+        self.store().tick(&double::tick(&[])).await.unwrap();
     }
 
     /// A whole audit: looks first, which must change nothing, then mends, then looks again.
@@ -118,7 +101,7 @@ impl Stage {
 
     /// Stops at the next step that can be had.
     async fn end(&mut self) {
-        let step = self.begin(1).await.pop().expect("something to begin");
+        let step = self.claim(1).await.pop().expect("something to begin");
         assert_eq!(
             self.complete(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
             Outcome::Committed
@@ -132,7 +115,7 @@ impl Stage {
 async fn a_run_with_nothing_amiss_has_no_breach() {
     let mut stage = Stage::new().await;
     assert_eq!(stage.audit().await, [] as [&str; 0], "queued");
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     assert_eq!(stage.audit().await, [] as [&str; 0], "held");
     stage.retry(&step, HOUR).await;
     assert_eq!(stage.audit().await, [] as [&str; 0], "waiting");
@@ -149,14 +132,79 @@ async fn the_queue_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_consumer_is_deleted_with_what_it_was_given() {
+async fn the_names_of_the_queues_that_have_entries_are_deleted() {
+    for again in [false, true] {
+        let mut stage = Stage::new().await;
+        if again {
+            let step = stage.claim(1).await.remove(0);
+            assert_eq!(stage.store().release("a", std::slice::from_ref(&step.fence)).await.unwrap(), 1);
+        }
+        let (set, queue) = if again { ("urgent", "requeued:w:1") } else { ("ready", "queue:w:1") };
+        stage.delete(set).await;
+        assert!(stage.claim(1).await.is_empty(), "nobody looks there");
+        assert_eq!(stage.audit().await, [format!("r: {queue} has entries and is not named as such")]);
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_classes_of_workers_serve_is_deleted() {
+    for kind in ["serves:", "classes:"] {
+        let mut stage = Stage::new().await;
+        let mut redis = stage.fleet.redis.connection().await;
+        let pattern = format!("sf:{{0}}:{kind}*");
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        assert_eq!(keys.len(), 1);
+        stage.delete(keys[0].strip_prefix("sf:{0}:").unwrap()).await;
+        assert_eq!(stage.audit().await, ["a: the worker would be given nothing of the queue w:1"]);
+        stage.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_connections_of_the_workers_are_deleted() {
     let mut stage = Stage::new().await;
-    let mut reader = stage.store().queue_reader("a", &[QueueName::new("w", 1)]).await.unwrap();
-    assert_eq!(reader.next().await.unwrap().len(), 1);
+    let mut lease = stage.store().lease("a", HOUR).await.unwrap();
+    lease.heartbeat().await.unwrap();
+    let step = stage.claim(1).await.remove(0);
+    stage.delete("clients").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "the next heartbeat names it again");
+    lease.heartbeat().await.unwrap();
+    assert!(stage.store().disconnected().await.unwrap().is_empty());
+    drop(lease);
+    // Closing takes a moment.
+    let mut suspects = Vec::new();
+    while suspects.is_empty() {
+        suspects = stage.store().disconnected().await.unwrap();
+    }
+    let ticked = stage.store().tick(&Tick { suspects, ..double::tick(&[]) }).await.unwrap();
+    assert_eq!((ticked.requeued, ticked.reaped), (1, vec!["a".to_owned()]));
+    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+}
+
+#[tokio::test]
+async fn a_worker_is_deleted() {
+    let mut stage = Stage::new().await;
+    let step = stage.claim(1).await.remove(0);
+    stage.delete("worker:a").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "its lease says that it is there");
+    let call = stage.call();
+    let lost = stage.store().claim(&call, &slots(&call, 1)).await.unwrap();
+    assert!(lost.is_none(), "it is told that it must begin anew");
+    stage.store().tick(&double::tick(&["a"])).await.unwrap();
+    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+    join_fleet(stage.store(), "a", HOUR).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn somebody_else_has_read_the_queue() {
+    let mut stage = Stage::new().await;
     let mut redis = stage.fleet.redis.connection().await;
-    let command = |c: &mut redis::Cmd| c.arg("sf:{0}:queue:w:1").arg("workers").arg("a").to_owned();
-    let lost: u64 = command(redis::cmd("XGROUP").arg("DELCONSUMER")).query_async(&mut redis).await.unwrap();
-    assert_eq!(lost, 1);
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg("workers").arg("stranger").arg("STREAMS").arg("sf:{0}:queue:w:1").arg(">");
+    let read: redis::streams::StreamReadReply = read.query_async(&mut redis).await.unwrap();
+    assert_eq!(read.keys[0].ids.len(), 1);
     assert_eq!(stage.audit().await, ["r: step execution 1 is queued and not in its queue"]);
     stage.end().await;
 }
@@ -164,7 +212,7 @@ async fn a_consumer_is_deleted_with_what_it_was_given() {
 #[tokio::test]
 async fn the_timers_are_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.retry(&step, Duration::from_millis(1)).await;
     stage.delete("timers").await;
     stage.tick().await;
@@ -179,10 +227,8 @@ async fn the_timers_are_deleted() {
 #[tokio::test]
 async fn the_timer_of_a_timeout_is_deleted() {
     let stage = Stage::new().await;
-    let (request, routes) = (StartRequest::new("w", "{}"), vec![route("first")]);
     let timeout = Some(Duration::from_millis(1));
-    let start = Start { request, run: "t".into(), version: 1, routes, key_ttl: HOUR, timeout, ..Start::default() };
-    stage.store().start(&start).await.unwrap();
+    stage.store().start(&Start { timeout, ..start("t") }).await.unwrap();
     stage.delete("timers").await;
     assert_eq!(stage.audit().await, ["t: its timeout is not set"]);
     stage.tick().await;
@@ -194,7 +240,7 @@ async fn the_timer_of_a_timeout_is_deleted() {
 #[tokio::test]
 async fn the_holds_of_a_live_worker_are_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.delete("held:a").await;
     assert_eq!(stage.audit().await, ["r: step execution 1 is not among the holds of its worker a"]);
     assert_eq!(stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await, Outcome::Committed);
@@ -204,15 +250,13 @@ async fn the_holds_of_a_live_worker_are_deleted() {
 #[tokio::test]
 async fn the_leases_are_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.delete("leases").await;
     let told = stage.audit().await;
     assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
     assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
-    let serves = vec![Registration { workflow: "w".into(), version: 1, start: vec![], ..Registration::default() }];
-    let worker = Introduction { id: "a".into(), serves, ..Introduction::default() };
-    stage.store().register(&worker, HOUR).await.unwrap();
+    join_fleet(stage.store(), "a", HOUR).await;
     stage.end().await;
 }
 
@@ -227,22 +271,53 @@ async fn the_steps_are_deleted() {
 }
 
 #[tokio::test]
-async fn the_run_is_deleted_before_its_input_was_given_to_a_step() {
+async fn the_input_is_deleted_before_it_was_given_to_a_step() {
+    let stage = Stage::new().await;
+    stage.delete("input:r").await;
+    assert_eq!(stage.audit().await, ["r: its input is gone"]);
+    let run = stage.run().await;
+    assert_eq!(run.status, Status::Failed);
+    assert_eq!(run.error.unwrap(), "the run cannot go on: its input is gone; start it again");
+}
+
+#[tokio::test]
+async fn the_input_is_deleted_after_that() {
+    let mut stage = Stage::new().await;
+    let step = stage.claim(1).await.remove(0);
+    stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;
+    stage.delete("input:r").await;
+    assert_eq!(stage.audit().await, [] as [&str; 0], "nobody needs it any more");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_run_and_its_input_are_deleted() {
     let stage = Stage::new().await;
     stage.delete("run:r").await;
+    stage.delete("input:r").await;
     let told = stage.slices(true).await;
-    assert!(told.iter().any(|breach| breach.what == "its hash with input and status is gone"), "{told:?}");
+    assert!(told.iter().any(|breach| breach.what == "its hash with its status is gone"), "{told:?}");
     assert_eq!(stage.run().await.error.unwrap(), "the run cannot go on: its input is gone; start it again");
     assert_eq!(stage.audit().await, [] as [&str; 0]);
 }
 
 #[tokio::test]
+async fn the_run_is_deleted_before_it_has_begun() {
+    let mut stage = Stage::new().await;
+    stage.delete("run:r").await;
+    assert_eq!(stage.audit().await, ["r: its hash with its status is gone"]);
+    let run = stage.run().await;
+    assert_eq!((run.workflow.as_str(), run.version, &*run.input), ("w", 1, &b"{}"[..]));
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn the_run_is_deleted_after_that() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;
     stage.delete("run:r").await;
-    assert_eq!(stage.audit().await, ["r: its hash with input and status is gone"]);
+    assert_eq!(stage.audit().await, ["r: its hash with its status is gone"]);
     let run = stage.run().await;
     assert_eq!((run.status, run.workflow.as_str(), run.version), (Status::Running, "w", 1));
     stage.end().await;
@@ -251,21 +326,21 @@ async fn the_run_is_deleted_after_that() {
 #[tokio::test]
 async fn the_context_is_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     let commit = Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() };
     stage.complete(&step, commit).await;
     stage.delete("context:r").await;
     assert_eq!(stage.audit().await, ["r: its context is gone"]);
     assert_eq!(stage.run().await.status, Status::Failed);
-    assert!(stage.begin(1).await.is_empty());
+    assert!(stage.claim(1).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_context_that_its_steps_emptied_is_no_breach() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.complete(&step, Commit { set: vec![("x".into(), vec![1, 7])], emits: emits(1), ..Commit::default() }).await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.complete(&step, Commit { unset: vec!["x".into()], emits: emits(1), ..Commit::default() }).await;
     assert_eq!(stage.audit().await, [] as [&str; 0]);
     stage.end().await;
@@ -284,10 +359,10 @@ async fn the_history_and_the_list_of_runs_are_deleted() {
 #[tokio::test]
 async fn joined_events_are_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
     stage.complete(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
-    let branch = stage.begin(1).await.remove(0);
+    let branch = stage.claim(1).await.remove(0);
     stage.complete(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
     assert_eq!(stage.audit().await, [] as [&str; 0]);
     stage.delete("joined:r:1:join").await;
@@ -298,10 +373,10 @@ async fn joined_events_are_deleted() {
 #[tokio::test]
 async fn the_list_of_what_goes_with_a_run_is_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
     stage.complete(&step, Commit { emits: emits(2), fan, ..Commit::default() }).await;
-    let branch = stage.begin(1).await.remove(0);
+    let branch = stage.claim(1).await.remove(0);
     stage.complete(&branch, Commit { joins: vec![("join".into(), vec![1, 7])], ..Commit::default() }).await;
     stage.delete("extra:r").await;
     assert_eq!(stage.audit().await, ["r: its joined would be left behind"]);
@@ -314,7 +389,7 @@ async fn the_list_of_what_goes_with_a_run_is_deleted() {
 #[tokio::test]
 async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     for offset in [0, 100] {
         stage.store().stage("a", &step.fence, offset, &emits(100)).await.unwrap();
     }
@@ -323,7 +398,9 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
     stage.complete(&step, Commit { fan, ..Commit::default() }).await;
     stage.delete("queue:w:1").await;
     assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
-    assert!(!stage.begin(3).await.is_empty());
+    stage.delete("ready").await;
+    assert_eq!(stage.audit().await, ["r: queue:w:1 has entries and is not named as such"]);
+    assert!(!stage.claim(3).await.is_empty());
     stage.delete("fan:r:1").await;
     assert_eq!(stage.audit().await, ["r: branches of a fan-out that were not begun are gone"]);
     assert_eq!(stage.run().await.status, Status::Failed);
@@ -332,7 +409,7 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
 #[tokio::test]
 async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
     stage.delete("fan:r:1").await;
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
@@ -347,7 +424,7 @@ async fn what_a_run_that_is_no_more_left_behind_is_removed() {
     let stage = Stage::new().await;
     stage.delete("run:r").await;
     stage.delete("steps:r").await;
-    assert_eq!(stage.audit().await, ["r: its history was left behind"]);
+    assert_eq!(stage.audit().await, ["r: its history was left behind", "r: its input was left behind"]);
     let mut redis = stage.fleet.redis.connection().await;
     let mut add = redis::cmd("XADD");
     let _: String = add.arg("sf:{0}:events:r").arg(&["*", "kind", "event"]).query_async(&mut redis).await.unwrap();
@@ -386,7 +463,25 @@ async fn vandalise(url: String, done: CancellationToken) -> u64 {
     let client = redis::Client::open(url).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let mut deeds = 0;
-    for kind in ["queue:loop:3", "requeued:loop:3", "timers", "held:", "leases", "runs", "queues"].iter().cycle() {
+    for kind in [
+        "queue:loop:3",
+        "requeued:loop:3",
+        "timers",
+        "held:",
+        "leases",
+        "runs",
+        "queues",
+        "ready",
+        "urgent",
+        "serves:",
+        "classes:",
+        "clients",
+        "idle:",
+        "wake:",
+    ]
+    .iter()
+    .cycle()
+    {
         if done.run_until_cancelled(tokio::time::sleep(Duration::from_millis(30))).await.is_none() {
             break;
         }

@@ -118,21 +118,21 @@ async fn assert_nothing_is_left(fleet: &Fleet) {
     let until = Instant::now() + LIMIT;
     loop {
         let keys: Vec<String> = redis::cmd("KEYS").arg("sf:*").query_async(&mut redis).await.expect("Redis is there");
-        let run_time = ["held", "steps", "joined", "fan", "extra", "stopped", "deferred"];
+        let run_time = ["steps", "joined", "fan", "extra", "stopped", "deferred"];
         let mut left: Vec<_> = keys
-            .into_iter()
+            .iter()
             .filter(|k| run_time.iter().any(|kind| k.starts_with(&format!("sf:{{0}}:{kind}"))))
+            .cloned()
             .collect();
-        for workflow in ["loop:3", "squares:1", "nested:1", "chain:1"] {
-            for kind in ["queue", "requeued"] {
-                let stream = format!("sf:{{0}}:{kind}:{workflow}");
-                let length: u64 =
-                    redis::cmd("XLEN").arg(&stream).query_async(&mut redis).await.expect("Redis is there");
-                if length > 0 {
-                    left.push(stream);
-                }
-            }
-        }
+        // A live worker's slots stay, and hold nothing; a dead one has left none.
+        let workers = fleet.store.workers().await.expect("Redis is there");
+        left.extend(workers.iter().filter(|worker| worker.held > 0).map(|worker| format!("holds of {}", worker.id)));
+        let slots = keys.iter().filter_map(|key| key.strip_prefix("sf:{0}:held:"));
+        left.extend(slots.filter(|id| !workers.iter().any(|worker| worker.id == *id)).map(str::to_owned));
+        let queues = fleet.store.queues().await.expect("Redis is there");
+        left.extend(
+            queues.into_iter().filter(|queue| queue.waiting > 0).map(|queue| format!("queue of {}", queue.workflow)),
+        );
         if left.is_empty() {
             return;
         }

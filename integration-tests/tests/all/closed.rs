@@ -5,20 +5,16 @@ use std::time::Duration;
 
 use stepfleet::codec::Content;
 use stepfleet::history::Kind;
-use stepfleet::names::{Namespace, QueueName};
+use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
-use stepfleet::request::StartRequest;
 use stepfleet::step::{
-    Call, Checkpoint, Claim, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
+    Call, Checkpoint, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
 };
-use stepfleet::store::{Audit, Introduction, MemoryStore, RedisStore, Registration, Start, Store, Tick};
+use stepfleet::store::{Audit, MemoryStore, RedisStore, Store};
+use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, start};
 use stepfleet_integration_tests::redis::TestRedis;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
-}
 
 /// One worker by hand.
 struct Hand<'a> {
@@ -29,44 +25,35 @@ struct Hand<'a> {
 impl<'a> Hand<'a> {
     /// With a run that has begun.
     async fn new(store: &'a dyn Store) -> (Self, Claimed) {
-        let serves = vec![Registration {
-            workflow: "w".into(),
-            version: 1,
-            start: vec![route("first")],
-            ..Registration::default()
-        }];
-        store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, HOUR).await.unwrap();
-        let request = StartRequest::new("w", "{}");
-        let start = Start { request, run: "r".into(), version: 1, routes: vec![route("first")], ..Start::default() };
-        store.start(&Start { key_ttl: HOUR, ..start }).await.unwrap();
+        join_fleet(store, "a", HOUR).await;
+        store.start(&start("r")).await.unwrap();
         let mut hand = Self { store, calls: 0 };
-        let first = hand.begin(1).await.remove(0);
+        let first = hand.claim(1).await.remove(0);
         (hand, first)
     }
 
     fn call(&mut self) -> Call {
         self.calls += 1;
-        Call { worker: "a".into(), number: self.calls, again: false }
+        call("a", self.calls, false)
     }
 
-    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
-        let claim = Claim { max, queues: vec![QueueName::new("w", 1)] };
-        self.store.begin(&self.call(), &[], &claim).await.unwrap().unwrap()
+    async fn claim(&mut self, most: usize) -> Vec<Claimed> {
+        let number = self.call().number;
+        double::claim(self.store, "a", number, most).await
     }
 
-    async fn done(&mut self, step: &Claimed, commit: Commit) -> Outcome {
-        let commit = Commit { retention: HOUR, ..commit };
-        self.store.complete(&self.call(), step, &commit, &Claim::default()).await.unwrap().0
+    async fn complete(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+        let (call, commit) = (self.call(), Commit { retention: HOUR, ..commit });
+        double::complete(self.store, &call, step, &commit, 0).await.0
     }
 
     async fn tick(&self) -> u64 {
-        let tick = Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] };
-        self.store.tick(&tick).await.unwrap().fired
+        self.store.tick(&double::tick(&[])).await.unwrap().fired
     }
 }
 
 fn branches(route: &Route, count: u8, first: u32) -> Commit {
-    let joins = vec![Join { route: self::route("join"), first: Some(first) }];
+    let joins = vec![Join { route: double::route("join"), first: Some(first) }];
     let emits = (0..count).map(|n| (route.clone(), vec![1, n])).collect();
     Commit { emits, fan: Some(Fan { joins, staged: 0 }), ..Commit::default() }
 }
@@ -90,12 +77,12 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
     on_both(async |store| {
         let (mut hand, first) = Hand::new(store).await;
         assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
-        let held = hand.begin(4).await;
+        let held = hand.claim(4).await;
         // One of them opens a fan-out of its own; its branch is in the closed one too.
         let inner = branches(&route("inner"), 1, 1);
         assert_eq!(hand.complete(&held[2], inner).await, Outcome::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
-        let suspended = store.suspend(&hand.call(), &held[3], &waits, &Claim::default()).await.unwrap().0;
+        let suspended = store.suspend(&hand.call(), &held[3], &waits, &refill(0)).await.unwrap().0;
         assert_eq!(suspended, Outcome::Committed);
         assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
         // Before anything was reaped.
@@ -120,7 +107,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         assert_eq!(hand.complete(late, set).await, Outcome::Fenced);
         assert_eq!(store.signal("r", "paid", &[1, 9], None).await.unwrap(), Signalled::Kept);
         // Of all that is queued only the join is of use.
-        let claimed = hand.begin(10).await;
+        let claimed = hand.claim(10).await;
         assert_eq!(steps(&claimed), ["join"]);
         assert_eq!(hand.tick().await, 1);
         let held: Vec<_> = store.holds("a").await.unwrap();
@@ -143,28 +130,28 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         let (mut hand, first) = Hand::new(store).await;
         let limited = Route { limit: Some(2), ..route("limited") };
         hand.complete(&first, branches(&limited, 6, 2)).await;
-        let held = hand.begin(10).await;
+        let held = hand.claim(10).await;
         assert_eq!(held.len(), 2, "two have a turn");
         // A retry keeps its turn.
         let failure = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
-        store.fail(&hand.call(), &held[1], &failure, &Claim::default()).await.unwrap();
-        assert!(hand.begin(10).await.is_empty());
+        store.fail(&hand.call(), &held[1], &failure, &refill(0)).await.unwrap();
+        assert!(hand.claim(10).await.is_empty());
         assert_eq!(hand.tick().await, 1);
-        let again = hand.begin(10).await;
+        let again = hand.claim(10).await;
         assert_eq!(again[0].fence.seq, held[1].fence.seq);
         assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
-        let third = hand.begin(10).await;
+        let third = hand.claim(10).await;
         assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
         // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
         assert_eq!(hand.complete(&again[0], join()).await, Outcome::Committed);
         hand.tick().await;
         assert_eq!(hand.complete(&third[0], Commit::default()).await, Outcome::Fenced);
         // So the whole limit is there for others.
-        let joined = hand.begin(10).await;
+        let joined = hand.claim(10).await;
         assert_eq!(steps(&joined), ["join"]);
         let emits = (0..3).map(|n| (limited.clone(), vec![1, n])).collect();
         hand.complete(&joined[0], Commit { emits, ..Commit::default() }).await;
-        assert_eq!(hand.begin(10).await.len(), 2);
+        assert_eq!(hand.claim(10).await.len(), 2);
     })
     .await;
 }
@@ -193,7 +180,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         let events = [(route("sent"), vec![1, 5])];
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Delivered);
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);
-        assert_eq!(steps(&hand.begin(10).await), ["sent"]);
+        assert_eq!(steps(&hand.claim(10).await), ["sent"]);
         // The run rests where it may, and ends where it may not.
         assert_eq!(hand.complete(&first, Commit::default()).await, Outcome::Committed);
     })
@@ -204,15 +191,15 @@ async fn what_is_collected_or_sent_twice_counts_once() {
 async fn branches_that_were_staged_in_a_closed_fan_out_are_not_missed() {
     on_both(async |store| {
         let (mut hand, first) = Hand::new(store).await;
-        hand.done(&first, branches(&route("branch"), 2, 1)).await;
-        let held = hand.begin(2).await;
+        hand.complete(&first, branches(&route("branch"), 2, 1)).await;
+        let held = hand.claim(2).await;
         let staged: Vec<_> = (0..3).map(|n| (route("inner"), vec![1, n])).collect();
         assert_eq!(store.stage("a", &held[0].fence, 0, &staged).await.unwrap(), Some(3));
         let fan = Some(Fan { joins: vec![Join::all(route("inner_join"))], staged: 3 });
-        assert_eq!(hand.done(&held[0], Commit { fan, ..Commit::default() }).await, Outcome::Committed);
-        assert_eq!(hand.done(&held[1], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[0], Commit { fan, ..Commit::default() }).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[1], join()).await, Outcome::Committed);
         // The entry that would have had them written is taken, and of no use. Nothing was swept yet.
-        assert_eq!(steps(&hand.begin(10).await), ["join"]);
+        assert_eq!(steps(&hand.claim(10).await), ["join"]);
         let audit = Audit { repair: false, from: 0, max_losses: 3, retention: HOUR };
         let mut from = Some(0);
         while let Some(at) = from {

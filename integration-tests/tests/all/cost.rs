@@ -15,19 +15,38 @@ async fn an_idle_worker_blocks_on_one_read_however_much_it_serves() {
     let mut redis = fleet.redis.connection().await;
     let workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(workers.len()).await;
-    let mut blocked = 0;
+    let mut idle: Vec<String> = fleet
+        .store
+        .workers()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|worker| format!("stepfleet-idle-{}", worker.id))
+        .collect();
+    idle.sort();
+    let mut seen = Vec::new();
     for _ in 0..2000 {
-        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut redis).await.unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
-        blocked = blocked.max(line.parse().unwrap());
-        if blocked >= workers.len() {
+        seen = blocked(&mut redis).await;
+        if seen.len() >= workers.len() && seen.iter().all(|(_, command)| command == "blpop") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
-    let readers = list.lines().filter(|line| line.contains("name=stepfleet-reader-")).count();
-    assert_eq!((blocked, readers), (workers.len(), workers.len()), "{list}");
+    let wanted: Vec<_> = idle.into_iter().map(|name| (name, "blpop".to_owned())).collect();
+    assert_eq!(seen, wanted);
+}
+
+/// The clients that wait in a blocking call: name and command.
+async fn blocked(redis: &mut MultiplexedConnection) -> Vec<(String, String)> {
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(redis).await.unwrap();
+    let read = |line: &str| {
+        let fields: HashMap<&str, &str> = line.split(' ').filter_map(|field| field.split_once('=')).collect();
+        let is_blocked = fields.get("flags")?.contains('b');
+        is_blocked.then(|| Some(((*fields.get("name")?).to_owned(), (*fields.get("cmd")?).to_owned())))?
+    };
+    let mut blocked: Vec<_> = list.lines().filter_map(read).collect();
+    blocked.sort();
+    blocked
 }
 
 /// How often each command was called by clients.
@@ -76,7 +95,7 @@ async fn the_busy_path_is_one_call_for_each_step() {
     let counted = calls(&mut redis).await;
     let steps = u64::try_from(runs * (turns + 1)).unwrap();
     let calls = counted["fcall"];
-    println!("{calls} FCALLs for {steps} steps, and blocking reads: {:?}", counted.get("xreadgroup"));
+    println!("{calls} FCALLs for {steps} steps, and blocking reads: {:?}", counted.get("blpop"));
     assert!(calls * 100 <= steps * 105, "{calls} FCALLs for {steps} steps");
     assert!(calls * 100 >= steps * 90, "the count missed the steps: {calls} FCALLs for {steps} steps");
 }

@@ -438,7 +438,8 @@ async fn a_run_that_takes_too_long_names_its_active_steps() {
             assert_eq!(run.status, Status::Failed);
             let expected = "the run did not end within its timeout of 3s; active steps: hold (3 running, 1 waiting to \
                             retry), watch (1 running)";
-            assert_eq!(run.error.as_deref(), Some(expected));
+            let history = stage.store.history(&run.id, 0, 100).await.unwrap();
+            assert_eq!(run.error.as_deref(), Some(expected), "{history:?}");
             // Its steps have stopped: their slots are free for others.
             for _ in 0..12 {
                 let run = asked(stage, "endless", json!({ "how": "at once", "n": 0 })).await;

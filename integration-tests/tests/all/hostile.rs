@@ -5,24 +5,15 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use stepfleet::names::QueueName;
-use stepfleet::request::StartRequest;
 use stepfleet::run::{Run, Status};
-use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Outcome, Route, Wait};
-use stepfleet::store::{Audit, Introduction, Registration, Start, Store, Tick};
+use stepfleet::step::{Call, Checkpoint, Claimed, Commit, Failure, Outcome, Wait};
+use stepfleet::store::{Audit, Store};
 use stepfleet_coordinator::Config;
+use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
-}
-
-fn registration() -> Registration {
-    Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }
-}
 
 /// Two runs that are queued, `bad` first.
 struct Stage {
@@ -38,18 +29,13 @@ impl Stage {
         let stage = Self { fleet, redis, calls: 0 };
         stage.join().await;
         for run in ["bad", "good"] {
-            let request = StartRequest::new("w", "{}");
-            let routes = vec![route("first")];
-            let start = Start { request, run: run.into(), version: 1, routes, key_ttl: HOUR, ..Start::default() };
-            stage.store().start(&start).await.unwrap();
+            stage.store().start(&start(run)).await.unwrap();
         }
         stage
     }
 
     async fn join(&self) {
-        let worker =
-            Introduction { id: "a".into(), serves: vec![registration()], concurrency: 8, ..Introduction::default() };
-        self.store().register(&worker, HOUR).await.unwrap();
+        join_fleet(self.store(), "a", HOUR).await;
     }
 
     fn store(&self) -> &dyn Store {
@@ -67,16 +53,16 @@ impl Stage {
 
     fn call(&mut self) -> Call {
         self.calls += 1;
-        Call { worker: "a".into(), number: self.calls, again: false }
+        call("a", self.calls, false)
     }
 
-    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
-        let (call, claim) = (self.call(), Claim { max, queues: vec![QueueName::new("w", 1)] });
-        self.store().begin(&call, &[], &claim).await.unwrap().unwrap_or_default()
+    async fn claim(&mut self, most: usize) -> Vec<Claimed> {
+        let call = self.call();
+        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
     }
 
-    async fn tick(&self, suspects: Vec<(String, u64)>) {
-        self.store().tick(&Tick { limit: 100, max_losses: 3, retention: HOUR, suspects }).await.unwrap();
+    async fn tick(&self, suspects: &[&str]) {
+        self.store().tick(&double::tick(suspects)).await.unwrap();
     }
 
     async fn audit(&self) -> Vec<String> {
@@ -103,11 +89,14 @@ impl Stage {
     }
 
     async fn end_good(&mut self, mut held: Vec<Claimed>) {
-        held.extend(self.begin(4).await);
+        // Each call deals with some of what nobody of us wrote.
+        for _ in 0..5 {
+            held.extend(self.claim(4).await);
+        }
         let step = held.into_iter().find(|step| step.fence.run == "good").expect("the good run goes on");
         let (call, commit) =
             (self.call(), Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() });
-        let (outcome, _) = self.store().complete(&call, &step, &commit, &Claim::default()).await.unwrap();
+        let (outcome, _) = complete(self.store(), &call, &step, &commit, 0).await;
         assert_eq!(outcome, Outcome::Committed);
     }
 }
@@ -128,9 +117,9 @@ async fn states_that_cannot_be_read() {
     for garbage in GARBAGE {
         let mut stage = Stage::new().await;
         stage.write(&[b"HSET", b"steps:bad", b"1", garbage]).await;
-        let claimed = stage.begin(1).await;
+        let claimed = stage.claim(1).await;
         assert!(claimed.iter().all(|step| step.fence.run != "bad"), "{garbage:?} was begun");
-        stage.tick(vec![("a".into(), 0)]).await;
+        stage.tick(&["a"]).await;
         stage.join().await;
         stage.audit().await;
         stage.assert_only_bad_fails(vec![], "cannot").await;
@@ -153,8 +142,14 @@ async fn events_and_descriptions_that_cannot_be_read() {
     for (field, garbage) in fields {
         let mut stage = Stage::new().await;
         stage.write(&[b"HSET", b"steps:bad", field, garbage]).await;
-        let held = stage.begin(1).await;
-        assert!(held.iter().all(|step| step.fence.run != "bad"), "{garbage:?} was begun");
+        let mut held = stage.claim(1).await;
+        // What only workers look at, the worker that gets it reports.
+        if let Some(at) = held.iter().position(|step| step.fence.run == "bad") {
+            let step = held.remove(at);
+            let damage = step.damage.clone().unwrap_or_else(|| panic!("{garbage:?} was begun"));
+            let (call, failure) = (stage.call(), Failure::Fail { error: damage, retention: HOUR });
+            stage.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
+        }
         stage.assert_only_bad_fails(held, "in Redis is damaged").await;
     }
 }
@@ -162,10 +157,10 @@ async fn events_and_descriptions_that_cannot_be_read() {
 #[tokio::test]
 async fn a_state_that_is_damaged_while_it_is_held() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     stage.write(&[b"HSET", b"steps:bad", b"1", b"H"]).await;
     let call = stage.call();
-    let (outcome, _) = stage.store().complete(&call, &step, &Commit::default(), &Claim::default()).await.unwrap();
+    let (outcome, _) = complete(stage.store(), &call, &step, &Commit::default(), 0).await;
     assert_eq!(outcome, Outcome::Fenced);
     assert_eq!(stage.audit().await, ["bad: step execution 1 cannot be read: its state is damaged"]);
     stage.assert_only_bad_fails(vec![], "in Redis is damaged").await;
@@ -174,9 +169,9 @@ async fn a_state_that_is_damaged_while_it_is_held() {
 #[tokio::test]
 async fn an_event_that_is_damaged_while_its_worker_dies() {
     let mut stage = Stage::new().await;
-    stage.begin(1).await;
+    stage.claim(1).await;
     stage.write(&[b"HSET", b"steps:bad", b"e1", b"?"]).await;
-    stage.tick(vec![("a".into(), 0)]).await;
+    stage.tick(&["a"]).await;
     stage.join().await;
     stage.assert_only_bad_fails(vec![], "its event in Redis is damaged").await;
 }
@@ -185,12 +180,15 @@ async fn an_event_that_is_damaged_while_its_worker_dies() {
 async fn entries_that_nobody_of_us_wrote() {
     let mut stage = Stage::new().await;
     let stream = b"requeued:w:1";
-    let entries: [&[&[u8]]; 6] = [
-        &[b"run", b"bad"],
-        &[b"run", b"bad", b"seq", b"x"],
-        &[b"run", b"\xff\xfe", b"seq", b"1"],
-        &[b"fan", b"bad", b"scope", b"0"],
-        &[b"fan", b"nobody", b"scope", b"-1"],
+    let entries: [&[&[u8]]; 9] = [
+        &[b"bad", b"x"],
+        &[b"bad", b"99"],
+        &[b"bad", b""],
+        &[b"\xff\xfe", b"1"],
+        &[b"bad", b"f0"],
+        &[b"bad", b"f"],
+        &[b"nobody", b"f-1"],
+        &[b"run", b"bad", b"seq", b"1"],
         &[b"colour", b"red"],
     ];
     for fields in entries {
@@ -202,17 +200,27 @@ async fn entries_that_nobody_of_us_wrote() {
     stage.write(&[b"ZADD", b"timers", b"1", b"step bad"]).await;
     stage.write(&[b"ZADD", b"timers", b"1", b"wait bad 1"]).await;
     stage.write(&[b"ZADD", b"timers", b"1", b"wait bad name seq"]).await;
-    stage.write(&[b"HSET", b"held:a", b"garbage", b"garbage"]).await;
-    stage.write(&[b"HSET", b"held:a", b"bad 1", b"not an attempt"]).await;
+    let holds: [&[u8]; 6] = [b"", b"garbage", b"1 o", b"1 o bad x 1", b"1 o bad 1 not-an-attempt", b"x o bad 1 1"];
+    for (slot, garbage) in holds.iter().enumerate() {
+        stage.write(&[b"HSET", b"held:a", slot.to_string().as_bytes(), garbage]).await;
+    }
+    stage.write(&[b"HSET", b"held:a", b"garbage", b"1 o bad 1 1"]).await;
+    for set in [&b"ready"[..], b"urgent"] {
+        stage.write(&[b"SADD", set, b"w:1", b"nonsense", b"\xff", b"", b"w:2"]).await;
+    }
+    stage.write(&[b"SADD", b"classes:w:1", b"nonsense", b"\xff"]).await;
+    stage.write(&[b"SADD", b"idle:nonsense", b"nobody"]).await;
+    stage.write(&[b"RPUSH", b"wake:a", b"garbage"]).await;
+    stage.write(&[b"HSET", b"clients", b"a", b"garbage", b"nobody", b"7"]).await;
     stage.write(&[b"SADD", b"queues", b"timers"]).await;
     stage.write(&[b"SADD", b"queues", b"nonsense"]).await;
     stage.write(&[b"ZADD", b"runs", b"1", b"\xff"]).await;
     stage.write(&[b"HSET", b"workflows", b"w:1", b"{"]).await;
     stage.write(&[b"HSET", b"deferred", b"\xff", b"x"]).await;
     stage.write(&[b"RPUSH", b"history:bad", b"\xff\xfe"]).await;
-    stage.tick(vec![("a".into(), 0)]).await;
+    stage.tick(&["a"]).await;
     stage.join().await;
-    stage.store().orphans(Duration::ZERO).await.unwrap();
+    assert!(stage.store().wake_reader("a").await.unwrap().next().await.unwrap());
     stage.audit().await;
     stage.store().holds("a").await.unwrap();
     stage.store().deferred().await.unwrap();
@@ -225,7 +233,7 @@ async fn entries_that_nobody_of_us_wrote() {
 #[tokio::test]
 async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     let mut stage = Stage::new().await;
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     let checkpoint = Checkpoint {
         set: vec![("x".into(), vec![1, 7])],
         entries: vec![(1, vec![1, 9])],
@@ -235,9 +243,9 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     stage.store().checkpoint("a", &step.fence, &checkpoint).await.unwrap();
     stage.write(&[b"HSET", b"context:bad", b"\xff", b"y"]).await;
     stage.write(&[b"HSET", b"journal:bad:1", b"not a number", b"y"]).await;
-    stage.tick(vec![("a".into(), 0)]).await;
+    stage.tick(&["a"]).await;
     stage.join().await;
-    let again = stage.begin(1).await.remove(0);
+    let again = stage.claim(1).await.remove(0);
     assert_eq!(again.journal, [(1, vec![1, 9])]);
     assert_eq!(again.context.len(), 2);
     stage.end_good(vec![]).await;
@@ -249,11 +257,11 @@ async fn a_run_never_removes_the_keys_of_others() {
     stage.write(&[b"SET", b"joined:good:1:join", b"1"]).await;
     stage.write(&[b"SADD", b"extra:bad", b"sf:{0}:joined:good:1:join", b"sf:{0}:run:good", b"mine"]).await;
     let _: () = redis::cmd("SET").arg("mine").arg(1).query_async(&mut stage.redis).await.unwrap();
-    let step = stage.begin(1).await.remove(0);
+    let step = stage.claim(1).await.remove(0);
     let (call, commit) = (stage.call(), Commit { result: Some(b"1".to_vec()), ..Commit::default() });
-    stage.store().complete(&call, &step, &commit, &Claim::default()).await.unwrap();
+    complete(stage.store(), &call, &step, &commit, 0).await;
     // Its retention was nothing: the tick forgets it.
-    stage.tick(vec![]).await;
+    stage.tick(&[]).await;
     assert!(stage.store().run("bad").await.unwrap().is_none());
     let keys = ["mine", "sf:{0}:run:good", "sf:{0}:joined:good:1:join"];
     let left: u64 = redis::cmd("EXISTS").arg(&keys).query_async(&mut stage.redis).await.unwrap();

@@ -2,52 +2,17 @@
 
 use std::time::Duration;
 
-use stepfleet::names::QueueName;
-use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route, Signalled, Wait};
-use stepfleet::store::{Audit, Deferral, Introduction, Rejection, Start, Started, Store, Tick};
+use stepfleet::step::{Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Signalled, Wait};
+use stepfleet::store::{
+    Audit, Deferral, Heartbeat, Introduction, Registration, Rejection, Start, Started, Store, Tick,
+};
+use stepfleet_integration_tests::double::{
+    call, claim, complete, introduction, join_fleet, refill, route, slots, start,
+};
 use stepfleet_integration_tests::fleet::Fleet;
 
 const LEASE: Duration = Duration::from_secs(60);
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
-}
-
-fn start(id: &str) -> Start {
-    Start {
-        request: StartRequest::new("w", "{}"),
-        run: id.into(),
-        version: 1,
-        routes: vec![route("first")],
-        key_ttl: LEASE,
-        ..Start::default()
-    }
-}
-
-fn claim(max: usize) -> Claim {
-    Claim { max, queues: vec![QueueName::new("w", 1)] }
-}
-
-fn call(worker: &str, number: u64, again: bool) -> Call {
-    Call { worker: worker.into(), number, again }
-}
-
-async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
-    let serves = vec![stepfleet::store::Registration {
-        workflow: "w".into(),
-        version: 1,
-        start: vec![route("first")],
-        ..stepfleet::store::Registration::default()
-    }];
-    let introduction = Introduction { id: worker.into(), serves, concurrency: 8, ..Introduction::default() };
-    store.register(&introduction, lease).await.unwrap();
-}
-
-async fn begin(store: &dyn Store, worker: &str, number: u64, max: usize) -> Vec<Claimed> {
-    store.claim(&call(worker, number, false), &slots(&call(worker, number, false), max)).await.unwrap().unwrap()
-}
 
 fn emit(steps: &[&str]) -> Commit {
     Commit { emits: steps.iter().map(|s| (route(s), vec![1, 0xc0])).collect(), retention: LEASE, ..Commit::default() }
@@ -57,8 +22,13 @@ fn stop() -> Commit {
     Commit { result: Some(b"\"ok\"".to_vec()), retention: LEASE, ..Commit::default() }
 }
 
+async fn claim_again(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
+    let call = call(worker, number, true);
+    store.claim(&call, &slots(&call, most)).await.unwrap().unwrap()
+}
+
 fn tick() -> Tick {
-    Tick { limit: 100, max_losses: 3, retention: LEASE, suspects: vec![] }
+    stepfleet_integration_tests::double::tick(&[])
 }
 
 #[tokio::test]
@@ -69,8 +39,8 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
     assert_eq!(store.start(&start("r")).await.unwrap(), Started::New("r".into()));
     assert_eq!(store.start(&start("r")).await.unwrap(), Started::Known("r".into()));
 
-    let first = begin(store, "a", 1, 4).await;
-    let again = store.claim(&call("a", 1, true), &slots(&call("a", 1, true), 4)).await.unwrap().unwrap();
+    let first = claim(store, "a", 1, 4).await;
+    let again = claim_again(store, "a", 1, 4).await;
     assert_eq!(first.len(), 1, "the second start queued nothing");
     assert_eq!(again[0].fence, first[0].fence);
 
@@ -87,7 +57,7 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
         assert_eq!(outcome, Outcome::Committed);
     }
     assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
-    let second = begin(store, "a", 4, 4).await;
+    let second = claim(store, "a", 4, 4).await;
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
     for again in [false, true] {
         let (outcome, _) = store.complete(&call("a", 5, again), &second[0], &stop(), &refill(0)).await.unwrap();
@@ -104,7 +74,7 @@ async fn only_the_current_attempt_commits() {
     join_fleet(store, "dead", Duration::from_millis(1)).await;
     join_fleet(store, "heir", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let zombie = begin(store, "dead", 1, 1).await.remove(0);
+    let zombie = claim(store, "dead", 1, 1).await.remove(0);
     while store.tick(&tick()).await.unwrap().requeued == 0 {}
     let mut written = emit(&["second"]);
     written.set.push(("field".into(), vec![1, 1]));
@@ -118,29 +88,18 @@ async fn only_the_current_attempt_commits() {
         assert_eq!(outcome, Outcome::Fenced, "stage {stage}");
         assert_eq!(store.stage("dead", &zombie.fence, 0, &[(route("x"), vec![1])]).await.unwrap(), None);
         if stage == 0 {
-            let heir = begin(store, "heir", 1, 1).await.remove(0);
+            let heir = claim(store, "heir", 1, 1).await.remove(0);
             assert_eq!((heir.fence.attempt, heir.context.len()), (2, 0));
         } else if stage == 1 {
-            let heir = store
-                .claim(&call("heir", 1, true), &slots(&call("heir", 1, true), 1))
-                .await
-                .unwrap()
-                .unwrap()
-                .remove(0);
+            let heir = claim_again(store, "heir", 1, 1).await.remove(0);
             store.complete(&call("heir", 2, false), &heir, &stop(), &refill(0)).await.unwrap();
         }
     }
     assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
     let mut lease = store.lease("dead", LEASE).await.unwrap();
-    assert_eq!(
-        lease.heartbeat().await.unwrap(),
-        stepfleet::store::Heartbeat::Lost,
-        "a heartbeat won a lost lease back"
-    );
-    assert_eq!(
-        store.claim(&call("dead", 9, false), &slots(&call("dead", 9, false), 1)).await.unwrap().map(|c| c.len()),
-        None
-    );
+    assert_eq!(lease.heartbeat().await.unwrap(), Heartbeat::Lost, "a heartbeat won a lost lease back");
+    let late = call("dead", 9, false);
+    assert!(store.claim(&late, &slots(&late, 1)).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -150,12 +109,12 @@ async fn what_a_dead_worker_held_goes_ahead_of_a_backlog() {
     join_fleet(store, "dead", Duration::from_millis(1)).await;
     join_fleet(store, "heir", LEASE).await;
     store.start(&start("old")).await.unwrap();
-    assert_eq!(begin(store, "dead", 1, 1).await.len(), 1);
+    assert_eq!(claim(store, "dead", 1, 1).await.len(), 1);
     for n in 0..20 {
         store.start(&start(&format!("new-{n}"))).await.unwrap();
     }
     while store.tick(&tick()).await.unwrap().requeued == 0 {}
-    assert_eq!(begin(store, "heir", 1, 1).await[0].fence.run, "old");
+    assert_eq!(claim(store, "heir", 1, 1).await[0].fence.run, "old");
 }
 
 #[tokio::test]
@@ -164,13 +123,13 @@ async fn a_worker_with_very_many_holds_is_reaped_to_the_end() {
     let store = &*fleet.store;
     join_fleet(store, "dead", Duration::from_millis(1)).await;
     store.start(&start("r")).await.unwrap();
-    let first = begin(store, "dead", 1, 1).await.remove(0);
+    let first = claim(store, "dead", 1, 1).await.remove(0);
     join_fleet(store, "dead", LEASE).await;
     let branches = vec!["branch"; 6000];
     let mut open = emit(&branches);
     open.fan = Some(Fan { joins: vec![], staged: 0 });
-    let (_, mut held) = store.complete(&call("dead", 2, false), &first, &open, &refill(3000)).await.unwrap();
-    held.extend(begin(store, "dead", 3, 3000).await);
+    let (_, mut held) = complete(store, &call("dead", 2, false), &first, &open, 3000).await;
+    held.extend(claim(store, "dead", 3, 3000).await);
     assert_eq!(held.len(), 6000);
     join_fleet(store, "dead", Duration::from_millis(1)).await;
     let mut requeued = 0;
@@ -194,7 +153,7 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
     let before: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap();
     for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
         store.start(&start(id)).await.unwrap();
-        let step = begin(store, "a", 1, 1).await.remove(0);
+        let step = claim(store, "a", 1, 1).await.remove(0);
         let mut commit = Commit { retention, ..stop() };
         commit.set.push(("field".into(), vec![1, 1]));
         store.complete(&call("a", 2, false), &step, &commit, &refill(0)).await.unwrap();
@@ -205,8 +164,9 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
     assert_eq!(store.run("long").await.unwrap().unwrap().status, Status::Completed);
     assert_eq!(store.runs(0, 10).await.unwrap().len(), 1);
     let after: u64 = redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap();
-    // The run that is kept: its hash, its context, its history; and the index of runs and the timers.
-    assert_eq!(after, before + 5);
+    // The run that is kept: its hash, its input, its context, its history; the index of runs and the timers; that the
+    // queue has had entries, and what the worker's slots have had.
+    assert_eq!(after, before + 8);
 }
 
 #[tokio::test]
@@ -250,7 +210,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
     store.start(&start("r")).await.unwrap();
     for loss in 1..=4 {
         join_fleet(store, "dead", Duration::from_millis(1)).await;
-        assert_eq!(begin(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
+        assert_eq!(claim(store, "dead", loss, 1).await.len(), 1, "loss {loss}");
         while store.tick(&tick()).await.unwrap().reaped.is_empty() {}
     }
     let run = store.run("r").await.unwrap().unwrap();
@@ -259,35 +219,49 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_reader_is_gone_is_found_and_queued_again() {
+async fn a_successor_goes_to_the_slot_that_was_freed_ahead_of_what_waits() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let mut reader = store.queue_reader("a", &[QueueName::new("w", 1)]).await.unwrap();
-    let delivered = reader.next().await.unwrap();
-    assert_eq!(delivered.len(), 1);
-    // Delivered and never begun: nobody else is offered it.
-    assert!(begin(store, "a", 1, 1).await.is_empty());
-    while store.orphans(Duration::from_millis(1)).await.unwrap() == 0 {}
-    assert_eq!(begin(store, "a", 2, 1).await.len(), 1);
-    // A worker that leaves, or is reaped, hands back what was delivered to it at once.
-    for leaves in [true, false] {
-        join_fleet(store, "b", LEASE).await;
-        let id = format!("left-{leaves}");
-        store.start(&start(&id)).await.unwrap();
-        let mut reader = store.queue_reader("b", &[QueueName::new("w", 1)]).await.unwrap();
-        assert_eq!(reader.next().await.unwrap().len(), 1);
-        if leaves {
-            assert!(store.deregister("b").await.unwrap());
-        } else {
-            store.tick(&Tick { suspects: vec![("b".into(), 0)], ..tick() }).await.unwrap();
-        }
-        assert_eq!(begin(store, "a", 4, 1).await[0].fence.run, id);
+    let mut step = claim(store, "a", 1, 1).await.remove(0);
+    store.start(&start("waiting")).await.unwrap();
+    let following = Refill { next: Next::Following, after: None };
+    // The short way of a commit, and the long one, which two events need.
+    for (number, emitted) in [(2, &["second"][..]), (3, &["third", "beside"][..])] {
+        let commit = emit(emitted);
+        let (_, handed) = store.complete(&call("a", number, false), &step, &commit, &following).await.unwrap();
+        let (handed_on, slot) = (handed[0].clone(), step.fence.slot);
+        assert_eq!((&*handed_on.fence.run, &*handed_on.step, handed_on.fence.slot), ("r", emitted[0], slot));
+        let again = store.complete(&call("a", number, true), &step, &commit, &following).await.unwrap();
+        assert_eq!(again.0, Outcome::Committed);
+        assert_eq!(again.1.iter().map(|step| &step.fence).collect::<Vec<_>>(), [&handed_on.fence]);
+        step = handed_on;
     }
-    // The reader's late begin takes nothing a second time.
-    let late = store.begin(&call("a", 3, false), &delivered, &claim(1)).await.unwrap().unwrap();
-    assert!(late.is_empty());
+    // A slot that lets others have their turn takes the one that has waited longest.
+    let (_, other) = store.complete(&call("a", 4, false), &step, &emit(&["fourth"]), &refill(1)).await.unwrap();
+    assert_eq!((&*other[0].fence.run, &*other[0].step), ("waiting", "first"));
+    let rest: Vec<String> = claim(store, "a", 5, 9).await.into_iter().map(|step| step.step).collect();
+    assert_eq!(rest, ["beside", "fourth"]);
+}
+
+#[tokio::test]
+async fn a_slot_that_has_something_else_by_now_takes_nothing_more() {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    join_fleet(store, "a", LEASE).await;
+    for run in ["r", "s", "t"] {
+        store.start(&start(run)).await.unwrap();
+    }
+    let first = claim(store, "a", 1, 1).await.remove(0);
+    let (_, next) = store.complete(&call("a", 2, false), &first, &emit(&["second"]), &refill(1)).await.unwrap();
+    assert_eq!(next[0].fence.run, "s");
+    // The first one's commit, under another call: it is fenced, and what its slot has now stays there.
+    let (outcome, more) = store.complete(&call("a", 3, false), &first, &stop(), &refill(1)).await.unwrap();
+    assert_eq!((outcome, more.len()), (Outcome::Fenced, 0));
+    assert_eq!(store.holds("a").await.unwrap(), [next[0].fence.clone()]);
+    let (outcome, _) = store.complete(&call("a", 4, false), &next[0], &stop(), &refill(0)).await.unwrap();
+    assert_eq!(outcome, Outcome::Committed);
 }
 
 #[tokio::test]
@@ -296,17 +270,17 @@ async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let first = begin(store, "a", 1, 1).await.remove(0);
+    let first = claim(store, "a", 1, 1).await.remove(0);
     let mut open = emit(&["branch", "branch", "branch"]);
     open.fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
-    let (_, mut branches) = store.complete(&call("a", 2, false), &first, &open, &refill(3)).await.unwrap();
+    let (_, mut branches) = complete(store, &call("a", 2, false), &first, &open, 3).await;
     assert_eq!(branches.len(), 3);
     branches.reverse();
     for (i, branch) in branches.iter().enumerate() {
         let number = [3u8, 4, 5][i];
         let mut commit = emit(&[]);
         commit.joins.push(("join".into(), vec![1, number]));
-        let (_, next) = store.complete(&call("a", number.into(), false), branch, &commit, &refill(3)).await.unwrap();
+        let (_, next) = complete(store, &call("a", number.into(), false), branch, &commit, 3).await;
         assert_eq!(next.len(), usize::from(i == 2), "the join begins with the last branch");
         if let Some(join) = next.first() {
             let joined = join.joined.clone().unwrap();
@@ -327,7 +301,7 @@ async fn the_library_is_loaded_again_when_redis_has_lost_it() {
     store.start(&start("r")).await.unwrap();
     let mut redis = fleet.redis.connection().await;
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-    assert_eq!(begin(store, "a", 1, 1).await.len(), 1);
+    assert_eq!(claim(store, "a", 1, 1).await.len(), 1);
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("XGROUP")
         .arg("DESTROY")
@@ -337,7 +311,7 @@ async fn the_library_is_loaded_again_when_redis_has_lost_it() {
         .await
         .unwrap();
     store.start(&start("s")).await.unwrap();
-    assert_eq!(begin(store, "a", 2, 1).await.len(), 1, "the group was not made again");
+    assert_eq!(claim(store, "a", 2, 1).await.len(), 1, "the group was not made again");
 }
 
 #[tokio::test]
@@ -346,7 +320,7 @@ async fn a_run_that_loops_for_ever_comes_to_its_limit() {
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let step = begin(store, "a", 1, 1).await.remove(0);
+    let step = claim(store, "a", 1, 1).await.remove(0);
     let mut redis = fleet.redis.connection().await;
     let _: u64 = redis::cmd("HSET").arg(&["sf:{0}:steps:r", "last", "999999"]).query_async(&mut redis).await.unwrap();
     let (_, held) = store.complete(&call("a", 2, false), &step, &emit(&["next"]), &refill(1)).await.unwrap();
@@ -363,12 +337,12 @@ async fn a_fence_is_void_for_a_later_run_of_the_same_id() {
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let ghost = begin(store, "a", 1, 1).await.remove(0);
+    let ghost = claim(store, "a", 1, 1).await.remove(0);
     store.cancel("r", None, Duration::ZERO).await.unwrap();
     store.tick(&tick()).await.unwrap();
     assert!(store.run("r").await.unwrap().is_none());
     store.start(&start("r")).await.unwrap();
-    let step = begin(store, "a", 2, 1).await.remove(0);
+    let step = claim(store, "a", 2, 1).await.remove(0);
     assert_eq!((ghost.fence.seq, ghost.fence.attempt), (step.fence.seq, step.fence.attempt));
     let (outcome, _) = store.complete(&call("a", 3, false), &ghost, &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
@@ -382,7 +356,7 @@ async fn what_a_step_records_has_a_limit() {
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let step = begin(store, "a", 1, 1).await.remove(0);
+    let step = claim(store, "a", 1, 1).await.remove(0);
     let entries = |from: u64| Checkpoint {
         entries: (from..from + 5000).map(|number| (number, vec![1, 7])).collect(),
         ..Checkpoint::default()
@@ -407,7 +381,7 @@ async fn delays_of_any_length_can_be_read_back() {
     let store = &*fleet.store;
     join_fleet(store, "a", LEASE).await;
     store.start(&start("r")).await.unwrap();
-    let step = begin(store, "a", 1, 1).await.remove(0);
+    let step = claim(store, "a", 1, 1).await.remove(0);
     let failure = Failure::Retry { delay: Duration::MAX, error: "e".into() };
     store.fail(&call("a", 2, false), &step, &failure, &refill(0)).await.unwrap();
     let mut redis = fleet.redis.connection().await;
@@ -435,9 +409,10 @@ async fn so_many_signals_are_kept_and_no_more() {
 async fn the_highest_version_there_can_be() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
-    join_fleet(store, "a", LEASE).await;
+    let serves = vec![Registration { workflow: "w".into(), version: u32::MAX, ..Registration::default() }];
+    let newest = Introduction { serves, ..introduction("a") };
+    store.register(&newest, LEASE).await.unwrap();
     store.start(&Start { version: u32::MAX, ..start("r") }).await.unwrap();
-    let claim = Claim { max: 1, queues: vec![QueueName::new("w", u32::MAX)] };
-    let step = store.begin(&call("a", 1, false), &[], &claim).await.unwrap().unwrap().remove(0);
+    let step = claim(store, "a", 1, 1).await.remove(0);
     assert_eq!(step.version, u32::MAX);
 }

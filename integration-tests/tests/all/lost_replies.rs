@@ -6,16 +6,15 @@ use std::time::Duration;
 use stepfleet::codec::Content;
 use stepfleet::history::{Kind, Record};
 use stepfleet::journal::Entry;
-use stepfleet::names::{Namespace, QueueName};
+use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
 use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
 use stepfleet::step::{
-    Call, Cancelled, Checkpoint, Claim, Claimed, Commit, Failure, Fan, Join, Outcome, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Route, Signalled, Wait,
 };
-use stepfleet::store::{
-    Audit, Deferral, Introduction, RedisStore, Registration, Rejection, Start, Started, Store, Tick,
-};
+use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started, Store, Tick};
+use stepfleet_integration_tests::double::{call, introduction, refill, slots};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 
@@ -37,16 +36,6 @@ fn start(run: &str) -> Start {
     }
 }
 
-fn claim(max: usize) -> Claim {
-    Claim { max, queues: vec![QueueName::new("w", 1)] }
-}
-
-fn introduction() -> Introduction {
-    let serves =
-        vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }];
-    Introduction { id: "a".into(), serves, concurrency: 8, ..Introduction::default() }
-}
-
 /// A store whose replies can be lost, and the Redis behind it.
 struct Shaky {
     fleet: Fleet,
@@ -60,13 +49,13 @@ impl Shaky {
         let fleet = Fleet::new().await;
         let proxy = Proxy::to(&fleet.redis.url).await;
         let store = RedisStore::new(&proxy.url, Namespace::default()).expect("the test's own URL");
-        store.register(&introduction(), HOUR).await.unwrap();
+        store.register(&introduction("a"), HOUR).await.unwrap();
         Self { fleet, proxy, store, calls: 0 }
     }
 
     fn call(&mut self) -> Call {
         self.calls += 1;
-        Call { worker: "a".into(), number: self.calls, again: false }
+        call("a", self.calls, false)
     }
 
     /// Loses the reply of one call, and checks that it was lost.
@@ -78,20 +67,28 @@ impl Shaky {
         assert_eq!(self.proxy.lost(), before + 1);
     }
 
-    async fn begin(&mut self, max: usize) -> Vec<Claimed> {
+    async fn claim(&mut self, most: usize) -> Vec<Claimed> {
         let mut call = self.call();
-        let claim = claim(max);
-        self.lose(self.store.begin(&call, &[], &claim)).await;
+        let slots = slots(&call, most);
+        self.lose(self.store.claim(&call, &slots)).await;
         call.again = true;
-        self.store.begin(&call, &[], &claim).await.unwrap().unwrap()
+        self.store.claim(&call, &slots).await.unwrap().unwrap()
     }
 
-    async fn done(&mut self, step: &Claimed, commit: &Commit, max: usize) -> Vec<Claimed> {
+    /// Claims up to so many in all: the slot takes what waits, and a claim the rest.
+    async fn complete(&mut self, step: &Claimed, commit: &Commit, most: usize) -> Vec<Claimed> {
+        let mut claimed = self.complete_with(step, commit, &refill(most)).await;
+        if claimed.len() < most {
+            claimed.extend(self.claim(most - claimed.len()).await);
+        }
+        claimed
+    }
+
+    async fn complete_with(&mut self, step: &Claimed, commit: &Commit, refill: &Refill) -> Vec<Claimed> {
         let mut call = self.call();
-        let claim = claim(max);
-        self.lose(self.store.complete(&call, step, commit, &claim)).await;
+        self.lose(self.store.complete(&call, step, commit, refill)).await;
         call.again = true;
-        let (outcome, claimed) = self.store.complete(&call, step, commit, &claim).await.unwrap();
+        let (outcome, claimed) = self.store.complete(&call, step, commit, refill).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
         claimed
     }
@@ -138,12 +135,12 @@ async fn start_defer_and_reject() {
 }
 
 #[tokio::test]
-async fn begin_done_and_the_claims_that_came_with_them() {
+async fn claim_complete_and_the_claims_that_came_with_them() {
     let mut shaky = Shaky::new().await;
     for run in ["r", "s", "t"] {
         shaky.store.start(&start(run)).await.unwrap();
     }
-    let first = shaky.begin(2).await;
+    let first = shaky.claim(2).await;
     assert_eq!(first.len(), 2, "the claims of the lost reply");
     let commit = Commit { emits: vec![(route("next"), vec![1, 1])], retention: HOUR, ..Commit::default() };
     let more = shaky.complete(&first[0], &commit, 2).await;
@@ -161,7 +158,7 @@ async fn begin_done_and_the_claims_that_came_with_them() {
 async fn fan_outs_joins_and_staging() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let first = shaky.begin(1).await.remove(0);
+    let first = shaky.claim(1).await.remove(0);
     let branches: Vec<_> = (0..100u8).map(|n| (route("branch"), vec![1, n])).collect();
     for (at, chunk) in branches.chunks(50).enumerate() {
         let offset = at as u64 * 50;
@@ -183,7 +180,7 @@ async fn fan_outs_joins_and_staging() {
             Commit { joins: vec![("join".into(), step.payload.clone())], retention: HOUR, ..Commit::default() };
         held.extend(shaky.complete(&step, &commit, 1).await);
         if held.is_empty() {
-            held = shaky.begin(30).await;
+            held = shaky.claim(30).await;
         }
     };
     assert_eq!((branches, join.joined.as_ref().map(|j| j.count)), (100, Some(100)));
@@ -193,7 +190,7 @@ async fn fan_outs_joins_and_staging() {
 async fn publish() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let step = shaky.begin(1).await.remove(0);
+    let step = shaky.claim(1).await.remove(0);
     let event = |number: u64| Publication {
         call: 0,
         number,
@@ -216,11 +213,11 @@ async fn publish() {
 async fn fail_and_the_timer_of_its_retry() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let first = shaky.begin(1).await.remove(0);
+    let first = shaky.claim(1).await.remove(0);
     shaky.fail(&first, &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
     shaky.lose(shaky.store.tick(&tick())).await;
     shaky.store.tick(&tick()).await.unwrap();
-    let second = shaky.begin(5).await;
+    let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "the timer fired twice");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
     shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR }).await;
@@ -228,12 +225,12 @@ async fn fail_and_the_timer_of_its_retry() {
 }
 
 #[tokio::test]
-async fn register_beat_leave_and_recovery() {
+async fn register_heartbeat_deregister_and_recovery() {
     let mut shaky = Shaky::new().await;
-    shaky.lose(shaky.store.register(&introduction(), HOUR)).await;
-    shaky.store.register(&introduction(), HOUR).await.unwrap();
+    shaky.lose(shaky.store.register(&introduction("a"), HOUR)).await;
+    shaky.store.register(&introduction("a"), HOUR).await.unwrap();
     shaky.store.start(&start("r")).await.unwrap();
-    assert_eq!(shaky.begin(1).await.len(), 1);
+    assert_eq!(shaky.claim(1).await.len(), 1);
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
     shaky.lose(lease.heartbeat()).await;
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
@@ -243,16 +240,16 @@ async fn register_beat_leave_and_recovery() {
     shaky.lose(shaky.store.deregister("a")).await;
     assert!(shaky.store.deregister("a").await.unwrap());
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released], "handed back once");
-    shaky.store.register(&introduction(), HOUR).await.unwrap();
-    assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
+    shaky.store.register(&introduction("a"), HOUR).await.unwrap();
+    assert_eq!(shaky.claim(5).await.len(), 1, "queued once");
 
     let suspects = vec![("a".to_owned(), 0)];
     let lost = Tick { suspects, ..tick() };
     shaky.lose(shaky.store.tick(&lost)).await;
     shaky.store.tick(&lost).await.unwrap();
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Lost]);
-    shaky.store.register(&introduction(), HOUR).await.unwrap();
-    assert_eq!(shaky.begin(5).await.len(), 1, "queued once");
+    shaky.store.register(&introduction("a"), HOUR).await.unwrap();
+    assert_eq!(shaky.claim(5).await.len(), 1, "queued once");
 }
 
 fn wait(number: u64) -> Wait {
@@ -263,7 +260,7 @@ fn wait(number: u64) -> Wait {
 async fn checkpoint_suspend_and_signal() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let first = shaky.begin(1).await.remove(0);
+    let first = shaky.claim(1).await.remove(0);
     let (set, entries) = (vec![("x".to_owned(), vec![1, 1])], vec![(1, vec![1, 7])]);
     let checkpoint = Checkpoint { set, entries, waits: vec![wait(2)], ..Checkpoint::default() };
     shaky.lose(shaky.store.checkpoint("a", &first.fence, &checkpoint)).await;
@@ -275,13 +272,13 @@ async fn checkpoint_suspend_and_signal() {
     call.again = true;
     let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
-    assert!(shaky.begin(1).await.is_empty());
+    assert!(shaky.claim(1).await.is_empty());
 
     let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
     shaky.lose(shaky.store.signal("r", "approval", &[1, 9], Some(&entry))).await;
     let again = shaky.store.signal("r", "approval", &[1, 9], Some(&entry)).await.unwrap();
     assert_eq!(again, Signalled::Gone, "it would have ended another wait");
-    let second = shaky.begin(5).await;
+    let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "woken once");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 0));
     let mut journal = second[0].journal.clone();
@@ -296,7 +293,7 @@ async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
     let mut shaky = Shaky::new().await;
     let two = Start { routes: vec![Route { context: true, ..route("first") }, route("other")], ..start("r") };
     shaky.store.start(&two).await.unwrap();
-    let held = shaky.begin(2).await;
+    let held = shaky.claim(2).await;
     for (field, entries, mark) in [("x", vec![(1, vec![1, 0])], None), ("y", vec![], Some(1))] {
         let checkpoint = |value: u8| Checkpoint {
             set: vec![(field.to_owned(), vec![1, value])],
@@ -310,7 +307,7 @@ async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
     }
     shaky.fail(&held[0], &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
     shaky.store.tick(&tick()).await.unwrap();
-    let mut context = shaky.begin(1).await[0].context.clone();
+    let mut context = shaky.claim(1).await[0].context.clone();
     context.sort();
     assert_eq!(context, [("x".to_owned(), vec![1, 2]), ("y".to_owned(), vec![1, 2])]);
 }
@@ -319,7 +316,7 @@ async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
 async fn cancel_release_and_audit() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let first = shaky.begin(1).await.remove(0);
+    let first = shaky.claim(1).await.remove(0);
     shaky.lose(shaky.store.release("a", std::slice::from_ref(&first.fence))).await;
     assert_eq!(shaky.store.release("a", std::slice::from_ref(&first.fence)).await.unwrap(), 0);
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released]);
@@ -334,7 +331,7 @@ async fn cancel_release_and_audit() {
     }
     while shaky.store.audit(&audit).await.is_err() {}
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Repaired], "queued again once");
-    let second = shaky.begin(5).await;
+    let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1);
 
     shaky.lose(shaky.store.cancel("r", None, HOUR)).await;
@@ -349,31 +346,42 @@ async fn cancel_release_and_audit() {
 }
 
 #[tokio::test]
-async fn orphans_and_what_was_delivered_to_a_reader_that_is_gone() {
+async fn a_successor_that_is_handed_over() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
-    let queues = [QueueName::new("w", 1)];
-    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
-    // The event goes to the reader, and the reader's connection is cut before it hears of it.
+    let mut step = shaky.claim(1).await.remove(0);
+    let following = Refill { next: Next::Following, after: None };
+    // The short way; the short way with context; the long way, as a second event follows.
+    for (value, emitted) in [(0u8, 1), (1, 1), (2, 2)] {
+        let emits = (0..emitted).map(|n| (Route { context: true, ..route("next") }, vec![1, n])).collect();
+        let set = if value > 0 { vec![("x".to_owned(), vec![1, value])] } else { vec![] };
+        let commit = Commit { emits, set, retention: HOUR, ..Commit::default() };
+        let next = shaky.complete_with(&step, &commit, &following).await;
+        assert_eq!(next.iter().map(|next| next.payload.clone()).collect::<Vec<_>>(), [vec![1, 0]]);
+        step = next.into_iter().next().unwrap();
+        assert_eq!(step.context, commit.set, "what was written once is what it is given");
+        assert_eq!(step.context_version, u64::from(value));
+    }
+    assert_eq!(shaky.claim(5).await.len(), 1, "the second event is queued once");
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done, Kind::Done, Kind::Done]);
+}
+
+#[tokio::test]
+async fn a_wake_up_that_goes_to_a_connection_that_is_gone() {
+    let mut shaky = Shaky::new().await;
+    assert!(shaky.claim(1).await.is_empty(), "it is idle from now on");
+    let mut reader = shaky.store.wake_reader("a").await.unwrap();
+    shaky.store.start(&start("r")).await.unwrap();
+    // The wake-up leaves the list, and the reader's connection is cut before it hears of it.
     shaky.lose(reader.next()).await;
     drop(reader);
-    // The first call lists the queues, the next ones move what lies there.
-    for replies in 0..4 {
-        shaky.proxy.lose_reply_after(replies);
-        let _ = shaky.store.orphans(Duration::ZERO).await;
-    }
-    while shaky.store.orphans(Duration::ZERO).await.is_err() {}
-    assert_eq!(shaky.begin(5).await.len(), 1, "queued again once");
+    // An error is no wake-up, and is followed by a claim too.
+    assert_eq!(shaky.claim(5).await.len(), 1, "it is still there, once");
+    assert!(shaky.claim(5).await.is_empty(), "idle again");
 
     shaky.store.start(&start("s")).await.unwrap();
-    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
-    shaky.lose(reader.next()).await;
-    // A reader of the same worker is given again what the last one lost.
-    let mut reader = shaky.store.queue_reader("a", &queues).await.unwrap();
-    let delivered = reader.next().await.unwrap();
-    let mut call = shaky.call();
-    shaky.lose(shaky.store.begin(&call, &delivered, &claim(1))).await;
-    call.again = true;
-    let claimed = shaky.store.begin(&call, &delivered, &claim(1)).await.unwrap().unwrap();
+    let mut reader = shaky.store.wake_reader("a").await.unwrap();
+    assert!(reader.next().await.unwrap(), "it waited while nobody read");
+    let claimed = shaky.claim(5).await;
     assert_eq!(claimed.iter().map(|step| step.fence.run.as_str()).collect::<Vec<_>>(), ["s"]);
 }

@@ -31,4 +31,5 @@ mod steps;
 mod topology;
 mod versions;
 mod waiting;
+mod wake_ups;
 mod without_redis;

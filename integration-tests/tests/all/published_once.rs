@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::codec::Content;
-use stepfleet::names::QueueName;
 use stepfleet::published::{Position, Publication, Published, What};
 use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Commit, Outcome as Stands, Route};
+use stepfleet::step::{Call, Commit, Outcome as Stands, Route};
 use stepfleet::store::{Introduction, Start, Store};
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::double::{refill, slots};
 use stepfleet_worker::prelude::*;
 use tokio::sync::Barrier;
 
@@ -198,8 +198,7 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
             let start = Start { request, run: "r".into(), version: 1, routes: vec![route.clone()], ..Start::default() };
             store.start(&Start { key_ttl: HOUR, ..start }).await.unwrap();
             let mut call = Call { worker: "a".into(), number: 1, again: false };
-            let claim = Claim { max: 1, queues: vec![QueueName::new("w", 1)] };
-            let step = store.begin(&call, &[], &claim).await.unwrap().unwrap().remove(0);
+            let step = store.claim(&call, &slots(&call, 1)).await.unwrap().unwrap().remove(0);
             let publish = async |number: u64| {
                 let (step_name, event, content) = ("s".to_owned(), "Chunk".to_owned(), Content::Json);
                 let data = number.to_string().into_bytes();
@@ -225,7 +224,7 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
             call.number = 2;
             // The run goes on: it is the step that takes along what was remembered of it.
             let commit = Commit { emits: vec![(route, vec![1, 7])], retention: HOUR, ..Commit::default() };
-            store.done(&call, &step, &commit, &Claim::default()).await.unwrap();
+            store.complete(&call, &step, &commit, &refill(0)).await.unwrap();
             nothing_is_remembered(stage, "r").await;
         })
         .await;

@@ -74,7 +74,7 @@ async fn nothing_of_a_run_is_left_but_what_its_caller_can_read() {
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("sf:{0}:*r*").query_async(&mut redis).await.unwrap();
     keys.retain(|key| key.ends_with(":r") || key.contains(":r:"));
     keys.sort();
-    assert_eq!(keys, ["sf:{0}:history:r", "sf:{0}:run:r"]);
+    assert_eq!(keys, ["sf:{0}:history:r", "sf:{0}:input:r", "sf:{0}:run:r"]);
     for stream in ["queue", "requeued"] {
         let length: u64 =
             redis::cmd("XLEN").arg(format!("sf:{{0}}:{stream}:squares:1")).query_async(&mut redis).await.unwrap();

@@ -5,12 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
-use stepfleet::names::QueueName;
-use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Claim, Outcome, Route, Wait};
-use stepfleet::store::{Introduction, Registration, Start};
+use stepfleet::step::{Checkpoint, Outcome, Wait};
 use stepfleet_coordinator::Config;
+use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
@@ -104,7 +102,7 @@ async fn what_has_not_begun_or_has_ended() {
 async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
     let fleet = Fleet::new().await;
     let config =
-        Config { orphan_idle: Duration::from_millis(200), orphans: Duration::from_millis(20), ..Config::default() };
+        Config { reclaim_idle: Duration::from_millis(200), reclaim: Duration::from_millis(20), ..Config::default() };
     let _coordinator = fleet.coordinator_with(config);
     let _worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
@@ -136,20 +134,13 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
 async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let fleet = Fleet::new().await;
     let store = &*fleet.store;
-    let route = Route { step: "first".into(), event: "E".into(), ..Route::default() };
-    let serves =
-        vec![Registration { workflow: "w".into(), version: 1, start: vec![route.clone()], ..Registration::default() }];
-    store.register(&Introduction { id: "a".into(), serves, ..Introduction::default() }, LIMIT).await.unwrap();
-    let request = StartRequest::new("w", "{}");
-    let start = Start { request, run: "r".into(), version: 1, routes: vec![route], key_ttl: LIMIT, ..Start::default() };
-    store.start(&start).await.unwrap();
-    let call = |number| Call { worker: "a".into(), number, again: false };
-    let claim = Claim { max: 1, queues: vec![QueueName::new("w", 1)] };
-    let step = store.begin(&call(1), &[], &claim).await.unwrap().unwrap().remove(0);
+    join_fleet(store, "a", LIMIT).await;
+    store.start(&start("r")).await.unwrap();
+    let step = claim(store, "a", 1, 1).await.remove(0);
     let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), ..Wait::default() }).collect();
     let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
-    let (outcome, _) = store.suspend(&call(2), &step, &waits, &Claim::default()).await.unwrap();
+    let (outcome, _) = store.suspend(&call("a", 2, false), &step, &waits, &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Committed);
 
     let _coordinators = [fleet.coordinator()];
@@ -173,7 +164,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(signals, 3);
-    let again = store.begin(&call(3), &[], &claim).await.unwrap().unwrap().remove(0);
+    let again = claim(store, "a", 3, 1).await.remove(0);
     let mut journal = again.journal;
     journal.sort();
     let value = |(_, entry): &(u64, Vec<u8>)| match Entry::read(entry).unwrap() {

@@ -233,7 +233,7 @@ pub struct Breach {
 }
 
 /// At most this many entries and waits are recorded for a step execution.
-const MAX_ENTRIES: usize = 10_000;
+pub(crate) const MAX_ENTRIES: usize = 10_000;
 /// At most this many entries that a run has published are read at once.
 const MAX_PUBLISHED_READ: u64 = 1000;
 /// At most this many waits of a run are open for one name.

@@ -276,7 +276,7 @@ mod tests {
         let reach = Reach {
             store: Arc::new(MemoryStore::new(Namespace::default())),
             worker: "w".into(),
-            fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1 },
+            fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() },
             step: "s".into(),
             scope: 0,
             content: codec::Content::Json,

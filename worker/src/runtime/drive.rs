@@ -126,7 +126,7 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use stepfleet::codec::{self, Content};
-    use stepfleet::names::{Namespace, QueueName};
+    use stepfleet::names::Namespace;
     use stepfleet::request::StartRequest;
     use stepfleet::step::{Call, Claim, Claimed, Route};
     use stepfleet::store::{Introduction, MemoryStore, Start, Store};
@@ -144,8 +144,8 @@ mod tests {
         let (request, run) = (StartRequest::new("x", "{}"), "r".to_owned());
         store.start(&Start { request, run, version: 1, routes, key_ttl: HOUR, ..Start::default() }).await.unwrap();
         let call = Call { worker: "w".into(), number: 1, again: false };
-        let claim = Claim { max: 1, queues: vec![QueueName::new("x", 1)] };
-        let step = store.begin(&call, &[], &claim).await.unwrap().unwrap().remove(0);
+        let claim = Claim { slots: vec![0], after: None };
+        let step = store.claim(&call, &claim).await.unwrap().unwrap().remove(0);
         of(Arc::new(store), &step)
     }
 

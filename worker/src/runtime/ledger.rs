@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn step(seq: u64, claim: u64) -> Claimed {
-        Claimed { fence: Fence { run: "r".into(), seq, attempt: 1, claim }, ..Claimed::default() }
+        Claimed { fence: Fence { run: "r".into(), seq, attempt: 1, claim, ..Fence::default() }, ..Claimed::default() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use stepfleet::codec;
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Claim, Wait};
+use stepfleet::step::{Call, Checkpoint, Refill, Wait};
 use stepfleet_macros::{Event, step, workflow};
 
 use super::Setup;
@@ -54,7 +54,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
         reach.store.checkpoint(&reach.worker, &step.fence, &checkpoint).await?;
     }
     let call = Call { worker: reach.worker.clone(), number: u64::MAX, again: false };
-    reach.store.suspend(&call, &step, &waits, &Claim::default()).await?;
+    reach.store.suspend(&call, &step, &waits, &Refill::default()).await?;
     // The fence is used up: nothing becomes of this.
     Err(Error::msg("it is suspended"))
 }

@@ -1,7 +1,7 @@
 //! Steps that merge into the context of their run, and that expect what they have read to be there still.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::{Checkpoint, Claim, Commit, Merge};
+use stepfleet::step::{Checkpoint, Commit, Merge, Refill};
 use stepfleet::store::Store;
 use stepfleet::values;
 
@@ -32,6 +32,7 @@ impl Pair {
         if !ends {
             self.numbers += 1;
             let mark = Some(self.numbers);
+            self.traced.insert((step.fence.run.clone(), step.fence.seq));
             let set = vec![("f1".to_owned(), vec![1, how])];
             let checkpoint = Checkpoint { mark, set, merges, expects, ..Checkpoint::default() };
             let id = self.worker(worker);
@@ -43,12 +44,12 @@ impl Pair {
             return Ok(what("merge: checkpoint", &first));
         }
         let mut call = self.call(worker);
-        let claim = Claim::default();
+        let refill = Refill::default();
         let commit = Commit { merges, expects, emits: events(1), retention: HOUR, ..Commit::default() };
-        let first = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &claim))));
+        let first = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &refill))));
         if repeat {
             call.again = true;
-            let again = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &claim))));
+            let again = both!(self, store => told(ordered_outcome(store.complete(&call, &step, &commit, &refill))));
             same("merge", &first, &again)?;
         }
         let name = what("merge: done", &first);

@@ -1,11 +1,13 @@
 //! What must hold between operations, and at the end: both stores look the same, and every run can be finished.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
 use proptest::test_runner::TestCaseError;
+use stepfleet::step::Next;
 use stepfleet::store::Store;
 
 use super::ops::{Leaves, RUNS, WORKERS};
+use super::waiting::sorted;
 use super::{Pair, both, following, plain};
 
 impl Pair {
@@ -28,6 +30,10 @@ impl Pair {
                 context.sort();
                 seen.push((run, history, published, context));
             }
+            let mut holds = Vec::new();
+            for id in self.all_lives() {
+                holds.push(sorted(store.holds(&id).await?));
+            }
             let mut workers: Vec<_> = store.workers().await?.into_iter().map(|w| (w.id, w.held, w.serves)).collect();
             workers.sort();
             let mut deferred: Vec<_> = store.deferred().await?.into_iter().map(|d| d.run).collect();
@@ -35,17 +41,53 @@ impl Pair {
             let queues: Vec<_> = store.queues().await?.into_iter().map(|q| {
                 (q.workflow, q.version, q.waiting, q.departed_ms.is_some())
             }).collect();
-            stepfleet::Result::Ok((seen, workers, deferred, queues))
+            stepfleet::Result::Ok((seen, holds, workers, deferred, queues))
         });
+        self.find_leftovers().await
+    }
+
+    fn all_lives(&self) -> Vec<String> {
+        let lives = |worker: usize| (1..=self.lives[worker]).map(move |life| format!("w{worker}-{life}"));
+        (0..WORKERS).flat_map(lives).collect()
+    }
+
+    /// In Redis: a step execution that has ended has no fields, and a worker that is gone has no keys.
+    async fn find_leftovers(&self) -> Result<(), TestCaseError> {
+        for run in 0..RUNS {
+            let key = self.redis.namespace().key_of("steps", &format!("r{run}"));
+            let fields: HashMap<String, Vec<u8>> = self.ask(redis::cmd("HGETALL").arg(key)).await?;
+            let live = |seq: &str| fields.contains_key(seq);
+            let of = |field: &str| {
+                let seq = field.trim_start_matches(['e', 'm', 'p']);
+                (seq.len() < field.len() && seq.bytes().all(|byte| byte.is_ascii_digit())).then(|| seq.to_owned())
+            };
+            if let Some(left) = fields.keys().find(|field| of(field).is_some_and(|seq| !live(&seq))) {
+                return Err(TestCaseError::fail(format!("r{run} has {left} of a step execution that has ended")));
+            }
+        }
+        let known: Vec<String> =
+            self.ask(redis::cmd("ZRANGE").arg(self.redis.namespace().key("leases")).arg(0).arg(-1)).await?;
+        for kind in ["held", "worker", "wake"] {
+            for id in self.all_lives().into_iter().filter(|id| !known.contains(id)) {
+                let key = self.redis.namespace().key_of(kind, &id);
+                if self.ask(redis::cmd("EXISTS").arg(&key)).await? {
+                    return Err(TestCaseError::fail(format!("{key} is left of a worker that is gone")));
+                }
+            }
+        }
         Ok(())
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, TestCaseError> {
+        let told = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
+        let value = self.redis.command(command).await.map_err(|error| told(&error))?;
+        redis::from_redis_value(value).map_err(|error| told(&error))
     }
 
     /// Every run that is under way can be brought to its end by workers that do nothing but commit.
     pub(crate) async fn finish(&mut self) -> Result<(), TestCaseError> {
         // Earlier lives too: a store that has forgotten may believe in them again.
-        let lives =
-            (0..WORKERS).flat_map(|worker| (1..=self.lives[worker]).map(move |life| format!("w{worker}-{life}")));
-        self.tick(lives.map(|id| (id, 0)).collect()).await?;
+        self.tick(self.all_lives().into_iter().map(|id| (id, 0)).collect()).await?;
         for worker in 0..WORKERS {
             self.crash(worker).await?;
         }
@@ -54,16 +96,15 @@ impl Pair {
             self.send(run, 1, false).await?;
         }
         for _ in 0..2000 {
-            both!(self, store => store.orphans(Duration::ZERO));
             self.tick(vec![]).await?;
             self.signal_all().await?;
-            self.begin(0, 8, false).await?;
+            self.claim(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
             if self.held.is_empty() && queued == 0 {
                 break;
             }
             while !self.held.is_empty() {
-                self.complete(0, &Leaves::Stop, None, 0, false).await?;
+                self.complete(0, &Leaves::Stop, None, Next::Nothing, false).await?;
             }
         }
         self.compare().await?;

@@ -17,6 +17,7 @@ impl Pair {
             return Ok("publish nothing");
         }
         let (worker, step) = holds[held % holds.len()].clone();
+        self.traced.insert((step.fence.run.clone(), step.fence.seq));
         let mut name = "publish";
         for turn in 0..3 {
             if self.publish_at(&self.worker(worker), &step, places.rotate_left(3 * turn), repeat).await? {

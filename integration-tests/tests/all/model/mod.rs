@@ -13,17 +13,17 @@ mod rollback;
 mod waiting;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use stepfleet::names::{Namespace, QueueName};
-use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Outcome, Route};
+use stepfleet::names::Namespace;
+use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Next, Outcome, Refill, Route};
 use stepfleet::store::memory::SavedStore;
-use stepfleet::store::{Delivery, Introduction, MemoryStore, RedisStore, Registration, Rejection, Start, Store, Tick};
+use stepfleet::store::{MemoryStore, RedisStore, Rejection, Start, Store, Tick};
+use stepfleet_integration_tests::double::{self, join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
 
 use self::ops::{Leaves, Op, WORKERS, op};
@@ -44,6 +44,8 @@ struct Pair {
     numbers: u64,
     /// Waits that were opened: number and name.
     opened: Vec<(u64, String)>,
+    /// What has published, or made a checkpoint with a mark: run and number.
+    traced: BTreeSet<(String, u64)>,
     saved: Option<(SavedStore, Snapshot)>,
     covered: BTreeMap<&'static str, u64>,
 }
@@ -73,7 +75,8 @@ macro_rules! both {
                 stringify!($call)
             )));
         }
-        ours.map_err(TestCaseError::fail)?
+        // Those of Redis: their fences have lines, which the store in memory does without.
+        theirs.map_err(TestCaseError::fail)?
     }};
 }
 
@@ -82,10 +85,6 @@ pub(crate) use both;
 /// An answer without what may differ: nothing but clock times do.
 fn plain<T: std::fmt::Debug>(answer: &T) -> String {
     format!("{answer:?}")
-}
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
 }
 
 impl Pair {
@@ -100,15 +99,8 @@ impl Pair {
 
     async fn join(&mut self, worker: usize) -> Result<(), TestCaseError> {
         self.lives[worker] += 1;
-        let registration =
-            Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() };
-        let introduction = Introduction {
-            id: self.worker(worker),
-            serves: vec![registration],
-            concurrency: 8,
-            ..Introduction::default()
-        };
-        both!(self, store => store.register(&introduction, HOUR));
+        let id = self.worker(worker);
+        both!(self, store => async { stepfleet::Result::Ok(join_fleet(store, &id, HOUR).await) });
         Ok(())
     }
 
@@ -122,19 +114,20 @@ impl Pair {
             }
             Op::Defer { run } => self.defer(*run).await?,
             Op::Reject { run } => self.reject(*run).await?,
-            Op::Begin { worker, max, repeat } => self.begin(*worker, *max, *repeat).await?,
-            Op::Deliver { worker, begun } => self.deliver(*worker, *begun).await?,
-            Op::Done { held, leaves, set, max, repeat } => self.complete(*held, leaves, *set, *max, *repeat).await?,
-            Op::Fail { held, again, later, max, repeat } => self.fail(*held, *again, *later, *max, *repeat).await?,
-            Op::Zombie { old, fails } => self.zombie(*old, *fails).await?,
+            Op::Claim { worker, most, repeat } => self.claim(*worker, *most, *repeat).await?,
+            Op::Complete { held, leaves, set, next, repeat } => {
+                self.complete(*held, leaves, *set, *next, *repeat).await?
+            }
+            Op::Fail { held, again, later, next, repeat } => self.fail(*held, *again, *later, *next, *repeat).await?,
+            Op::Zombie { old, fails, next } => self.zombie(*old, *fails, *next).await?,
             Op::Crash { worker } => self.crash(*worker).await?,
             Op::Expire { worker } => self.expire(*worker).await?,
-            Op::Leave { worker } => self.deregister(*worker).await?,
+            Op::Deregister { worker } => self.deregister(*worker).await?,
             Op::Checkpoint { held, entries, waits, set, repeat } => {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
             }
             Op::Publish { held, old, places, repeat } => self.publish(*held, *old, *places, *repeat).await?,
-            Op::Suspend { held, waits, set, max, repeat } => self.suspend(*held, *waits, *set, *max, *repeat).await?,
+            Op::Suspend { held, waits, set, next, repeat } => self.suspend(*held, *waits, *set, *next, *repeat).await?,
             Op::Signal { run, name, order, by_inbox } => self.signal(*run, *name, *order, *by_inbox).await?,
             Op::Merge { held, how, expects, ends, repeat } => self.merge(*held, *how, *expects, *ends, *repeat).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
@@ -145,10 +138,6 @@ impl Pair {
             Op::Forget => self.forget().await?,
             Op::Reconcile { worker } => self.reconcile(*worker).await?,
             Op::Tick => self.tick(vec![]).await.map(|()| "tick")?,
-            Op::Orphans => {
-                both!(self, store => store.orphans(Duration::ZERO));
-                "orphans"
-            }
         };
         *self.covered.entry(name).or_default() += 1;
         let breaches = self.memory.breaches();
@@ -184,68 +173,29 @@ impl Pair {
         Ok("reject")
     }
 
-    async fn begin(&mut self, worker: usize, max: usize, repeat: bool) -> Case {
+    async fn claim(&mut self, worker: usize, most: usize, repeat: bool) -> Case {
         let mut call = self.call(worker);
-        let claim = claim(max);
-        let first = both!(self, store => ordered(store.begin(&call, &[], &claim)));
+        let claim = Claim { slots: self.free_slots(worker, most), after: None };
+        let first = both!(self, store => ordered(store.claim(&call, &claim)));
         if repeat && first.as_ref().is_some_and(|claims| !claims.is_empty()) {
             call.again = true;
-            let again = both!(self, store => ordered(store.begin(&call, &[], &claim)));
-            same("begin", &first, &again)?;
+            let again = both!(self, store => ordered(store.claim(&call, &claim)));
+            same("claim", &first, &again)?;
         }
-        self.keep(worker, first.unwrap_or_default());
-        Ok("begin")
+        self.keep(worker, first.unwrap_or_default())?;
+        Ok("claim")
     }
 
-    /// A blocking read takes an event; it is begun, or its reader is gone.
-    async fn deliver(&mut self, worker: usize, begun: bool) -> Case {
-        let (id, queues) = (self.worker(worker), claim(1).queues);
-        if self.nothing_is_queued().await? {
-            return Ok("deliver nothing");
-        }
-        let ours = read(&self.memory, &id, &queues).await?;
-        let theirs = read(&self.redis, &id, &queues).await?;
-        let streams = |deliveries: &[Delivery]| deliveries.iter().map(|d| d.stream.clone()).collect::<Vec<_>>();
-        same("deliver", &streams(&ours), &streams(&theirs))?;
-        if begun {
-            let call = self.call(worker);
-            let claim = claim(1);
-            let ours = ordered(self.memory.begin(&call, &ours, &claim)).await.map_err(failed)?;
-            let theirs = ordered(self.redis.begin(&call, &theirs, &claim)).await.map_err(failed)?;
-            same("begin of a delivery", &ours, &theirs)?;
-            self.keep(worker, ours.unwrap_or_default());
-        }
-        Ok("deliver")
+    /// Those that the worker knows to be free.
+    fn free_slots(&self, worker: usize, most: usize) -> Vec<u32> {
+        let is_free = |slot: &u32| !self.held.iter().any(|(by, step)| *by == worker && step.fence.slot == *slot);
+        (0..).filter(is_free).take(most).collect()
     }
 
-    async fn nothing_is_queued(&self) -> Result<bool, TestCaseError> {
-        let mut queued = 0u64;
-        for kind in ["queue", "requeued"] {
-            let key = self.redis.namespace().key(&format!("{kind}:w:1"));
-            let mut length = redis::cmd("XINFO");
-            length.arg("GROUPS").arg(key);
-            let value = self.redis.command(&length).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
-            let groups: Vec<BTreeMap<String, redis::Value>> =
-                redis::from_redis_value(value).map_err(|e| TestCaseError::fail(e.to_string()))?;
-            let key = self.redis.namespace().key(&format!("{kind}:w:1"));
-            let after = match groups[0].get("last-delivered-id") {
-                Some(redis::Value::BulkString(id)) => format!("({}", String::from_utf8_lossy(id)),
-                _ => "-".into(),
-            };
-            let mut range = redis::cmd("XRANGE");
-            range.arg(key).arg(after).arg("+").arg("COUNT").arg(1);
-            let value = self.redis.command(&range).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
-            if let redis::Value::Array(entries) = value {
-                queued += entries.len() as u64;
-            }
-        }
-        Ok(queued == 0)
-    }
-
-    async fn done(&mut self, held: usize, leaves: &Leaves, set: Option<u8>, max: usize, repeat: bool) -> Case {
-        let Some((worker, step)) = self.choose(held) else { return Ok("done nothing") };
+    async fn complete(&mut self, held: usize, leaves: &Leaves, set: Option<u8>, next: Next, repeat: bool) -> Case {
+        let Some((worker, step)) = self.choose(held) else { return Ok("complete nothing") };
         let mut call = self.call(worker);
-        let claim = claim(max);
+        let refill = Refill { next, after: None };
         let emitted = if step.follow_steps { vec!["Next".to_owned(), "Other".to_owned()] } else { vec![] };
         let mut commit = Commit { retention: HOUR, emitted, ..Commit::default() };
         match set {
@@ -255,39 +205,42 @@ impl Pair {
         }
         let name = self.leave_behind(worker, &step, leaves, &mut commit).await?;
         commit.rests = set.is_some_and(|value| value % 5 == 0);
-        if step.fence.attempt > 1 || set.is_some() {
+        commit.has_traces = self.traced.contains(&(step.fence.run.clone(), step.fence.seq));
+        if step.fence.attempt > 1 || set.is_some_and(|value| value % 3 != 0) {
             commit.journalled = true;
             commit.let_go = self.let_go(&step, set.unwrap_or_default());
         }
-        let first = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
-        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+        let first = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)));
+        if repeat {
             call.again = true;
-            let again = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
-            same("done", &first, &again)?;
+            let again = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)));
+            same("complete", &first, &again)?;
         }
+        let is_next = |next: &Claimed| next.fence.run == step.fence.run && next.fence.attempt == 1;
+        let handed_over = next == Next::Following && first.1.first().is_some_and(is_next);
         self.old.push((worker, step));
-        self.keep(worker, first.1);
-        Ok(name)
+        self.keep(worker, first.1)?;
+        Ok(if handed_over && name == "done: events" { "done: handed over" } else { name })
     }
 
-    async fn fail(&mut self, held: usize, again: bool, later: bool, max: usize, repeat: bool) -> Case {
+    async fn fail(&mut self, held: usize, again: bool, later: bool, next: Next, repeat: bool) -> Case {
         let Some((worker, step)) = self.choose(held) else { return Ok("fail nothing") };
         let mut call = self.call(worker);
-        let claim = claim(max);
+        let refill = Refill { next, after: None };
         let failure = if again {
             let delay = if later { HOUR } else { Duration::ZERO };
             Failure::Retry { delay, error: "e".into() }
         } else {
             Failure::Fail { error: "e".into(), retention: HOUR }
         };
-        let first = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
-        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+        let first = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)));
+        if repeat {
             call.again = true;
-            let repeated = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
+            let repeated = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)));
             same("fail", &first, &repeated)?;
         }
         self.old.push((worker, step));
-        self.keep(worker, first.1);
+        self.keep(worker, first.1)?;
         if again && !later {
             // Fired at once: which of two timers of the same millisecond is first would be chance.
             self.tick(vec![]).await?;
@@ -296,20 +249,22 @@ impl Pair {
     }
 
     /// Someone who held a step execution once commits it again, under another call.
-    async fn zombie(&mut self, old: usize, fails: bool) -> Case {
+    async fn zombie(&mut self, old: usize, fails: bool, next: Next) -> Case {
         if self.old.is_empty() {
             return Ok("zombie: none");
         }
         let (worker, step) = self.old[old % self.old.len()].clone();
         let call = self.call(worker);
-        let claim = claim(0);
-        if fails {
+        let refill = Refill { next, after: None };
+        let answer = if fails {
             let failure = Failure::Fail { error: "zombie".into(), retention: HOUR };
-            both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &claim)));
+            both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)))
         } else {
             let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };
-            both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &claim)));
-        }
+            both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)))
+        };
+        // Where its slot is free, it may well have something again.
+        self.keep(worker, answer.1)?;
         Ok("zombie")
     }
 
@@ -321,7 +276,7 @@ impl Pair {
         Ok("crash")
     }
 
-    async fn leave(&mut self, worker: usize) -> Case {
+    async fn deregister(&mut self, worker: usize) -> Case {
         self.drop_holds(worker);
         let id = self.worker(worker);
         for _ in 0..100 {
@@ -330,7 +285,7 @@ impl Pair {
             }
         }
         self.join(worker).await?;
-        Ok("leave")
+        Ok("deregister")
     }
 
     async fn tick(&mut self, suspects: Vec<(String, u64)>) -> Result<(), TestCaseError> {
@@ -347,8 +302,16 @@ impl Pair {
         self.old.extend::<Vec<_>>(lost);
     }
 
-    fn keep(&mut self, worker: usize, claims: Vec<Claimed>) {
-        self.held.extend(claims.into_iter().map(|claim| (worker, claim)));
+    /// One thing in each slot, whatever the store was told.
+    fn keep(&mut self, worker: usize, claims: Vec<Claimed>) -> Result<(), TestCaseError> {
+        for step in claims {
+            let has_slot = |(by, held): &&(usize, Claimed)| *by == worker && held.fence.slot == step.fence.slot;
+            if let Some((_, held)) = self.held.iter().find(has_slot) {
+                return Err(TestCaseError::fail(format!("a slot has {:?} and was given {:?}", held.fence, step.fence)));
+            }
+            self.held.push((worker, step));
+        }
+        Ok(())
     }
 
     fn choose(&mut self, held: usize) -> Option<(usize, Claimed)> {
@@ -359,25 +322,19 @@ impl Pair {
 type Case = Result<&'static str, TestCaseError>;
 
 fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Start {
-    let mut request = StartRequest::new("w", if delayed { "{\"delayed\":1}" } else { "{}" });
-    request.key = key.map(|key| format!("k{key}"));
-    request.follow_steps = run.is_multiple_of(2);
-    request.delay_ms = if delayed { 3_600_000 } else { 0 };
-    let routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
-    Start { request, run: format!("r{run}"), version: 1, routes, key_ttl: HOUR, ..Start::default() }
-}
-
-fn claim(max: usize) -> Claim {
-    Claim { max, queues: vec![QueueName::new("w", 1)] }
+    let mut start = double::start(&format!("r{run}"));
+    if delayed {
+        start.request.input = b"{\"delayed\":1}".to_vec();
+        start.request.delay_ms = 3_600_000;
+    }
+    start.request.key = key.map(|key| format!("k{key}"));
+    start.request.follow_steps = run.is_multiple_of(2);
+    start.routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
+    start
 }
 
 fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
     (0..count).map(|n| (route("next"), vec![1, u8::try_from(n).unwrap_or(0)])).collect()
-}
-
-async fn read(store: &dyn Store, worker: &str, queues: &[QueueName]) -> Result<Vec<Delivery>, TestCaseError> {
-    let mut reader = store.queue_reader(worker, queues).await.map_err(failed)?;
-    reader.next().await.map_err(failed)
 }
 
 /// Contexts are sets of fields, in no order.
@@ -456,6 +413,7 @@ fn schedules(count: u32, in_cluster: bool) {
                 lives: [0; WORKERS],
                 numbers: 10,
                 opened: vec![],
+                traced: BTreeSet::new(),
                 saved: None,
                 covered: BTreeMap::new(),
             };
@@ -485,7 +443,8 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,start: timed out,begin,deliver,done: staged fan-out,done: caught,fail: retry,zombie,crash,expire,leave,\
+    let wanted = "start,start: timed out,claim,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
+                  expire,deregister,\
                   tick,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
@@ -499,7 +458,8 @@ fn schedules(count: u32, in_cluster: bool) {
 fn both_stores_agree_on_a_few_thousand_schedules() {
     // Each on a Redis of its own; the one in cluster mode refuses keys of another slot.
     std::thread::scope(|scope| {
-        let halves = [false, true].map(|in_cluster| scope.spawn(move || schedules(1000, in_cluster)));
+        let halves = [false, true]
+            .map(|in_cluster| scope.spawn(move || schedules(setting("STEPFLEET_MODEL_FEW", 1000), in_cluster)));
         for half in halves {
             half.join().expect("its schedules agree");
         }

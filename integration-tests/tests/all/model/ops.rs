@@ -1,6 +1,7 @@
 //! The operations that schedules are made of.
 
 use proptest::prelude::*;
+use stepfleet::step::Next;
 
 pub(crate) const WORKERS: usize = 3;
 pub(crate) const RUNS: usize = 8;
@@ -11,24 +12,22 @@ pub(crate) enum Op {
     Start { run: usize, routes: usize, key: Option<usize>, delayed: bool, timeout: Option<bool>, from: Option<usize> },
     Defer { run: usize },
     Reject { run: usize },
-    Begin { worker: usize, max: usize, repeat: bool },
-    Deliver { worker: usize, begun: bool },
-    Done { held: usize, leaves: Leaves, set: Option<u8>, max: usize, repeat: bool },
-    Fail { held: usize, again: bool, later: bool, max: usize, repeat: bool },
-    Zombie { old: usize, fails: bool },
+    Claim { worker: usize, most: usize, repeat: bool },
+    Complete { held: usize, leaves: Leaves, set: Option<u8>, next: Next, repeat: bool },
+    Fail { held: usize, again: bool, later: bool, next: Next, repeat: bool },
+    Zombie { old: usize, fails: bool, next: Next },
     Crash { worker: usize },
     Expire { worker: usize },
-    Leave { worker: usize },
+    Deregister { worker: usize },
     Checkpoint { held: usize, entries: u64, waits: usize, set: u8, repeat: bool },
     Publish { held: usize, old: bool, places: u8, repeat: bool },
-    Suspend { held: usize, waits: usize, set: u8, max: usize, repeat: bool },
+    Suspend { held: usize, waits: usize, set: u8, next: Next, repeat: bool },
     Signal { run: usize, name: bool, order: Option<u8>, by_inbox: bool },
     Merge { held: usize, how: u8, expects: u8, ends: bool, repeat: bool },
     Cancel { run: usize, repeat: bool },
     Collect { held: usize, number: Option<u8>, count: u32, repeat: bool },
     Send { run: usize, count: usize, by_inbox: bool },
     Tick,
-    Orphans,
     Audit,
     Save,
     Forget,
@@ -54,18 +53,16 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(run, routes, key, delayed, timeout, from)| Op::Start { run, routes, key, delayed, timeout, from }),
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
-        14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, max, repeat)| Op::Begin { worker, max, repeat }),
-        2 => (0..WORKERS, any::<bool>()).prop_map(|(worker, begun)| Op::Deliver { worker, begun }),
-        16 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), 0..4usize, any::<bool>())
-            .prop_map(|(held, leaves, set, max, repeat)| Op::Done { held, leaves, set, max, repeat }),
-        4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), 0..3usize, any::<bool>())
-            .prop_map(|(held, again, later, max, repeat)| Op::Fail { held, again, later, max, repeat }),
-        4 => (any::<usize>(), any::<bool>()).prop_map(|(old, fails)| Op::Zombie { old, fails }),
+        14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, most, repeat)| Op::Claim { worker, most, repeat }),
+        18 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), next(), any::<bool>())
+            .prop_map(|(held, leaves, set, next, repeat)| Op::Complete { held, leaves, set, next, repeat }),
+        4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), next(), any::<bool>())
+            .prop_map(|(held, again, later, next, repeat)| Op::Fail { held, again, later, next, repeat }),
+        4 => (any::<usize>(), any::<bool>(), next()).prop_map(|(old, fails, next)| Op::Zombie { old, fails, next }),
         2 => (0..WORKERS).prop_map(|worker| Op::Crash { worker }),
         1 => (0..WORKERS).prop_map(|worker| Op::Expire { worker }),
-        1 => (0..WORKERS).prop_map(|worker| Op::Leave { worker }),
+        1 => (0..WORKERS).prop_map(|worker| Op::Deregister { worker }),
         4 => Just(Op::Tick),
-        1 => Just(Op::Orphans),
         8 => waiting(),
         6 => (any::<usize>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(held, how, expects, ends, repeat)| Op::Merge { held, how, expects, ends, repeat }),
@@ -78,8 +75,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
         4 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
-        4 => (any::<usize>(), 0..2usize, any::<u8>(), 0..3usize, any::<bool>())
-            .prop_map(|(held, waits, set, max, repeat)| Op::Suspend { held, waits, set, max, repeat }),
+        4 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
+            .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())
             .prop_map(|(run, name, order, by_inbox)| Op::Signal { run, name, order, by_inbox }),
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
@@ -91,6 +88,11 @@ fn waiting() -> impl Strategy<Value = Op> {
         2 => Just(Op::Forget),
         2 => (0..WORKERS).prop_map(|worker| Op::Reconcile { worker }),
     ]
+}
+
+/// What the slot is to take.
+fn next() -> impl Strategy<Value = Next> {
+    prop_oneof![2 => Just(Next::Nothing), 4 => Just(Next::Following), 2 => Just(Next::Others)]
 }
 
 /// At once, or in an hour.

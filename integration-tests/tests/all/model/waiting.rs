@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::{Checkpoint, Claimed, Signalled, Wait};
-use stepfleet::store::{Audit, Beat, Breach, Store};
+use stepfleet::step::{Checkpoint, Claimed, Fence, Next, Refill, Signalled, Wait};
+use stepfleet::store::{Audit, Breach, Heartbeat, Store};
 
 use super::ops::RUNS;
 use super::rollback::Snapshot;
-use super::{Case, HOUR, MAX_LOSSES, Pair, both, claim, failed, ordered_outcome, plain, same};
+use super::{Case, HOUR, MAX_LOSSES, Pair, both, failed, ordered_outcome, plain, same};
 
 const NAMES: [&str; 2] = ["approval", "answer"];
 
@@ -35,6 +35,7 @@ impl Pair {
         } else if set.is_multiple_of(2) {
             self.numbers += 1;
             checkpoint.mark = Some(self.numbers);
+            self.traced.insert((step.fence.run.clone(), step.fence.seq));
             checkpoint.set.push((format!("f{}", set % 3), vec![1, set]));
         }
         let id = self.worker(worker);
@@ -49,7 +50,7 @@ impl Pair {
         Ok(if first.answers.is_empty() { "checkpoint" } else { "checkpoint: a wait is answered" })
     }
 
-    pub(crate) async fn suspend(&mut self, held: usize, waits: usize, set: u8, max: usize, repeat: bool) -> Case {
+    pub(crate) async fn suspend(&mut self, held: usize, waits: usize, set: u8, next: Next, repeat: bool) -> Case {
         let Some((worker, step)) = self.choose(held) else { return Ok("suspend nothing") };
         let waits = self.waits(waits + 1, set);
         if set.is_multiple_of(3) {
@@ -57,15 +58,15 @@ impl Pair {
             let id = self.worker(worker);
             both!(self, store => store.checkpoint(&id, &step.fence, &checkpoint));
         }
-        let (mut call, claim) = (self.call(worker), claim(max));
-        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &claim)));
-        if repeat && (claim.max == 0 || !first.1.is_empty()) {
+        let (mut call, refill) = (self.call(worker), Refill { next, after: None });
+        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &refill)));
+        if repeat {
             call.again = true;
-            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &claim)));
+            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &refill)));
             same("suspend", &first, &again)?;
         }
         self.old.push((worker, step));
-        self.keep(worker, first.1);
+        self.keep(worker, first.1)?;
         self.tick(vec![]).await?;
         Ok("suspend")
     }
@@ -155,13 +156,13 @@ impl Pair {
         Ok("reconcile")
     }
 
-    /// A worker falls silent: its last beat was too long ago.
+    /// A worker falls silent: its last heartbeat was too long ago.
     pub(crate) async fn expire(&mut self, worker: usize) -> Case {
         self.drop_holds(worker);
         let id = self.worker(worker);
         both!(self, store => async {
-            let beat = store.lease(&id, Duration::ZERO).await?.heartbeat().await?;
-            stepfleet::Result::Ok(matches!(beat, Heartbeat::Renewed { .. }))
+            let told = store.lease(&id, Duration::ZERO).await?.heartbeat().await?;
+            stepfleet::Result::Ok(matches!(told, Heartbeat::Renewed { .. }))
         });
         self.tick(vec![]).await?;
         self.join(worker).await?;
@@ -197,7 +198,7 @@ impl Pair {
     }
 }
 
-fn sorted(mut fences: Vec<stepfleet::step::Fence>) -> Vec<stepfleet::step::Fence> {
+pub(crate) fn sorted(mut fences: Vec<Fence>) -> Vec<Fence> {
     fences.sort_by(|a, b| (&a.run, a.seq).cmp(&(&b.run, b.seq)));
     fences
 }

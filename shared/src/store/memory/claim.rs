@@ -28,6 +28,7 @@ impl State {
                 return Some(earlier);
             }
         }
+        self.vacate_claimed(now, &call.worker, &claim.slots);
         let taken = self.take(now, call, claim.slots.len(), claim.after.as_ref());
         for (slot, held) in claim.slots.iter().zip(&taken) {
             self.fill(call, *slot, true, Some(held.clone()));

@@ -99,15 +99,15 @@ impl State {
             self.bury(now, &fence.run, fence.seq);
             is_good = false;
         }
-        let mut taken = None;
+        let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
             self.taker = self.taker_of(call, fence.slot, refill);
             act(self, &attempt);
-            taken = self.taker.take().and_then(|taker| taker.taken);
+            taker = self.taker.take();
         } else if !self.may_use(&call.worker, fence) {
             return (Outcome::Fenced, Vec::new());
         }
-        let held = self.refill(now, call, refill, taken);
+        let held = self.refill(now, call, refill, &fence.run, taker);
         self.fill(call, fence.slot, is_good, held.clone());
         let claims = held.and_then(|held| self.claimed(now, &held.run, held.seq));
         (if is_good { Outcome::Committed } else { Outcome::Fenced }, claims.into_iter().collect())
@@ -116,7 +116,7 @@ impl State {
     /// Who a successor goes to straight away.
     fn taker_of(&mut self, call: &Call, slot: u32, refill: &Refill) -> Option<Taker> {
         let others_wait = refill.next == Next::Others && self.next_queue(&call.worker, refill.after.as_ref()).is_some();
-        let taker = Taker { worker: call.worker.clone(), call: call.number, slot, taken: None };
+        let taker = Taker { worker: call.worker.clone(), call: call.number, slot, taken: None, branches: None };
         (refill.next != Next::Nothing && !others_wait).then_some(taker)
     }
 
@@ -124,17 +124,23 @@ impl State {
     fn may_use(&self, worker: &str, fence: &Fence) -> bool {
         let slot = self.workers.get(worker).and_then(|member| member.slots.get(&fence.slot));
         let held = slot.and_then(|slot| slot.held.as_ref());
-        held.is_none_or(|held| (&held.run, held.seq, held.attempt) == (&fence.run, fence.seq, fence.attempt))
+        let is_it = |held: &Held| (&held.run, held.seq, held.attempt) == (&fence.run, fence.seq, fence.attempt);
+        held.is_none_or(is_it) && slot.is_none_or(|slot| slot.held.is_none() || slot.call == fence.claim)
     }
 
-    fn refill(&mut self, now: u64, call: &Call, refill: &Refill, taken: Option<Held>) -> Option<Held> {
+    /// What was handed over, a branch of the same fan-out that was not begun yet, or what waits in a queue.
+    fn refill(&mut self, now: u64, call: &Call, refill: &Refill, run: &str, taker: Option<Taker>) -> Option<Held> {
+        let branches = taker.as_ref().and_then(|taker| taker.branches).filter(|_| refill.next == Next::Following);
         // It is void where the same call ended its run or closed its fan-out.
         let is_there = |held: &Held| {
             let steps = self.runs.get(&held.run).and_then(|run| run.steps.as_ref());
             steps.is_some_and(|steps| steps.executions.contains_key(&held.seq))
         };
-        if let Some(held) = taken.filter(is_there) {
+        if let Some(held) = taker.and_then(|taker| taker.taken).filter(is_there) {
             self.tell(now, &held.run, held.seq, StepState::Running, &call.worker);
+            return Some(held);
+        }
+        if let Some(held) = branches.and_then(|scope| self.take_branch(now, call, run, scope)) {
             return Some(held);
         }
         let is_registered = refill.next != Next::Nothing && self.workers.contains_key(&call.worker);

@@ -2,11 +2,14 @@
 //! step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
 //! executions at once.
 
-use super::state::{Attempt, Begins, Event, Fanout, Head, Lane, Phase, State, Steps, Work};
+use super::state::{Attempt, Begins, Event, Fanout, Head, Held, Lane, Phase, RUN, State, Steps, Taker, Work};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::published::StepState;
-use crate::step::{Commit, Fan, Fence, Joined, Part, Route, Wait};
+use crate::step::{Call, Commit, Fan, Fence, Joined, Part, Route, Wait};
+
+/// Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
+const FAN_INLINE: usize = 8;
 
 impl Steps {
     /// The scopes that a scope lies in, itself first and the run itself left out; None where one of them is closed, so that
@@ -58,12 +61,20 @@ impl State {
             return Ok(());
         }
         let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), Event::Payload(payload.clone()));
-        let mut events: Vec<_> = commit.emits.iter().map(event).collect();
+        let begun = if commit.fan.is_some() { commit.emits.len().min(FAN_INLINE) } else { commit.emits.len() };
+        let (begun, rest) = commit.emits.split_at(begun);
+        if let Some(steps) = self.steps(run).filter(|_| !rest.is_empty()) {
+            steps.staged.entry(inner).or_default().extend(rest.iter().cloned());
+        }
+        if let Some(taker) = &mut self.taker {
+            taker.branches = Some(inner);
+        }
+        let mut events: Vec<_> = begun.iter().map(event).collect();
         self.push_parts(run, inner, &commit.parts, &mut events);
         let begun = events.len() as u64;
         let work = |(route, event)| Work { scope: inner, route, event };
         self.create(now, run, Begins::Now, events.into_iter().map(work).collect());
-        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged);
+        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged) + rest.len() as u64;
         if staged > 0 {
             self.queue_fan(now, run, inner, Lane::New);
         }
@@ -71,6 +82,26 @@ impl State {
         let ended = u64::from(commit.fan.is_none());
         let alive = self.settle(now, run, inner, begun + staged, ended) || commit.rests;
         if alive { Ok(()) } else { Err("the run ended without its stop event: no step of it is left to do".into()) }
+    }
+
+    /// The next staged branch of a fan-out, for a slot that is free.
+    pub(super) fn take_branch(&mut self, now: u64, call: &Call, run: &str, scope: u64) -> Option<Held> {
+        let steps = self.steps(run)?;
+        if scope == RUN || steps.scopes_of(scope).is_none() {
+            return None;
+        }
+        let staged = steps.staged.get_mut(&scope)?;
+        staged.front().filter(|(route, _)| route.limit.is_none())?;
+        let (route, payload) = staged.pop_front()?;
+        if staged.is_empty() {
+            steps.staged.remove(&scope);
+        }
+        let taker = Taker { worker: call.worker.clone(), call: call.number, slot: 0, taken: None, branches: None };
+        self.taker = Some(taker);
+        self.create(now, run, Begins::Now, vec![Work { scope, route, event: Event::Payload(payload) }]);
+        let held = self.taker.take()?.taken?;
+        self.tell(now, run, held.seq, StepState::Running, &call.worker);
+        Some(held)
     }
 
     fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan) {

@@ -74,6 +74,22 @@ impl State {
         moved
     }
 
+    /// The worker knows that these slots are free. What it is said to hold there, the store came back with: others are to have
+    /// it.
+    pub(super) fn vacate_claimed(&mut self, now: u64, worker: &str, slots: &[u32]) {
+        let released = Reap { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
+        for slot in slots {
+            let Some(member) = self.workers.get_mut(worker) else { return };
+            if member.slots.get(slot).is_none_or(|has| has.held.is_none()) {
+                continue;
+            }
+            let fence = member.slots.remove(slot).and_then(|has| Some(has.held?.fence(*slot, has.call)));
+            if let Some(fence) = fence {
+                self.give_up(now, worker, &fence, &released);
+            }
+        }
+    }
+
     /// Takes one hold back from a worker that is not there.
     pub(super) fn lose(&mut self, now: u64, worker: &str, fence: &Fence, max_losses: u32, retention: u64) {
         let lost = Reap { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };

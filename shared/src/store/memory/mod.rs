@@ -38,8 +38,8 @@ use tokio::sync::{Notify, broadcast};
 pub use self::kit::Moment;
 use self::state::State;
 use super::{
-    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
-    Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, millis,
+    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, millis,
 };
 use crate::error::Result;
 use crate::fleet::Queue;

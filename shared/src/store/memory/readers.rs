@@ -10,7 +10,9 @@ use super::state::State;
 use super::{MemoryStore, millis};
 use crate::error::Result;
 use crate::published::{Position, Published};
-use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader};
+use crate::store::{
+    AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader,
+};
 
 /// How long a blocking read waits, in real time whatever the store's clock is.
 const BLOCK: Duration = Duration::from_secs(2);

@@ -59,7 +59,10 @@ impl State {
             _ => BTreeMap::new(),
         };
         self.leave_inbox(start.entry.as_deref());
-        self.deferred.remove(&start.run);
+        // One that was deferred has left the inbox before.
+        if start.entry.is_none() {
+            self.deferred.remove(&start.run);
+        }
         if let Some(known) = known {
             return Started::Known(known);
         }
@@ -76,6 +79,7 @@ impl State {
         if let Some(state) = self.runs.get_mut(run) {
             state.context = source;
             state.context.extend(start.context.iter().cloned());
+            state.context_version = u64::from(!state.context.is_empty());
         }
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);

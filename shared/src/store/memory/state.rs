@@ -176,6 +176,8 @@ pub(super) struct Taker {
     pub(super) call: u64,
     pub(super) slot: u32,
     pub(super) taken: Option<Held>,
+    /// The fan-out whose staged branches come next.
+    pub(super) branches: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

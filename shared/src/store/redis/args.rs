@@ -32,17 +32,21 @@ pub(super) fn refill_args(command: &mut Cmd, fence: &Fence, refill: &Refill) {
     command.arg(fence.slot).arg(next).arg(refill.after.as_ref().map_or("", |queue| queue.as_str()));
 }
 
-/// The short way of a commit; `None` where it has to go the long one. The order is that of `hand_over` in `lua/commit.lua`.
-pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> bool {
-    let Some((route, payload)) = commit.only_successor(step).filter(|_| refill.next == Next::Following) else {
-        return false;
-    };
+/// The start that the short ways share: `worker, call, slot, run, seq, line`, and the history record without its time.
+fn short_args(call: &Call, step: &Claimed) -> Cmd {
+    let mut command = Cmd::new();
     let fence = &step.fence;
     let since = fence.line.as_str().split(' ').nth(5).unwrap_or_default();
-    call_args(command, call);
-    command.arg(fence.slot);
-    fence_args(command, fence);
+    command.arg(&call.worker).arg(call.number).arg(fence.slot);
+    fence_args(&mut command, fence);
     command.arg(format!(" done {} {} {} {} {since}", fence.seq, fence.attempt, step.step, call.worker));
+    command
+}
+
+/// The arguments of `hand_over` in `lua/short.lua`.
+pub(super) fn hand_over_args(call: &Call, step: &Claimed, commit: &Commit, next: &(Route, Vec<u8>)) -> Cmd {
+    let (route, payload) = next;
+    let mut command = short_args(call, step);
     command.arg(route.record(step.scope, None, payload));
     if route.context {
         command.arg(step.context_version);
@@ -52,7 +56,21 @@ pub(super) fn hand_over_args(command: &mut Cmd, call: &Call, step: &Claimed, com
     for (field, value) in &commit.set {
         command.arg(field).arg(value);
     }
-    true
+    command
+}
+
+/// The arguments of `end_branch` in `lua/short.lua`.
+pub(super) fn end_branch_args(call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> Cmd {
+    let mut command = short_args(call, step);
+    command.arg(refill.after.as_ref().map_or("", |queue| queue.as_str())).arg(step.scope);
+    match commit.joins.first() {
+        Some((join, payload)) => command.arg(join).arg(payload),
+        None => command.arg("").arg(""),
+    };
+    for (field, value) in &commit.set {
+        command.arg(field).arg(value);
+    }
+    command
 }
 
 pub(super) fn changes_args(command: &mut Cmd, changes: &Changes) {

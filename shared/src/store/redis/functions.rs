@@ -9,6 +9,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/fan.lua"),
     include_str!("lua/context.lua"),
     include_str!("lua/commit.lua"),
+    include_str!("lua/short.lua"),
     include_str!("lua/fleet.lua"),
     include_str!("lua/timeout.lua"),
     include_str!("lua/journal.lua"),

@@ -13,6 +13,7 @@ pub(crate) mod meta;
 mod readers;
 mod reads;
 pub(crate) mod reply;
+mod short;
 pub(crate) mod topology;
 
 use std::time::Duration;
@@ -21,16 +22,18 @@ use async_trait::async_trait;
 use redis::Cmd;
 
 use self::args::{
-    call_args, checkpoint_args, claim_args, commit_args, emit_args, fence_args, hand_over_args, refill_args, waits_args,
+    call_args, checkpoint_args, claim_args, commit_args, emit_args, end_branch_args, fence_args, hand_over_args,
+    refill_args, waits_args,
 };
 use self::functions::LIBRARY;
 use self::link::Link;
-use self::reply::{Reply, handed_over};
+use self::reply::{Reply, branch_ended, handed_over};
+use self::short::{Short, Way};
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
 use super::{
-    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease, Registration,
-    Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
+    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease,
+    Registration, Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
 };
 use crate::attributes;
 use crate::error::{Error, Result};
@@ -42,7 +45,7 @@ use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
+    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Next, OpenWait,
     Outcome, Refill, Route, Sent, Signalled, Wait,
 };
 use crate::values::Refusal;
@@ -64,6 +67,7 @@ const FORMAT: u64 = 1;
 pub struct RedisStore {
     link: Link,
     namespace: Namespace,
+    short: Short,
     partitions: u16,
 }
 
@@ -77,7 +81,8 @@ impl RedisStore {
 
     /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
     pub fn on(topology: &Topology, namespace: Namespace) -> Self {
-        Self { link: Link::new(topology, namespace.prefix()), namespace, partitions: 1 }
+        let link = Link::new(topology, namespace.prefix());
+        Self { short: Short::new(&link, namespace.prefix()), link, namespace, partitions: 1 }
     }
 
     /// The namespace has so many partitions; one by default.
@@ -121,19 +126,37 @@ impl RedisStore {
         Ok((outcome(&answer)?, claims.claims(call.number)?))
     }
 
-    /// None where the long way has to be gone.
-    async fn hand_over(
+    /// The short ways of a commit. None where the long one has to be gone.
+    async fn complete_shortly(
         &self,
         call: &Call,
         step: &Claimed,
         commit: &Commit,
         refill: &Refill,
-    ) -> Result<Option<Claimed>> {
-        let mut command = self.transition("hand_over");
-        if call.again || !hand_over_args(&mut command, call, step, commit, refill) {
+    ) -> Result<Option<Option<Claimed>>> {
+        let is_theirs = step.fence.line.as_str().split(' ').nth(4) == Some(&*call.worker);
+        if call.again || refill.next != Next::Following || !is_theirs || !commit.is_plain(step) {
             return Ok(None);
         }
-        handed_over(self.link.call(&command).await?, call, step, commit)
+        if let Some(successor) = commit.only_successor() {
+            let args = hand_over_args(call, step, commit, successor);
+            let reply = self.short.go(Way::HandOver, args).await?;
+            return Ok(handed_over(reply, call, step, commit)?.map(Some));
+        }
+        if !commit.ends_branch(step) {
+            return Ok(None);
+        }
+        let args = end_branch_args(call, step, commit, refill);
+        branch_ended(self.short.go(Way::EndBranch, args).await?, call.number)
+    }
+
+    /// The short way of a checkpoint: false where the long one has to be gone.
+    async fn record(&self, fence: &Fence, checkpoint: &Checkpoint) -> Result<bool> {
+        let Some((number, entry)) = checkpoint.only_entry() else { return Ok(false) };
+        let mut args = Cmd::new();
+        fence_args(&mut args, fence);
+        args.arg(number).arg(entry);
+        Ok(reply::number::<i64>(&self.short.go(Way::Record, args).await?)? == 1)
     }
 
     fn under_fence(&self, name: &str, call: &Call, step: &Claimed, refill: &Refill) -> Cmd {
@@ -271,8 +294,8 @@ impl Store for RedisStore {
         commit: &Commit,
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        if let Some(successor) = self.hand_over(call, step, commit, refill).await? {
-            return Ok((Outcome::Committed, vec![successor]));
+        if let Some(next) = self.complete_shortly(call, step, commit, refill).await? {
+            return Ok((Outcome::Committed, next.into_iter().collect()));
         }
         let mut command = self.under_fence("complete", call, step, refill);
         commit_args(&mut command, step, commit);
@@ -295,6 +318,9 @@ impl Store for RedisStore {
     }
 
     async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
+        if self.record(fence, checkpoint).await? {
+            return Ok(Checkpointed { outcome: Outcome::Committed, answers: Vec::new() });
+        }
         let mut command = self.transition("checkpoint");
         fence_args(&mut command, fence);
         command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));

@@ -194,7 +194,7 @@ pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Co
     if reply == Value::Int(0) {
         return Ok(None);
     }
-    let Some((route, payload)) = commit.only_successor(step) else { return Ok(None) };
+    let Some((route, payload)) = commit.only_successor() else { return Ok(None) };
     let mut reply = Reply::new(reply)?;
     let (seq, now, context_version) = (reply.number()?, reply.text()?, reply.number()?);
     let context = match (route.context, reply.is_over()) {
@@ -225,6 +225,15 @@ pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Co
         context_version: if route.context { context_version } else { 0 },
         ..Claimed::default()
     }))
+}
+
+/// What came of the short way of a branch that ends: 0 where the long way is to be gone, 1, or what the slot has now. Pure.
+pub(crate) fn branch_ended(reply: Value, call: u64) -> Result<Option<Option<Claimed>>> {
+    match reply {
+        Value::Int(0) => Ok(None),
+        Value::Int(_) => Ok(Some(None)),
+        item => Ok(Some(Some(claimed(Reply::new(item)?, call)?))),
+    }
 }
 
 /// The context after a commit that set these fields.

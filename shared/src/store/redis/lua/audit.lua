@@ -168,7 +168,8 @@ end
 local function audit_fan(a, run, meta, scope, place)
   -- What is left of a closed fan-out is swept.
   if not scopes_of(a.p .. 'steps:' .. run, scope) then return end
-  if redis.call('EXISTS', a.p .. 'fan:' .. run .. ':' .. scope) == 0 or is_queued(a, queue_of(meta), place) then return end
+  if redis.call('EXISTS', a.p .. 'fan:' .. run .. ':' .. scope) == 0 then return end
+  if is_queued(a, queue_of(meta), place) then return audit_ready(a, run, queue_of(meta), string.sub(place, 1, 1)) end
   breach(a, run, 'the next branches of fan-out ' .. scope .. ' are not in their queue',
     function() queue_fan(a.p, meta, run, scope) end)
 end
@@ -310,9 +311,23 @@ local function audit_part(a, kind, name)
   end
 end
 
+-- What a worker serves is found by its class.
+local function audit_class(a, worker)
+  local about = redis.call('HMGET', a.p .. 'worker:' .. worker, 'queues', 'class')
+  for queue in string.gmatch(about[2] and about[1] or '', '%S+') do
+    local serves, classes = a.p .. 'serves:' .. about[2], a.p .. 'classes:' .. queue
+    local is_known = redis.call('SISMEMBER', serves, queue) == 1 and redis.call('SISMEMBER', classes, about[2]) == 1
+    if not is_known and report(a, worker, 'the worker would be given nothing of the queue ' .. queue) then
+      redis.call('SADD', serves, queue)
+      redis.call('SADD', classes, about[2])
+    end
+  end
+end
+
 local function audit_worker(a, worker)
   local held, about = a.p .. 'held:' .. worker, a.p .. 'worker:' .. worker
-  if redis.call('ZSCORE', a.p .. 'leases', worker) or redis.call('EXISTS', held, about) == 0 then return end
+  if redis.call('ZSCORE', a.p .. 'leases', worker) then return audit_class(a, worker) end
+  if redis.call('EXISTS', held, about) == 0 then return end
   if report(a, worker, 'the worker has no lease, and its holds were left behind') then
     reap(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention)
   end

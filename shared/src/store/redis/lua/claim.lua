@@ -1,7 +1,7 @@
 -- claim, and the taking of step events that it shares with complete, fail and suspend: take them off the queues, raise the
 -- attempt, record the hold, and answer with event and context.
 
-local fail_run, bury, pass_turn
+local fail_run, bury, pass_turn, vacate, read_fields
 local DAMAGED_RETENTION = 7 * 24 * 3600 * 1000
 local READS = 3 -- of queues in one call: stale entries make room for others
 local TRIM_EVERY = 16 -- calls: entries that were read stay that long at most
@@ -161,6 +161,15 @@ local function items_of_earlier(p, caller, slots, now)
   return out
 end
 
+-- The worker knows that these slots are free. What it is said to hold there, Redis came back with: others are to have it.
+local function vacate_claimed(p, worker, slots, now)
+  local values = read_fields(p .. 'held:' .. worker, slots)
+  for _, slot in ipairs(slots) do
+    local _, _, run = parse_slot(values[slot] or nil)
+    if run and run ~= '' then vacate(p, worker, slot, values[slot], now, 'released', math.huge, 0) end
+  end
+end
+
 -- claim: fills free slots. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
 local function claim(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
@@ -171,6 +180,7 @@ local function claim(keys, argv)
     local earlier = items_of_earlier(p, caller, slots, now)
     if #earlier > 0 then return { 'ok', earlier } end
   end
+  vacate_claimed(p, caller.worker, slots, now)
   local items, last = take(p, caller, class, #slots, after, now)
   local held, out = {}, {}
   for i, item in ipairs(items) do

@@ -13,6 +13,9 @@ local function read_commit(arg)
   return c
 end
 
+-- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
+local WIDE = '-----------------------------------------------------------------'
+
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
 local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, p .. 'steps:' .. x.run, x.scope
@@ -27,12 +30,17 @@ local function emit(p, x, c)
   -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
   if #c.joins > 0 and not scopes_of(steps, inner) then return nil end
   push_parts(p, run, inner, c.parts, c.emits)
+  if c.fan then c.staged = c.staged + stage_rest(p, run, seq, c.emits) end
+  if x.taker then x.taker.branches = inner end
   local count = #c.emits
   if count > 0 then
     local last = redis.call('HINCRBY', steps, 'last', count)
     create(p, run, meta, last - count + 1, c.emits, x.taker)
   end
-  if c.staged > 0 then queue_fan(p, meta, run, seq) end
+  if c.staged > 0 then
+    redis.call('HSET', steps, 'wide', WIDE)
+    queue_fan(p, meta, run, seq)
+  end
   local alive = true
   if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
   if not alive and not c.rests then return 'the run ended without its stop event: no step of it is left to do' end
@@ -111,31 +119,35 @@ local function read_slot(arg)
 end
 
 -- Who a successor may go to straight away.
-local function taker_of(p, caller, slot, now)
+local function taker_of(p, caller, slot, run, now)
   if slot.next == NOTHING then return nil end
   local class = slot.next == OTHERS and class_of(p, caller.worker)
   local others_wait = class and (next_queue(p, READY.r, class, slot.after) or next_queue(p, READY.q, class, slot.after))
   if others_wait then return nil end
-  return { worker = caller.worker, call = caller.call, now = now }
+  return { worker = caller.worker, call = caller.call, now = now, run = run }
 end
 
--- What the slot is filled with again: what was handed over, or what waits in a queue.
-local function refill(p, caller, slot, taken, now)
+-- What the slot is filled with again: what was handed over, a branch of the same fan-out that was not begun yet, or what waits in
+-- a queue.
+local function refill(p, caller, slot, taker, now)
+  local taken = taker and taker.taken
   -- It is void where the same call ended its run or closed its fan-out.
   if taken and redis.call('HGET', p .. 'steps:' .. taken.run, taken.seq) == taken.line then
     tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, caller.worker, taken.record)
     return taken
   end
+  local branch = taker and slot.next == FOLLOWING and take_branch(p, taker, now)
+  if branch then return branch end
   local class = slot.next ~= NOTHING and class_of(p, caller.worker)
   return class and take(p, caller, class, 1, slot.after, now)[1] or nil
 end
 
--- The slot still has the step execution of this fence, or nothing: it may take another one.
+-- The worker is there, and the slot still has the step execution of this fence, or nothing: it may take another one.
 local function may_use(p, caller, slot, run, seq, line)
-  local value = redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot)
-  if not value then return true end
-  local _, _, other, number, attempt = parse_slot(value)
-  return other == '' or other == run and number == seq and attempt == string.match(line, '^H (%d+)')
+  if not class_of(p, caller.worker) then return false end
+  local call, _, other, number, attempt = parse_slot(redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot) or nil)
+  if not call or other == '' then return true end
+  return other == run and number == seq and attempt == string.match(line, '^H (%d+)') and call == string.match(line, '(%d+)$')
 end
 
 -- Checks the fence of a complete, fail or suspend, lets `act` change things where it holds, and fills the slot again.
@@ -152,13 +164,14 @@ local function under_fence(keys, argv, read, act)
   end
   local request = read(arg)
   local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
-  local state, is_good, taker = parse_state(line), found[1] == line, nil
+  local state, taker = parse_state(line), nil
+  local is_good = found[1] == line and state.about == caller.worker
   if is_good and scope ~= '0' and not scopes_of(steps, scope) then
     bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
   if is_good then
-    taker = taker_of(p, caller, slot, now)
+    taker = taker_of(p, caller, slot, run, now)
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
       is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = step,
@@ -167,50 +180,13 @@ local function under_fence(keys, argv, read, act)
   elseif not may_use(p, caller, slot, run, seq, line) then
     return { 'fenced', {} }
   end
-  local item = refill(p, caller, slot, taker and taker.taken, now) or {}
+  local item = refill(p, caller, slot, taker, now) or {}
   redis.call('HSET', held, slot.slot, slot_value(caller.call, is_good and 'o' or 'f', item.run, item.seq, item.attempt))
   return { is_good and 'ok' or 'fenced', item.run and { tell_item(p, slot.slot, item, now) } or {} }
 end
 
 local function complete(keys, argv)
   return under_fence(keys, argv, read_commit, apply)
-end
-
--- hand_over: the short way of a complete whose only successor goes on in the same slot, with nothing to join, no fan-out, no
--- journal, no merges and no limits. Answers 0, and changes nothing, where the long way is to decide.
---
--- `argv`: 1 worker, 2 call, 3 again, 4 slot, 5 run, 6 number, 7 line, 8 history record without its time, 9 record of the successor,
--- 10 the version of the context that the worker has, or `-` where the successor takes none, 11 fields of the context and their
--- values.
-local function hand_over(keys, argv)
-  local p, worker, call, run, seq, line = keys[1], argv[1], argv[2], argv[5], argv[6], argv[7]
-  if argv[3] == '1' then return 0 end
-  local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed')
-  if found[1] ~= line or found[4] or not found[2] then return 0 end
-  local next_seq = found[2] + 1
-  if next_seq > MAX_EXECUTIONS then return 0 end
-  local t = redis.call('TIME')
-  local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
-  local successor = string.format('%.0f', next_seq)
-  redis.call('HDEL', steps, seq, 'e' .. seq)
-  local successor_line = 'H 1 0 0 ' .. worker .. ' ' .. now .. ' ' .. call
-  local known, version = argv[10], found[3] or '0'
-  if argv[11] then
-    redis.call('HSET', p .. 'context:' .. run, unpack(argv, 11))
-    local raised = string.format('%.0f', version + 1)
-    redis.call('HSET', steps, successor, successor_line, 'e' .. successor, argv[9], 'last', successor, 'context', raised)
-    -- What the worker has is what it had, and what it has just written.
-    if known == version then known = raised end
-    version = raised
-  else
-    redis.call('HSET', steps, successor, successor_line, 'e' .. successor, argv[9], 'last', successor)
-  end
-  local history = p .. 'history:' .. run
-  if redis.call('RPUSH', history, now .. argv[8]) > HISTORY_MAX then redis.call('LTRIM', history, -HISTORY_MAX, -1) end
-  redis.call('HSET', p .. 'held:' .. worker, argv[4], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
-  if known == '-' or known == version then return { successor, now, version } end
-  return { successor, now, version, redis.call('HGETALL', p .. 'context:' .. run) }
 end
 
 -- For the next attempts to look back at, beside what they record: it goes away with that.

@@ -155,9 +155,9 @@ local function add_entry(p, lane, queue, run, number)
   return lane .. redis.call('XADD', p .. LANES[lane] .. queue, '*', run, number)
 end
 
+-- A worker that has become idle has seen that the queue was not named; while it is named, somebody looks after it.
 local function has_entries(p, lane, queue)
-  redis.call('SADD', p .. READY[lane], queue)
-  wake_worker(p, queue)
+  if redis.call('SADD', p .. READY[lane], queue) == 1 then wake_worker(p, queue) end
 end
 
 local function append(p, lane, queue, run, number)
@@ -186,14 +186,14 @@ local function set_timer(p, now, due, timer)
 end
 
 -- The scopes that a scope lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
--- that nothing in it counts any more.
-local function scopes_of(steps, scope)
+-- that nothing in it counts any more. `fan` is what is known of the first one already.
+local function scopes_of(steps, scope, fan)
   local chain = {}
   while scope ~= '0' do
-    local fan = redis.call('HGET', steps, 'f' .. scope)
+    fan = fan or redis.call('HGET', steps, 'f' .. scope)
     if not fan then return nil, scope end
     chain[#chain + 1] = scope
-    scope = string.match(fan, '^(%d+)')
+    scope, fan = string.match(fan, '^(%d+)'), nil
   end
   return chain
 end
@@ -253,9 +253,10 @@ local function parse_slot(value)
 end
 
 -- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
--- execution ends, without the queue.
-local function create(p, run, meta, first, records, taker)
-  local fields, queue, has_queued = {}, queue_of(meta), false
+-- execution ends, without the queue. `fields` are others of the steps hash to be written with them.
+local function create(p, run, meta, first, records, taker, fields)
+  local queue, has_queued = queue_of(meta), false
+  fields = fields or {}
   for i, record in ipairs(records) do
     local seq = first + i - 1
     fields[#fields + 1] = seq

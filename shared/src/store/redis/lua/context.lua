@@ -10,7 +10,7 @@ local function read_changes(arg)
   return { set = take_list(arg), unset = take_list(arg), merges = take_list(arg), expects = take_list(arg) }
 end
 
-local function read_fields(key, names)
+read_fields = function(key, names)
   local found = {}
   for from = 1, #names, CHUNK do
     local upto = math.min(from + CHUNK - 1, #names)

@@ -42,6 +42,48 @@ local function stage(keys, argv)
   return { 'ok', length }
 end
 
+-- Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
+local FAN_INLINE = 8
+local function stage_rest(p, run, seq, emits)
+  if #emits <= FAN_INLINE then return 0 end
+  local list, rest = p .. 'fan:' .. run .. ':' .. seq, {}
+  for i = FAN_INLINE + 1, #emits do
+    rest[#rest + 1] = emits[i]
+    emits[i] = nil
+  end
+  chunked('RPUSH', list, rest)
+  redis.call('SADD', p .. 'extra:' .. run, list)
+  return #rest
+end
+
+-- Takes the next staged branch for a slot. `chain` are the scopes that the fan-out lies in, `last` the highest number given out.
+local function pop_branch(p, taker, scope, chain, meta, last, now)
+  local run, list = taker.run, p .. 'fan:' .. taker.run .. ':' .. scope
+  local record = redis.call('LPOP', list)
+  if not record then return nil end
+  if parse_head(record) ~= scope or limit_of(record) then
+    redis.call('LPUSH', list, record)
+    return nil
+  end
+  local steps, seq = p .. 'steps:' .. run, string.format('%.0f', last + 1)
+  local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. now .. ' ' .. taker.call
+  redis.call('HSET', steps, seq, line, 'e' .. seq, record, 'last', seq)
+  if redis.call('EXISTS', list) == 0 then
+    redis.call('HDEL', steps, 'q' .. scope)
+    redis.call('SREM', p .. 'extra:' .. run, list)
+  end
+  tell_followers(p, run, meta, 'waiting', seq, 0, '-', record)
+  tell_followers(p, run, meta, 'running', seq, 1, taker.worker, record)
+  return { run = run, seq = seq, attempt = 1, line = line, record = record, meta = meta, chain = chain }
+end
+
+local function take_branch(p, taker, now)
+  local steps, scope = p .. 'steps:' .. taker.run, taker.branches
+  if not scope or scope == '0' then return nil end
+  local chain, found = scopes_of(steps, scope), redis.call('HMGET', steps, 'meta', 'last')
+  return chain and #chain > 0 and found[1] and pop_branch(p, taker, scope, chain, found[1], found[2], now)
+end
+
 local function joined_key(p, run, scope, name)
   return p .. 'joined:' .. run .. ':' .. scope .. ':' .. name
 end

@@ -64,7 +64,7 @@ requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, re
 end
 
 -- Empties one slot.
-local function vacate(p, worker, slot, value, now, kind, max_losses, retention)
+vacate = function(p, worker, slot, value, now, kind, max_losses, retention)
   local call, _, run, seq, attempt = parse_slot(value)
   redis.call('HDEL', p .. 'held:' .. worker, slot)
   if not call or run == '' then return 0 end
@@ -150,7 +150,8 @@ tick = function(keys, argv)
   for _, worker in ipairs(gone) do listed[worker] = true end
   for i = 1, #suspects, 2 do
     -- The client id says which connection was seen closed: the worker may have a new one by now.
-    local client = redis.call('HGET', p .. 'clients', suspects[i])
+    local is_known = redis.call('EXISTS', p .. 'worker:' .. suspects[i], p .. 'held:' .. suspects[i]) > 0
+    local client = is_known and (redis.call('HGET', p .. 'clients', suspects[i]) or '0')
     if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
   end
   for _, worker in ipairs(gone) do

@@ -4,6 +4,9 @@
 -- `<call>.<number>`. A body that runs again comes by the same places, and what is there already is not added again. Once
 -- it has that many, `last` has the last one alone, so that a repetition after a lost reply is still known.
 
+local publish
+do -- a chunk of Lua has at most 200 locals
+
 local MAX_REMEMBERED = 10000 -- per step execution
 
 -- Nobody's run fails for its followers' sake: where somebody else has written there, nothing is known.
@@ -24,13 +27,14 @@ local function remember(p, run, key, place, digest, is_known)
   end
 end
 
-local function publish(keys, argv)
+publish = function(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local worker, run, seq, attempt, line, place = arg(), arg(), arg(), arg(), arg(), arg()
   local step, event, content, data, digest = arg(), arg(), arg(), arg(), arg()
   local steps = p .. 'steps:' .. run
   local found = redis.call('HMGET', steps, seq, 'closed')
-  if found[1] ~= line or is_void(steps, seq, found[2]) then return { 'fenced' } end
+  local is_theirs = found[1] == line and string.find(line, ' ' .. worker .. ' ', 1, true)
+  if not is_theirs or is_void(steps, seq, found[2]) then return { 'fenced' } end
   local key = published_key(p, run, seq)
   local known, last = known_of(key, place)
   if known == digest or last == place .. ' ' .. digest then return { 'ok' } end
@@ -44,4 +48,5 @@ local function publish(keys, argv)
   if type(added) == 'table' then return added end
   remember(p, run, key, place, digest, known)
   return { 'ok' }
+end
 end

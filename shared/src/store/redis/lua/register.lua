@@ -1,6 +1,6 @@
 local transitions = {
   { 'start', start }, { 'defer', defer }, { 'reject', reject },
-  { 'claim', claim }, { 'stage', stage }, { 'complete', complete }, { 'hand_over', hand_over }, { 'fail', fail },
+  { 'claim', claim }, { 'stage', stage }, { 'complete', complete }, { 'short', short }, { 'fail', fail },
   { 'register', register }, { 'heartbeat', heartbeat }, { 'deregister', deregister }, { 'release', release }, { 'tick', tick },
   { 'checkpoint', checkpoint }, { 'publish', publish }, { 'suspend', suspend }, { 'signal', signal }, { 'cancel', cancel }, { 'audit', audit },
   { 'collect', collect }, { 'send', send }, { 'waits', waits },

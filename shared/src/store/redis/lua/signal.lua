@@ -1,5 +1,8 @@
 -- signal: deliver to the oldest wait that takes it, or keep for the next. cancel: stop a run where it stands.
 
+local signal, cancel, is_gone, standing
+do -- a chunk of Lua has at most 200 locals
+
 -- The oldest wait of that name that lets the signal pass and whose step execution has not ended.
 local function next_wait(p, run, name, attributes)
   local steps, has = p .. 'steps:' .. run, set_of(attributes)
@@ -64,7 +67,7 @@ let_go = function(p, run, seq, gone, now)
 end
 
 -- Is the run 'live', 'waiting' for a worker to serve it, 'over', or 'unknown'? And its id: it may be an alias.
-local function standing(p, run)
+standing = function(p, run)
   local status = redis.call('HGET', p .. 'run:' .. run, 'status')
   local other = not status and redis.call('GET', p .. 'alias:' .. run)
   if other then
@@ -76,13 +79,13 @@ local function standing(p, run)
 end
 
 -- An entry that is gone was dealt with by an earlier try.
-local function is_gone(p, entry)
+is_gone = function(p, entry)
   local taken = taken_name(p, entry)
   if taken then return redis.call('EXISTS', taken) == 1 end
   return entry ~= '' and #redis.call('XRANGE', p .. 'inbox', entry, entry) == 0
 end
 
-local function signal(keys, argv)
+signal = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local asked, name, attributes, payload, entry = arg(), arg(), arg(), arg(), arg()
   if is_gone(p, entry) then return { 'gone' } end
@@ -97,7 +100,7 @@ local function signal(keys, argv)
   return { 'kept' }
 end
 
-local function cancel(keys, argv)
+cancel = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local asked, entry, retention = arg(), arg(), tonumber(arg())
   local stands, run = standing(p, asked)
@@ -132,4 +135,5 @@ redirect_signals = function(p, from, to)
     redis.call('UNLINK', key)
   end
   redis.call('UNLINK', p .. 'extra:' .. from)
+end
 end

@@ -78,7 +78,8 @@ local function start(keys, argv)
   local source = not known and from ~= '' and source_of(p, from)
   if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
-  redis.call('HDEL', p .. 'deferred', run)
+  -- One that was deferred has left the inbox before.
+  if entry == '' then redis.call('HDEL', p .. 'deferred', run) end
   if known then return { 'exists', known } end
   if status then
     forget(p, run)
@@ -89,8 +90,8 @@ local function start(keys, argv)
     'content', content, 'created', now)
   redis.call('SET', p .. 'input:' .. run, input)
   local meta = workflow .. ' ' .. version .. ' ' .. content .. (followed and ' follow' or '')
-  redis.call('HSET', p .. 'steps:' .. run, 'meta', meta, 'last', #heads, 'n0', #heads)
   if source or #fields > 0 then begin_context(p, run, source, fields) end
+  local about = { 'meta', meta, 'last', #heads, 'n0', #heads }
   note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
   redis.call('ZADD', p .. 'runs', now, run)
   if timeout >= 0 then
@@ -99,6 +100,7 @@ local function start(keys, argv)
     set_timer(p, now, due, 'timeout ' .. run)
   end
   if delay > 0 then
+    redis.call('HSET', p .. 'steps:' .. run, unpack(about))
     for seq, head in ipairs(heads) do
       take_turn(p, run, seq, head)
       redis.call('HSET', p .. 'steps:' .. run, seq, state_line('W', NEW, now + delay), 'e' .. seq, head)
@@ -106,7 +108,7 @@ local function start(keys, argv)
       set_timer(p, now, now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
     end
   else
-    create(p, run, meta, 1, heads)
+    create(p, run, meta, 1, heads, nil, about)
   end
   return { 'started', run }
 end

@@ -1,0 +1,99 @@
+//! A worker's double: it calls the transitions by hand, one at a time, and says itself when a call is a repetition.
+
+use std::time::Duration;
+
+use stepfleet::request::StartRequest;
+use stepfleet::step::{Call, Claim, Claimed, Commit, Next, Outcome, Refill, Route};
+use stepfleet::store::{Introduction, Registration, Start, Store, Tick};
+
+/// How many slots each call has for itself.
+const SLOTS: u32 = 10_000;
+/// The claim that goes with a completion has the completion's number and this.
+const BESIDE: u64 = 100_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A step that takes an event `E` and the context.
+pub fn route(step: &str) -> Route {
+    Route { step: step.into(), event: "E".into(), context: true, ..Route::default() }
+}
+
+/// A run of version 1 of the workflow `w`, which begins with the step `first`.
+pub fn start(run: &str) -> Start {
+    Start {
+        request: StartRequest::new("w", "{}"),
+        run: run.into(),
+        version: 1,
+        routes: vec![route("first")],
+        key_ttl: HOUR,
+        ..Start::default()
+    }
+}
+
+/// A worker that serves version 1 of the workflow `w`.
+pub fn introduction(worker: &str) -> Introduction {
+    let serves =
+        vec![Registration { workflow: "w".into(), version: 1, start: vec![route("first")], ..Registration::default() }];
+    Introduction { id: worker.into(), serves, concurrency: 8, ..Introduction::default() }
+}
+
+/// Registers such a worker, or gives it another lease.
+///
+/// # Panics
+/// When the store refuses it.
+pub async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
+    store.register(&introduction(worker), lease).await.expect("the worker is registered");
+}
+
+/// What a coordinator does now and then; these workers are those whose lease connection was seen closed.
+pub fn tick(suspects: &[&str]) -> Tick {
+    let suspects = suspects.iter().map(|worker| ((*worker).to_owned(), 0)).collect();
+    Tick { limit: 100, max_losses: 3, retention: HOUR, suspects }
+}
+
+/// A call; `again` where an earlier try may have taken effect.
+pub fn call(worker: &str, number: u64, again: bool) -> Call {
+    Call { worker: worker.into(), number, again }
+}
+
+/// Slots of their own for each number of a call: what the worker holds stays where it is.
+///
+/// # Panics
+/// When the call's number is larger than those of tests are.
+pub fn slots(call: &Call, most: usize) -> Claim {
+    let first = u32::try_from(call.number).ok().and_then(|number| number.checked_mul(SLOTS)).expect("a small number");
+    Claim { slots: (first..).take(most).collect(), after: None }
+}
+
+/// One step event where any are wanted, and what waits before what follows.
+pub fn refill(most: usize) -> Refill {
+    Refill { next: if most > 0 { Next::Others } else { Next::Nothing }, after: None }
+}
+
+/// Claims up to so many step executions.
+///
+/// # Panics
+/// When the store does not answer, or the worker's lease is gone.
+pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
+    let call = call(worker, number, false);
+    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
+}
+
+/// Completes a step execution, and claims up to so many in all.
+///
+/// # Panics
+/// When the store does not answer.
+pub async fn complete(
+    store: &dyn Store,
+    call: &Call,
+    step: &Claimed,
+    commit: &Commit,
+    most: usize,
+) -> (Outcome, Vec<Claimed>) {
+    let (outcome, mut claimed) = store.complete(call, step, commit, &refill(most)).await.expect("an answer");
+    if outcome == Outcome::Committed && claimed.len() < most {
+        let beside = Call { number: call.number + BESIDE, ..call.clone() };
+        let rest = slots(&beside, most - claimed.len());
+        claimed.extend(store.claim(&beside, &rest).await.expect("an answer").unwrap_or_default());
+    }
+    (outcome, claimed)
+}
