@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use stepfleet::Partitions;
 use stepfleet::partitions::Home;
 use stepfleet::server::{Check, Info, Override};
@@ -11,9 +13,9 @@ use super::{Config, WorkerError};
 
 /// Waits for Redis, and refuses one that would lose work. Each server is judged once, however many partitions it has.
 pub(super) async fn check(home: &Home, config: &Config, judged: &mut BTreeSet<String>) -> Result<(), WorkerError> {
-    let partitions = answered(async || home.known().await).await?;
+    let partitions = answered(|| home.known().boxed()).await?;
     for store in partitions.all() {
-        let info = answered(async || store.server().await).await?;
+        let info = answered(|| store.server()).await?;
         let server = info.as_ref().and_then(|info| info.get("run_id")).unwrap_or_default().to_owned();
         if judged.insert(server) {
             judge(info, config)?;
@@ -44,11 +46,11 @@ fn judge(info: Option<Info>, config: &Config) -> Result<(), WorkerError> {
 /// somebody who was: a worker that came first and made another number of them would keep the coordinators out.
 pub(super) async fn open(home: &Home, count: Option<u16>) -> Result<Partitions, WorkerError> {
     if count.is_some() {
-        return Ok(answered(async || home.open(count).await).await?);
+        return Ok(answered(|| home.open(count).boxed()).await?);
     }
     let mut waiting = false;
     loop {
-        if let Some(partitions) = answered(async || home.find().await).await? {
+        if let Some(partitions) = answered(|| home.find().boxed()).await? {
             return Ok(partitions);
         }
         if !waiting {
@@ -60,7 +62,7 @@ pub(super) async fn open(home: &Home, count: Option<u16>) -> Result<Partitions, 
 }
 
 /// Repeats a call until Redis is there.
-async fn answered<T>(call: impl AsyncFn() -> stepfleet::Result<T>) -> stepfleet::Result<T> {
+async fn answered<'a, T>(call: impl Fn() -> BoxFuture<'a, stepfleet::Result<T>>) -> stepfleet::Result<T> {
     let mut failing = false;
     loop {
         match call().await {

@@ -27,6 +27,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use stepfleet::Partitions;
 use stepfleet::names::QueueName;
@@ -206,13 +207,11 @@ impl Worker {
         }
         stepfleet::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
-        let Some(partitions) = stop.run_until_cancelled(Box::pin(self.admit())).await.transpose()? else { return Ok(()) };
+        let Some(partitions) = stop.run_until_cancelled(self.admit().boxed()).await.transpose()? else { return Ok(()) };
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
-        let (config, leases) = (&self.config, lease::Thread::start()?);
-        let (served, slots, leases, stop, now) = (&served, &slots, &leases, &stop, &now);
-        let common = session::Common { config, served, slots, leases, stop, now };
-        let (common, id) = (&common, new_id(config));
-        let lives = partitions.groups().into_iter().map(|group| Box::pin(serve(group, id.clone(), common)));
+        let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
+        let common = Arc::new(session::Common { config, served, slots, leases, stop, now });
+        let lives = partitions.groups().into_iter().map(|group| serve(group, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
     }
 
@@ -229,11 +228,11 @@ impl Worker {
 
 /// Serves partitions that share a server until told to stop. A worker whose lease ran out has lost all that it held there; it
 /// begins anew, under a new id.
-async fn serve(group: Group, mut id: String, common: &session::Common<'_>) -> Result<(), WorkerError> {
+async fn serve(group: Group, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
     while !common.stop.is_cancelled() {
         // One partition that refuses the worker ends it: the others let their steps end.
-        session::live(&group, &id, common).await.inspect_err(|_| common.stop.cancel())?;
-        id = new_id(common.config);
+        session::live(&group, &id, &common).await.inspect_err(|_| common.stop.cancel())?;
+        id = new_id(&common.config);
     }
     Ok(())
 }

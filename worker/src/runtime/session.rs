@@ -39,24 +39,24 @@ pub(super) struct Session {
 }
 
 /// What the lives of a worker share.
-pub(super) struct Common<'a> {
-    pub(super) config: &'a Config,
-    pub(super) served: &'a Arc<HashMap<QueueName, Served>>,
-    pub(super) slots: &'a Arc<Pool>,
-    pub(super) leases: &'a lease::Thread,
+pub(super) struct Common {
+    pub(super) config: Config,
+    pub(super) served: Arc<HashMap<QueueName, Served>>,
+    pub(super) slots: Arc<Pool>,
+    pub(super) leases: lease::Thread,
     /// Take no more, let steps end.
-    pub(super) stop: &'a CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Do not wait for steps to end.
-    pub(super) now: &'a CancellationToken,
+    pub(super) now: CancellationToken,
 }
 
 /// Registers in the partitions of a group under one id, works until told to stop or until a lease is lost, and hands back.
-pub(super) async fn live(group: &Group, id: &str, common: &Common<'_>) -> Result<(), WorkerError> {
-    let (config, stop) = (common.config, common.stop);
+pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(), WorkerError> {
+    let (config, stop) = (&common.config, &common.stop);
     let closing = stop.child_token();
     let session = |store: &Arc<dyn Store>| {
         let ends = (closing.clone(), CancellationToken::new());
-        Arc::new(Session::new(store, id.to_owned(), common.served, common.slots, ends))
+        Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, ends))
     };
     let sessions: Vec<_> = group.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
@@ -79,7 +79,7 @@ pub(super) async fn live(group: &Group, id: &str, common: &Common<'_>) -> Result
     // Partitions of one server are lost together, and the worker needs a new id in all of them.
     let lost = select_all(sessions.iter().map(|session| Box::pin(session.lost.cancelled())));
     tokio::select! {
-        () = stop.cancelled() => drop(join_all(sessions.iter().map(|s| s.drain(config.drain, common.now))).await),
+        () = stop.cancelled() => drop(join_all(sessions.iter().map(|s| s.drain(config.drain, &common.now))).await),
         _ = lost => {
             sessions.iter().for_each(|session| session.lost.cancel());
             tracing::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
@@ -127,12 +127,12 @@ impl Session {
     }
 
     /// Opens the lease's connection, and registers. False when told to stop first.
-    async fn enter(&self, common: &Common<'_>, closed: &CancellationToken) -> Result<bool, WorkerError> {
+    async fn enter(&self, common: &Common, closed: &CancellationToken) -> Result<bool, WorkerError> {
         if !self.answered(|| self.store.open()).await? {
             return Ok(false);
         }
         let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
-        let (introduction, lease) = (self.introduction(common.config), common.config.lease);
+        let (introduction, lease) = (self.introduction(&common.config), common.config.lease);
         let (worker, ledger, lost) = (self.id.clone(), self.ledger.clone(), self.lost.clone());
         let kept = Kept { store: self.store.clone(), worker, lease, ledger, lost };
         common.leases.keep(kept, lease::Start { connected, registered }, closed.clone());

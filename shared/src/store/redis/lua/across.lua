@@ -1,7 +1,6 @@
 -- What concerns two partitions, piece by piece: see store/across.rs, and "Partitions" in docs/architecture.md.
 
-local reserve, reserved, let_go_key, void, alias
-do -- a chunk of Lua has at most 200 locals
+do
 
 local VOID_MS = 86400000 -- a day: longer than any coordinator is late
 
@@ -18,7 +17,7 @@ local function read_reservation(p, workflow, key)
   return run, ticket or '', place or ''
 end
 
-reserve = function(keys, argv)
+function across.reserve(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local workflow, key, run, ticket, place, ttl = arg(), arg(), arg(), arg(), arg(), arg()
   local holder, held_by, from = read_reservation(p, workflow, key)
@@ -28,13 +27,13 @@ reserve = function(keys, argv)
   return { run, ticket, place }
 end
 
-reserved = function(keys, argv)
+function across.reserved(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local run, ticket, place = read_reservation(p, arg(), arg())
   return { run or '', ticket, place }
 end
 
-let_go_key = function(keys, argv)
+function across.let_go(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local workflow, key, run, ticket = arg(), arg(), arg(), arg()
   local holder, held_by = read_reservation(p, workflow, key)
@@ -43,13 +42,13 @@ let_go_key = function(keys, argv)
   return { 'ok' }
 end
 
-void = function(keys, argv)
+function across.void(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local run, ticket = arg(), arg()
   local status = redis.call('HGET', p .. 'run:' .. run, 'status')
   if status and status ~= 'rejected' then return { 'exists' } end
   if redis.call('HEXISTS', p .. 'deferred', run) == 1 then return { 'deferred' } end
-  redis.call('SET', void_name(p, run, ticket), 1, 'PX', VOID_MS)
+  redis.call('SET', across.void_name(p, run, ticket), 1, 'PX', VOID_MS)
   return { 'void' }
 end
 
@@ -58,7 +57,7 @@ local function content_of(payload)
   return string.byte(payload) == 1 and 'msgpack' or 'json', string.sub(payload, 2)
 end
 
-alias = function(keys, argv)
+function across.alias(keys, argv)
   local p, arg = keys[1], cursor(argv)
   local run, known, entry, ttl = arg(), arg(), arg(), arg()
   local is_run = redis.call('EXISTS', p .. 'run:' .. run) == 1

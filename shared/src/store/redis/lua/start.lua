@@ -4,15 +4,15 @@ local redirect_signals
 
 -- An entry of another partition's inbox is called `<id>@<partition>`. It cannot be taken off here: that it was dealt with is noted,
 -- for an hour, and whoever called takes it off there.
-local TAKEN_MS = 3600000
-local function taken_name(p, entry)
+local across = {} -- a chunk of Lua has at most 200 locals
+function across.taken_name(p, entry)
   return string.find(entry, '@', 1, true) and p .. 'taken:' .. entry
 end
 
 local function leave_inbox(p, entry)
-  local taken = taken_name(p, entry)
+  local taken = across.taken_name(p, entry)
   if taken then
-    redis.call('SET', taken, 1, 'PX', TAKEN_MS)
+    redis.call('SET', taken, 1, 'PX', 3600000)
   elseif entry ~= '' then
     redis.call('XACK', p .. 'inbox', 'coordinators', entry)
     redis.call('XDEL', p .. 'inbox', entry)
@@ -24,7 +24,7 @@ local function key_name(p, workflow, key)
 end
 
 -- See `void` in across.lua.
-local function void_name(p, run, ticket)
+function across.void_name(p, run, ticket)
   return p .. 'void:' .. run .. ':' .. ticket
 end
 
@@ -46,6 +46,9 @@ local function known_run(p, run, workflow, key, key_ttl)
   return nil, status
 end
 
+local start
+do
+
 -- The run that another run's context begins with; nothing where there is none of that id, or it was rejected.
 local function source_of(p, from)
   local status = redis.call('HGET', p .. 'run:' .. from, 'status')
@@ -65,16 +68,16 @@ local function begin_context(p, run, source, fields)
   if redis.call('EXISTS', context) == 1 then redis.call('HSET', p .. 'steps:' .. run, 'context', 1) end
 end
 
-local function start(keys, argv)
+start = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
   local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
   local heads, followed, from, fields = take_list(arg), arg() == '1', arg(), take_list(arg)
-  local ticket, taken = arg(), taken_name(p, entry)
+  local ticket, taken = arg(), across.taken_name(p, entry)
   if taken and redis.call('EXISTS', taken) == 1 then return { 'exists', run } end
 
   local known, status = known_run(p, run, workflow, key, key_ttl)
-  if not known and ticket ~= '' and redis.call('EXISTS', void_name(p, run, ticket)) == 1 then return { 'void', run } end
+  if not known and ticket ~= '' and redis.call('EXISTS', across.void_name(p, run, ticket)) == 1 then return { 'void', run } end
   local source = not known and from ~= '' and source_of(p, from)
   if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
@@ -111,6 +114,7 @@ local function start(keys, argv)
     create(p, run, meta, 1, heads, nil, about)
   end
   return { 'started', run }
+end
 end
 
 -- defer: keep a request for a workflow that nobody serves yet.
