@@ -342,8 +342,13 @@ impl Home {
         match &self.0 {
             Place::Open(partitions) => Ok(partitions.clone()),
             Place::At { topology, name, found } => {
-                let open = || Partitions::open(topology, name, count);
-                found.get_or_try_init(open).await.cloned()
+                let partitions = found.get_or_try_init(|| Partitions::open(topology, name, count)).await?;
+                match count {
+                    Some(count) if count != partitions.count() => {
+                        Err(meta::another_number(name, partitions.count(), count))
+                    }
+                    _ => Ok(partitions.clone()),
+                }
             }
         }
     }
