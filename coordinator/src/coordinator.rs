@@ -1,69 +1,67 @@
 //! The coordinator, and each of its duties one pass at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use stepfleet::store::{AlarmReader, Audit, Audited, InboxEntry, InboxReader, Store, Tick, Ticked};
-use stepfleet::{Error, Result};
-use tokio::sync::Notify;
+use futures_util::future::{join_all, select_all};
+use stepfleet::partitions::{Group, GroupReader};
+use stepfleet::store::{Audited, InboxEntry, InboxReader, Ticked};
+use stepfleet::{Error, Partitions, Result};
+use tokio::sync::{Mutex, Notify};
 
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
 use crate::outage::Outages;
-use crate::suspicion::Suspicion;
+use crate::part::Part;
 
-/// How many breaches of one slice are logged one by one.
-const LOGGED: usize = 5;
-
-/// A coordinator. [`Coordinator::run`] goes about all duties until told to stop; the passes do one duty once, for
-/// tests and tools that must not wait.
+/// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
+/// passes do one duty once, for tests and tools that must not wait.
 ///
 /// Every pass may be made by any number of coordinators at the same time, and repeated after an error.
 pub struct Coordinator {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partitions: Partitions,
     pub(crate) config: Config,
     pub(crate) outages: Outages,
     /// `CLIENT LIST` was denied, and that was logged.
     pub(crate) denied: Once,
     intake: Intake,
-    reader: tokio::sync::Mutex<Option<Box<dyn InboxReader>>>,
-    suspicion: Mutex<Suspicion>,
-    suspects: Mutex<Vec<(String, u64)>>,
-    /// There are suspects: the next tick is due.
-    pub(crate) suspected: Notify,
-    /// How many workers had a lease at the last tick.
-    pub(crate) workers: AtomicU64,
-    alarms: tokio::sync::Mutex<Option<Box<dyn AlarmReader>>>,
-    /// Where the audit goes on.
-    audited_to: AtomicU64,
+    pub(crate) posts: Vec<Post>,
+}
+
+/// Partitions that share a server, and the connections on which a coordinator waits for what happens in them.
+pub(crate) struct Post {
+    group: Group,
+    pub(crate) parts: Vec<Part>,
+    inbox: Mutex<Option<Box<dyn InboxReader>>>,
+    alarms: Mutex<Option<Box<dyn GroupReader>>>,
+    /// There are suspects: a tick is due.
+    suspected: Notify,
 }
 
 impl Coordinator {
-    /// A coordinator on a store. Does nothing yet.
-    pub fn new(store: Arc<dyn Store>, config: Config) -> Self {
-        let fleet = Fleet::new(Arc::clone(&store), config.fleet_age);
-        Self {
-            intake: Intake { store: Arc::clone(&store), fleet, key_ttl: config.key_ttl, retention: config.retention },
-            suspicion: Mutex::new(Suspicion::new(config.suspicion)),
-            suspects: Mutex::default(),
-            suspected: Notify::new(),
-            workers: AtomicU64::new(0),
-            alarms: tokio::sync::Mutex::default(),
-            audited_to: AtomicU64::new(0),
-            reader: tokio::sync::Mutex::new(None),
-            outages: Outages::default(),
-            denied: Once::new(),
-            store,
-            config,
-        }
+    /// A coordinator of these partitions, or of a namespace with one store. Does nothing yet.
+    pub fn new(partitions: impl Into<Partitions>, config: Config) -> Self {
+        let partitions = partitions.into();
+        let fleet = Fleet::new(partitions.clone(), config.fleet_age);
+        let (key_ttl, retention) = (config.key_ttl, config.retention);
+        let intake = Intake { partitions: partitions.clone(), fleet, key_ttl, retention };
+        let posts = partitions.groups().into_iter().map(|group| Post::new(group, &config)).collect();
+        Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
 
-    /// Takes in the next requests of the inbox. Waits up to about two seconds where there are none.
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.posts.iter().flat_map(|post| &post.parts)
+    }
+
+    /// Takes in the next requests of the inboxes. Waits up to about two seconds where there are none.
+    ///
+    /// Where partitions are on several servers, whichever has requests first is served; what another one has delivered in the same
+    /// moment is found by [`Coordinator::reclaim_pass`].
     pub async fn intake_pass(&self) -> Result<Taken> {
-        let entries = self.read_inbox().await?;
-        self.take_in(entries).await
+        let reads = self.posts.iter().map(|post| Box::pin(self.read_inbox(post)));
+        let (entries, ..) = select_all(reads).await;
+        self.take_in(entries?).await
     }
 
     /// Takes in the requests that are there now; does not wait for more.
@@ -72,11 +70,15 @@ impl Coordinator {
     }
 
     /// May be dropped while it waits: the next call opens another reader, as it does after an error.
-    pub(crate) async fn read_inbox(&self) -> Result<Vec<InboxEntry>> {
-        let mut slot = self.reader.lock().await;
+    pub(crate) async fn read_inbox(&self, post: &Post) -> Result<Vec<InboxEntry>> {
+        let mut slot = post.inbox.lock().await;
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => self.store.inbox_reader(&self.config.id).await?,
+            None => {
+                // It may have gone with everything else.
+                self.partitions.first().open().await?;
+                post.group.inbox_reader(&self.config.id).await?
+            }
         };
         match reader.next().await {
             Ok(entries) => {
@@ -91,31 +93,114 @@ impl Coordinator {
         }
     }
 
-    /// Gives up workers whose lease has run out or whose connection is known to be closed, and fires due timers.
-    /// Where the answer says `more`, another pass is due at once.
+    /// Gives up workers whose lease has run out or whose connection is known to be closed, and fires due timers, in all
+    /// partitions. Where the answer says `more`, another pass is due at once.
     pub async fn tick_pass(&self) -> Result<Ticked> {
-        let suspects = std::mem::take(&mut *lock(&self.suspects));
-        let Config { tick_limit: limit, max_losses, retention, .. } = self.config;
-        let ticked = self.store.tick(&Tick { limit, max_losses, retention, suspects }).await?;
-        self.workers.store(ticked.workers, Ordering::Relaxed);
-        for worker in &ticked.reaped {
-            tracing::info!(worker, "a worker is gone; what it held is queued again");
+        let mut all = Ticked::default();
+        for part in self.parts() {
+            let ticked = part.tick(&self.config).await?;
+            all.requeued += ticked.requeued;
+            all.fired += ticked.fired;
+            all.more |= ticked.more;
+            all.next_due = all.next_due.into_iter().chain(ticked.next_due).min();
+            all.workers = all.workers.max(ticked.workers);
+            all.reaped.extend(ticked.reaped);
         }
-        Ok(ticked)
+        all.reaped.sort_unstable();
+        all.reaped.dedup();
+        Ok(all)
     }
 
-    /// Looks for workers whose connection is closed; answers those that the next tick will give up. It takes two
-    /// passes, [`Config::suspicion`] apart, to come to that.
+    /// Ticks those partitions of a post that are due; answers how long until the next is.
+    pub(crate) async fn tick_due(&self, post: &Post) -> Result<Duration> {
+        let now = Instant::now();
+        let due = post.parts.iter().filter(|part| part.next_tick() <= now);
+        let ticked = join_all(due.map(|part| part.tick(&self.config))).await;
+        ticked.into_iter().collect::<Result<Vec<_>>>()?;
+        let next = post.parts.iter().map(Part::next_tick).min().unwrap_or(now);
+        Ok(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Looks for workers whose connection is closed; answers those that the next tick will give up, once for each partition. It
+    /// takes two passes, [`Config::suspicion`] apart, to come to that.
     ///
     /// Fails with [`Error::is_denied`] where `CLIENT LIST` is not allowed: then leases alone tell who is dead.
     pub async fn liveness_pass(&self) -> Result<Vec<(String, u64)>> {
-        let closed = self.store.disconnected().await?;
-        let suspects = lock(&self.suspicion).observe(Instant::now(), &closed);
-        lock(&self.suspects).clone_from(&suspects);
-        if !suspects.is_empty() {
-            self.suspected.notify_one();
+        let mut suspects = Vec::new();
+        for post in &self.posts {
+            suspects.extend(post.look_for_lost(true).await?);
         }
         Ok(suspects)
+    }
+
+    /// Takes in the requests that were delivered to a coordinator that never took them in. Answers how many there were.
+    pub async fn reclaim_pass(&self) -> Result<u64> {
+        let mut count = 0;
+        for post in &self.posts {
+            count += self.reclaim(post).await?;
+        }
+        Ok(count)
+    }
+
+    pub(crate) async fn reclaim(&self, post: &Post) -> Result<u64> {
+        let mut count = 0;
+        for part in &post.parts {
+            let requests = match part.store.reclaim_inbox(&self.config.id, self.config.reclaim_idle).await {
+                Err(error) if lost_group(&error) => Vec::new(),
+                other => other?,
+            };
+            count += self.intake.take_all(requests, Early::Reject).await?.total();
+        }
+        Ok(count)
+    }
+
+    /// Audits the next slice of all there is, in each partition, and mends what is missing; begins anew after the last one.
+    pub async fn audit_pass(&self) -> Result<Audited> {
+        let mut all = Audited::default();
+        for post in &self.posts {
+            let audited = self.audit(post).await?;
+            all.examined += audited.examined;
+            all.breaches.extend(audited.breaches);
+            all.next = all.next.or(audited.next);
+        }
+        Ok(all)
+    }
+
+    /// A slice of each partition that the audit is not through with; the last answer says when all are.
+    pub(crate) async fn audit(&self, post: &Post) -> Result<Audited> {
+        let mut all = Audited::default();
+        let begins = post.parts.iter().all(|part| !part.is_within_audit());
+        for part in post.parts.iter().filter(|part| begins || part.is_within_audit()) {
+            let audited = part.audit(&self.config).await?;
+            all.examined += audited.examined;
+            all.breaches.extend(audited.breaches);
+            all.next = all.next.or(audited.next);
+        }
+        Ok(all)
+    }
+
+    /// Starts the runs whose workflow is served by now, and rejects those that waited longer than [`Config::grace`].
+    pub async fn deferred_pass(&self) -> Result<Taken> {
+        let mut all = Taken::default();
+        for post in &self.posts {
+            all.add(self.take_deferred(post).await?);
+        }
+        Ok(all)
+    }
+
+    pub(crate) async fn take_deferred(&self, post: &Post) -> Result<Taken> {
+        let mut all = Taken::default();
+        for part in &post.parts {
+            all.add(self.intake.take_deferred(&*part.store, self.config.grace).await?);
+        }
+        Ok(all)
+    }
+}
+
+impl Post {
+    fn new(group: Group, config: &Config) -> Self {
+        let parts = group.stores().iter().map(|store| Part::new(store.clone(), config)).collect();
+        Self { group, parts, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
     }
 
     /// Waits for an alarm, a suspect, or the end of `limit`. May be dropped while it waits.
@@ -123,46 +208,29 @@ impl Coordinator {
         let mut slot = self.alarms.lock().await;
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => self.store.alarm_reader().await?,
+            None => self.group.alarm_reader().await?,
         };
-        let waited = tokio::select! {
-            waited = reader.next(limit) => waited,
-            () = self.suspected.notified() => Ok(()),
+        let heard = tokio::select! {
+            heard = reader.next(limit) => heard?,
+            () = self.suspected.notified() => Vec::new(),
         };
-        if waited.is_ok() {
-            *slot = Some(reader);
+        *slot = Some(reader);
+        for part in self.parts.iter().filter(|part| heard.contains(&part.store.namespace().partition())) {
+            part.tick_now();
         }
-        waited
+        Ok(())
     }
 
-    /// Takes in the requests that were delivered to a coordinator that never took them in. Answers how many there were.
-    pub async fn reclaim_pass(&self) -> Result<u64> {
-        let idle = self.config.reclaim_idle;
-        let requests = match self.store.reclaim_inbox(&self.config.id, idle).await {
-            Err(error) if lost_group(&error) => Vec::new(),
-            other => other?,
-        };
-        Ok(self.intake.take_all(requests, Early::Reject).await?.total())
-    }
-
-    /// Audits the next slice of all there is, and mends what is missing; begins anew after the last one.
-    pub async fn audit_pass(&self) -> Result<Audited> {
-        let Config { max_losses, retention, .. } = self.config;
-        let from = self.audited_to.load(Ordering::Relaxed);
-        let audited = self.store.audit(&Audit { repair: true, from, max_losses, retention }).await?;
-        self.audited_to.store(audited.next.unwrap_or(0), Ordering::Relaxed);
-        for breach in audited.breaches.iter().take(LOGGED) {
-            tracing::warn!(of = breach.of, what = breach.what, "an audit found something missing and dealt with it");
+    /// In each partition, or each that has workers.
+    pub(crate) async fn look_for_lost(&self, all: bool) -> Result<Vec<(String, u64)>> {
+        let mut suspects = Vec::new();
+        for part in self.parts.iter().filter(|part| all || part.has_workers()) {
+            suspects.extend(part.look_for_lost().await?);
         }
-        if audited.breaches.len() > LOGGED {
-            tracing::warn!(count = audited.breaches.len() - LOGGED, "the same audit dealt with more");
+        if !suspects.is_empty() {
+            self.suspected.notify_one();
         }
-        Ok(audited)
-    }
-
-    /// Starts the runs whose workflow is served by now, and rejects those that waited longer than [`Config::grace`].
-    pub async fn deferred_pass(&self) -> Result<Taken> {
-        self.intake.take_deferred(self.config.grace).await
+        Ok(suspects)
     }
 }
 
@@ -170,8 +238,4 @@ impl Coordinator {
 fn lost_group(error: &Error) -> bool {
     let text = error.to_string();
     text.contains("NOGROUP") || text.contains("UNBLOCKED")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

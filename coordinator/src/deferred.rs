@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use stepfleet::Result;
 use stepfleet::request::StartRequest;
-use stepfleet::store::{Deferred, Rejection};
+use stepfleet::store::{Deferred, Rejection, Store};
 
 use crate::intake::{Became, Intake, Taken, shortened, sum};
 use crate::routing::{Destination, Routes};
@@ -37,13 +37,13 @@ fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> 
 }
 
 impl Intake {
-    /// Starts those that are served by now, and rejects those that have waited for longer than `grace`.
-    pub(crate) async fn take_deferred(&self, grace: Duration) -> Result<Taken> {
-        let waiting = self.store.deferred().await?;
+    /// Starts those of a partition that are served by now, and rejects those that have waited for longer than `grace`.
+    pub(crate) async fn take_deferred(&self, store: &dyn Store, grace: Duration) -> Result<Taken> {
+        let waiting = store.deferred().await?;
         if waiting.is_empty() {
             return Ok(Taken::default());
         }
-        let (routes, now_ms) = (self.fleet.routes().await?, self.store.now_ms().await?);
+        let (routes, now_ms) = (self.fleet.routes().await?, store.now_ms().await?);
         let mut judged = waiting.into_iter().map(|deferred| {
             let verdict = judge(&deferred, &routes, now_ms, grace);
             let is_late = is_late(&deferred, now_ms, grace);
@@ -78,7 +78,8 @@ impl Intake {
         tracing::debug!(run, reason, "rejected a request");
         let fields = shortened(&request.fields());
         let deferred = Some(run.clone());
-        self.store.reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() }).await?;
+        let store = self.partitions.of(&run);
+        store.reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() }).await?;
         Ok(Became::Rejected)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -10,7 +9,7 @@ use stepfleet::Result;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Post};
 
 /// How long the duties may take to finish what they are at.
 const PARTING: Duration = Duration::from_secs(3);
@@ -56,10 +55,17 @@ impl Coordinator {
     /// Redis being away does not end it: it waits and goes on. Needs a Tokio runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (this, stop) = (Arc::new(self), CancellationToken::new());
-        tracing::info!(id = this.config.id, namespace = this.store.namespace().name(), "the coordinator is at work");
+        tracing::info!(
+            id = this.config.id,
+            namespace = this.partitions.name(),
+            partitions = this.partitions.count(),
+            "the coordinator is at work"
+        );
         let mut loops = JoinSet::new();
-        for duty in Duty::ALL {
-            loops.spawn(perform(Arc::clone(&this), duty, stop.clone()));
+        for post in 0..this.posts.len() {
+            for duty in Duty::ALL {
+                loops.spawn(perform(Arc::clone(&this), duty, post, stop.clone()));
+            }
         }
         tokio::select! {
             () = shutdown => {}
@@ -78,43 +84,40 @@ impl Coordinator {
     }
 
     /// One pass; answers how long to pause after it.
-    async fn pass(&self, duty: Duty, stop: &CancellationToken) -> Result<Duration> {
+    async fn pass(&self, duty: Duty, post: &Post, stop: &CancellationToken) -> Result<Duration> {
         match duty {
             Duty::Intake => {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    entries = self.read_inbox() => { self.take_in(entries?).await?; }
+                    entries = self.read_inbox(post) => { self.take_in(entries?).await?; }
                 }
                 Ok(Duration::ZERO)
             }
             Duty::Tick => {
-                let ticked = self.tick_pass().await?;
-                let due = ticked.next_due.unwrap_or(self.config.tick).min(self.config.tick);
-                if !ticked.more && !due.is_zero() {
+                let due = self.tick_due(post).await?;
+                if !due.is_zero() {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        waited = self.wait_for_tick(due) => waited?,
+                        waited = post.wait_for_tick(due) => waited?,
                     }
                 }
                 Ok(Duration::ZERO)
             }
-            // Where nobody is there, nobody can be lost.
-            Duty::Liveness if self.workers.load(Ordering::Relaxed) == 0 => Ok(self.config.liveness),
-            Duty::Liveness => self.liveness().await,
-            Duty::Reclaim => self.reclaim_pass().await.map(|_| self.config.reclaim),
-            Duty::Deferred => self.deferred_pass().await.map(|_| self.config.deferred),
+            Duty::Liveness => self.liveness(post).await,
+            Duty::Reclaim => self.reclaim(post).await.map(|_| self.config.reclaim),
+            Duty::Deferred => self.take_deferred(post).await.map(|_| self.config.deferred),
             Duty::Audit => {
                 let began = Instant::now();
-                let audited = self.audit_pass().await?;
+                let audited = self.audit(post).await?;
                 let pause = SLICE_PAUSE.max(began.elapsed() * (AUDIT_SHARE - 1)).min(self.config.audit);
                 Ok(if audited.next.is_some() { pause } else { self.config.audit })
             }
         }
     }
 
-    async fn liveness(&self) -> Result<Duration> {
+    async fn liveness(&self, post: &Post) -> Result<Duration> {
         let began = Instant::now();
-        match self.liveness_pass().await {
+        match post.look_for_lost(false).await {
             Err(error) if error.is_denied() => {
                 self.denied.call_once(|| {
                     tracing::warn!(
@@ -129,17 +132,18 @@ impl Coordinator {
     }
 }
 
-async fn perform(coordinator: Arc<Coordinator>, duty: Duty, stop: CancellationToken) {
+async fn perform(coordinator: Arc<Coordinator>, duty: Duty, at: usize, stop: CancellationToken) {
+    let (post, what) = (&coordinator.posts[at], (duty.name(), at));
     let mut backoff = backoff();
     while !stop.is_cancelled() {
-        let pause = match coordinator.pass(duty, &stop).await {
+        let pause = match coordinator.pass(duty, post, &stop).await {
             Ok(pause) => {
-                coordinator.outages.fine(duty.name());
+                coordinator.outages.fine(what);
                 backoff = self::backoff();
                 pause
             }
             Err(error) => {
-                coordinator.outages.failed(duty.name(), &error);
+                coordinator.outages.failed(what, &error);
                 backoff.next().unwrap_or(Duration::from_secs(1))
             }
         };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use stepfleet::Result;
+use stepfleet::Partitions;
 use stepfleet::request::SendRequest;
 use stepfleet::step::Route;
-use stepfleet::store::Store;
+use stepfleet::{Error, Result};
 use tokio::sync::Mutex;
 
 use crate::events;
@@ -17,14 +17,14 @@ use crate::routing::{Destination, Routes};
 const MISS_AGE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Fleet {
-    store: Arc<dyn Store>,
+    partitions: Partitions,
     max_age: Duration,
     known: Mutex<Option<(Instant, Arc<Routes>)>>,
 }
 
 impl Fleet {
-    pub(crate) fn new(store: Arc<dyn Store>, max_age: Duration) -> Self {
-        Self { store, max_age, known: Mutex::new(None) }
+    pub(crate) fn new(partitions: Partitions, max_age: Duration) -> Self {
+        Self { partitions, max_age, known: Mutex::new(None) }
     }
 
     /// What the fleet serves, as it was at most `max_age` ago.
@@ -70,9 +70,21 @@ impl Fleet {
             return Ok(Arc::clone(routes));
         }
         let at = Instant::now();
-        let (workers, registrations) = try_join(self.store.workers(), self.store.registrations()).await?;
-        let routes = Arc::new(Routes::new(&workers, &registrations));
+        let routes = Arc::new(self.read().await?);
         *known = Some((at, Arc::clone(&routes)));
         Ok(routes)
+    }
+
+    /// Each worker registers in all partitions: the first one whose server answers tells enough.
+    async fn read(&self) -> Result<Routes> {
+        let mut answer = Err(Error::unavailable("the namespace has no partition"));
+        for store in self.partitions.all() {
+            answer = try_join(store.workers(), store.registrations()).await;
+            if !answer.as_ref().is_err_and(Error::is_unavailable) {
+                break;
+            }
+        }
+        let (workers, registrations) = answer?;
+        Ok(Routes::new(&workers, &registrations))
     }
 }

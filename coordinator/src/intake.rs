@@ -1,14 +1,15 @@
 //! What becomes of an inbox entry: a run, a wait for a worker that serves it, or a rejection.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::Result;
+use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::step::{Cancelled, Sent, Signalled};
 use stepfleet::store::{Deferral, InboxEntry, Rejection, Start, Started, Store};
+use stepfleet::{Partitions, Result};
 
+use crate::across::Keyed;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
 
@@ -40,6 +41,15 @@ impl Taken {
         self.started + self.known + self.deferred + self.steered + self.early + self.rejected
     }
 
+    pub(crate) fn add(&mut self, other: Self) {
+        self.started += other.started;
+        self.known += other.known;
+        self.deferred += other.deferred;
+        self.steered += other.steered;
+        self.early += other.early;
+        self.rejected += other.rejected;
+    }
+
     pub(crate) fn count(&mut self, became: Became) {
         match became {
             Became::Started => self.started += 1,
@@ -64,7 +74,7 @@ pub(crate) enum Became {
 
 /// Deals with requests, whether they come from the inbox or have waited.
 pub(crate) struct Intake {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partitions: Partitions,
     pub(crate) fleet: Fleet,
     pub(crate) key_ttl: Duration,
     /// How long runs that are cancelled stay readable.
@@ -87,23 +97,18 @@ impl Intake {
     }
 
     async fn steer(&self, request: Result<Request>, entry: InboxEntry, early: Early) -> Result<Became> {
-        let (run, became) = match request {
-            Ok(Request::Signal(signal)) => {
-                let answer = self.store.signal(&signal.run, &signal.name, &signal.payload(), Some(&entry.id)).await?;
-                let became = Steering::of_signal(answer, &signal);
-                (signal.run, became)
-            }
-            Ok(Request::Send(send)) => {
-                let became = self.send(&send, &entry).await?;
-                (send.run, became)
-            }
-            Ok(Request::Cancel(run)) => {
-                let answer = self.store.cancel(&run, Some(&entry.id), self.retention).await?;
-                let became = if answer == Cancelled::Unknown { Steering::Unknown } else { Steering::Done };
-                (run, became)
-            }
-            other => return self.take(other, entry).await,
+        let run = match &request {
+            Ok(Request::Signal(signal)) => signal.run.clone(),
+            Ok(Request::Send(send)) => send.run.clone(),
+            Ok(Request::Cancel(run)) => run.clone(),
+            _ => return self.take(request, entry).await,
         };
+        let mut became = self.steer_run(&request, &run, &entry).await?;
+        if matches!(became, Steering::Unknown)
+            && let Some(known) = self.partitions.led_elsewhere(&run).await?
+        {
+            became = self.steer_run(&request, &known, &entry).await?;
+        }
         match (became, early) {
             (Steering::Done, _) => Ok(Became::Steered),
             // Another coordinator may be about to start it.
@@ -115,8 +120,29 @@ impl Intake {
         }
     }
 
-    async fn send(&self, send: &SendRequest, entry: &InboxEntry) -> Result<Steering> {
-        let Some(run) = self.store.run(&send.run).await? else { return Ok(Steering::Unknown) };
+    /// In the partition of this run.
+    async fn steer_run(&self, request: &Result<Request>, run: &str, entry: &InboxEntry) -> Result<Steering> {
+        let (store, name) = (self.partitions.of(run), self.name_of(entry, run));
+        let became = match request {
+            Ok(Request::Signal(signal)) => {
+                let answer = store.signal(run, &signal.name, &signal.payload(), Some(&name)).await?;
+                Steering::of_signal(answer, signal)
+            }
+            Ok(Request::Send(send)) => self.send(&**store, run, send, &name).await?,
+            Ok(Request::Cancel(_)) => match store.cancel(run, Some(&name), self.retention).await? {
+                Cancelled::Unknown => Steering::Unknown,
+                _ => Steering::Done,
+            },
+            _ => Steering::Unknown,
+        };
+        if matches!(became, Steering::Done) {
+            self.dismiss(entry, run).await?;
+        }
+        Ok(became)
+    }
+
+    async fn send(&self, store: &dyn Store, run: &str, send: &SendRequest, entry: &str) -> Result<Steering> {
+        let Some(run) = store.run(run).await? else { return Ok(Steering::Unknown) };
         if run.status.is_over() {
             return Ok(Steering::Refused(format!("run {} has ended: it takes no more events", send.run)));
         }
@@ -125,7 +151,7 @@ impl Intake {
             Err(reason) => return Ok(Steering::Refused(reason)),
         };
         let events: Vec<_> = routes.into_iter().map(|route| (route, send.payload())).collect();
-        Ok(match self.store.send(&run.id, &events, Some(&entry.id)).await? {
+        Ok(match store.send(&run.id, &events, Some(entry)).await? {
             Sent::Delivered | Sent::Gone => Steering::Done,
             Sent::Unknown => Steering::Unknown,
             Sent::Over => Steering::Refused(format!("run {} has ended: it takes no more events", send.run)),
@@ -133,32 +159,50 @@ impl Intake {
         })
     }
 
-    async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
+    pub(crate) async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
         let request = match request {
             Ok(Request::Start(request)) => request,
             Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_)) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
-        let run = request.id.clone().unwrap_or_else(|| entry.id.clone());
+        let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
         if let Some(to) = self.fleet.route(&request.workflow).await? {
-            return match self.start(run, request, to, Some(entry.id.clone())).await? {
+            return match self.start(run, request, to, Some(&entry)).await? {
                 Ok(became) => Ok(became),
                 Err(reason) => self.reject(entry, reason).await,
             };
         }
-        let entry_id = Some(entry.id.clone());
-        let start = Start { request, run, entry: entry_id, key_ttl: self.key_ttl, ..Start::default() };
-        match self.store.defer(&start).await? {
-            Deferral::Kept => return Ok(Became::Deferred),
-            Deferral::Known => return Ok(Became::Known),
-            Deferral::Full => {}
+        let workflow = request.workflow.clone();
+        if let Some(became) = self.defer(run, request, &entry).await? {
+            return Ok(became);
         }
         let reason = format!(
-            "no live worker serves the workflow \"{}\", and too many requests wait for workers already; \
-             start workers, and send the request again",
-            start.request.workflow
+            "no live worker serves the workflow \"{workflow}\", and too many requests wait for workers already; \
+             start workers, and send the request again"
         );
         self.reject(entry, reason).await
+    }
+
+    /// Keeps a request; None where too many are kept.
+    pub(crate) async fn defer(&self, run: String, request: StartRequest, entry: &InboxEntry) -> Result<Option<Became>> {
+        if let Some(known) = self.run_of_key(&run, &request).await? {
+            return self.lead(&run, &known, Some(entry)).await.map(Some);
+        }
+        let start = Start {
+            request,
+            entry: Some(self.name_of(entry, &run)),
+            ticket: self.are_several().then(String::new),
+            key_ttl: self.key_ttl,
+            run,
+            ..Start::default()
+        };
+        let became = match self.partitions.of(&start.run).defer(&start).await? {
+            Deferral::Kept => Became::Deferred,
+            Deferral::Known => Became::Known,
+            Deferral::Full => return Ok(None),
+        };
+        self.dismiss(entry, &start.run).await?;
+        Ok(Some(became))
     }
 
     /// Creates the run; or says why it cannot be taken.
@@ -167,29 +211,54 @@ impl Intake {
         run: String,
         request: StartRequest,
         to: Destination,
-        entry: Option<String>,
+        entry: Option<&InboxEntry>,
     ) -> Result<std::result::Result<Became, String>> {
         let context = match request.context_fields() {
             Ok(context) => context,
             Err(error) => return Ok(Err(error.to_string())),
         };
         let Destination { version, routes, timeout } = to;
-        let start = Start { request, run, version, routes, entry, context, key_ttl: self.key_ttl, timeout };
-        Ok(match self.store.start(&start).await? {
-            Started::New(_) => Ok(Became::Started),
-            Started::Known(_) => Ok(Became::Known),
-            Started::NoSource(from) => Err(format!(
-                "its context was to come from run {from}, which nobody knows: it was never started, or has expired"
-            )),
-        })
+        let name = entry.map(|entry| self.name_of(entry, &run));
+        let key_ttl = self.key_ttl;
+        let mut start = Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout };
+        if let Err(from) = self.fetch_context(&mut start).await? {
+            return Ok(Err(no_source(&from)));
+        }
+        let started = if self.are_several() && start.request.key.is_some() {
+            match self.start_with_key(&mut start, entry).await? {
+                Keyed::Started(started) => started,
+                Keyed::Became(became) => return Ok(Ok(became)),
+            }
+        } else {
+            self.partitions.of(&start.run).start(&start).await?
+        };
+        let became = match started {
+            Started::New(_) => Became::Started,
+            Started::Known(_) | Started::Void => Became::Known,
+            Started::NoSource(from) => return Ok(Err(no_source(&from))),
+        };
+        if let Some(entry) = entry {
+            self.dismiss(entry, &start.run).await?;
+        }
+        Ok(Ok(became))
     }
 
+    /// A request that came in another inbox than that of its run's partition is kept where it came, and its run is shown in its own.
     async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
         tracing::debug!(entry = entry.id, reason, "rejected a request");
-        let (run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
-        self.store.reject(&Rejection { entry: entry.id, deferred: None, run, reason, fields }).await?;
+        let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
+        if let Some(elsewhere) = run.take_if(|run| self.is_foreign(&entry, run)) {
+            let shown = Rejection { run: Some(elsewhere.clone()), reason: reason.clone(), ..Rejection::default() };
+            self.partitions.of(&elsewhere).reject(&shown).await?;
+        }
+        let store = self.partitions.get(entry.inbox);
+        store.reject(&Rejection { entry: entry.id, deferred: None, run, reason, fields }).await?;
         Ok(Became::Rejected)
     }
+}
+
+fn no_source(from: &str) -> String {
+    format!("its context was to come from run {from}, which nobody knows: it was never started, or has expired")
 }
 
 /// What to do with requests about a run that nobody knows.

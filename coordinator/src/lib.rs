@@ -6,18 +6,19 @@
 //!
 //! ```no_run
 //! # async fn example() -> stepfleet::Result<()> {
-//! use std::sync::Arc;
-//! use stepfleet::store::RedisStore;
+//! use stepfleet::Partitions;
+//! use stepfleet::store::Topology;
 //! use stepfleet_coordinator::{Config, Coordinator};
 //!
-//! let store = RedisStore::new("redis://127.0.0.1", stepfleet::names::Namespace::default())?;
-//! Coordinator::new(Arc::new(store), Config::default()).run(std::future::pending()).await;
+//! let partitions = Partitions::open(&Topology::new("redis://127.0.0.1")?, "sf", None).await?;
+//! Coordinator::new(partitions, Config::default()).run(std::future::pending()).await;
 //! # Ok(()) }
 //! ```
 //!
 //! By the way of a request: [`Coordinator::intake_pass`] reads the inbox, `routing` finds the version to start, and
 //! what no worker serves yet waits for [`Coordinator::deferred_pass`].
 
+mod across;
 pub mod cli;
 mod config;
 mod coordinator;
@@ -27,6 +28,7 @@ mod events;
 mod fleet;
 mod intake;
 mod outage;
+mod part;
 mod routing;
 mod suspicion;
 

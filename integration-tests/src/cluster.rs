@@ -1,4 +1,4 @@
-//! A Redis Cluster of three masters for one test, whose slots can be moved by hand, step by step.
+//! A Redis Cluster of a few masters for one test, whose slots can be moved by hand, step by step.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,11 +8,10 @@ use redis::{Cmd, FromRedisValue, cmd};
 
 use crate::redis::TestRedis;
 
-/// Which slots each master begins with: the same as `redis-cli --cluster create` gives them.
-const RANGES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
+const SLOTS: u32 = 16_384;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Three masters, local processes; they end with the value.
+/// Its masters, local processes; they end with the value.
 pub struct Cluster {
     /// The masters: the first has the lowest slots.
     pub nodes: Vec<TestRedis>,
@@ -27,17 +26,24 @@ pub struct Move {
 }
 
 impl Cluster {
-    /// Starts one and waits until all masters agree that it is in order.
+    /// Starts one of three masters and waits until all agree that it is in order.
     pub async fn start() -> Self {
+        Self::of(3).await
+    }
+
+    /// As [`Cluster::start`], of so many masters. Each has the slots that `redis-cli --cluster create` would give it.
+    pub async fn of(masters: u32) -> Self {
+        let first = |node: u32| (f64::from(SLOTS) / f64::from(masters) * f64::from(node)).round();
         let mut nodes = Vec::new();
-        for (first, last) in RANGES {
+        for master in 0..masters {
+            let (first, last) = (first(master), first(master + 1) - 1.0);
             let node = TestRedis::process_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await;
             let mut connection = node.connection().await;
             ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;
             nodes.push(node);
         }
         let cluster = Self { nodes };
-        for other in 1..RANGES.len() {
+        for other in 1..cluster.nodes.len() {
             cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(cluster.port(other))).await;
         }
         cluster.wait_until_ready().await;

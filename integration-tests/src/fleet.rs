@@ -149,7 +149,9 @@ impl Fleet {
 
     /// A worker process that serves the test workflows. `program` is `env!("CARGO_BIN_EXE_test-worker")`.
     pub fn worker(&self, program: &str, settings: &[(&str, &str)]) -> Process {
-        let mut all = vec![("STEPFLEET_REDIS", self.redis.url.as_str()), ("RUST_LOG", "info")];
+        // A worker that is not told waits for a coordinator to make the namespace; a test may have none.
+        let mut all =
+            vec![("STEPFLEET_REDIS", self.redis.url.as_str()), ("RUST_LOG", "info"), ("STEPFLEET_PARTITIONS", "1")];
         all.extend_from_slice(settings);
         Process::start(Path::new(program), &[], &all)
     }

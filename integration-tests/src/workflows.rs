@@ -23,6 +23,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Broken)?
         .serve(Blocking)?
         .serve(Brief)?
+        .serve(Asking)?
         .serve(Unruly)?
         .serve(Endless)?
         .serve(Gated { redis: redis.clone() })?
@@ -287,6 +288,21 @@ impl Brief {
     #[step]
     async fn answer(&self, ev: Greeted) -> Outcome<End> {
         Ok(End { answer: ev.0.to_string() })
+    }
+}
+
+/// Waits for a signal, and answers what its context has and what the signal said.
+pub struct Asking;
+
+#[workflow(start = Begin, stop = End)]
+impl Asking {
+    #[step]
+    async fn ask(&self, ctx: &Context, ev: Begin) -> Outcome<End> {
+        let before: Option<u64> = ctx.state().get("n").await?;
+        ctx.state().set("n", &(before.unwrap_or(0) + ev.n)).await?;
+        let first: String = ctx.wait_for("word").await?;
+        let second: String = ctx.wait_for("word").await?;
+        Ok(End { answer: format!("{first} {second} {}", before.unwrap_or(0) + ev.n) })
     }
 }
 

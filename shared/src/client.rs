@@ -1,7 +1,6 @@
 //! Start runs and wait for their results from Rust. Other languages do the same with plain Redis commands, as
 //! `docs/protocol.md` shows.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -11,13 +10,13 @@ use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::listing::Runs;
-use crate::names::Namespace;
+use crate::partitions::{Home, Partitions};
 use crate::published::Position;
 use crate::request::{self, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
-use crate::store::{RedisStore, Registration, Store};
+use crate::store::Registration;
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -30,28 +29,30 @@ use crate::store::{RedisStore, Registration, Store};
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    store: Arc<dyn Store>,
+    home: Home,
 }
 
 impl Client {
     /// A client for the namespace `sf`. Connects at its first call; fails when the URL cannot be read.
     pub fn connect(url: &str) -> Result<Self> {
-        Self::connect_to(url, Namespace::default())
+        Self::connect_to(url, "sf")
     }
 
-    /// A client for another namespace.
-    pub fn connect_to(url: &str, namespace: Namespace) -> Result<Self> {
-        Ok(Self::with_store(Arc::new(RedisStore::new(url, namespace)?)))
+    /// A client for another namespace. It need not be made yet: requests wait in the inbox of its first partition until a coordinator
+    /// makes it.
+    pub fn connect_to(url: &str, namespace: &str) -> Result<Self> {
+        Ok(Self { home: Home::at(url, namespace)? })
     }
 
-    /// A client on a store that is there already.
-    pub fn with_store(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    /// A client on partitions, or on the one store of a namespace, that are there already.
+    pub fn with_store(partitions: impl Into<Partitions>) -> Self {
+        Self { home: Home::from(partitions.into()) }
     }
 
-    /// The store beneath, for all that this client has no method for.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    /// The partitions of the namespace, for all that this client has no method for. Of a namespace that nobody has made yet, the first
+    /// one alone.
+    pub async fn partitions(&self) -> Result<Partitions> {
+        self.home.known().await
     }
 
     /// Prepares the start of a run; [`StartRun::send`] sends it. The input becomes the start event.
@@ -74,14 +75,12 @@ impl Client {
     /// What the fleet serves, or has served: every version of every workflow that a worker ever registered, by name and
     /// version, with its steps and the schemas of its input and result.
     pub async fn workflows(&self) -> Result<Vec<Registration>> {
-        let mut all = self.store.registrations().await?;
-        all.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
-        Ok(all)
+        self.partitions().await?.registrations().await
     }
 
     /// Lists runs: `client.runs().workflow("research").status(Status::Failed).list(20)`.
     pub fn runs(&self) -> Runs {
-        Runs::of(self.store.clone())
+        Runs::of(self.home.clone())
     }
 
     /// A handle on a run of this id, whether it exists or not.
@@ -149,11 +148,13 @@ impl StartRun {
         self.with(|r| r.follow_steps = true)
     }
 
-    /// Sends the request. The run itself is there as soon as a coordinator has taken it in.
+    /// Sends the request, to the partition of its run. The run itself is there as soon as a coordinator has taken it in. A run
+    /// that was given no id gets one that is made here.
     pub async fn send(self) -> Result<RunHandle> {
-        let request = self.request?;
+        let mut request = self.request?;
+        let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;
-        let id = self.client.store.submit(&request).await?;
+        self.client.partitions().await?.of(&id).submit(&request).await?;
         Ok(RunHandle { id, client: self.client })
     }
 }
@@ -173,13 +174,14 @@ impl RunHandle {
 
     /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
     pub async fn status(&self) -> Result<Option<Run>> {
-        self.client.store.run(&self.id).await
+        self.client.partitions().await?.run(&self.id).await
     }
 
     /// The run's context as its steps have committed it so far; None where there is no such run (yet).
     pub async fn snapshot(&self) -> Result<Option<Snapshot>> {
-        let Some(run) = self.status().await? else { return Ok(None) };
-        let fields = self.client.store.context(&run.id).await?;
+        let partitions = self.client.partitions().await?;
+        let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
+        let fields = partitions.of(&run.id).context(&run.id).await?;
         Snapshot::of(run, fields).map(Some)
     }
 
@@ -188,7 +190,7 @@ impl RunHandle {
     ///
     /// Fails only when the request cannot be sent. A run that has ended stays as it is.
     pub async fn cancel(&self) -> Result<()> {
-        self.client.store.enqueue(&request::cancel_fields(&self.id)?).await.map(drop)
+        self.enqueue(&request::cancel_fields(&self.id)?).await
     }
 
     /// Sends the run a signal: the step that waits for this name gets the value. It is kept where none waits yet.
@@ -203,13 +205,19 @@ impl RunHandle {
         let signal =
             SignalRequest { run: self.id.clone(), name: name.into(), content: Content::Json, input: value.into() };
         signal.check()?;
-        self.client.store.enqueue(&signal.fields()).await.map(drop)
+        self.enqueue(&signal.fields()).await
     }
 
     /// What the run waits for now: the names of the signals, what they must have, and until when. Empty where it waits
     /// for none, has ended, or there is none.
     pub async fn waits(&self) -> Result<Vec<OpenWait>> {
-        self.client.store.waits(&self.id).await
+        let partitions = self.client.partitions().await?;
+        partitions.of(&self.id).waits(&self.id).await
+    }
+
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let partitions = self.client.partitions().await?;
+        partitions.of(&self.id).enqueue(fields).await.map(drop)
     }
 
     /// Follows what the run publishes, from the beginning to its end. Reads when [`Follower::next`] is called, and not
@@ -229,7 +237,7 @@ impl RunHandle {
 
     /// As [`RunHandle::follow`], with what comes after a position: that of the last entry that was dealt with.
     pub fn follow_from(&self, after: Position) -> Follower {
-        Follower::new(self.client.store.clone(), self.id.clone(), after)
+        Follower::new(self.client.home.clone(), self.id.clone(), after)
     }
 
     /// Sends the run an event from outside, for every step that takes it; the value is the event's JSON. It begins as if a
@@ -248,7 +256,7 @@ impl RunHandle {
         let (run, event, step) = (self.id.clone(), event.to_owned(), step.map(str::to_owned));
         let request = SendRequest { run, event, step, content: Content::Json, input };
         request.check()?;
-        self.client.store.enqueue(&request.fields()).await.map(drop)
+        self.enqueue(&request.fields()).await
     }
 
     /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.
@@ -267,7 +275,10 @@ impl RunHandle {
                 Ok(run) => {
                     let id = run.map_or_else(|| self.id.clone(), |run| run.id);
                     // A message may be lost with its connection: look again after a while at the latest.
-                    let _ = self.client.store.wait_ended(&id, left.min(Duration::from_secs(2))).await;
+                    let limit = left.min(Duration::from_secs(2));
+                    if let Ok(partitions) = self.client.partitions().await {
+                        let _ = partitions.of(&id).wait_ended(&id, limit).await;
+                    }
                 }
                 Err(_) => tokio::time::sleep(left.min(Duration::from_millis(200))).await,
             }
@@ -287,5 +298,43 @@ impl RunHandle {
                 Err(Error::run_failed(format!("run {} ended as {status}: {reason}", self.id)))
             }
         }
+    }
+}
+
+/// Rises with time, to the millisecond, and has 62 random bits.
+fn new_id() -> String {
+    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let ms = u64::try_from(since_1970.as_millis()).unwrap_or_default();
+    format!("{}{}", in_base_36(ms, 9), in_base_36(rand::random(), 12))
+}
+
+/// The last so many digits of a number.
+fn in_base_36(mut number: u64, digits: usize) -> String {
+    let mut text = vec![b'0'; digits];
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
+        number /= 36;
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names;
+
+    #[test]
+    fn ids_that_are_made_are_good_and_differ() {
+        let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 21 && names::check_id("run id", id).is_ok()), "{ids:?}");
+    }
+
+    #[test]
+    fn ids_rise_with_time() {
+        assert_eq!(in_base_36(0, 3), "000");
+        assert_eq!(in_base_36(36 * 36 - 1, 3), "0zz");
+        assert!(in_base_36(1_700_000_000_000, 9) < in_base_36(1_700_000_000_001, 9));
+        assert!(in_base_36(9_000_000_000_000, 9) > in_base_36(1_700_000_000_001, 9));
     }
 }

@@ -1,12 +1,12 @@
 //! Following a run: all that it publishes, from any position, through reconnections, to its end.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::partitions::Home;
 use crate::published::{Position, Published, What};
-use crate::store::{EventReader, Store};
+use crate::store::EventReader;
 
 /// How long to wait before Redis is tried again: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -16,7 +16,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// It has a connection of its own while it waits, made when it is needed. Any number of followers may read the same
 /// run; each sees everything, whenever it comes, for as long as the run is readable.
 pub struct Follower {
-    store: Arc<dyn Store>,
+    home: Home,
     asked: String,
     /// The run's own id, once it is there.
     run: Option<String>,
@@ -32,9 +32,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(store: Arc<dyn Store>, run: String, after: Position) -> Self {
+    pub(crate) fn new(home: Home, run: String, after: Position) -> Self {
         Self {
-            store,
+            home,
             asked: run,
             run: None,
             position: after,
@@ -116,7 +116,8 @@ impl Follower {
 
     /// Looks how the run stands, and for what it has published meanwhile.
     async fn look(&mut self, reader: Option<Box<dyn EventReader>>) -> Result<()> {
-        let found = self.store.run(&self.asked).await?;
+        let partitions = self.home.known().await?;
+        let found = partitions.run(&self.asked).await?;
         if found.is_none() && self.run.is_some() {
             return Err(Error::not_found(format!("the run {} has expired while it was followed", self.asked)));
         }
@@ -125,13 +126,14 @@ impl Follower {
         let is_known = self.run.is_some();
         self.run = found.map(|run| run.id);
         let run = self.run.clone().unwrap_or_else(|| self.asked.clone());
+        let store = partitions.of(&run);
         if !self.placed {
-            let at = self.store.published(&run, self.position.before(), 1).await?;
+            let at = store.published(&run, self.position.before(), 1).await?;
             self.number = at.first().filter(|entry| entry.position == self.position).map(|entry| entry.number);
             self.placed = true;
         }
         if over {
-            self.read.extend(self.store.published(&run, self.position, u64::MAX).await?);
+            self.read.extend(store.published(&run, self.position, u64::MAX).await?);
             self.over = self.read.is_empty();
             return Ok(());
         }
@@ -139,7 +141,7 @@ impl Follower {
         let same = reader.filter(|_| is_known || run == self.asked);
         self.reader = Some(match same {
             Some(reader) => reader,
-            None => self.store.event_reader(&run, self.position).await?,
+            None => store.event_reader(&run, self.position).await?,
         });
         Ok(())
     }

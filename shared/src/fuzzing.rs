@@ -171,15 +171,15 @@ fn claims(bytes: &[u8]) {
     drop(Reply::new(reply.clone()).and_then(Reply::pairs));
     drop(decode::clock_ms(reply.clone()));
     if let Value::Array(values) = &reply {
-        drop(decode::check_meta("sf", values));
+        drop(decode::meta("sf", values));
     }
 }
 
 /// What the blocking reads answer, as Redis sends it.
 fn entries(bytes: &[u8]) {
     let Ok(reply) = redis::parse_redis_value(bytes) else { return };
-    drop(decode::stream_entries(reply.clone()).map(decode::published));
-    let entries = Reply::new(reply).and_then(decode::inbox_entries).unwrap_or_default();
+    drop(decode::stream_entries(reply.clone(), |_| 0).map(decode::published));
+    let entries = Reply::new(reply).and_then(|reply| decode::inbox_entries(reply, 0)).unwrap_or_default();
     for entry in &entries {
         drop(request::parse(&entry.fields));
     }

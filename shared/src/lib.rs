@@ -10,7 +10,7 @@
 //! * [`graph`] is a workflow's graph as data, and draws pictures of it.
 //! * [`fleet`] tells whether a version of a workflow is served.
 //! * [`names`] has the rules for names and ids and the layout of the keys.
-//! * [`partition`] says which partition a run belongs to.
+//! * [`partition`] says which partition a run belongs to, [`partitions`] has them all.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`server`] judges whether a Redis is fit for a fleet.
@@ -32,6 +32,7 @@ pub mod journal;
 pub mod listing;
 pub mod names;
 pub mod partition;
+pub mod partitions;
 pub mod paths;
 pub mod published;
 pub mod request;
@@ -44,3 +45,4 @@ pub mod values;
 
 pub use client::Client;
 pub use error::{Error, Result};
+pub use partitions::Partitions;

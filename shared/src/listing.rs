@@ -1,26 +1,32 @@
 //! Runs by workflow and status, newest first, page by page.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
 use crate::error::Result;
+use crate::partitions::{Home, Partitions};
 use crate::run::{Run, Status};
 use crate::store::Store;
 
-/// How many runs are read at a time.
+/// How many runs are read at a time, of all partitions together.
 const PAGE: usize = 500;
+/// How many are read of one partition, at least.
+const LEAST: usize = 32;
 
 /// A list of runs being asked for; see [`Client::runs`](crate::Client::runs).
 #[must_use]
 pub struct Runs {
-    store: Arc<dyn Store>,
+    home: Home,
     workflow: Option<String>,
     status: Vec<Status>,
     skip: usize,
 }
 
 impl Runs {
-    pub(crate) fn of(store: Arc<dyn Store>) -> Self {
-        Self { store, workflow: None, status: Vec::new(), skip: 0 }
+    pub(crate) fn of(home: Home) -> Self {
+        Self { home, workflow: None, status: Vec::new(), skip: 0 }
     }
 
     /// Only runs of this workflow.
@@ -45,17 +51,17 @@ impl Runs {
     /// index by workflow or status.
     pub async fn list(self, limit: usize) -> Result<Vec<Run>> {
         let (mut found, mut skip) = (Vec::new(), self.skip);
-        for page in 0.. {
-            let runs = self.store.runs(page * PAGE, PAGE).await?;
-            if runs.is_empty() || found.len() >= limit {
-                break;
+        let mut newest = Newest::of(&self.home.known().await?);
+        while found.len() < limit
+            && let Some(run) = newest.next().await?
+        {
+            if !self.matches(&run) {
+                continue;
             }
-            for run in runs.into_iter().filter(|run| self.matches(run)) {
-                if skip > 0 {
-                    skip -= 1;
-                } else if found.len() < limit {
-                    found.push(run);
-                }
+            if skip > 0 {
+                skip -= 1;
+            } else {
+                found.push(run);
             }
         }
         Ok(found)
@@ -64,5 +70,75 @@ impl Runs {
     fn matches(&self, run: &Run) -> bool {
         self.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
             && (self.status.is_empty() || self.status.contains(&run.status))
+    }
+}
+
+/// The runs of all partitions, the newest first.
+struct Newest {
+    pages: Vec<Pages>,
+    size: usize,
+}
+
+/// The runs of one partition.
+struct Pages {
+    store: Arc<dyn Store>,
+    read: VecDeque<Run>,
+    /// How many were read so far.
+    offset: usize,
+    over: bool,
+}
+
+impl Newest {
+    fn of(partitions: &Partitions) -> Self {
+        let pages =
+            |store: &Arc<dyn Store>| Pages { store: store.clone(), read: VecDeque::new(), offset: 0, over: false };
+        let size = (PAGE / partitions.all().len()).max(LEAST);
+        Self { pages: partitions.all().iter().map(pages).collect(), size }
+    }
+
+    async fn next(&mut self) -> Result<Option<Run>> {
+        try_join_all(self.pages.iter_mut().map(|pages| pages.fill(self.size))).await?;
+        let front = |pages: &Pages| pages.read.front().map(|run| (run.created_ms, run.id.clone()));
+        let newest = self.pages.iter_mut().filter(|pages| !pages.read.is_empty()).max_by_key(|pages| front(pages));
+        Ok(newest.and_then(|pages| pages.read.pop_front()))
+    }
+}
+
+impl Pages {
+    async fn fill(&mut self, size: usize) -> Result<()> {
+        if self.read.is_empty() && !self.over {
+            let runs = self.store.runs(self.offset, size).await?;
+            self.offset += size;
+            self.over = runs.is_empty();
+            self.read.extend(runs);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Namespace;
+    use crate::partition::run_of_entry;
+    use crate::request::StartRequest;
+    use crate::store::{MemoryStore, Start};
+
+    #[tokio::test]
+    async fn runs_of_all_partitions_are_one_list() {
+        let stores: Vec<_> =
+            (0..3).map(|p| MemoryStore::with_clock(Namespace::new("sf", p).unwrap(), 1_000_000)).collect();
+        for (n, store) in stores.iter().cycle().take(100).enumerate() {
+            stores.iter().for_each(|store| store.advance(std::time::Duration::from_millis(1)));
+            let (request, run) = (StartRequest::new("w", "{}"), run_of_entry(&format!("{n}"), 0));
+            store.start(&Start { request, run, version: 1, routes: vec![], ..Start::default() }).await.unwrap();
+        }
+        let partitions = Partitions::of_stores(stores.into_iter().map(|store| Arc::new(store) as _).collect());
+        let list = async |skip, limit| {
+            let runs = Runs::of(Home::from(partitions.clone())).skip(skip).list(limit).await.unwrap();
+            runs.into_iter().map(|run| run.id.parse::<u32>().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(list(0, 1000).await, (0..100).rev().collect::<Vec<_>>());
+        assert_eq!(list(95, 3).await, [4, 3, 2]);
     }
 }

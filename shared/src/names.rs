@@ -17,6 +17,7 @@ pub const MAX_ID: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
     name: String,
+    partition: u16,
     prefix: String,
 }
 
@@ -24,7 +25,19 @@ impl Namespace {
     /// A namespace's partition. The name has 1 to 128 letters, digits, `_`, `-` or `.`.
     pub fn new(name: &str, partition: u16) -> Result<Self> {
         check_name("namespace", name)?;
-        Ok(Self { name: name.to_owned(), prefix: format!("{name}:{{{partition}}}:") })
+        Ok(Self { name: name.to_owned(), partition, prefix: format!("{name}:{{{partition}}}:") })
+    }
+
+    /// Another partition of the same namespace.
+    #[must_use]
+    pub fn other(&self, partition: u16) -> Self {
+        let name = self.name.clone();
+        Self { prefix: format!("{name}:{{{partition}}}:"), name, partition }
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> u16 {
+        self.partition
     }
 
     /// The name alone, `sf` by default.
@@ -50,7 +63,7 @@ impl Namespace {
 
 impl Default for Namespace {
     fn default() -> Self {
-        Self { name: "sf".into(), prefix: "sf:{0}:".into() }
+        Self { name: "sf".into(), partition: 0, prefix: "sf:{0}:".into() }
     }
 }
 
@@ -123,6 +136,8 @@ mod tests {
         assert_eq!(namespace.key("inbox"), "shop:{3}:inbox");
         assert_eq!(namespace.key_of("run", "a"), "shop:{3}:run:a");
         assert_eq!(Namespace::default(), Namespace::new("sf", 0).unwrap());
+        assert_eq!(namespace.other(0), Namespace::new("shop", 0).unwrap());
+        assert_eq!(namespace.partition(), 3);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! * The partition of a run is the CRC32 of its id modulo the number of partitions: [`partition_of`]. It is the CRC32
 //!   of zlib, gzip and PNG, so that any language has it: in Python `zlib.crc32(id.encode()) % partitions`.
+//! * The partition of an idempotency key is that of the text `<workflow>:<key>`.
 //! * The hash tag of a partition is its number in decimal, in braces: all keys of partition 3 begin with `sf:{3}:`.
 //!
 //! Plain numbers were kept because they are spread well enough over the slots of a cluster whose masters own even
@@ -19,6 +20,9 @@
 //! So 16 partitions are a good choice for up to five masters, and 64 for more. With fewer than 16 a master may get
 //! half as much again as its share, or nothing.
 
+/// The most partitions that a namespace may have.
+pub const MAX_PARTITIONS: u16 = 1024;
+
 /// The partition that the run with this id belongs to, in a namespace of so many partitions (0 counts as 1).
 ///
 /// ```
@@ -30,6 +34,18 @@
 pub fn partition_of(id: &str, partitions: u16) -> u16 {
     let partition = crc32fast::hash(id.as_bytes()) % u32::from(partitions.max(1));
     u16::try_from(partition).unwrap_or_default() // it is smaller than a u16
+}
+
+/// The id of the run that an inbox entry asks for when it gives none: the entry's id, and in other inboxes than that of
+/// partition 0 the inbox too, since two inboxes may give the same id.
+pub fn run_of_entry(entry: &str, inbox: u16) -> String {
+    if inbox == 0 { entry.to_owned() } else { format!("{entry}-p{inbox}") }
+}
+
+/// How an inbox entry is called in another partition than that of its inbox: there it cannot be taken off, and that it was
+/// dealt with is noted under this name.
+pub fn foreign_entry(entry: &str, inbox: u16) -> String {
+    format!("{entry}@{inbox}")
 }
 
 #[cfg(test)]
@@ -53,6 +69,12 @@ mod tests {
             assert_eq!(partition_of(id, 1), 0);
             assert_eq!(partition_of(id, 0), 0);
         }
+    }
+
+    #[test]
+    fn entries_of_two_inboxes_ask_for_two_runs() {
+        assert_eq!(run_of_entry("1719922000000-0", 0), "1719922000000-0");
+        assert_eq!(run_of_entry("1719922000000-0", 12), "1719922000000-0-p12");
     }
 
     #[test]

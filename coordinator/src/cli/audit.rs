@@ -17,23 +17,26 @@ const LISTED: usize = 1000;
 const PROGRESS: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(fleet: &Fleet, repair: bool) -> Outcome {
-    let store = fleet.store()?;
+    let partitions = fleet.partitions().await?;
     let Config { max_losses, retention, .. } = Config::default();
-    let (mut found, mut count, mut examined, mut from) = (Vec::new(), 0, 0, Some(0));
+    let (mut found, mut count, mut examined, mut ever) = (Vec::new(), 0, 0, 0);
     let mut told = std::time::Instant::now();
-    while let Some(at) = from {
-        let audited = store.audit(&Audit { repair, from: at, max_losses, retention }).await?;
-        count += audited.breaches.len();
-        found.extend(audited.breaches);
-        found.truncate(LISTED);
-        examined += audited.examined;
-        from = audited.next;
-        if !fleet.json && told.elapsed() > PROGRESS {
-            told = std::time::Instant::now();
-            eprintln!("{examined} keys examined, {count} breaches so far");
+    for store in partitions.on_redis() {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let audited = store.audit(&Audit { repair, from: at, max_losses, retention }).await?;
+            count += audited.breaches.len();
+            found.extend(audited.breaches);
+            found.truncate(LISTED);
+            examined += audited.examined;
+            from = audited.next;
+            if !fleet.json && told.elapsed() > PROGRESS {
+                told = std::time::Instant::now();
+                eprintln!("{examined} keys examined, {count} breaches so far");
+            }
         }
+        ever += repaired_ever(store).await?;
     }
-    let ever = repaired_ever(&store).await?;
     if fleet.json {
         let (count, repaired) = (count as u64, repair);
         output::json(&json!({

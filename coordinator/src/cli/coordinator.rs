@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::{Config, Coordinator};
 use clap::Args;
+use stepfleet::Partitions;
 use stepfleet::server::{Check, Override};
-use stepfleet::store::{RedisStore, Store};
 
+use super::doctor::servers;
 use super::failure::{Failure, Outcome};
-use super::{Fleet, log_to_stderr, told_to_stop};
+use super::{Creation, Fleet, log_to_stderr, told_to_stop};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +33,8 @@ pub(super) struct Options {
     /// Its name among the coordinators [default: <host>-<pid>]
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
+    #[command(flatten)]
+    creation: Creation,
     /// Start although Redis may delete runs when memory runs short
     #[arg(long)]
     allow_eviction: bool,
@@ -42,21 +45,28 @@ pub(super) struct Options {
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     log_to_stderr(fleet.json, "info");
-    let store = fleet.store()?;
-    check(&store, options).await?;
+    let home = fleet.home()?;
+    // Before it is made, where it is new.
+    if home.find().await?.is_none() {
+        check(&home.known().await?, options).await?;
+    }
+    let partitions = home.open(options.creation.partitions).await?;
+    check(&partitions, options).await?;
     let defaults = Config::default();
     let id = options.id.clone().unwrap_or_else(|| defaults.id.clone());
     let config = Config { id, grace: options.grace, max_losses: options.max_losses, ..defaults };
-    Coordinator::new(store, config).run(async { drop(told_to_stop().await) }).await;
+    Coordinator::new(partitions, config).run(async { drop(told_to_stop().await) }).await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn check(store: &RedisStore, options: &Options) -> Result<(), Failure> {
+/// The server of each partition.
+async fn check(partitions: &Partitions, options: &Options) -> Result<(), Failure> {
     let eviction = Override { how: "say --allow-eviction", given: options.allow_eviction };
     let unpersisted = Override { how: "say --allow-unpersisted", given: options.allow_unpersisted };
-    let info = store.server().await?.unwrap_or_default();
-    for Check { found, advice, .. } in info.admit(eviction, unpersisted)? {
-        tracing::warn!(advice, "{found}");
+    for (_, info) in servers(partitions).await? {
+        for Check { found, advice, .. } in info.admit(eviction, unpersisted)? {
+            tracing::warn!(advice, "{found}");
+        }
     }
-    Ok(store.open().await?)
+    Ok(())
 }

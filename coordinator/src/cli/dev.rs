@@ -2,19 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::{Config, Coordinator};
 use clap::Args;
 use serde_json::json;
 use stepfleet::names::Namespace;
+use stepfleet::partitions::Home;
 use stepfleet::store::{RedisStore, Store};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, Outcome};
-use super::{Fleet, log_to_stderr, output, server, told_to_stop};
+use super::{Creation, Fleet, log_to_stderr, output, server, told_to_stop};
 
 /// How long the server may take to load what it has.
 const READY: Duration = Duration::from_secs(30);
@@ -37,6 +37,8 @@ pub(super) struct Options {
     /// Where the Redis server keeps its data
     #[arg(long, value_name = "FOLDER", default_value = "./.stepfleet")]
     dir: PathBuf,
+    #[command(flatten)]
+    creation: Creation,
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
@@ -46,15 +48,16 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let dir = server::prepare(&options.dir)?;
     let (mut keeper, pipe) = start(&program, &dir, port)?;
     let url = format!("redis://127.0.0.1:{port}");
-    let store = Arc::new(RedisStore::new(&url, namespace)?);
+    let store = RedisStore::new(&url, namespace)?;
     let pid = tokio::select! {
         pid = ready(&store) => pid?,
         _ = keeper.wait() => return Err(died(&dir)),
         stop = told_to_stop() => { stop?; return end(keeper, pipe).await }
     };
+    let partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
     announce(fleet, &url, pid, &dir)?;
     let stop = CancellationToken::new();
-    let coordinator = Coordinator::new(store, Config::default()).run(stop.clone().cancelled_owned());
+    let coordinator = Coordinator::new(partitions, Config::default()).run(stop.clone().cancelled_owned());
     let coordinator = tokio::spawn(coordinator);
     let outcome = tokio::select! {
         stop = told_to_stop() => stop.map_err(Failure::from),

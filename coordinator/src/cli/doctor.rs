@@ -1,13 +1,15 @@
 //! `stepfleet doctor`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use redis::Value;
 use serde_json::json;
+use stepfleet::Partitions;
 use stepfleet::fleet::Serving;
-use stepfleet::server::{Check, Level};
+use stepfleet::server::{Check, Info, Level};
 use stepfleet::store::{RedisStore, Store};
 
 use super::failure::{Failure, Outcome};
@@ -31,20 +33,32 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     if options.runs {
         return audit::run(fleet, options.repair).await;
     }
-    let store = fleet.store()?;
-    let info = store.server().await?.unwrap_or_default();
-    let checks = [
-        info.version(),
-        info.persistence(),
-        info.eviction(),
-        info.mode(),
-        clock(&store).await?,
-        latency(&store).await?,
-        client_list(&store).await?,
-        library(&store).await?,
-        coordinators(&store).await?,
-        judge_queues(&workflows::read(&*store).await?, store.now_ms().await?),
-    ];
+    let home = fleet.home()?;
+    let is_made = home.find().await?.is_some();
+    let partitions = home.known().await?;
+    let servers = servers(&partitions).await?;
+    let mut checks = Vec::new();
+    for (store, info) in &servers {
+        let of_one = [
+            info.version(),
+            info.persistence(),
+            info.eviction(),
+            info.mode(),
+            clock(store).await?,
+            latency(store).await?,
+            client_list(store).await?,
+            library(store).await?,
+        ];
+        let address = store.address().filter(|_| servers.len() > 1);
+        let named = |check: Check| match &address {
+            Some(address) => Check { found: format!("{address}: {}", check.found), ..check },
+            None => check,
+        };
+        checks.extend(of_one.into_iter().map(named));
+    }
+    checks.push(judge_partitions(is_made, partitions.count(), servers.len()));
+    checks.push(coordinators(&servers).await?);
+    checks.push(judge_queues(&workflows::read(&partitions).await?, partitions.first().now_ms().await?));
     let failed = checks.iter().any(|check| check.level == Level::Fail);
     if fleet.json {
         output::json(&json!({ "ok": !failed, "checks": checks }))?;
@@ -52,6 +66,28 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         checks.iter().for_each(print);
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A partition of each server, and what that says about itself. Every partition is asked.
+pub(super) async fn servers(partitions: &Partitions) -> Result<Vec<(RedisStore, Info)>, Failure> {
+    let mut servers: Vec<(RedisStore, Info)> = Vec::new();
+    for store in partitions.on_redis() {
+        let info = store.server().await?.unwrap_or_default();
+        let is_known = servers.iter().any(|(_, known)| known.get("run_id") == info.get("run_id"));
+        if !is_known {
+            servers.push((store.clone(), info));
+        }
+    }
+    Ok(servers)
+}
+
+fn judge_partitions(is_made: bool, count: u16, servers: usize) -> Check {
+    const NAME: &str = "partitions";
+    match (is_made, servers) {
+        (false, _) => Check::ok(NAME, "the namespace is not made yet; the first coordinator makes it"),
+        (true, 1) => Check::ok(NAME, format!("{count}")),
+        (true, _) => Check::ok(NAME, format!("{count}, on {servers} servers")),
+    }
 }
 
 fn print(check: &Check) {
@@ -172,23 +208,31 @@ fn names(reply: &Value) -> Vec<String> {
 }
 
 /// Whether anyone takes in requests: the connections that wait for them have names.
-async fn coordinators(store: &RedisStore) -> Result<Check, Failure> {
+async fn coordinators(servers: &[(RedisStore, Info)]) -> Result<Check, Failure> {
     let mut list = redis::cmd("CLIENT");
     list.arg("LIST").arg("TYPE").arg("normal");
-    match store.command(&list).await {
-        Ok(clients) => Ok(judge_coordinators(&text(clients))),
-        Err(error) if error.is_denied() => Ok(Check::warn(
-            "coordinators",
-            "cannot be counted: CLIENT LIST is denied",
-            "ACL SETUSER <user> +client|list",
-        )),
-        Err(error) => Err(error.into()),
+    let mut all = String::new();
+    for (store, _) in servers {
+        match store.command(&list).await {
+            Ok(clients) => all.push_str(&text(clients)),
+            Err(error) if error.is_denied() => {
+                return Ok(Check::warn(
+                    "coordinators",
+                    "cannot be counted: CLIENT LIST is denied",
+                    "ACL SETUSER <user> +client|list",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(judge_coordinators(&all))
 }
 
 fn judge_coordinators(clients: &str) -> Check {
     const NAME: &str = "coordinators";
-    match clients.lines().filter(|client| client.contains(" name=stepfleet-inbox-")).count() {
+    // One has a connection for each partition in a cluster.
+    let name = |client: &str| Some(client.split_once(" name=stepfleet-inbox-")?.1.split(' ').next()?.to_owned());
+    match clients.lines().filter_map(name).collect::<BTreeSet<_>>().len() {
         0 => Check::warn(NAME, "none is connected, in any namespace", "start one: stepfleet coordinator"),
         count => Check::ok(NAME, format!("{count} connected")),
     }

@@ -1,15 +1,15 @@
 //! `stepfleet follow`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use stepfleet::Client;
+use stepfleet::Partitions;
 use stepfleet::history::{Kind, Record};
 use stepfleet::published::{By, Position, Published, StepState, What};
 use stepfleet::run::{Run, Status};
-use stepfleet::store::{RedisStore, Store};
+use stepfleet::store::Store;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -47,21 +47,21 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let store = fleet.store()?;
+    let partitions = fleet.partitions().await?;
     let mut follower = Follower { json: fleet.json, seen: 0, away: false, looked: None, unserved: false };
-    let mut run = appear(&store, &options.id).await?;
+    let mut run = appear(&partitions, &options.id).await?;
     if options.events || options.from.is_some() {
-        return events(fleet.json, store, &run.id, options.from.unwrap_or_default()).await;
+        return events(fleet.json, partitions, &run.id, options.from.unwrap_or_default()).await;
     }
     loop {
         // Read before the records: what is over has them all.
         let over = run.status.is_over();
-        if follower.print_new(&store, &run.id).await? && over {
+        if follower.print_new(&**partitions.of(&run.id), &run.id).await? && over {
             return Ok(end(follower.json, &run));
         }
-        follower.look_for_workers(&store, &run).await?;
+        follower.look_for_workers(&partitions, &run).await?;
         tokio::time::sleep(POLL).await;
-        match store.run(&run.id).await {
+        match partitions.run(&run.id).await {
             Ok(Some(now)) => (run, follower.away) = (now, false),
             Ok(None) => return Err(Failure::new(format!("the run {} has expired while it was followed", run.id))),
             Err(error) => follower.bear(error)?,
@@ -70,8 +70,8 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
 }
 
 /// Prints what the run publishes, to its end.
-async fn events(json: bool, store: Arc<RedisStore>, run: &str, from: Position) -> Outcome {
-    let handle = Client::with_store(store).run(run);
+async fn events(json: bool, partitions: Partitions, run: &str, from: Position) -> Outcome {
+    let handle = Client::with_store(partitions).run(run);
     let mut follower = handle.follow_from(from);
     while let Some(entry) = follower.next().await? {
         if json {
@@ -87,18 +87,18 @@ async fn events(json: bool, store: Arc<RedisStore>, run: &str, from: Position) -
 }
 
 /// Waits for a run that has just been started, or that waits for a worker.
-async fn appear(store: &RedisStore, id: &str) -> Result<Run, Failure> {
+async fn appear(partitions: &Partitions, id: &str) -> Result<Run, Failure> {
     let (began, mut told) = (Instant::now(), false);
     loop {
-        if let Some(run) = store.run(id).await? {
+        if let Some(run) = partitions.run(id).await? {
             return Ok(run);
         }
-        match find_deferred(store, id).await? {
+        match find_deferred(partitions, id).await? {
             Some(deferred) if !told => {
                 eprintln!("{id} waits for a worker that serves the workflow \"{}\"", deferred.request.workflow);
                 told = true;
             }
-            None if began.elapsed() > APPEARS => return Err(Failure::new(missing(store, id).await?)),
+            None if began.elapsed() > APPEARS => return Err(Failure::new(missing(partitions, id).await?)),
             _ => {}
         }
         tokio::time::sleep(POLL).await;
@@ -116,7 +116,7 @@ struct Follower {
 
 impl Follower {
     /// Prints the records that are there; false where they could not be read.
-    async fn print_new(&mut self, store: &RedisStore, run: &str) -> Result<bool, Failure> {
+    async fn print_new(&mut self, store: &dyn Store, run: &str) -> Result<bool, Failure> {
         loop {
             let records = match store.history(run, self.seen, PAGE).await {
                 Ok(records) => records,
@@ -137,12 +137,12 @@ impl Follower {
     }
 
     /// That nobody serves the run's version is told once; a run is not stuck without a word.
-    async fn look_for_workers(&mut self, store: &RedisStore, run: &Run) -> Result<(), Failure> {
+    async fn look_for_workers(&mut self, partitions: &Partitions, run: &Run) -> Result<(), Failure> {
         if self.looked.is_some_and(|at| at.elapsed() < LOOKS) {
             return Ok(());
         }
         self.looked = Some(Instant::now());
-        let looked = async { Ok((workflows::read(store).await?, store.now_ms().await?)) };
+        let looked = async { Ok((workflows::read(partitions).await?, partitions.first().now_ms().await?)) };
         let (all, now) = match looked.await {
             Ok(looked) => looked,
             Err(error) => return self.bear(error),

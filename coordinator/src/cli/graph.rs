@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use stepfleet::store::{Registration, Store};
+use stepfleet::store::Registration;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -43,7 +43,7 @@ enum Format {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let all = fleet.store()?.registrations().await?;
+    let all = fleet.partitions().await?.registrations().await?;
     let found = choose(&all, &options.workflow, options.version).map_err(Failure::new)?;
     let title = format!("{} version {}", found.workflow, found.version);
     match options.format {

@@ -19,11 +19,11 @@ mod workers;
 mod workflows;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use stepfleet::names::Namespace;
-use stepfleet::store::RedisStore;
+use stepfleet::partition::MAX_PARTITIONS;
+use stepfleet::partitions::Home;
+use stepfleet::{Client, Partitions};
 use tracing_subscriber::EnvFilter;
 
 use self::failure::{Failure, Outcome};
@@ -81,9 +81,26 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn store(&self) -> Result<Arc<RedisStore>, Failure> {
-        Ok(Arc::new(RedisStore::new(&self.redis, Namespace::new(&self.namespace, 0)?)?))
+    fn home(&self) -> Result<Home, Failure> {
+        Ok(Home::at(&self.redis, &self.namespace)?)
     }
+
+    /// The partitions of the namespace; partition 0 alone where nobody has made it yet.
+    async fn partitions(&self) -> Result<Partitions, Failure> {
+        Ok(self.home()?.known().await?)
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect_to(&self.redis, &self.namespace)?)
+    }
+}
+
+/// How many partitions a namespace is made with.
+#[derive(Args)]
+struct Creation {
+    /// Make the namespace with so many partitions, where it is new; the number is fixed then [default: 16 in a cluster, else 1]
+    #[arg(long, value_name = "N", env = "STEPFLEET_PARTITIONS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PARTITIONS)))]
+    partitions: Option<u16>,
 }
 
 #[derive(Subcommand)]

@@ -1,13 +1,11 @@
 //! `stepfleet runs`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use comfy_table::Cell;
 use stepfleet::Client;
 use stepfleet::run::{Run, Status};
-use stepfleet::store::{RedisStore, Store};
 
 use super::Fleet;
 use super::failure::Outcome;
@@ -43,8 +41,8 @@ fn status(text: &str) -> Result<Status, String> {
 }
 
 impl Options {
-    async fn find(&self, store: &Arc<RedisStore>) -> stepfleet::Result<Vec<Run>> {
-        let mut runs = Client::with_store(store.clone()).runs().skip(self.skip);
+    async fn find(&self, client: &Client) -> stepfleet::Result<Vec<Run>> {
+        let mut runs = client.runs().skip(self.skip);
         if let Some(workflow) = &self.workflow {
             runs = runs.workflow(workflow);
         }
@@ -56,8 +54,8 @@ impl Options {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let store = fleet.store()?;
-    let runs = options.find(&store).await?;
+    let client = fleet.client()?;
+    let runs = options.find(&client).await?;
     if fleet.json {
         output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
@@ -70,7 +68,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         output::line("There are no runs. Start one: stepfleet start <workflow> --input '{}'");
         return Ok(ExitCode::SUCCESS);
     }
-    let now = store.now_ms().await?;
+    let now = client.partitions().await?.first().now_ms().await?;
     let mut table = output::table(&["ID", "WORKFLOW", "STATUS", "AGE", "DURATION"]);
     for run in &runs {
         table.add_row(vec![

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use stepfleet::Partitions;
 use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Run;
 use stepfleet::step::OpenWait;
-use stepfleet::store::{Deferred, RedisStore, Store};
+use stepfleet::store::{Deferred, Store};
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -42,11 +43,12 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let store = fleet.store()?;
-    if let Some(run) = store.run(&options.id).await? {
+    let partitions = fleet.partitions().await?;
+    if let Some(run) = partitions.run(&options.id).await? {
+        let store = partitions.of(&run.id);
         let history = store.history(&run.id, 0, COUNTED).await?;
         let now = store.now_ms().await?;
-        let all = if run.status.is_over() { Vec::new() } else { workflows::read(&*store).await? };
+        let all = if run.status.is_over() { Vec::new() } else { workflows::read(&partitions).await? };
         let waits = unserved(&run, &all, now);
         let awaited = if run.status.is_over() { Vec::new() } else { store.waits(&run.id).await? };
         if fleet.json {
@@ -69,24 +71,30 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(deferred) = find_deferred(&store, &options.id).await? {
-        let waited = store.now_ms().await?.saturating_sub(deferred.since_ms);
+    if let Some(deferred) = find_deferred(&partitions, &options.id).await? {
+        let waited = partitions.of(&options.id).now_ms().await?.saturating_sub(deferred.since_ms);
         return print_deferred(fleet, &deferred, waited);
     }
-    Err(Failure::new(missing(&store, &options.id).await?))
+    Err(Failure::new(missing(&partitions, &options.id).await?))
 }
 
 /// A request under this id that waits for a worker.
-pub(super) async fn find_deferred(store: &RedisStore, id: &str) -> stepfleet::Result<Option<Deferred>> {
-    Ok(store.deferred().await?.into_iter().find(|deferred| deferred.run == id))
+pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepfleet::Result<Option<Deferred>> {
+    Ok(partitions.of(id).deferred().await?.into_iter().find(|deferred| deferred.run == id))
 }
 
 /// Why there is no such run, as far as can be told.
-pub(super) async fn missing(store: &RedisStore, id: &str) -> stepfleet::Result<String> {
-    let mut length = redis::cmd("XLEN");
-    length.arg(store.namespace().key("inbox"));
-    Ok(match store.command(&length).await? {
-        redis::Value::Int(waiting @ 1..) => format!(
+pub(super) async fn missing(partitions: &Partitions, id: &str) -> stepfleet::Result<String> {
+    let mut waiting = 0;
+    for store in partitions.on_redis() {
+        let mut length = redis::cmd("XLEN");
+        length.arg(store.namespace().key("inbox"));
+        if let redis::Value::Int(length) = store.command(&length).await? {
+            waiting += length;
+        }
+    }
+    Ok(match waiting {
+        1.. => format!(
             "there is no run {id}, but {waiting} requests in the inbox are not taken in yet; is a coordinator running \
              (`stepfleet coordinator`)?"
         ),

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use stepfleet::Client;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -28,9 +27,9 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let store = fleet.store()?;
-    let Some(snapshot) = Client::with_store(store.clone()).run(&options.id).snapshot().await? else {
-        return Err(Failure::new(missing(&store, &options.id).await?));
+    let client = fleet.client()?;
+    let Some(snapshot) = client.run(&options.id).snapshot().await? else {
+        return Err(Failure::new(missing(&client.partitions().await?, &options.id).await?));
     };
     if options.context {
         output::json(&snapshot.context)?;

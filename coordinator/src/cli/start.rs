@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use stepfleet::Error;
 use stepfleet::client::RunHandle;
 use stepfleet::run::{Run, Status};
-use stepfleet::{Client, Error};
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -61,7 +61,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
-    let client = Client::with_store(fleet.store()?);
+    let client = fleet.client()?;
     let mut start = client.start_json(&options.workflow, &read_input(&options.input)?);
     if let Some(id) = &options.id {
         start = start.id(id);

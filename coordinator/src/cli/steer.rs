@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use stepfleet::Error;
 use stepfleet::client::RunHandle;
 use stepfleet::run::Status;
-use stepfleet::store::Store;
-use stepfleet::{Client, Error};
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -108,9 +107,9 @@ pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> Outcome {
 }
 
 async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, Failure> {
-    let run = Client::with_store(fleet.store()?).run(id);
+    let run = fleet.client()?.run(id);
     // A request that waits for a worker is no run yet.
-    let waits = fleet.store()?.deferred().await?.iter().any(|waiting| waiting.run == id);
+    let waits = fleet.partitions().await?.deferred().await?.iter().any(|waiting| waiting.run == id);
     if !waits && run.status().await?.is_none() {
         return Err(Error::not_found(format!("there is no run {id}; see stepfleet runs")).into());
     }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use comfy_table::{Cell, Color};
-use stepfleet::store::Store;
 
 use super::Fleet;
 use super::failure::Outcome;
@@ -11,8 +10,8 @@ use super::output;
 use super::text::span;
 
 pub(super) async fn run(fleet: &Fleet) -> Outcome {
-    let store = fleet.store()?;
-    let mut workers = store.workers().await?;
+    let partitions = fleet.partitions().await?;
+    let mut workers = partitions.workers().await?;
     workers.sort_by_key(|worker| worker.since_ms);
     if fleet.json {
         output::json(&workers)?;
@@ -22,7 +21,7 @@ pub(super) async fn run(fleet: &Fleet) -> Outcome {
         output::line("There are no workers. Start one with the same STEPFLEET_REDIS and namespace.");
         return Ok(ExitCode::SUCCESS);
     }
-    let now = store.now_ms().await?;
+    let now = partitions.first().now_ms().await?;
     let mut table = output::table(&["ID", "HOST", "PID", "STEPS", "SERVES", "UP", "LEASE"]);
     for worker in &workers {
         let lease = match u64::try_from(worker.lease_ms) {

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use comfy_table::{Cell, Color};
 use serde_json::json;
+use stepfleet::Partitions;
 use stepfleet::fleet::{Serving, serving, serving_of};
 use stepfleet::run::Run;
-use stepfleet::store::{Registration, Store};
+use stepfleet::store::Registration;
 
 use super::Fleet;
 use super::failure::Outcome;
@@ -14,10 +15,9 @@ use super::output;
 use super::text::span;
 
 pub(super) async fn run(fleet: &Fleet) -> Outcome {
-    let store = fleet.store()?;
-    let (all, now) = (read(&*store).await?, store.now_ms().await?);
-    let mut registered = store.registrations().await?;
-    registered.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
+    let partitions = fleet.partitions().await?;
+    let (all, now) = (read(&partitions).await?, partitions.first().now_ms().await?);
+    let registered = partitions.registrations().await?;
     let rows: Vec<_> = registered
         .iter()
         .filter_map(|found| Some((found, serving_of(&all, &found.workflow, found.version)?)))
@@ -48,8 +48,9 @@ pub(super) async fn run(fleet: &Fleet) -> Outcome {
 }
 
 /// How each version is served now.
-pub(super) async fn read(store: &dyn Store) -> stepfleet::Result<Vec<Serving>> {
-    let (queues, workers, now) = (store.queues().await?, store.workers().await?, store.now_ms().await?);
+pub(super) async fn read(partitions: &Partitions) -> stepfleet::Result<Vec<Serving>> {
+    let (queues, workers, now) =
+        (partitions.queues().await?, partitions.workers().await?, partitions.first().now_ms().await?);
     Ok(serving(&queues, &workers, now))
 }
 

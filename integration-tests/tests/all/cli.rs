@@ -136,17 +136,21 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
         // The same id both times: what the first kept on disk is what the second answers.
         let run = client.start("squares", &json!({ "count": 2 })).id("kept").send().await.unwrap();
         assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["sum"], 5);
-        assert_eq!(client.store().runs(0, 10).await.unwrap().len(), 1, "{end:?}");
+        assert_eq!(client.runs().list(10).await.unwrap().len(), 1, "{end:?}");
         let taken = stepfleet(&url, &["dev", "--port", url.rsplit(':').next().unwrap(), "--dir", "/nonexistent/x"]);
         assert!(!taken.status.success(), "{taken:?}");
         dev.signal(end);
         dev.ended().await;
         for _ in 0..1000 {
-            if client.store().now_ms().await.is_err() {
+            if now(&client).await.is_err() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(client.store().now_ms().await.is_err(), "Redis outlived {end:?}");
+        assert!(now(&client).await.is_err(), "Redis outlived {end:?}");
     }
+}
+
+async fn now(client: &stepfleet::Client) -> stepfleet::Result<u64> {
+    client.partitions().await?.first().now_ms().await
 }

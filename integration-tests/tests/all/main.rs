@@ -20,6 +20,7 @@ mod misbehaving;
 mod model;
 mod one_slot;
 mod outages;
+mod partitions;
 mod poison;
 mod published_once;
 mod refusals;

@@ -5,6 +5,7 @@
 //! [`is_unavailable`](Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
 //! repeated: [`Call::again`] makes the repetition harmless where the transition itself does not.
 
+pub mod across;
 pub mod memory;
 pub mod redis;
 mod registration;
@@ -26,6 +27,7 @@ use crate::step::{
     Outcome, Refill, Route, Sent, Signalled, Wait,
 };
 
+pub use self::across::{Across, Reservation, Voided};
 pub use self::memory::MemoryStore;
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
@@ -81,6 +83,9 @@ pub struct Start {
     pub routes: Vec<Route>,
     /// The inbox entry to take away with it.
     pub entry: Option<String>,
+    /// The ticket of the reservation under which the run is created, where its idempotency key is one of several partitions':
+    /// the key is not looked at then. See [`Across::reserve`].
+    pub ticket: Option<String>,
     /// What its context begins with, beside what it has from another run: field and value.
     pub context: Vec<(String, Vec<u8>)>,
     /// How long its idempotency key is known.
@@ -98,6 +103,8 @@ pub enum Started {
     Known(String),
     /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
     NoSource(String),
+    /// Its ticket is void: the key has to be reserved anew. The request is still in the inbox.
+    Void,
 }
 
 /// What became of a request that cannot be routed yet.
@@ -114,7 +121,8 @@ pub enum Deferral {
 /// A request that cannot be taken.
 #[derive(Clone, Debug, Default)]
 pub struct Rejection {
-    /// The inbox entry.
+    /// The inbox entry. Where there is none and it was not deferred, it is only shown as a run: the request is kept
+    /// among the rejected of the partition whose inbox it came from.
     pub entry: String,
     /// It was deferred under this run id.
     pub deferred: Option<String>,
@@ -140,8 +148,10 @@ pub struct Deferred {
 /// An inbox entry.
 #[derive(Clone, Debug)]
 pub struct InboxEntry {
-    /// Its id.
+    /// Its id, which other inboxes may give too.
     pub id: String,
+    /// The partition whose inbox has it.
+    pub inbox: u16,
     /// Its fields.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -260,7 +270,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// The atomic transitions, and the reads.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Across + Send + Sync + 'static {
     /// Where this store keeps its keys.
     fn namespace(&self) -> &Namespace;
 

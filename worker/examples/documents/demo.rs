@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
     wait_for_workers(&client).await?;
     println!("{WORKERS} workers are ready, {SLOTS} steps at a time each");
 
-    let id = format!("documents-{}", client.store().now_ms().await?);
+    let id = format!("documents-{}", client.partitions().await?.first().now_ms().await?);
     let run = client.start("documents", &Requested { folder, out }).id(id).send().await?;
     tokio::select! {
         done = watch(&client, &run, workers, found.documents.len()) => done,
@@ -140,7 +140,7 @@ fn start_worker(url: &str, number: usize, data: &Path) -> Result<Kept, Failure> 
 
 async fn wait_for_workers(client: &Client) -> Result<(), Failure> {
     for _ in 0..500 {
-        if client.store().workers().await?.len() == WORKERS {
+        if client.partitions().await?.workers().await?.len() == WORKERS {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -154,7 +154,7 @@ async fn watch(client: &Client, run: &RunHandle, mut workers: Vec<Kept>, documen
         .with_style(ProgressStyle::with_template("{bar:40.cyan} {pos}/{len} documents  {elapsed}  {msg}")?);
     let (mut history, mut killed, mut missed) = (Vec::new(), None, 0);
     loop {
-        let more = client.store().history(run.id(), history.len() as u64, 1000).await?;
+        let more = client.partitions().await?.of(run.id()).history(run.id(), history.len() as u64, 1000).await?;
         let still = more.is_empty();
         history.extend(more);
         let done = history.iter().filter(|r: &&Record| r.kind == Kind::Done && r.step == "digest").count();
@@ -186,11 +186,11 @@ pub(crate) struct Kill {
 
 /// SIGKILL for the worker that holds the most; None where none holds anything at this moment.
 async fn kill_one(client: &Client, workers: &mut Vec<Kept>) -> Result<Option<Kill>, Failure> {
-    let known = client.store().workers().await?;
+    let known = client.partitions().await?.workers().await?;
     let Some(victim) = known.into_iter().filter(|w| w.held > 0).max_by_key(|w| w.held) else { return Ok(None) };
     let Some(at) = workers.iter().position(|w| w.0.id() == victim.pid) else { return Ok(None) };
     let mut process = workers.swap_remove(at);
-    let at_ms = client.store().now_ms().await?;
+    let at_ms = client.partitions().await?.first().now_ms().await?;
     process.0.kill()?;
     process.0.wait()?;
     Ok(Some(Kill { worker: victim.id, at_ms }))

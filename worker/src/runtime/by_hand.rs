@@ -26,8 +26,8 @@ impl ByHand {
         served: &Arc<HashMap<QueueName, Served>>,
     ) -> stepfleet::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
-        let mut session = Session::new(store, &config, served, &CancellationToken::new());
-        name.clone_into(&mut session.id);
+        let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
+        let session = Session::new(store, name.to_owned(), served, &slots, (never.clone(), never));
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })
     }

@@ -2,18 +2,19 @@
 //! never one per slot.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use stepfleet::partitions::{Group, GroupReader};
 use stepfleet::step::{Claim, Claimed};
-use stepfleet::store::WakeReader;
+use tokio::sync::Notify;
 
 use super::session::Session;
 use super::slots;
 
 /// Claims until the session is closing or lost.
-pub(super) async fn keep_claiming(session: Arc<Session>) {
-    let mut idle = Idle { session: session.clone(), reader: None, failing: false };
+pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
     while let Some((free, alone)) = session.unless_closing(session.slots.some_free()).await {
         let slots = free.iter().map(slots::Slot::number).collect();
         let claim = Claim { slots, alone, after: session.served_last() };
@@ -28,46 +29,99 @@ pub(super) async fn keep_claiming(session: Arc<Session>) {
         }
         slots::fill(&session, free, claimed);
         // What a claim that gets less than it asked for has left in the store wakes this worker.
-        if !got_all && session.unless_closing(idle.wait()).await.is_none() {
+        if got_all {
+            continue;
+        }
+        if session.unless_closing(wakes.wait(&session)).await.is_none() {
             return;
         }
+        if !session.slots.has_free() {
+            // Other partitions have them all. A claim for none lets another idle worker be woken in place of this one.
+            let none = Claim { slots: Vec::new(), alone: false, after: session.served_last() };
+            if claim_once(&session, &none).await.is_none() {
+                return;
+            }
+        }
     }
 }
 
-/// Waits on a connection of its own.
-struct Idle {
-    session: Arc<Session>,
-    reader: Option<Box<dyn WakeReader>>,
-    failing: bool,
+/// How the idle sessions of a worker are woken: those of partitions that share a server wait on one connection.
+pub(super) struct Wakes {
+    worker: String,
+    each: Vec<Wake>,
+    /// A session has begun to wait.
+    begun: Notify,
 }
 
-impl Idle {
-    /// Returns when there may be something to claim; at the latest when the reader has waited its time.
-    async fn wait(&mut self) {
-        match self.wait_on_reader().await {
-            Ok(()) if self.failing => {
-                self.failing = false;
-                tracing::info!(worker = self.session.id, "waits for step events again");
+struct Wake {
+    partition: u16,
+    waits: AtomicBool,
+    woken: Notify,
+}
+
+impl Wakes {
+    pub(super) fn new(sessions: &[Arc<Session>]) -> Arc<Self> {
+        let worker = sessions.first().map(|session| session.id.clone()).unwrap_or_default();
+        let wake = |session: &Arc<Session>| Wake {
+            partition: session.store.namespace().partition(),
+            waits: AtomicBool::new(false),
+            woken: Notify::new(),
+        };
+        Arc::new(Self { worker, each: sessions.iter().map(wake).collect(), begun: Notify::new() })
+    }
+
+    /// Returns when there may be something for this session to claim; at the latest when the reader has waited its time.
+    async fn wait(&self, session: &Session) {
+        let partition = session.store.namespace().partition();
+        let Some(wake) = self.each.iter().find(|wake| wake.partition == partition) else { return };
+        wake.waits.store(true, Ordering::SeqCst);
+        self.begun.notify_one();
+        wake.woken.notified().await;
+    }
+
+    /// Reads while a session waits; until it is dropped.
+    pub(super) async fn keep(self: Arc<Self>, group: Group) {
+        let (mut reader, mut failing) = (None, false);
+        loop {
+            while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
+                self.begun.notified().await;
             }
-            Ok(()) => {}
-            Err(error) => {
-                if !self.failing {
-                    self.failing = true;
-                    tracing::warn!(worker = self.session.id, %error, "cannot wait for step events; looking for them now and then");
+            match self.read(&group, &mut reader).await {
+                Ok(woken) => {
+                    if failing {
+                        failing = false;
+                        tracing::info!(worker = self.worker, "waits for step events again");
+                    }
+                    // When it has waited its time, all look by themselves.
+                    self.wake(|partition| woken.is_empty() || woken.contains(&partition));
                 }
-                self.reader = None;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(50..150))).await;
+                Err(error) => {
+                    if !failing {
+                        failing = true;
+                        tracing::warn!(worker = self.worker, %error, "cannot wait for step events; looking for them now and then");
+                    }
+                    reader = None;
+                    tokio::time::sleep(Duration::from_millis(rand::random_range(50..150))).await;
+                    self.wake(|_| true);
+                }
             }
         }
     }
 
-    async fn wait_on_reader(&mut self) -> stepfleet::Result<()> {
-        if self.reader.is_none() {
-            self.reader = Some(self.session.store.wake_reader(&self.session.id).await?);
+    async fn read(&self, group: &Group, reader: &mut Option<Box<dyn GroupReader>>) -> stepfleet::Result<Vec<u16>> {
+        if reader.is_none() {
+            *reader = Some(group.wake_reader(&self.worker).await?);
         }
-        match &mut self.reader {
-            Some(reader) => reader.next().await.map(drop),
-            None => Ok(()),
+        match reader {
+            Some(reader) => reader.next(Duration::MAX).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn wake(&self, is_woken: impl Fn(u16) -> bool) {
+        for wake in self.each.iter().filter(|wake| is_woken(wake.partition)) {
+            wake.waits.store(false, Ordering::SeqCst);
+            wake.woken.notify_one();
         }
     }
 }

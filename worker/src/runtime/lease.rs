@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stepfleet::store::{Heartbeat, Lease, Store};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ledger::Ledger;
 use super::slots::Slots;
@@ -18,33 +18,51 @@ pub(super) struct Start {
     pub(super) registered: oneshot::Receiver<()>,
 }
 
-/// Starts the thread. It ends when `closed` is cancelled; it cancels `lost` when the lease ran out, tells the ledger of runs
-/// that were cancelled, and has the slots make room for what must be executed alone.
-pub(super) fn start(
-    store: Arc<dyn Store>,
-    worker: String,
-    lease: Duration,
-    start: Start,
-    (ledger, slots): (Arc<Ledger>, Arc<Slots>),
-    lost: CancellationToken,
-    closed: CancellationToken,
-) -> std::io::Result<()> {
-    let workers = tokio::runtime::Handle::current();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("stepfleet-lease".into()).spawn(move || {
-        runtime.block_on(async {
+/// The thread, for the leases of all partitions. It ends with the value.
+pub(super) struct Thread {
+    runtime: tokio::runtime::Handle,
+    _closed: DropGuard,
+}
+
+impl Thread {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let workers = tokio::runtime::Handle::current();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (handle, closed) = (runtime.handle().clone(), CancellationToken::new());
+        let guard = closed.clone().drop_guard();
+        std::thread::Builder::new().name("stepfleet-lease".into()).spawn(move || {
+            runtime.block_on(closed.run_until_cancelled(super::nudge::nudge(workers)));
+        })?;
+        Ok(Self { runtime: handle, _closed: guard })
+    }
+
+    /// Renews a lease until `closed` is cancelled. Cancels `lost` when the lease ran out, tells the ledger of runs that were
+    /// cancelled, and has the slots make room for what must be executed alone.
+    pub(super) fn keep(&self, kept: Kept, start: Start, closed: CancellationToken) {
+        self.runtime.spawn(async move {
+            let lost = kept.lost.clone();
             tokio::select! {
                 () = closed.cancelled() => {}
-                () = super::nudge::nudge(workers) => {}
-                () = renew(&*store, &worker, lease, start, (&ledger, &slots)) => lost.cancel(),
+                () = renew(&kept, start) => lost.cancel(),
             }
         });
-    })?;
-    Ok(())
+    }
+}
+
+/// A lease, and who is to know of it.
+pub(super) struct Kept {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) worker: String,
+    pub(super) lease: Duration,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) lost: CancellationToken,
 }
 
 /// Returns when the lease is lost.
-async fn renew(store: &dyn Store, worker: &str, lease: Duration, start: Start, (ledger, slots): (&Ledger, &Slots)) {
+async fn renew(kept: &Kept, start: Start) {
+    let Kept { store, worker, lease, ledger, slots, .. } = kept;
+    let (store, lease) = (&**store, *lease);
     let every = lease / 5;
     let mut failing = false;
     let mut connection = connect(store, worker, lease, &mut failing).await;

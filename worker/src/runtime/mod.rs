@@ -22,14 +22,17 @@ mod reconcile;
 mod session;
 mod slots;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::names::{Namespace, QueueName};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use stepfleet::Partitions;
+use stepfleet::names::QueueName;
+use stepfleet::partitions::{Group, Home};
 use stepfleet::server::Refusal;
-use stepfleet::store::{RedisStore, Store};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::by_hand::ByHand;
@@ -97,7 +100,9 @@ pub enum WorkerError {
 
 /// A worker of the fleet: serves workflows until it is told to stop.
 pub struct Worker {
-    store: Arc<dyn Store>,
+    home: Home,
+    /// With how many partitions to make the namespace where it is new.
+    partitions: Option<u16>,
     config: Config,
     served: HashMap<QueueName, Served>,
 }
@@ -106,11 +111,12 @@ impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
     /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`].
+    /// [`Config::allow_unpersisted`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
+    /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let url = var("STEPFLEET_REDIS").unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
-        let namespace = Namespace::new(var("STEPFLEET_NAMESPACE").as_deref().unwrap_or("sf"), 0)?;
+        let namespace = var("STEPFLEET_NAMESPACE").unwrap_or_else(|| "sf".to_owned());
         let mut config = Config::default();
         if let Some(concurrency) = var("STEPFLEET_CONCURRENCY") {
             config.concurrency = concurrency.parse().map_err(|_| {
@@ -120,19 +126,26 @@ impl Worker {
         if let Some(name) = var("STEPFLEET_WORKER_NAME") {
             config.name = name;
         }
+        let partitions = var("STEPFLEET_PARTITIONS").map(|count| {
+            count.parse().map_err(|_| {
+                WorkerError::Setting(format!("STEPFLEET_PARTITIONS is {count:?}; it must be a whole number"))
+            })
+        });
         config.allow_eviction = flag(ALLOW_EVICTION, var(ALLOW_EVICTION).as_deref())?;
         config.allow_unpersisted = flag(ALLOW_UNPERSISTED, var(ALLOW_UNPERSISTED).as_deref())?;
-        Ok(Self::new(Arc::new(RedisStore::new(&url, namespace)?), config))
+        let home = Home::at(&url, &namespace)?;
+        Ok(Self { home, partitions: partitions.transpose()?, config, served: HashMap::new() })
     }
 
-    /// A worker on this Redis, in the namespace `sf`, with the default configuration.
+    /// A worker on this Redis, for all partitions of the namespace `sf`, with the default configuration. It waits until a coordinator
+    /// has made the namespace.
     pub fn connect(url: &str) -> Result<Self, WorkerError> {
-        Ok(Self::new(Arc::new(RedisStore::new(url, Namespace::default())?), Config::default()))
+        Ok(Self { home: Home::at(url, "sf")?, partitions: None, config: Config::default(), served: HashMap::new() })
     }
 
-    /// A worker on a store that is there already.
-    pub fn new(store: Arc<dyn Store>, config: Config) -> Self {
-        Self { store, config, served: HashMap::new() }
+    /// A worker on partitions, or on the one store of a namespace, that are there already.
+    pub fn new(partitions: impl Into<Partitions>, config: Config) -> Self {
+        Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
     }
 
     /// Sets how many steps it executes at once.
@@ -194,17 +207,38 @@ impl Worker {
         }
         stepfleet::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
-        // Once, and not for each life: a server that is mended while it is in use must not end its workers.
-        if !fitness::check(&*self.store, &self.config, &stop).await? {
-            return Ok(());
-        }
-        let served = Arc::new(self.served);
-        // A worker whose lease ran out has lost all that it held; it begins anew, under a new id.
-        while !stop.is_cancelled() {
-            session::live(&self.store, &self.config, &served, &stop, &now).await?;
-        }
-        Ok(())
+        let Some(partitions) = stop.run_until_cancelled(self.admit().boxed()).await.transpose()? else { return Ok(()) };
+        let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
+        let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
+        let common = Arc::new(session::Common { config, served, slots, leases, stop, now });
+        let lives = partitions.groups().into_iter().map(|group| serve(group, id.clone(), common.clone()).boxed());
+        join_all(lives).await.into_iter().collect()
     }
+
+    /// Waits for Redis, and refuses one that would lose work. Once, and not for each life: a server that is mended while it is in
+    /// use must not end its workers.
+    async fn admit(&self) -> Result<Partitions, WorkerError> {
+        let mut judged = BTreeSet::new();
+        fitness::check(&self.home, &self.config, &mut judged).await?;
+        let partitions = fitness::open(&self.home, self.partitions).await?;
+        fitness::check(&Home::from(partitions.clone()), &self.config, &mut judged).await?;
+        Ok(partitions)
+    }
+}
+
+/// Serves partitions that share a server until told to stop. A worker whose lease ran out has lost all that it held there; it
+/// begins anew, under a new id.
+async fn serve(group: Group, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
+    while !common.stop.is_cancelled() {
+        // One partition that refuses the worker ends it: the others let their steps end.
+        session::live(&group, &id, &common).await.inspect_err(|_| common.stop.cancel())?;
+        id = new_id(&common.config);
+    }
+    Ok(())
+}
+
+fn new_id(config: &Config) -> String {
+    format!("{}-{:08x}", config.name, rand::random::<u32>())
 }
 
 fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {

@@ -5,17 +5,20 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
 use stepfleet::names::QueueName;
+use stepfleet::partitions::Group;
 use stepfleet::step::{Call, Claimed};
 use stepfleet::store::{Introduction, Store};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::claim::Wakes;
+use super::lease::Kept;
 use super::ledger::Ledger;
-use super::slots::Slots;
+use super::slots::{Pool, Slots};
 use super::{Config, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
 
@@ -35,59 +38,78 @@ pub(super) struct Session {
     pub(super) ledger: Arc<Ledger>,
 }
 
-/// Registers, works until `stop` or until the lease is lost, and hands back.
-pub(super) async fn live(
-    store: &Arc<dyn Store>,
-    config: &Config,
-    served: &Arc<HashMap<QueueName, Served>>,
-    stop: &CancellationToken,
-    now: &CancellationToken,
-) -> Result<(), WorkerError> {
-    let session = Arc::new(Session::new(store, config, served, stop));
-    let introduction = session.introduction(config);
-    if !session.answered(|| session.store.open()).await? {
-        return Ok(());
-    }
+/// What the lives of a worker share.
+pub(super) struct Common {
+    pub(super) config: Config,
+    pub(super) served: Arc<HashMap<QueueName, Served>>,
+    pub(super) slots: Arc<Pool>,
+    pub(super) leases: lease::Thread,
+    /// Take no more, let steps end.
+    pub(super) stop: CancellationToken,
+    /// Do not wait for steps to end.
+    pub(super) now: CancellationToken,
+}
+
+/// Registers in the partitions of a group under one id, works until told to stop or until a lease is lost, and hands back.
+pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(), WorkerError> {
+    let (config, stop) = (&common.config, &common.stop);
+    let closing = stop.child_token();
+    let session = |store: &Arc<dyn Store>| {
+        let ends = (closing.clone(), CancellationToken::new());
+        Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, ends))
+    };
+    let sessions: Vec<_> = group.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
     let _close = closed.clone().drop_guard();
-    let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
-    let start = lease::Start { connected, registered };
-    let (id, lost) = (session.id.clone(), session.lost.clone());
-    let told = (session.ledger.clone(), session.slots.clone());
-    lease::start(store.clone(), id, config.lease, start, told, lost, closed)?;
-    let register = || session.store.register(&introduction, config.lease);
-    if session.unless_closing(is_connected).await.is_none() || !session.answered(register).await? {
+    let entered = try_join_all(sessions.iter().map(|session| session.enter(common, &closed))).await?;
+    if entered.contains(&false) {
         return Ok(());
     }
-    // The thread waits for this as long as the session lives.
-    let _ = go.send(());
-    tracing::info!(worker = session.id, serves = ?session.queues, concurrency = config.concurrency, "ready");
-    let reading = session.tasks.spawn(claim::keep_claiming(session.clone()));
-    session.tasks.spawn(reconcile::keep(session.clone(), config.lease));
-    tokio::select! {
-        () = stop.cancelled() => session.drain(config.drain, now).await,
-        () = session.lost.cancelled() => session.give_up(&reading.abort_handle()).await,
+    let serves = sessions.first().map_or(&[][..], |session| &session.queues);
+    let (partitions, concurrency) = (sessions.len(), config.concurrency);
+    tracing::info!(worker = id, ?serves, concurrency, partitions, "ready");
+    let wakes = Wakes::new(&sessions);
+    let _waking = AbortOnDropHandle::new(tokio::spawn(wakes.clone().keep(group.clone())));
+    let mut claiming = Vec::new();
+    for session in &sessions {
+        let task = session.tasks.spawn(claim::keep_claiming(session.clone(), wakes.clone()));
+        claiming.push(task.abort_handle());
+        session.tasks.spawn(reconcile::keep(session.clone(), config.lease));
     }
+    // Partitions of one server are lost together, and the worker needs a new id in all of them.
+    let lost = select_all(sessions.iter().map(|session| Box::pin(session.lost.cancelled())));
+    tokio::select! {
+        () = stop.cancelled() => drop(join_all(sessions.iter().map(|s| s.drain(config.drain, &common.now))).await),
+        _ = lost => {
+            sessions.iter().for_each(|session| session.lost.cancel());
+            tracing::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+            closing.cancel();
+            claiming.iter().for_each(AbortHandle::abort);
+            drop(join_all(sessions.iter().map(|session| session.give_up())).await);
+        }
+    }
+    sessions.iter().for_each(|session| session.slots.close());
     Ok(())
 }
 
 impl Session {
     pub(super) fn new(
         store: &Arc<dyn Store>,
-        config: &Config,
+        id: String,
         served: &Arc<HashMap<QueueName, Served>>,
-        stop: &CancellationToken,
+        slots: &Arc<Pool>,
+        (closing, lost): (CancellationToken, CancellationToken),
     ) -> Self {
         let mut queues: Vec<_> = served.keys().cloned().collect();
         queues.sort();
         Self {
-            id: format!("{}-{:08x}", config.name, rand::random::<u32>()),
+            id,
             store: store.clone(),
             served: served.clone(),
-            closing: stop.child_token(),
-            lost: CancellationToken::new(),
+            closing,
+            lost,
             tasks: TaskTracker::new(),
-            slots: Arc::new(Slots::new(config.concurrency)),
+            slots: Arc::new(Slots::new(slots)),
             queues,
             served_last: Mutex::default(),
             ledger: Arc::default(),
@@ -102,6 +124,31 @@ impl Session {
             concurrency: config.concurrency,
             serves: self.served.values().map(|s| s.registration.clone()).collect(),
         }
+    }
+
+    /// Opens the lease's connection, and registers. False when told to stop first.
+    async fn enter(&self, common: &Common, closed: &CancellationToken) -> Result<bool, WorkerError> {
+        if !self.answered(|| self.store.open()).await? {
+            return Ok(false);
+        }
+        let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
+        let (introduction, lease) = (self.introduction(&common.config), common.config.lease);
+        let kept = Kept {
+            store: self.store.clone(),
+            worker: self.id.clone(),
+            lease,
+            ledger: self.ledger.clone(),
+            slots: self.slots.clone(),
+            lost: self.lost.clone(),
+        };
+        common.leases.keep(kept, lease::Start { connected, registered }, closed.clone());
+        let register = || self.store.register(&introduction, lease);
+        if self.unless_closing(is_connected).await.is_none() || !self.answered(register).await? {
+            return Ok(false);
+        }
+        // The thread waits for this as long as the session lives.
+        let _ = go.send(());
+        Ok(true)
     }
 
     /// Waits for Redis, and repeats the call until it is answered. False when told to stop first; an error when Redis
@@ -215,10 +262,7 @@ impl Session {
     }
 
     /// Everything that this session held is lost: stop it.
-    async fn give_up(&self, reading: &AbortHandle) {
-        tracing::warn!(worker = self.id, "the lease ran out: others have taken over; beginning anew");
-        self.closing.cancel();
-        reading.abort();
+    async fn give_up(&self) {
         self.tasks.close();
         // Steps that block a thread cannot be stopped; they end on their own and commit nothing.
         let _ = tokio::time::timeout(Duration::from_millis(500), self.tasks.wait()).await;

@@ -1,6 +1,7 @@
 //! Slots: each executes one step after the other, as long as its commits bring new ones along.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,61 +20,161 @@ const MOST_CLAIMED: usize = 64;
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_ROW: Duration = Duration::from_millis(250);
 
-/// The slots of a worker that execute nothing now.
+/// The slots of a worker that execute nothing now; of all its sessions.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct Pool {
     count: usize,
     free: Mutex<Vec<u32>>,
     freed: Notify,
-    /// Steps may end, and none begin, until all slots are free.
-    draining: AtomicBool,
+    /// How many sessions wait for a slot.
+    waiting: AtomicUsize,
+    /// How many make room for a step that is to be executed alone, or execute one. Meanwhile steps may end, and none begin, until
+    /// all slots are free.
+    draining: AtomicUsize,
 }
 
-impl Slots {
+impl Pool {
     pub(super) fn new(count: usize) -> Self {
-        let (numbers, freed, draining) =
-            (u32::try_from(count).unwrap_or(u32::MAX), Notify::new(), AtomicBool::default());
-        Self { count, free: Mutex::new((0..numbers).rev().collect()), freed, draining }
-    }
-
-    /// All that are free, but no more than one call should fill, and whether nothing is executed; waits until there is one, or
-    /// for all of them where the worker makes room.
-    pub(super) async fn some_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
-        loop {
-            // Made before the look: what is freed in between counts too.
-            let freed = self.freed.notified();
-            let (free, are_all) = self.take_free();
-            if !free.is_empty() {
-                return (free, are_all);
-            }
-            freed.await;
+        let numbers = u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            count,
+            free: Mutex::new((0..numbers).rev().collect()),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            draining: AtomicUsize::new(0),
         }
     }
 
-    fn take_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
-        let mut free = self.free();
-        let are_all = free.len() == self.count;
-        if self.is_draining() && !are_all {
-            return (Vec::new(), false);
-        }
-        let rest = free.len().saturating_sub(MOST_CLAIMED);
-        let slots = free.split_off(rest).into_iter().rev().map(|number| Slot { number, slots: self.clone() });
-        (slots.collect(), are_all)
+    fn begin_drain(&self) {
+        self.draining.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether the worker is to make room for a step that must be executed alone.
-    pub(super) fn drain(&self, draining: bool) {
-        if self.draining.swap(draining, Ordering::Relaxed) && !draining {
-            self.freed.notify_one();
-        }
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    fn end_drain(&self) {
+        self.draining.fetch_sub(1, Ordering::SeqCst);
+        self.freed.notify_waiters();
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<u32>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slots as one session sees them.
+#[derive(Debug)]
+pub(super) struct Slots {
+    pool: Arc<Pool>,
+    /// Those that the session has; None once it has ended.
+    taken: Mutex<Option<BTreeSet<u32>>>,
+    /// Whether the session waits for one.
+    waits: AtomicBool,
+    /// Whether the session makes room.
+    drains: AtomicBool,
+}
+
+impl Slots {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        let (taken, waits, drains) = (Mutex::new(Some(BTreeSet::new())), AtomicBool::default(), AtomicBool::default());
+        Self { pool: pool.clone(), taken, waits, drains }
+    }
+
+    /// All that are free, but no more than one call should fill, and whether nothing is executed; waits until there is one, or
+    /// for all of them where the worker makes room. For one caller at a time.
+    pub(super) async fn some_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
+        let mut wait = None;
+        loop {
+            // Made before the look: what is freed in between counts too.
+            let freed = self.pool.freed.notified();
+            let (free, are_all) = self.take_free();
+            if !free.is_empty() {
+                return (free, are_all);
+            }
+            wait.get_or_insert_with(|| Waiting::of(self));
+            freed.await;
+        }
+    }
+
+    /// Whether one is free now.
+    pub(super) fn has_free(&self) -> bool {
+        !self.pool.free().is_empty()
+    }
+
+    /// Whether another session waits for a slot.
+    fn others_wait(&self) -> bool {
+        self.pool.waiting.load(Ordering::Relaxed) > usize::from(self.waits.load(Ordering::Relaxed))
+    }
+
+    fn take_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
+        let mut taken = self.taken();
+        let Some(taken) = taken.as_mut() else { return (Vec::new(), false) };
+        let mut free = self.pool.free();
+        let are_all = free.len() == self.pool.count;
+        // Room is made for the session that asked for it.
+        if self.is_draining() && !(are_all && self.drains.load(Ordering::SeqCst)) {
+            return (Vec::new(), false);
+        }
+        let rest = free.len().saturating_sub(MOST_CLAIMED);
+        let free = free.split_off(rest);
+        taken.extend(&free);
+        (free.into_iter().rev().map(|number| Slot { number, slots: self.clone() }).collect(), are_all)
+    }
+
+    /// Whether the session is to make room for a step that must be executed alone.
+    pub(super) fn drain(&self, draining: bool) {
+        match (self.drains.swap(draining, Ordering::SeqCst), draining) {
+            (false, true) => self.pool.begin_drain(),
+            (true, false) => self.pool.end_drain(),
+            _ => {}
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.pool.draining.load(Ordering::SeqCst) > 0
+    }
+
+    /// The session has ended, and all that it held is lost or handed back: its slots are for others.
+    pub(super) fn close(&self) {
+        self.drain(false);
+        let taken = self.taken().take().unwrap_or_default();
+        self.pool.free().extend(&taken);
+        taken.iter().for_each(|_| self.pool.freed.notify_one());
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Option<BTreeSet<u32>>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nothing begins beside a step that is executed alone, until this is dropped.
+struct Alone(Arc<Pool>);
+
+impl Alone {
+    fn of(slots: &Slots) -> Self {
+        slots.pool.begin_drain();
+        Self(slots.pool.clone())
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.0.end_drain();
+    }
+}
+
+/// A session that waits for a slot.
+struct Waiting<'a>(&'a Slots);
+
+impl<'a> Waiting<'a> {
+    fn of(slots: &'a Slots) -> Self {
+        slots.waits.store(true, Ordering::Relaxed);
+        slots.pool.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(slots)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.pool.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waits.store(false, Ordering::Relaxed);
     }
 }
 
@@ -90,8 +191,11 @@ impl Slot {
     }
 
     fn free(self) {
-        self.slots.free().push(self.number);
-        self.slots.freed.notify_one();
+        // Where the session has ended it is free already.
+        if self.slots.taken().as_mut().is_some_and(|taken| taken.remove(&self.number)) {
+            self.slots.pool.free().push(self.number);
+            self.slots.pool.freed.notify_one();
+        }
     }
 }
 
@@ -111,6 +215,7 @@ pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claime
 
 /// Has a step executed while nothing else is; returns when it has ended.
 pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claimed>) {
+    let _alone = Alone::of(&session.slots);
     let (mut slots, mut claimed) = (slots, claimed);
     let at = |slot: &Slot| claimed.first().is_some_and(|step| step.fence.slot == slot.number);
     let taken = slots.iter().position(at).map(|at| slots.swap_remove(at));
@@ -127,10 +232,12 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
 }
 
 async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
-    let (mut step, mut row) = (Arc::new(first), Row::new());
+    let (mut step, mut row, mut stay) = (Arc::new(first), Row::new(), Row::new());
     session.serves(&step);
     loop {
-        let ends = session.is_closing() || step.alone || session.slots.is_draining();
+        // The other partitions' sessions get their share of the slots.
+        let yields = stay.is_long() && session.slots.others_wait();
+        let ends = session.is_closing() || step.alone || session.slots.is_draining() || yields;
         let refill = Refill { next: row.next(ends), after: session.served_last() };
         let following = match work(&session, &step, &refill).await {
             Worked::Ended(following) => following,
@@ -140,6 +247,7 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         let Some(following) = following else { break };
         let is_same_run = following.fence.run == step.fence.run;
         row.count(is_same_run);
+        stay.steps = stay.steps.saturating_add(1);
         step = Arc::from(following);
         if !is_same_run {
             session.serves(&step);
@@ -162,13 +270,17 @@ impl Row {
     fn next(&self, ends: bool) -> Next {
         match () {
             () if ends => Next::Nothing,
-            () if self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW => Next::Others,
+            () if self.is_long() => Next::Others,
             () => Next::Following,
         }
     }
 
+    fn is_long(&self) -> bool {
+        self.steps >= MOST_IN_A_ROW || self.since.elapsed() >= LONGEST_ROW
+    }
+
     fn count(&mut self, is_same_run: bool) {
-        if is_same_run && self.steps < MOST_IN_A_ROW && self.since.elapsed() < LONGEST_ROW {
+        if is_same_run && !self.is_long() {
             self.steps += 1;
         } else {
             *self = Self::new();

@@ -4,6 +4,7 @@
 //! named as the Lua files of the store on Redis are, and both must give the same answers. The test kit runs
 //! workflows on this store, and tests hold the store on Redis against it.
 
+mod across;
 mod audit;
 mod breaches;
 mod claim;
@@ -114,6 +115,12 @@ impl MemoryStore {
                 .collect()
         };
         self.change(backlog)
+    }
+
+    /// Entries, as those of this partition's inbox.
+    fn of_inbox(&self, entries: Vec<InboxEntry>) -> Vec<InboxEntry> {
+        let inbox = self.shared.namespace.partition();
+        entries.into_iter().map(|entry| InboxEntry { inbox, ..entry }).collect()
     }
 
     /// All that is in the store, to go back to.
@@ -307,7 +314,8 @@ impl Store for MemoryStore {
     }
 
     async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        Ok(self.change(|state, now| state.reclaim_inbox(now, coordinator, millis(idle))))
+        let entries = self.change(|state, now| state.reclaim_inbox(now, coordinator, millis(idle)));
+        Ok(self.of_inbox(entries))
     }
 
     async fn submit(&self, request: &StartRequest) -> Result<String> {

@@ -154,6 +154,7 @@ impl InboxReader for MemoryInboxReader {
     async fn next(&mut self) -> Result<Vec<InboxEntry>> {
         let never = Notify::new();
         let coordinator = &self.coordinator;
-        Ok(self.store.until_any(&never, |state, now| state.read_inbox(now, coordinator)).await)
+        let entries = self.store.until_any(&never, |state, now| state.read_inbox(now, coordinator)).await;
+        Ok(self.store.of_inbox(entries))
     }
 }

@@ -158,6 +158,9 @@ impl State {
 
     /// An entry that is gone was dealt with by an earlier try.
     pub(super) fn is_gone(&self, entry: Option<&str>) -> bool {
+        if let Some(foreign) = entry.filter(|entry| entry.contains('@')) {
+            return self.taken.contains(foreign);
+        }
         entry.and_then(EntryId::parse).is_some_and(|id| !self.inbox.has(id))
     }
 }

@@ -43,7 +43,14 @@ impl State {
 
     /// Creates the run, unless the request repeats one.
     pub(super) fn start(&mut self, now: u64, start: &Start) -> Started {
+        if start.entry.as_ref().is_some_and(|entry| self.taken.contains(entry)) {
+            return Started::Known(start.run.clone());
+        }
         let known = self.known_run(now, start);
+        let ticket = start.ticket.as_deref().unwrap_or_default();
+        if known.is_none() && self.is_void(now, &start.run, ticket) {
+            return Started::Void;
+        }
         let source = match (&start.request.context_from, &known) {
             (Some(from), None) => match self.source(now, from) {
                 Some(context) => context,
@@ -65,7 +72,7 @@ impl State {
             self.forget(run);
             self.timers.remove(&Timer::expire(run));
         }
-        if let Some(key) = key_of(request) {
+        if let Some(key) = key_of(start) {
             self.keys.insert(key, lead(run, now, start));
         }
         self.insert_run(start, now);
@@ -123,7 +130,7 @@ impl State {
     /// The run that a request repeats: the one of its key, else the one of its id. A key may outlive its run, and
     /// the id of a rejected request is free.
     fn known_run(&mut self, now: u64, start: &Start) -> Option<String> {
-        if let Some(known) = key_of(&start.request).and_then(|key| self.run_of_key(now, &key)) {
+        if let Some(known) = key_of(start).and_then(|key| self.run_of_key(now, &key)) {
             // The caller knows only the id that it would have got: lead it to the run.
             if known != start.run {
                 self.aliases.insert(start.run.clone(), lead(&known, now, start));
@@ -139,7 +146,7 @@ impl State {
         self.is_taken(&known.run).then(|| known.run.clone())
     }
 
-    fn is_taken(&self, run: &str) -> bool {
+    pub(super) fn is_taken(&self, run: &str) -> bool {
         self.runs.get(run).is_some_and(|run| run.shown.status != Status::Rejected)
     }
 
@@ -168,7 +175,9 @@ impl State {
         }
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
-        self.rejected.push_back(fields);
+        if rejection.deferred.is_some() || !rejection.entry.is_empty() {
+            self.rejected.push_back(fields);
+        }
         if self.rejected.len() > MAX_REJECTED {
             self.rejected.pop_front();
         }
@@ -192,7 +201,9 @@ impl State {
     }
 
     pub(super) fn leave_inbox(&mut self, entry: Option<&str>) {
-        if let Some(id) = entry.and_then(EntryId::parse) {
+        if let Some(foreign) = entry.filter(|entry| entry.contains('@')) {
+            self.taken.insert(foreign.to_owned());
+        } else if let Some(id) = entry.and_then(EntryId::parse) {
             self.inbox.remove(id);
         }
     }
@@ -208,7 +219,9 @@ fn lead(run: &str, now: u64, start: &Start) -> Lead {
     Lead { run: run.to_owned(), expires: now.saturating_add(millis(start.key_ttl)) }
 }
 
-fn key_of(request: &StartRequest) -> Option<(String, String)> {
+/// A key that is looked at with the run: where there are several partitions, it was reserved before.
+fn key_of(start: &Start) -> Option<(String, String)> {
+    let request = Some(&start.request).filter(|_| start.ticket.is_none())?;
     request.key.as_ref().filter(|key| !key.is_empty()).map(|key| (request.workflow.clone(), key.clone()))
 }
 
@@ -217,7 +230,7 @@ fn field(name: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn inbox_entries(entries: Vec<(EntryId, Fields)>) -> Vec<InboxEntry> {
-    entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), fields }).collect()
+    entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), inbox: 0, fields }).collect()
 }
 
 pub(super) fn run_itself(run: &str) -> Attempt {

@@ -12,7 +12,7 @@ use crate::published::StepState;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
 use crate::step::{Fence, Join, Joined, Line, Route, Wait};
-use crate::store::Registration;
+use crate::store::{Registration, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
 
@@ -37,6 +37,12 @@ pub(super) struct State {
     pub(super) keys: BTreeMap<(String, String), Lead>,
     /// Run id of a request that turned out to repeat another -> that one's run.
     pub(super) aliases: BTreeMap<String, Lead>,
+    /// Where the request of a reserved key is; the keys of a namespace of several partitions.
+    pub(super) reservations: BTreeMap<(String, String), Reservation>,
+    /// Run and ticket of reservations under which no run is created any more, and until when that is remembered.
+    pub(super) voided: BTreeMap<(String, String), u64>,
+    /// Entries of other partitions' inboxes that were dealt with.
+    pub(super) taken: BTreeSet<String>,
     pub(super) inbox: Stream<Fields>,
     pub(super) rejected: VecDeque<Fields>,
     pub(super) deferred: BTreeMap<String, Waiting>,

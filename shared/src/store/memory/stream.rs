@@ -94,6 +94,12 @@ impl<T: Clone> Stream<T> {
         self.given.contains_key(&id) || self.waiting.iter().any(|(waiting, _)| *waiting == id)
     }
 
+    /// The entry, given or not.
+    pub(super) fn get(&self, id: EntryId) -> Option<&T> {
+        let waiting = self.waiting.iter().find(|(waiting, _)| *waiting == id).map(|(_, entry)| entry);
+        waiting.or_else(|| self.given.get(&id).map(|given| &given.entry))
+    }
+
     /// Removes an entry, given or not.
     pub(super) fn remove(&mut self, id: EntryId) {
         if self.given.remove(&id).is_none() {

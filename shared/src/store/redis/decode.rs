@@ -4,31 +4,35 @@ use std::collections::{HashMap, HashSet};
 
 use redis::Value;
 
+use super::FORMAT;
 use super::reply::{self, Reply};
-use super::{FORMAT, PARTITIONS};
 use crate::attributes;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
+use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
 use crate::run::{Run, Status};
 use crate::step::{Fence, OpenWait};
 use crate::store::{Deferred, InboxEntry, Registration, Worker};
 
-pub(crate) fn check_meta(name: &str, found: &[Value]) -> Result<()> {
+/// How many partitions the namespace has; None where it is not made yet.
+pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {
     let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
-    let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u64>(partitions)?);
+    if *format == Value::Nil || *partitions == Value::Nil {
+        return Ok(None);
+    }
+    let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u16>(partitions)?);
     if format > FORMAT {
         return Err(Error::invalid(format!(
             "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
         )));
     }
-    if partitions != PARTITIONS {
+    if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(Error::invalid(format!(
-            "the namespace {name} was made with {partitions} partitions, and this version works with {PARTITIONS}: \
-             the number is fixed when a namespace is made, so use another namespace"
+            "the namespace {name} says that it has {partitions} partitions, and this version knows 1 to {MAX_PARTITIONS}"
         )));
     }
-    Ok(())
+    Ok(Some(partitions))
 }
 
 /// The reply of `TIME`, in ms since 1970.
@@ -80,7 +84,7 @@ pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWa
     })
 }
 
-pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
+pub(crate) fn inbox_entries(mut entries: Reply, inbox: u16) -> Result<Vec<InboxEntry>> {
     let mut found = Vec::new();
     while !entries.is_over() {
         let value = entries.value()?;
@@ -94,20 +98,20 @@ pub(crate) fn inbox_entries(mut entries: Reply) -> Result<Vec<InboxEntry>> {
         while !values.is_over() {
             fields.push((reply::bytes(values.value()?)?, reply::bytes(values.value()?)?));
         }
-        found.push(InboxEntry { id, fields });
+        found.push(InboxEntry { id, inbox, fields });
     }
     Ok(found)
 }
 
-/// What a blocking read of one stream answers.
-pub(crate) fn stream_entries(reply: Value) -> Result<Vec<InboxEntry>> {
-    let mut streams = Reply::new(reply)?;
-    if streams.is_over() {
-        return Ok(Vec::new());
+/// What a blocking read of streams answers. `inbox` says whose inbox a stream is, by its name.
+pub(crate) fn stream_entries(reply: Value, inbox: impl Fn(&str) -> u16) -> Result<Vec<InboxEntry>> {
+    let (mut streams, mut found) = (Reply::new(reply)?, Vec::new());
+    while !streams.is_over() {
+        let mut stream = streams.array()?;
+        let name = stream.text()?;
+        found.extend(inbox_entries(stream.array()?, inbox(&name))?);
     }
-    let mut stream = streams.array()?;
-    stream.value()?;
-    inbox_entries(stream.array()?)
+    Ok(found)
 }
 
 /// Entries of a run's stream `events`.

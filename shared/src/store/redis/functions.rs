@@ -16,6 +16,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/signal.lua"),
     include_str!("lua/publish.lua"),
     include_str!("lua/collect.lua"),
+    include_str!("lua/across.lua"),
     include_str!("lua/audit.lua"),
     include_str!("lua/register.lua"),
 );

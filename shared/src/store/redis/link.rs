@@ -33,6 +33,10 @@ impl Link {
         Self::new(&self.topology, key)
     }
 
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// A connection of its own for a caller that blocks for up to `block` at a time.
     pub(crate) async fn dedicated(&self, block: Duration, name: &str) -> Result<Dedicated> {
         let node = self.topology.node(self.slot).await?;

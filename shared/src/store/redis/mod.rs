@@ -2,11 +2,14 @@
 //!
 //! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
 
+mod across;
 mod args;
 mod audit;
 pub(crate) mod decode;
+mod fleet_readers;
 mod functions;
 mod link;
+pub(crate) mod meta;
 mod readers;
 mod reads;
 pub(crate) mod reply;
@@ -58,8 +61,6 @@ const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// The layout of the keys. A namespace of a newer one is refused.
 const FORMAT: u64 = 1;
-/// How many partitions a namespace has.
-const PARTITIONS: u64 = 1;
 
 /// The store of one partition on Redis. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -67,6 +68,7 @@ pub struct RedisStore {
     link: Link,
     namespace: Namespace,
     short: Short,
+    partitions: u16,
 }
 
 impl RedisStore {
@@ -80,7 +82,18 @@ impl RedisStore {
     /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
     pub fn on(topology: &Topology, namespace: Namespace) -> Self {
         let link = Link::new(topology, namespace.prefix());
-        Self { short: Short::new(&link, namespace.prefix()), link, namespace }
+        Self { short: Short::new(&link, namespace.prefix()), link, namespace, partitions: 1 }
+    }
+
+    /// The namespace has so many partitions; one by default.
+    #[must_use]
+    pub fn of(self, partitions: u16) -> Self {
+        Self { partitions, ..self }
+    }
+
+    /// The address of the server that has the partition, as far as is known: for diagnosis.
+    pub fn address(&self) -> Option<String> {
+        self.link.topology().address_of(self.namespace.prefix())
     }
 
     /// The server's answer to any command: for diagnosis and tests.
@@ -195,13 +208,7 @@ impl Store for RedisStore {
     }
 
     async fn open(&self) -> Result<()> {
-        let key = format!("{}:meta", self.namespace.name());
-        let mut pipeline = redis::pipe();
-        pipeline.hset_nx(&key, "format", FORMAT).ignore();
-        pipeline.hset_nx(&key, "partitions", PARTITIONS).ignore();
-        pipeline.hget(&key, "format").hget(&key, "partitions");
-        let found = self.link.to(&key).send_all(&pipeline).await?;
-        decode::check_meta(self.namespace.name(), &found)
+        meta::make(&self.link, self.namespace.name(), self.partitions).await
     }
 
     async fn server(&self) -> Result<Option<Info>> {
@@ -212,7 +219,8 @@ impl Store for RedisStore {
         let mut command = self.transition("start");
         let request = &start.request;
         command.arg(&start.run).arg(&request.workflow).arg(start.version).arg(request.content().as_str());
-        command.arg(&request.input).arg(request.key.as_deref().unwrap_or_default());
+        let key = request.key.as_deref().filter(|_| start.ticket.is_none()).unwrap_or_default();
+        command.arg(&request.input).arg(key);
         command.arg(millis(start.key_ttl)).arg(request.delay_ms).arg(start.entry.as_deref().unwrap_or_default());
         command.arg(start.timeout.map_or(-1, |timeout| i64::try_from(millis(timeout)).unwrap_or(i64::MAX)));
         command.arg(start.routes.len());
@@ -224,9 +232,11 @@ impl Store for RedisStore {
         for (field, value) in &start.context {
             command.arg(field).arg(value);
         }
+        command.arg(start.ticket.as_deref().unwrap_or_default());
         let mut reply = self.call(&command).await?;
         match reply.text()?.as_str() {
             "started" => Ok(Started::New(reply.text()?)),
+            "void" => Ok(Started::Void),
             "no source" => Ok(Started::NoSource(reply.text()?)),
             _ => Ok(Started::Known(reply.text()?)),
         }
@@ -237,7 +247,8 @@ impl Store for RedisStore {
         let request = &start.request;
         let packed = rmp_serde::to_vec_named(request).map_err(|e| Error::invalid(e.to_string()))?;
         command.arg(&start.run).arg(packed).arg(start.entry.as_deref().unwrap_or_default()).arg(MAX_DEFERRED);
-        command.arg(&request.workflow).arg(request.key.as_deref().unwrap_or_default()).arg(millis(start.key_ttl));
+        let key = request.key.as_deref().filter(|_| start.ticket.is_none()).unwrap_or_default();
+        command.arg(&request.workflow).arg(key).arg(millis(start.key_ttl));
         match self.call(&command).await?.text()?.as_str() {
             "deferred" => Ok(Deferral::Kept),
             "exists" => Ok(Deferral::Known),

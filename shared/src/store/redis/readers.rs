@@ -17,11 +17,11 @@ use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader,
 
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
-const BLOCK: Duration = Duration::from_secs(2);
+pub(super) const BLOCK: Duration = Duration::from_secs(2);
 /// How long an idle worker waits to be woken before it looks by itself.
-const IDLE_BLOCK: Duration = Duration::from_secs(5);
-const INBOX_GROUP: &str = "coordinators";
-const INBOX_BATCH: usize = 128;
+pub(super) const IDLE_BLOCK: Duration = Duration::from_secs(5);
+pub(super) const INBOX_GROUP: &str = "coordinators";
+pub(super) const INBOX_BATCH: usize = 128;
 /// How many entries a follower reads at a time.
 const EVENTS_BATCH: usize = 128;
 /// A coordinator that has not read for so many times the idle time of orphans has departed.
@@ -50,26 +50,12 @@ impl RedisStore {
     }
 
     pub(super) async fn open_inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
-        let mut connection = self.link.dedicated(BLOCK, &format!("stepfleet-inbox-{coordinator}")).await?;
-        self.make_inbox_group(&mut connection).await?;
-        let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(INBOX_GROUP).arg(coordinator).arg("COUNT").arg(INBOX_BATCH);
-        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(self.namespace.key("inbox")).arg(">");
-        Ok(Box::new(RedisInboxReader { connection, read }))
+        self.inbox_reader_of(std::slice::from_ref(&self.namespace), coordinator).await
     }
 
     pub(super) async fn open_event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
         let connection = self.link.dedicated(BLOCK, "stepfleet-follower").await?;
         Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
-    }
-
-    async fn make_inbox_group(&self, connection: &mut Dedicated) -> Result<()> {
-        let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg("0").arg("MKSTREAM");
-        match connection.query::<redis::Value>(&create).await {
-            Err(error) if !error.to_string().contains("BUSYGROUP") => Err(error),
-            _ => Ok(()),
-        }
     }
 
     pub(super) async fn claim_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
@@ -80,7 +66,7 @@ impl RedisStore {
         claim.arg("COUNT").arg(INBOX_BATCH);
         let mut reply = Reply::new(self.link.send(&claim).await?)?;
         reply.value()?;
-        let entries = inbox_entries(reply.array()?)?;
+        let entries = inbox_entries(reply.array()?, self.namespace.partition())?;
         self.drop_departed(coordinator, idle * DEPARTED).await?;
         Ok(entries)
     }
@@ -164,19 +150,6 @@ impl AlarmReader for RedisAlarmReader {
     }
 }
 
-struct RedisInboxReader {
-    connection: Dedicated,
-    read: Cmd,
-}
-
-#[async_trait]
-impl InboxReader for RedisInboxReader {
-    async fn next(&mut self) -> Result<Vec<InboxEntry>> {
-        let value: redis::Value = self.connection.query(&self.read).await?;
-        stream_entries(value)
-    }
-}
-
 struct RedisEventReader {
     connection: Dedicated,
     key: String,
@@ -189,7 +162,7 @@ impl EventReader for RedisEventReader {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(EVENTS_BATCH).arg("BLOCK").arg(millis(BLOCK));
         read.arg("STREAMS").arg(&self.key).arg(self.after.to_string());
-        let entries = published(stream_entries(self.connection.query(&read).await?)?);
+        let entries = published(stream_entries(self.connection.query(&read).await?, |_| 0)?);
         self.after = entries.last().map_or(self.after, |entry| entry.position);
         Ok(entries)
     }

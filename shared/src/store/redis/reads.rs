@@ -127,7 +127,7 @@ impl RedisStore {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ)).arg("STREAMS");
         read.arg(self.namespace.key_of("events", run)).arg(after.to_string());
-        Ok(published(stream_entries(self.link.send(&read).await?)?))
+        Ok(published(stream_entries(self.link.send(&read).await?, |_| 0)?))
     }
 
     pub(super) async fn read_waits(&self, run: &str) -> Result<Vec<OpenWait>> {

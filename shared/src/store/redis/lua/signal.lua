@@ -80,6 +80,8 @@ end
 
 -- An entry that is gone was dealt with by an earlier try.
 is_gone = function(p, entry)
+  local taken = across.taken_name(p, entry)
+  if taken then return redis.call('EXISTS', taken) == 1 end
   return entry ~= '' and #redis.call('XRANGE', p .. 'inbox', entry, entry) == 0
 end
 

@@ -2,8 +2,18 @@
 
 local redirect_signals
 
+-- An entry of another partition's inbox is called `<id>@<partition>`. It cannot be taken off here: that it was dealt with is noted,
+-- for an hour, and whoever called takes it off there.
+local across = {} -- a chunk of Lua has at most 200 locals
+function across.taken_name(p, entry)
+  return string.find(entry, '@', 1, true) and p .. 'taken:' .. entry
+end
+
 local function leave_inbox(p, entry)
-  if entry ~= '' then
+  local taken = across.taken_name(p, entry)
+  if taken then
+    redis.call('SET', taken, 1, 'PX', 3600000)
+  elseif entry ~= '' then
     redis.call('XACK', p .. 'inbox', 'coordinators', entry)
     redis.call('XDEL', p .. 'inbox', entry)
   end
@@ -11,6 +21,11 @@ end
 
 local function key_name(p, workflow, key)
   return p .. 'key:' .. workflow .. ':' .. key
+end
+
+-- See `void` in across.lua.
+function across.void_name(p, run, ticket)
+  return p .. 'void:' .. run .. ':' .. ticket
 end
 
 -- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
@@ -31,6 +46,9 @@ local function known_run(p, run, workflow, key, key_ttl)
   return nil, status
 end
 
+local start
+do
+
 -- The run that another run's context begins with; nothing where there is none of that id, or it was rejected.
 local function source_of(p, from)
   local status = redis.call('HGET', p .. 'run:' .. from, 'status')
@@ -50,13 +68,16 @@ local function begin_context(p, run, source, fields)
   if redis.call('EXISTS', context) == 1 then redis.call('HSET', p .. 'steps:' .. run, 'context', 1) end
 end
 
-local function start(keys, argv)
+start = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local run, workflow, version, content, input = arg(), arg(), arg(), arg(), arg()
   local key, key_ttl, delay, entry, timeout = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
   local heads, followed, from, fields = take_list(arg), arg() == '1', arg(), take_list(arg)
+  local ticket, taken = arg(), across.taken_name(p, entry)
+  if taken and redis.call('EXISTS', taken) == 1 then return { 'exists', run } end
 
   local known, status = known_run(p, run, workflow, key, key_ttl)
+  if not known and ticket ~= '' and redis.call('EXISTS', across.void_name(p, run, ticket)) == 1 then return { 'void', run } end
   local source = not known and from ~= '' and source_of(p, from)
   if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
@@ -94,6 +115,7 @@ local function start(keys, argv)
   end
   return { 'started', run }
 end
+end
 
 -- defer: keep a request for a workflow that nobody serves yet.
 local function defer(keys, argv)
@@ -119,7 +141,9 @@ local function reject(keys, argv)
   leave_inbox(p, entry)
   -- Of several coordinators that judge a deferred request, one rejects it.
   if deferred ~= '' and redis.call('HDEL', p .. 'deferred', deferred) == 0 then return { 'gone', run } end
-  redis.call('XADD', p .. 'rejected', 'MAXLEN', '~', limit, '*', 'reason', reason, 'entry', entry, unpack(fields))
+  if deferred ~= '' or entry ~= '' then
+    redis.call('XADD', p .. 'rejected', 'MAXLEN', '~', limit, '*', 'reason', reason, 'entry', entry, unpack(fields))
+  end
   -- A good request that waits under the same id keeps it.
   local taken = run == '' or redis.call('EXISTS', p .. 'run:' .. run, p .. 'alias:' .. run) > 0
   if not taken and redis.call('HEXISTS', p .. 'deferred', run) == 0 then

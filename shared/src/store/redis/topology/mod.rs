@@ -99,6 +99,11 @@ impl Topology {
         })))
     }
 
+    /// Whether partitions may be on different servers.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.0.places, Places::Cluster { .. })
+    }
+
     /// The server that owns a slot now, as far as is known. Looks where nothing is known or somebody has found it wrong,
     /// but not too often.
     pub(super) async fn node(&self, slot: u16) -> Result<Arc<Node>> {

@@ -1,0 +1,489 @@
+//! A namespace of several partitions, on one server and in a cluster: each run is in the partition of its id and nowhere
+//! else, wherever its requests came in, and what concerns two partitions happens once.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::cmd;
+use serde_json::{Value, json};
+use stepfleet::Partitions;
+use stepfleet::client::{Client, RunHandle};
+use stepfleet::history::Kind;
+use stepfleet::names::Namespace;
+use stepfleet::partition::partition_of;
+use stepfleet::run::{Run, Status};
+use stepfleet::step::Route;
+use stepfleet::store::{Introduction, MemoryStore, Registration, Reservation, Store, Topology, Voided};
+use stepfleet_coordinator::{Config, Coordinator};
+use stepfleet_integration_tests::cluster::Cluster;
+use stepfleet_integration_tests::fleet::Process;
+use stepfleet_integration_tests::redis::TestRedis;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+const LIMIT: Duration = Duration::from_secs(120);
+const TTL: Duration = Duration::from_secs(3600);
+
+/// Two workers and two coordinators, processes all, of a namespace of so many partitions.
+struct Cast {
+    url: String,
+    partitions: Partitions,
+    client: Client,
+    workers: Vec<Process>,
+    _coordinators: Vec<Process>,
+}
+
+impl Cast {
+    async fn on(url: &str, count: Option<u16>) -> Self {
+        let settings = [("STEPFLEET_REDIS", url), ("RUST_LOG", "info"), ("STEPFLEET_CONCURRENCY", "4")];
+        // The workers come first: they wait for a coordinator to make the namespace.
+        let workers: Vec<_> = (0..2).map(|_| Process::start(Path::new(WORKER), &[], &settings)).collect();
+        let mut arguments = vec!["coordinator".to_owned()];
+        arguments.extend(count.map(|count| format!("--partitions={count}")));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let coordinator = || Process::start(Path::new(STEPFLEET), &arguments, &settings);
+        let coordinators = vec![coordinator(), coordinator()];
+        let client = Client::connect(url).unwrap();
+        until(async || count_of(&client).await > 0).await;
+        let partitions = client.partitions().await.unwrap();
+        let cast = Self { url: url.to_owned(), partitions, client, workers, _coordinators: coordinators };
+        cast.workers_serve_all(2).await;
+        cast
+    }
+
+    async fn workers_serve_all(&self, count: usize) {
+        let serves = async |store: &Arc<dyn Store>| store.workers().await.is_ok_and(|workers| workers.len() == count);
+        until(async || join_all(self.partitions.all().iter().map(serves)).await.into_iter().all(|all| all)).await;
+    }
+
+    /// As a caller that does not know of partitions, into whatever inbox.
+    async fn request(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
+        let owned: Vec<_> = fields.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+        self.partitions.get(inbox).enqueue(&owned).await.unwrap()
+    }
+
+    /// A partition that is not the run's, where there is one.
+    fn wrong_inbox(&self, run: &str) -> u16 {
+        (partition_of(run, self.partitions.count()) + 1) % self.partitions.count()
+    }
+
+    async fn ends(&self, run: &str) -> Run {
+        self.client.run(run).wait(LIMIT).await.unwrap_or_else(|error| panic!("{run}: {error}"))
+    }
+
+    /// The run ended well, once, and no partition but its own knows of it.
+    async fn ended_once(&self, run: &str) {
+        let ended = self.ends(run).await;
+        assert_eq!(ended.status, Status::Completed, "{ended:?}");
+        assert_eq!(ended.id, run);
+        let history = self.partitions.of(run).history(run, 0, 10_000).await.unwrap();
+        let times = |kind| history.iter().filter(|record| record.kind == kind).count();
+        assert_eq!((times(Kind::Start), times(Kind::Completed)), (1, 1), "{run}: {history:?}");
+        for store in self.partitions.all() {
+            let is_own = store.namespace() == self.partitions.of(run).namespace();
+            assert_eq!(store.run(run).await.unwrap().is_some(), is_own, "{run} in {:?}", store.namespace());
+        }
+    }
+
+    async fn nothing_is_left(&self) {
+        for store in self.partitions.on_redis() {
+            let mut length = cmd("XLEN");
+            length.arg(store.namespace().key("inbox"));
+            until(async || store.command(&length).await.is_ok_and(|left| left == redis::Value::Int(0))).await;
+        }
+        let doctor = self.stepfleet(&["doctor", "--runs"]);
+        assert!(doctor.0, "{}", doctor.1);
+    }
+
+    fn stepfleet(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(STEPFLEET).args(arguments).env("STEPFLEET_REDIS", &self.url).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+}
+
+async fn count_of(client: &Client) -> usize {
+    match client.partitions().await {
+        Ok(partitions) => partitions.workers().await.map_or(0, |workers| workers.len()),
+        Err(_) => 0,
+    }
+}
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("it comes to pass");
+}
+
+/// Some of everything; the second worker is killed in the middle.
+async fn play(cast: &mut Cast, runs: usize) {
+    let (mut ends, mut handles): (Vec<String>, Vec<RunHandle>) = (Vec::new(), Vec::new());
+    for n in 0..runs {
+        let chain = cast.client.start("chain", &json!({"n": n})).send().await.unwrap();
+        let squares = cast.client.start("squares", &json!({"count": 20})).id(format!("squares-{n}"));
+        let long = cast.client.start("loop", &json!({"n": 40})).id(format!("loop-{n}")).send().await.unwrap();
+        handles.extend([chain, squares.send().await.unwrap(), long]);
+    }
+    for n in 0..10 {
+        asking(cast, n).await;
+        ends.push(format!("asking-{n}"));
+    }
+    // Plain entries in every inbox, with an id and without one.
+    for inbox in 0..cast.partitions.count() {
+        let (id, n) = (format!("plain-{inbox}"), inbox.to_string());
+        let begin = format!("{{\"n\":{n}}}");
+        let wrong = cast.wrong_inbox(&id);
+        cast.request(wrong, &[("op", "start"), ("workflow", "chain"), ("id", &id), ("input", &begin)]).await;
+        let entry = cast.request(inbox, &[("op", "start"), ("workflow", "chain"), ("input", &begin)]).await;
+        ends.push(id);
+        ends.push(if inbox == 0 { entry } else { format!("{entry}-p{inbox}") });
+    }
+    cast.workers[1].kill();
+    ends.extend(handles.iter().map(|handle| handle.id().to_owned()));
+    for run in &ends {
+        cast.ended_once(run).await;
+    }
+    let listed = cast.client.runs().list(10_000).await.unwrap();
+    assert_eq!(listed.len(), ends.len());
+    assert!(listed.is_sorted_by(|a, b| a.created_ms >= b.created_ms));
+    cast.nothing_is_left().await;
+}
+
+/// A run that begins with the context of another, in another partition as a rule, and is told two words in the wrong inbox.
+async fn asking(cast: &Cast, n: usize) {
+    let (source, run) = (format!("loop-{n}"), format!("asking-{n}"));
+    cast.ends(&source).await;
+    let start = cast.client.start("asking", &json!({"n": n})).context(&json!({"n": 5})).context_from(&source);
+    let handle = start.id(&run).send().await.unwrap();
+    until(async || handle.status().await.is_ok_and(|run| run.is_some())).await;
+    for word in ["\"good\"", "\"morning\""] {
+        let signal = [("op", "signal"), ("run", &run), ("name", "word"), ("input", word)];
+        cast.request(cast.wrong_inbox(&run), &signal).await;
+    }
+    let end: Value = handle.result(LIMIT).await.unwrap();
+    assert_eq!(end["answer"], format!("good morning {}", 5 + n));
+    let turns = handle.snapshot().await.unwrap().unwrap().context["turns"].clone();
+    assert_eq!(turns, json!(41));
+}
+
+/// One cancelled run, and what cannot be taken.
+async fn refuse(cast: &Cast) {
+    let handle = cast.client.start("asking", &json!({"n": 1})).id("stopped").send().await.unwrap();
+    until(async || handle.waits().await.is_ok_and(|waits| !waits.is_empty())).await;
+    cast.request(cast.wrong_inbox("stopped"), &[("op", "cancel"), ("run", "stopped")]).await;
+    assert_eq!(cast.ends("stopped").await.status, Status::Cancelled);
+    let inbox = cast.wrong_inbox("oops");
+    cast.request(inbox, &[("op", "start"), ("workflow", "chain"), ("id", "oops"), ("input", "{")]).await;
+    let oops = cast.ends("oops").await;
+    assert_eq!(oops.status, Status::Rejected);
+    assert!(cast.partitions.of("oops").run("oops").await.unwrap().is_some());
+    let store = cast.partitions.on_redis()[usize::from(inbox)].clone();
+    let mut length = cmd("XLEN");
+    length.arg(store.namespace().key("rejected"));
+    until(async || store.command(&length).await.is_ok_and(|kept| kept == redis::Value::Int(1))).await;
+    let missing =
+        cast.client.start("chain", &json!({"n": 1})).id("orphan").context_from("nobody").send().await.unwrap();
+    let missing = missing.wait(LIMIT).await.unwrap();
+    assert!(missing.error.unwrap().contains("nobody knows"));
+}
+
+/// The same key, again and again, through all inboxes at once.
+async fn share_keys(cast: &Cast) {
+    let count = cast.partitions.count();
+    for key in 0..8 {
+        let key = format!("key-{key}");
+        let begin = |id: String, inbox: u16| {
+            let key = key.clone();
+            async move {
+                let start =
+                    [("op", "start"), ("workflow", "chain"), ("id", &id), ("key", &key), ("input", "{\"n\":3}")];
+                cast.request(inbox, &start).await;
+                id
+            }
+        };
+        let asked = join_all((0..12).map(|n| begin(format!("{key}-{n}"), n % count))).await;
+        let ended = join_all(asked.iter().map(|id| cast.ends(id))).await;
+        let first = ended[0].id.clone();
+        assert!(asked.contains(&first), "{first}");
+        assert!(ended.iter().all(|run| run.id == first && run.status == Status::Completed), "{ended:?}");
+        for id in &asked {
+            let found = cast.partitions.of(id).run(id).await.unwrap();
+            assert!(found.is_none_or(|run| run.id == first), "{id} is a run of its own");
+        }
+        cast.ended_once(&first).await;
+    }
+}
+
+async fn all_of_it(url: &str, count: Option<u16>, partitions: u16, runs: usize) {
+    let mut cast = Cast::on(url, count).await;
+    assert_eq!(cast.partitions.count(), partitions);
+    let (fine, said) = cast.stepfleet(&["doctor"]);
+    assert!(said.contains(&format!("partitions        {partitions}")), "{fine}: {said}");
+    play(&mut cast, runs).await;
+    refuse(&cast).await;
+    share_keys(&cast).await;
+    cast.nothing_is_left().await;
+    let (fine, workers) = cast.stepfleet(&["workers", "--json"]);
+    assert!(fine && serde_json::from_str::<Vec<Value>>(&workers).unwrap().len() == 1, "{workers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_partition_on_one_server() {
+    let redis = TestRedis::start().await;
+    all_of_it(&redis.url, None, 1, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_partitions_on_one_server() {
+    let redis = TestRedis::start().await;
+    all_of_it(&redis.url, Some(4), 4, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_partitions_on_one_server() {
+    let redis = TestRedis::start().await;
+    all_of_it(&redis.url, Some(16), 16, 60).await;
+    // However many partitions: one connection to block on for each process, and one that renews the leases.
+    let clients: String = cmd("CLIENT").arg("LIST").query_async(&mut redis.connection().await).await.unwrap();
+    let named = |name: &str| clients.lines().filter(|line| line.contains(&format!(" name=stepfleet-{name}-"))).count();
+    assert_eq!((named("inbox"), named("lease"), named("idle")), (2, 1, 1), "{clients}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_three_masters() {
+    let cluster = Cluster::start().await;
+    all_of_it(&cluster.url(), None, 16, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_partitions_on_four_servers() {
+    let cluster = Cluster::of(4).await;
+    all_of_it(&cluster.url(), Some(4), 4, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_partitions_is_fixed() {
+    let redis = TestRedis::start().await;
+    let topology = Topology::new(&redis.url).unwrap();
+    assert!(Partitions::find(&topology, "sf").await.unwrap().is_none());
+    assert_eq!(Partitions::open(&topology, "sf", Some(4)).await.unwrap().count(), 4);
+    assert_eq!(Partitions::open(&topology, "sf", None).await.unwrap().count(), 4);
+    let refused = Partitions::open(&topology, "sf", Some(5)).await.unwrap_err();
+    assert!(refused.is_invalid() && refused.to_string().contains("made with 4 partitions, not with 5"), "{refused}");
+    assert!(Partitions::open(&topology, "other", Some(0)).await.unwrap_err().is_invalid());
+    let mut coordinator = Command::new(STEPFLEET);
+    coordinator.args(["coordinator", "--partitions", "2", "--allow-unpersisted"]).env("STEPFLEET_REDIS", &redis.url);
+    let output = coordinator.output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("made with 4 partitions"), "{output:?}");
+}
+
+/// Coordinators that are driven by hand, on partitions in memory and on Redis.
+struct Desk {
+    partitions: Partitions,
+    _redis: Option<TestRedis>,
+}
+
+impl Desk {
+    async fn both(scenario: impl AsyncFn(&Self)) {
+        let store = |partition| Arc::new(MemoryStore::new(Namespace::new("sf", partition).unwrap())) as Arc<dyn Store>;
+        let memory = Self { partitions: Partitions::of_stores((0..4).map(store).collect()), _redis: None };
+        let redis = TestRedis::start().await;
+        let partitions = Partitions::open(&Topology::new(&redis.url).unwrap(), "sf", Some(4)).await.unwrap();
+        for (name, desk) in [("memory", memory), ("Redis", Self { partitions, _redis: Some(redis) })] {
+            eprintln!("--- on {name}");
+            desk.serve("w").await;
+            scenario(&desk).await;
+        }
+    }
+
+    async fn serve(&self, workflow: &str) {
+        let start = vec![Route { step: "first".into(), event: "Begin".into(), ..Route::default() }];
+        let served = Registration { workflow: workflow.into(), version: 1, start, ..Registration::default() };
+        let worker = Introduction { id: format!("of-{workflow}"), serves: vec![served], ..Introduction::default() };
+        for store in self.partitions.all() {
+            store.register(&worker, TTL).await.unwrap();
+        }
+    }
+
+    fn coordinator(&self, id: &str) -> Coordinator {
+        let (fleet_age, reclaim_idle) = (Duration::ZERO, Duration::ZERO);
+        Coordinator::new(
+            self.partitions.clone(),
+            Config { id: id.into(), fleet_age, reclaim_idle, ..Config::default() },
+        )
+    }
+
+    /// All that the inboxes have, pending or not, until nothing more comes of it.
+    async fn take_in(&self, coordinator: &Coordinator) {
+        while self.partitions.all().len() > 0 {
+            let mut read = 0;
+            for store in self.partitions.all() {
+                let mut reader = store.inbox_reader("reader").await.unwrap();
+                let waiting = tokio::time::timeout(Duration::from_millis(50), reader.next()).await;
+                read += waiting.map_or(0, |entries| entries.unwrap().len());
+            }
+            if read == 0 && coordinator.reclaim_pass().await.unwrap() == 0 {
+                return;
+            }
+        }
+    }
+
+    async fn ask(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
+        let owned: Vec<_> = fields.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+        self.partitions.get(inbox).enqueue(&owned).await.unwrap()
+    }
+
+    async fn start(&self, id: &str, key: &str) -> String {
+        self.ask(partition_of(id, 4), &[("op", "start"), ("workflow", "w"), ("id", id), ("key", key)]).await
+    }
+
+    async fn reserve_for(&self, run: &str, entry: Option<String>) -> Reservation {
+        let place = entry.map(|entry| (partition_of(run, 4), entry));
+        let wanted = Reservation {
+            workflow: "w".into(),
+            key: "k".into(),
+            run: run.into(),
+            ticket: format!("ticket-of-{run}"),
+            place,
+        };
+        let held = self.partitions.of_key("w", "k").reserve(&wanted, TTL).await.unwrap();
+        assert_eq!(held, wanted);
+        held
+    }
+
+    async fn status(&self, id: &str) -> Option<Status> {
+        self.partitions.of(id).run(id).await.unwrap().map(|run| run.status)
+    }
+
+    async fn leads(&self, id: &str) -> Option<String> {
+        self.partitions.run(id).await.unwrap().map(|run| run.id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_dies_after_it_reserved_a_key_is_finished_by_the_next() {
+    Desk::both(async |desk: &Desk| {
+        // The first request is delivered to a coordinator that reserves its key and dies.
+        let entry = desk.start("first", "k").await;
+        desk.reserve_for("first", Some(entry)).await;
+        // The second one comes before the first is reclaimed.
+        desk.start("second", "k").await;
+        desk.take_in(&desk.coordinator("b")).await;
+        assert_eq!(desk.status("first").await, Some(Status::Queued));
+        assert_eq!(desk.status("second").await, None);
+        assert_eq!(desk.leads("second").await.as_deref(), Some("first"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back() {
+    Desk::both(async |desk: &Desk| {
+        let held = desk.reserve_for("lost", Some("1-0".into())).await;
+        desk.start("second", "k").await;
+        desk.take_in(&desk.coordinator("b")).await;
+        assert_eq!(desk.status("second").await, Some(Status::Queued));
+        // The coordinator of the first comes back late, with the ticket that it has.
+        let request = stepfleet::request::StartRequest {
+            key: Some("k".into()),
+            ..stepfleet::request::StartRequest::new("w", "{}")
+        };
+        let route = Route { step: "first".into(), event: "Begin".into(), ..Route::default() };
+        let late = stepfleet::store::Start {
+            request,
+            run: "lost".into(),
+            version: 1,
+            routes: vec![route],
+            ticket: Some(held.ticket.clone()),
+            key_ttl: TTL,
+            ..stepfleet::store::Start::default()
+        };
+        let answer = desk.partitions.of("lost").start(&late).await.unwrap();
+        assert_eq!(answer, stepfleet::store::Started::Void);
+        assert_eq!(desk.status("lost").await, None);
+        // A run that is there is never voided, and keeps its key.
+        let now = desk.partitions.of_key("w", "k").reserved("w", "k").await.unwrap().unwrap();
+        assert_eq!(now.run, "second");
+        assert_eq!(desk.partitions.of("second").void("second", &now.ticket).await.unwrap(), Voided::Exists);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_request_was_rejected_is_free() {
+    Desk::both(async |desk: &Desk| {
+        let fields = [("op", "start"), ("workflow", "w"), ("id", "bad"), ("key", "k"), ("context_from", "nobody")];
+        desk.ask(partition_of("bad", 4), &fields).await;
+        let coordinator = desk.coordinator("a");
+        desk.take_in(&coordinator).await;
+        assert_eq!(desk.status("bad").await, Some(Status::Rejected));
+        desk.start("good", "k").await;
+        desk.take_in(&coordinator).await;
+        assert_eq!(desk.status("good").await, Some(Status::Queued));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_key_that_wait_for_a_worker_are_one_run() {
+    Desk::both(async |desk: &Desk| {
+        for id in ["early-1", "early-2", "early-3"] {
+            let fields = [("op", "start"), ("workflow", "later"), ("id", id), ("key", "k")];
+            desk.ask(0, &fields).await;
+        }
+        let coordinator = desk.coordinator("a");
+        desk.take_in(&coordinator).await;
+        assert_eq!(desk.partitions.deferred().await.unwrap().len(), 3);
+        for id in ["early-1", "early-2", "early-3"] {
+            desk.ask(1, &[("op", "signal"), ("run", id), ("name", "word"), ("input", "1")]).await;
+        }
+        desk.take_in(&coordinator).await;
+        desk.serve("later").await;
+        coordinator.deferred_pass().await.unwrap();
+        coordinator.deferred_pass().await.unwrap();
+        assert!(desk.partitions.deferred().await.unwrap().is_empty());
+        desk.take_in(&coordinator).await;
+        let runs: Vec<_> = join_all(["early-1", "early-2", "early-3"].map(|id| desk.leads(id))).await;
+        assert!(runs[0].is_some() && runs.iter().all(|run| *run == runs[0]), "{runs:?}");
+        // The signals of all three are the one run's.
+        let signals = desk.kept_signals(runs[0].as_deref().unwrap()).await;
+        assert_eq!(signals, 3);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_dealt_with() {
+    Desk::both(async |desk: &Desk| {
+        desk.start("r", "k").await;
+        let coordinator = desk.coordinator("a");
+        desk.take_in(&coordinator).await;
+        let inbox = (partition_of("r", 4) + 1) % 4;
+        let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
+        // A coordinator delivers it and dies before it takes the entry off its inbox.
+        let name = stepfleet::partition::foreign_entry(&entry, inbox);
+        desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
+        desk.take_in(&coordinator).await;
+        assert_eq!(desk.kept_signals("r").await, 1);
+        assert!(desk.partitions.get(inbox).inbox_entry(&entry).await.unwrap().is_none());
+    })
+    .await;
+}
+
+impl Desk {
+    /// How many signals are kept for a run: it takes no more than 1,000 of a name.
+    async fn kept_signals(&self, run: &str) -> usize {
+        let store = self.partitions.of(run);
+        let mut kept = 1000;
+        while store.signal(run, "word", b"\x02null", None).await.unwrap() == stepfleet::step::Signalled::Kept {
+            kept -= 1;
+        }
+        kept
+    }
+}

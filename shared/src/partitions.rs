@@ -1,0 +1,391 @@
+//! All partitions of a namespace.
+//!
+//! Each partition is a [`Store`] of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
+//! of them. What partitions share a server is read with one connection: see [`Partitions::groups`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+use crate::fleet::Queue;
+use crate::names::Namespace;
+use crate::partition::{MAX_PARTITIONS, partition_of};
+use crate::run::Run;
+use crate::store::redis::meta;
+use crate::store::{Deferred, InboxReader, RedisStore, Registration, Store, Topology, Worker};
+
+/// How many partitions a new namespace in a cluster gets.
+pub const IN_A_CLUSTER: u16 = 16;
+
+/// The partitions of a namespace. Cheap to clone; clones share stores and connections.
+///
+/// ```no_run
+/// # async fn example() -> stepfleet::Result<()> {
+/// let topology = stepfleet::store::Topology::new("redis://127.0.0.1")?;
+/// let partitions = stepfleet::Partitions::open(&topology, "sf", None).await?;
+/// let run = partitions.run("order-7").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Partitions(Arc<Inner>);
+
+struct Inner {
+    stores: Vec<Arc<dyn Store>>,
+    /// The same, on Redis, where all are certain to be on one server.
+    on_one_server: Option<RedisStore>,
+    /// The same, on Redis.
+    on_redis: Vec<RedisStore>,
+}
+
+impl Partitions {
+    /// Opens a namespace, and makes it where it is new: with `count` partitions, or 16 in a cluster and 1 elsewhere.
+    ///
+    /// Fails with [`Error::is_invalid`] when it has another number of partitions than `count`, or was made by a newer version.
+    pub async fn open(topology: &Topology, name: &str, count: Option<u16>) -> Result<Self> {
+        let namespace = Namespace::new(name, 0)?;
+        if let Some(count) = count.filter(|count| !(1..=MAX_PARTITIONS).contains(count)) {
+            return Err(Error::invalid(format!("a namespace has 1 to {MAX_PARTITIONS} partitions, not {count}")));
+        }
+        let found = match meta::partitions(topology, name).await? {
+            Some(found) => found,
+            None => count.unwrap_or(if topology.is_cluster() { IN_A_CLUSTER } else { 1 }),
+        };
+        if let Some(count) = count.filter(|count| *count != found) {
+            return Err(meta::another_number(name, found, count));
+        }
+        let partitions = Self::on(topology, &namespace, found);
+        partitions.0.stores[0].open().await?;
+        Ok(partitions)
+    }
+
+    /// Opens a namespace that is there; None where nobody has made it yet.
+    pub async fn find(topology: &Topology, name: &str) -> Result<Option<Self>> {
+        let namespace = Namespace::new(name, 0)?;
+        Ok(meta::partitions(topology, name).await?.map(|count| Self::on(topology, &namespace, count)))
+    }
+
+    fn on(topology: &Topology, namespace: &Namespace, count: u16) -> Self {
+        let store = |partition| RedisStore::on(topology, namespace.other(partition)).of(count);
+        let on_redis: Vec<RedisStore> = (0..count).map(store).collect();
+        let stores = on_redis.iter().map(|store| Arc::new(store.clone()) as Arc<dyn Store>).collect();
+        let on_one_server = on_redis.first().filter(|_| !topology.is_cluster()).cloned();
+        Self(Arc::new(Inner { stores, on_one_server, on_redis }))
+    }
+
+    /// The partitions with these stores, by their numbers. For tests, and stores of one's own.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn of_stores(stores: Vec<Arc<dyn Store>>) -> Self {
+        assert!(!stores.is_empty(), "a namespace has a partition at least");
+        Self(Arc::new(Inner { stores, on_one_server: None, on_redis: Vec::new() }))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u16 {
+        u16::try_from(self.0.stores.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The name of the namespace.
+    pub fn name(&self) -> &str {
+        self.first().namespace().name()
+    }
+
+    /// All of them, by their numbers.
+    pub fn all(&self) -> &[Arc<dyn Store>] {
+        &self.0.stores
+    }
+
+    /// All of them, as stores on Redis; empty where they are not.
+    pub fn on_redis(&self) -> &[RedisStore] {
+        &self.0.on_redis
+    }
+
+    /// Partition 0, for what is the same in all of them.
+    pub fn first(&self) -> &Arc<dyn Store> {
+        &self.0.stores[0]
+    }
+
+    /// The partition of this number; partition 0 where there is none.
+    pub fn get(&self, partition: u16) -> &Arc<dyn Store> {
+        self.0.stores.get(usize::from(partition)).unwrap_or(self.first())
+    }
+
+    /// The partition that a run with this id belongs to.
+    pub fn of(&self, run: &str) -> &Arc<dyn Store> {
+        self.get(partition_of(run, self.count()))
+    }
+
+    /// The partition that keeps an idempotency key of a workflow.
+    pub fn of_key(&self, workflow: &str, key: &str) -> &Arc<dyn Store> {
+        self.of(&format!("{workflow}:{key}"))
+    }
+
+    /// Those partitions together that are certain to share a server, whatever becomes of the deployment.
+    pub fn groups(&self) -> Vec<Group> {
+        match &self.0.on_one_server {
+            Some(store) => vec![Group { stores: self.0.stores.clone(), common: Some(store.clone()) }],
+            None => self.0.stores.iter().map(|store| Group { stores: vec![store.clone()], common: None }).collect(),
+        }
+    }
+
+    /// A run; None where there is none of that id. The id of a request that turned out to repeat another run (same
+    /// idempotency key) gives that run, in whatever partition it is.
+    pub async fn run(&self, id: &str) -> Result<Option<Run>> {
+        let store = self.of(id);
+        if let Some(run) = store.run(id).await? {
+            return Ok(Some(run));
+        }
+        match self.led_elsewhere(id).await? {
+            Some(known) => self.of(&known).run(&known).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The run in another partition that this id leads to.
+    pub async fn led_elsewhere(&self, id: &str) -> Result<Option<String>> {
+        if self.count() == 1 {
+            return Ok(None);
+        }
+        let known = self.of(id).leads_to(id).await?;
+        Ok(known.filter(|known| partition_of(known, self.count()) != partition_of(id, self.count())))
+    }
+
+    /// The workers whose lease has not been swept. One that serves several partitions is there once, with all that it holds.
+    pub async fn workers(&self) -> Result<Vec<Worker>> {
+        let mut merged: Vec<Worker> = Vec::new();
+        for worker in try_join_all(self.all().iter().map(|store| store.workers())).await?.into_iter().flatten() {
+            match merged.iter_mut().find(|known| known.id == worker.id) {
+                Some(known) => {
+                    known.held += worker.held;
+                    known.lease_ms = known.lease_ms.min(worker.lease_ms);
+                    known.since_ms = known.since_ms.min(worker.since_ms);
+                }
+                None => merged.push(worker),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Every workflow version that was ever registered, by name and version.
+    pub async fn registrations(&self) -> Result<Vec<Registration>> {
+        let all = try_join_all(self.all().iter().map(|store| store.registrations())).await?;
+        let mut merged: Vec<Registration> = all.into_iter().flatten().collect();
+        merged.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
+        merged.dedup_by(|a, b| (&a.workflow, a.version) == (&b.workflow, b.version));
+        Ok(merged)
+    }
+
+    /// The queue of every workflow version that was ever registered, with what waits in all partitions.
+    pub async fn queues(&self) -> Result<Vec<Queue>> {
+        let mut merged: Vec<Queue> = Vec::new();
+        for queue in try_join_all(self.all().iter().map(|store| store.queues())).await?.into_iter().flatten() {
+            match merged.iter_mut().find(|known| (&known.workflow, known.version) == (&queue.workflow, queue.version)) {
+                Some(known) => {
+                    known.waiting += queue.waiting;
+                    known.departed_ms = known.departed_ms.max(queue.departed_ms);
+                }
+                None => merged.push(queue),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Requests that wait for a worker to serve them.
+    pub async fn deferred(&self) -> Result<Vec<Deferred>> {
+        let all = try_join_all(self.all().iter().map(|store| store.deferred())).await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+}
+
+impl<S: Store> From<Arc<S>> for Partitions {
+    fn from(store: Arc<S>) -> Self {
+        Self::of_stores(vec![store])
+    }
+}
+
+impl From<Arc<dyn Store>> for Partitions {
+    fn from(store: Arc<dyn Store>) -> Self {
+        Self::of_stores(vec![store])
+    }
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions").field("name", &self.name()).field("count", &self.count()).finish()
+    }
+}
+
+/// Partitions that share a server.
+#[derive(Clone)]
+pub struct Group {
+    stores: Vec<Arc<dyn Store>>,
+    /// Where readers of all of them can be opened.
+    common: Option<RedisStore>,
+}
+
+/// Waits for something to happen in one of several partitions.
+#[async_trait]
+pub trait GroupReader: Send {
+    /// Waits for a few seconds, or up to `limit` where that is up to the caller; answers the numbers of the partitions where
+    /// something may have happened. May be dropped at any time; the reader is then unusable, as it is after an error, and must be opened
+    /// again.
+    async fn next(&mut self, limit: Duration) -> Result<Vec<u16>>;
+}
+
+impl Group {
+    /// Their stores; one at least.
+    pub fn stores(&self) -> &[Arc<dyn Store>] {
+        &self.stores
+    }
+
+    fn several(&self) -> Option<(&RedisStore, Vec<Namespace>)> {
+        let common = self.common.as_ref().filter(|_| self.stores.len() > 1)?;
+        Some((common, self.stores.iter().map(|store| store.namespace().clone()).collect()))
+    }
+
+    /// Opens a blocking reader on the inboxes, for one coordinator.
+    pub async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
+        match self.several() {
+            Some((common, partitions)) => common.inbox_reader_of(&partitions, coordinator).await,
+            None => self.stores[0].inbox_reader(coordinator).await,
+        }
+    }
+
+    /// Opens the connection on which an idle worker of this id waits for step events.
+    pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn GroupReader>> {
+        match self.several() {
+            Some((common, partitions)) => common.wake_reader_of(&partitions, worker).await,
+            None => {
+                let reader = self.stores[0].wake_reader(worker).await?;
+                Ok(Box::new(OneWake { partition: self.stores[0].namespace().partition(), reader }))
+            }
+        }
+    }
+
+    /// Opens the connection on which a coordinator hears of timers that are due before all others.
+    pub async fn alarm_reader(&self) -> Result<Box<dyn GroupReader>> {
+        match self.several() {
+            Some((common, partitions)) => common.alarm_reader_of(&partitions).await,
+            None => {
+                let reader = self.stores[0].alarm_reader().await?;
+                Ok(Box::new(OneAlarm { partition: self.stores[0].namespace().partition(), reader }))
+            }
+        }
+    }
+}
+
+struct OneWake {
+    partition: u16,
+    reader: Box<dyn crate::store::WakeReader>,
+}
+
+#[async_trait]
+impl GroupReader for OneWake {
+    async fn next(&mut self, _: Duration) -> Result<Vec<u16>> {
+        Ok(if self.reader.next().await? { vec![self.partition] } else { Vec::new() })
+    }
+}
+
+struct OneAlarm {
+    partition: u16,
+    reader: Box<dyn crate::store::AlarmReader>,
+}
+
+#[async_trait]
+impl GroupReader for OneAlarm {
+    async fn next(&mut self, limit: Duration) -> Result<Vec<u16>> {
+        self.reader.next(limit).await?;
+        Ok(vec![self.partition])
+    }
+}
+
+/// A namespace that is opened when it is first used.
+#[derive(Clone)]
+pub struct Home(Place);
+
+#[derive(Clone)]
+enum Place {
+    Open(Partitions),
+    At { topology: Topology, name: String, found: Arc<OnceCell<Partitions>> },
+}
+
+impl Home {
+    /// The namespace of this name, where the URL says: one that [`Topology::new`] takes. Connects later.
+    pub fn at(url: &str, name: &str) -> Result<Self> {
+        let namespace = Namespace::new(name, 0)?;
+        let (topology, name) = (Topology::new(url)?, namespace.name().to_owned());
+        Ok(Self(Place::At { topology, name, found: Arc::default() }))
+    }
+
+    /// Its partitions; None where nobody has made the namespace yet.
+    pub async fn find(&self) -> Result<Option<Partitions>> {
+        match &self.0 {
+            Place::Open(partitions) => Ok(Some(partitions.clone())),
+            Place::At { topology, name, found } => {
+                if let Some(partitions) = found.get() {
+                    return Ok(Some(partitions.clone()));
+                }
+                let Some(partitions) = Partitions::find(topology, name).await? else { return Ok(None) };
+                Ok(Some(found.get_or_init(|| async { partitions }).await.clone()))
+            }
+        }
+    }
+
+    /// As [`Partitions::open`]: makes the namespace where it is new.
+    pub async fn open(&self, count: Option<u16>) -> Result<Partitions> {
+        match &self.0 {
+            Place::Open(partitions) => Ok(partitions.clone()),
+            Place::At { topology, name, found } => {
+                let partitions = found.get_or_try_init(|| Partitions::open(topology, name, count)).await?;
+                match count {
+                    Some(count) if count != partitions.count() => {
+                        Err(meta::another_number(name, partitions.count(), count))
+                    }
+                    _ => Ok(partitions.clone()),
+                }
+            }
+        }
+    }
+
+    /// As [`Home::find`]. Of a namespace that nobody has made yet partition 0 alone is known: nothing is in it, and its inbox
+    /// takes every request.
+    pub async fn known(&self) -> Result<Partitions> {
+        let found = self.find().await?;
+        match (found, &self.0) {
+            (Some(partitions), _) => Ok(partitions),
+            (None, Place::Open(partitions)) => Ok(partitions.clone()),
+            (None, Place::At { topology, name, .. }) => Ok(Partitions::on(topology, &Namespace::new(name, 0)?, 1)),
+        }
+    }
+}
+
+impl<P: Into<Partitions>> From<P> for Home {
+    fn from(partitions: P) -> Self {
+        Self(Place::Open(partitions.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_run_is_found_where_the_rule_says() {
+        let store = |partition| Arc::new(MemoryStore::new(Namespace::new("sf", partition).unwrap())) as Arc<dyn Store>;
+        let partitions = Partitions::of_stores((0..16).map(store).collect());
+        assert_eq!(partitions.count(), 16);
+        assert_eq!(partitions.of("order-1").namespace().prefix(), "sf:{15}:");
+        assert_eq!(partitions.of_key("ship", "k").namespace(), partitions.of("ship:k").namespace());
+        assert_eq!(partitions.groups().len(), 16);
+        partitions.of("order-1").alias("order-1", "a", None, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(partitions.led_elsewhere("order-1").await.unwrap().as_deref(), Some("a"));
+        assert!(partitions.run("order-1").await.unwrap().is_none());
+    }
+}
