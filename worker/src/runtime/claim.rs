@@ -15,7 +15,7 @@ use super::slots;
 pub(super) async fn keep_claiming(session: Arc<Session>) {
     let mut idle = Idle { session: session.clone(), reader: None, failing: false };
     while let Some((free, alone)) = session.unless_closing(session.slots.some_free()).await {
-        let slots = free.iter().map(|slot| slot.number()).collect();
+        let slots = free.iter().map(slots::Slot::number).collect();
         let claim = Claim { slots, alone, after: session.served_last() };
         let Some(claimed) = claim_once(&session, &claim).await else { return };
         let got_all = claimed.len() == free.len();

@@ -106,7 +106,8 @@ impl WakeReader for MemoryWakeReader {
     async fn next(&mut self) -> Result<bool> {
         let never = Notify::new();
         let worker = &self.worker;
-        let waiting = |state: &mut State, _| state.next_queue(worker, None, state.lanes_of(worker)).into_iter().collect();
+        let waiting =
+            |state: &mut State, _| state.next_queue(worker, None, state.lanes_of(worker)).into_iter().collect();
         let woken: Vec<_> = self.store.until_any(&never, waiting).await;
         Ok(!woken.is_empty())
     }

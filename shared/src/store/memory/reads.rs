@@ -74,7 +74,10 @@ impl State {
         let queue = |(name, served): (&QueueName, &Registration)| Queue {
             workflow: served.workflow.clone(),
             version: served.version,
-            waiting: self.queues.get(name).map_or(0, |queue| (queue.new.len() + queue.requeued.len() + queue.alone.len()) as u64),
+            waiting: self
+                .queues
+                .get(name)
+                .map_or(0, |queue| (queue.new.len() + queue.requeued.len() + queue.alone.len()) as u64),
             departed_ms: self.departed.get(name).copied(),
         };
         self.registrations.iter().map(queue).collect()
