@@ -33,10 +33,10 @@ impl Cluster {
 
     /// As [`Cluster::start`], of so many masters. Each has the slots that `redis-cli --cluster create` would give it.
     pub async fn of(masters: u32) -> Self {
-        let first = |node: u32| (f64::from(SLOTS) / f64::from(masters) * f64::from(node)).round();
+        let first = |node: u32| (SLOTS * node + masters / 2) / masters;
         let mut nodes = Vec::new();
         for master in 0..masters {
-            let (first, last) = (first(master), first(master + 1) - 1.0);
+            let (first, last) = (first(master), first(master + 1) - 1);
             let node = TestRedis::process_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await;
             let mut connection = node.connection().await;
             ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;

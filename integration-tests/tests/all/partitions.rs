@@ -163,7 +163,10 @@ async fn asking(cast: &Cast, n: usize) {
     until(async || handle.status().await.is_ok_and(|run| run.is_some())).await;
     for word in ["\"good\"", "\"morning\""] {
         let signal = [("op", "signal"), ("run", &run), ("name", "word"), ("input", word)];
-        cast.request(cast.wrong_inbox(&run), &signal).await;
+        let inbox = cast.wrong_inbox(&run);
+        let entry = cast.request(inbox, &signal).await;
+        // Of two coordinators, either may be the first to deal with what it was given.
+        until(async || cast.partitions.get(inbox).inbox_entry(&entry).await.is_ok_and(|left| left.is_none())).await;
     }
     let end: Value = handle.result(LIMIT).await.unwrap();
     assert_eq!(end["answer"], format!("good morning {}", 5 + n));
@@ -195,7 +198,7 @@ async fn refuse(cast: &Cast) {
 /// The same key, again and again, through all inboxes at once.
 async fn share_keys(cast: &Cast) {
     let count = cast.partitions.count();
-    for key in 0..8 {
+    for key in 0..4 {
         let key = format!("key-{key}");
         let begin = |id: String, inbox: u16| {
             let key = key.clone();
@@ -219,7 +222,7 @@ async fn share_keys(cast: &Cast) {
     }
 }
 
-async fn all_of_it(url: &str, count: Option<u16>, partitions: u16, runs: usize) {
+async fn all_of_it(url: &str, count: Option<u16>, partitions: u16, runs: usize) -> Cast {
     let mut cast = Cast::on(url, count).await;
     assert_eq!(cast.partitions.count(), partitions);
     let (fine, said) = cast.stepfleet(&["doctor"]);
@@ -230,6 +233,7 @@ async fn all_of_it(url: &str, count: Option<u16>, partitions: u16, runs: usize) 
     cast.nothing_is_left().await;
     let (fine, workers) = cast.stepfleet(&["workers", "--json"]);
     assert!(fine && serde_json::from_str::<Vec<Value>>(&workers).unwrap().len() == 1, "{workers}");
+    cast
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +251,7 @@ async fn four_partitions_on_one_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_partitions_on_one_server() {
     let redis = TestRedis::start().await;
-    all_of_it(&redis.url, Some(16), 16, 60).await;
+    let _cast = all_of_it(&redis.url, Some(16), 16, 60).await;
     // However many partitions: one connection to block on for each process, and one that renews the leases.
     let clients: String = cmd("CLIENT").arg("LIST").query_async(&mut redis.connection().await).await.unwrap();
     let named = |name: &str| clients.lines().filter(|line| line.contains(&format!(" name=stepfleet-{name}-"))).count();

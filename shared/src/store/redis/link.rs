@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::functions::LIBRARY;
-use super::topology::{Node, Topology, slot_of};
+use super::topology::{Named, Node, Topology, slot_of};
 use crate::error::{Error, Result};
 
 /// How much later than its block a blocking command may answer before its connection counts as dead.
@@ -42,6 +42,16 @@ impl Link {
         let node = self.topology.node(self.slot).await?;
         match node.dedicated(block + BLOCK_SLACK, name).await {
             Ok(connection) => Ok(Dedicated { link: self.clone(), node, connection }),
+            Err(error) => Err(self.heed(&node, None, error)),
+        }
+    }
+
+    /// As [`Link::dedicated`], shared by all partitions of the server whose callers give the same name. For commands that never
+    /// block.
+    pub(crate) async fn named(&self, response: Duration, name: &str) -> Result<SharedByName> {
+        let node = self.topology.node(self.slot).await?;
+        match node.named(response + BLOCK_SLACK, name).await {
+            Ok(named) => Ok(SharedByName { link: self.clone(), node, named }),
             Err(error) => Err(self.heed(&node, None, error)),
         }
     }
@@ -139,5 +149,23 @@ impl Dedicated {
         self.link.topology.check(self.link.slot, &self.node).await?;
         let answer = command.query_async(&mut self.connection).await;
         answer.map_err(|error: redis::RedisError| self.link.heed(&self.node, None, error.into()))
+    }
+}
+
+/// A connection that partitions of one server share. After an error it is given up, by all of them.
+pub(crate) struct SharedByName {
+    link: Link,
+    node: Arc<Node>,
+    named: Arc<Named>,
+}
+
+impl SharedByName {
+    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T> {
+        self.link.topology.check(self.link.slot, &self.node).await?;
+        let answer = command.query_async(&mut self.named.connection.clone()).await;
+        answer.map_err(|error: redis::RedisError| {
+            self.named.give_up();
+            self.link.heed(&self.node, None, error.into())
+        })
     }
 }

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use redis::Cmd;
 
 use super::decode::{inbox_entries, published, stream_entries};
-use super::link::Dedicated;
+use super::link::{Dedicated, SharedByName};
 use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ const DEPARTED: u32 = 100;
 
 impl RedisStore {
     pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
-        let mut connection = self.link.dedicated(lease, &format!("stepfleet-lease-{worker}")).await?;
+        let mut connection = self.link.named(lease, &format!("stepfleet-lease-{worker}")).await?;
         let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let mut heartbeat = self.transition("heartbeat");
         heartbeat.arg(worker).arg(millis(lease)).arg(client);
@@ -93,7 +93,7 @@ impl RedisStore {
 }
 
 struct RedisLease {
-    connection: Dedicated,
+    connection: SharedByName,
     heartbeat: Cmd,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use redis::{Client, ConnectionInfo, RedisConnectionInfo};
 
 use self::address::Address;
-pub(crate) use self::node::Node;
+pub(crate) use self::node::{Named, Node};
 use self::pace::Pace;
 use self::slots::Table;
 pub(crate) use self::slots::slot_of;

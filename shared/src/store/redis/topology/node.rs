@@ -1,7 +1,8 @@
 //! The connections to one server.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
@@ -31,6 +32,21 @@ pub(crate) struct Node {
     connecting: tokio::sync::Mutex<Option<Error>>,
     /// How many attempts to make the shared connection have ended.
     attempts: AtomicU64,
+    /// Those that several partitions use, by name.
+    named: tokio::sync::Mutex<HashMap<String, Weak<Named>>>,
+}
+
+/// A connection of this name, for as long as somebody has it.
+pub(crate) struct Named {
+    pub(crate) connection: MultiplexedConnection,
+    broken: AtomicBool,
+}
+
+impl Named {
+    /// Whoever asks for the name from now on gets another one.
+    pub(crate) fn give_up(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
 }
 
 /// The shared connection, and the number that it is known by later.
@@ -57,6 +73,7 @@ impl Node {
             shared: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
+            named: tokio::sync::Mutex::default(),
         })
     }
 
@@ -83,6 +100,20 @@ impl Node {
             Err(error) if !error.is_denied() => Err(error),
             _ => Ok(connection),
         }
+    }
+
+    /// As [`Node::dedicated`], for all who ask for this name. Their commands never block.
+    pub(crate) async fn named(&self, response: Duration, name: &str) -> Result<Arc<Named>> {
+        let mut named = self.named.lock().await;
+        let known = named.get(name).and_then(Weak::upgrade).filter(|known| !known.broken.load(Ordering::Acquire));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        named.retain(|_, known| known.strong_count() > 0);
+        let connection = self.dedicated(response, name).await?;
+        let made = Arc::new(Named { connection, broken: AtomicBool::new(false) });
+        named.insert(name.to_owned(), Arc::downgrade(&made));
+        Ok(made)
     }
 
     /// A connection from the pool, for bulk reads that should not hold others up.
