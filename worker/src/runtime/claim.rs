@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 use super::session::Session;
 use super::slots;
 
+/// After so many waits in which nobody woke it, of five seconds each, an idle worker looks for step events by itself.
+const QUIET_WAITS: u32 = 6;
+
 /// Claims until the session is closing or lost.
 pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
     while let Some((free, alone)) = session.unless_closing(session.slots.some_free()).await {
@@ -81,7 +84,7 @@ impl Wakes {
 
     /// Reads while a session waits; until it is dropped.
     pub(super) async fn keep(self: Arc<Self>, group: Group) {
-        let (mut reader, mut failing) = (None, false);
+        let (mut reader, mut failing, mut quiet) = (None, false, 0);
         loop {
             while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
                 self.begun.notified().await;
@@ -92,8 +95,13 @@ impl Wakes {
                         failing = false;
                         tracing::info!(worker = self.worker, "waits for step events again");
                     }
-                    // When it has waited its time, all look by themselves.
-                    self.wake(|partition| woken.is_empty() || woken.contains(&partition));
+                    // Now and then all look by themselves.
+                    quiet = if woken.is_empty() { quiet + 1 } else { 0 };
+                    let looks = quiet >= QUIET_WAITS;
+                    if looks {
+                        quiet = 0;
+                    }
+                    self.wake(|partition| looks || woken.contains(&partition));
                 }
                 Err(error) => {
                     if !failing {

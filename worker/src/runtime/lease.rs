@@ -63,7 +63,7 @@ pub(super) struct Kept {
 async fn renew(kept: &Kept, start: Start) {
     let Kept { store, worker, lease, ledger, slots, .. } = kept;
     let (store, lease) = (&**store, *lease);
-    let every = lease / 5;
+    let every = lease / 4;
     let mut failing = false;
     let mut connection = connect(store, worker, lease, &mut failing).await;
     if start.connected.send(()).is_err() || start.registered.await.is_err() {

@@ -32,8 +32,8 @@ impl RedisStore {
         let mut connection = self.link.named(lease, &format!("stepfleet-lease-{worker}")).await?;
         let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let mut heartbeat = self.transition("heartbeat");
-        heartbeat.arg(worker).arg(millis(lease)).arg(client);
-        Ok(Box::new(RedisLease { connection, heartbeat, told: 0 }))
+        heartbeat.arg(worker).arg(millis(lease));
+        Ok(Box::new(RedisLease { connection, heartbeat, client: Some(client), told: 0 }))
     }
 
     pub(super) async fn open_wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
@@ -95,6 +95,8 @@ impl RedisStore {
 struct RedisLease {
     connection: SharedByName,
     heartbeat: Cmd,
+    /// The connection's id, until it was told.
+    client: Option<u64>,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,
 }
@@ -103,7 +105,8 @@ struct RedisLease {
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let mut heartbeat = self.heartbeat.clone();
-        let mut reply = Reply::new(self.connection.query(heartbeat.arg(self.told)).await?)?;
+        heartbeat.arg(self.client.map_or_else(String::new, |client| client.to_string())).arg(self.told);
+        let mut reply = Reply::new(self.connection.query(&heartbeat).await?)?;
         if reply.text()? != "ok" {
             return Ok(Heartbeat::Lost);
         }
@@ -113,7 +116,7 @@ impl Lease for RedisLease {
             // Whoever else wrote there must not end the lease.
             cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
         }
-        self.told = now;
+        (self.told, self.client) = (now, None);
         Ok(Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 })
     }
 }

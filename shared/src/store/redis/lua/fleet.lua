@@ -40,9 +40,12 @@ end
 heartbeat = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
-  if not redis.call('ZSCORE', p .. 'leases', worker) then return { 'lost', now, {}, 0 } end
-  redis.call('ZADD', p .. 'leases', now + lease, worker)
-  redis.call('HSET', p .. 'clients', worker, client)
+  local leases = p .. 'leases'
+  local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + lease, worker) == 1
+  if not is_changed and not redis.call('ZSCORE', leases, worker) then return { 'lost', now, {}, 0 } end
+  if client ~= '' then redis.call('HSET', p .. 'clients', worker, client) end
+  -- A thousand idle workers are to cost as little as can be.
+  if redis.call('EXISTS', p .. 'cancelled', p .. READY.a) == 0 then return { 'ok', now, {}, 0 } end
   local cancelled = redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000)
   return { 'ok', now, cancelled, makes_room(p, worker, lease) and 1 or 0 }
 end
