@@ -55,7 +55,12 @@ impl Coordinator {
     /// Redis being away does not end it: it waits and goes on. Needs a Tokio runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (this, stop) = (Arc::new(self), CancellationToken::new());
-        tracing::info!(id = this.config.id, namespace = this.partitions.name(), partitions = this.partitions.count(), "the coordinator is at work");
+        tracing::info!(
+            id = this.config.id,
+            namespace = this.partitions.name(),
+            partitions = this.partitions.count(),
+            "the coordinator is at work"
+        );
         let mut loops = JoinSet::new();
         for post in 0..this.posts.len() {
             for duty in Duty::ALL {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use stepfleet::{Error, Result};
+use stepfleet::Partitions;
 use stepfleet::request::SendRequest;
 use stepfleet::step::Route;
-use stepfleet::Partitions;
+use stepfleet::{Error, Result};
 use tokio::sync::Mutex;
 
 use crate::events;

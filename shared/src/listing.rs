@@ -90,7 +90,8 @@ struct Pages {
 
 impl Newest {
     fn of(partitions: &Partitions) -> Self {
-        let pages = |store: &Arc<dyn Store>| Pages { store: store.clone(), read: VecDeque::new(), offset: 0, over: false };
+        let pages =
+            |store: &Arc<dyn Store>| Pages { store: store.clone(), read: VecDeque::new(), offset: 0, over: false };
         let size = (PAGE / partitions.all().len()).max(LEAST);
         Self { pages: partitions.all().iter().map(pages).collect(), size }
     }
@@ -128,7 +129,9 @@ mod tests {
         let stores: Vec<_> =
             (0..3).map(|p| MemoryStore::with_clock(Namespace::new("sf", p).unwrap(), 1_000_000)).collect();
         for (n, store) in stores.iter().cycle().take(100).enumerate() {
-            stores.iter().for_each(|store| store.advance(std::time::Duration::from_millis(1)));
+            for store in &stores {
+                store.advance(std::time::Duration::from_millis(1));
+            }
             let (request, run) = (StartRequest::new("w", "{}"), run_of_entry(&format!("{n}"), 0));
             store.start(&Start { request, run, version: 1, routes: vec![], ..Start::default() }).await.unwrap();
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{Config, Coordinator};
 use clap::Args;
-use stepfleet::server::{Check, Override};
 use stepfleet::Partitions;
+use stepfleet::server::{Check, Override};
 
 use super::doctor::servers;
 use super::failure::{Failure, Outcome};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use redis::Value;
 use serde_json::json;
-use stepfleet::fleet::Serving;
 use stepfleet::Partitions;
+use stepfleet::fleet::Serving;
 use stepfleet::server::{Check, Info, Level};
 use stepfleet::store::{RedisStore, Store};
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use stepfleet::Client;
+use stepfleet::Partitions;
 use stepfleet::history::{Kind, Record};
 use stepfleet::published::{By, Position, Published, StepState, What};
 use stepfleet::run::{Run, Status};
 use stepfleet::store::Store;
-use stepfleet::Partitions;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use stepfleet::Partitions;
 use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Run;
 use stepfleet::step::OpenWait;
-use stepfleet::Partitions;
 use stepfleet::store::{Deferred, Store};
 
 use super::Fleet;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use stepfleet::Error;
 use stepfleet::client::RunHandle;
 use stepfleet::run::{Run, Status};
-use stepfleet::Error;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use stepfleet::Error;
 use stepfleet::client::RunHandle;
 use stepfleet::run::Status;
-use stepfleet::Error;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};

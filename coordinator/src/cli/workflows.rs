@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use comfy_table::{Cell, Color};
 use serde_json::json;
+use stepfleet::Partitions;
 use stepfleet::fleet::{Serving, serving, serving_of};
 use stepfleet::run::Run;
-use stepfleet::Partitions;
 use stepfleet::store::Registration;
 
 use super::Fleet;
@@ -49,7 +49,8 @@ pub(super) async fn run(fleet: &Fleet) -> Outcome {
 
 /// How each version is served now.
 pub(super) async fn read(partitions: &Partitions) -> stepfleet::Result<Vec<Serving>> {
-    let (queues, workers, now) = (partitions.queues().await?, partitions.workers().await?, partitions.first().now_ms().await?);
+    let (queues, workers, now) =
+        (partitions.queues().await?, partitions.workers().await?, partitions.first().now_ms().await?);
     Ok(serving(&queues, &workers, now))
 }
 

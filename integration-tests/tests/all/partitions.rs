@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::cmd;
 use serde_json::{Value, json};
+use stepfleet::Partitions;
 use stepfleet::client::{Client, RunHandle};
 use stepfleet::history::Kind;
 use stepfleet::names::Namespace;
@@ -16,7 +17,6 @@ use stepfleet::partition::partition_of;
 use stepfleet::run::{Run, Status};
 use stepfleet::step::Route;
 use stepfleet::store::{Introduction, MemoryStore, Registration, Reservation, Store, Topology, Voided};
-use stepfleet::Partitions;
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
@@ -189,7 +189,8 @@ async fn refuse(cast: &Cast) {
     let mut length = cmd("XLEN");
     length.arg(store.namespace().key("rejected"));
     until(async || store.command(&length).await.is_ok_and(|kept| kept == redis::Value::Int(1))).await;
-    let missing = cast.client.start("chain", &json!({"n": 1})).id("orphan").context_from("nobody").send().await.unwrap();
+    let missing =
+        cast.client.start("chain", &json!({"n": 1})).id("orphan").context_from("nobody").send().await.unwrap();
     let missing = missing.wait(LIMIT).await.unwrap();
     assert!(missing.error.unwrap().contains("nobody knows"));
 }
@@ -202,7 +203,8 @@ async fn share_keys(cast: &Cast) {
         let begin = |id: String, inbox: u16| {
             let key = key.clone();
             async move {
-                let start = [("op", "start"), ("workflow", "chain"), ("id", &id), ("key", &key), ("input", "{\"n\":3}")];
+                let start =
+                    [("op", "start"), ("workflow", "chain"), ("id", &id), ("key", &key), ("input", "{\"n\":3}")];
                 cast.request(inbox, &start).await;
                 id
             }
@@ -315,12 +317,15 @@ impl Desk {
 
     fn coordinator(&self, id: &str) -> Coordinator {
         let (fleet_age, reclaim_idle) = (Duration::ZERO, Duration::ZERO);
-        Coordinator::new(self.partitions.clone(), Config { id: id.into(), fleet_age, reclaim_idle, ..Config::default() })
+        Coordinator::new(
+            self.partitions.clone(),
+            Config { id: id.into(), fleet_age, reclaim_idle, ..Config::default() },
+        )
     }
 
     /// All that the inboxes have, pending or not, until nothing more comes of it.
     async fn take_in(&self, coordinator: &Coordinator) {
-        while self.partitions.all().len() > 0 {
+        loop {
             let mut read = 0;
             for store in self.partitions.all() {
                 let mut reader = store.inbox_reader("reader").await.unwrap();
@@ -389,7 +394,10 @@ async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back(
         desk.take_in(&desk.coordinator("b")).await;
         assert_eq!(desk.status("second").await, Some(Status::Queued));
         // The coordinator of the first comes back late, with the ticket that it has.
-        let request = stepfleet::request::StartRequest { key: Some("k".into()), ..stepfleet::request::StartRequest::new("w", "{}") };
+        let request = stepfleet::request::StartRequest {
+            key: Some("k".into()),
+            ..stepfleet::request::StartRequest::new("w", "{}")
+        };
         let route = Route { step: "first".into(), event: "Begin".into(), ..Route::default() };
         let late = stepfleet::store::Start {
             request,
@@ -414,8 +422,7 @@ async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_whose_request_was_rejected_is_free() {
     Desk::both(async |desk: &Desk| {
-        let fields =
-            [("op", "start"), ("workflow", "w"), ("id", "bad"), ("key", "k"), ("context_from", "nobody")];
+        let fields = [("op", "start"), ("workflow", "w"), ("id", "bad"), ("key", "k"), ("context_from", "nobody")];
         desk.ask(partition_of("bad", 4), &fields).await;
         let coordinator = desk.coordinator("a");
         desk.take_in(&coordinator).await;
@@ -489,7 +496,8 @@ impl Desk {
 #[test]
 fn the_published_rule_is_three_lines_of_python() {
     let page = include_str!("../../../docs/protocol.md");
-    let rule = page.split("```python\n").find(|part| part.starts_with("def prefix(id")).expect("the rule is on the page");
+    let rule =
+        page.split("```python\n").find(|part| part.starts_with("def prefix(id")).expect("the rule is on the page");
     let rule = rule.split("```").next().unwrap_or_default();
     assert_eq!(rule.trim_end().lines().count(), 3);
     let ids = ["order-1", "1719922000000-0", "orders/2026:7@shop", "a"];

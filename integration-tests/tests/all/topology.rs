@@ -38,7 +38,12 @@ struct Cast {
 impl Cast {
     async fn on(url: &str) -> Self {
         let store: Arc<dyn Store> = Arc::new(RedisStore::new(url, Namespace::default()).unwrap());
-        let settings = [("STEPFLEET_REDIS", url), ("RUST_LOG", "info"), ("STEPFLEET_CONCURRENCY", "4"), ("STEPFLEET_PARTITIONS", "1")];
+        let settings = [
+            ("STEPFLEET_REDIS", url),
+            ("RUST_LOG", "info"),
+            ("STEPFLEET_CONCURRENCY", "4"),
+            ("STEPFLEET_PARTITIONS", "1"),
+        ];
         let mut processes = Vec::new();
         for _ in 0..2 {
             processes.push(Process::start(Path::new(WORKER), &[], &settings));

@@ -16,7 +16,7 @@ use super::slots;
 /// Claims until the session is closing or lost.
 pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
     while let Some(free) = session.unless_closing(session.slots.some_free()).await {
-        let claim = Claim { slots: free.iter().map(|slot| slot.number()).collect(), after: session.served_last() };
+        let claim = Claim { slots: free.iter().map(slots::Slot::number).collect(), after: session.served_last() };
         let Some(claimed) = claim_once(&session, &claim).await else { return };
         let got_all = claimed.len() == free.len();
         slots::fill(&session, free, claimed);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::decode::inbox_entries;
-use super::reply::{Reply, text};
 use super::readers::INBOX_GROUP;
+use super::reply::{Reply, text};
 use super::{RedisStore, millis};
 use crate::error::{Error, Result};
-use crate::store::across::{Across, Reservation, Voided};
 use crate::store::InboxEntry;
+use crate::store::across::{Across, Reservation, Voided};
 
 /// `<inbox>/<entry>`, as it is kept.
 fn place_text(place: Option<&(u16, String)>) -> String {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use redis::Value;
 
-use super::reply::{self, Reply};
 use super::FORMAT;
+use super::reply::{self, Reply};
 use crate::attributes;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
