@@ -72,13 +72,12 @@ impl Coordinator {
     /// May be dropped while it waits: the next call opens another reader, as it does after an error.
     pub(crate) async fn read_inbox(&self, post: &Post) -> Result<Vec<InboxEntry>> {
         let mut slot = post.inbox.lock().await;
-        let mut reader = match slot.take() {
-            Some(reader) => reader,
-            None => {
-                // It may have gone with everything else.
-                self.partitions.first().open().await?;
-                post.group.inbox_reader(&self.config.id).await?
-            }
+        let mut reader = if let Some(reader) = slot.take() {
+            reader
+        } else {
+            // It may have gone with everything else.
+            self.partitions.first().open().await?;
+            post.group.inbox_reader(&self.config.id).await?
         };
         match reader.next().await {
             Ok(entries) => {

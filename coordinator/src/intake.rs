@@ -248,11 +248,12 @@ impl Intake {
         tracing::debug!(entry = entry.id, reason, "rejected a request");
         let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
         if let Some(elsewhere) = run.take_if(|run| self.is_foreign(&entry, run)) {
-            let shown = Rejection { run: Some(elsewhere.clone()), reason: reason.clone(), ..Rejection::default() };
+            let run = Some(elsewhere.clone());
+            let shown = Rejection { run, reason: reason.clone(), only_shown: true, ..Rejection::default() };
             self.partitions.of(&elsewhere).reject(&shown).await?;
         }
         let store = self.partitions.get(entry.inbox);
-        store.reject(&Rejection { entry: entry.id, deferred: None, run, reason, fields }).await?;
+        store.reject(&Rejection { entry: entry.id, run, reason, fields, ..Rejection::default() }).await?;
         Ok(Became::Rejected)
     }
 }

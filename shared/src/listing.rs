@@ -129,7 +129,9 @@ mod tests {
         let stores: Vec<_> =
             (0..3).map(|p| MemoryStore::with_clock(Namespace::new("sf", p).unwrap(), 1_000_000)).collect();
         for (n, store) in stores.iter().cycle().take(100).enumerate() {
-            stores.iter().for_each(|store| store.advance(std::time::Duration::from_millis(1)));
+            for store in &stores {
+                store.advance(std::time::Duration::from_millis(1));
+            }
             let (request, run) = (StartRequest::new("w", "{}"), run_of_entry(&format!("{n}"), 0));
             store.start(&Start { request, run, version: 1, routes: vec![], ..Start::default() }).await.unwrap();
         }

@@ -259,24 +259,20 @@ impl Group {
 
     /// Opens the connection on which an idle worker of this id waits for step events.
     pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn GroupReader>> {
-        match self.several() {
-            Some((common, partitions)) => common.wake_reader_of(&partitions, worker).await,
-            None => {
-                let reader = self.stores[0].wake_reader(worker).await?;
-                Ok(Box::new(OneWake { partition: self.stores[0].namespace().partition(), reader }))
-            }
+        if let Some((common, partitions)) = self.several() {
+            return common.wake_reader_of(&partitions, worker).await;
         }
+        let reader = self.stores[0].wake_reader(worker).await?;
+        Ok(Box::new(OneWake { partition: self.stores[0].namespace().partition(), reader }))
     }
 
     /// Opens the connection on which a coordinator hears of timers that are due before all others.
     pub async fn alarm_reader(&self) -> Result<Box<dyn GroupReader>> {
-        match self.several() {
-            Some((common, partitions)) => common.alarm_reader_of(&partitions).await,
-            None => {
-                let reader = self.stores[0].alarm_reader().await?;
-                Ok(Box::new(OneAlarm { partition: self.stores[0].namespace().partition(), reader }))
-            }
+        if let Some((common, partitions)) = self.several() {
+            return common.alarm_reader_of(&partitions).await;
         }
+        let reader = self.stores[0].alarm_reader().await?;
+        Ok(Box::new(OneAlarm { partition: self.stores[0].namespace().partition(), reader }))
     }
 }
 

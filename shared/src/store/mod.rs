@@ -121,9 +121,10 @@ pub enum Deferral {
 /// A request that cannot be taken.
 #[derive(Clone, Debug, Default)]
 pub struct Rejection {
-    /// The inbox entry. Where there is none and it was not deferred, it is only shown as a run: the request is kept
-    /// among the rejected of the partition whose inbox it came from.
+    /// The inbox entry.
     pub entry: String,
+    /// It is only shown as a run: the request is kept among the rejected of another partition, whose inbox it came from.
+    pub only_shown: bool,
     /// It was deferred under this run id.
     pub deferred: Option<String>,
     /// The run id to show it under.

@@ -81,14 +81,18 @@ pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(),
     tokio::select! {
         () = stop.cancelled() => drop(join_all(sessions.iter().map(|s| s.drain(config.drain, &common.now))).await),
         _ = lost => {
-            sessions.iter().for_each(|session| session.lost.cancel());
+            for session in &sessions {
+                session.lost.cancel();
+            }
             tracing::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
             drop(join_all(sessions.iter().map(|session| session.give_up())).await);
         }
     }
-    sessions.iter().for_each(|session| session.slots.close());
+    for session in &sessions {
+        session.slots.close();
+    }
     Ok(())
 }
 

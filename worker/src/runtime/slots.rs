@@ -136,7 +136,9 @@ impl Slots {
         self.drain(false);
         let taken = self.taken().take().unwrap_or_default();
         self.pool.free().extend(&taken);
-        taken.iter().for_each(|_| self.pool.freed.notify_one());
+        for _ in &taken {
+            self.pool.freed.notify_one();
+        }
     }
 
     fn taken(&self) -> MutexGuard<'_, Option<BTreeSet<u32>>> {

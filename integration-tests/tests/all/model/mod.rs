@@ -418,8 +418,9 @@ fn schedules(count: u32, in_cluster: bool) {
     let strategy = proptest::collection::vec(op(), 1..60);
     let outcome = runner.run(&strategy, |ops| {
         // A namespace for each schedule: nothing of the last one is in the way.
-        let name = format!("m{}", CASES.fetch_add(1, Ordering::Relaxed));
-        let namespace = Namespace::new(&name, 0).expect("a name");
+        let number = CASES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("m{number}");
+        let namespace = Namespace::new(&name, if number.is_multiple_of(2) { 0 } else { 3 }).expect("a name");
         runtime.block_on(async {
             let redis = RedisStore::new(&redis.url, namespace.clone()).expect("the test's own URL");
             let memory = MemoryStore::new(namespace);

@@ -175,7 +175,7 @@ impl State {
         }
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
-        if rejection.deferred.is_some() || !rejection.entry.is_empty() {
+        if !rejection.only_shown {
             self.rejected.push_back(fields);
         }
         if self.rejected.len() > MAX_REJECTED {

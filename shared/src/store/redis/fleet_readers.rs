@@ -1,4 +1,4 @@
-//! GroupReader of several partitions on one server: a connection for all of them.
+//! Readers of several partitions on one server: a connection for all of them.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -261,7 +261,8 @@ impl Store for RedisStore {
         command.arg(&rejection.entry).arg(rejection.deferred.as_deref().unwrap_or_default());
         command.arg(rejection.run.as_deref().unwrap_or_default()).arg(&rejection.reason);
         let fields = &rejection.fields[..rejection.fields.len().min(MAX_REJECTED_FIELDS)];
-        command.arg(MAX_REJECTED).arg(millis(REJECTED_RETENTION)).arg(fields.len() * 2);
+        let kept = if rejection.only_shown { 0 } else { MAX_REJECTED };
+        command.arg(kept).arg(millis(REJECTED_RETENTION)).arg(fields.len() * 2);
         for (name, value) in fields {
             command.arg(name).arg(value);
         }

@@ -141,7 +141,7 @@ local function reject(keys, argv)
   leave_inbox(p, entry)
   -- Of several coordinators that judge a deferred request, one rejects it.
   if deferred ~= '' and redis.call('HDEL', p .. 'deferred', deferred) == 0 then return { 'gone', run } end
-  if deferred ~= '' or entry ~= '' then
+  if limit ~= '0' then
     redis.call('XADD', p .. 'rejected', 'MAXLEN', '~', limit, '*', 'reason', reason, 'entry', entry, unpack(fields))
   end
   -- A good request that waits under the same id keeps it.
