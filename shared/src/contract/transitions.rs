@@ -162,7 +162,7 @@ pub const TRANSITIONS: &[Transition] = &[
             text("deferred"),
             text("run"),
             text("reason"),
-            number("limit"),
+            text("limit"),
             ms("retention"),
             list("fields", &["field", "value"]),
         ]],

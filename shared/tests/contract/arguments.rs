@@ -4,14 +4,14 @@ use stepfleet::contract::Form;
 
 /// An argument that is read: its name, and what Lua makes of it. No name where it goes into a call right away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    pub name: Option<String>,
-    pub how: How,
+pub(crate) struct Read {
+    pub(crate) name: Option<String>,
+    pub(crate) how: How,
 }
 
 /// What Lua makes of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     Plain,
     Number,
     Flag,
@@ -20,7 +20,7 @@ pub enum How {
 
 impl How {
     /// Whether an argument of this form may be read so.
-    pub fn fits(self, form: Form) -> bool {
+    pub(crate) fn fits(self, form: Form) -> bool {
         match self {
             // What is passed on may have any form but that of a list.
             Self::Plain => matches!(form, Form::Text | Form::Bytes | Form::Ms),
@@ -32,7 +32,7 @@ impl How {
 }
 
 /// The text of a function: from its head to the `end` that is indented as its head is.
-pub fn body<'a>(code: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn body<'a>(code: &'a str, name: &str) -> Option<&'a str> {
     let heads = [format!("function {name}("), format!("{name} = function(")];
     let at = heads.iter().find_map(|head| code.find(head))?;
     let start = code[..at].rfind('\n').map_or(0, |at| at + 1);
@@ -43,10 +43,10 @@ pub fn body<'a>(code: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// What the function reads with its cursor.
-pub fn read_by(code: &str, name: &str) -> Vec<Read> {
+pub(crate) fn read_by(code: &str, name: &str) -> Vec<Read> {
     let body = body(code, name).unwrap_or_else(|| panic!("{name} is not in the Lua"));
     let own = body.lines().flat_map(|line| read_in(code, line));
-    let Some(rest) = body.split("under_fence(keys, argv, ").nth(1) else { return own.collect() };
+    let Some(rest) = body.split("return under_fence(keys, argv, ").nth(1) else { return own.collect() };
     let request: Vec<Read> = match rest.split(',').next().unwrap_or_default() {
         "read" => own.collect(),
         "take_list" => {

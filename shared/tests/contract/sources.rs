@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository").to_owned()
 }
 
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Name and text of each file of a folder with this ending, without those of folders in it.
-pub fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
+pub(crate) fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
     let names = entries.map(|entry| entry.expect("can be listed").file_name().into_string().expect("is UTF-8"));
     let mut names: Vec<String> = names.filter(|name| name.ends_with(ending)).collect();
@@ -21,16 +21,16 @@ pub fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     names.into_iter().map(|name| (name.clone(), read(&format!("{folder}/{name}")))).collect()
 }
 
-pub const LUA: &str = "shared/src/store/redis/lua";
-pub const REDIS: &str = "shared/src/store/redis";
+pub(crate) const LUA: &str = "shared/src/store/redis/lua";
+pub(crate) const REDIS: &str = "shared/src/store/redis";
 
 /// All of the Lua, without comments.
-pub fn lua() -> String {
+pub(crate) fn lua() -> String {
     files(LUA, ".lua").iter().map(|(_, text)| code(text)).collect()
 }
 
 /// Lua without comments. None of ours has two hyphens in a literal, but for a value of hyphens only.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let line = |line: &str| {
         let end = line.find("--").filter(|&at| !line[at..].starts_with("-----")).unwrap_or(line.len());
         line[..end].trim_end().to_owned() + "\n"
@@ -39,17 +39,17 @@ pub fn code(text: &str) -> String {
 }
 
 /// The literals in single quotes.
-pub fn literals(code: &str) -> BTreeSet<String> {
+pub(crate) fn literals(code: &str) -> BTreeSet<String> {
     code.lines().flat_map(|line| line.split('\'').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 /// What follows each occurrence of `mark`, up to `stop`.
-pub fn between<'a>(text: &'a str, mark: &'a str, stop: char) -> impl Iterator<Item = &'a str> {
+pub(crate) fn between<'a>(text: &'a str, mark: &'a str, stop: char) -> impl Iterator<Item = &'a str> {
     text.match_indices(mark).filter_map(move |(at, _)| text[at + mark.len()..].split(stop).next())
 }
 
 /// Name and value of each constant that is a number or a time, the latter in ms.
-pub fn constants(path: &str) -> Vec<(String, u64)> {
+pub(crate) fn constants(path: &str) -> Vec<(String, u64)> {
     let text = read(path);
     let is_lua = Path::new(path).extension().is_some_and(|ending| ending == "lua");
     text.lines()
@@ -76,7 +76,7 @@ fn rust_constant(line: &str) -> Option<(String, u64)> {
 }
 
 /// `Duration::from_secs(24 * 3600)` in ms.
-pub fn duration(text: &str) -> Option<u64> {
+pub(crate) fn duration(text: &str) -> Option<u64> {
     let text = text.strip_prefix("Duration::from_")?.strip_suffix(')')?;
     let (unit, value) = text.split_once('(')?;
     Some(product(value)? * if unit == "secs" { 1000 } else { 1 })
