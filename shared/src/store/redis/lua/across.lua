@@ -29,7 +29,8 @@ end
 
 function across.reserved(keys, argv)
   local p, arg = keys[1], cursor(argv)
-  local run, ticket, place = read_reservation(p, arg(), arg())
+  local workflow, key = arg(), arg()
+  local run, ticket, place = read_reservation(p, workflow, key)
   return { run or '', ticket, place }
 end
 

@@ -1,0 +1,54 @@
+//! What a coordinator does again and again.
+
+/// A duty of coordinators.
+#[derive(Clone, Copy, Debug)]
+pub struct Duty {
+    /// Its name in logs.
+    pub name: &'static str,
+    /// The field of the coordinator's `Config` that says how long it pauses; empty where it blocks until there is something.
+    pub setting: &'static str,
+    /// The default of that, in ms.
+    pub pause_ms: u64,
+    /// What it does.
+    pub does: &'static str,
+}
+
+/// All duties.
+pub const DUTIES: &[Duty] = &[
+    Duty {
+        name: "intake",
+        setting: "",
+        pause_ms: 0,
+        does: "turns requests of the inbox into runs, held requests or rejections",
+    },
+    Duty {
+        name: "tick",
+        setting: "tick",
+        pause_ms: 200,
+        does: "reaps workers that are gone, fires due timers, wakes workers for queues that still have entries; sooner when a timer is due, an alarm or a suspect comes, or more is waiting",
+    },
+    Duty {
+        name: "liveness",
+        setting: "liveness",
+        pause_ms: 50,
+        does: "looks for lease connections that are closed, and tells the next tick; not where no worker has a lease",
+    },
+    Duty {
+        name: "reclaim",
+        setting: "reclaim",
+        pause_ms: 1000,
+        does: "takes over requests that were delivered to a coordinator and not taken in for 5 s; drops the consumers of coordinators that are gone",
+    },
+    Duty {
+        name: "deferred",
+        setting: "deferred",
+        pause_ms: 500,
+        does: "starts held requests that are served by now, rejects those past their grace time",
+    },
+    Duty {
+        name: "audit",
+        setting: "audit",
+        pause_ms: 60_000,
+        does: "makes again what runs need and is not there; a slice every 50 ms at most, a fiftieth of the time at most; the pause is that between two passes",
+    },
+];

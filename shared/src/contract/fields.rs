@@ -1,0 +1,67 @@
+//! The fields of the hashes that several transitions share.
+
+/// A field of a hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name; `<...>` stands for what follows a letter.
+    pub name: &'static str,
+    /// What it holds.
+    pub holds: &'static str,
+}
+
+const fn field(name: &'static str, holds: &'static str) -> Field {
+    Field { name, holds }
+}
+
+/// The fields of `steps:<id>`.
+pub const STEPS_FIELDS: &[Field] = &[
+    field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
+    field("last", "the highest `seq` given out"),
+    field("<seq>", "the state of a step execution that has not ended, one line"),
+    field("e<seq>", "its record; removed with the state"),
+    field("m<seq>", "its last checkpoint that had a mark: `<line>.<mark>`; removed with the state"),
+    field("n<scope>", "how many step executions of the scope have not ended; scope 0 is the run itself"),
+    field(
+        "f<scope>",
+        "the fan-out that the step execution `<scope>` opened: its parent scope, and a line `<step> <flags> <event>[ <first>]` for each step that joins it; `<first>` is how many events are enough, `fired` once the step has begun",
+    ),
+    field("q<scope>", "where the entry is that has the next staged branches of a fan-out begun"),
+    field("t<step>", "how many turns of a step with a limit are taken"),
+    field("w<name>", "the waits that are open for signals of that name, oldest first"),
+    field("closed", "there when a fan-out of the run was closed before all of it had ended"),
+    field(
+        "context",
+        "the version of the context: raised by each commit and checkpoint that changes it; there when it has had fields",
+    ),
+    field("bare", "the version of the context that has no fields, so that its absence is no loss"),
+    field("events", "how many entries the run has published; there when it has published any"),
+    field("wide", "nothing: its length takes the hash out of Redis' compact form before it grows"),
+];
+
+/// The fields of `run:<id>`.
+pub const RUN_FIELDS: &[Field] = &[
+    field("status", "`queued`, `running`, `completed`, `failed`, `cancelled` or `rejected`"),
+    field("workflow", "the workflow"),
+    field("version", "the version that the run is pinned to"),
+    field("content", "`json` or `msgpack`: how input and result are written"),
+    field("created", "when it was created (ms)"),
+    field("started", "when the first step that takes the input was begun (ms)"),
+    field("finished", "when it ended (ms)"),
+    field("expires", "when it is to be forgotten (ms)"),
+    field("timeout", "how long it may take (ms)"),
+    field("deadline", "when that is over (ms)"),
+    field("result", "the stop event"),
+    field("error", "why it did not complete"),
+    field("error_step", "the step that failed; `-` where it was none"),
+    field("error_attempt", "the attempt that failed"),
+];
+
+/// The fields of `worker:<id>`.
+pub const WORKER_FIELDS: &[Field] = &[
+    field("since", "when it registered (ms)"),
+    field("queues", "the queues that it serves, with spaces between"),
+    field("class", "a digest of these queues: it stands for all workers that serve the same"),
+    field("host", "its host"),
+    field("pid", "its process id"),
+    field("concurrency", "how many slots it has"),
+];

@@ -1,0 +1,68 @@
+//! Text that more than one side reads.
+
+/// A form that a text has.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// What has this form; for timers and entries of a journal how it begins.
+    pub name: &'static str,
+    /// The form.
+    pub form: &'static str,
+    /// What it says.
+    pub says: &'static str,
+}
+
+const fn format(name: &'static str, form: &'static str, says: &'static str) -> Format {
+    Format { name, form, says }
+}
+
+/// Forms of values and entries.
+pub const FORMATS: &[Format] = &[
+    format(
+        "state line",
+        "<letter> <attempt> <failures> <losses> <about>",
+        "`failures` counts attempts that ended with an error, `losses` those since an attempt ended well whose worker was lost and held nothing else, and after a `+` those whose worker held others too",
+    ),
+    format("fence", "H <attempt> <failures> <losses> <worker> <since ms> <call>", "the state line of a hold"),
+    format(
+        "record",
+        "<scope> <step> <flags>[=<limit>][+<recoveries>] <event>\\n<payload>",
+        "flags are letters, or `-` for none; `limit` is how many executions of the step may be under way, `recoveries` how many failures on the way to the event were caught",
+    ),
+    format(
+        "slot",
+        "<call> <letter>[ <run> <seq> <attempt>]",
+        "the call that wrote it, what became of its commit, and the hold",
+    ),
+    format("entry of a queue", "<run> <seq>", "the field and its value: a step execution that is queued"),
+    format("entry of a queue", "<run> f<scope>", "a fan-out whose next staged branches are to be begun"),
+    format("wait", "<seq>.<number>@<deadline ms, 0 for none>[~<filter>]", "an open wait in `w<name>`"),
+    format("record of the history", "<ms> <kind> <seq> <attempt> <step> <worker> <detail>", "see protocol.md"),
+];
+
+/// The timers.
+pub const TIMERS: &[Format] = &[
+    format("step", "step <run> <seq> <attempt>", "a retry, or with attempt 0 a delayed start"),
+    format("wait", "wait <run> <name> <wait>", "the deadline of a wait"),
+    format("timeout", "timeout <run>", "the run takes too long"),
+    format("expire", "expire <run>", "the run's retention is over"),
+    format(
+        "close",
+        "close <run> <scope> <cursor>",
+        "what a closed fan-out has left is to be discarded, a slice at a time",
+    ),
+    format("turn", "turn <run> <step> <seq>", "a turn is to be passed on; many that waited for it were void"),
+];
+
+/// The entries of a journal.
+pub const JOURNAL: &[Format] = &[
+    format("s", "s<name>\\n<payload>", "a call ended with this value"),
+    format("f", "f<name>[ terminal]\\n<text>", "a call ended with this error, and the body went on"),
+    format("w", "w<name> <attributes>\\n<payload>", "a signal ended a wait"),
+    format("o", "o<name>\\n", "a deadline ended a wait"),
+    format(
+        "c",
+        "c[<lengths>\\n<payloads>]",
+        "an event was put into a buffer, and this is what the buffer was full of, where it was",
+    ),
+    format("x", "x<name>\\n", "the body has let go of the call: whatever raced with it came first"),
+];
