@@ -14,7 +14,7 @@ fn rendered(text: &str) -> (String, Vec<&str>) {
         let (name, after) = after.split_once(" -->").expect("the marker is closed");
         let table = TABLES.iter().find(|table| table.name == name).unwrap_or_else(|| panic!("no table {name}"));
         let (_, after) = after.split_once(END).unwrap_or_else(|| panic!("no end of {name}"));
-        out += &format!("{before}<!-- contract: {name} -->\n{}{END}", (table.render)());
+        out.extend([before, "<!-- contract: ", name, " -->\n", &(table.render)(), END]);
         names.push(name);
         rest = after;
     }

@@ -90,6 +90,26 @@ fn arguments_are_those_that_the_lua_reads() {
     assert_eq!(last, TRANSITIONS.iter().find(|t| t.name == "waits").map(|t| t.args[0].len()));
 }
 
+/// Each reply that the Lua of a transition begins with a word is in the contract, and each word of the contract is in the Lua.
+#[test]
+fn replies_are_those_of_the_lua() {
+    let code = lua();
+    let literals = literals(&code);
+    for transition in TRANSITIONS {
+        let own = body(&code, transition.name).unwrap();
+        for word in between(own, "return { '", '\'') {
+            let is_known = transition.replies.iter().any(|reply| reply.starts_with(word));
+            assert!(is_known, "{}: the reply {word} is not in the contract", transition.name);
+        }
+        for reply in transition.replies.iter().filter(|_| transition.replies.len() > 1) {
+            let is_there = literals
+                .iter()
+                .any(|word| !word.is_empty() && reply.starts_with(word.as_str()) && is_word(&word.replace(' ', "_")));
+            assert!(is_there, "{}: the Lua has nothing that says {reply}", transition.name);
+        }
+    }
+}
+
 #[test]
 fn arguments_are_read_from_text_as_they_are_written() {
     let code = "local function f(keys, argv)\n  local a, b, c = arg(), tonumber(arg()), arg() == '1'\n  g(take_list(arg))\nend\n";

@@ -174,3 +174,6 @@ pub(super) fn checkpoint_args(command: &mut Cmd, checkpoint: &Checkpoint) {
     }
     waits_args(command, &checkpoint.waits);
 }
+
+#[cfg(test)]
+mod tests;
