@@ -135,7 +135,7 @@ pub const TRANSITIONS: &[Transition] = &[
             list("fields", &["field", "value"]),
             text("ticket"),
         ]],
-        &["started run", "exists run", "no source run"],
+        &["started run", "exists run", "no source run", "void run"],
     ),
     transition(
         "reserve",

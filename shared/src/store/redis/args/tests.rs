@@ -106,7 +106,7 @@ fn what_is_built_is_what_the_contract_says() {
 
     let mut claim = Cmd::new();
     call_args(&mut claim, &call());
-    claim_args(&mut claim, &Claim { slots: vec![0, 4], after: None });
+    claim_args(&mut claim, &Claim { slots: vec![0, 4], alone: false, after: None });
     follow("claim", &texts(&claim));
 
     let Commit { set, unset, merges, expects, let_go, .. } = commit();
