@@ -264,6 +264,9 @@ impl Pair {
         }
         let (worker, step) = self.old[old % self.old.len()].clone();
         let call = self.call(worker);
+        // A worker asks for nothing in a slot that it knows to be in use. A store that has forgotten what is there would give.
+        let is_in_use = self.held.iter().any(|(by, held)| *by == worker && held.fence.slot == step.fence.slot);
+        let next = if is_in_use && self.saved.is_some() { Next::Nothing } else { next };
         let refill = Refill { next, after: None };
         let answer = if fails {
             let failure = Failure::Fail { error: "zombie".into(), retention: HOUR };
