@@ -21,6 +21,7 @@ mod model;
 mod one_slot;
 mod outages;
 mod published_once;
+mod python;
 mod refusals;
 mod requests;
 mod runs;

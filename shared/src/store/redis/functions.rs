@@ -17,6 +17,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/publish.lua"),
     include_str!("lua/collect.lua"),
     include_str!("lua/audit.lua"),
+    include_str!("lua/plain.lua"),
     include_str!("lua/register.lua"),
 );
 
