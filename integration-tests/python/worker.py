@@ -43,7 +43,7 @@ class Terminal(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What is served: one step, of one version of a workflow. Both are in Redis: new code that differs needs a higher version."""
+    """What is served: the one step of a version of a workflow. Code that differs needs a higher version."""
 
     workflow: str
     version: int
@@ -57,8 +57,8 @@ class Task:
 
     def served(self) -> tuple[str, int, str]:
         """What others know of it."""
-        step = {"name": self.step, "accepts": {"events": [self.start]}, "emits": [{"event": self.stop}], "retries": self.retries}
-        graph = {"start": self.start, "stop": self.stop, "steps": [step]}
+        step = {"name": self.step, "accepts": {"events": [self.start]}, "emits": [{"event": self.stop}]}
+        graph = {"start": self.start, "stop": self.stop, "steps": [{**step, "retries": self.retries}]}
         about = {"workflow": self.workflow, "version": self.version, "start": [{"step": self.step, "event": self.start}]}
         return self.workflow, self.version, json.dumps({**about, "graph": graph})
 
@@ -175,8 +175,8 @@ class Session:
 
     def register(self) -> Any:
         served = [part for task in self.worker.tasks.values() for part in task.served()]
-        about = (self.id, self.worker.lease_ms, self.worker.slots, socket.gethostname(), os.getpid())
-        return self.fleet.call("register", *about, *served)
+        worker = (self.id, self.worker.lease_ms, self.worker.slots, socket.gethostname(), os.getpid())
+        return self.fleet.call("register", *worker, *served)
 
     def deregister(self) -> None:
         """In slices. Where Redis is away for long, the lease runs out instead."""
@@ -229,8 +229,8 @@ class Session:
 
     def persist(self, name: str, *args: Any) -> Any:
         """A call with a number of its own: repeated under it, it takes effect once and answers the same."""
-        number = next(self.calls)
-        return self.fleet.insist(lambda again: self.fleet.call(name, self.id, number, int(again), *args), self.lost.is_set)
+        caller = (self.id, next(self.calls))
+        return self.fleet.insist(lambda again: self.fleet.call(name, *caller, int(again), *args), self.lost.is_set)
 
     def claim(self, slots: Sequence[int]) -> list[Held]:
         try:
@@ -265,9 +265,8 @@ class Session:
         delay = -1  # the run fails
         if task and not isinstance(error, Terminal) and held.failures < task.retries:
             delay = int(min(task.delay_ms * 2**held.failures, 60_000) * random.uniform(0.5, 1.0))
-        text = f"{type(error).__name__}: {error}"
-        log.info("run %s: attempt %d failed: %s", held.run, held.attempt, text)
-        self.commit("fail", held, delay, text, (task or Task).retention_ms)
+        log.info("run %s: attempt %d failed: %r", held.run, held.attempt, error)
+        self.commit("fail", held, delay, f"{type(error).__name__}: {error}", (task or Task).retention_ms)
 
     def commit(self, name: str, held: Held, *args: Any) -> None:
         if self.persist(name, held.slot, held.run, held.number, held.line, *args) != b"ok":
@@ -278,9 +277,9 @@ def result_of(task: Task | None, held: Held) -> bytes:
     """Runs the task on the event. The result is written as the input is."""
     if task is None or task.step != held.step or held.content == "-":
         raise Terminal(f"{held.workflow} version {held.version} has no step {held.step} that this worker can run")
-    if held.content == "msgpack" and msgpack is None:
-        raise Terminal("this worker reads JSON only: it needs the Python package msgpack")
     if held.content == "msgpack":
+        if msgpack is None:
+            raise Terminal("this worker reads JSON only: it needs the Python package msgpack")
         return msgpack.packb(task.run(msgpack.unpackb(held.input)))
     return json.dumps(task.run(json.loads(held.input)), allow_nan=False).encode()
 

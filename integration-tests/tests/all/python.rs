@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Status;
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,8 @@ impl Python {
         let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/python");
         let python = Self { program: "python3".into(), path: format!("{SOURCES}:{target}") };
         let pip = ["-m", "pip", "install", "--quiet", "--target", target, "redis==5.2.1"];
-        let is_there = python.has_redis() || Command::new(&python.program).args(pip).status().is_ok_and(|s| s.success());
+        let is_there =
+            python.has_redis() || Command::new(&python.program).args(pip).status().is_ok_and(|s| s.success());
         is_there.then_some(python)
     }
 
@@ -57,11 +59,11 @@ impl Python {
     }
 
     fn worker(&self, fleet: &Fleet) -> Process {
-        let settings = [
-            ("PYTHONPATH", self.path.as_str()),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
-            ("STEPFLEET_REDIS", fleet.redis.url.as_str()),
-        ];
+        self.worker_at(&fleet.redis.url)
+    }
+
+    fn worker_at(&self, url: &str) -> Process {
+        let settings = [("PYTHONPATH", self.path.as_str()), ("PYTHONDONTWRITEBYTECODE", "1"), ("STEPFLEET_REDIS", url)];
         Process::start(&self.program, &[&format!("{SOURCES}/tasks.py")], &settings)
     }
 }
@@ -174,6 +176,8 @@ async fn tasks_are_shared_with_rust_and_survive_kill_9() {
         start(&fleet, "halved", n, None).await;
     }
     killed.kill();
+    // Before it is noticed, an heir would take what is new.
+    fleet.workers_ready(2).await;
     let heir = python.worker(&fleet);
     let taken_over = full(&fleet, heir.id()).await;
     assert_eq!(taken_over, lost, "what the dead one held goes first");
@@ -183,6 +187,9 @@ async fn tasks_are_shared_with_rust_and_survive_kill_9() {
     stopped.signal(Signal::TERM);
     std::fs::write(&gate, "").unwrap();
     assert!(stopped.ended().await.success(), "{}", stopped.log());
+    // It has left by itself: coordinators take longer to miss one.
+    let pid = stopped.id();
+    assert!(fleet.store.workers().await.unwrap().iter().all(|worker| worker.pid != pid), "it has not deregistered");
 
     let mut by = HashSet::new();
     let (doubled, halved) = ((0..doubled.end).map(|n| ("doubled", n, 2 * n)), (0..50).map(|n| ("halved", n, n / 2)));
@@ -241,11 +248,41 @@ async fn a_worker_finds_its_functions_again_when_the_server_has_lost_them() {
     let _coordinator = fleet.coordinator();
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
-    redis::cmd("HSET").arg("sf:{0}:functions").arg("1").arg("stepfleet_of_before_v1_").exec_async(&mut redis).await.unwrap();
+    redis::cmd("HSET")
+        .arg("sf:{0}:functions")
+        .arg("1")
+        .arg("stepfleet_of_before_v1_")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
     redis::cmd("FUNCTION").arg("FLUSH").exec_async(&mut redis).await.unwrap();
     start(&fleet, "doubled", 1, None).await;
     let result: Value = fleet.client.run("doubled-1").result(LIMIT).await.unwrap();
     assert_eq!(result, json!({ "n": 2, "by": "python" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_task_is_done_twice_or_handed_back_when_replies_are_lost() {
+    let Some(python) = &*PYTHON else { return };
+    let fleet = Fleet::new().await;
+    let proxy = Proxy::to(&fleet.redis.url).await;
+    let _coordinator = fleet.coordinator();
+    let _worker = python.worker_at(&proxy.url);
+    fleet.workers_ready(1).await;
+    for n in 0..24 {
+        // Another call each time: a wake-up, a claim, a complete, now and then a heartbeat.
+        proxy.lose_reply_after(i64::try_from(n % 5).unwrap());
+        start(&fleet, "doubled", n, None).await;
+        let result: Value = fleet.client.run(format!("doubled-{n}")).result(LIMIT).await.unwrap();
+        assert_eq!(result["n"], 2 * n);
+        // A worker with nothing to do goes on beating.
+        until("a reply is lost", async || (proxy.lost() > n as u64).then_some(())).await;
+    }
+    for n in 0..24 {
+        let told = history(&fleet, &format!("doubled-{n}")).await;
+        let counts = [Kind::Done, Kind::Completed, Kind::Released, Kind::Retry].map(|kind| count(&told, kind));
+        assert_eq!(counts, [1, 1, 0, 0], "{told:?}");
+    }
 }
 
 /// The program at the end of docs/protocol.md, and what it prints when it starts a task and waits for it, twice by one key.
@@ -258,7 +295,7 @@ async fn the_documented_caller_starts_and_awaits_a_task() {
     fleet.workers_ready(1).await;
     let folder = tempfile::tempdir().unwrap();
     let documented = include_str!("../../../docs/protocol.md");
-    let program = documented.split("## In Python").nth(1).and_then(|text| text.split("```").nth(1)).unwrap();
+    let program = documented.split("## A caller in Python").nth(1).and_then(|text| text.split("```").nth(1)).unwrap();
     std::fs::write(folder.path().join("caller.py"), program.strip_prefix("python\n").unwrap()).unwrap();
     let script = r#"
 import json, os, sys
