@@ -41,6 +41,11 @@ if ! command -v faketime >/dev/null && can_apt; then
   apt_update
   apt_install faketime || say "test: apt-get could not install faketime; the test of clocks that differ will not run"
 fi
+# For the tests of a worker and a caller in Python, likewise.
+if ! python3 -c 'import redis' 2>/dev/null && ! /usr/bin/python3 -c 'import redis' 2>/dev/null && can_apt; then
+  apt_update
+  apt_install python3-redis || say "test: apt-get could not install python3-redis; the tests in Python try pip, and may not run"
+fi
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null ||
   die "there is no local redis-server or valkey-server; install Redis 7.0 or later."
 

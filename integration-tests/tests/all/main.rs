@@ -23,6 +23,7 @@ mod outages;
 mod partitions;
 mod poison;
 mod published_once;
+mod python;
 mod refusals;
 mod requests;
 mod runs;

@@ -33,6 +33,27 @@ const fn limit(name: &'static str, value: u64, unit: Unit, of: &'static str, at:
 /// All of them.
 pub const LIMITS: &[Limit] = &[
     limit(
+        "MAX_RESULT",
+        1024 * 1024,
+        Unit::Bytes,
+        "the result of a plain task",
+        &["shared/src/store/redis/lua/plain.lua"],
+    ),
+    limit(
+        "MAX_REGISTRATION",
+        256 * 1024,
+        Unit::Bytes,
+        "a registration by a worker in another language",
+        &["shared/src/store/redis/lua/plain.lua"],
+    ),
+    limit(
+        "MAX_ERROR",
+        2000,
+        Unit::Bytes,
+        "the error of a plain task; the rest is cut off",
+        &["shared/src/store/redis/lua/plain.lua"],
+    ),
+    limit(
         "VOID_MS",
         86_400_000,
         Unit::Ms,

@@ -56,7 +56,8 @@ fn what_audits_scan_for_are_kinds_of_the_contract() {
 #[test]
 fn each_function_is_in_the_contract_and_in_the_file_that_it_names() {
     let text = code(&read(&format!("{LUA}/register.lua")));
-    let registered = set(between(&text, "{ '", '\''));
+    // Those of plain tasks stay as they are: docs/protocol.md lists them, and a worker in Python calls them.
+    let registered = set(between(&text, "{ '", '\'').filter(|name| !name.starts_with("v1_")));
     assert_eq!(registered, set(TRANSITIONS.iter().map(|t| t.name)), "left: registered, right: in the contract");
     let files: BTreeMap<String, String> = files(LUA, ".lua").into_iter().collect();
     for transition in TRANSITIONS {

@@ -18,6 +18,7 @@ const SOURCE: &str = concat!(
     include_str!("lua/collect.lua"),
     include_str!("lua/across.lua"),
     include_str!("lua/audit.lua"),
+    include_str!("lua/plain.lua"),
     include_str!("lua/register.lua"),
 );
 

@@ -178,11 +178,18 @@ local function fire(p, timer, now, retention)
   end
 end
 
+-- Workers in other languages find the functions that they call by this. Each coordinator writes its own, which are there: whoever
+-- calls this has them.
+local function offer(p)
+  if redis.call('HGET', p .. 'functions', '1') ~= '@PREFIX@v1_' then redis.call('HSET', p .. 'functions', '1', '@PREFIX@v1_') end
+end
+
 -- tick: take back what dead and silent workers held; fire what is due. Bounded by `limit`; the answer says if more is waiting.
 tick = function(keys, argv)
   local p, arg, now = keys[1], cursor(argv), now_ms()
   local limit, max_losses, retention = tonumber(arg()), tonumber(arg()), tonumber(arg())
   local suspects, reaped, moved, more = take_list(arg), {}, 0, 0
+  offer(p)
   local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now, 'LIMIT', 0, REAPED), {}
   if #gone >= REAPED then more = 1 end
   for _, worker in ipairs(gone) do listed[worker] = true end

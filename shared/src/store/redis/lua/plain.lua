@@ -1,0 +1,158 @@
+-- Version 1 of what workers in other languages call: plain tasks, with arguments and replies that stay as they are while those of
+-- the transitions change. docs/protocol.md lists both.
+
+local v1 = {}
+do -- a chunk of Lua has at most 200 locals
+
+local MAX_RESULT = 1024 * 1024
+local MAX_REGISTRATION = 256 * 1024
+local MAX_ERROR = 2000
+
+local function refuse(why)
+  return redis.error_reply('ERR stepfleet: ' .. why)
+end
+
+local function is_name(text)
+  return #text <= 128 and string.match(text, '^[%w_%.%-]+$')
+end
+
+local function is_number(text)
+  return #text <= 15 and string.match(text, '^%d+$')
+end
+
+-- Why this registration cannot be taken; nil where it can.
+local function fault_of(workflow, version, json)
+  if not is_name(workflow) then return 'the name of a workflow has 1 to 128 letters, digits, _, - and .' end
+  if not is_number(version) or tonumber(version) > 4294967295 then return 'the version of ' .. workflow .. ' is no whole number' end
+  if #json > MAX_REGISTRATION then return 'the registration of ' .. workflow .. ' has more than ' .. MAX_REGISTRATION .. ' bytes' end
+  local is_fine, found = pcall(cjson.decode, json)
+  local first = is_fine and type(found) == 'table' and type(found.start) == 'table' and found.start[1]
+  if type(first) ~= 'table' or type(first.step) ~= 'string' or type(first.event) ~= 'string' then
+    return 'the registration of ' .. workflow .. ' is no JSON that says where its start event goes'
+  end
+  if found.workflow ~= workflow or tostring(found.version) ~= version then
+    return 'the registration of ' .. workflow .. ' is that of another workflow or version'
+  end
+  return nil
+end
+
+-- worker, lease, slots, host, pid; then for each that it serves: workflow, version, registration.
+v1.register = function(keys, argv)
+  if #argv < 8 or #argv % 3 ~= 2 then return refuse('register takes 5 arguments, and 3 for each workflow') end
+  local worker, lease, slots, host, pid = unpack(argv, 1, 5)
+  if not is_name(worker) then return refuse('the id of a worker has 1 to 128 letters, digits, _, - and .') end
+  if not is_number(lease) or not is_number(slots) or not is_number(pid) then return refuse('lease, slots and pid are whole numbers') end
+  local queues, served = {}, {}
+  for i = 6, #argv, 3 do
+    local fault = fault_of(argv[i], argv[i + 1], argv[i + 2])
+    if fault then return refuse(fault) end
+    queues[#queues + 1] = argv[i] .. ':' .. argv[i + 1]
+    served[#served + 1] = queues[#queues]
+    served[#served + 1] = argv[i + 2]
+  end
+  table.sort(queues, comes_before)
+  local class = 'v1-' .. redis.sha1hex(table.concat(queues, ' '))
+  local all = { worker, lease, class, 6, 'host', host, 'pid', pid, 'concurrency', slots, #queues }
+  for _, queue in ipairs(queues) do all[#all + 1] = queue end
+  all[#all + 1] = #served
+  for _, value in ipairs(served) do all[#all + 1] = value end
+  return register(keys, all)[1]
+end
+
+-- worker, lease, client id of the connection that it comes by.
+v1.heartbeat = function(keys, argv)
+  if #argv ~= 3 then return refuse('heartbeat takes 3 arguments') end
+  if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id are whole numbers') end
+  return heartbeat(keys, { argv[1], argv[2], argv[3], '+inf' })[1]
+end
+
+-- worker
+v1.deregister = function(keys, argv)
+  if #argv ~= 1 then return refuse('deregister takes 1 argument') end
+  return deregister(keys, { argv[1], '200' })[1]
+end
+
+-- What is told of a task. Its content is `-` where it is none: there is more to its step than its run's input.
+local function add_task(out, item)
+  local slot, run, number, line, record, meta, input = item[1], item[2], item[3], item[4], item[5], item[7], item[8]
+  local _, step, flags = parse_record(record)
+  local workflow, version, content = string.match(meta, '^(%S+) (%S+) (%S+)')
+  local state = parse_state(line)
+  if not workflow or not flags or string.sub(flags, 1, 1) ~= 'i' then content, input = '-', '' end
+  local task = { slot, run, number, line, state.attempt, state.failures, workflow or '-', version or '-', step or '-', content, input }
+  for _, value in ipairs(task) do out[#out + 1] = tostring(value) end
+end
+
+-- Whether the worker holds a step execution that is to be executed alone: then it is given nothing beside it.
+local function works_alone(p, worker)
+  for _, value in ipairs(redis.call('HVALS', p .. 'held:' .. worker)) do
+    local _, _, run, number = parse_slot(value)
+    if run and run ~= '' then
+      local state = parse_state(redis.call('HGET', p .. 'steps:' .. run, number))
+      if state.letter == 'H' and state.about == worker and is_suspect(state) then return true end
+    end
+  end
+  return false
+end
+
+-- worker, call, again; then the free slots. A worker that names all its slots executes nothing.
+v1.claim = function(keys, argv)
+  if #argv < 4 then return refuse('claim takes 3 arguments, and one for each slot') end
+  for i = 2, #argv do
+    if not is_number(argv[i]) then return refuse('call, again and slots are whole numbers') end
+  end
+  local p, all = keys[1], { argv[1], argv[2], argv[3], '', #argv - 3 }
+  for i = 4, #argv do all[#all + 1] = argv[i] end
+  local alone = redis.call('HGET', p .. 'worker:' .. argv[1], 'concurrency') == tostring(#argv - 3)
+  if argv[3] == '0' and not alone and works_alone(p, argv[1]) then return { 'ok' } end
+  all[#all + 1] = alone and '1' or '0'
+  local found = claim(keys, all)
+  local out = { found[1] }
+  for _, item in ipairs(found[2]) do add_task(out, item) end
+  return out
+end
+
+-- What complete and fail begin with: worker, call, again, slot, run, number, line. Answers what the transitions begin with. The slot
+-- is free afterwards.
+local function of_hold(keys, argv)
+  local worker, call, again, slot, run, number, line = unpack(argv, 1, 7)
+  local record = redis.call('HGET', keys[1] .. 'steps:' .. run, 'e' .. number)
+  local scope, step = parse_record(record or '')
+  return { worker, call, again, slot, '0', '', run, number, line, scope or '0', step or '-' }
+end
+
+local function with(list, ...)
+  for _, value in ipairs({ ... }) do list[#list + 1] = value end
+  return list
+end
+
+-- ..., name of the stop event, result, retention.
+v1.complete = function(keys, argv)
+  if #argv ~= 10 then return refuse('complete takes 10 arguments') end
+  local event, result, retention = argv[8], argv[9], argv[10]
+  if not is_number(retention) then return refuse('the retention is a whole number') end
+  if #result > MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. MAX_RESULT .. ' are taken') end
+  -- No changes of the context, no events, no fan-out, no journal.
+  return complete(keys, with(of_hold(keys, argv), '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '', '', '0',
+    '1', result, retention, '0', event))[1]
+end
+
+-- One line, and not cut within a character.
+local function short_error(text)
+  text = string.gsub(text, '[\r\n]+', ' ')
+  if #text <= MAX_ERROR then return text end
+  local last = MAX_ERROR
+  while last > 0 and string.find(string.sub(text, last + 1, last + 1), '^[\128-\191]') do last = last - 1 end
+  return string.sub(text, 1, last)
+end
+
+-- ..., delay or -1, error, retention.
+v1.fail = function(keys, argv)
+  if #argv ~= 10 then return refuse('fail takes 10 arguments') end
+  local delay, text, retention = argv[8], short_error(argv[9]), argv[10]
+  if not is_number(retention) or delay ~= '-1' and not is_number(delay) then return refuse('delay and retention are whole numbers') end
+  local mode = delay == '-1' and 'fail' or 'retry'
+  return fail(keys, with(of_hold(keys, argv), mode, mode == 'retry' and delay or '0', text, retention))[1]
+end
+
+end
