@@ -18,6 +18,8 @@ use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader,
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
+/// Each so many heartbeats tell the id of their connection.
+const TELL_CLIENT_EVERY: u32 = 4;
 /// How long an idle worker waits to be woken before it looks by itself.
 pub(super) const IDLE_BLOCK: Duration = Duration::from_secs(5);
 pub(super) const INBOX_GROUP: &str = "coordinators";
@@ -33,7 +35,7 @@ impl RedisStore {
         let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
         let mut heartbeat = self.transition("heartbeat");
         heartbeat.arg(worker).arg(millis(lease));
-        Ok(Box::new(RedisLease { connection, heartbeat, client: Some(client), told: 0 }))
+        Ok(Box::new(RedisLease { connection, heartbeat, client, made: 0, told: 0 }))
     }
 
     pub(super) async fn open_wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
@@ -95,8 +97,10 @@ impl RedisStore {
 struct RedisLease {
     connection: SharedByName,
     heartbeat: Cmd,
-    /// The connection's id, until it was told.
-    client: Option<u64>,
+    /// The connection's id.
+    client: u64,
+    /// How many heartbeats were made.
+    made: u32,
     /// Up to when the worker was told of runs that were cancelled (ms).
     told: u64,
 }
@@ -105,7 +109,9 @@ struct RedisLease {
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let mut heartbeat = self.heartbeat.clone();
-        heartbeat.arg(self.client.map_or_else(String::new, |client| client.to_string())).arg(self.told);
+        // Now and then again: the server may have lost it.
+        let client = if self.made.is_multiple_of(TELL_CLIENT_EVERY) { self.client.to_string() } else { String::new() };
+        heartbeat.arg(client).arg(self.told);
         let mut reply = Reply::new(self.connection.query(&heartbeat).await?)?;
         if reply.text()? != "ok" {
             return Ok(Heartbeat::Lost);
@@ -116,7 +122,7 @@ impl Lease for RedisLease {
             // Whoever else wrote there must not end the lease.
             cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
         }
-        (self.told, self.client) = (now, None);
+        (self.told, self.made) = (now, self.made.wrapping_add(1));
         Ok(Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 })
     }
 }
