@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use stepfleet::partitions::{Group, GroupReader};
-use stepfleet::store::{Audited, InboxEntry, InboxReader, Ticked};
-use stepfleet::{Error, Partitions, Result};
+use stepfleet::store::{Audited, CoordinatorStore, InboxEntry, InboxReader, Ticked};
+use stepfleet::{Error, Result};
 use tokio::sync::{Mutex, Notify};
 
+use crate::Partitions;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
@@ -31,7 +32,7 @@ pub struct Coordinator {
 
 /// Partitions that share a server, and the connections on which a coordinator waits for what happens in them.
 pub(crate) struct Post {
-    group: Group,
+    group: Group<dyn CoordinatorStore>,
     pub(crate) parts: Vec<Part>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
     alarms: Mutex<Option<Box<dyn GroupReader>>>,
@@ -41,7 +42,7 @@ pub(crate) struct Post {
 
 impl Coordinator {
     /// A coordinator of these partitions, or of a namespace with one store. Does nothing yet.
-    pub fn new(partitions: impl Into<Partitions>, config: Config) -> Self {
+    pub fn new(partitions: impl Into<stepfleet::Partitions<dyn CoordinatorStore>>, config: Config) -> Self {
         let partitions = partitions.into();
         let fleet = Fleet::new(partitions.clone(), config.fleet_age);
         let (key_ttl, retention) = (config.key_ttl, config.retention);
@@ -197,7 +198,7 @@ impl Coordinator {
 }
 
 impl Post {
-    fn new(group: Group, config: &Config) -> Self {
+    fn new(group: Group<dyn CoordinatorStore>, config: &Config) -> Self {
         let parts = group.stores().iter().map(|store| Part::new(store.clone(), config)).collect();
         Self { group, parts, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use stepfleet::Result;
 use stepfleet::request::StartRequest;
-use stepfleet::store::{Deferred, Rejection, Store};
+use stepfleet::store::{CoordinatorStore, Deferred, Rejection};
 
 use crate::intake::{Became, Intake, Taken, shortened, sum};
 use crate::routing::{Destination, Routes};
@@ -38,7 +38,7 @@ fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> 
 
 impl Intake {
     /// Starts those of a partition that are served by now, and rejects those that have waited for longer than `grace`.
-    pub(crate) async fn take_deferred(&self, store: &dyn Store, grace: Duration) -> Result<Taken> {
+    pub(crate) async fn take_deferred(&self, store: &dyn CoordinatorStore, grace: Duration) -> Result<Taken> {
         let waiting = store.deferred().await?;
         if waiting.is_empty() {
             return Ok(Taken::default());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use stepfleet::Partitions;
 use stepfleet::request::SendRequest;
 use stepfleet::step::Route;
 use stepfleet::{Error, Result};
 use tokio::sync::Mutex;
 
+use crate::Partitions;
 use crate::events;
 use crate::routing::{Destination, Routes};
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use stepfleet::Result;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::step::{Cancelled, Sent, Signalled};
-use stepfleet::store::{Deferral, InboxEntry, Rejection, Start, Started, Store};
-use stepfleet::{Partitions, Result};
+use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Rejection, Start, Started};
 
+use crate::Partitions;
 use crate::across::Keyed;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
@@ -141,7 +142,7 @@ impl Intake {
         Ok(became)
     }
 
-    async fn send(&self, store: &dyn Store, run: &str, send: &SendRequest, entry: &str) -> Result<Steering> {
+    async fn send(&self, store: &dyn CoordinatorStore, run: &str, send: &SendRequest, entry: &str) -> Result<Steering> {
         let Some(run) = store.run(run).await? else { return Ok(Steering::Unknown) };
         if run.status.is_over() {
             return Ok(Steering::Refused(format!("run {} has ended: it takes no more events", send.run)));

@@ -1,6 +1,6 @@
 //! The Stepfleet coordinator: it turns requests into runs, takes back what dead workers held, and fires timers.
 //!
-//! It is leaderless: all it does are transitions of [`stepfleet::store::Store`] that may be repeated, so three at
+//! It is leaderless: all it does are transitions of [`stepfleet::store::CoordinatorStore`] that may be repeated, so three at
 //! once are safe and the loss of two is harmless. It keeps nothing that cannot be read again, and is not in the way of
 //! a step: workers hand steps on to each other.
 //!
@@ -31,6 +31,9 @@ mod outage;
 mod part;
 mod routing;
 mod suspicion;
+
+/// Partitions, with what a coordinator may do in them.
+type Partitions = stepfleet::Partitions<dyn stepfleet::store::CoordinatorStore>;
 
 pub use config::Config;
 pub use coordinator::Coordinator;

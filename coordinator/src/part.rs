@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stepfleet::Result;
-use stepfleet::store::{Audit, Audited, Store, Tick, Ticked};
+use stepfleet::store::{Audit, Audited, CoordinatorStore, Tick, Ticked};
 
 use crate::config::Config;
 use crate::suspicion::Suspicion;
@@ -14,7 +14,7 @@ use crate::suspicion::Suspicion;
 const LOGGED: usize = 5;
 
 pub(crate) struct Part {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn CoordinatorStore>,
     suspicion: Mutex<Suspicion>,
     suspects: Mutex<Vec<(String, u64)>>,
     /// How many workers had a lease at the last tick.
@@ -25,7 +25,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(store: Arc<dyn Store>, config: &Config) -> Self {
+    pub(crate) fn new(store: Arc<dyn CoordinatorStore>, config: &Config) -> Self {
         Self {
             store,
             suspicion: Mutex::new(Suspicion::new(config.suspicion)),

@@ -16,7 +16,7 @@ use crate::request::{self, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
-use crate::store::Registration;
+use crate::store::{CallerStore, Registration};
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -29,7 +29,7 @@ use crate::store::Registration;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    home: Home,
+    home: Home<dyn CallerStore>,
 }
 
 impl Client {
@@ -45,13 +45,27 @@ impl Client {
     }
 
     /// A client on partitions, or on the one store of a namespace, that are there already.
-    pub fn with_store(partitions: impl Into<Partitions>) -> Self {
+    pub fn with_store(partitions: impl Into<Partitions<dyn CallerStore>>) -> Self {
         Self { home: Home::from(partitions.into()) }
     }
 
-    /// The partitions of the namespace, for all that this client has no method for. Of a namespace that nobody has made yet, the first
+    /// The partitions of the namespace, for all that a caller may do and this client has no method for. Of a namespace that nobody has made yet, the first
     /// one alone.
-    pub async fn partitions(&self) -> Result<Partitions> {
+    ///
+    /// ```no_run
+    /// # async fn example(client: stepfleet::Client) -> stepfleet::Result<()> {
+    /// let workers = client.partitions().await?.first().workers().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What belongs to a worker or a coordinator cannot be reached:
+    ///
+    /// ```compile_fail,E0599
+    /// # async fn example(client: stepfleet::Client) -> stepfleet::Result<()> {
+    /// let gone = client.partitions().await?.first().deregister("somebody-else").await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn partitions(&self) -> Result<Partitions<dyn CallerStore>> {
         self.home.known().await
     }
 

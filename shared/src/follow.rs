@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::partitions::Home;
 use crate::published::{Position, Published, What};
-use crate::store::EventReader;
+use crate::store::{CallerStore, EventReader};
 
 /// How long to wait before Redis is tried again: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -16,7 +16,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// It has a connection of its own while it waits, made when it is needed. Any number of followers may read the same
 /// run; each sees everything, whenever it comes, for as long as the run is readable.
 pub struct Follower {
-    home: Home,
+    home: Home<dyn CallerStore>,
     asked: String,
     /// The run's own id, once it is there.
     run: Option<String>,
@@ -32,7 +32,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(home: Home, run: String, after: Position) -> Self {
+    pub(crate) fn new(home: Home<dyn CallerStore>, run: String, after: Position) -> Self {
         Self {
             home,
             asked: run,

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use crate::error::Result;
 use crate::partitions::{Home, Partitions};
 use crate::run::{Run, Status};
-use crate::store::Store;
+use crate::store::CallerStore;
 
 /// How many runs are read at a time, of all partitions together.
 const PAGE: usize = 500;
@@ -18,14 +18,14 @@ const LEAST: usize = 32;
 /// A list of runs being asked for; see [`Client::runs`](crate::Client::runs).
 #[must_use]
 pub struct Runs {
-    home: Home,
+    home: Home<dyn CallerStore>,
     workflow: Option<String>,
     status: Vec<Status>,
     skip: usize,
 }
 
 impl Runs {
-    pub(crate) fn of(home: Home) -> Self {
+    pub(crate) fn of(home: Home<dyn CallerStore>) -> Self {
         Self { home, workflow: None, status: Vec::new(), skip: 0 }
     }
 
@@ -81,7 +81,7 @@ struct Newest {
 
 /// The runs of one partition.
 struct Pages {
-    store: Arc<dyn Store>,
+    store: Arc<dyn CallerStore>,
     read: VecDeque<Run>,
     /// How many were read so far.
     offset: usize,
@@ -89,9 +89,13 @@ struct Pages {
 }
 
 impl Newest {
-    fn of(partitions: &Partitions) -> Self {
-        let pages =
-            |store: &Arc<dyn Store>| Pages { store: store.clone(), read: VecDeque::new(), offset: 0, over: false };
+    fn of(partitions: &Partitions<dyn CallerStore>) -> Self {
+        let pages = |store: &Arc<dyn CallerStore>| Pages {
+            store: store.clone(),
+            read: VecDeque::new(),
+            offset: 0,
+            over: false,
+        };
         let size = (PAGE / partitions.all().len()).max(LEAST);
         Self { pages: partitions.all().iter().map(pages).collect(), size }
     }
@@ -122,6 +126,7 @@ mod tests {
     use crate::names::Namespace;
     use crate::partition::run_of_entry;
     use crate::request::StartRequest;
+    use crate::store::prelude::*;
     use crate::store::{MemoryStore, Start};
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! All partitions of a namespace.
 //!
-//! Each partition is a [`Store`] of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
-//! of them. What partitions share a server is read with one connection: see [`Partitions::groups`].
+//! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
+//! of them. What partitions share a server is read with one connection: see [`Partitions::groups`]. The type says what its holder
+//! may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do everything.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,10 @@ use crate::names::Namespace;
 use crate::partition::{MAX_PARTITIONS, partition_of};
 use crate::run::Run;
 use crate::store::redis::meta;
-use crate::store::{Deferred, InboxReader, RedisStore, Registration, Store, Topology, Worker};
+use crate::store::{
+    CallerStore, CoordinatorStore, Deferred, InboxReader, RedisStore, Registration, Role, Store, Topology, Worker,
+    WorkerStore,
+};
 
 /// How many partitions a new namespace in a cluster gets.
 pub const IN_A_CLUSTER: u16 = 16;
@@ -31,15 +35,18 @@ pub const IN_A_CLUSTER: u16 = 16;
 /// let run = partitions.run("order-7").await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
-pub struct Partitions(Arc<Inner>);
+pub struct Partitions<R: Role + ?Sized = dyn Store> {
+    stores: Arc<[Arc<R>]>,
+    /// The same, on Redis; empty where they are not.
+    on_redis: Arc<[RedisStore]>,
+    /// All are certain to be on one server.
+    is_one_server: bool,
+}
 
-struct Inner {
-    stores: Vec<Arc<dyn Store>>,
-    /// The same, on Redis, where all are certain to be on one server.
-    on_one_server: Option<RedisStore>,
-    /// The same, on Redis.
-    on_redis: Vec<RedisStore>,
+impl<R: Role + ?Sized> Clone for Partitions<R> {
+    fn clone(&self) -> Self {
+        Self { stores: self.stores.clone(), on_redis: self.on_redis.clone(), is_one_server: self.is_one_server }
+    }
 }
 
 impl Partitions {
@@ -59,7 +66,7 @@ impl Partitions {
             return Err(meta::another_number(name, found, count));
         }
         let partitions = Self::on(topology, &namespace, found);
-        partitions.0.stores[0].open().await?;
+        partitions.first().open().await?;
         Ok(partitions)
     }
 
@@ -71,10 +78,9 @@ impl Partitions {
 
     fn on(topology: &Topology, namespace: &Namespace, count: u16) -> Self {
         let store = |partition| RedisStore::on(topology, namespace.other(partition)).of(count);
-        let on_redis: Vec<RedisStore> = (0..count).map(store).collect();
+        let on_redis: Arc<[RedisStore]> = (0..count).map(store).collect();
         let stores = on_redis.iter().map(|store| Arc::new(store.clone()) as Arc<dyn Store>).collect();
-        let on_one_server = on_redis.first().filter(|_| !topology.is_cluster()).cloned();
-        Self(Arc::new(Inner { stores, on_one_server, on_redis }))
+        Self { stores, on_redis, is_one_server: !topology.is_cluster() }
     }
 
     /// The partitions with these stores, by their numbers. For tests, and stores of one's own.
@@ -83,12 +89,25 @@ impl Partitions {
     /// Where there is none.
     pub fn of_stores(stores: Vec<Arc<dyn Store>>) -> Self {
         assert!(!stores.is_empty(), "a namespace has a partition at least");
-        Self(Arc::new(Inner { stores, on_one_server: None, on_redis: Vec::new() }))
+        Self { stores: stores.into(), on_redis: Arc::new([]), is_one_server: false }
     }
 
+    /// All of them, as stores on Redis; empty where they are not.
+    pub fn on_redis(&self) -> &[RedisStore] {
+        &self.on_redis
+    }
+
+    /// The same partitions, for somebody who has this role and no other.
+    pub fn as_role<R: Role + ?Sized>(&self) -> Partitions<R> {
+        let stores = self.stores.iter().map(|store| R::of(store.clone())).collect();
+        Partitions { stores, on_redis: self.on_redis.clone(), is_one_server: self.is_one_server }
+    }
+}
+
+impl<R: Role + ?Sized> Partitions<R> {
     /// How many there are.
     pub fn count(&self) -> u16 {
-        u16::try_from(self.0.stores.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.stores.len()).unwrap_or(u16::MAX)
     }
 
     /// The name of the namespace.
@@ -97,40 +116,35 @@ impl Partitions {
     }
 
     /// All of them, by their numbers.
-    pub fn all(&self) -> &[Arc<dyn Store>] {
-        &self.0.stores
-    }
-
-    /// All of them, as stores on Redis; empty where they are not.
-    pub fn on_redis(&self) -> &[RedisStore] {
-        &self.0.on_redis
+    pub fn all(&self) -> &[Arc<R>] {
+        &self.stores
     }
 
     /// Partition 0, for what is the same in all of them.
-    pub fn first(&self) -> &Arc<dyn Store> {
-        &self.0.stores[0]
+    pub fn first(&self) -> &Arc<R> {
+        &self.stores[0]
     }
 
     /// The partition of this number; partition 0 where there is none.
-    pub fn get(&self, partition: u16) -> &Arc<dyn Store> {
-        self.0.stores.get(usize::from(partition)).unwrap_or(self.first())
+    pub fn get(&self, partition: u16) -> &Arc<R> {
+        self.stores.get(usize::from(partition)).unwrap_or(self.first())
     }
 
     /// The partition that a run with this id belongs to.
-    pub fn of(&self, run: &str) -> &Arc<dyn Store> {
+    pub fn of(&self, run: &str) -> &Arc<R> {
         self.get(partition_of(run, self.count()))
     }
 
     /// The partition that keeps an idempotency key of a workflow.
-    pub fn of_key(&self, workflow: &str, key: &str) -> &Arc<dyn Store> {
+    pub fn of_key(&self, workflow: &str, key: &str) -> &Arc<R> {
         self.of(&format!("{workflow}:{key}"))
     }
 
     /// Those partitions together that are certain to share a server, whatever becomes of the deployment.
-    pub fn groups(&self) -> Vec<Group> {
-        match &self.0.on_one_server {
-            Some(store) => vec![Group { stores: self.0.stores.clone(), common: Some(store.clone()) }],
-            None => self.0.stores.iter().map(|store| Group { stores: vec![store.clone()], common: None }).collect(),
+    pub fn groups(&self) -> Vec<Group<R>> {
+        match self.on_redis.first().filter(|_| self.is_one_server) {
+            Some(store) => vec![Group { stores: self.stores.to_vec(), common: Some(store.clone()) }],
+            None => self.stores.iter().map(|store| Group { stores: vec![store.clone()], common: None }).collect(),
         }
     }
 
@@ -203,30 +217,47 @@ impl Partitions {
     }
 }
 
-impl<S: Store> From<Arc<S>> for Partitions {
+impl<R: Role + ?Sized, S: Store> From<Arc<S>> for Partitions<R> {
     fn from(store: Arc<S>) -> Self {
-        Self::of_stores(vec![store])
+        Partitions::of_stores(vec![store]).as_role()
     }
 }
 
-impl From<Arc<dyn Store>> for Partitions {
+impl<R: Role + ?Sized> From<Arc<dyn Store>> for Partitions<R> {
     fn from(store: Arc<dyn Store>) -> Self {
-        Self::of_stores(vec![store])
+        Partitions::of_stores(vec![store]).as_role()
     }
 }
 
-impl fmt::Debug for Partitions {
+macro_rules! from_all {
+    ($($role:ident)*) => {$(
+        impl From<Partitions> for Partitions<dyn $role> {
+            fn from(all: Partitions) -> Self {
+                all.as_role()
+            }
+        }
+    )*};
+}
+
+from_all!(CallerStore WorkerStore CoordinatorStore);
+
+impl<R: Role + ?Sized> fmt::Debug for Partitions<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Partitions").field("name", &self.name()).field("count", &self.count()).finish()
     }
 }
 
 /// Partitions that share a server.
-#[derive(Clone)]
-pub struct Group {
-    stores: Vec<Arc<dyn Store>>,
+pub struct Group<R: Role + ?Sized = dyn Store> {
+    stores: Vec<Arc<R>>,
     /// Where readers of all of them can be opened.
     common: Option<RedisStore>,
+}
+
+impl<R: Role + ?Sized> Clone for Group<R> {
+    fn clone(&self) -> Self {
+        Self { stores: self.stores.clone(), common: self.common.clone() }
+    }
 }
 
 /// Waits for something to happen in one of several partitions.
@@ -238,9 +269,9 @@ pub trait GroupReader: Send {
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>>;
 }
 
-impl Group {
+impl<R: Role + ?Sized> Group<R> {
     /// Their stores; one at least.
-    pub fn stores(&self) -> &[Arc<dyn Store>] {
+    pub fn stores(&self) -> &[Arc<R>] {
         &self.stores
     }
 
@@ -248,22 +279,15 @@ impl Group {
         let common = self.common.as_ref().filter(|_| self.stores.len() > 1)?;
         Some((common, self.stores.iter().map(|store| store.namespace().clone()).collect()))
     }
+}
 
+impl Group<dyn CoordinatorStore> {
     /// Opens a blocking reader on the inboxes, for one coordinator.
     pub async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
         match self.several() {
             Some((common, partitions)) => common.inbox_reader_of(&partitions, coordinator).await,
             None => self.stores[0].inbox_reader(coordinator).await,
         }
-    }
-
-    /// Opens the connection on which an idle worker of this id waits for step events.
-    pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn GroupReader>> {
-        if let Some((common, partitions)) = self.several() {
-            return common.wake_reader_of(&partitions, worker).await;
-        }
-        let reader = self.stores[0].wake_reader(worker).await?;
-        Ok(Box::new(OneWake { partition: self.stores[0].namespace().partition(), reader }))
     }
 
     /// Opens the connection on which a coordinator hears of timers that are due before all others.
@@ -273,6 +297,17 @@ impl Group {
         }
         let reader = self.stores[0].alarm_reader().await?;
         Ok(Box::new(OneAlarm { partition: self.stores[0].namespace().partition(), reader }))
+    }
+}
+
+impl Group<dyn WorkerStore> {
+    /// Opens the connection on which an idle worker of this id waits for step events.
+    pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn GroupReader>> {
+        if let Some((common, partitions)) = self.several() {
+            return common.wake_reader_of(&partitions, worker).await;
+        }
+        let reader = self.stores[0].wake_reader(worker).await?;
+        Ok(Box::new(OneWake { partition: self.stores[0].namespace().partition(), reader }))
     }
 }
 
@@ -302,16 +337,25 @@ impl GroupReader for OneAlarm {
 }
 
 /// A namespace that is opened when it is first used.
-#[derive(Clone)]
-pub struct Home(Place);
+pub struct Home<R: Role + ?Sized = dyn Store>(Place<R>);
 
-#[derive(Clone)]
-enum Place {
-    Open(Partitions),
-    At { topology: Topology, name: String, found: Arc<OnceCell<Partitions>> },
+enum Place<R: Role + ?Sized> {
+    Open(Partitions<R>),
+    At { topology: Topology, name: String, found: Arc<OnceCell<Partitions<R>>> },
 }
 
-impl Home {
+impl<R: Role + ?Sized> Clone for Home<R> {
+    fn clone(&self) -> Self {
+        Self(match &self.0 {
+            Place::Open(partitions) => Place::Open(partitions.clone()),
+            Place::At { topology, name, found } => {
+                Place::At { topology: topology.clone(), name: name.clone(), found: found.clone() }
+            }
+        })
+    }
+}
+
+impl<R: Role + ?Sized> Home<R> {
     /// The namespace of this name, where the URL says: one that [`Topology::new`] takes. Connects later.
     pub fn at(url: &str, name: &str) -> Result<Self> {
         let namespace = Namespace::new(name, 0)?;
@@ -320,7 +364,7 @@ impl Home {
     }
 
     /// Its partitions; None where nobody has made the namespace yet.
-    pub async fn find(&self) -> Result<Option<Partitions>> {
+    pub async fn find(&self) -> Result<Option<Partitions<R>>> {
         match &self.0 {
             Place::Open(partitions) => Ok(Some(partitions.clone())),
             Place::At { topology, name, found } => {
@@ -328,17 +372,19 @@ impl Home {
                     return Ok(Some(partitions.clone()));
                 }
                 let Some(partitions) = Partitions::find(topology, name).await? else { return Ok(None) };
-                Ok(Some(found.get_or_init(|| async { partitions }).await.clone()))
+                Ok(Some(found.get_or_init(|| async { partitions.as_role() }).await.clone()))
             }
         }
     }
 
     /// As [`Partitions::open`]: makes the namespace where it is new.
-    pub async fn open(&self, count: Option<u16>) -> Result<Partitions> {
+    pub async fn open(&self, count: Option<u16>) -> Result<Partitions<R>> {
         match &self.0 {
             Place::Open(partitions) => Ok(partitions.clone()),
             Place::At { topology, name, found } => {
-                let partitions = found.get_or_try_init(|| Partitions::open(topology, name, count)).await?;
+                let open =
+                    async || Partitions::open(topology, name, count).await.map(|partitions| partitions.as_role());
+                let partitions = found.get_or_try_init(open).await?;
                 match count {
                     Some(count) if count != partitions.count() => {
                         Err(meta::another_number(name, partitions.count(), count))
@@ -351,17 +397,19 @@ impl Home {
 
     /// As [`Home::find`]. Of a namespace that nobody has made yet partition 0 alone is known: nothing is in it, and its inbox
     /// takes every request.
-    pub async fn known(&self) -> Result<Partitions> {
+    pub async fn known(&self) -> Result<Partitions<R>> {
         let found = self.find().await?;
         match (found, &self.0) {
             (Some(partitions), _) => Ok(partitions),
             (None, Place::Open(partitions)) => Ok(partitions.clone()),
-            (None, Place::At { topology, name, .. }) => Ok(Partitions::on(topology, &Namespace::new(name, 0)?, 1)),
+            (None, Place::At { topology, name, .. }) => {
+                Ok(Partitions::on(topology, &Namespace::new(name, 0)?, 1).as_role())
+            }
         }
     }
 }
 
-impl<P: Into<Partitions>> From<P> for Home {
+impl<R: Role + ?Sized, P: Into<Partitions<R>>> From<P> for Home<R> {
     fn from(partitions: P) -> Self {
         Self(Place::Open(partitions.into()))
     }

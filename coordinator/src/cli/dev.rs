@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Config, Coordinator};
 use clap::Args;
 use serde_json::json;
 use stepfleet::names::Namespace;
 use stepfleet::partitions::Home;
-use stepfleet::store::{RedisStore, Store};
+use stepfleet::store::{ReaderStore as _, RedisStore};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, Outcome};
 use super::{Creation, Fleet, log_to_stderr, output, server, told_to_stop};
+use crate::{Config, Coordinator, Partitions};
 
 /// How long the server may take to load what it has.
 const READY: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         _ = keeper.wait() => return Err(died(&dir)),
         stop = told_to_stop() => { stop?; return end(keeper, pipe).await }
     };
-    let partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
+    let partitions: Partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
     announce(fleet, &url, pid, &dir)?;
     let stop = CancellationToken::new();
     let coordinator = Coordinator::new(partitions, Config::default()).run(stop.clone().cancelled_owned());

@@ -10,7 +10,7 @@ use serde_json::json;
 use stepfleet::Partitions;
 use stepfleet::fleet::Serving;
 use stepfleet::server::{Check, Info, Level};
-use stepfleet::store::{RedisStore, Store};
+use stepfleet::store::{ReaderStore as _, RedisStore};
 
 use super::failure::{Failure, Outcome};
 use super::output;

@@ -9,7 +9,7 @@ use stepfleet::Partitions;
 use stepfleet::history::{Kind, Record};
 use stepfleet::published::{By, Position, Published, StepState, What};
 use stepfleet::run::{Run, Status};
-use stepfleet::store::Store;
+use stepfleet::store::ReaderStore;
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -116,7 +116,7 @@ struct Follower {
 
 impl Follower {
     /// Prints the records that are there; false where they could not be read.
-    async fn print_new(&mut self, store: &dyn Store, run: &str) -> Result<bool, Failure> {
+    async fn print_new(&mut self, store: &dyn ReaderStore, run: &str) -> Result<bool, Failure> {
         loop {
             let records = match store.history(run, self.seen, PAGE).await {
                 Ok(records) => records,

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::try_join_all;
 use serde_json::json;
 use stepfleet::Partitions;
 use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Run;
 use stepfleet::step::OpenWait;
-use stepfleet::store::{Deferred, Store};
+use stepfleet::store::{Deferred, Role};
 
 use super::Fleet;
 use super::failure::{Failure, Outcome};
@@ -84,17 +85,10 @@ pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepflee
 }
 
 /// Why there is no such run, as far as can be told.
-pub(super) async fn missing(partitions: &Partitions, id: &str) -> stepfleet::Result<String> {
-    let mut waiting = 0;
-    for store in partitions.on_redis() {
-        let mut length = redis::cmd("XLEN");
-        length.arg(store.namespace().key("inbox"));
-        if let redis::Value::Int(length) = store.command(&length).await? {
-            waiting += length;
-        }
-    }
-    Ok(match waiting {
-        1.. => format!(
+pub(super) async fn missing<R: Role + ?Sized>(partitions: &Partitions<R>, id: &str) -> stepfleet::Result<String> {
+    let waiting = try_join_all(partitions.all().iter().map(|store| store.waiting_requests())).await?;
+    Ok(match waiting.iter().sum::<u64>() {
+        waiting @ 1.. => format!(
             "there is no run {id}, but {waiting} requests in the inbox are not taken in yet; is a coordinator running \
              (`stepfleet coordinator`)?"
         ),

@@ -13,7 +13,8 @@ use stepfleet::run::Status;
 use stepfleet::step::{
     Call, Cancelled, Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Route, Signalled, Wait,
 };
-use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started, Store, Tick};
+use stepfleet::store::prelude::*;
+use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started, Tick};
 use stepfleet_integration_tests::double::{call, introduction, refill, slots};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;

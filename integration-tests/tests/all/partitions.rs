@@ -16,6 +16,7 @@ use stepfleet::names::Namespace;
 use stepfleet::partition::partition_of;
 use stepfleet::run::{Run, Status};
 use stepfleet::step::Route;
+use stepfleet::store::prelude::*;
 use stepfleet::store::{Introduction, MemoryStore, Registration, Reservation, Store, Topology, Voided};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;
@@ -48,7 +49,7 @@ impl Cast {
         let coordinators = vec![coordinator(), coordinator()];
         let client = Client::connect(url).unwrap();
         until(async || count_of(&client).await > 0).await;
-        let partitions = client.partitions().await.unwrap();
+        let partitions = Partitions::find(&Topology::new(url).unwrap(), "sf").await.unwrap().unwrap();
         let cast = Self { url: url.to_owned(), partitions, client, workers, _coordinators: coordinators };
         cast.workers_serve_all(2).await;
         cast

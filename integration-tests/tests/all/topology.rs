@@ -12,6 +12,7 @@ use stepfleet::client::{Client, RunHandle};
 use stepfleet::history::Kind;
 use stepfleet::names::Namespace;
 use stepfleet::run::Status;
+use stepfleet::store::prelude::*;
 use stepfleet::store::{RedisStore, Store, Topology};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;

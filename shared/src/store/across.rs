@@ -52,8 +52,6 @@ pub trait Across: Send + Sync {
     /// Notes that the request for this run repeats another run, for so long: its id leads there, and signals that came for it go into
     /// this partition's inbox, for that run. Takes the inbox entry away with it, and the request from the deferred.
     async fn alias(&self, run: &str, known: &str, entry: Option<&str>, ttl: Duration) -> Result<()>;
-    /// The run that this id leads to, where its request turned out to repeat another. That one may be in another partition.
-    async fn leads_to(&self, run: &str) -> Result<Option<String>>;
     /// An entry of this partition's inbox, where it is still there.
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>>;
     /// Takes an entry off this partition's inbox that was dealt with in another one.

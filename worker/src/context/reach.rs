@@ -8,14 +8,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use stepfleet::codec::Content;
 use stepfleet::step::Fence;
-use stepfleet::store::Store;
+use stepfleet::store::WorkerStore;
 
 use crate::error::Outcome;
 
 /// What a step needs for calls of its own while it executes.
 #[derive(Clone)]
 pub(crate) struct Reach {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn WorkerStore>,
     pub(crate) worker: String,
     pub(crate) fence: Fence,
     pub(crate) step: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stepfleet::names::QueueName;
 use stepfleet::step::{Claim, Claimed, Refill};
-use stepfleet::store::Store;
+use stepfleet::store::WorkerStore;
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
@@ -21,13 +21,13 @@ pub(crate) struct ByHand {
 
 impl ByHand {
     pub(crate) async fn register(
-        store: &Arc<dyn Store>,
+        store: Arc<dyn WorkerStore>,
         name: &str,
         served: &Arc<HashMap<QueueName, Served>>,
     ) -> stepfleet::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
-        let session = Session::new(store, name.to_owned(), served, &slots, (never.clone(), never));
+        let session = Session::new(&store, name.to_owned(), served, &slots, (never.clone(), never));
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })
     }

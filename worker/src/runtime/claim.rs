@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::partitions::{Group, GroupReader};
+use stepfleet::partitions::GroupReader;
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::Notify;
 
+use super::Group;
 use super::session::Session;
 use super::slots;
 

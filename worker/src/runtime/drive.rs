@@ -129,7 +129,8 @@ mod tests {
     use stepfleet::names::Namespace;
     use stepfleet::request::StartRequest;
     use stepfleet::step::{Call, Claim, Claimed, Route};
-    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, Store};
+    use stepfleet::store::prelude::*;
+    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, WorkerStore};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -137,8 +138,11 @@ mod tests {
 
     /// Of a step execution that the worker `w` holds.
     async fn core() -> Arc<Core> {
+        core_on(&MemoryStore::new(Namespace::default())).await
+    }
+
+    async fn core_on(store: &MemoryStore) -> Arc<Core> {
         const HOUR: Duration = Duration::from_secs(3600);
-        let store = MemoryStore::new(Namespace::default());
         let serves = vec![Registration { workflow: "x".into(), version: 1, ..Registration::default() }];
         store.register(&Introduction { id: "w".into(), serves, ..Introduction::default() }, HOUR).await.unwrap();
         let routes = vec![Route { step: "s".into(), event: "E".into(), ..Route::default() }];
@@ -147,18 +151,18 @@ mod tests {
         let call = Call { worker: "w".into(), number: 1, again: false };
         let claim = Claim { slots: vec![0], ..Claim::default() };
         let step = store.claim(&call, &claim).await.unwrap().unwrap().remove(0);
-        of(Arc::new(store), &step)
+        of(Arc::new(store.clone()), &step)
     }
 
-    fn of(store: Arc<dyn Store>, step: &Claimed) -> Arc<Core> {
+    fn of(store: Arc<dyn WorkerStore>, step: &Claimed) -> Arc<Core> {
         let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
         let reach = Reach { store, worker, fence, step: "s".into(), scope: 0, content: Content::Json, busy };
         Arc::new(Core::new(reach, Past::of(step), vec![], CancellationToken::new(), Journal::of(step)))
     }
 
-    async fn signal(core: &Core, name: &str, value: u8) {
+    async fn signal(store: &MemoryStore, name: &str, value: u8) {
         let payload = codec::encode("the signal", &value).unwrap();
-        core.reach.store.signal("r", name, &payload, None).await.unwrap();
+        store.signal("r", name, &payload, None).await.unwrap();
     }
 
     async fn waits_of<F: Future>(core: &Arc<Core>, body: F) -> Vec<String> {
@@ -232,9 +236,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_there_is_given_at_once_whoever_polls_the_wait() {
-        let core = core().await;
+        let store = MemoryStore::new(Namespace::default());
+        let core = core_on(&store).await;
         for value in 1..=3 {
-            signal(&core, "paid", value).await;
+            signal(&store, "paid", value).await;
         }
         let ctx = &context::Context::<()>::new(core.clone());
         let began = tokio::time::Instant::now();
@@ -257,12 +262,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_while_a_call_is_under_way_is_given_when_the_call_has_ended() {
-        let core = core().await;
+        let store = MemoryStore::new(Namespace::default());
+        let core = core_on(&store).await;
         let ctx = &context::Context::<()>::new(core.clone());
         let slow = ctx.step("slow", || async {
             tokio::time::sleep(GRACE * 2).await;
             assert!(core.reach.store.waits("r").await?.len() == 1, "the wait was opened beside it");
-            signal(&core, "paid", 7).await;
+            signal(&store, "paid", 7).await;
             Ok(1u8)
         });
         let driven = drive(core.clone(), async { tokio::try_join!(slow, ctx.wait_for::<u8>("paid")).unwrap() }).await;

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use stepfleet::Partitions;
-use stepfleet::partitions::Home;
 use stepfleet::server::{Check, Info, Override};
 
-use super::{Config, WorkerError};
+use super::{Config, Home, Partitions, WorkerError};
 
 /// Waits for Redis, and refuses one that would lose work. Each server is judged once, however many partitions it has.
 pub(super) async fn check(home: &Home, config: &Config, judged: &mut BTreeSet<String>) -> Result<(), WorkerError> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::store::{Heartbeat, Lease, Store};
+use stepfleet::store::{Heartbeat, Lease, WorkerStore};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -51,7 +51,7 @@ impl Thread {
 
 /// A lease, and who is to know of it.
 pub(super) struct Kept {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn WorkerStore>,
     pub(super) worker: String,
     pub(super) lease: Duration,
     pub(super) ledger: Arc<Ledger>,
@@ -91,7 +91,7 @@ async fn renew(kept: &Kept, start: Start) {
     }
 }
 
-async fn connect(store: &dyn Store, worker: &str, lease: Duration, failing: &mut bool) -> Box<dyn Lease> {
+async fn connect(store: &dyn WorkerStore, worker: &str, lease: Duration, failing: &mut bool) -> Box<dyn Lease> {
     loop {
         match store.lease(worker, lease).await {
             Ok(connection) => return connection,

@@ -29,15 +29,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use stepfleet::Partitions;
 use stepfleet::names::QueueName;
-use stepfleet::partitions::{Group, Home};
 use stepfleet::server::Refusal;
+use stepfleet::store::WorkerStore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::by_hand::ByHand;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
+
+/// Partitions, with what a worker may do in them.
+type Partitions = stepfleet::Partitions<dyn WorkerStore>;
+type Group = stepfleet::partitions::Group<dyn WorkerStore>;
+type Home = stepfleet::partitions::Home<dyn WorkerStore>;
 
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
@@ -144,7 +148,7 @@ impl Worker {
     }
 
     /// A worker on partitions, or on the one store of a namespace, that are there already.
-    pub fn new(partitions: impl Into<Partitions>, config: Config) -> Self {
+    pub fn new(partitions: impl Into<stepfleet::Partitions<dyn WorkerStore>>, config: Config) -> Self {
         Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
     }
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
 use stepfleet::names::QueueName;
-use stepfleet::partitions::Group;
 use stepfleet::step::{Call, Claimed};
-use stepfleet::store::{Introduction, Store};
+use stepfleet::store::{Introduction, WorkerStore};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +18,12 @@ use super::claim::Wakes;
 use super::lease::Kept;
 use super::ledger::Ledger;
 use super::slots::{Pool, Slots};
-use super::{Config, WorkerError, claim, host, lease, reconcile};
+use super::{Config, Group, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
 
 pub(super) struct Session {
     pub(super) id: String,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn WorkerStore>,
     pub(super) served: Arc<HashMap<QueueName, Served>>,
     /// Take no more: told to stop, or lost.
     pub(super) closing: CancellationToken,
@@ -54,7 +53,7 @@ pub(super) struct Common {
 pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(), WorkerError> {
     let (config, stop) = (&common.config, &common.stop);
     let closing = stop.child_token();
-    let session = |store: &Arc<dyn Store>| {
+    let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), CancellationToken::new());
         Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, ends))
     };
@@ -98,7 +97,7 @@ pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(),
 
 impl Session {
     pub(super) fn new(
-        store: &Arc<dyn Store>,
+        store: &Arc<dyn WorkerStore>,
         id: String,
         served: &Arc<HashMap<QueueName, Served>>,
         slots: &Arc<Pool>,

@@ -82,7 +82,7 @@ impl Driver {
     async fn hire(&mut self) {
         self.hired += 1;
         let name = format!("worker-{}", self.hired);
-        self.workers.push_back(answer(ByHand::register(&self.store, &name, &self.served).await));
+        self.workers.push_back(answer(ByHand::register(self.store.clone(), &name, &self.served).await));
     }
 
     /// Until the run has ended, or waits for what never comes.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proptest::test_runner::TestCaseError;
 use stepfleet::step::Next;
 use stepfleet::store::Store;
+use stepfleet::store::prelude::*;
 
 use super::ops::{Leaves, RUNS, WORKERS};
 use super::waiting::sorted;

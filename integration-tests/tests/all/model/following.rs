@@ -5,6 +5,7 @@ use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, What};
 use stepfleet::step::{Claimed, Outcome};
 use stepfleet::store::Store;
+use stepfleet::store::prelude::*;
 
 use super::{Case, Pair, both, failed, plain, same};
 

@@ -3,6 +3,7 @@
 use proptest::test_runner::TestCaseError;
 use stepfleet::step::{Claimed, Collect, Commit, Fan, Join, Part, Route};
 use stepfleet::store::Store;
+use stepfleet::store::prelude::*;
 
 use super::ops::Leaves;
 use super::{Case, HOUR, Pair, both, events, failed, plain, route, same};

@@ -1,7 +1,8 @@
 //! A Redis that comes back without its last moments.
 
 use redis::{Cmd, Value};
-use stepfleet::store::{RedisStore, Store};
+use stepfleet::store::RedisStore;
+use stepfleet::store::prelude::*;
 
 /// All keys of a namespace as they were.
 pub(crate) struct Snapshot(Vec<(Vec<u8>, Value)>);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::step::{Checkpoint, Claimed, Fence, Next, Refill, Signalled, Wait};
+use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Breach, Heartbeat, Store};
 
 use super::ops::RUNS;

@@ -106,13 +106,6 @@ impl Across for MemoryStore {
         Ok(())
     }
 
-    async fn leads_to(&self, run: &str) -> Result<Option<String>> {
-        let known = |state: &mut State, now| {
-            state.aliases.get(run).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone())
-        };
-        Ok(self.change(known))
-    }
-
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>> {
         let fields = self.change(|state, _| state.inbox_entry(id));
         let inbox = self.shared.namespace.partition();

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::decode::inbox_entries;
 use super::readers::INBOX_GROUP;
-use super::reply::{Reply, text};
+use super::reply::Reply;
 use super::{RedisStore, millis};
 use crate::error::{Error, Result};
 use crate::store::InboxEntry;
@@ -67,15 +67,6 @@ impl Across for RedisStore {
         let mut command = self.transition("alias");
         command.arg(run).arg(known).arg(entry.unwrap_or_default()).arg(millis(ttl));
         self.call(&command).await.map(drop)
-    }
-
-    async fn leads_to(&self, run: &str) -> Result<Option<String>> {
-        let mut get = redis::cmd("GET");
-        get.arg(self.namespace.key_of("alias", run));
-        match self.link.send(&get).await? {
-            redis::Value::Nil => Ok(None),
-            known => text(known).map(Some),
-        }
     }
 
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>> {

@@ -32,8 +32,9 @@ use self::short::{Short, Way};
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
 use super::{
-    AlarmReader, Audit, Audited, Deferral, Deferred, EventReader, InboxEntry, InboxReader, Introduction, Lease,
-    Registration, Rejection, Start, Started, Store, Tick, Ticked, WakeReader, Worker, journal_is_full, millis,
+    AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, InboxEntry,
+    InboxReader, Introduction, Lease, ReaderStore, Registration, Rejection, Start, Started, Tick, Ticked, WakeReader,
+    Worker, WorkerStore, journal_is_full, millis,
 };
 use crate::attributes;
 use crate::error::{Error, Result};
@@ -202,7 +203,7 @@ fn outcome(answer: &str) -> Result<Outcome> {
 }
 
 #[async_trait]
-impl Store for RedisStore {
+impl ReaderStore for RedisStore {
     fn namespace(&self) -> &Namespace {
         &self.namespace
     }
@@ -215,6 +216,250 @@ impl Store for RedisStore {
         self.read_info().await.map(Some)
     }
 
+    async fn run(&self, id: &str) -> Result<Option<Run>> {
+        self.read_run(id).await
+    }
+
+    async fn leads_to(&self, run: &str) -> Result<Option<String>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("alias", run));
+        match self.link.send(&get).await? {
+            redis::Value::Nil => Ok(None),
+            known => reply::text(known).map(Some),
+        }
+    }
+
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        self.read_context(run).await
+    }
+
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
+        self.read_newest(offset, count).await
+    }
+
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
+        self.read_history(run, from, count).await
+    }
+
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+        self.read_published(run, after, count).await
+    }
+
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        self.open_event_reader(run, after).await
+    }
+
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+        self.read_waits(run).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Worker>> {
+        self.read_workers().await
+    }
+
+    async fn registrations(&self) -> Result<Vec<Registration>> {
+        self.read_registrations().await
+    }
+
+    async fn queues(&self) -> Result<Vec<Queue>> {
+        self.read_queues().await
+    }
+
+    async fn deferred(&self) -> Result<Vec<Deferred>> {
+        self.read_deferred().await
+    }
+
+    async fn waiting_requests(&self) -> Result<u64> {
+        let mut length = redis::cmd("XLEN");
+        length.arg(self.namespace.key("inbox"));
+        reply::number(&self.link.send(&length).await?)
+    }
+
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
+        self.await_end(run, limit).await
+    }
+
+    async fn now_ms(&self) -> Result<u64> {
+        let now = decode::clock_ms(self.link.send(&redis::cmd("TIME")).await?)?;
+        u64::try_from(now).map_err(|_| Error::reply("the time is before 1970"))
+    }
+}
+
+#[async_trait]
+impl CallerStore for RedisStore {
+    async fn submit(&self, request: &StartRequest) -> Result<String> {
+        self.write_request(request).await
+    }
+
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String> {
+        let mut add = redis::cmd("XADD");
+        add.arg(self.namespace.key("inbox")).arg("*");
+        for (name, value) in fields {
+            add.arg(name).arg(value);
+        }
+        reply::text(self.link.send(&add).await?)
+    }
+}
+
+#[async_trait]
+impl WorkerStore for RedisStore {
+    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
+        let mut queues: Vec<_> =
+            worker.serves.iter().map(|served| QueueName::new(&served.workflow, served.version)).collect();
+        queues.sort_unstable();
+        let mut command = self.transition("register");
+        command.arg(&worker.id).arg(millis(lease)).arg(class_of(&queues));
+        command.arg(6).arg("host").arg(&worker.host).arg("pid").arg(worker.pid);
+        command.arg("concurrency").arg(worker.concurrency).arg(queues.len());
+        for queue in &queues {
+            command.arg(queue.as_str());
+        }
+        command.arg(worker.serves.len() * 2);
+        for served in &worker.serves {
+            command.arg(QueueName::new(&served.workflow, served.version).as_str()).arg(served.to_json()?);
+        }
+        self.call(&command).await.map(drop)
+    }
+
+    async fn deregister(&self, worker: &str) -> Result<bool> {
+        let mut command = self.transition("deregister");
+        command.arg(worker).arg(200);
+        Ok(self.call(&command).await?.text()? == "ok")
+    }
+
+    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
+        self.open_lease(worker, lease).await
+    }
+
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
+        self.open_wake_reader(worker).await
+    }
+
+    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+        let mut command = self.transition("claim");
+        call_args(&mut command, call);
+        claim_args(&mut command, claim);
+        let mut reply = self.call(&command).await?;
+        if reply.text()? == "lost" {
+            return Ok(None);
+        }
+        let mut claims = reply.array()?.claims(call.number)?;
+        let alone = reply.number::<i64>()? == 1;
+        for step in &mut claims {
+            step.alone = alone;
+        }
+        Ok(Some(claims))
+    }
+
+    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
+        self.read_joined(step, joined, from, count).await
+    }
+
+    async fn stage(&self, _: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
+        let mut command = self.transition("stage");
+        fence_args(&mut command, fence);
+        command.arg(offset);
+        emit_args(&mut command, fence.seq, chunk);
+        let mut reply = self.call(&command).await?;
+        Ok(if reply.text()? == "ok" { Some(reply.number()?) } else { None })
+    }
+
+    async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
+        if self.record(fence, checkpoint).await? {
+            return Ok(Checkpointed { outcome: Outcome::Committed, answers: Vec::new() });
+        }
+        let mut command = self.transition("checkpoint");
+        fence_args(&mut command, fence);
+        command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));
+        checkpoint_args(&mut command, checkpoint);
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "full" => Err(journal_is_full()),
+            "refused" => Err(refused(reply)?),
+            "ok" => Ok(Checkpointed { outcome: Outcome::Committed, answers: numbered(reply.array()?)? }),
+            known => Ok(outcome(known)?.into()),
+        }
+    }
+
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
+        let mut command = self.transition("publish");
+        command.arg(worker).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.line.as_str());
+        command.arg(event.place()).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
+        command.arg(event.digest());
+        outcome(&self.call(&command).await?.text()?)
+    }
+
+    async fn collect(&self, _: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        let mut command = self.transition("collect");
+        fence_args(&mut command, fence);
+        command.arg(collect.scope).arg(&collect.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
+        command.arg(&collect.payload);
+        let mut reply = self.call(&command).await?;
+        match reply.text()?.as_str() {
+            "ok" => reply.bytes().map(Some),
+            "full" => Err(journal_is_full()),
+            _ => Ok(None),
+        }
+    }
+
+    async fn complete(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        if let Shortly::Committed(next) = self.complete_shortly(call, step, commit, refill).await? {
+            return Ok((Outcome::Committed, next.into_iter().map(|next| *next).collect()));
+        }
+        let mut command = self.under_fence("complete", call, step, refill);
+        commit_args(&mut command, step, commit);
+        self.commit(&command, call).await
+    }
+
+    async fn fail(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        failure: &Failure,
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut command = self.under_fence("fail", call, step, refill);
+        match failure {
+            Failure::Retry { delay, error } => command.arg("retry").arg(millis(*delay)).arg(error).arg(0),
+            Failure::Fail { error, retention } => command.arg("fail").arg(0).arg(error).arg(millis(*retention)),
+        };
+        self.commit(&command, call).await
+    }
+
+    async fn suspend(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        waits: &[Wait],
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)> {
+        let mut command = self.under_fence("suspend", call, step, refill);
+        waits_args(&mut command, waits);
+        self.commit(&command, call).await
+    }
+
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
+        self.read_holds(worker).await
+    }
+
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
+        let mut command = self.transition("release");
+        command.arg(worker).arg(fences.len() * 5);
+        for fence in fences {
+            command.arg(fence.slot).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.claim);
+        }
+        self.call(&command).await?.number()
+    }
+}
+
+#[async_trait]
+impl CoordinatorStore for RedisStore {
     async fn start(&self, start: &Start) -> Result<Started> {
         let mut command = self.transition("start");
         let request = &start.request;
@@ -269,98 +514,6 @@ impl Store for RedisStore {
         self.call(&command).await.map(drop)
     }
 
-    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
-        let mut command = self.transition("claim");
-        call_args(&mut command, call);
-        claim_args(&mut command, claim);
-        let mut reply = self.call(&command).await?;
-        if reply.text()? == "lost" {
-            return Ok(None);
-        }
-        let mut claims = reply.array()?.claims(call.number)?;
-        let alone = reply.number::<i64>()? == 1;
-        for step in &mut claims {
-            step.alone = alone;
-        }
-        Ok(Some(claims))
-    }
-
-    async fn stage(&self, _: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
-        let mut command = self.transition("stage");
-        fence_args(&mut command, fence);
-        command.arg(offset);
-        emit_args(&mut command, fence.seq, chunk);
-        let mut reply = self.call(&command).await?;
-        Ok(if reply.text()? == "ok" { Some(reply.number()?) } else { None })
-    }
-
-    async fn complete(
-        &self,
-        call: &Call,
-        step: &Claimed,
-        commit: &Commit,
-        refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
-        if let Shortly::Committed(next) = self.complete_shortly(call, step, commit, refill).await? {
-            return Ok((Outcome::Committed, next.into_iter().map(|next| *next).collect()));
-        }
-        let mut command = self.under_fence("complete", call, step, refill);
-        commit_args(&mut command, step, commit);
-        self.commit(&command, call).await
-    }
-
-    async fn fail(
-        &self,
-        call: &Call,
-        step: &Claimed,
-        failure: &Failure,
-        refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
-        let mut command = self.under_fence("fail", call, step, refill);
-        match failure {
-            Failure::Retry { delay, error } => command.arg("retry").arg(millis(*delay)).arg(error).arg(0),
-            Failure::Fail { error, retention } => command.arg("fail").arg(0).arg(error).arg(millis(*retention)),
-        };
-        self.commit(&command, call).await
-    }
-
-    async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
-        if self.record(fence, checkpoint).await? {
-            return Ok(Checkpointed { outcome: Outcome::Committed, answers: Vec::new() });
-        }
-        let mut command = self.transition("checkpoint");
-        fence_args(&mut command, fence);
-        command.arg(checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()));
-        checkpoint_args(&mut command, checkpoint);
-        let mut reply = self.call(&command).await?;
-        match reply.text()?.as_str() {
-            "full" => Err(journal_is_full()),
-            "refused" => Err(refused(reply)?),
-            "ok" => Ok(Checkpointed { outcome: Outcome::Committed, answers: numbered(reply.array()?)? }),
-            known => Ok(outcome(known)?.into()),
-        }
-    }
-
-    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
-        let mut command = self.transition("publish");
-        command.arg(worker).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.line.as_str());
-        command.arg(event.place()).arg(&event.step).arg(&event.event).arg(event.content.as_str()).arg(&event.data);
-        command.arg(event.digest());
-        outcome(&self.call(&command).await?.text()?)
-    }
-
-    async fn suspend(
-        &self,
-        call: &Call,
-        step: &Claimed,
-        waits: &[Wait],
-        refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
-        let mut command = self.under_fence("suspend", call, step, refill);
-        waits_args(&mut command, waits);
-        self.commit(&command, call).await
-    }
-
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
         let mut command = self.transition("signal");
         let attributes = attributes::joined(&attributes::of(payload));
@@ -373,31 +526,6 @@ impl Store for RedisStore {
             "over" => Ok(Signalled::Over),
             "unknown" => Ok(Signalled::Unknown),
             other => Err(Error::reply(format!("what became of a signal, {other:?}, is not known"))),
-        }
-    }
-
-    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
-        let mut command = self.transition("cancel");
-        command.arg(run).arg(entry.unwrap_or_default()).arg(millis(retention));
-        match self.call(&command).await?.text()?.as_str() {
-            "cancelled" => Ok(Cancelled::Stopped),
-            "over" => Ok(Cancelled::Over),
-            "gone" => Ok(Cancelled::Gone),
-            "unknown" => Ok(Cancelled::Unknown),
-            other => Err(Error::reply(format!("what became of a request to cancel, {other:?}, is not known"))),
-        }
-    }
-
-    async fn collect(&self, _: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
-        let mut command = self.transition("collect");
-        fence_args(&mut command, fence);
-        command.arg(collect.scope).arg(&collect.step).arg(collect.number).arg(&collect.buffer).arg(collect.count);
-        command.arg(&collect.payload);
-        let mut reply = self.call(&command).await?;
-        match reply.text()?.as_str() {
-            "ok" => reply.bytes().map(Some),
-            "full" => Err(journal_is_full()),
-            _ => Ok(None),
         }
     }
 
@@ -415,53 +543,16 @@ impl Store for RedisStore {
         }
     }
 
-    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
-        self.read_joined(step, joined, from, count).await
-    }
-
-    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
-        let mut queues: Vec<_> =
-            worker.serves.iter().map(|served| QueueName::new(&served.workflow, served.version)).collect();
-        queues.sort_unstable();
-        let mut command = self.transition("register");
-        command.arg(&worker.id).arg(millis(lease)).arg(class_of(&queues));
-        command.arg(6).arg("host").arg(&worker.host).arg("pid").arg(worker.pid);
-        command.arg("concurrency").arg(worker.concurrency).arg(queues.len());
-        for queue in &queues {
-            command.arg(queue.as_str());
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
+        let mut command = self.transition("cancel");
+        command.arg(run).arg(entry.unwrap_or_default()).arg(millis(retention));
+        match self.call(&command).await?.text()?.as_str() {
+            "cancelled" => Ok(Cancelled::Stopped),
+            "over" => Ok(Cancelled::Over),
+            "gone" => Ok(Cancelled::Gone),
+            "unknown" => Ok(Cancelled::Unknown),
+            other => Err(Error::reply(format!("what became of a request to cancel, {other:?}, is not known"))),
         }
-        command.arg(worker.serves.len() * 2);
-        for served in &worker.serves {
-            command.arg(QueueName::new(&served.workflow, served.version).as_str()).arg(served.to_json()?);
-        }
-        self.call(&command).await.map(drop)
-    }
-
-    async fn deregister(&self, worker: &str) -> Result<bool> {
-        let mut command = self.transition("deregister");
-        command.arg(worker).arg(200);
-        Ok(self.call(&command).await?.text()? == "ok")
-    }
-
-    async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
-        self.read_holds(worker).await
-    }
-
-    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
-        let mut command = self.transition("release");
-        command.arg(worker).arg(fences.len() * 5);
-        for fence in fences {
-            command.arg(fence.slot).arg(&fence.run).arg(fence.seq).arg(fence.attempt).arg(fence.claim);
-        }
-        self.call(&command).await?.number()
-    }
-
-    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
-        self.open_lease(worker, lease).await
-    }
-
-    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
-        self.open_wake_reader(worker).await
     }
 
     async fn tick(&self, tick: &Tick) -> Result<Ticked> {
@@ -508,71 +599,5 @@ impl Store for RedisStore {
 
     async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
         self.claim_orphans(coordinator, idle).await
-    }
-
-    async fn submit(&self, request: &StartRequest) -> Result<String> {
-        self.write_request(request).await
-    }
-
-    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String> {
-        let mut add = redis::cmd("XADD");
-        add.arg(self.namespace.key("inbox")).arg("*");
-        for (name, value) in fields {
-            add.arg(name).arg(value);
-        }
-        reply::text(self.link.send(&add).await?)
-    }
-
-    async fn run(&self, id: &str) -> Result<Option<Run>> {
-        self.read_run(id).await
-    }
-
-    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        self.read_context(run).await
-    }
-
-    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
-        self.read_newest(offset, count).await
-    }
-
-    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
-        self.read_history(run, from, count).await
-    }
-
-    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
-        self.read_published(run, after, count).await
-    }
-
-    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
-        self.open_event_reader(run, after).await
-    }
-
-    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
-        self.read_waits(run).await
-    }
-
-    async fn workers(&self) -> Result<Vec<Worker>> {
-        self.read_workers().await
-    }
-
-    async fn registrations(&self) -> Result<Vec<Registration>> {
-        self.read_registrations().await
-    }
-
-    async fn queues(&self) -> Result<Vec<Queue>> {
-        self.read_queues().await
-    }
-
-    async fn deferred(&self) -> Result<Vec<Deferred>> {
-        self.read_deferred().await
-    }
-
-    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
-        self.await_end(run, limit).await
-    }
-
-    async fn now_ms(&self) -> Result<u64> {
-        let now = decode::clock_ms(self.link.send(&redis::cmd("TIME")).await?)?;
-        u64::try_from(now).map_err(|_| Error::reply("the time is before 1970"))
     }
 }

@@ -5,6 +5,7 @@ use crate::journal::Entry;
 use crate::run::Status;
 use crate::step::{Cancelled, Checkpoint, Outcome, Signalled, Wait};
 use crate::store::Audit;
+use crate::store::prelude::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -1,5 +1,6 @@
 //! Fences, repeated calls, losses, fan-outs: the scenarios of `integration-tests/tests/all/kernel.rs`, and more of them.
 
+use crate::store::prelude::*;
 use std::time::Duration;
 
 use super::*;

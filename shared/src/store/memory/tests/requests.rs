@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::run::Status;
+use crate::store::prelude::*;
 use crate::store::{Deferral, Rejection, Started};
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::Heartbeat;
+use crate::store::prelude::*;
 
 /// Far less than a blocking read waits.
 const SOON: Duration = Duration::from_millis(1500);

@@ -1,0 +1,16 @@
+//! What a caller may do, from whatever language: write into an inbox.
+
+use async_trait::async_trait;
+
+use super::ReaderStore;
+use crate::error::Result;
+use crate::request::StartRequest;
+
+/// What a caller may do: write requests, and read what became of them.
+#[async_trait]
+pub trait CallerStore: ReaderStore {
+    /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.
+    async fn submit(&self, request: &StartRequest) -> Result<String>;
+    /// Writes any request into the inbox, as its fields are given; answers the entry's id.
+    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String>;
+}

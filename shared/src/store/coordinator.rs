@@ -1,0 +1,198 @@
+//! What a coordinator may do: take requests in, and see to it that what is due happens and nothing stays behind.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Across, CallerStore};
+use crate::error::Result;
+use crate::request::StartRequest;
+use crate::step::{Cancelled, Route, Sent, Signalled};
+
+/// What a coordinator may do.
+#[async_trait]
+pub trait CoordinatorStore: CallerStore + Across {
+    /// Creates a run unless its id or key is known, and queues its start events.
+    async fn start(&self, start: &Start) -> Result<Started>;
+    /// Keeps a request that cannot be routed yet, unless it repeats a run that is there.
+    async fn defer(&self, start: &Start) -> Result<Deferral>;
+    /// Takes an inbox entry away and keeps it among the rejected.
+    async fn reject(&self, rejection: &Rejection) -> Result<()>;
+    /// Delivers to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
+    /// away with it.
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled>;
+    /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent>;
+    /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
+    /// stays readable for `retention`.
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled>;
+    /// Takes back what dead and silent workers held; fires what is due.
+    async fn tick(&self, tick: &Tick) -> Result<Ticked>;
+    /// Looks for what runs need and is not there (keys deleted by hand, a backup restored, a bug), in one slice of
+    /// all there is; makes it again from the runs' state, or fails the run where that cannot be done.
+    async fn audit(&self, audit: &Audit) -> Result<Audited>;
+    /// Those workers whose lease connection is closed, with the connection's id.
+    async fn disconnected(&self) -> Result<Vec<(String, u64)>>;
+    /// Opens the connection on which a coordinator hears of timers that are due before all others.
+    async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>>;
+    /// Opens a blocking reader on the inbox, for one coordinator.
+    async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>>;
+    /// Takes over inbox entries that another coordinator left for `idle`.
+    async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>>;
+}
+
+/// A start, with what only the coordinator can say.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// What was asked for.
+    pub request: StartRequest,
+    /// The run's id.
+    pub run: String,
+    /// The version to pin the run to.
+    pub version: u32,
+    /// The steps that take the start event; never empty.
+    pub routes: Vec<Route>,
+    /// The inbox entry to take away with it.
+    pub entry: Option<String>,
+    /// The ticket of the reservation under which the run is created, where its idempotency key is one of several partitions':
+    /// the key is not looked at then. See [`Across::reserve`].
+    pub ticket: Option<String>,
+    /// What its context begins with, beside what it has from another run: field and value.
+    pub context: Vec<(String, Vec<u8>)>,
+    /// How long its idempotency key is known.
+    pub key_ttl: Duration,
+    /// How long the run may take from its first step on; then it fails.
+    pub timeout: Option<Duration>,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The run was created.
+    New(String),
+    /// The id or key was known; this is the run.
+    Known(String),
+    /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
+    NoSource(String),
+    /// Its ticket is void: the key has to be reserved anew. The request is still in the inbox.
+    Void,
+}
+
+/// What became of a request that cannot be routed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferral {
+    /// It is kept, and was taken from the inbox.
+    Kept,
+    /// Its id or key was known; it was taken from the inbox.
+    Known,
+    /// Too many are kept; it is still in the inbox.
+    Full,
+}
+
+/// A request that cannot be taken.
+#[derive(Clone, Debug, Default)]
+pub struct Rejection {
+    /// The inbox entry.
+    pub entry: String,
+    /// It is only shown as a run: the request is kept among the rejected of another partition, whose inbox it came from.
+    pub only_shown: bool,
+    /// It was deferred under this run id.
+    pub deferred: Option<String>,
+    /// The run id to show it under.
+    pub run: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// What was asked for, shortened.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// An inbox entry.
+#[derive(Clone, Debug)]
+pub struct InboxEntry {
+    /// Its id, which other inboxes may give too.
+    pub id: String,
+    /// The partition whose inbox has it.
+    pub inbox: u16,
+    /// Its fields.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The limits of one tick.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// At most this many holds and timers are dealt with in one call.
+    pub limit: usize,
+    /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
+    /// fails its run.
+    pub max_losses: u32,
+    /// How long runs that fail this way, or because their time is over, stay readable.
+    pub retention: Duration,
+    /// Workers whose lease connection was seen closed: the worker and the connection's id.
+    pub suspects: Vec<(String, u64)>,
+}
+
+/// What a tick did.
+#[derive(Clone, Debug, Default)]
+pub struct Ticked {
+    /// Step executions queued again.
+    pub requeued: u64,
+    /// Timers fired.
+    pub fired: u64,
+    /// More is waiting: call again at once.
+    pub more: bool,
+    /// How long until the next timer is due.
+    pub next_due: Option<Duration>,
+    /// Workers that were given up.
+    pub reaped: Vec<String>,
+    /// How many workers have a lease.
+    pub workers: u64,
+}
+
+/// One slice of an audit.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Whether to mend what is found, or only to tell.
+    pub repair: bool,
+    /// Where to go on: 0 for the beginning, then [`Audited::next`].
+    pub from: u64,
+    /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
+    /// fails its run.
+    pub max_losses: u32,
+    /// How long runs that fail this way stay readable.
+    pub retention: Duration,
+}
+
+/// What one slice of an audit came to.
+#[derive(Clone, Debug, Default)]
+pub struct Audited {
+    /// Where the next slice begins; None when this was the last.
+    pub next: Option<u64>,
+    /// How many keys (or runs and workers) were looked at.
+    pub examined: u64,
+    /// What was found, and mended where that was asked for.
+    pub breaches: Vec<Breach>,
+}
+
+/// Something that a run needs and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Breach {
+    /// The run, or the worker.
+    pub of: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// Waits until a timer is set that is due before all others, and within a minute.
+#[async_trait]
+pub trait AlarmReader: Send {
+    /// Waits up to `limit`. An alarm may have been missed, or be of no use by now: to be followed by [`Store::tick`] either way. May
+    /// be dropped at any time. After an error the reader is unusable and must be opened again.
+    async fn next(&mut self, limit: Duration) -> Result<()>;
+}
+
+/// Waits for requests.
+#[async_trait]
+pub trait InboxReader: Send {
+    /// Waits up to about a second for entries.
+    async fn next(&mut self) -> Result<Vec<InboxEntry>>;
+}

@@ -1,0 +1,109 @@
+//! What anybody may read, whoever he is in a fleet.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Registration;
+use crate::error::Result;
+use crate::fleet::Queue;
+use crate::history::Record;
+use crate::names::Namespace;
+use crate::published::{Position, Published};
+use crate::request::StartRequest;
+use crate::run::Run;
+use crate::server::Info;
+use crate::step::OpenWait;
+
+/// What anybody may read.
+#[async_trait]
+pub trait ReaderStore: Send + Sync + 'static {
+    /// Where this store keeps its keys.
+    fn namespace(&self) -> &Namespace;
+    /// Checks that the namespace is one that this version can work with, and makes it where it is new.
+    ///
+    /// Fails with [`Error::is_invalid`] when it has a newer format or another number of
+    /// partitions.
+    async fn open(&self) -> Result<()> {
+        Ok(())
+    }
+    /// What the server says about itself, to be judged by [`Info::admit`] before work begins. None where there is no
+    /// server; empty where it does not say (some managed servers deny `INFO`).
+    async fn server(&self) -> Result<Option<Info>> {
+        Ok(None)
+    }
+    /// A run; None where there is none of that id. An id whose request turned out to be a known run (same idempotency
+    /// key) gives that run.
+    async fn run(&self, id: &str) -> Result<Option<Run>>;
+    /// The run that this id leads to, where its request turned out to repeat another. That one may be in another partition.
+    async fn leads_to(&self, run: &str) -> Result<Option<String>>;
+    /// A run's context as it is now, in no order; empty where there is no such run.
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
+    /// The newest runs first, `count` from `offset`.
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
+    /// Records of a run's history from the `from`th on, at most `count`.
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>>;
+    /// What a run has published after a position, at most `count` entries (1,000 at the most); none where it has
+    /// published nothing. The id is the run's own: aliases are not followed.
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>>;
+    /// Opens a blocking reader of what a run publishes after a position. The id is the run's own.
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>>;
+    /// What a live run waits for: at most 1000 waits, those of one step execution in the order of their numbers.
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>>;
+    /// The workers whose lease has not been swept.
+    async fn workers(&self) -> Result<Vec<Worker>>;
+    /// Every workflow version that was ever registered.
+    async fn registrations(&self) -> Result<Vec<Registration>>;
+    /// The queue of every workflow version that was ever registered.
+    async fn queues(&self) -> Result<Vec<Queue>>;
+    /// Requests that wait for a worker to serve them.
+    async fn deferred(&self) -> Result<Vec<Deferred>>;
+    /// How many requests are in the inbox, also those that a coordinator is about to take in.
+    async fn waiting_requests(&self) -> Result<u64>;
+    /// Waits until the run has ended or `limit` is over, whichever is first; may return early.
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()>;
+    /// The time on the store's clock, in ms since 1970.
+    async fn now_ms(&self) -> Result<u64>;
+}
+
+/// A worker as the fleet sees it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Worker {
+    /// Its id.
+    pub id: String,
+    /// The host it runs on.
+    pub host: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How many steps it executes at once.
+    pub concurrency: usize,
+    /// How many it holds now.
+    pub held: u64,
+    /// Since when it is there (ms since 1970).
+    pub since_ms: u64,
+    /// How long its lease still lasts (ms); negative when it has run out.
+    pub lease_ms: i64,
+    /// Redis' id of the connection that renews its lease; 0 before the first heartbeat.
+    pub client: u64,
+    /// What it serves, as `<workflow>:<version>`.
+    pub serves: Vec<String>,
+}
+
+/// A request for a workflow that no worker serves yet.
+#[derive(Clone, Debug)]
+pub struct Deferred {
+    /// The run's id.
+    pub run: String,
+    /// What was asked for.
+    pub request: StartRequest,
+    /// Since when it waits (ms since 1970).
+    pub since_ms: u64,
+}
+
+/// Waits for what a run publishes.
+#[async_trait]
+pub trait EventReader: Send {
+    /// Waits up to about two seconds for entries; empty when there were none. Gives each entry once. After an error the
+    /// reader is unusable and must be opened again.
+    async fn next(&mut self) -> Result<Vec<Published>>;
+}

@@ -1,0 +1,124 @@
+//! What a worker may do: be there, claim step executions, and commit what they leave behind.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{ReaderStore, Registration};
+use crate::error::Result;
+use crate::published::Publication;
+use crate::step::{
+    Call, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Refill, Route,
+    Wait,
+};
+
+/// What a worker may do.
+#[async_trait]
+pub trait WorkerStore: ReaderStore {
+    /// Makes a worker known, with its queues and its lease.
+    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
+    /// Hands all that a worker holds back, and forgets the worker. To be repeated until it answers true.
+    async fn deregister(&self, worker: &str) -> Result<bool>;
+    /// Opens the connection that renews a worker's lease. For a thread of its own.
+    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>>;
+    /// Opens the connection on which an idle worker waits for step events.
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>>;
+    /// Fills free slots with step executions from the queues that the worker serves: those that are queued again come first.
+    /// A worker that gets less than it asks for is idle from then on, and its [`WakeReader`] tells it when there is more.
+    /// None when the worker's lease is gone.
+    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>>;
+    /// Reads a slice of the events that a fan-out joined, in order of arrival.
+    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
+    /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; answers how many are staged.
+    /// None when the fence is no longer good.
+    async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
+    /// Records what a step that goes on has come to so far, opens its waits, and answers those of them that have ended:
+    /// a signal was there, or has come since they were opened, or their time is over. [`Outcome::Fenced`] when it is no longer its worker's; fails
+    /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
+    /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
+    /// [`Outcome::Fenced`] when the step is no longer its worker's.
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;
+    /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
+    /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
+    /// [`Error::is_too_large`] when the step has recorded 10,000 entries already.
+    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>>;
+    /// Commits a step execution and fills its slot again.
+    async fn complete(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        commit: &Commit,
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Ends an attempt that failed, and fills its slot again.
+    async fn fail(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        failure: &Failure,
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// Ends an attempt that waits, and fills its slot again. Opens those of the waits that are not yet. The step goes on, as a new
+    /// attempt, as soon as one of them has an entry in its journal. Fails as [`Store::checkpoint`] does, and changes
+    /// nothing then.
+    async fn suspend(
+        &self,
+        call: &Call,
+        step: &Claimed,
+        waits: &[Wait],
+        refill: &Refill,
+    ) -> Result<(Outcome, Vec<Claimed>)>;
+    /// What the store says that a worker holds.
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
+    /// Hands back holds that the worker knows nothing of: Redis may come back without its last moments, and count on
+    /// a worker to commit what it has committed before. Answers how many were queued again.
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64>;
+}
+
+/// A worker as it introduces itself.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    /// Its id, new at each start of the process.
+    pub id: String,
+    /// The host it runs on.
+    pub host: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How many steps it executes at once.
+    pub concurrency: usize,
+    /// What it serves.
+    pub serves: Vec<Registration>,
+}
+
+/// What a heartbeat told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The lease is renewed.
+    Renewed {
+        /// Runs that were cancelled since the last heartbeat, and possibly some before: what executes a step of theirs
+        /// may stop.
+        cancelled: Vec<String>,
+        /// A step execution waits to be executed alone, and this worker is to make room for it: to let its steps end and
+        /// take no new ones until it can claim with [`Claim::alone`].
+        drain: bool,
+    },
+    /// The lease had run out and the holds are gone: the worker must register anew, under a new id.
+    Lost,
+}
+
+/// Renews one worker's lease on a connection of its own. When that connection closes, the worker is known to be dead.
+#[async_trait]
+pub trait Lease: Send {
+    /// Renews the lease.
+    async fn heartbeat(&mut self) -> Result<Heartbeat>;
+}
+
+/// Waits until there is something for an idle worker to claim.
+#[async_trait]
+pub trait WakeReader: Send {
+    /// Waits up to about five seconds to be woken; true when it was. To be followed by [`Store::claim`] either way: a worker
+    /// need not rely on being woken. May be dropped at any time; the reader is then unusable, as it is after an error, and must be
+    /// opened again.
+    async fn next(&mut self) -> Result<bool>;
+}
