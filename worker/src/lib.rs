@@ -43,13 +43,12 @@
 extern crate self as stepfleet_worker;
 
 pub mod context;
+mod decisions;
 pub mod emit;
 pub mod error;
 pub mod event;
 pub mod failed;
-pub mod graph;
 pub mod published;
-pub mod retry;
 pub mod runtime;
 #[doc(hidden)]
 pub mod schema;
@@ -57,6 +56,7 @@ pub mod testing;
 pub mod workflow;
 
 pub use context::{Context, State};
+pub use decisions::{graph, retry};
 pub use emit::Emit;
 pub use error::{Error, Outcome, Terminal};
 pub use event::{Event, First, Joined};

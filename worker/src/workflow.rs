@@ -12,11 +12,11 @@ use stepfleet::step::Claimed;
 use stepfleet::store::Registration;
 
 use crate::context::{Context, Core};
+use crate::decisions::graph::{self, GraphError, Router};
 use crate::emit::{Emission, Emit, Shape};
 use crate::error::Outcome;
 use crate::event::Accepts;
 use crate::failed::Catches;
-use crate::graph::{self, Graph, GraphError};
 use crate::retry::RetryPolicy;
 
 /// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
@@ -124,7 +124,7 @@ pub(crate) struct Served {
     pub(crate) registration: Registration,
     pub(crate) stop: &'static str,
     pub(crate) retention: Duration,
-    pub(crate) graph: Arc<Graph>,
+    pub(crate) router: Arc<Router>,
     steps: HashMap<&'static str, ServedStep>,
 }
 
@@ -140,9 +140,9 @@ impl Served {
         let definition = W::definition();
         let invalid = |e: stepfleet::Error| GraphError::new(definition.name, vec![e.to_string()]);
         names::check_name("workflow", definition.name).map_err(invalid)?;
-        let graph = Graph::new(&definition);
-        graph.check()?;
-        let registration = register(&definition, &graph).map_err(invalid)?;
+        let router = Router::new(&definition);
+        router.check()?;
+        let registration = register(&definition, &router).map_err(invalid)?;
         let workflow = Arc::new(workflow);
         let policies: Vec<_> = definition.steps.iter().map(|step| step.retry_policy(&definition)).collect();
         let steps = definition.steps.into_iter().zip(policies).map(|(step, retry)| {
@@ -154,7 +154,7 @@ impl Served {
             registration,
             stop: definition.stop,
             retention: definition.retention,
-            graph: Arc::new(graph),
+            router: Arc::new(router),
             steps: steps.collect(),
         })
     }
@@ -174,11 +174,11 @@ impl Served {
 }
 
 /// What callers and coordinators are told of it.
-fn register<W>(definition: &Definition<W>, graph: &Graph) -> stepfleet::Result<Registration> {
+fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet::Result<Registration> {
     let mut registration = Registration {
         workflow: definition.name.to_owned(),
         version: definition.version,
-        start: graph.takers(definition.start),
+        start: router.takers(definition.start),
         graph: graph::describe(definition),
         timeout_ms: definition.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     };

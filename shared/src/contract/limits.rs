@@ -185,9 +185,9 @@ pub const LIMITS: &[Limit] = &[
         200,
         Unit::Count,
         "new step executions in one commit; a larger fan-out is staged in chunks of so many",
-        &["worker/src/runtime/commit.rs"],
+        &["worker/src/decisions/plan.rs"],
     ),
-    limit("INLINE_BYTES", 524_288, Unit::Bytes, "their payloads", &["worker/src/runtime/commit.rs"]),
+    limit("INLINE_BYTES", 524_288, Unit::Bytes, "their payloads", &["worker/src/decisions/plan.rs"]),
     limit(
         "TURNS",
         500,

@@ -3,7 +3,8 @@
 use futures_util::future::BoxFuture;
 use stepfleet::step::{Checkpoint, Outcome as Stands};
 
-use super::{Along, Changes, Context, Core};
+use super::{Along, Context, Core};
+use crate::decisions::overlay::Changes;
 use crate::error::{Error, Outcome};
 
 /// Why a body is to run no further.

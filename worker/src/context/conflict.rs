@@ -4,7 +4,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Changes, Core};
+use super::Core;
+use crate::decisions::overlay::Changes;
 
 /// How often others may change what one attempt has read before it fails.
 pub(crate) const MAX_CONFLICTS: u32 = 1000;

@@ -4,7 +4,6 @@ mod checkpoint;
 mod collect;
 mod conflict;
 mod journal;
-mod overlay;
 mod publish;
 mod reach;
 mod send;
@@ -26,15 +25,15 @@ pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub(crate) use self::conflict::MAX_CONFLICTS;
 pub(crate) use self::journal::{Along, Idle, Journal};
-pub(crate) use self::overlay::{Changes, Overlay};
 use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
-pub(crate) use self::send::{Sends, Sent};
+pub(crate) use self::send::Sends;
 pub use self::state::State;
 pub use self::step::Call;
 pub use self::wait::WaitFor;
+use crate::decisions::graph::Router;
+use crate::decisions::overlay::Overlay;
 use crate::error::Outcome;
-use crate::graph::Graph;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -115,8 +114,8 @@ impl Core {
     }
 
     /// For a step of this workflow.
-    pub(crate) fn within(mut self, graph: Option<Arc<Graph>>) -> Self {
-        self.sends = Sends::of(graph);
+    pub(crate) fn within(mut self, router: Option<Arc<Router>>) -> Self {
+        self.sends = Sends::of(router);
         self
     }
 

@@ -5,55 +5,49 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stepfleet::codec;
 
 use super::Context;
+use crate::decisions::graph::Router;
+use crate::decisions::plan::Outgoing;
 use crate::error::{Error, Outcome};
 use crate::event::Event;
-use crate::graph::Graph;
-
-/// An event that was sent, for one step or for all that take it.
-#[derive(Clone, Debug)]
-pub(crate) struct Sent {
-    pub(crate) event: &'static str,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) to: Option<String>,
-}
 
 /// What an attempt has sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Sends {
     /// None where the workflow is not known: nothing can be sent then.
-    pub(crate) graph: Option<Arc<Graph>>,
-    sent: Mutex<Vec<Sent>>,
+    pub(crate) router: Option<Arc<Router>>,
+    sent: Mutex<Vec<Outgoing>>,
 }
 
 impl Sends {
-    pub(crate) fn of(graph: Option<Arc<Graph>>) -> Self {
-        Self { graph, sent: Mutex::default() }
+    pub(crate) fn of(router: Option<Arc<Router>>) -> Self {
+        Self { router, sent: Mutex::default() }
     }
 
-    pub(crate) fn take(&self) -> Vec<Sent> {
+    pub(crate) fn take(&self) -> Vec<Outgoing> {
         std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn push<E: Event>(&self, from: &str, event: &E, to: Option<&str>) -> Outcome<()> {
-        let graph = self.graph.as_ref().ok_or_else(|| Error::terminal("nothing can be sent outside of a workflow"))?;
-        check(graph, from, E::NAME, to)?;
+        let router =
+            self.router.as_ref().ok_or_else(|| Error::terminal("nothing can be sent outside of a workflow"))?;
+        check(router, from, E::NAME, to)?;
         let payload = codec::encode(&format!("the event {}", E::NAME), event)?;
-        let sent = Sent { event: E::NAME, payload, to: to.map(str::to_owned) };
+        let sent = Outgoing { event: E::NAME, payload, to: to.map(str::to_owned) };
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
         Ok(())
     }
 }
 
 /// Whether a step may send this event there. Pure.
-fn check(graph: &Graph, from: &str, event: &str, to: Option<&str>) -> Outcome<()> {
-    if graph.is_stop(event) {
+fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<()> {
+    if router.is_stop(event) {
         return Err(Error::terminal(format!("step {from} sends {event}, which ends the run: return it instead")));
     }
-    let takers = graph.takers_names(event);
+    let takers = router.takers_names(event);
     if let Some(to) = to
         && !takers.contains(&to)
     {
-        let known = if graph.has_step(to) { "does not take it" } else { "is not there" };
+        let known = if router.has_step(to) { "does not take it" } else { "is not there" };
         let list = if takers.is_empty() { "none does".to_owned() } else { takers.join(", ") };
         return Err(Error::terminal(format!(
             "step {from} sends {event} to step {to}, which {known}; steps that take {event}: {list}"
@@ -62,7 +56,7 @@ fn check(graph: &Graph, from: &str, event: &str, to: Option<&str>) -> Outcome<()
     if takers.is_empty() {
         return Err(Error::terminal(format!("step {from} sends {event}, which no step accepts")));
     }
-    if !graph.may_send(from, event) {
+    if !router.may_send(from, event) {
         return Err(Error::terminal(format!(
             "step {from} sends {event} and does not say so; write #[step(sends = [{event}])], so that the graph has it"
         )));

@@ -9,7 +9,8 @@ use stepfleet::paths::Path;
 use stepfleet::step::Merge;
 use stepfleet::{fields, names, values};
 
-use super::{Core, Overlay};
+use super::Core;
+use crate::decisions::overlay::Overlay;
 use crate::error::{Error, Outcome};
 
 /// The state of a run: fields, each with a value of its own; or, with a type, a struct whose fields they are.

@@ -42,7 +42,7 @@ pub(super) enum Came {
 /// What the code of a step that is held is given of it.
 pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     let fence = &step.fence;
-    let graph = served(session, step).map(|served| served.graph.clone());
+    let router = served(session, step).map(|served| served.router.clone());
     let reach = Reach {
         store: session.store.clone(),
         worker: session.id.clone(),
@@ -54,7 +54,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     };
     let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step));
-    Arc::new(core.within(graph))
+    Arc::new(core.within(router))
 }
 
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {

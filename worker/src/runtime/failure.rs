@@ -8,6 +8,7 @@ use stepfleet::step::{Claimed, Commit, Failure, Refill, Route};
 use super::execute::{read_joined, served};
 use super::session::Session;
 use crate::context::Core;
+use crate::decisions::recovery::{Catcher, catcher};
 use crate::error::Error;
 use crate::failed;
 use crate::retry::{Decision, Reason, Seed};
@@ -37,7 +38,7 @@ pub(super) async fn settle(
         Decision::GiveUp(reason) => reason,
     };
     let mut text = one_line(error);
-    match served.map(|served| catcher(served, step)) {
+    match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
             tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
             match catch(session, step, core, error, route, refill).await? {
@@ -59,36 +60,6 @@ fn decide(step: &Claimed, core: &Core, error: &Error, served: Option<&Served>) -
     };
     let seed = Seed::new(&step.fence.run, step.fence.seq, step.fence.attempt);
     known.retry.decide(step.failures, core.past.elapsed(), error, seed)
-}
-
-enum Catcher {
-    None,
-    /// It has caught as often as it may.
-    UsedUp(String),
-    Step(Route),
-}
-
-/// Pure.
-fn catcher(served: &Served, step: &Claimed) -> Catcher {
-    // A step that is no more in the workflow is no failure of the step.
-    if served.step(&step.step).is_none() {
-        return Catcher::None;
-    }
-    let Some((mut route, most)) = served.graph.catcher(&step.step) else { return Catcher::None };
-    if step.recoveries >= most {
-        let (count, name) = (step.recoveries, &route.step);
-        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        return Catcher::UsedUp(format!(
-            "not recovered: its run came here recovered {times}, and step {name} recovers at most {most}"
-        ));
-    }
-    route.recoveries = recoveries(served, step);
-    Catcher::Step(route)
-}
-
-/// How often failures were caught on the way to what this step execution leaves behind.
-pub(super) fn recoveries(served: &Served, step: &Claimed) -> u32 {
-    step.recoveries.saturating_add(u32::from(served.graph.catches(&step.step)))
 }
 
 /// None when the lease is lost; an error when Redis refuses.

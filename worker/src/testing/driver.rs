@@ -166,7 +166,7 @@ impl Driver {
     /// Sends the next event of the script. False where there is none.
     async fn send_next(&mut self) -> bool {
         let Some((event, payload)) = self.events.pop_front() else { return false };
-        let routes = self.served.values().flat_map(|served| served.graph.takers(event));
+        let routes = self.served.values().flat_map(|served| served.router.takers(event));
         let events: Vec<_> = routes.map(|route| (route, payload.clone())).collect();
         answer(self.store.send(&self.run, &events, None).await);
         true

@@ -120,7 +120,7 @@ impl Setup {
     /// When no step takes the event, or it cannot be written.
     pub fn send<E: Event>(mut self, event: &E) -> Self {
         let (name, workflow) = (E::NAME, &self.served.registration.workflow);
-        assert!(!self.served.graph.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
+        assert!(!self.served.router.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
         let payload = codec::encode(&format!("the event {name}"), event).unwrap_or_else(|mistake| panic!("{mistake}"));
         self.events.push_back((name, payload));
         self

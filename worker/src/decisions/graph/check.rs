@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, GraphError, Node};
+use super::{GraphError, Node, Router};
 use crate::event::{Accepts, Event};
 use crate::failed::StepFailed;
 
@@ -19,7 +19,7 @@ impl Node {
     }
 }
 
-impl Graph {
+impl Router {
     /// Finds what cannot work: each mistake says what to do.
     pub(crate) fn check(&self) -> Result<(), GraphError> {
         let mut mistakes = Vec::new();
@@ -178,7 +178,7 @@ mod tests {
     use super::super::tests::{graph, names, node};
     use super::*;
 
-    fn mistakes(graph: &Graph) -> Vec<String> {
+    fn mistakes(graph: &Router) -> Vec<String> {
         graph.check().err().map(|error| error.mistakes().to_vec()).unwrap_or_default()
     }
 

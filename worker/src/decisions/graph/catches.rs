@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use stepfleet::step::Route;
 
-use super::{Graph, Node};
+use super::{Node, Router};
 use crate::event::{Accepts, Event};
 use crate::failed::{Catches, StepFailed};
 use crate::workflow::Step;
@@ -15,7 +15,7 @@ pub(super) fn of<W>(step: &Step<W>) -> Option<Catches> {
     is_failure.then(|| step.catches.clone().unwrap_or_default())
 }
 
-impl Graph {
+impl Router {
     /// The step that catches the failures of this one, and how often; one that names it goes before one for all.
     pub(crate) fn catcher(&self, step: &str) -> Option<(Route, u32)> {
         let node = self.catching(step)?;
@@ -82,7 +82,7 @@ mod tests {
         Node { catches: Some(catches), ..node(step, Each(StepFailed::NAME), emits) }
     }
 
-    fn catcher(graph: &Graph, step: &str) -> Option<String> {
+    fn catcher(graph: &Router, step: &str) -> Option<String> {
         graph.catcher(step).map(|(route, _)| route.step)
     }
 

@@ -73,12 +73,12 @@ pub fn of<W: Workflow>() -> stepfleet::graph::Graph {
 
 /// Whether a workflow can work: what a worker that is to serve it checks when it starts.
 pub fn check<W: Workflow>() -> Result<(), GraphError> {
-    Graph::new(&W::definition()).check()
+    Router::new(&W::definition()).check()
 }
 
-/// The steps of a workflow as nodes, their events as edges.
+/// Which steps take which events, as a workflow defines it: its steps are nodes, their events edges.
 #[derive(Clone, Debug)]
-pub(crate) struct Graph {
+pub(crate) struct Router {
     workflow: &'static str,
     start: &'static str,
     stop: &'static str,
@@ -87,7 +87,7 @@ pub(crate) struct Graph {
 }
 
 #[derive(Clone, Debug)]
-struct Node {
+pub(super) struct Node {
     step: &'static str,
     accepts: Accepts,
     /// What it returns, and whether as a fan-out.
@@ -109,7 +109,7 @@ impl Node {
     }
 }
 
-impl Graph {
+impl Router {
     pub(crate) fn new<W>(definition: &Definition<W>) -> Self {
         let nodes = definition.steps.iter().map(|step| Node {
             step: step.name,
@@ -191,6 +191,11 @@ impl Graph {
         self.taking(event).map(|node| node.step).collect()
     }
 
+    /// The event that ends a run.
+    pub(crate) fn stop(&self) -> &'static str {
+        self.stop
+    }
+
     pub(crate) fn is_stop(&self, event: &str) -> bool {
         self.stop == event
     }
@@ -264,19 +269,19 @@ impl Graph {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::decisions) mod tests {
     use super::*;
 
-    pub(super) fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
+    pub(in crate::decisions) fn node(step: &'static str, accepts: Accepts, emits: &[(&'static str, bool)]) -> Node {
         let (emits, ends) = (emits.to_vec(), emits.is_empty());
         Node { step, accepts, emits, ends, sends: Vec::new(), context: false, catches: None, concurrency: None }
     }
 
-    pub(super) fn graph(nodes: Vec<Node>) -> Graph {
-        Graph { workflow: "w", start: "Start", stop: "Stop", external: Vec::new(), nodes }
+    pub(in crate::decisions) fn graph(nodes: Vec<Node>) -> Router {
+        Router { workflow: "w", start: "Start", stop: "Stop", external: Vec::new(), nodes }
     }
 
-    pub(super) fn names(joins: &[Join]) -> Vec<&str> {
+    pub(in crate::decisions) fn names(joins: &[Join]) -> Vec<&str> {
         joins.iter().map(|join| join.route.step.as_str()).collect()
     }
 
