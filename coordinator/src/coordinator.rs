@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
 use crate::outage::Outages;
-use crate::part::Part;
+use crate::partition::Partition;
 
 /// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
 /// passes do one duty once, for tests and tools that must not wait.
@@ -33,7 +33,7 @@ pub struct Coordinator {
 /// Partitions that share a server, and the connections on which a coordinator waits for what happens in them.
 pub(crate) struct Post {
     group: Group<dyn CoordinatorStore>,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) partitions: Vec<Partition>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
     alarms: Mutex<Option<Box<dyn GroupReader>>>,
     /// There are suspects: a tick is due.
@@ -51,8 +51,8 @@ impl Coordinator {
         Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
 
-    fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.posts.iter().flat_map(|post| &post.parts)
+    fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.posts.iter().flat_map(|post| &post.partitions)
     }
 
     /// Takes in the next requests of the inboxes. Waits up to about two seconds where there are none.
@@ -97,8 +97,8 @@ impl Coordinator {
     /// partitions. Where the answer says `more`, another pass is due at once.
     pub async fn tick_pass(&self) -> Result<Ticked> {
         let mut all = Ticked::default();
-        for part in self.parts() {
-            let ticked = part.tick(&self.config).await?;
+        for partition in self.partitions() {
+            let ticked = partition.tick(&self.config).await?;
             all.requeued += ticked.requeued;
             all.fired += ticked.fired;
             all.more |= ticked.more;
@@ -114,10 +114,10 @@ impl Coordinator {
     /// Ticks those partitions of a post that are due; answers how long until the next is.
     pub(crate) async fn tick_due(&self, post: &Post) -> Result<Duration> {
         let now = Instant::now();
-        let due = post.parts.iter().filter(|part| part.next_tick() <= now);
-        let ticked = join_all(due.map(|part| part.tick(&self.config))).await;
+        let due = post.partitions.iter().filter(|partition| partition.next_tick() <= now);
+        let ticked = join_all(due.map(|partition| partition.tick(&self.config))).await;
         ticked.into_iter().collect::<Result<Vec<_>>>()?;
-        let next = post.parts.iter().map(Part::next_tick).min().unwrap_or(now);
+        let next = post.partitions.iter().map(Partition::next_tick).min().unwrap_or(now);
         Ok(next.saturating_duration_since(Instant::now()))
     }
 
@@ -144,8 +144,8 @@ impl Coordinator {
 
     pub(crate) async fn reclaim(&self, post: &Post) -> Result<u64> {
         let mut count = 0;
-        for part in &post.parts {
-            let requests = match part.store.reclaim_inbox(&self.config.id, self.config.reclaim_idle).await {
+        for partition in &post.partitions {
+            let requests = match partition.store.reclaim_inbox(&self.config.id, self.config.reclaim_idle).await {
                 Err(error) if lost_group(&error) => Vec::new(),
                 other => other?,
             };
@@ -169,9 +169,9 @@ impl Coordinator {
     /// A slice of each partition that the audit is not through with; the last answer says when all are.
     pub(crate) async fn audit(&self, post: &Post) -> Result<Audited> {
         let mut all = Audited::default();
-        let begins = post.parts.iter().all(|part| !part.is_within_audit());
-        for part in post.parts.iter().filter(|part| begins || part.is_within_audit()) {
-            let audited = part.audit(&self.config).await?;
+        let begins = post.partitions.iter().all(|partition| !partition.is_within_audit());
+        for partition in post.partitions.iter().filter(|partition| begins || partition.is_within_audit()) {
+            let audited = partition.audit(&self.config).await?;
             all.examined += audited.examined;
             all.breaches.extend(audited.breaches);
             all.next = all.next.or(audited.next);
@@ -190,8 +190,8 @@ impl Coordinator {
 
     pub(crate) async fn take_deferred(&self, post: &Post) -> Result<Taken> {
         let mut all = Taken::default();
-        for part in &post.parts {
-            all.add(self.intake.take_deferred(&*part.store, self.config.grace).await?);
+        for partition in &post.partitions {
+            all.add(self.intake.take_deferred(&*partition.store, self.config.grace).await?);
         }
         Ok(all)
     }
@@ -199,8 +199,8 @@ impl Coordinator {
 
 impl Post {
     fn new(group: Group<dyn CoordinatorStore>, config: &Config) -> Self {
-        let parts = group.stores().iter().map(|store| Part::new(store.clone(), config)).collect();
-        Self { group, parts, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
+        let partitions = group.stores().iter().map(|store| Partition::new(store.clone(), config)).collect();
+        Self { group, partitions, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
     }
 
     /// Waits for an alarm, a suspect, or the end of `limit`. May be dropped while it waits.
@@ -215,8 +215,10 @@ impl Post {
             () = self.suspected.notified() => Vec::new(),
         };
         *slot = Some(reader);
-        for part in self.parts.iter().filter(|part| heard.contains(&part.store.namespace().partition())) {
-            part.tick_now();
+        for partition in
+            self.partitions.iter().filter(|partition| heard.contains(&partition.store.namespace().partition()))
+        {
+            partition.tick_now();
         }
         Ok(())
     }
@@ -224,8 +226,8 @@ impl Post {
     /// In each partition, or each that has workers.
     pub(crate) async fn look_for_lost(&self, all: bool) -> Result<Vec<(String, u64)>> {
         let mut suspects = Vec::new();
-        for part in self.parts.iter().filter(|part| all || part.has_workers()) {
-            suspects.extend(part.look_for_lost().await?);
+        for partition in self.partitions.iter().filter(|partition| all || partition.has_workers()) {
+            suspects.extend(partition.look_for_lost().await?);
         }
         if !suspects.is_empty() {
             self.suspected.notify_one();

@@ -28,7 +28,7 @@ mod events;
 mod fleet;
 mod intake;
 mod outage;
-mod part;
+mod partition;
 mod routing;
 mod suspicion;
 

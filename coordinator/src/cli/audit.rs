@@ -9,7 +9,7 @@ use stepfleet::store::{Audit, Breach, RedisStore};
 
 use super::Fleet;
 use super::doctor::text;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use crate::config::Config;
 
@@ -17,7 +17,7 @@ use crate::config::Config;
 const LISTED: usize = 1000;
 const PROGRESS: Duration = Duration::from_millis(500);
 
-pub(super) async fn run(fleet: &Fleet, repair: bool) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, repair: bool) -> CliResult {
     let partitions = fleet.partitions().await?;
     let Config { max_losses, retention, .. } = Config::default();
     let (mut found, mut count, mut examined, mut ever) = (Vec::new(), 0, 0, 0);
@@ -50,7 +50,7 @@ pub(super) async fn run(fleet: &Fleet, repair: bool) -> Outcome {
     Ok(if count == 0 || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn repaired_ever(store: &RedisStore) -> Result<u64, Failure> {
+async fn repaired_ever(store: &RedisStore) -> Result<u64, CliError> {
     let mut get = redis::cmd("HGET");
     get.arg(store.namespace().key("counters")).arg("repaired");
     Ok(text(store.command(&get).await?).parse().unwrap_or(0))

@@ -9,7 +9,7 @@ use stepfleet::Partitions;
 use stepfleet::server::{Check, Override};
 
 use super::doctor::servers;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::{Creation, Fleet, log_to_stderr, told_to_stop};
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ pub(super) struct Options {
     allow_unpersisted: bool,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "info");
     let home = fleet.home()?;
     // Before it is made, where it is new.
@@ -60,7 +60,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
 }
 
 /// The server of each partition.
-async fn check(partitions: &Partitions, options: &Options) -> Result<(), Failure> {
+async fn check(partitions: &Partitions, options: &Options) -> Result<(), CliError> {
     let eviction = Override { how: "say --allow-eviction", given: options.allow_eviction };
     let unpersisted = Override { how: "say --allow-unpersisted", given: options.allow_unpersisted };
     for (_, info) in servers(partitions).await? {

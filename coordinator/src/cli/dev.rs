@@ -12,7 +12,7 @@ use stepfleet::store::{ReaderStore as _, RedisStore};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::{Creation, Fleet, log_to_stderr, output, server, told_to_stop};
 use crate::{Config, Coordinator, Partitions};
 
@@ -41,7 +41,7 @@ pub(super) struct Options {
     creation: Creation,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "warn");
     let namespace = Namespace::new(&fleet.namespace, 0)?;
     let (program, port) = (server::find()?, server::free_port(options.port)?);
@@ -60,7 +60,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     let coordinator = Coordinator::new(partitions, Config::default()).run(stop.clone().cancelled_owned());
     let coordinator = tokio::spawn(coordinator);
     let outcome = tokio::select! {
-        stop = told_to_stop() => stop.map_err(Failure::from),
+        stop = told_to_stop() => stop.map_err(CliError::from),
         _ = keeper.wait() => Err(died(&dir)),
     };
     stop.cancel();
@@ -69,7 +69,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildStdin>), Failure> {
+fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildStdin>), CliError> {
     let mut keeper = Command::new(std::env::current_exe()?);
     keeper.arg("dev-server").arg("--program").arg(program).arg("--dir").arg(dir).arg("--port").arg(port.to_string());
     // In a process group of its own, ctrl-c reaches it only by way of this process, which stops the coordinator first.
@@ -81,7 +81,7 @@ fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildSt
 }
 
 /// Waits until the server answers; its process id.
-async fn ready(store: &RedisStore) -> Result<u32, Failure> {
+async fn ready(store: &RedisStore) -> Result<u32, CliError> {
     let began = Instant::now();
     loop {
         match store.server().await {
@@ -94,7 +94,7 @@ async fn ready(store: &RedisStore) -> Result<u32, Failure> {
     }
 }
 
-fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), Failure> {
+fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), CliError> {
     if fleet.json {
         return output::json(&json!({ "redis": url, "pid": pid }));
     }
@@ -114,12 +114,12 @@ fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), Failur
     Ok(())
 }
 
-fn died(dir: &Path) -> Failure {
-    Failure::new(format!("the Redis server has ended; {} may say why", dir.join("redis.log").display()))
+fn died(dir: &Path) -> CliError {
+    CliError::new(format!("the Redis server has ended; {} may say why", dir.join("redis.log").display()))
 }
 
 /// Closing the pipe makes the keeper end the server and itself.
-async fn end(mut keeper: Child, pipe: Option<ChildStdin>) -> Outcome {
+async fn end(mut keeper: Child, pipe: Option<ChildStdin>) -> CliResult {
     drop(pipe);
     let _ = tokio::time::timeout(PARTING, keeper.wait()).await;
     Ok(ExitCode::SUCCESS)

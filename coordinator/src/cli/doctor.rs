@@ -12,7 +12,7 @@ use stepfleet::fleet::Serving;
 use stepfleet::server::{Check, Info, Level};
 use stepfleet::store::{ReaderStore as _, RedisStore};
 
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use super::text::span;
 use super::{Fleet, audit, workflows};
@@ -29,7 +29,7 @@ pub(super) struct Options {
     repair: bool,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     if options.runs {
         return audit::run(fleet, options.repair).await;
     }
@@ -69,7 +69,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
 }
 
 /// A partition of each server, and what that says about itself. Every partition is asked.
-pub(super) async fn servers(partitions: &Partitions) -> Result<Vec<(RedisStore, Info)>, Failure> {
+pub(super) async fn servers(partitions: &Partitions) -> Result<Vec<(RedisStore, Info)>, CliError> {
     let mut servers: Vec<(RedisStore, Info)> = Vec::new();
     for store in partitions.on_redis() {
         let info = store.server().await?.unwrap_or_default();
@@ -102,7 +102,7 @@ fn print(check: &Check) {
     }
 }
 
-async fn clock(store: &RedisStore) -> Result<Check, Failure> {
+async fn clock(store: &RedisStore) -> Result<Check, CliError> {
     let (began, mut best) = (Instant::now(), (Duration::MAX, 0));
     for _ in 0..5 {
         let (sent, local) = (Instant::now(), SystemTime::now());
@@ -127,7 +127,7 @@ fn judge_clock(ahead_ms: i128) -> Check {
     Check::warn(NAME, found, "timers and leases use Redis' clock alone, but times in logs will not match: set up NTP")
 }
 
-async fn latency(store: &RedisStore) -> Result<Check, Failure> {
+async fn latency(store: &RedisStore) -> Result<Check, CliError> {
     let (began, mut trips) = (Instant::now(), Vec::with_capacity(PINGS));
     while trips.len() < PINGS && began.elapsed() < Duration::from_secs(10) {
         let sent = Instant::now();
@@ -152,7 +152,7 @@ fn judge_latency(sorted: &[Duration]) -> Check {
     Check::ok(NAME, found)
 }
 
-async fn client_list(store: &RedisStore) -> Result<Check, Failure> {
+async fn client_list(store: &RedisStore) -> Result<Check, CliError> {
     const NAME: &str = "dead workers";
     let mut list = redis::cmd("CLIENT");
     list.arg("LIST").arg("ID").arg(1);
@@ -167,7 +167,7 @@ async fn client_list(store: &RedisStore) -> Result<Check, Failure> {
     }
 }
 
-async fn library(store: &RedisStore) -> Result<Check, Failure> {
+async fn library(store: &RedisStore) -> Result<Check, CliError> {
     const NAME: &str = "function library";
     let mut list = redis::cmd("FUNCTION");
     list.arg("LIST").arg("LIBRARYNAME").arg("stepfleet_*");
@@ -208,7 +208,7 @@ fn names(reply: &Value) -> Vec<String> {
 }
 
 /// Whether anyone takes in requests: the connections that wait for them have names.
-async fn coordinators(servers: &[(RedisStore, Info)]) -> Result<Check, Failure> {
+async fn coordinators(servers: &[(RedisStore, Info)]) -> Result<Check, CliError> {
     let mut list = redis::cmd("CLIENT");
     list.arg("LIST").arg("TYPE").arg("normal");
     let mut all = String::new();

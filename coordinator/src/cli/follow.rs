@@ -12,7 +12,7 @@ use stepfleet::run::{Run, Status};
 use stepfleet::store::ReaderStore;
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use super::show::{find_deferred, missing};
 use super::text::{shortened, span, time_of_day};
@@ -46,7 +46,7 @@ pub(super) struct Options {
     from: Option<Position>,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let partitions = fleet.partitions().await?;
     let mut follower = Follower { json: fleet.json, seen: 0, away: false, looked: None, unserved: false };
     let mut run = appear(&partitions, &options.id).await?;
@@ -63,14 +63,14 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         tokio::time::sleep(POLL).await;
         match partitions.run(&run.id).await {
             Ok(Some(now)) => (run, follower.away) = (now, false),
-            Ok(None) => return Err(Failure::new(format!("the run {} has expired while it was followed", run.id))),
+            Ok(None) => return Err(CliError::new(format!("the run {} has expired while it was followed", run.id))),
             Err(error) => follower.bear(error)?,
         }
     }
 }
 
 /// Prints what the run publishes, to its end.
-async fn events(json: bool, partitions: Partitions, run: &str, from: Position) -> Outcome {
+async fn events(json: bool, partitions: Partitions, run: &str, from: Position) -> CliResult {
     let handle = Client::with_store(partitions).run(run);
     let mut follower = handle.follow_from(from);
     while let Some(entry) = follower.next().await? {
@@ -82,12 +82,12 @@ async fn events(json: bool, partitions: Partitions, run: &str, from: Position) -
     }
     match handle.status().await? {
         Some(run) => Ok(end(json, &run)),
-        None => Err(Failure::new(format!("the run {run} has expired while it was followed"))),
+        None => Err(CliError::new(format!("the run {run} has expired while it was followed"))),
     }
 }
 
 /// Waits for a run that has just been started, or that waits for a worker.
-async fn appear(partitions: &Partitions, id: &str) -> Result<Run, Failure> {
+async fn appear(partitions: &Partitions, id: &str) -> Result<Run, CliError> {
     let (began, mut told) = (Instant::now(), false);
     loop {
         if let Some(run) = partitions.run(id).await? {
@@ -98,7 +98,7 @@ async fn appear(partitions: &Partitions, id: &str) -> Result<Run, Failure> {
                 eprintln!("{id} waits for a worker that serves the workflow \"{}\"", deferred.request.workflow);
                 told = true;
             }
-            None if began.elapsed() > APPEARS => return Err(Failure::new(missing(partitions, id).await?)),
+            None if began.elapsed() > APPEARS => return Err(CliError::new(missing(partitions, id).await?)),
             _ => {}
         }
         tokio::time::sleep(POLL).await;
@@ -116,7 +116,7 @@ struct Follower {
 
 impl Follower {
     /// Prints the records that are there; false where they could not be read.
-    async fn print_new(&mut self, store: &dyn ReaderStore, run: &str) -> Result<bool, Failure> {
+    async fn print_new(&mut self, store: &dyn ReaderStore, run: &str) -> Result<bool, CliError> {
         loop {
             let records = match store.history(run, self.seen, PAGE).await {
                 Ok(records) => records,
@@ -137,7 +137,7 @@ impl Follower {
     }
 
     /// That nobody serves the run's version is told once; a run is not stuck without a word.
-    async fn look_for_workers(&mut self, partitions: &Partitions, run: &Run) -> Result<(), Failure> {
+    async fn look_for_workers(&mut self, partitions: &Partitions, run: &Run) -> Result<(), CliError> {
         if self.looked.is_some_and(|at| at.elapsed() < LOOKS) {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl Follower {
     }
 
     /// Redis being away is told once, and waited for.
-    fn bear(&mut self, error: stepfleet::Error) -> Result<(), Failure> {
+    fn bear(&mut self, error: stepfleet::Error) -> Result<(), CliError> {
         if !error.is_unavailable() {
             return Err(error.into());
         }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use stepfleet::store::Registration;
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use crate::routing::unknown;
 
@@ -42,9 +42,9 @@ enum Format {
     Json,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let all = fleet.partitions().await?.registrations().await?;
-    let found = choose(&all, &options.workflow, options.version).map_err(Failure::new)?;
+    let found = choose(&all, &options.workflow, options.version).map_err(CliError::new)?;
     let title = format!("{} version {}", found.workflow, found.version);
     match options.format {
         _ if fleet.json => output::json(found)?,

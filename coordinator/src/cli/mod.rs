@@ -4,7 +4,7 @@ mod audit;
 mod coordinator;
 mod dev;
 mod doctor;
-mod failure;
+mod error;
 mod follow;
 mod graph;
 mod output;
@@ -26,7 +26,7 @@ use stepfleet::partitions::Home;
 use stepfleet::{Client, Partitions};
 use tracing_subscriber::EnvFilter;
 
-use self::failure::{Failure, Outcome};
+use self::error::{CliError, CliResult};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -81,16 +81,16 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn home(&self) -> Result<Home, Failure> {
+    fn home(&self) -> Result<Home, CliError> {
         Ok(Home::at(&self.redis, &self.namespace)?)
     }
 
     /// The partitions of the namespace; partition 0 alone where nobody has made it yet.
-    async fn partitions(&self) -> Result<Partitions, Failure> {
+    async fn partitions(&self) -> Result<Partitions, CliError> {
         Ok(self.home()?.known().await?)
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    fn client(&self) -> Result<Client, CliError> {
         Ok(Client::connect_to(&self.redis, &self.namespace)?)
     }
 }
@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-async fn run(cli: &Cli) -> Outcome {
+async fn run(cli: &Cli) -> CliResult {
     let fleet = &cli.fleet;
     match &cli.command {
         Command::Coordinator(options) => coordinator::run(fleet, options).await,

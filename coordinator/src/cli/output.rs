@@ -9,7 +9,7 @@ use serde_json::Value;
 use stepfleet::codec::{self, Content};
 use stepfleet::run::{Run, Status};
 
-use super::failure::Failure;
+use super::error::CliError;
 
 /// Prints a line; a reader that has gone away (`| head`) ends the program quietly.
 pub(super) fn line(text: &str) {
@@ -20,9 +20,9 @@ pub(super) fn line(text: &str) {
 }
 
 /// Prints one JSON document on one line.
-pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text =
-        serde_json::to_string(value).map_err(|e| Failure::new(format!("this cannot be written as JSON: {e}")))?;
+        serde_json::to_string(value).map_err(|e| CliError::new(format!("this cannot be written as JSON: {e}")))?;
     line(&text);
     Ok(())
 }

@@ -8,7 +8,7 @@ use stepfleet::Client;
 use stepfleet::run::{Run, Status};
 
 use super::Fleet;
-use super::failure::Outcome;
+use super::error::CliResult;
 use super::output;
 use super::text::span;
 
@@ -53,7 +53,7 @@ impl Options {
     }
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let client = fleet.client()?;
     let runs = options.find(&client).await?;
     if fleet.json {

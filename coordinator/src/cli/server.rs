@@ -14,7 +14,7 @@ use clap::Args;
 use fs4::FileExt;
 use tokio::process::{Child, Command};
 
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 
 /// How long the server may take to write what it has and end.
 const PARTING: Duration = Duration::from_secs(5);
@@ -32,13 +32,13 @@ pub(super) struct Options {
     port: u16,
 }
 
-pub(super) async fn run(options: &Options) -> Outcome {
+pub(super) async fn run(options: &Options) -> CliResult {
     let _lock = lock(&options.dir)?;
     let mut server = spawn(options)?;
     tokio::select! {
         status = server.wait() => {
             let status = status?;
-            return Err(Failure::new(format!("{} ended by itself ({status})", options.program.display())));
+            return Err(CliError::new(format!("{} ended by itself ({status})", options.program.display())));
         }
         _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])) => {}
     }
@@ -47,24 +47,24 @@ pub(super) async fn run(options: &Options) -> Outcome {
 }
 
 /// Two servers on the same files would spoil them.
-fn lock(dir: &Path) -> Result<File, Failure> {
+fn lock(dir: &Path) -> Result<File, CliError> {
     let lock = File::create(dir.join("lock"))?;
     match FileExt::try_lock(&lock) {
         Ok(()) => Ok(lock),
-        Err(_) => Err(Failure::new(format!(
+        Err(_) => Err(CliError::new(format!(
             "another `stepfleet dev` uses {}; end it, or give this one a folder of its own with --dir",
             dir.display()
         ))),
     }
 }
 
-fn spawn(options: &Options) -> Result<Child, Failure> {
+fn spawn(options: &Options) -> Result<Child, CliError> {
     let mut command = Command::new(&options.program);
     command.arg("--port").arg(options.port.to_string()).arg("--bind").arg("127.0.0.1").arg("--dir").arg(&options.dir);
     command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
     command.args(["--maxmemory-policy", "noeviction", "--logfile", "redis.log", "--daemonize", "no"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    command.spawn().map_err(|error| Failure::new(format!("{} cannot be started: {error}", options.program.display())))
+    command.spawn().map_err(|error| CliError::new(format!("{} cannot be started: {error}", options.program.display())))
 }
 
 async fn stop(server: &mut Child, port: u16) {
@@ -89,9 +89,9 @@ async fn shut_down(port: u16) -> std::convert::Infallible {
 }
 
 /// The server on the path, whichever kind is there.
-pub(super) fn find() -> Result<PathBuf, Failure> {
+pub(super) fn find() -> Result<PathBuf, CliError> {
     which::which("redis-server").or_else(|_| which::which("valkey-server")).map_err(|_| {
-        Failure::new(
+        CliError::new(
             "neither redis-server nor valkey-server is on the PATH; install Redis 7.0 or later (apt install \
              redis-server, brew install redis) or Valkey 8, or point --redis of the other commands at one that runs",
         )
@@ -99,9 +99,9 @@ pub(super) fn find() -> Result<PathBuf, Failure> {
 }
 
 /// The given port where it is free, or any free one for 0.
-pub(super) fn free_port(wanted: u16) -> Result<u16, Failure> {
+pub(super) fn free_port(wanted: u16) -> Result<u16, CliError> {
     let taken = |error: std::io::Error| {
-        Failure::new(format!(
+        CliError::new(format!(
             "port {wanted} of 127.0.0.1 cannot be used ({error}); give another with --port, or --port 0 for any free one"
         ))
     };
@@ -110,13 +110,13 @@ pub(super) fn free_port(wanted: u16) -> Result<u16, Failure> {
 }
 
 /// Makes the folder, invisible to git.
-pub(super) fn prepare(dir: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn prepare(dir: &Path) -> Result<PathBuf, CliError> {
     let make = || -> std::io::Result<PathBuf> {
         fs::create_dir_all(dir)?;
         fs::write(dir.join(".gitignore"), "*\n")?;
         dir.canonicalize()
     };
-    make().map_err(|error| Failure::new(format!("the folder {} cannot be made: {error}", dir.display())))
+    make().map_err(|error| CliError::new(format!("the folder {} cannot be made: {error}", dir.display())))
 }
 
 #[cfg(test)]

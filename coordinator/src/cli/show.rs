@@ -14,7 +14,7 @@ use stepfleet::step::OpenWait;
 use stepfleet::store::{Deferred, Role};
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use super::runs::{duration, workflow};
 use super::text::{moment, shortened, span};
@@ -43,7 +43,7 @@ pub(super) struct Options {
     full: bool,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let partitions = fleet.partitions().await?;
     if let Some(run) = partitions.run(&options.id).await? {
         let store = partitions.of(&run.id);
@@ -76,7 +76,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
         let waited = partitions.of(&options.id).now_ms().await?.saturating_sub(deferred.since_ms);
         return print_deferred(fleet, &deferred, waited);
     }
-    Err(Failure::new(missing(&partitions, &options.id).await?))
+    Err(CliError::new(missing(&partitions, &options.id).await?))
 }
 
 /// A request under this id that waits for a worker.
@@ -98,7 +98,7 @@ pub(super) async fn missing<R: Role + ?Sized>(partitions: &Partitions<R>, id: &s
     })
 }
 
-fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> Outcome {
+fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> CliResult {
     let (run, name) = (&deferred.run, &deferred.request.workflow);
     if fleet.json {
         let since = deferred.since_ms;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use super::show::missing;
 
@@ -26,10 +26,10 @@ pub(super) struct Options {
     context: bool,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let client = fleet.client()?;
     let Some(snapshot) = client.run(&options.id).snapshot().await? else {
-        return Err(Failure::new(missing(&client.partitions().await?, &options.id).await?));
+        return Err(CliError::new(missing(&client.partitions().await?, &options.id).await?));
     };
     if options.context {
         output::json(&snapshot.context)?;

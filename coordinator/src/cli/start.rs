@@ -11,7 +11,7 @@ use stepfleet::client::RunHandle;
 use stepfleet::run::{Run, Status};
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 
 const EXAMPLES: &str = "\
@@ -60,7 +60,7 @@ pub(super) struct Options {
     timeout: Duration,
 }
 
-pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let client = fleet.client()?;
     let mut start = client.start_json(&options.workflow, &read_input(&options.input)?);
     if let Some(id) = &options.id {
@@ -74,7 +74,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     }
     if let Some(context) = &options.context {
         let context: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&read_input(context)?)
-            .map_err(|error| Failure::new(format!("the context is no JSON object: {error}")))?;
+            .map_err(|error| CliError::new(format!("the context is no JSON object: {error}")))?;
         start = start.context(&context);
     }
     if let Some(from) = &options.context_from {
@@ -96,7 +96,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> Outcome {
     report(fleet, &ended)
 }
 
-pub(super) fn read_input(input: &str) -> Result<String, Failure> {
+pub(super) fn read_input(input: &str) -> Result<String, CliError> {
     let read = match input.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file),
         None if input == "-" => {
@@ -105,7 +105,7 @@ pub(super) fn read_input(input: &str) -> Result<String, Failure> {
         }
         None => return Ok(input.to_owned()),
     };
-    read.map_err(|error| Failure::new(format!("the input {input} cannot be read: {error}")))
+    read.map_err(|error| CliError::new(format!("the input {input} cannot be read: {error}")))
 }
 
 async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet::Result<Run> {
@@ -136,14 +136,14 @@ async fn show_progress(handle: &RunHandle, spinner: &ProgressBar) -> stepfleet::
     }
 }
 
-fn explain(error: Error, id: &str) -> Failure {
+fn explain(error: Error, id: &str) -> CliError {
     if !error.is_timeout() {
         return error.into();
     }
-    Failure::new(format!("{error}. See `stepfleet show {id}`, or wait on with `stepfleet follow {id}`."))
+    CliError::new(format!("{error}. See `stepfleet show {id}`, or wait on with `stepfleet follow {id}`."))
 }
 
-fn report(fleet: &Fleet, run: &Run) -> Outcome {
+fn report(fleet: &Fleet, run: &Run) -> CliResult {
     let completed = run.status == Status::Completed;
     if fleet.json {
         output::json(&output::run_json(run))?;

@@ -10,7 +10,7 @@ use stepfleet::client::RunHandle;
 use stepfleet::run::Status;
 
 use super::Fleet;
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output;
 use super::start::read_input;
 
@@ -68,7 +68,7 @@ pub(super) struct Send {
     step: Option<String>,
 }
 
-pub(super) async fn send(fleet: &Fleet, options: &Send) -> Outcome {
+pub(super) async fn send(fleet: &Fleet, options: &Send) -> CliResult {
     let run = known(fleet, &options.id).await?;
     let event: Value = serde_json::from_str(&read_input(&options.input)?)
         .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
@@ -81,7 +81,7 @@ pub(super) async fn send(fleet: &Fleet, options: &Send) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> Outcome {
+pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> CliResult {
     let run = known(fleet, &options.id).await?;
     run.cancel().await?;
     let ended = run.wait(SEEN_TO).await.map_err(|error| explain(error, &options.id))?;
@@ -95,7 +95,7 @@ pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> Outcome {
+pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
     let run = known(fleet, &options.id).await?;
     run.signal_json(&options.name, read_input(&options.input)?).await?;
     if fleet.json {
@@ -106,7 +106,7 @@ pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, Failure> {
+async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {
     let run = fleet.client()?.run(id);
     // A request that waits for a worker is no run yet.
     let waits = fleet.partitions().await?.deferred().await?.iter().any(|waiting| waiting.run == id);
@@ -116,7 +116,7 @@ async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, Failure> {
     Ok(run)
 }
 
-fn explain(error: Error, id: &str) -> Failure {
+fn explain(error: Error, id: &str) -> CliError {
     if error.is_timeout() {
         let seconds = SEEN_TO.as_secs();
         return Error::timeout(format!(

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use comfy_table::{Cell, Color};
 
 use super::Fleet;
-use super::failure::Outcome;
+use super::error::CliResult;
 use super::output;
 use super::text::span;
 
-pub(super) async fn run(fleet: &Fleet) -> Outcome {
+pub(super) async fn run(fleet: &Fleet) -> CliResult {
     let partitions = fleet.partitions().await?;
     let mut workers = partitions.workers().await?;
     workers.sort_by_key(|worker| worker.since_ms);

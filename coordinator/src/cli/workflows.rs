@@ -10,11 +10,11 @@ use stepfleet::run::Run;
 use stepfleet::store::Registration;
 
 use super::Fleet;
-use super::failure::Outcome;
+use super::error::CliResult;
 use super::output;
 use super::text::span;
 
-pub(super) async fn run(fleet: &Fleet) -> Outcome {
+pub(super) async fn run(fleet: &Fleet) -> CliResult {
     let partitions = fleet.partitions().await?;
     let (all, now) = (read(&partitions).await?, partitions.first().now_ms().await?);
     let registered = partitions.registrations().await?;

@@ -13,7 +13,7 @@ use crate::suspicion::Suspicion;
 /// How many breaches of one slice are logged one by one.
 const LOGGED: usize = 5;
 
-pub(crate) struct Part {
+pub(crate) struct Partition {
     pub(crate) store: Arc<dyn CoordinatorStore>,
     suspicion: Mutex<Suspicion>,
     suspects: Mutex<Vec<(String, u64)>>,
@@ -24,7 +24,7 @@ pub(crate) struct Part {
     next_tick: Mutex<Instant>,
 }
 
-impl Part {
+impl Partition {
     pub(crate) fn new(store: Arc<dyn CoordinatorStore>, config: &Config) -> Self {
         Self {
             store,

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 
 use super::text::without_secrets;
 
-pub(super) type Outcome = Result<ExitCode, Failure>;
+pub(super) type CliResult = Result<ExitCode, CliError>;
 
 /// A sentence for people.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CliError {
     message: String,
     unreachable: bool,
 }
 
-impl Failure {
+impl CliError {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), unreachable: false }
     }
@@ -31,19 +31,19 @@ impl Failure {
     }
 }
 
-impl From<stepfleet::Error> for Failure {
+impl From<stepfleet::Error> for CliError {
     fn from(error: stepfleet::Error) -> Self {
         Self { unreachable: error.is_unavailable(), message: error.to_string() }
     }
 }
 
-impl From<stepfleet::server::Refusal> for Failure {
+impl From<stepfleet::server::Refusal> for CliError {
     fn from(refusal: stepfleet::server::Refusal) -> Self {
         Self::new(refusal.to_string())
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::new(error.to_string())
     }
