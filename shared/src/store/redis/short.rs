@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const MOST_CALLS: usize = 2;
 /// No call has more commits than this, or more bytes: it holds Redis up for half a millisecond at most.
 const MOST_COMMITS: usize = 32;
-const MOST_BYTES: usize = 128 * 1024;
+const MOST_BYTES: usize = 512 * 1024;
 
 /// Which way: the letters of `lua/short.lua`.
 #[derive(Clone, Copy, Debug)]
