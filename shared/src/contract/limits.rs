@@ -93,7 +93,7 @@ pub const LIMITS: &[Limit] = &[
         100_000,
         Unit::Count,
         "records in a history, the newest",
-        &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/state.rs"],
+        &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/data.rs"],
     ),
     limit(
         "MAX_EVENTS",
@@ -246,7 +246,7 @@ pub const LIMITS: &[Limit] = &[
         "commits and checkpoints in one call of short ways",
         &["shared/src/store/redis/short.rs"],
     ),
-    limit("MOST_BYTES", 131_072, Unit::Bytes, "their arguments", &["shared/src/store/redis/short.rs"]),
+    limit("MOST_BYTES", 524_288, Unit::Bytes, "their arguments", &["shared/src/store/redis/short.rs"]),
     limit("MAX_SHORT_FIELDS", 100, Unit::Count, "context fields that a short way writes", &["shared/src/step.rs"]),
     limit("MOST_CLAIMED", 64, Unit::Count, "slots that one claim fills", &["worker/src/runtime/slots.rs"]),
     limit(

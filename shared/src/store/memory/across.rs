@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::state::{Lead, State};
+use super::data::{Data, Lead};
 use super::stream::EntryId;
 use super::{MemoryStore, millis};
 use crate::codec::{Content, MESSAGEPACK};
@@ -16,7 +16,7 @@ use crate::store::across::{Across, Reservation, Voided};
 /// A day: longer than any coordinator is late.
 const VOID_MS: u64 = 24 * 3600 * 1000;
 
-impl State {
+impl Data {
     fn reserve(&mut self, now: u64, wanted: &Reservation, ttl: u64) -> Reservation {
         if let Some(found) = self.reserved(now, &wanted.workflow, &wanted.key) {
             return found;
@@ -77,7 +77,7 @@ impl State {
         self.leave_inbox(entry);
     }
 
-    fn inbox_entry(&self, id: &str) -> Option<super::state::Fields> {
+    fn inbox_entry(&self, id: &str) -> Option<super::data::Fields> {
         self.inbox.get(EntryId::parse(id)?).cloned()
     }
 }
@@ -85,35 +85,35 @@ impl State {
 #[async_trait]
 impl Across for MemoryStore {
     async fn reserve(&self, reservation: &Reservation, ttl: Duration) -> Result<Reservation> {
-        Ok(self.change(|state, now| state.reserve(now, reservation, millis(ttl))))
+        Ok(self.change(|data, now| data.reserve(now, reservation, millis(ttl))))
     }
 
     async fn reserved(&self, workflow: &str, key: &str) -> Result<Option<Reservation>> {
-        Ok(self.change(|state, now| state.reserved(now, workflow, key)))
+        Ok(self.change(|data, now| data.reserved(now, workflow, key)))
     }
 
     async fn let_go(&self, reservation: &Reservation) -> Result<()> {
-        self.change(|state, now| state.let_go_of_key(now, reservation));
+        self.change(|data, now| data.let_go_of_key(now, reservation));
         Ok(())
     }
 
     async fn void(&self, run: &str, ticket: &str) -> Result<Voided> {
-        Ok(self.change(|state, now| state.void(now, run, ticket)))
+        Ok(self.change(|data, now| data.void(now, run, ticket)))
     }
 
     async fn alias(&self, run: &str, known: &str, entry: Option<&str>, ttl: Duration) -> Result<()> {
-        self.change(|state, now| state.alias(now, run, known, entry, millis(ttl)));
+        self.change(|data, now| data.alias(now, run, known, entry, millis(ttl)));
         Ok(())
     }
 
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>> {
-        let fields = self.change(|state, _| state.inbox_entry(id));
+        let fields = self.change(|data, _| data.inbox_entry(id));
         let inbox = self.shared.namespace.partition();
         Ok(fields.map(|fields| InboxEntry { id: id.to_owned(), inbox, fields }))
     }
 
     async fn dismiss(&self, entry: &str) -> Result<()> {
-        self.change(|state, _| state.leave_inbox(Some(entry)));
+        self.change(|data, _| data.leave_inbox(Some(entry)));
         Ok(())
     }
 }

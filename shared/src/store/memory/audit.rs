@@ -1,9 +1,10 @@
 //! Looks for what a run needs and is not there. This store loses nothing by itself: what is found is a bug, or was
 //! taken away by a test.
 
+use super::data::{Data, Held, Lane, QueueEntry, Slot};
 use super::fleet::first_holds;
 use super::millis;
-use super::state::{Attempt, Entry, Execution, Held, Lane, OpenWait, Phase, RunState, Slot, State};
+use super::run::{Actor, Execution, PendingWait, Phase, RunData};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::step::{Fence, Wait};
@@ -20,7 +21,7 @@ enum Mend {
     OpenWait(u64, Wait),
 }
 
-impl State {
+impl Data {
     /// All runs at once: there is no second slice.
     pub(super) fn audit(&mut self, now: u64, audit: &Audit) -> Audited {
         let mut audited = Audited { examined: self.runs.len() as u64, ..Audited::default() };
@@ -29,7 +30,7 @@ impl State {
             for (what, mend) in self.missing(&run, now, audit) {
                 if audit.repair {
                     self.mend(now, &run, mend, audit);
-                    let run = Attempt { run: run.clone(), seq: 0, number: 0, step: "-".into(), worker: "-".into() };
+                    let run = Actor { run: run.clone(), seq: 0, number: 0, step: "-".into(), worker: "-".into() };
                     self.note(now, Kind::Repaired, &run, what.clone());
                 }
                 audited.breaches.push(Breach { of: run.clone(), what });
@@ -57,7 +58,7 @@ impl State {
         for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution)) {
             match &execution.phase {
                 Phase::Queued(_) => {
-                    if !self.is_queued(run, &Entry::Step { run: id.to_owned(), seq: *seq }) {
+                    if !self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq: *seq }) {
                         let what = format!("step execution {seq} is queued and not in its queue");
                         found.push((what, Mend::Queue(*seq)));
                     }
@@ -81,7 +82,7 @@ impl State {
         // What is left of a closed fan-out is swept.
         let has_staged = |scope: u64| steps.staged.get(&scope).is_some_and(|staged| !staged.is_empty());
         for scope in steps.scopes.keys().filter(|scope| has_staged(**scope) && steps.scopes_of(**scope).is_some()) {
-            if !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
+            if !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), scope: *scope }) {
                 let what = format!("the next branches of fan-out {scope} are not in their queue");
                 found.push((what, Mend::QueueFan(*scope)));
             }
@@ -94,7 +95,7 @@ impl State {
         let Some(steps) = self.runs.get(id).and_then(|run| run.steps.as_ref()) else { return found };
         for wait in waits {
             let name = &wait.name;
-            let is_it = |open: &&OpenWait| (open.seq, open.number) == (seq, wait.number);
+            let is_it = |open: &&PendingWait| (open.seq, open.number) == (seq, wait.number);
             if steps.executions.get(&seq).is_some_and(|execution| execution.journal.contains_key(&wait.number)) {
                 let what = format!("step execution {seq} has what it waited for and sleeps on");
                 return vec![(what, Mend::Wake(seq))];
@@ -145,7 +146,7 @@ impl State {
         }
     }
 
-    pub(super) fn is_queued(&self, run: &RunState, entry: &Entry) -> bool {
+    pub(super) fn is_queued(&self, run: &RunData, entry: &QueueEntry) -> bool {
         let Some(queue) = self.queues.get(&run.queue()) else { return false };
         let lanes = [&queue.requeued, &queue.new, &queue.alone];
         lanes.into_iter().any(|lane| lane.entries().any(|queued| queued == entry))

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::state::{Entry, Execution, Held, Phase, RUN, RunState, State, Steps};
+use super::data::{Data, Held, QueueEntry, RUN};
+use super::run::{Execution, Phase, RunData, Steps};
 use super::timers::Timer;
 use crate::run::Status;
 
-impl State {
+impl Data {
     /// A sentence for each breach; none where all is well.
     pub(super) fn breaches(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -26,7 +27,7 @@ impl State {
         found
     }
 
-    fn check_steps(&self, id: &str, run: &RunState, steps: &Steps, found: &mut Vec<String>) {
+    fn check_steps(&self, id: &str, run: &RunData, steps: &Steps, found: &mut Vec<String>) {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let is_open = |scope: u64| steps.scopes_of(scope).is_some();
         for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution.work.scope)) {
@@ -41,7 +42,7 @@ impl State {
             }
             let staged = steps.staged.get(scope).map_or(0, VecDeque::len) as u64;
             *live.entry(*scope).or_default() += staged;
-            if staged > 0 && !self.is_queued(run, &Entry::Fan { run: id.to_owned(), scope: *scope }) {
+            if staged > 0 && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), scope: *scope }) {
                 found.push(format!("the branches of fan-out {scope} of run {id} are stranded"));
             }
         }
@@ -55,9 +56,9 @@ impl State {
     }
 
     /// Somebody or something will take the step execution up.
-    fn is_cared_for(&self, id: &str, run: &RunState, seq: u64, execution: &Execution) -> bool {
+    fn is_cared_for(&self, id: &str, run: &RunData, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
-            Phase::Queued(_) => self.is_queued(run, &Entry::Step { run: id.to_owned(), seq }),
+            Phase::Queued(_) => self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq }),
             Phase::Held { worker, claim, slot, .. } => {
                 let slot = self.workers.get(worker).and_then(|member| member.slots.get(slot));
                 let held = Held { run: id.to_owned(), seq, attempt: execution.attempt };

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::state::{Begins, Entry, Event, Held, Lane, Member, Phase, Slot, State, Work};
+use super::data::{Begins, Data, Held, Lane, Member, QueueEntry, Slot};
+use super::run::{EventSource, Phase, Work};
 use crate::codec;
 use crate::names::QueueName;
 use crate::published::StepState;
@@ -15,7 +16,7 @@ const READS: usize = 3;
 /// How many branches of a large fan-out are written at a time.
 const FAN_BATCH: usize = 64;
 
-impl State {
+impl Data {
     /// Fills free slots. None when the worker's lease is gone.
     pub(super) fn claim(&mut self, now: u64, call: &Call, claim: &Claim) -> Option<Vec<Claimed>> {
         let member = self.workers.get(&call.worker)?;
@@ -78,8 +79,8 @@ impl State {
             }
             for entry in entries {
                 match entry {
-                    Entry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq, false)),
-                    Entry::Fan { run, scope } => self.write_branches(now, &run, scope),
+                    QueueEntry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq, false)),
+                    QueueEntry::Fan { run, scope } => self.write_branches(now, &run, scope),
                 }
             }
             after = Some(queue);
@@ -96,7 +97,7 @@ impl State {
             if self.lane(&queue, lane).len() == 0 {
                 self.ready(lane).remove(&queue);
             }
-            if let Some(Entry::Step { run, seq }) = entry
+            if let Some(QueueEntry::Step { run, seq }) = entry
                 && let Some(held) = self.hold(now, call, &run, seq, true)
             {
                 return Some(held);
@@ -157,17 +158,19 @@ impl State {
         let Phase::Held { claim, slot, .. } = execution.phase else { return None };
         let Work { scope, route, event } = &execution.work;
         let (payload, joined) = match event {
-            Event::Input => {
+            EventSource::Input => {
                 if state.shown.status == Status::Queued {
                     state.shown.status = Status::Running;
                     state.shown.started_ms = Some(now);
                 }
                 (codec::input_payload(state.shown.content, &state.shown.input), None)
             }
-            Event::Payload(payload) => (payload.clone(), None),
+            EventSource::Payload(payload) => (payload.clone(), None),
             // Not for reading: it only makes the answer the same as that of Redis.
-            Event::Set(set) => (join_payloads(set.iter()), None),
-            Event::Joined(joined) => (format!("{} {}", joined.scope, joined.count).into_bytes(), Some(joined.clone())),
+            EventSource::Set(set) => (join_payloads(set.iter()), None),
+            EventSource::Joined(joined) => {
+                (format!("{} {}", joined.scope, joined.count).into_bytes(), Some(joined.clone()))
+            }
         };
         // A first attempt has recorded nothing yet.
         let journal = if execution.attempt > 1 { execution.journal.clone().into_iter().collect() } else { Vec::new() };
@@ -188,7 +191,7 @@ impl State {
             event: route.event.clone(),
             payload,
             joined,
-            parts: if let Event::Set(set) = event { Some(set.clone()) } else { None },
+            parts: if let EventSource::Set(set) = event { Some(set.clone()) } else { None },
             workflow: state.shown.workflow.clone(),
             version: state.shown.version,
             content: state.shown.content,
@@ -212,7 +215,7 @@ impl State {
         }
         let Some(staged) = steps.staged.get_mut(&scope) else { return };
         let batch = staged.drain(..FAN_BATCH.min(staged.len()));
-        let works = batch.map(|(route, payload)| Work { scope, route, event: Event::Payload(payload) }).collect();
+        let works = batch.map(|(route, payload)| Work { scope, route, event: EventSource::Payload(payload) }).collect();
         let any_left = !staged.is_empty();
         if !any_left {
             steps.staged.remove(&scope);

@@ -1,12 +1,13 @@
 //! `collect`: one event for a buffer of a step, while it executes. `send`: events from outside for a run under way.
 
+use super::data::{Begins, Data, RUN};
+use super::run::{EventSource, Work};
 use super::signal::Standing;
-use super::state::{Begins, Event, RUN, State, Work};
 use crate::error::Result;
 use crate::step::{Collect, Fence, Route, Sent, join_payloads};
 use crate::store::journal_is_full;
 
-impl State {
+impl Data {
     /// The one that fills the buffer gets all that is in it. What it came to is in the journal: an attempt that runs again
     /// gets the same answer.
     pub(super) fn collect(&mut self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
@@ -54,7 +55,7 @@ impl State {
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
             scope: RUN,
             route: route.clone(),
-            event: Event::Payload(payload.clone()),
+            event: EventSource::Payload(payload.clone()),
         };
         self.create(now, &run, Begins::Now, events.iter().map(work).collect());
         Sent::Delivered

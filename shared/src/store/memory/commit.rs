@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::data::{Data, Held, Lane, RUN, Slot, Taker};
 use super::millis;
-use super::state::{Attempt, End, Execution, Held, Kept, Lane, Phase, RUN, Slot, State, Taker};
+use super::run::{Actor, Execution, FailedBefore, Phase, RunEnd};
 use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
@@ -13,7 +14,7 @@ use crate::step::{Call, Claimed, Commit, Failure, Fence, Next, Outcome, Refill};
 /// Per run: each leaves a few bytes until the run ends.
 pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 
-impl State {
+impl Data {
     pub(super) fn complete(
         &mut self,
         now: u64,
@@ -56,7 +57,7 @@ impl State {
         })
     }
 
-    fn retry(&mut self, now: u64, attempt: &Attempt, delay: u64, error: &str) {
+    fn retry(&mut self, now: u64, attempt: &Actor, delay: u64, error: &str) {
         self.note(now, Kind::Retry, attempt, format!("{delay} {error}"));
         let execution = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq));
         let Some(execution) = execution else { return };
@@ -65,7 +66,7 @@ impl State {
             (None, Phase::Held { since, .. }) => *since,
             (None, _) => now,
         };
-        execution.kept = Some(Kept { began, error: error.to_owned() });
+        execution.kept = Some(FailedBefore { began, error: error.to_owned() });
         execution.failures += 1;
         let due = now.saturating_add(delay);
         execution.phase = Phase::Waiting { due };
@@ -89,7 +90,7 @@ impl State {
         call: &Call,
         fence: &Fence,
         refill: &Refill,
-        act: impl FnOnce(&mut Self, &Attempt),
+        act: impl FnOnce(&mut Self, &Actor),
     ) -> (Outcome, Vec<Claimed>) {
         if let Some(earlier) = self.answer_again(now, call, fence) {
             return earlier;
@@ -176,9 +177,9 @@ impl State {
         self.is_held(worker, fence) && !self.is_closed(&fence.run, fence.seq)
     }
 
-    pub(super) fn attempt(&self, worker: &str, fence: &Fence) -> Option<Attempt> {
+    pub(super) fn attempt(&self, worker: &str, fence: &Fence) -> Option<Actor> {
         let execution = self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)?;
-        Some(Attempt {
+        Some(Actor {
             run: fence.run.clone(),
             seq: fence.seq,
             number: fence.attempt,
@@ -195,7 +196,7 @@ impl State {
         known && member.slots.remove(&fence.slot).is_some()
     }
 
-    fn apply(&mut self, now: u64, attempt: &Attempt, step: &Claimed, commit: &Commit) {
+    fn apply(&mut self, now: u64, attempt: &Actor, step: &Claimed, commit: &Commit) {
         self.write_context(&attempt.run, commit.changes());
         let (state, emitted, error) = match &commit.caught {
             Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.clone())),
@@ -230,7 +231,7 @@ impl State {
             if has_siblings {
                 self.tell_workers(now, attempt.run.clone());
             }
-            self.finish(now, attempt, End::Completed(result.clone()), retention);
+            self.finish(now, attempt, RunEnd::Completed(result.clone()), retention);
         } else if last + commit.emits.len() as u64 + staged(commit) > MAX_EXECUTIONS {
             let why = format!(
                 "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::state::State;
+use super::data::Data;
 use crate::error::Result;
 use crate::step::{Changes, Outcome};
 use crate::values;
 
-impl State {
+impl Data {
     /// The outcome where the changes cannot be made; an error where one makes no sense.
     pub(super) fn objection(&self, run: &str, changes: Changes<'_>) -> Result<Option<Outcome>> {
         let context = self.runs.get(run).map(|run| &run.context);

@@ -2,7 +2,8 @@
 //! step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
 //! executions at once.
 
-use super::state::{Attempt, Begins, Event, Fanout, Head, Held, Lane, Phase, RUN, State, Steps, Taker, Work};
+use super::data::{Begins, Data, Held, Lane, RUN, Taker};
+use super::run::{Actor, EventSource, Fanout, Head, Phase, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::published::StepState;
@@ -24,7 +25,7 @@ impl Steps {
     }
 }
 
-impl State {
+impl Data {
     /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None where the fence is void.
     pub(super) fn stage(
         &mut self,
@@ -47,7 +48,7 @@ impl State {
     }
 
     /// Writes emitted events, joins and fan-outs; or says why the run must fail.
-    pub(super) fn emit(&mut self, now: u64, attempt: &Attempt, scope: u64, commit: &Commit) -> Result<(), String> {
+    pub(super) fn emit(&mut self, now: u64, attempt: &Actor, scope: u64, commit: &Commit) -> Result<(), String> {
         let run = attempt.run.as_str();
         let inner = if let Some(fan) = &commit.fan {
             self.open_fan(attempt, scope, fan);
@@ -60,7 +61,7 @@ impl State {
         if self.steps(run).is_some_and(|steps| steps.scopes_of(inner).is_none()) {
             return Ok(());
         }
-        let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), Event::Payload(payload.clone()));
+        let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), EventSource::Payload(payload.clone()));
         let begun = if commit.fan.is_some() { commit.emits.len().min(FAN_INLINE) } else { commit.emits.len() };
         let (begun, rest) = commit.emits.split_at(begun);
         if let Some(steps) = self.steps(run).filter(|_| !rest.is_empty()) {
@@ -98,13 +99,13 @@ impl State {
         }
         let taker = Taker { worker: call.worker.clone(), call: call.number, slot: 0, taken: None, branches: None };
         self.taker = Some(taker);
-        self.create(now, run, Begins::Now, vec![Work { scope, route, event: Event::Payload(payload) }]);
+        self.create(now, run, Begins::Now, vec![Work { scope, route, event: EventSource::Payload(payload) }]);
         let held = self.taker.take()?.taken?;
         self.tell(now, run, held.seq, StepState::Running, &call.worker);
         Some(held)
     }
 
-    fn open_fan(&mut self, attempt: &Attempt, scope: u64, fan: &Fan) {
+    fn open_fan(&mut self, attempt: &Actor, scope: u64, fan: &Fan) {
         if let Some(steps) = self.steps(&attempt.run) {
             let head = |join: &crate::step::Join| Head { join: join.clone(), has_begun: false };
             let joins = fan.joins.iter().map(head).collect();
@@ -173,7 +174,7 @@ impl State {
         let mut works = Vec::new();
         for route in routes {
             let count = steps.joined.get(&(scope, route.step.clone())).map_or(0, Vec::len) as u64;
-            works.push(Work { scope: parent, route, event: Event::Joined(Joined { scope, count }) });
+            works.push(Work { scope: parent, route, event: EventSource::Joined(Joined { scope, count }) });
         }
         self.create(now, run, Begins::Now, works);
     }
@@ -199,14 +200,14 @@ impl State {
     }
 
     /// Where a set is complete, its step execution is added to `events`.
-    fn push_parts(&mut self, run: &str, scope: u64, parts: &[Part], events: &mut Vec<(Route, Event)>) {
+    fn push_parts(&mut self, run: &str, scope: u64, parts: &[Part], events: &mut Vec<(Route, EventSource)>) {
         let Some(steps) = self.steps(run) else { return };
         for Part { route, slot, slots, payload } in parts {
             let key = |slot| (scope, route.step.clone(), slot);
             steps.parts.entry(key(*slot)).or_default().push_back(payload.clone());
             if (1..=*slots).all(|slot| steps.parts.get(&key(slot)).is_some_and(|waiting| !waiting.is_empty())) {
                 let take = |slot| steps.parts.get_mut(&key(slot)).and_then(std::collections::VecDeque::pop_front);
-                events.push((route.clone(), Event::Set((1..=*slots).filter_map(take).collect())));
+                events.push((route.clone(), EventSource::Set((1..=*slots).filter_map(take).collect())));
             }
         }
     }
@@ -273,7 +274,7 @@ impl State {
             Phase::Queued(_) | Phase::Turn | Phase::Ending => {}
         }
         if number > 0 {
-            let attempt = Attempt { run: run.to_owned(), seq, number, step: route.step.clone(), worker };
+            let attempt = Actor { run: run.to_owned(), seq, number, step: route.step.clone(), worker };
             self.note(now, Kind::Dropped, &attempt, String::new());
         }
         if let Some(steps) = self.steps(run) {

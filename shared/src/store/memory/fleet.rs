@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::data::{Data, Member, Slot};
 use super::millis;
-use super::state::{Execution, Member, Phase, Slot, State};
+use super::run::{Execution, Phase};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::names::QueueName;
@@ -26,7 +27,7 @@ struct Reap {
     retention: u64,
 }
 
-impl State {
+impl Data {
     pub(super) fn register(&mut self, now: u64, worker: &Introduction, lease: u64) {
         let queues: Vec<QueueName> =
             worker.serves.iter().map(|served| QueueName::new(&served.workflow, served.version)).collect();

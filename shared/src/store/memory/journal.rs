@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::data::Data;
 use super::millis;
-use super::state::{Attempt, Execution, KeptSignal, OpenWait, Phase, State, Steps};
+use super::run::{Actor, Execution, KeptSignal, PendingWait, Phase, Steps};
 use super::timers::Timer;
 use crate::attributes;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::published::StepState;
 use crate::step::{Call, Checkpoint, Checkpointed, Claimed, Fence, Outcome, Refill, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
-impl State {
+impl Data {
     pub(super) fn checkpoint(
         &mut self,
         now: u64,
@@ -84,7 +85,12 @@ impl State {
     }
 
     /// Keeps the waits of that name that `is_kept` says; those that go lose their deadlines. Answers how many stay.
-    pub(super) fn keep_waits(&mut self, run: &str, name: &str, is_kept: impl Fn(&OpenWait, &Steps) -> bool) -> usize {
+    pub(super) fn keep_waits(
+        &mut self,
+        run: &str,
+        name: &str,
+        is_kept: impl Fn(&PendingWait, &Steps) -> bool,
+    ) -> usize {
         let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return 0 };
         let Some(waits) = steps.waits.remove(name) else { return 0 };
         let (left, gone): (VecDeque<_>, VecDeque<_>) = waits.into_iter().partition(|wait| is_kept(wait, steps));
@@ -120,7 +126,7 @@ impl State {
         Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits)))
     }
 
-    fn sleep(&mut self, now: u64, attempt: &Attempt, waits: &[Wait]) {
+    fn sleep(&mut self, now: u64, attempt: &Actor, waits: &[Wait]) {
         let (run, seq) = (&attempt.run, attempt.seq);
         let about: Vec<String> = waits.iter().map(|wait| format!("{}.{}", wait.name, wait.number)).collect();
         self.tell(now, run, seq, StepState::Suspended, &attempt.worker);
@@ -148,7 +154,7 @@ impl State {
             return self.end_overdue(now, run, seq, wait.number, &wait.name);
         }
         let due = wait.deadline.map(|deadline| now.saturating_add(millis(deadline)));
-        let open = OpenWait { seq, number: wait.number, due, filter: wait.filter.clone() };
+        let open = PendingWait { seq, number: wait.number, due, filter: wait.filter.clone() };
         let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return };
         if let Some(due) = open.due {
             self.timers.set(due, Timer::wait(run, &wait.name, &open));
@@ -157,7 +163,7 @@ impl State {
     }
 
     /// The wait's time is over: an entry says so.
-    pub(super) fn fire_deadline(&mut self, now: u64, run: &str, name: &str, wait: &OpenWait) {
+    pub(super) fn fire_deadline(&mut self, now: u64, run: &str, name: &str, wait: &PendingWait) {
         let Some(open) = self.steps(run).and_then(|steps| steps.waits.get_mut(name)) else { return };
         let before = open.len();
         open.retain(|other| other != wait);
@@ -169,7 +175,7 @@ impl State {
     }
 
     fn end_overdue(&mut self, now: u64, run: &str, seq: u64, number: u64, name: &str) {
-        let attempt = Attempt { run: run.into(), seq, number: 0, step: "-".into(), worker: "-".into() };
+        let attempt = Actor { run: run.into(), seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Overdue, &attempt, name.to_owned());
         self.record(run, seq, number, Entry::Overdue { name }.write());
     }
@@ -195,7 +201,7 @@ impl State {
         self.record(run, seq, number, entry.write());
     }
 
-    pub(super) fn end_journal(&mut self, now: u64, attempt: &Attempt, let_go: &[(u64, String)]) {
+    pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[(u64, String)]) {
         self.let_go(now, &attempt.run, attempt.seq, let_go);
         if let Some(execution) = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq)) {
             execution.journal.clear();

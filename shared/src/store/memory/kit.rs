@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::MemoryStore;
-use super::state::State;
+use super::data::Data;
 use crate::step::{Changes, Fence};
 
 /// A commit, seen from outside of the store.
@@ -32,18 +32,18 @@ impl MemoryStore {
 
     /// The names of the signals that a run waits for now, those of the oldest step execution first.
     pub fn awaited(&self, run: &str) -> Vec<String> {
-        self.change(|state, _| state.open_waits(run).into_iter().map(|wait| wait.name).collect())
+        self.change(|data, _| data.open_waits(run).into_iter().map(|wait| wait.name).collect())
     }
 
     /// The context of a run as it stands: field and payload. None where there is no such run.
     pub fn context(&self, run: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        self.change(|state, _| state.runs.get(run).map(|run| run.context.clone()))
+        self.change(|data, _| data.runs.get(run).map(|run| run.context.clone()))
     }
 
     /// Writes fields into the context of a run that is there.
     pub fn set_context(&self, run: &str, fields: &[(String, Vec<u8>)]) {
         let changes = Changes { set: fields, unset: &[], merges: &[], expects: &[] };
-        self.change(|state, _| state.write_context(run, changes));
+        self.change(|data, _| data.write_context(run, changes));
     }
 
     /// Makes one transition as the commit that it is.
@@ -51,7 +51,7 @@ impl MemoryStore {
         &self,
         worker: &str,
         fence: &Fence,
-        transition: impl FnOnce(&mut State, u64) -> T + Send,
+        transition: impl FnOnce(&mut Data, u64) -> T + Send,
     ) -> T {
         self.pass(worker, fence, Moment::Before).await;
         let answer = self.change(transition);

@@ -1,6 +1,6 @@
 //! The store in memory: what each transition does, written to be read.
 //!
-//! `State` is plain data. Each transition is a method on it that gets the time and does no I/O; the files are
+//! `Data` is plain data. Each transition is a method on it that gets the time and does no I/O; the files are
 //! named as the Lua files of the store on Redis are, and both must give the same answers. The test kit runs
 //! workflows on this store, and tests hold the store on Redis against it.
 
@@ -11,6 +11,7 @@ mod claim;
 mod collect;
 mod commit;
 mod context;
+mod data;
 mod fan;
 mod fleet;
 mod journal;
@@ -19,9 +20,9 @@ mod publish;
 mod readers;
 mod reads;
 mod roles;
+mod run;
 mod signal;
 mod start;
-mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, broadcast};
 
+use self::data::Data;
 pub use self::kit::Moment;
-use self::state::State;
 use super::{InboxEntry, millis};
 use crate::names::{Namespace, QueueName};
 
@@ -56,7 +57,7 @@ pub struct MemoryStore {
 struct Shared {
     namespace: Namespace,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<Data>,
     /// Something was queued or published, or came into the inbox.
     arrived: Notify,
     /// The runs that end.
@@ -90,13 +91,13 @@ impl MemoryStore {
     /// The requests that were rejected, oldest first, as the stream `rejected` has them: `reason`, `entry`, and the
     /// fields that were asked for.
     pub fn rejected(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.change(|state, _| state.rejected.iter().cloned().collect())
+        self.change(|data, _| data.rejected.iter().cloned().collect())
     }
 
     /// How many entries each queue has, given to readers or not: those queued again (also alone), and new ones.
     pub fn backlog(&self) -> Vec<(QueueName, usize, usize)> {
-        let backlog = |state: &mut State, _| {
-            let lanes = state.queues.iter();
+        let backlog = |data: &mut Data, _| {
+            let lanes = data.queues.iter();
             lanes
                 .map(|(name, lanes)| (name.clone(), lanes.requeued.len() + lanes.alone.len(), lanes.new.len()))
                 .collect()
@@ -112,22 +113,22 @@ impl MemoryStore {
 
     /// All that is in the store, to go back to.
     pub fn save(&self) -> SavedStore {
-        self.change(|state, _| SavedStore(state.clone()))
+        self.change(|data, _| SavedStore(data.clone()))
     }
 
     /// Goes back, as a server does that is started again without its last moments. The clock goes on.
     pub fn restore(&self, saved: &SavedStore) {
-        self.change(|state, _| state.clone_from(&saved.0));
+        self.change(|data, _| data.clone_from(&saved.0));
     }
 
     /// What is wrong with the state: a sentence for each step execution that nobody will take up, for each fan-out
     /// that miscounts its branches, and so on. Always empty, unless a transition has a bug.
     pub fn breaches(&self) -> Vec<String> {
-        self.change(|state, _| state.breaches())
+        self.change(|data, _| data.breaches())
     }
 
     /// Runs one transition (or read), and tells those who wait for what it brought.
-    fn change<T>(&self, transition: impl FnOnce(&mut State, u64) -> T) -> T {
+    fn change<T>(&self, transition: impl FnOnce(&mut Data, u64) -> T) -> T {
         // A panic in a transition is a bug that its own caller sees; whoever comes next need not fall over it too.
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = transition(&mut state, self.shared.clock.now_ms());
@@ -146,7 +147,7 @@ impl MemoryStore {
 
 /// A store as it was once.
 #[derive(Clone, Debug)]
-pub struct SavedStore(State);
+pub struct SavedStore(Data);
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::state::{Attempt, State};
+use super::data::Data;
+use super::run::Actor;
 use crate::published::{By, MAX_KEPT, MAX_REMEMBERED, Position, Publication, Published, StepState, What};
 use crate::run::Status;
 use crate::step::{Fence, Outcome, Route};
@@ -60,7 +61,7 @@ impl Told {
     }
 }
 
-impl State {
+impl Data {
     pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> Outcome {
         if !self.is_good(worker, fence) {
             return Outcome::Fenced;
@@ -85,7 +86,7 @@ impl State {
         self.tell_more(now, run, seq, state, worker, Vec::new(), None);
     }
 
-    pub(super) fn tell_failure(&mut self, now: u64, attempt: &Attempt, state: StepState, error: &str) {
+    pub(super) fn tell_failure(&mut self, now: u64, attempt: &Actor, state: StepState, error: &str) {
         self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, Vec::new(), Some(error.to_owned()));
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::state::State;
+use super::data::Data;
 use super::{MemoryStore, millis};
 use crate::error::Result;
 use crate::published::{Position, Published};
@@ -19,7 +19,7 @@ const BLOCK: Duration = Duration::from_secs(2);
 
 impl MemoryStore {
     pub(super) fn open_lease(&self, worker: &str, lease: Duration) -> Box<dyn Lease> {
-        let client = self.change(|state, _| state.connect());
+        let client = self.change(|data, _| data.connect());
         Box::new(MemoryLease { store: self.clone(), worker: worker.to_owned(), lease, client, told: 0 })
     }
 
@@ -40,7 +40,7 @@ impl MemoryStore {
     }
 
     /// Looks until there is something, each time that something has arrived.
-    async fn until_any<T>(&self, woken: &Notify, mut look: impl FnMut(&mut State, u64) -> Vec<T>) -> Vec<T> {
+    async fn until_any<T>(&self, woken: &Notify, mut look: impl FnMut(&mut Data, u64) -> Vec<T>) -> Vec<T> {
         let until = Instant::now() + BLOCK;
         loop {
             // Made before the look: what arrives in between wakes it too.
@@ -59,7 +59,7 @@ impl MemoryStore {
 
     pub(super) async fn await_end(&self, run: &str, limit: Duration) {
         let mut ended = self.shared.ended.subscribe();
-        if self.change(|state, _| state.has_ended(run)) {
+        if self.change(|data, _| data.has_ended(run)) {
             return;
         }
         let told = async {
@@ -84,7 +84,7 @@ struct MemoryLease {
 impl Lease for MemoryLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let (worker, lease, client, told) = (&self.worker, millis(self.lease), self.client, self.told);
-        let (beat, now) = self.store.change(|state, now| (state.heartbeat(now, worker, lease, client, told), now));
+        let (beat, now) = self.store.change(|data, now| (data.heartbeat(now, worker, lease, client, told), now));
         self.told = now;
         Ok(beat)
     }
@@ -92,7 +92,7 @@ impl Lease for MemoryLease {
 
 impl Drop for MemoryLease {
     fn drop(&mut self) {
-        self.store.change(|state, _| state.connections.remove(&self.client));
+        self.store.change(|data, _| data.connections.remove(&self.client));
     }
 }
 
@@ -106,8 +106,7 @@ impl WakeReader for MemoryWakeReader {
     async fn next(&mut self) -> Result<bool> {
         let never = Notify::new();
         let worker = &self.worker;
-        let waiting =
-            |state: &mut State, _| state.next_queue(worker, None, state.lanes_of(worker)).into_iter().collect();
+        let waiting = |data: &mut Data, _| data.next_queue(worker, None, data.lanes_of(worker)).into_iter().collect();
         let woken: Vec<_> = self.store.until_any(&never, waiting).await;
         Ok(!woken.is_empty())
     }
@@ -124,7 +123,7 @@ impl EventReader for MemoryEventReader {
     async fn next(&mut self) -> Result<Vec<Published>> {
         let never = Notify::new();
         let (run, after) = (&self.run, self.after);
-        let entries = self.store.until_any(&never, |state, _| state.published(run, after, MAX_PUBLISHED_READ)).await;
+        let entries = self.store.until_any(&never, |data, _| data.published(run, after, MAX_PUBLISHED_READ)).await;
         self.after = entries.last().map_or(after, |entry| entry.position);
         Ok(entries)
     }
@@ -154,7 +153,7 @@ impl InboxReader for MemoryInboxReader {
     async fn next(&mut self) -> Result<Vec<InboxEntry>> {
         let never = Notify::new();
         let coordinator = &self.coordinator;
-        let entries = self.store.until_any(&never, |state, now| state.read_inbox(now, coordinator)).await;
+        let entries = self.store.until_any(&never, |data, now| data.read_inbox(now, coordinator)).await;
         Ok(self.store.of_inbox(entries))
     }
 }

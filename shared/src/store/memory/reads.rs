@@ -1,6 +1,6 @@
 //! What runs and workers look like now. None of this changes anything.
 
-use super::state::{Member, State};
+use super::data::{Data, Member};
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::QueueName;
@@ -11,7 +11,7 @@ use crate::store::{Deferred, Registration, Worker, in_order};
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
 
-impl State {
+impl Data {
     pub(super) fn joined(&self, run: &str, step: &str, joined: &Joined, from: u64, count: u64) -> Vec<Vec<u8>> {
         let steps = self.runs.get(run).and_then(|run| run.steps.as_ref().or(run.stopped.as_ref()));
         let events = steps.and_then(|steps| steps.joined.get(&(joined.scope, step.to_owned())));

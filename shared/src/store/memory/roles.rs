@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use super::state::State;
+use super::data::Data;
 use crate::error::Result;
 use crate::fleet::Queue;
 use crate::history::Record;
@@ -30,30 +30,29 @@ impl ReaderStore for MemoryStore {
     }
 
     async fn run(&self, id: &str) -> Result<Option<Run>> {
-        Ok(self.change(|state, now| state.run(now, id)))
+        Ok(self.change(|data, now| data.run(now, id)))
     }
 
     async fn leads_to(&self, run: &str) -> Result<Option<String>> {
-        let known = |state: &mut State, now| {
-            state.aliases.get(run).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone())
-        };
+        let known =
+            |data: &mut Data, now| data.aliases.get(run).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone());
         Ok(self.change(known))
     }
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        Ok(self.change(|state, _| state.context(run)))
+        Ok(self.change(|data, _| data.context(run)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
-        Ok(self.change(|state, _| state.newest(offset, count)))
+        Ok(self.change(|data, _| data.newest(offset, count)))
     }
 
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
-        Ok(self.change(|state, _| state.history(run, from, count)))
+        Ok(self.change(|data, _| data.history(run, from, count)))
     }
 
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
-        Ok(self.change(|state, _| state.published(run, after, count)))
+        Ok(self.change(|data, _| data.published(run, after, count)))
     }
 
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
@@ -61,27 +60,27 @@ impl ReaderStore for MemoryStore {
     }
 
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
-        Ok(self.change(|state, _| state.open_waits(run)))
+        Ok(self.change(|data, _| data.open_waits(run)))
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {
-        Ok(self.change(|state, now| state.workers(now)))
+        Ok(self.change(|data, now| data.workers(now)))
     }
 
     async fn registrations(&self) -> Result<Vec<Registration>> {
-        Ok(self.change(|state, _| state.registrations.values().cloned().collect()))
+        Ok(self.change(|data, _| data.registrations.values().cloned().collect()))
     }
 
     async fn queues(&self) -> Result<Vec<Queue>> {
-        Ok(self.change(|state, _| state.queues()))
+        Ok(self.change(|data, _| data.queues()))
     }
 
     async fn deferred(&self) -> Result<Vec<Deferred>> {
-        Ok(self.change(|state, _| state.deferred()))
+        Ok(self.change(|data, _| data.deferred()))
     }
 
     async fn waiting_requests(&self) -> Result<u64> {
-        Ok(self.change(|state, _| state.inbox.len() as u64))
+        Ok(self.change(|data, _| data.inbox.len() as u64))
     }
 
     async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
@@ -97,11 +96,11 @@ impl ReaderStore for MemoryStore {
 #[async_trait]
 impl CallerStore for MemoryStore {
     async fn submit(&self, request: &StartRequest) -> Result<String> {
-        Ok(self.change(|state, now| state.submit(now, request)))
+        Ok(self.change(|data, now| data.submit(now, request)))
     }
 
     async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<String> {
-        Ok(self.change(|state, now| state.enqueue(now, fields.to_vec())))
+        Ok(self.change(|data, now| data.enqueue(now, fields.to_vec())))
     }
 }
 
@@ -109,12 +108,12 @@ impl CallerStore for MemoryStore {
 impl WorkerStore for MemoryStore {
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
         worker.serves.iter().try_for_each(|served| served.to_json().map(drop))?;
-        self.change(|state, now| state.register(now, worker, millis(lease)));
+        self.change(|data, now| data.register(now, worker, millis(lease)));
         Ok(())
     }
 
     async fn deregister(&self, worker: &str) -> Result<bool> {
-        Ok(self.change(|state, now| state.deregister(now, worker)))
+        Ok(self.change(|data, now| data.deregister(now, worker)))
     }
 
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
@@ -126,27 +125,27 @@ impl WorkerStore for MemoryStore {
     }
 
     async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
-        Ok(self.change(|state, now| state.claim(now, call, claim)))
+        Ok(self.change(|data, now| data.claim(now, call, claim)))
     }
 
     async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
-        Ok(self.change(|state, _| state.joined(&step.fence.run, &step.step, joined, from, count)))
+        Ok(self.change(|data, _| data.joined(&step.fence.run, &step.step, joined, from, count)))
     }
 
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
-        Ok(self.change(|state, _| state.stage(worker, fence, offset, chunk)))
+        Ok(self.change(|data, _| data.stage(worker, fence, offset, chunk)))
     }
 
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
-        self.commit(worker, fence, |state, now| state.checkpoint(now, worker, fence, checkpoint)).await
+        self.commit(worker, fence, |data, now| data.checkpoint(now, worker, fence, checkpoint)).await
     }
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
-        Ok(self.change(|state, now| state.publish(now, worker, fence, event)))
+        Ok(self.change(|data, now| data.publish(now, worker, fence, event)))
     }
 
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
-        self.change(|state, _| state.collect(worker, fence, collect))
+        self.change(|data, _| data.collect(worker, fence, collect))
     }
 
     async fn complete(
@@ -156,7 +155,7 @@ impl WorkerStore for MemoryStore {
         commit: &Commit,
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |state, now| state.complete(now, call, step, commit, refill)).await
+        self.commit(&call.worker, &step.fence, |data, now| data.complete(now, call, step, commit, refill)).await
     }
 
     async fn fail(
@@ -166,7 +165,7 @@ impl WorkerStore for MemoryStore {
         failure: &Failure,
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        Ok(self.commit(&call.worker, &step.fence, |state, now| state.fail(now, call, step, failure, refill)).await)
+        Ok(self.commit(&call.worker, &step.fence, |data, now| data.fail(now, call, step, failure, refill)).await)
     }
 
     async fn suspend(
@@ -176,55 +175,55 @@ impl WorkerStore for MemoryStore {
         waits: &[Wait],
         refill: &Refill,
     ) -> Result<(Outcome, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |state, now| state.suspend(now, call, step, waits, refill)).await
+        self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, waits, refill)).await
     }
 
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
-        Ok(self.change(|state, _| state.holds(worker)))
+        Ok(self.change(|data, _| data.holds(worker)))
     }
 
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
-        Ok(self.change(|state, now| state.release(now, worker, fences)))
+        Ok(self.change(|data, now| data.release(now, worker, fences)))
     }
 }
 
 #[async_trait]
 impl CoordinatorStore for MemoryStore {
     async fn start(&self, start: &Start) -> Result<Started> {
-        Ok(self.change(|state, now| state.start(now, start)))
+        Ok(self.change(|data, now| data.start(now, start)))
     }
 
     async fn defer(&self, start: &Start) -> Result<Deferral> {
-        Ok(self.change(|state, now| state.defer(now, start)))
+        Ok(self.change(|data, now| data.defer(now, start)))
     }
 
     async fn reject(&self, rejection: &Rejection) -> Result<()> {
-        self.change(|state, now| state.reject(now, rejection));
+        self.change(|data, now| data.reject(now, rejection));
         Ok(())
     }
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
-        Ok(self.change(|state, now| state.signal(now, run, name, payload, entry)))
+        Ok(self.change(|data, now| data.signal(now, run, name, payload, entry)))
     }
 
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
-        Ok(self.change(|state, now| state.send(now, run, events, entry)))
+        Ok(self.change(|data, now| data.send(now, run, events, entry)))
     }
 
     async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
-        Ok(self.change(|state, now| state.cancel(now, run, entry, millis(retention))))
+        Ok(self.change(|data, now| data.cancel(now, run, entry, millis(retention))))
     }
 
     async fn tick(&self, tick: &Tick) -> Result<Ticked> {
-        Ok(self.change(|state, now| state.tick(now, tick)))
+        Ok(self.change(|data, now| data.tick(now, tick)))
     }
 
     async fn audit(&self, audit: &Audit) -> Result<Audited> {
-        Ok(self.change(|state, now| state.audit(now, audit)))
+        Ok(self.change(|data, now| data.audit(now, audit)))
     }
 
     async fn disconnected(&self) -> Result<Vec<(String, u64)>> {
-        Ok(self.change(|state, _| state.disconnected()))
+        Ok(self.change(|data, _| data.disconnected()))
     }
 
     async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
@@ -236,7 +235,7 @@ impl CoordinatorStore for MemoryStore {
     }
 
     async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        let entries = self.change(|state, now| state.reclaim_inbox(now, coordinator, millis(idle)));
+        let entries = self.change(|data, now| data.reclaim_inbox(now, coordinator, millis(idle)));
         Ok(self.of_inbox(entries))
     }
 }

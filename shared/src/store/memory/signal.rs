@@ -1,7 +1,8 @@
 //! `signal`: deliver to the oldest wait of that name, or keep for the next. `cancel`: stop a run where it stands.
 
+use super::data::Data;
+use super::run::{Actor, KeptSignal, PendingWait, RunData, RunEnd};
 use super::start::{run_itself, shown};
-use super::state::{Attempt, End, KeptSignal, OpenWait, RunState, State};
 use super::stream::EntryId;
 use super::timers::Timer;
 use crate::attributes;
@@ -23,7 +24,7 @@ pub(super) enum Standing {
     Unknown,
 }
 
-impl State {
+impl Data {
     pub(super) fn signal(&mut self, now: u64, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Signalled {
         if self.is_gone(entry) {
             return Signalled::Gone;
@@ -62,13 +63,13 @@ impl State {
             self.deferred.remove(&run);
             // What was rejected under this id gives way.
             self.created.retain(|(_, other)| *other != run);
-            self.runs.insert(run.clone(), RunState::new(shown(&run, Status::Queued, now)));
+            self.runs.insert(run.clone(), RunData::new(shown(&run, Status::Queued, now)));
             self.created.insert((now, run.clone()));
         }
         let itself = run_itself(&run);
         self.note(now, Kind::Cancelled, &itself, String::new());
         self.tell_workers(now, run.clone());
-        self.finish(now, &itself, End::Cancelled, retention);
+        self.finish(now, &itself, RunEnd::Cancelled, retention);
         Cancelled::Stopped
     }
 
@@ -90,7 +91,7 @@ impl State {
 
     fn end_wait(&mut self, now: u64, run: &str, name: &str, signal: &KeptSignal) -> bool {
         let Some(wait) = self.next_wait(run, name, &signal.attributes) else { return false };
-        let attempt = Attempt { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
+        let attempt = Actor { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Signal, &attempt, name.to_owned());
         self.record_signal(run, wait.seq, wait.number, name, signal);
         self.wake(now, run, wait.seq);
@@ -98,7 +99,7 @@ impl State {
     }
 
     /// The oldest wait of that name that lets the signal pass and whose step execution has not ended.
-    fn next_wait(&mut self, run: &str, name: &str, attributes: &[String]) -> Option<OpenWait> {
+    fn next_wait(&mut self, run: &str, name: &str, attributes: &[String]) -> Option<PendingWait> {
         loop {
             let steps = self.steps(run)?;
             let waits = steps.waits.get_mut(name)?;

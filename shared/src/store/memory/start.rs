@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Attempt, Begins, Event, Fanout, Fields, Lead, RUN, RunState, State, Steps, Timeout, Waiting, Work};
+use super::data::{Begins, Data, Fields, Lead, RUN, Waiting};
+use super::run::{Actor, EventSource, Fanout, RunData, Steps, Timeout, Work};
 use super::stream::EntryId;
 use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
@@ -22,7 +23,7 @@ const MAX_REJECTED_FIELDS: usize = 32;
 /// At most this many inbox entries are given at once.
 const INBOX_BATCH: usize = 128;
 
-impl State {
+impl Data {
     pub(super) fn submit(&mut self, now: u64, request: &StartRequest) -> String {
         let entry = self.enqueue(now, request.fields());
         request.id.clone().unwrap_or(entry)
@@ -92,7 +93,7 @@ impl State {
             }
         }
         let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
-        let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: Event::Input };
+        let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: EventSource::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());
         if request.delay_ms > 0 {
             for seq in 1..=start.routes.len() as u64 {
@@ -113,7 +114,7 @@ impl State {
 
     fn insert_run(&mut self, start: &Start, now: u64) {
         let request = &start.request;
-        let mut state = RunState::new(Run {
+        let mut state = RunData::new(Run {
             workflow: request.workflow.clone(),
             version: start.version,
             content: request.content(),
@@ -194,7 +195,7 @@ impl State {
         }
         let rejected =
             Run { finished_ms: Some(now), error: Some(reason.to_owned()), ..shown(run, Status::Rejected, now) };
-        self.runs.insert(run.to_owned(), RunState::new(rejected));
+        self.runs.insert(run.to_owned(), RunData::new(rejected));
         self.created.insert((now, run.to_owned()));
         self.timers.set(now + millis(REJECTED_RETENTION), Timer::expire(run));
         self.news.ended.push(run.to_owned());
@@ -233,8 +234,8 @@ fn inbox_entries(entries: Vec<(EntryId, Fields)>) -> Vec<InboxEntry> {
     entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), inbox: 0, fields }).collect()
 }
 
-pub(super) fn run_itself(run: &str) -> Attempt {
-    Attempt { run: run.to_owned(), seq: 0, number: 0, step: "-".to_owned(), worker: "-".to_owned() }
+pub(super) fn run_itself(run: &str) -> Actor {
+    Actor { run: run.to_owned(), seq: 0, number: 0, step: "-".to_owned(), worker: "-".to_owned() }
 }
 
 pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {

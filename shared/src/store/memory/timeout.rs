@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::data::Data;
+use super::run::{EventSource, Phase, Steps};
 use super::start::run_itself;
-use super::state::{Event, Phase, State, Steps};
 use crate::step::join_payloads;
 
 /// Step executions that are looked at.
@@ -15,7 +16,7 @@ const NAMED_STEPS: usize = 20;
 const ACTIVITIES: [&str; 6] =
     ["running", "queued", "waiting to start", "waiting to retry", "waiting for a signal", "waiting for a turn"];
 
-impl State {
+impl Data {
     pub(super) fn fire_timeout(&mut self, now: u64, run: &str, retention: u64) {
         let Some(state) = self.runs.get(run) else { return };
         // The due time tells a timer of an earlier run of this id from this one's.
@@ -44,10 +45,10 @@ fn name_active(steps: &Steps) -> String {
             continue;
         }
         bytes += match &execution.work.event {
-            Event::Input => 0,
-            Event::Payload(payload) => payload.len(),
-            Event::Set(set) => join_payloads(set.iter()).len(),
-            Event::Joined(joined) => format!("{} {}", joined.scope, joined.count).len(),
+            EventSource::Input => 0,
+            EventSource::Payload(payload) => payload.len(),
+            EventSource::Set(set) => join_payloads(set.iter()).len(),
+            EventSource::Joined(joined) => format!("{} {}", joined.scope, joined.count).len(),
         };
         counts.entry(&execution.work.route.step).or_default()[activity] += 1;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::OpenWait;
+use super::run::PendingWait;
 use crate::attributes;
 
 /// What a timer does when it is due.
@@ -17,7 +17,7 @@ pub(super) enum Timer {
     /// What is left of closed fan-outs is to be removed.
     Close { run: String, scope: u64 },
     /// The wait is to end without its signal.
-    Wait { run: String, name: String, wait: OpenWait },
+    Wait { run: String, name: String, wait: PendingWait },
 }
 
 impl Timer {
@@ -33,7 +33,7 @@ impl Timer {
         Self::Step { run: run.to_owned(), seq, attempt }
     }
 
-    pub(super) fn wait(run: &str, name: &str, wait: &OpenWait) -> Self {
+    pub(super) fn wait(run: &str, name: &str, wait: &PendingWait) -> Self {
         Self::Wait { run: run.to_owned(), name: name.to_owned(), wait: wait.clone() }
     }
 
@@ -43,7 +43,7 @@ impl Timer {
             Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
             Self::Close { run, scope } => format!("close {run} {scope} 0"),
-            Self::Wait { run, name, wait: OpenWait { seq, number, due, filter } } => {
+            Self::Wait { run, name, wait: PendingWait { seq, number, due, filter } } => {
                 let filter =
                     if filter.is_empty() { String::new() } else { format!("~{}", attributes::written(filter)) };
                 format!("wait {run} {name} {seq}.{number}@{}{filter}", due.unwrap_or(0))

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// So many calls are under way at once.
 const MOST_CALLS: usize = 2;
-/// No call has more commits than this, or more bytes: it holds Redis up for half a millisecond at most.
+/// No call has more commits than this, or more bytes: it holds Redis up for about a millisecond at most.
 const MOST_COMMITS: usize = 32;
 const MOST_BYTES: usize = 512 * 1024;
 

@@ -3,24 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::publish::{Publications, Told};
+use super::publish::Told;
+use super::run::{Actor, Execution, KeptSignal, Phase, RunData, RunEnd, Steps, Work};
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
 use crate::names::QueueName;
 use crate::published::StepState;
 use crate::request::StartRequest;
-use crate::run::{Run, Status};
-use crate::step::{Fence, Join, Joined, Line, Route, Wait};
+use crate::run::Status;
+use crate::step::{Fence, Line};
 use crate::store::{Registration, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
 
 /// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
 const TOLD_FOR: u64 = 600_000;
-
-/// After so many losses without an attempt that ended well a step execution is tried alone.
-const SUSPECT: u32 = 3;
 
 /// The scope of what is in no fan-out.
 pub(super) const RUN: u64 = 0;
@@ -29,8 +27,8 @@ pub(super) const RUN: u64 = 0;
 pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
-    pub(super) runs: BTreeMap<String, RunState>,
+pub(super) struct Data {
+    pub(super) runs: BTreeMap<String, RunData>,
     /// The runs by their creation.
     pub(super) created: BTreeSet<(u64, String)>,
     /// Workflow and idempotency key -> run.
@@ -98,9 +96,9 @@ pub(super) struct Waiting {
 /// The step events of one version of a workflow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    pub(super) requeued: Stream<Entry>,
-    pub(super) alone: Stream<Entry>,
-    pub(super) new: Stream<Entry>,
+    pub(super) requeued: Stream<QueueEntry>,
+    pub(super) alone: Stream<QueueEntry>,
+    pub(super) new: Stream<QueueEntry>,
 }
 
 /// The streams of a queue.
@@ -121,7 +119,7 @@ impl Lane {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum QueueEntry {
     /// A step execution to begin.
     Step { run: String, seq: u64 },
     /// Branches of a large fan-out that are to be written.
@@ -130,7 +128,7 @@ pub(super) enum Entry {
 
 /// Where an entry of a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct QueuePlace {
     pub(super) lane: Lane,
     pub(super) entry: EntryId,
 }
@@ -194,228 +192,13 @@ pub(super) struct Taker {
     pub(super) branches: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct RunState {
-    pub(super) shown: Run,
-    pub(super) context: BTreeMap<String, Vec<u8>>,
-    /// How often it was changed.
-    pub(super) context_version: u64,
-    pub(super) history: VecDeque<Record>,
-    pub(super) published: Publications,
-    /// Its followers are told where its steps stand.
-    pub(super) follow_steps: bool,
-    /// None once the run has ended: with it, no fence is good any more.
-    pub(super) steps: Option<Steps>,
-    /// The steps of a run that did not complete, kept so that it can be taken up again.
-    pub(super) stopped: Option<Steps>,
-    pub(super) timeout: Option<Timeout>,
-}
-
-/// How long a run may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeout {
-    pub(super) whole: u64,
-    pub(super) due: u64,
-}
-
-impl RunState {
-    pub(super) fn new(shown: Run) -> Self {
-        Self {
-            shown,
-            context: BTreeMap::new(),
-            context_version: 0,
-            history: VecDeque::new(),
-            published: Publications::default(),
-            follow_steps: false,
-            steps: None,
-            stopped: None,
-            timeout: None,
-        }
-    }
-
-    pub(super) fn queue(&self) -> QueueName {
-        QueueName::new(&self.shown.workflow, self.shown.version)
-    }
-}
-
-/// The step executions of a run.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Steps {
-    /// The highest seq given out.
-    pub(super) last: u64,
-    pub(super) executions: BTreeMap<u64, Execution>,
-    /// The run itself, and each fan-out that is open, by the seq that opened it.
-    pub(super) scopes: BTreeMap<u64, Fanout>,
-    /// Events that have joined so far, by fan-out and joining step.
-    pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
-    /// Waits for signals, by name, oldest first.
-    pub(super) waits: BTreeMap<String, VecDeque<OpenWait>>,
-    /// How many turns of a limited step are taken.
-    pub(super) turns: BTreeMap<String, u64>,
-    /// Who waits for a turn of it.
-    pub(super) queues: BTreeMap<String, VecDeque<u64>>,
-    /// Events that wait for the others of their set, by scope, step and slot.
-    pub(super) parts: BTreeMap<(u64, String, u32), VecDeque<Vec<u8>>>,
-    /// Buffers of steps that collect, by scope, step and name.
-    pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
-    /// Branches of large fan-outs that are not written yet.
-    pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
-}
-
-impl Steps {
-    /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
-    pub(super) fn is_waiting(&self, seq: u64) -> bool {
-        let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Ending);
-        execution.is_some_and(|execution| self.scopes_of(execution.work.scope).is_some())
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Execution {
-    pub(super) phase: Phase,
-    /// The current attempt; 0 before the first.
-    pub(super) attempt: u32,
-    /// Attempts that ended with an error.
-    pub(super) failures: u32,
-    /// Attempts since one ended well whose worker was lost and had nothing else.
-    pub(super) losses: u32,
-    /// The same where their worker had others too.
-    pub(super) shared_losses: u32,
-    /// The last checkpoint that had a mark: the attempt, its claim, and the mark.
-    pub(super) mark: Option<(u32, u64, u64)>,
-    /// What its body has recorded, by the number of the call that did.
-    pub(super) journal: BTreeMap<u64, Vec<u8>>,
-    /// Of its attempts that failed.
-    pub(super) kept: Option<Kept>,
-    pub(super) published: Told,
-    pub(super) work: Work,
-}
-
-impl Execution {
-    /// It may be what kills its workers, and is tried alone.
-    pub(super) fn is_suspect(&self) -> bool {
-        self.losses + self.shared_losses >= SUSPECT
-    }
-
-    /// An attempt has ended without the loss of its worker.
-    pub(super) fn ended_well(&mut self) {
-        (self.losses, self.shared_losses) = (0, 0);
-    }
-}
-
-/// What later attempts can look back at.
-#[derive(Clone, Debug)]
-pub(super) struct Kept {
-    /// When the first attempt that failed began.
-    pub(super) began: u64,
-    /// Of the last one.
-    pub(super) error: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Queued(Place),
-    Held {
-        worker: String,
-        since: u64,
-        /// The number of the call that took it.
-        claim: u64,
-        slot: u32,
-    },
-    /// For a timer.
-    Waiting {
-        due: u64,
-    },
-    /// Until one of its waits has an entry in the journal.
-    Suspended {
-        /// Without their deadlines, which open waits have.
-        waits: Vec<Wait>,
-    },
-    /// Its step has as many executions under way as it may have.
-    Turn,
-    /// It ends with the transition that is under way.
-    Ending,
-}
-
-/// A wait whose signal has not come.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct OpenWait {
-    pub(super) seq: u64,
-    pub(super) number: u64,
-    pub(super) due: Option<u64>,
-    pub(super) filter: Vec<(String, String)>,
-}
-
-/// A signal that came before its wait.
-#[derive(Clone, Debug)]
-pub(super) struct KeptSignal {
-    pub(super) attributes: Vec<String>,
-    pub(super) payload: Vec<u8>,
-}
-
-/// One step and the event that it is to work on.
-#[derive(Clone, Debug)]
-pub(super) struct Work {
-    pub(super) scope: u64,
-    pub(super) route: Route,
-    pub(super) event: Event,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Event {
-    /// The run's input.
-    Input,
-    Payload(Vec<u8>),
-    /// All that a fan-out joined.
-    Joined(Joined),
-    /// One for each slot.
-    Set(Vec<Vec<u8>>),
-}
-
-/// A fan-out, or the run itself.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Fanout {
-    /// None for the run itself.
-    pub(super) parent: Option<u64>,
-    /// What begins when it ends, or before.
-    pub(super) joins: Vec<Head>,
-    /// How many of its step executions, and fan-outs opened in it, have not ended.
-    pub(super) live: u64,
-    /// Where the entry is that has its next branches written.
-    pub(super) entry: Option<Place>,
-}
-
-/// A step that joins a fan-out.
-#[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) join: Join,
-    pub(super) has_begun: bool,
-}
-
-/// One try at a step execution, for the history.
-#[derive(Clone, Debug)]
-pub(super) struct Attempt {
-    pub(super) run: String,
-    pub(super) seq: u64,
-    pub(super) number: u32,
-    pub(super) step: String,
-    pub(super) worker: String,
-}
-
-/// How a run ended.
-pub(super) enum End {
-    Completed(Vec<u8>),
-    Failed { error: String, step: String },
-    Cancelled,
-}
-
-impl State {
+impl Data {
     /// The step executions of a live run.
     pub(super) fn steps(&mut self, run: &str) -> Option<&mut Steps> {
         self.runs.get_mut(run)?.steps.as_mut()
     }
 
-    pub(super) fn lane(&mut self, queue: &QueueName, lane: Lane) -> &mut Stream<Entry> {
+    pub(super) fn lane(&mut self, queue: &QueueName, lane: Lane) -> &mut Stream<QueueEntry> {
         let queue = self.queues.entry(queue.clone()).or_default();
         match lane {
             Lane::Requeued => &mut queue.requeued,
@@ -433,18 +216,18 @@ impl State {
         }
     }
 
-    pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: Entry) -> Place {
+    pub(super) fn append(&mut self, now: u64, queue: &QueueName, lane: Lane, entry: QueueEntry) -> QueuePlace {
         self.news.arrived = true;
         self.ready(lane).insert(queue.clone());
-        Place { lane, entry: self.lane(queue, lane).append(now, entry) }
+        QueuePlace { lane, entry: self.lane(queue, lane).append(now, entry) }
     }
 
     /// Queues a step execution that is there already, ahead of what is new.
     pub(super) fn queue_again(&mut self, now: u64, run: &str, seq: u64) {
-        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
+        let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
         let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
         let lane = if execution.is_some_and(Execution::is_suspect) { Lane::Alone } else { Lane::Requeued };
-        let place = self.append(now, &queue, lane, Entry::Step { run: run.to_owned(), seq });
+        let place = self.append(now, &queue, lane, QueueEntry::Step { run: run.to_owned(), seq });
         if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
             execution.phase = Phase::Queued(place);
         }
@@ -452,8 +235,8 @@ impl State {
 
     /// Queues the entry that has the next branches of a large fan-out written.
     pub(super) fn queue_fan(&mut self, now: u64, run: &str, scope: u64, lane: Lane) {
-        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
-        let place = self.append(now, &queue, lane, Entry::Fan { run: run.to_owned(), scope });
+        let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
+        let place = self.append(now, &queue, lane, QueueEntry::Fan { run: run.to_owned(), scope });
         if let Some(fan) = self.steps(run).and_then(|steps| steps.scopes.get_mut(&scope)) {
             fan.entry = Some(place);
         }
@@ -461,7 +244,7 @@ impl State {
 
     /// New step executions, numbered in the order given. The first that may begin at once goes to the taker, where there is one.
     pub(super) fn create(&mut self, now: u64, run: &str, begins: Begins, works: Vec<Work>) {
-        let Some(queue) = self.runs.get(run).map(RunState::queue) else { return };
+        let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
         for work in works {
             let Some(steps) = self.steps(run) else { return };
             steps.last += 1;
@@ -470,7 +253,7 @@ impl State {
             let phase = match begins {
                 Begins::Now if !has_turn => Phase::Turn,
                 Begins::Now => self.hand_over(now, run, seq).unwrap_or_else(|| {
-                    let entry = Entry::Step { run: run.to_owned(), seq };
+                    let entry = QueueEntry::Step { run: run.to_owned(), seq };
                     Phase::Queued(self.append(now, &queue, Lane::New, entry))
                 }),
                 Begins::At(due) => Phase::Waiting { due },
@@ -504,7 +287,7 @@ impl State {
         Some(Phase::Held { worker: taker.worker.clone(), since: now, claim: taker.call, slot: taker.slot })
     }
 
-    pub(super) fn note(&mut self, now: u64, kind: Kind, attempt: &Attempt, detail: String) {
+    pub(super) fn note(&mut self, now: u64, kind: Kind, attempt: &Actor, detail: String) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         run.history.push_back(Record {
             at_ms: now,
@@ -526,29 +309,29 @@ impl State {
         self.cancelled.insert((now, what));
     }
 
-    pub(super) fn fail_run(&mut self, now: u64, attempt: &Attempt, error: String, retention: u64) {
+    pub(super) fn fail_run(&mut self, now: u64, attempt: &Actor, error: String, retention: u64) {
         self.tell_workers(now, attempt.run.clone());
         self.note(now, Kind::Failed, attempt, error.clone());
-        self.finish(now, attempt, End::Failed { error, step: attempt.step.clone() }, retention);
+        self.finish(now, attempt, RunEnd::Failed { error, step: attempt.step.clone() }, retention);
     }
 
-    pub(super) fn finish(&mut self, now: u64, attempt: &Attempt, end: End, retention: u64) {
+    pub(super) fn finish(&mut self, now: u64, attempt: &Actor, end: RunEnd, retention: u64) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         run.shown.finished_ms = Some(now);
         let steps = run.steps.take();
         match end {
-            End::Completed(result) => {
+            RunEnd::Completed(result) => {
                 run.shown.status = Status::Completed;
                 run.shown.result = Some(result);
             }
-            End::Failed { error, step } => {
+            RunEnd::Failed { error, step } => {
                 run.shown.status = Status::Failed;
                 run.shown.error = Some(error);
                 run.shown.error_step = Some(step);
                 run.shown.error_attempt = Some(attempt.number);
                 run.stopped = steps;
             }
-            End::Cancelled => {
+            RunEnd::Cancelled => {
                 run.shown.status = Status::Cancelled;
                 run.shown.error = Some("cancelled on request".to_owned());
                 run.stopped = steps;
