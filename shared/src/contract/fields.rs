@@ -17,6 +17,8 @@ const fn field(name: &'static str, holds: &'static str) -> Field {
 pub const STEPS_FIELDS: &[Field] = &[
     field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
     field("last", "the highest `seq` given out"),
+    field("born", "when the run was created (ms); there until the history has its first record"),
+    field("timed", "there where the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
     field("m<seq>", "its last checkpoint that had a mark: `<line>.<mark>`; removed with the state"),

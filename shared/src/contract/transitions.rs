@@ -434,4 +434,12 @@ pub const SHORT_WAYS: &[ShortWay] = &[
         has_fields: false,
         replies: &["1"],
     },
+    ShortWay {
+        letter: 's',
+        name: "start_run",
+        does: "a start with one step that takes the input at once, and nothing else to it",
+        args: &["run", "workflow", "version", "content", "input", "entry", "record"],
+        has_fields: false,
+        replies: &["1"],
+    },
 ];

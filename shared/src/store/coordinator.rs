@@ -65,6 +65,21 @@ pub struct Start {
     pub timeout: Option<Duration>,
 }
 
+impl Start {
+    /// Its inbox entry, which is one of its own partition, and its one step, where a step that takes the run's input begins at
+    /// once and there is nothing else to it.
+    pub(crate) fn is_plain(&self) -> Option<(&str, &Route)> {
+        let Self { request, routes, entry, ticket, context, timeout, .. } = self;
+        let has_more =
+            request.key.is_some() || request.context_from.is_some() || request.delay_ms > 0 || request.follow_steps;
+        let entry = entry.as_deref().filter(|entry| !entry.is_empty() && !entry.contains('@'))?;
+        let [route] = &**routes else { return None };
+        let is_plain =
+            !has_more && ticket.is_none() && context.is_empty() && timeout.is_none() && route.limit.is_none();
+        is_plain.then_some((entry, route))
+    }
+}
+
 /// What became of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {

@@ -152,6 +152,16 @@ impl RedisStore {
         slot_after(self.short.go(Way::EndBranch, args).await?, call.number)
     }
 
+    /// The short way of a start: false where the long one has to be gone.
+    async fn start_shortly(&self, start: &Start) -> Result<bool> {
+        let Some((entry, route)) = start.is_plain() else { return Ok(false) };
+        let request = &start.request;
+        let mut args = Cmd::new();
+        args.arg(&start.run).arg(&request.workflow).arg(start.version).arg(request.content().as_str());
+        args.arg(&request.input).arg(entry).arg(route.record(0, Some('i'), &[]));
+        Ok(reply::number::<i64>(&self.short.go(Way::Start, args).await?)? == 1)
+    }
+
     /// The short way of a checkpoint: false where the long one has to be gone.
     async fn record(&self, fence: &Fence, checkpoint: &Checkpoint) -> Result<bool> {
         let Some((number, entry)) = checkpoint.only_entry() else { return Ok(false) };
@@ -461,6 +471,9 @@ impl WorkerStore for RedisStore {
 #[async_trait]
 impl CoordinatorStore for RedisStore {
     async fn start(&self, start: &Start) -> Result<Started> {
+        if self.start_shortly(start).await? {
+            return Ok(Started::New(start.run.clone()));
+        }
         let mut command = self.transition("start");
         let request = &start.request;
         command.arg(&start.run).arg(&request.workflow).arg(start.version).arg(request.content().as_str());

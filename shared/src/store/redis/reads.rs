@@ -120,7 +120,22 @@ impl RedisStore {
             // One for each line, known or not: positions in the history stay what they are.
             records.push(Record::parse(&reply.bytes()?));
         }
+        if records.is_empty() && from == 0 {
+            records.extend(self.read_start(run).await?);
+        }
         Ok(records)
+    }
+
+    /// The first record of a history that has no other yet.
+    async fn read_start(&self, run: &str) -> Result<Option<Record>> {
+        let mut get = redis::cmd("HMGET");
+        get.arg(self.namespace.key_of("run", run)).arg("created").arg("workflow").arg("version");
+        let mut found = Reply::new(self.link.send(&get).await?)?;
+        let mut next = || {
+            found.value().and_then(|value| if value == redis::Value::Nil { Ok(None) } else { text(value).map(Some) })
+        };
+        let (Some(created), Some(workflow), Some(version)) = (next()?, next()?, next()?) else { return Ok(None) };
+        Ok(Some(Record::parse(format!("{created} start 0 0 - - {workflow} {version}").as_bytes())))
     }
 
     pub(super) async fn read_published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {

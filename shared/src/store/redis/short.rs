@@ -26,6 +26,7 @@ pub(super) enum Way {
     EndBranch,
     EndRun,
     Record,
+    Start,
 }
 
 impl Way {
@@ -35,6 +36,7 @@ impl Way {
             Self::EndBranch => "b",
             Self::EndRun => "e",
             Self::Record => "r",
+            Self::Start => "s",
         }
     }
 }

@@ -210,7 +210,7 @@ local function audit_run_hash(a, run, steps)
   if redis.call('EXISTS', a.p .. 'run:' .. run) == 1 then return end
   breach(a, run, 'its hash with its status is gone', function()
     local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
-    local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0)
+    local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0) or redis.call('HGET', steps, 'born')
     redis.call('HSET', a.p .. 'run:' .. run, 'status', 'running', 'workflow', workflow, 'version', version,
       'content', content, 'created', first and string.match(first, '^%d+') or a.now)
   end)
@@ -250,7 +250,7 @@ local function audit_live(a, run, cursor_at)
   if cursor_at == '0' then
     audit_run_hash(a, run, steps)
     -- First: the repairs of the others are noted there.
-    if redis.call('EXISTS', a.p .. 'history:' .. run) == 0 then breach(a, run, 'its history is gone', function() end) end
+    if redis.call('EXISTS', a.p .. 'history:' .. run) == 0 and redis.call('HEXISTS', steps, 'born') == 0 then breach(a, run, 'its history is gone', function() end) end
     audit_index(a, run)
     audit_timeout(a, run)
     audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))

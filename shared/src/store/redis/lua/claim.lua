@@ -25,7 +25,7 @@ end
 -- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
 local function hold(p, caller, run, seq, now)
   local steps = p .. 'steps:' .. run
-  local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
+  local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last')
   if not found[1] then return nil end
   local s = { attempt = 0, failures = 0, losses = 0, shared = 0 }
   -- Most are new: their state is not taken apart.
@@ -46,13 +46,18 @@ local function hold(p, caller, run, seq, now)
   local line = state_line('H', s, caller.worker) .. ' ' .. now .. ' ' .. caller.call
   redis.call('HSET', steps, seq, line)
   tell_followers(p, run, found[3], 'running', seq, s.attempt, caller.worker, found[2])
-  return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain }
+  local is_first = s.attempt == 1 and found[4] == '1'
+  return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain, is_first = is_first }
 end
 
--- The input of the run; the first execution that is given it sets the run going.
-local function take_input(p, run, now)
+-- The input of the run; the first execution that is given it sets the run going. Where `is_first` is true there was no other before.
+local function take_input(p, run, now, is_first)
   local key = p .. 'run:' .. run
-  if redis.call('HSETNX', key, 'started', now) == 1 then redis.call('HSET', key, 'status', 'running') end
+  if is_first then
+    redis.call('HSET', key, 'status', 'running', 'started', now)
+  elseif redis.call('HSETNX', key, 'started', now) == 1 then
+    redis.call('HSET', key, 'status', 'running')
+  end
   return redis.call('GET', p .. 'input:' .. run) or ''
 end
 
@@ -61,7 +66,7 @@ end
 local function tell_item(p, slot, item, now)
   local scope, flags = parse_head(item.record)
   local run, input, context, version = item.run, '', {}, 0
-  if string.find(flags, 'i', 1, true) then input = take_input(p, run, now) end
+  if string.find(flags, 'i', 1, true) then input = take_input(p, run, now, item.is_first) end
   if string.find(flags, 'c', 1, true) then
     context = redis.call('HGETALL', p .. 'context:' .. run)
     version = redis.call('HGET', p .. 'steps:' .. run, 'context') or 0
@@ -77,9 +82,10 @@ local function tell_item(p, slot, item, now)
 end
 
 -- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and
--- then from the beginning, so that none starves.
-local function next_queue(p, ready, class, after)
-  local queues = redis.call('SINTER', p .. ready, p .. 'serves:' .. class)
+-- then from the beginning, so that none starves. `memo` keeps which these are, for a call that asks again and again.
+local function next_queue(p, ready, class, after, memo)
+  local queues = memo and memo[ready] or redis.call('SINTER', p .. ready, p .. 'serves:' .. class)
+  if memo then memo[ready] = queues end
   if #queues < 2 then return queues[1] end
   local first, following = nil, nil
   for _, queue in ipairs(queues) do
@@ -118,6 +124,7 @@ local function take_entries(p, caller, lane, queue, n, now, items)
   if #entries == 0 then
     redis.call('XTRIM', stream, 'MAXLEN', 0)
     redis.call('SREM', p .. READY[lane], queue)
+    if caller.memo then caller.memo[READY[lane]] = nil end
   elseif tonumber(caller.call) % TRIM_EVERY == 0 then
     redis.call('XTRIM', stream, 'MINID', '~', entries[#entries][1])
   end
@@ -129,9 +136,9 @@ local function take(p, caller, class, n, after, now)
   for _ = 1, READS do
     if #items >= n then break end
     local lane = 'r'
-    local queue = next_queue(p, READY.r, class, after)
+    local queue = next_queue(p, READY.r, class, after, caller.memo)
     if not queue then
-      lane, queue = 'q', next_queue(p, READY.q, class, after)
+      lane, queue = 'q', next_queue(p, READY.q, class, after, caller.memo)
     end
     if not queue then break end
     take_entries(p, caller, lane, queue, n - #items, now, items)

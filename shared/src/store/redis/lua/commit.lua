@@ -138,7 +138,7 @@ local function refill(p, caller, slot, taker, now)
   end
   local branch = taker and slot.next == FOLLOWING and take_branch(p, taker, now)
   if branch then return branch end
-  local class = slot.next ~= NOTHING and class_of(p, caller.worker)
+  local class = slot.next ~= NOTHING and (caller.memo and caller.memo.class or class_of(p, caller.worker))
   return class and take(p, caller, class, 1, slot.after, now)[1] or nil
 end
 

@@ -47,10 +47,24 @@ local function unlink(keys)
   end
 end
 
+-- The first record of a history. It is written with the second one: a list for it alone would take a fifth of a run that waits.
+local function start_record(born, meta)
+  return born .. ' start 0 0 - - ' .. (string.match(meta or '', '^%S+ %S+') or '- -')
+end
+
 local function note(p, run, now, kind, seq, attempt, step, worker, detail)
   local key = p .. 'history:' .. run
   local line = now .. ' ' .. kind .. ' ' .. seq .. ' ' .. attempt .. ' ' .. step .. ' ' .. worker .. ' ' .. (detail or '')
-  if redis.call('RPUSH', key, line) > HISTORY_MAX then redis.call('LTRIM', key, -HISTORY_MAX, -1) end
+  local length = redis.call('RPUSHX', key, line)
+  if length == 0 then
+    local steps = p .. 'steps:' .. run
+    local found = redis.call('HMGET', steps, 'born', 'meta')
+    if not found[1] then return redis.call('RPUSH', key, line) end
+    redis.call('RPUSH', key, start_record(found[1], found[2]), line)
+    redis.call('HDEL', steps, 'born')
+  elseif length > HISTORY_MAX then
+    redis.call('LTRIM', key, -HISTORY_MAX, -1)
+  end
 end
 
 -- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn),
@@ -308,8 +322,8 @@ local function tell_workers(p, what, now)
 end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
--- `publishes` says whether it has published anything; nil where that is not known.
-local function finish(p, run, now, status, retention, fields, publishes)
+-- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known.
+local function finish(p, run, now, status, retention, fields, publishes, has_timeout)
   local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
@@ -323,7 +337,7 @@ local function finish(p, run, now, status, retention, fields, publishes)
     unlink(extra)
   end
   set_timer(p, now, now + retention, 'expire ' .. run)
-  redis.call('ZREM', p .. 'timers', 'timeout ' .. run)
+  if has_timeout ~= false then redis.call('ZREM', p .. 'timers', 'timeout ' .. run) end
   redis.call('PUBLISH', p .. 'ended:' .. run, status)
 end
 

@@ -94,12 +94,14 @@ start = function(keys, argv)
   redis.call('SET', p .. 'input:' .. run, input)
   local meta = workflow .. ' ' .. version .. ' ' .. content .. (followed and ' follow' or '')
   if source or #fields > 0 then begin_context(p, run, source, fields) end
-  local about = { 'meta', meta, 'last', #heads, 'n0', #heads }
-  note(p, run, now, 'start', 0, 0, '-', '-', workflow .. ' ' .. version)
+  local about = { 'meta', meta, 'last', #heads, 'n0', #heads, 'born', now }
+  -- A run that is created a second time shows that.
+  redis.call('RPUSHX', p .. 'history:' .. run, start_record(now, meta))
   redis.call('ZADD', p .. 'runs', now, run)
   if timeout >= 0 then
     local due = now + delay + timeout
     redis.call('HSET', p .. 'run:' .. run, 'timeout', timeout, 'deadline', due)
+    about[#about + 1], about[#about + 2] = 'timed', 1
     set_timer(p, now, due, 'timeout ' .. run)
   end
   if delay > 0 then
