@@ -10,6 +10,7 @@ mod following;
 mod joining;
 mod ops;
 mod rollback;
+mod starting;
 mod waiting;
 
 use std::cell::RefCell;
@@ -22,12 +23,13 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::Namespace;
 use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Next, Outcome, Refill, Route};
 use stepfleet::store::memory::SavedStore;
-use stepfleet::store::{MemoryStore, RedisStore, Rejection, Start, Store, Tick};
-use stepfleet_integration_tests::double::{self, join_fleet, route};
+use stepfleet::store::{MemoryStore, RedisStore, Store, Tick};
+use stepfleet_integration_tests::double::{join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
 
 use self::ops::{Leaves, Op, WORKERS, op};
 use self::rollback::Snapshot;
+use self::starting::request;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MAX_LOSSES: u32 = 2;
@@ -148,32 +150,6 @@ impl Pair {
             return Err(TestCaseError::fail(format!("after {op:?}: {breaches:?}")));
         }
         Ok(())
-    }
-
-    async fn start(&mut self, mut start: Start, timeout: Option<bool>) -> Case {
-        start.timeout = timeout.map(|later| if later { HOUR } else { Duration::ZERO });
-        if timeout != Some(false) {
-            both!(self, store => store.start(&start));
-            return Ok("start");
-        }
-        // Which of several timers of about the same millisecond is first would be chance.
-        self.tick(vec![]).await?;
-        both!(self, store => store.start(&start));
-        self.tick(vec![]).await?;
-        Ok("start: timed out")
-    }
-
-    async fn defer(&mut self, run: usize) -> Case {
-        let start = request(run, 1, None, false);
-        both!(self, store => store.defer(&start));
-        Ok("defer")
-    }
-
-    async fn reject(&mut self, run: usize) -> Case {
-        let run = Some(format!("r{run}"));
-        let rejection = Rejection { run: run.clone(), deferred: run, reason: "no".into(), ..Rejection::default() };
-        both!(self, store => store.reject(&rejection));
-        Ok("reject")
     }
 
     async fn claim(&mut self, worker: usize, most: usize, repeat: bool) -> Case {
@@ -342,18 +318,6 @@ impl Pair {
 }
 
 type Case = Result<&'static str, TestCaseError>;
-
-fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Start {
-    let mut start = double::start(&format!("r{run}"));
-    if delayed {
-        start.request.input = b"{\"delayed\":1}".to_vec();
-        start.request.delay_ms = 3_600_000;
-    }
-    start.request.key = key.map(|key| format!("k{key}"));
-    start.request.follow_steps = run.is_multiple_of(2);
-    start.routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
-    start
-}
 
 fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
     (0..count).map(|n| (route("next"), vec![1, u8::try_from(n).unwrap_or(0)])).collect()

@@ -1,0 +1,70 @@
+//! Runs begin, or their requests wait or are turned down.
+
+use std::time::Duration;
+
+use proptest::test_runner::TestCaseError;
+use stepfleet::store::prelude::*;
+use stepfleet::store::{Rejection, Start, Store};
+use stepfleet_integration_tests::double;
+
+use super::{Case, HOUR, Pair, both, failed, plain, route, same};
+
+impl Pair {
+    pub(crate) async fn start(&mut self, mut start: Start, timeout: Option<bool>) -> Case {
+        start.timeout = timeout.map(|later| if later { HOUR } else { Duration::ZERO });
+        if timeout != Some(false) {
+            if start.request.key.is_none() {
+                return self.start_from_inbox(start).await;
+            }
+            both!(self, store => store.start(&start));
+            return Ok("start");
+        }
+        // Which of several timers of about the same millisecond is first would be chance.
+        self.tick(vec![]).await?;
+        both!(self, store => store.start(&start));
+        self.tick(vec![]).await?;
+        Ok("start: timed out")
+    }
+
+    pub(crate) async fn defer(&mut self, run: usize) -> Case {
+        let start = request(run, 1, None, false);
+        both!(self, store => store.defer(&start));
+        Ok("defer")
+    }
+
+    pub(crate) async fn reject(&mut self, run: usize) -> Case {
+        let run = Some(format!("r{run}"));
+        let rejection = Rejection { run: run.clone(), deferred: run, reason: "no".into(), ..Rejection::default() };
+        both!(self, store => store.reject(&rejection));
+        Ok("reject")
+    }
+
+    /// As a coordinator does it that had no answer and asks again. Plain starts go a short way.
+    async fn start_from_inbox(&mut self, mut start: Start) -> Case {
+        let fields = [(b"op".to_vec(), b"start".to_vec())];
+        let ours = self.memory.enqueue(&fields).await.map_err(failed)?;
+        let theirs = self.redis.enqueue(&fields).await.map_err(failed)?;
+        for _ in 0..2 {
+            start.entry = Some(ours.clone());
+            let ours = self.memory.start(&start).await.map_err(failed)?;
+            start.entry = Some(theirs.clone());
+            let theirs = self.redis.start(&start).await.map_err(failed)?;
+            same("start", &ours, &theirs)?;
+        }
+        let left = (self.memory.waiting_requests().await, self.redis.waiting_requests().await);
+        same("requests left in the inbox", &left.0.map_err(failed)?, &left.1.map_err(failed)?)?;
+        Ok("start")
+    }
+}
+
+pub(crate) fn request(run: usize, routes: usize, key: Option<usize>, delayed: bool) -> Start {
+    let mut start = double::start(&format!("r{run}"));
+    if delayed {
+        start.request.input = b"{\"delayed\":1}".to_vec();
+        start.request.delay_ms = 3_600_000;
+    }
+    start.request.key = key.map(|key| format!("k{key}"));
+    start.request.follow_steps = run.is_multiple_of(2);
+    start.routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
+    start
+}
