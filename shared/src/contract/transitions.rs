@@ -291,7 +291,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "short",
         "short.lua",
         "worker",
-        "the short ways of commits and checkpoints, several in one call",
+        "the short ways of commits, checkpoints and starts, several in one call",
         &[&[list("ways", &["letter", "count", "argument..."])]],
         &["an answer for each"],
     ),
