@@ -22,7 +22,7 @@ pub struct Limit {
     pub unit: Unit,
     /// What is bounded.
     pub of: &'static str,
-    /// The files that have the constant, as paths from the root of the repository.
+    /// The files of Rust that have the constant, and those of Lua that use it, as paths from the root of the repository.
     pub at: &'static [&'static str],
 }
 
@@ -86,7 +86,7 @@ pub const LIMITS: &[Limit] = &[
         1000,
         Unit::Count,
         "kept signals of one name in a run",
-        &["shared/src/store/redis/lua/journal.lua", "shared/src/store/memory/signal.rs"],
+        &["shared/src/store/redis/lua/signal.lua", "shared/src/store/memory/signal.rs"],
     ),
     limit(
         "HISTORY_MAX",

@@ -7,10 +7,14 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use redis::Cmd;
 
-use super::decode::{inbox_entries, published, stream_entries};
 use super::link::{Dedicated, SharedByName};
-use super::reply::Reply;
-use super::{RedisStore, millis};
+use super::{RedisStore, millis, wire};
+use crate::core::args::{Transition, ms};
+use crate::core::decode::{inbox_entries, published, stream_entries};
+use crate::core::generated::args;
+use crate::core::outcome;
+use crate::core::reply::Reply;
+use crate::core::value::Value;
 use crate::error::{Error, Result};
 use crate::published::{Position, Published};
 use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, WakeReader};
@@ -33,9 +37,8 @@ impl RedisStore {
     pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
         let mut connection = self.link.named(lease, &format!("stepfleet-lease-{worker}")).await?;
         let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
-        let mut heartbeat = self.transition("heartbeat");
-        heartbeat.arg(worker).arg(millis(lease));
-        Ok(Box::new(RedisLease { connection, heartbeat, client, made: 0, told: 0 }))
+        let (prefix, worker) = (self.namespace.prefix().to_owned(), worker.to_owned());
+        Ok(Box::new(RedisLease { connection, prefix, worker, lease: ms(lease), client, made: 0, told: 0 }))
     }
 
     pub(super) async fn open_wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
@@ -96,7 +99,11 @@ impl RedisStore {
 
 struct RedisLease {
     connection: SharedByName,
-    heartbeat: Cmd,
+    /// Of the partition's keys.
+    prefix: String,
+    worker: String,
+    /// How long it lasts (ms).
+    lease: i64,
     /// The connection's id.
     client: u64,
     /// How many heartbeats were made.
@@ -108,22 +115,17 @@ struct RedisLease {
 #[async_trait]
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
-        let mut heartbeat = self.heartbeat.clone();
         // Now and then again: the server may have lost it.
         let client = if self.made.is_multiple_of(TELL_CLIENT_EVERY) { self.client.to_string() } else { String::new() };
-        heartbeat.arg(client).arg(self.told);
-        let mut reply = Reply::new(self.connection.query(&heartbeat).await?)?;
-        if reply.text()? != "ok" {
-            return Ok(Heartbeat::Lost);
+        let given = args::Heartbeat { worker: &self.worker, lease: self.lease, client, since: self.told };
+        let command = wire::transition(&self.prefix, &given);
+        let mut reply = Reply::new(self.connection.query(&command).await?)?;
+        let word = reply.word(args::Heartbeat::NAME)?;
+        let (heartbeat, now) = outcome::heartbeat(word, reply)?;
+        if heartbeat != Heartbeat::Lost {
+            (self.told, self.made) = (now, self.made.wrapping_add(1));
         }
-        let now = reply.number()?;
-        let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
-        while !runs.is_over() {
-            // Whoever else wrote there must not end the lease.
-            cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
-        }
-        (self.told, self.made) = (now, self.made.wrapping_add(1));
-        Ok(Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 })
+        Ok(heartbeat)
     }
 }
 
@@ -135,8 +137,8 @@ struct RedisWakeReader {
 #[async_trait]
 impl WakeReader for RedisWakeReader {
     async fn next(&mut self) -> Result<bool> {
-        let woken: redis::Value = self.connection.query(&self.wait).await?;
-        Ok(woken != redis::Value::Nil)
+        let woken: Value = self.connection.query(&self.wait).await?;
+        Ok(woken != Value::Nil)
     }
 }
 

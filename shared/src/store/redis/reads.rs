@@ -6,12 +6,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use redis::Cmd;
 
-use super::decode::{
+use super::{RedisStore, Result};
+use crate::core::decode::{
     clock_ms, deferred, held, open_connections, open_wait, published, registration, remaining_ms, run, stream_entries,
     worker,
 };
-use super::reply::{Reply, bytes, number, text};
-use super::{RedisStore, Result};
+use crate::core::generated::args;
+use crate::core::reply::{Reply, bytes, number, text};
+use crate::core::value::Value;
 use crate::error::Error;
 use crate::fleet::Queue;
 use crate::history::Record;
@@ -24,7 +26,7 @@ use crate::step::{Claimed, Fence, Joined, OpenWait};
 use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker, in_order};
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
-fn waiting(groups: redis::Value) -> u64 {
+fn waiting(groups: Value) -> u64 {
     let lag = |group: Reply| Some(group.pairs_of_values().ok()?.into_iter().find(|(name, _)| name == "lag")?.1);
     let Ok(mut groups) = Reply::new(groups) else { return 0 };
     groups.array().ok().and_then(lag).and_then(|lag| number(&lag).ok()).unwrap_or(0)
@@ -38,7 +40,7 @@ const LANES: [&str; 3] = ["queue", "requeued", "alone"];
 impl RedisStore {
     pub(super) async fn read_info(&self) -> Result<Info> {
         match self.link.send(&redis::cmd("INFO")).await {
-            Ok(reply) => Ok(Info::parse(&redis::from_redis_value::<String>(reply).unwrap_or_default())),
+            Ok(reply) => Ok(Info::parse(&text(reply).unwrap_or_default())),
             // Denied by the ACL, or renamed away.
             Err(error) if error.is_denied() || error.to_string().contains("unknown command") => Ok(Info::default()),
             Err(error) => Err(error),
@@ -80,7 +82,7 @@ impl RedisStore {
         let mut runs = Vec::new();
         for id in ids {
             let (Some(fields), Some(input)) = (values.next(), values.next()) else { break };
-            let input = if input == redis::Value::Nil { Vec::new() } else { bytes(input)? };
+            let input = if input == Value::Nil { Vec::new() } else { bytes(input)? };
             runs.extend(run(id, Reply::new(fields)?.pairs()?, input)?);
         }
         Ok(runs)
@@ -94,7 +96,7 @@ impl RedisStore {
         let mut get = redis::cmd("GET");
         get.arg(self.namespace.key_of("alias", id));
         match self.link.send(&get).await? {
-            redis::Value::Nil => Ok(None),
+            Value::Nil => Ok(None),
             known => Ok(self.read_runs(&[text(known)?]).await?.pop()),
         }
     }
@@ -133,9 +135,7 @@ impl RedisStore {
     pub(super) async fn read_waits(&self, run: &str) -> Result<Vec<OpenWait>> {
         let (mut waits, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
-            let mut command = self.transition("waits");
-            command.arg(run).arg(&cursor);
-            let mut reply = self.call(&command).await?;
+            let mut reply = self.call(&args::Waits { run, cursor: &cursor }).await?;
             cursor = reply.text()?;
             let mut found = reply.array()?;
             while !found.is_over() {
@@ -149,12 +149,7 @@ impl RedisStore {
     }
 
     async fn texts(&self, command: &Cmd) -> Result<Vec<String>> {
-        let mut reply = Reply::new(self.link.send(command).await?)?;
-        let mut texts = Vec::new();
-        while !reply.is_over() {
-            texts.push(reply.text()?);
-        }
-        Ok(texts)
+        Reply::new(self.link.send(command).await?)?.texts()
     }
 
     pub(super) async fn read_workers(&self) -> Result<Vec<Worker>> {
@@ -234,7 +229,7 @@ impl RedisStore {
                 lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of(lane, name));
             }
         }
-        let groups: Vec<redis::Value> = self.link.read_all(lengths.ignore_errors()).await?;
+        let groups: Vec<Value> = self.link.read_all(lengths.ignore_errors()).await?;
         let lengths: Vec<u64> = groups.into_iter().map(waiting).collect();
         let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
             workflow: (*workflow).to_owned(),

@@ -4,48 +4,51 @@
 local short
 do -- a chunk of Lua has at most 200 locals
 
+-- Where the arguments of each way are: after `at`, and fields of the context and their values up to `last`.
+local H, B, E, R = place_of.hand_over, place_of.end_branch, place_of.end_run, place_of.record
+
+-- Numbers become text by `..`: it costs less than string.format, and is exact up to 14 digits.
 local function now_text()
   local t = redis.call('TIME')
-  return string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
+  return t[1] * 1000 + math.floor(t[2] / 1000) .. ''
 end
 
 local function add_history(p, run, now, text)
-  local history = p .. 'history:' .. run
-  if redis.call('RPUSH', history, now .. text) > HISTORY_MAX then redis.call('LTRIM', history, -HISTORY_MAX, -1) end
+  local history = key_of.history(p, run)
+  if redis.call('RPUSH', history, now .. text) > LIMIT.HISTORY_MAX then redis.call('LTRIM', history, -LIMIT.HISTORY_MAX, -1) end
 end
 
 -- hand_over: a complete whose only successor goes on in the same slot. There is nothing to join, no fan-out, no journal, no merges
 -- and no limits.
 --
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 record of the successor, 9 the
--- version of the context that the worker has, or `-` where the successor takes none; up to `last`: fields of the context and their
--- values. Answers number, time and version, and the context where the worker cannot know it.
+-- `version` is that of the context that the worker has, or `-` where the successor takes none. Answers number, time and version, and
+-- the context where the worker cannot know it.
 local function hand_over(p, argv, at, last, now)
-  local call, run, seq = argv[at + 2], argv[at + 4], argv[at + 5]
-  local steps = p .. 'steps:' .. run
+  local call, run, seq = argv[at + H.call], argv[at + H.run], argv[at + H.number]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed')
-  if found[1] ~= argv[at + 6] or found[4] or not found[2] then return 0 end
+  if found[1] ~= argv[at + H.line] or found[4] or not found[2] then return 0 end
   local next_seq = found[2] + 1
-  if next_seq > MAX_EXECUTIONS then return 0 end
-  local worker, successor = argv[at + 1], string.format('%.0f', next_seq)
+  if next_seq > LIMIT.MAX_EXECUTIONS then return 0 end
+  local worker, successor = argv[at + H.worker], next_seq .. ''
   local line = 'H 1 0 0 ' .. worker .. ' ' .. now .. ' ' .. call
-  local known, version = argv[at + 9], found[3] or '0'
-  local sets = last > at + 9
-  if sets then redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 10, last)) end
-  add_history(p, run, now, argv[at + 7])
-  redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
+  local known, version = argv[at + H.version], found[3] or '0'
+  local sets = last >= at + H.fields
+  if sets then redis.call('HSET', key_of.context(p, run), unpack(argv, at + H.fields, last)) end
+  add_history(p, run, now, argv[at + H.history])
+  redis.call('HSET', key_of.held(p, worker), argv[at + H.slot], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
   redis.call('HDEL', steps, seq, 'e' .. seq)
   if sets then
-    local raised = string.format('%.0f', version + 1)
-    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + 8], 'last', successor, 'context', raised)
+    local raised = version + 1 .. ''
+    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + H.record], 'last', successor, 'context', raised)
     -- What the worker has is what it had, and what it has just written.
     if known == version then known = raised end
     version = raised
   else
-    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + 8], 'last', successor)
+    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + H.record], 'last', successor)
   end
   if known == '-' or known == version then return { successor, now, version } end
-  return { successor, now, version, redis.call('HGETALL', p .. 'context:' .. run) }
+  return { successor, now, version, redis.call('HGETALL', key_of.context(p, run)) }
 end
 
 -- The line of a step that joins a fan-out when all its branches have ended.
@@ -57,72 +60,66 @@ end
 -- end_branch: a complete of a branch of a fan-out that has others, with nothing that follows in it; it may hand an event to a step
 -- that joins all. The slot goes on with the next branch where one is staged.
 --
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 the queue that was served last,
--- 9 scope, 10 the step that joins, or nothing, 11 its event; up to `last`: fields of the context and their values.
--- Answers 1, or what the slot has now.
+-- `after` is the queue that was served last; `join` the step that joins, or nothing. Answers 1, or what the slot has now.
 local function end_branch(p, argv, at, last, now)
-  local worker, call, run, seq, scope, step = argv[at + 1], argv[at + 2], argv[at + 4], argv[at + 5], argv[at + 9], argv[at + 10]
-  local steps = p .. 'steps:' .. run
+  local worker, call, run, seq = argv[at + B.worker], argv[at + B.call], argv[at + B.run], argv[at + B.number]
+  local scope, step = argv[at + B.scope], argv[at + B.join]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'f' .. scope, 'n' .. scope, 'last', 'closed', 'meta')
   local fan, live = found[2], tonumber(found[3])
-  if found[1] ~= argv[at + 6] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
+  if found[1] ~= argv[at + B.line] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
   if step ~= '' and not joins_all(fan, step) then return 0 end
   local chain = scopes_of(steps, scope, fan)
   if not chain then return 0 end
-  if last > at + 11 then
-    redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 12, last))
+  if last >= at + B.fields then
+    redis.call('HSET', key_of.context(p, run), unpack(argv, at + B.fields, last))
     redis.call('HINCRBY', steps, 'context', 1)
   end
-  add_history(p, run, now, argv[at + 7])
-  if step ~= '' then push_joined(p, run, joined_key(p, run, scope, step), argv[at + 11]) end
+  add_history(p, run, now, argv[at + B.history])
+  if step ~= '' then push_joined(p, run, key_of.joined(p, run, scope, step), argv[at + B.event]) end
   redis.call('HDEL', steps, seq, 'e' .. seq)
   redis.call('HINCRBY', steps, 'n' .. scope, -1)
-  local caller = { worker = worker, call = call, run = run }
-  local item = pop_branch(p, caller, scope, chain, found[6], found[4], now)
-    or refill(p, caller, { next = FOLLOWING, after = argv[at + 8] }, nil, tonumber(now))
-  local held = p .. 'held:' .. worker
+  local caller = { worker = worker, call = call, run = run, next = FOLLOWING, after = argv[at + B.after] }
+  local item = pop_branch(p, caller, scope, chain, found[6], found[4], now) or refill(p, caller, nil, tonumber(now))
+  local held = key_of.held(p, worker)
   if not item then
-    redis.call('HSET', held, argv[at + 3], call .. ' o')
+    redis.call('HSET', held, argv[at + B.slot], call .. ' o')
     return 1
   end
-  redis.call('HSET', held, argv[at + 3], slot_value(call, 'o', item.run, item.seq, item.attempt))
-  return tell_item(p, argv[at + 3], item, tonumber(now))
+  redis.call('HSET', held, argv[at + B.slot], slot_value(call, 'o', item.run, item.seq, item.attempt))
+  return tell_item(p, argv[at + B.slot], item, tonumber(now))
 end
 
 -- end_run: a complete with the stop event, where nothing else of the run is under way and nobody follows it.
---
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 the queue that was served last,
--- 9 the record of the run's end, 10 result, 11 retention in ms; up to `last`: fields of the context and their values.
 -- Answers 1, or what the slot has now.
 local function end_run(p, argv, at, last, now)
-  local worker, call, run, seq = argv[at + 1], argv[at + 2], argv[at + 4], argv[at + 5]
-  local steps = p .. 'steps:' .. run
+  local worker, call, run, seq = argv[at + E.worker], argv[at + E.call], argv[at + E.run], argv[at + E.number]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events')
-  if found[1] ~= argv[at + 6] or found[2] ~= '1' or found[3] or found[4] then return 0 end
-  if last > at + 11 then redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 12, last)) end
-  local ms, history = tonumber(now), p .. 'history:' .. run
-  if redis.call('RPUSH', history, now .. argv[at + 7], now .. argv[at + 9]) > HISTORY_MAX then
-    redis.call('LTRIM', history, -HISTORY_MAX, -1)
+  if found[1] ~= argv[at + E.line] or found[2] ~= '1' or found[3] or found[4] then return 0 end
+  if last >= at + E.fields then redis.call('HSET', key_of.context(p, run), unpack(argv, at + E.fields, last)) end
+  local ms, history = tonumber(now), key_of.history(p, run)
+  if redis.call('RPUSH', history, now .. argv[at + E.history], now .. argv[at + E.completed]) > LIMIT.HISTORY_MAX then
+    redis.call('LTRIM', history, -LIMIT.HISTORY_MAX, -1)
   end
-  finish(p, run, ms, 'completed', tonumber(argv[at + 11]), { 'result', argv[at + 10] }, false)
-  local item = refill(p, { worker = worker, call = call }, { next = FOLLOWING, after = argv[at + 8] }, nil, ms)
+  finish(p, run, ms, 'completed', tonumber(argv[at + E.retention]), { 'result', argv[at + E.result] }, false)
+  local item = refill(p, { worker = worker, call = call, next = FOLLOWING, after = argv[at + E.after] }, nil, ms)
   if not item then
-    redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], call .. ' o')
+    redis.call('HSET', key_of.held(p, worker), argv[at + E.slot], call .. ' o')
     return 1
   end
-  redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], slot_value(call, 'o', item.run, item.seq, item.attempt))
-  return tell_item(p, argv[at + 3], item, ms)
+  redis.call('HSET', key_of.held(p, worker), argv[at + E.slot], slot_value(call, 'o', item.run, item.seq, item.attempt))
+  return tell_item(p, argv[at + E.slot], item, ms)
 end
 
--- record: a checkpoint that adds one entry to the journal and nothing else. After `at`: 1 run, 2 number, 3 line, 4 number of the
--- call, 5 entry. Answers 1.
+-- record: a checkpoint that adds one entry to the journal and nothing else. Answers 1.
 local function record(p, argv, at)
-  local run, seq = argv[at + 1], argv[at + 2]
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'closed')
-  if found[1] ~= argv[at + 3] or found[2] then return 0 end
-  local journal = p .. 'journal:' .. run .. ':' .. seq
-  redis.call('HSET', journal, argv[at + 4], argv[at + 5])
-  redis.call('SADD', p .. 'extra:' .. run, journal)
+  local run, seq = argv[at + R.run], argv[at + R.number]
+  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'closed')
+  if found[1] ~= argv[at + R.line] or found[2] then return 0 end
+  local journal = key_of.journal(p, run, seq)
+  redis.call('HSET', journal, argv[at + R.call], argv[at + R.entry])
+  redis.call('SADD', key_of.extra(p, run), journal)
   return 1
 end
 
