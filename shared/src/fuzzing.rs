@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use redis::Value;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes;
 use crate::codec::{self, Content};
+use crate::core::decode;
+use crate::core::reply::Reply;
+use crate::core::value::Value;
 use crate::history::Record;
 use crate::journal::Entry;
 use crate::names::{self, Namespace};
@@ -16,8 +18,6 @@ use crate::paths::Path;
 use crate::run::Status;
 use crate::server::{Info, Override};
 use crate::step::Merge;
-use crate::store::redis::decode;
-use crate::store::redis::reply::Reply;
 use crate::store::redis::topology;
 use crate::{fields, request, snapshot, values};
 
@@ -166,18 +166,18 @@ fn signal(bytes: &[u8]) {
 
 /// What a worker's transitions answer, as Redis sends it.
 fn claims(bytes: &[u8]) {
-    let Ok(reply) = redis::parse_redis_value(bytes) else { return };
+    let Ok(reply) = redis::parse_redis_value(bytes).map(Value::from) else { return };
     drop(Reply::new(reply.clone()).and_then(|reply| reply.claims(1)));
     drop(Reply::new(reply.clone()).and_then(Reply::pairs));
     drop(decode::clock_ms(reply.clone()));
-    if let Value::Array(values) = &reply {
+    if let Value::List(values) = &reply {
         drop(decode::meta("sf", values));
     }
 }
 
 /// What the blocking reads answer, as Redis sends it.
 fn entries(bytes: &[u8]) {
-    let Ok(reply) = redis::parse_redis_value(bytes) else { return };
+    let Ok(reply) = redis::parse_redis_value(bytes).map(Value::from) else { return };
     drop(decode::stream_entries(reply.clone(), |_| 0).map(decode::published));
     let entries = Reply::new(reply).and_then(|reply| decode::inbox_entries(reply, 0)).unwrap_or_default();
     for entry in &entries {

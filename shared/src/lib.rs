@@ -22,6 +22,7 @@ pub mod attributes;
 pub mod client;
 pub mod codec;
 pub mod contract;
+mod core;
 pub mod error;
 pub mod fields;
 pub mod fleet;

@@ -34,34 +34,6 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Route {
-    /// As it stands in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
-    /// event is what a fan-out joined; `t`, it is a set of several. `c`: send the context. Then `=` and the limit, and `+` and
-    /// how many failures were caught.
-    pub(crate) fn header(&self, kind: Option<char>) -> String {
-        let mut flags: String = kind.into_iter().chain(self.context.then_some('c')).collect();
-        if flags.is_empty() {
-            flags.push('-');
-        }
-        if let Some(limit) = self.limit {
-            flags = format!("{flags}={limit}");
-        }
-        if self.recoveries > 0 {
-            flags = format!("{flags}+{}", self.recoveries);
-        }
-        format!("{} {flags} {}", self.step, self.event)
-    }
-
-    /// A record: `<scope> <step> <flags> <event>`, a line feed, the payload.
-    pub(crate) fn record(&self, scope: u64, kind: Option<char>, payload: &[u8]) -> Vec<u8> {
-        let head = format!("{scope} {}\n", self.header(kind));
-        let mut record = Vec::with_capacity(head.len() + payload.len());
-        record.extend_from_slice(head.as_bytes());
-        record.extend_from_slice(payload);
-        record
-    }
-}
-
 /// The token of an attempt: only its holder may commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fence {
@@ -345,11 +317,6 @@ impl Join {
     /// A step that waits for all branches.
     pub fn all(route: Route) -> Self {
         Self { route, first: None }
-    }
-
-    pub(crate) fn header(&self) -> String {
-        let header = self.route.header(Some('j'));
-        self.first.map_or_else(|| header.clone(), |first| format!("{header} {first}"))
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Limit {
     pub unit: Unit,
     /// What is bounded.
     pub of: &'static str,
-    /// The files that have the constant, as paths from the root of the repository.
+    /// The files of Rust that have the constant, and those of Lua that use it, as paths from the root of the repository.
     pub at: &'static [&'static str],
 }
 
@@ -86,7 +86,7 @@ pub const LIMITS: &[Limit] = &[
         1000,
         Unit::Count,
         "kept signals of one name in a run",
-        &["shared/src/store/redis/lua/journal.lua", "shared/src/store/memory/signal.rs"],
+        &["shared/src/store/redis/lua/signal.lua", "shared/src/store/memory/signal.rs"],
     ),
     limit(
         "HISTORY_MAX",
@@ -136,28 +136,28 @@ pub const LIMITS: &[Limit] = &[
         10_000,
         Unit::Count,
         "requests held for a worker",
-        &["shared/src/store/redis/mod.rs", "shared/src/store/memory/start.rs"],
+        &["shared/src/store/redis/coordinator.rs", "shared/src/store/memory/start.rs"],
     ),
     limit(
         "MAX_REJECTED",
         10_000,
         Unit::Count,
         "entries in `rejected`, about, the newest",
-        &["shared/src/store/redis/mod.rs", "shared/src/store/memory/start.rs"],
+        &["shared/src/store/redis/coordinator.rs", "shared/src/store/memory/start.rs"],
     ),
     limit(
         "MAX_REJECTED_FIELDS",
         32,
         Unit::Count,
         "fields that are kept of a rejected request",
-        &["shared/src/store/redis/mod.rs", "shared/src/store/memory/start.rs"],
+        &["shared/src/store/redis/coordinator.rs", "shared/src/store/memory/start.rs"],
     ),
     limit(
         "REJECTED_RETENTION",
         86_400_000,
         Unit::Ms,
         "a rejected request is shown as a run for so long",
-        &["shared/src/store/redis/mod.rs", "shared/src/store/memory/mod.rs"],
+        &["shared/src/store/redis/coordinator.rs", "shared/src/store/memory/mod.rs"],
     ),
     limit(
         "DAMAGED_RETENTION",
@@ -318,7 +318,7 @@ pub const LIMITS: &[Limit] = &[
         1000,
         Unit::Count,
         "joined events that one read answers",
-        &["shared/src/store/redis/reads.rs", "shared/src/store/memory/reads.rs"],
+        &["shared/src/store/redis/worker.rs", "shared/src/store/memory/reads.rs"],
     ),
     limit(
         "SLICE",

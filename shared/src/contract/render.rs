@@ -7,7 +7,7 @@ use super::formats::Format;
 use super::keys::{KEYS, Key, Type};
 use super::limits::{LIMITS, Unit};
 use super::states::Letter;
-use super::transitions::{Arg, Form, SHORT_WAYS, TRANSITIONS};
+use super::{Arg, Form, SHORT_WAYS, TRANSITIONS};
 use super::{DUTIES, FLAGS, FORMATS, JOURNAL, RUN_FIELDS, SLOT_LETTERS, STATES, STEPS_FIELDS, TIMERS, WORKER_FIELDS};
 
 /// A part of a document that is rendered. It stands between the lines `<!-- contract: NAME -->` and `<!-- end -->`.
@@ -59,11 +59,11 @@ fn transitions() -> String {
 
 fn argument(arg: &Arg) -> String {
     match arg.form {
-        Form::Text | Form::Number => arg.name.to_owned(),
+        Form::Text | Form::Line | Form::Record | Form::Digits | Form::Number => arg.name.to_owned(),
         Form::Bytes => format!("{} (bytes)", arg.name),
         Form::Ms => format!("{} (ms)", arg.name),
         Form::Flag => format!("{}?", arg.name),
-        Form::List(of) => format!("{}[{}]", arg.name, of.join(" ")),
+        Form::List(of) => format!("{}[{}]", arg.name, of.iter().map(|arg| arg.name).collect::<Vec<_>>().join(" ")),
     }
 }
 
@@ -73,8 +73,8 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
 
 fn arguments() -> String {
     let row = |t: &super::Transition| {
-        let args = joined(t.args.iter().flat_map(|group| group.iter()).map(argument));
-        vec![code(t.name), args, joined(t.replies.iter().map(|&reply| reply.to_owned()))]
+        let replies = t.replies.iter().map(|reply| format!("{} {}", reply.word, reply.rest).trim().to_owned());
+        vec![code(t.name), joined(t.arguments().map(argument)), joined(replies)]
     };
     table(&["transition", "arguments, in order", "replies"], TRANSITIONS.iter().map(row))
 }
@@ -82,7 +82,7 @@ fn arguments() -> String {
 fn short_ways() -> String {
     let row = |way: &super::ShortWay| {
         let more = way.has_fields.then_some("field value...");
-        let args = joined(way.args.iter().copied().chain(more).map(str::to_owned));
+        let args = joined(way.arguments().map(|arg| arg.name).chain(more).map(str::to_owned));
         let replies = joined(way.replies.iter().map(|&reply| reply.to_owned()));
         vec![code(way.letter), code(way.name), way.does.to_owned(), args, replies]
     };

@@ -81,7 +81,7 @@ fn journal_is_full() -> Error {
 }
 
 /// In ms, and three centuries at most: Lua writes a time of more than 14 digits in another notation.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     const MOST: u64 = 10_000_000_000_000;
     u64::try_from(duration.as_millis()).map_or(MOST, |ms| ms.min(MOST))
 }

@@ -1,122 +1,98 @@
-//! The arguments that the Lua of a transition reads, in order.
+//! What the Lua of a transition reads of the table of its arguments, and what it hands on of it.
 
-use stepfleet::contract::Form;
+use std::collections::BTreeSet;
 
-/// An argument that is read: its name, and what Lua makes of it. No name where it goes into a call right away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub(crate) name: Option<String>,
-    pub(crate) how: How,
+/// A function of the Lua: its parameters, and its text up to the `end` that is indented as its head is.
+#[derive(Clone, Debug)]
+pub(crate) struct Function<'a> {
+    pub(crate) params: Vec<&'a str>,
+    pub(crate) body: &'a str,
 }
 
-/// What Lua makes of an argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    Plain,
-    Number,
-    Flag,
-    List,
-}
-
-impl How {
-    /// Whether an argument of this form may be read so.
-    pub(crate) fn fits(self, form: Form) -> bool {
-        match self {
-            // What is passed on may have any form but that of a list.
-            Self::Plain => matches!(form, Form::Text | Form::Bytes | Form::Ms),
-            Self::Number => matches!(form, Form::Number | Form::Ms),
-            Self::Flag => form == Form::Flag,
-            Self::List => matches!(form, Form::List(_)),
-        }
-    }
-}
-
-/// The text of a function: from its head to the `end` that is indented as its head is.
-pub(crate) fn body<'a>(code: &'a str, name: &str) -> Option<&'a str> {
-    let heads = [format!(".{name}(keys, argv)"), format!("function {name}("), format!("{name} = function(")];
-    let at = heads.iter().find_map(|head| code.find(head))?;
-    let start = code[..at].rfind('\n').map_or(0, |at| at + 1);
-    let text = &code[start..];
-    let indent = &text[..text.len() - text.trim_start().len()];
-    let end = text.find(&format!("\n{indent}end\n")).unwrap_or(text.len());
-    Some(&text[..end])
-}
-
-/// What the function reads with its cursor.
-pub(crate) fn read_by(code: &str, name: &str) -> Vec<Read> {
-    let body = body(code, name).unwrap_or_else(|| panic!("{name} is not in the Lua"));
-    let own = body.lines().flat_map(|line| read_in(code, line));
-    let Some(rest) = body.split("return under_fence(keys, argv, ").nth(1) else { return own.collect() };
-    let request: Vec<Read> = match rest.split(',').next().unwrap_or_default() {
-        "read" => own.collect(),
-        "take_list" => {
-            let name = rest.split(')').next().and_then(|head| head.rsplit(' ').next()).map(str::to_owned);
-            vec![Read { name, how: How::List }]
-        }
-        other => read_by(code, other),
+/// The function of that name, if there is one.
+pub(crate) fn function<'a>(code: &'a str, name: &str) -> Option<Function<'a>> {
+    let heads = [format!("function {name}("), format!("function across.{name}("), format!("{name} = function(")];
+    // At the beginning of a line, whatever its indent.
+    let is_head = |(at, _): &(usize, &str)| {
+        let line = code[..*at].rsplit('\n').next().unwrap_or_default().trim_start();
+        line.is_empty() || line == "local "
     };
-    [read_by(code, "under_fence"), request].concat()
+    let at = heads.iter().find_map(|head| Some(code.match_indices(head.as_str()).find(is_head)?.0 + head.len()))?;
+    let start = code[..at].rfind('\n').map_or(0, |line| line + 1);
+    let indent = &code[start..][..code[start..].len() - code[start..].trim_start().len()];
+    let params = code[at..].split(')').next().unwrap_or_default().split(", ").collect();
+    let end = code[at..].find(&format!("\n{indent}end\n")).map_or(code.len(), |end| at + end);
+    Some(Function { params, body: &code[at..end] })
 }
 
-fn read_in(code: &str, line: &str) -> Vec<Read> {
-    let line = line.trim().trim_start_matches("local ");
-    if !line.contains("arg()") && !line.contains("(arg)") || line.starts_with("function") || line.starts_with("for ") {
-        return vec![];
-    }
-    if let Some(table) = line.strip_prefix("return {") {
-        let fields = top_level(table.trim_end_matches('}'));
-        let pairs = fields.iter().filter_map(|field| field.split_once(" = "));
-        return pairs.flat_map(|(name, value)| one(code, Some(name), value)).collect();
-    }
-    let Some((names, values)) = line.split_once(" = ") else { return one(code, None, line) };
-    let names: Vec<&str> = names.split(", ").collect();
-    let values = top_level(values);
-    values.iter().enumerate().flat_map(|(at, value)| one(code, names.get(at).copied(), value)).collect()
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// What one expression reads.
-fn one(code: &str, name: Option<&str>, value: &str) -> Vec<Read> {
-    let value = value.trim();
-    let read = |name: Option<&str>, how| {
-        let name = name.map(|name| name.trim().rsplit('.').next().unwrap_or_default().to_owned());
-        Read { name, how }
-    };
-    match value {
-        "arg()" => return vec![read(name, How::Plain)],
-        "tonumber(arg())" => return vec![read(name, How::Number)],
-        "arg() == '1'" => return vec![read(name, How::Flag)],
-        "take_list(arg)" | "take_list(arg)[1]" => return vec![read(name, How::List)],
-        // What is read of the request is known to the caller.
-        "read(arg)" => return vec![],
-        _ => {}
-    }
-    if let Some(helper) = value.strip_suffix("(arg)") {
-        return read_by(code, helper);
-    }
-    let mut places: Vec<(usize, How)> = value.match_indices("take_list(arg)").map(|(at, _)| (at, How::List)).collect();
-    places.extend(
-        value
-            .match_indices("arg()")
-            .map(|(at, _)| (at, if value[..at].ends_with("tonumber(") { How::Number } else { How::Plain })),
-    );
-    places.sort_by_key(|(at, _)| *at);
-    places.into_iter().map(|(_, how)| read(None, how)).collect()
+/// The fields of the table `of` that the text names.
+pub(crate) fn fields<'a>(text: &'a str, of: &str) -> BTreeSet<&'a str> {
+    let mark = format!("{of}.");
+    let is_whole = |at: usize| !text[..at].ends_with(|c| is_of_name(c) || c == '.');
+    let found = text.match_indices(&mark).filter(|(at, _)| is_whole(*at));
+    found.filter_map(|(at, _)| text[at + mark.len()..].split(|c| !is_of_name(c)).next()).collect()
 }
 
-/// The parts between commas that are in no parentheses.
-fn top_level(text: &str) -> Vec<String> {
-    let (mut parts, mut depth) = (vec![String::new()], 0);
-    for c in text.chars() {
-        match c {
-            '(' | '{' | '[' => depth += 1,
-            ')' | '}' | ']' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(String::new());
-                continue;
+/// The names that a table in the text is made with: those in front of ` = `.
+pub(crate) fn names(text: &str) -> BTreeSet<&str> {
+    let name = |(at, _): (usize, &str)| text[..at].rsplit(|c| !is_of_name(c)).next();
+    text.match_indices(" = ").filter_map(name).collect()
+}
+
+/// The fields of its parameter of that number that a function names, and those that it hands the table on to.
+pub(crate) fn named_by<'a>(code: &'a str, name: &str, param: usize) -> BTreeSet<&'a str> {
+    let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
+    follow(code, name, param, &mut seen, &mut named);
+    named
+}
+
+fn follow<'a>(
+    code: &'a str,
+    name: &str,
+    param: usize,
+    seen: &mut BTreeSet<(String, usize)>,
+    named: &mut BTreeSet<&'a str>,
+) {
+    if !seen.insert((name.to_owned(), param)) {
+        return;
+    }
+    let function = function(code, name).unwrap_or_else(|| panic!("{name} is not in the Lua"));
+    let table = function.params[param];
+    named.extend(fields(function.body, table));
+    for (at, _) in function.body.match_indices('(') {
+        let callee = function.body[..at].rsplit(|c| !is_of_name(c)).next().unwrap_or_default();
+        let given: Vec<&str> =
+            function.body[at + 1..].split(['(', ')', '\n']).next().unwrap_or_default().split(", ").collect();
+        let Some(place) = given.iter().position(|one| *one == table) else { continue };
+        if self::function(code, callee).is_some() {
+            follow(code, callee, place, seen, named);
+        }
+        // What acts under the fence is given the table last.
+        for other in given.iter().filter(|one| **one != table) {
+            if let Some(act) = self::function(code, other).filter(|act| act.params.len() > 1) {
+                follow(code, other, act.params.len() - 1, seen, named);
             }
-            _ => {}
         }
-        parts.last_mut().expect("there is one").push(c);
     }
-    parts
+}
+
+#[test]
+fn what_is_named_is_found_where_the_table_is_handed_on() {
+    let code = "\
+local function f(p, c)
+  return c.two
+end
+local function g(x, a, act)
+  return act(x, a), a.three, ba.no
+end
+local function h(p, a)
+  if a.one == '1' then return g(p, a, f) end
+end
+";
+    assert_eq!(named_by(code, "h", 1), BTreeSet::from(["one", "three", "two"]));
+    assert_eq!(names("{ a = 1, again = b == '1' }"), BTreeSet::from(["a", "again"]));
 }

@@ -4,7 +4,7 @@ use stepfleet::contract::{KEYS, TABLES};
 
 use super::sources::{between, files, read, root};
 
-const HINT: &str = "render it anew: STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract";
+pub(crate) const HINT: &str = "render it anew: STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract";
 const END: &str = "<!-- end -->";
 
 /// The document with all that is rendered in its place, and the names of that.

@@ -2,17 +2,19 @@
 
 mod arguments;
 mod documents;
+mod generated;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use stepfleet::contract::{
-    DUTIES, FLAGS, Field, JOURNAL, KEYS, LIMITS, RUN_FIELDS, SHORT_WAYS, SLOT_LETTERS, STATES, STEPS_FIELDS, TIMERS,
-    TRANSITIONS, WORKER_FIELDS,
+    DUTIES, FLAGS, Field, JOURNAL, KEYS, LIMITS, RUN_FIELDS, SHORT, SHORT_WAYS, SLOT_LETTERS, STATES, STEPS_FIELDS,
+    TIMERS, TRANSITIONS, WORKER_FIELDS, lua,
 };
 
-use self::arguments::{How, body, read_by};
-use self::sources::{LUA, REDIS, between, code, constants, duration, files, literals, lua, read};
+use self::arguments::{fields, function, named_by, names};
+use self::sources::{LUA, REDIS, between, code, constants, duration, files, literals, lua, lua_constants, read};
 
 fn set<'a>(items: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     items.into_iter().map(str::to_owned).collect()
@@ -22,15 +24,12 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
 }
 
-/// Kinds that the Lua makes keys of: literals behind the prefix, in tables of kinds, and with a colon at their end.
+/// Kinds that the Lua makes keys of. Those of lanes are in tables.
 fn kinds_in_lua() -> BTreeSet<String> {
     let code = lua();
-    let behind_prefix = ["p .. '", "keys[1] .. '"].into_iter().flat_map(|mark| between(&code, mark, '\''));
-    let ready = between(&code, "local READY = {", '}').flat_map(|table| table.split('\'').skip(1).step_by(2));
-    let kinds = behind_prefix.chain(ready).map(|literal| literal.split(':').next().unwrap_or_default().to_owned());
-    let literals = literals(&code);
-    let with_colon = literals.iter().filter_map(|literal| literal.strip_suffix(':')).filter(|kind| is_word(kind));
-    kinds.filter(|kind| is_word(kind)).chain(with_colon.map(str::to_owned)).collect()
+    let tables = ["local LANES = {", "local READY = {"].into_iter().flat_map(|mark| between(&code, mark, '}'));
+    let in_tables = tables.flat_map(|table| table.split('\'').skip(1).step_by(2));
+    set(fields(&code, "key_of").into_iter().chain(in_tables))
 }
 
 fn kinds_in_rust() -> BTreeSet<String> {
@@ -42,6 +41,15 @@ fn kinds_in_rust() -> BTreeSet<String> {
 fn each_kind_of_key_is_in_the_contract_and_is_used() {
     let used: BTreeSet<String> = kinds_in_lua().union(&kinds_in_rust()).cloned().collect();
     assert_eq!(used, set(KEYS.iter().map(|key| key.kind)), "left: kinds in the sources, right: in the contract");
+}
+
+/// All keys are made by `key_of`. Where any kind will do, they are looked for and not made.
+#[test]
+fn no_lua_makes_a_key_by_hand() {
+    let code = lua();
+    let by_hand = code.match_indices("p .. '").filter(|(at, _)| !code[..*at].ends_with(char::is_alphanumeric));
+    let by_hand: Vec<&str> = by_hand.filter_map(|(at, _)| code[at..].lines().next()).collect();
+    assert!(by_hand.is_empty(), "{by_hand:?}");
 }
 
 #[test]
@@ -62,80 +70,82 @@ fn each_function_is_in_the_contract_and_in_the_file_that_it_names() {
     let files: BTreeMap<String, String> = files(LUA, ".lua").into_iter().collect();
     for transition in TRANSITIONS {
         let file = files.get(transition.file).unwrap_or_else(|| panic!("{} is not there", transition.file));
-        assert!(
-            body(&code(file), transition.name).is_some(),
-            "{} does not define {}",
-            transition.file,
-            transition.name
-        );
+        let is_there = function(&code(file), transition.name).is_some();
+        assert!(is_there, "{} does not define {}", transition.file, transition.name);
     }
 }
 
-/// The order, the names, and what can be told of the forms.
+/// A transition, or what it hands its arguments on to, reads each of them, and nothing else.
 #[test]
 fn arguments_are_those_that_the_lua_reads() {
     let code = lua();
-    for transition in TRANSITIONS.iter().filter(|t| !["short", "waits"].contains(&t.name)) {
-        let args: Vec<_> = transition.args.iter().flat_map(|group| group.iter()).collect();
-        let read = read_by(&code, transition.name);
-        let named: Vec<_> =
-            read.iter().zip(&args).map(|(read, arg)| read.name.as_deref().unwrap_or(arg.name)).collect();
-        assert_eq!(read.len(), args.len(), "{}: the Lua reads {read:?}", transition.name);
-        assert_eq!(named, args.iter().map(|arg| arg.name).collect::<Vec<_>>(), "{}", transition.name);
-        for (read, arg) in read.iter().zip(&args) {
-            assert!(read.how.fits(arg.form), "{}: {} is read as {:?}", transition.name, arg.name, read.how);
+    for transition in TRANSITIONS.iter().filter(|transition| transition.name != SHORT) {
+        let known: BTreeSet<&str> = transition.arguments().map(|arg| arg.name).collect();
+        let named = named_by(&code, transition.name, 1);
+        let unread: Vec<_> = known.difference(&named).collect();
+        assert!(unread.is_empty(), "{}: the Lua does not read {unread:?}", transition.name);
+        for field in named.difference(&known) {
+            // What the Lua adds to the table itself.
+            let is_added = code.contains(&format!(".{field} = "));
+            assert!(is_added, "{}: {field} is not in the contract", transition.name);
         }
     }
-    let waits = body(&code, "waits").unwrap();
-    let last = (1..9).rev().find(|at| waits.contains(&format!("argv[{at}]")));
-    assert_eq!(last, TRANSITIONS.iter().find(|t| t.name == "waits").map(|t| t.args[0].len()));
 }
 
-/// Each reply that the Lua of a transition begins with a word is in the contract, and each word of the contract is in the Lua.
+/// What workers in other languages call gives a transition all that it reads.
+#[test]
+fn plain_tasks_give_the_transitions_all_arguments() {
+    let code = code(&read(&format!("{LUA}/plain.lua")));
+    let hold = fields(function(&code, "of_hold").unwrap().body, "given");
+    for name in ["register", "heartbeat", "deregister", "claim", "complete", "fail"] {
+        let own = function(&code, &format!("v1.{name}")).unwrap().body;
+        let mark = [format!(" {name}(keys[1], "), format!(" {name}(p, ")];
+        let (at, mark) = mark.iter().find_map(|mark| own.find(mark.as_str()).map(|at| (at, mark))).unwrap();
+        let call = own[at + mark.len()..].split("})").next().unwrap();
+        let mut given = names(call);
+        if call.starts_with("of_hold(") {
+            given.extend(&hold);
+        }
+        let known = TRANSITIONS.iter().find(|transition| transition.name == name).unwrap();
+        assert_eq!(given, known.arguments().map(|arg| arg.name).collect(), "v1_{name}: right: in the contract");
+    }
+}
+
+/// Each word that the Lua of a transition begins a reply with is in the contract, and each word of the contract is in the Lua.
 #[test]
 fn replies_are_those_of_the_lua() {
     let code = lua();
     let literals = literals(&code);
     for transition in TRANSITIONS {
-        let own = body(&code, transition.name).unwrap();
+        let words: Vec<&str> = transition.replies.iter().map(|reply| reply.word).collect();
+        let own = function(&code, transition.name).unwrap().body;
         for word in between(own, "return { '", '\'') {
-            let is_known = transition.replies.iter().any(|reply| reply.starts_with(word));
-            assert!(is_known, "{}: the reply {word} is not in the contract", transition.name);
+            assert!(words.contains(&word), "{}: the reply {word} is not in the contract", transition.name);
         }
-        for reply in transition.replies.iter().filter(|_| transition.replies.len() > 1) {
-            let is_there = literals
-                .iter()
-                .any(|word| !word.is_empty() && reply.starts_with(word.as_str()) && is_word(&word.replace(' ', "_")));
-            assert!(is_there, "{}: the Lua has nothing that says {reply}", transition.name);
+        for word in words.iter().filter(|word| !word.is_empty()) {
+            assert!(literals.contains(*word), "{}: the Lua has nothing that says {word}", transition.name);
         }
     }
 }
 
 #[test]
-fn arguments_are_read_from_text_as_they_are_written() {
-    let code = "local function f(keys, argv)\n  local a, b, c = arg(), tonumber(arg()), arg() == '1'\n  g(take_list(arg))\nend\n";
-    let how: Vec<_> = read_by(code, "f").into_iter().map(|read| (read.name, read.how)).collect();
-    let named = |name: &str, how| (Some(name.to_owned()), how);
-    assert_eq!(how, [named("a", How::Plain), named("b", How::Number), named("c", How::Flag), (None, How::List)]);
-}
-
-#[test]
-fn short_ways_have_their_arguments_at_these_places() {
+fn short_ways_read_the_arguments_of_the_contract() {
     let code = lua();
     let ways = between(&code, "local WAYS = {", '}').next().unwrap();
-    let ways: Vec<_> = ways.split(',').filter_map(|way| way.trim().split_once(" = ")).collect();
+    let mut ways: Vec<_> = ways.split(',').filter_map(|way| way.trim().split_once(" = ")).collect();
     let known: Vec<(String, &str)> = SHORT_WAYS.iter().map(|way| (way.letter.to_string(), way.name)).collect();
-    let mut found: Vec<(String, &str)> = ways.into_iter().map(|(letter, name)| (letter.to_owned(), name)).collect();
-    found.sort_by_key(|(letter, _)| known.iter().position(|(other, _)| other == letter));
-    assert_eq!(found, known);
-    let rust = read("shared/src/store/redis/short.rs");
-    for way in SHORT_WAYS {
-        assert!(rust.contains(&format!("=> \"{}\"", way.letter)), "{} is not in short.rs", way.letter);
-        let body = body(&code, way.name).unwrap();
-        let places = |mark| between(body, mark, ']').filter_map(|place| place.parse::<usize>().ok()).max();
-        assert_eq!(places("argv[at + "), Some(way.args.len()), "{}", way.name);
-        let fields = between(body, "unpack(argv, at + ", ',').next().and_then(|place| place.parse::<usize>().ok());
-        assert_eq!(fields, way.has_fields.then_some(way.args.len() + 1), "{}", way.name);
+    ways.sort_by_key(|(letter, _)| known.iter().position(|(other, _)| other == letter));
+    assert_eq!(ways, known.iter().map(|(letter, name)| (&**letter, *name)).collect::<Vec<_>>());
+    let places = code.lines().find_map(|line| line.strip_prefix("local ")?.split_once(" = place_of.")).unwrap();
+    let tables: Vec<&str> = places.0.split(", ").collect();
+    assert_eq!(
+        places.1.split(", place_of.").collect::<Vec<_>>(),
+        SHORT_WAYS.iter().map(|way| way.name).collect::<Vec<_>>()
+    );
+    for (way, table) in SHORT_WAYS.iter().zip(tables) {
+        let known = way.arguments().map(|arg| arg.name).chain(way.has_fields.then_some("fields"));
+        let read = fields(function(&code, way.name).unwrap().body, table);
+        assert_eq!(read, known.collect(), "{}: left: read by the Lua, right: in the contract", way.name);
     }
 }
 
@@ -144,20 +154,25 @@ fn limits_are_those_of_the_sources() {
     for limit in LIMITS {
         assert!(!limit.at.is_empty());
         for path in limit.at {
-            let found = constants(path).into_iter().find(|(name, _)| name == limit.name);
-            assert_eq!(found, Some((limit.name.to_owned(), limit.value)), "{} in {path}", limit.name);
+            if Path::new(path).extension().is_some_and(|ending| ending == "lua") {
+                let code = code(&read(path));
+                assert!(fields(&code, "LIMIT").contains(limit.name), "{} is not used in {path}", limit.name);
+            } else {
+                let found = constants(path).into_iter().find(|(name, _)| name == limit.name);
+                assert_eq!(found, Some((limit.name.to_owned(), limit.value)), "{} in {path}", limit.name);
+            }
         }
     }
 }
 
 #[test]
-fn each_number_that_the_lua_has_a_name_for_is_in_the_contract() {
-    for (file, _) in files(LUA, ".lua") {
-        let path = format!("{LUA}/{file}");
-        for (name, value) in constants(&path) {
-            let is_known = LIMITS.iter().any(|limit| limit.name == name && limit.at.contains(&path.as_str()));
-            assert!(is_known, "{name} = {value} of {path} is not among the limits");
-        }
+fn the_lua_has_its_numbers_from_the_contract() {
+    let made = lua::render();
+    for name in fields(&lua(), "LIMIT") {
+        assert!(made.contains(&format!("  {name} = ")), "{name} is not among the limits");
+    }
+    for (file, text) in files(LUA, ".lua") {
+        assert_eq!(lua_constants(&text), [], "these numbers of {file} belong into the contract");
     }
 }
 
@@ -184,7 +199,7 @@ fn states_flags_and_letters_of_slots_are_those_of_the_lua() {
 fn fields_are_those_of_the_lua() {
     let code = lua();
     // What a worker tells of itself, Lua only passes on.
-    let rust = read("shared/src/store/redis/mod.rs");
+    let rust = read("shared/src/core/build.rs");
     let is_used = |field: &Field| {
         let (letter, rest) = field.name.split_once('<').unwrap_or((field.name, ""));
         let literal = format!("'{letter}'");
@@ -208,7 +223,7 @@ fn timers_and_entries_of_journals_are_those_of_the_lua() {
     for timer in TIMERS {
         assert!(code.contains(&format!("'{} ' ..", timer.name)), "no timer {}", timer.name);
     }
-    let fire = body(&code, "fire").unwrap();
+    let fire = function(&code, "fire").unwrap().body;
     for kind in between(fire, "kind == '", '\'') {
         assert!(TIMERS.iter().any(|timer| timer.name == kind), "the timer {kind} is not in the contract");
     }

@@ -12,6 +12,11 @@ pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Empty where there is no such file.
+pub(crate) fn read_or_empty(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_default()
+}
+
 /// Name and text of each file of a folder with this ending, without those of folders in it.
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
@@ -24,9 +29,10 @@ pub(crate) fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
 pub(crate) const LUA: &str = "shared/src/store/redis/lua";
 pub(crate) const REDIS: &str = "shared/src/store/redis";
 
-/// All of the Lua, without comments.
+/// All of the Lua that is written by hand, without comments.
 pub(crate) fn lua() -> String {
-    files(LUA, ".lua").iter().map(|(_, text)| code(text)).collect()
+    let files = files(LUA, ".lua").into_iter().filter(|(name, _)| name != "contract.lua");
+    files.map(|(_, text)| code(&text)).collect()
 }
 
 /// Lua without comments. None of ours has two hyphens in a literal, but for a value of hyphens only.
@@ -48,17 +54,17 @@ pub(crate) fn between<'a>(text: &'a str, mark: &'a str, stop: char) -> impl Iter
     text.match_indices(mark).filter_map(move |(at, _)| text[at + mark.len()..].split(stop).next())
 }
 
-/// Name and value of each constant that is a number or a time, the latter in ms.
+/// Name and value of each constant of Rust that is a number or a time, the latter in ms.
 pub(crate) fn constants(path: &str) -> Vec<(String, u64)> {
-    let text = read(path);
-    let is_lua = Path::new(path).extension().is_some_and(|ending| ending == "lua");
-    text.lines()
-        .flat_map(|line| if is_lua { lua_constants(line) } else { rust_constant(line).into_iter().collect() })
-        .collect()
+    read(path).lines().filter_map(rust_constant).collect()
 }
 
-fn lua_constants(line: &str) -> Vec<(String, u64)> {
-    let line = line.split("--").next().unwrap_or_default();
+/// The same of Lua, as it stands in a text.
+pub(crate) fn lua_constants(text: &str) -> Vec<(String, u64)> {
+    code(text).lines().flat_map(constants_of_line).collect()
+}
+
+fn constants_of_line(line: &str) -> Vec<(String, u64)> {
     let Some((names, values)) = line.strip_prefix("local ").and_then(|line| line.split_once(" = ")) else {
         return vec![];
     };

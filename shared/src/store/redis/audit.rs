@@ -1,7 +1,8 @@
 //! Audits slice by slice: a part of the keyspace is listed, and each key of a run or worker is looked at in one call.
 
-use super::reply::Reply;
-use super::{RedisStore, millis};
+use super::RedisStore;
+use crate::core::build;
+use crate::core::reply::Reply;
 use crate::error::{Error, Result};
 use crate::store::{Audit, Audited, Breach};
 
@@ -52,10 +53,7 @@ impl RedisStore {
     async fn audit_key(&self, audit: &Audit, kind: &str, name: &str, found: &mut Vec<Breach>) -> Result<()> {
         let mut cursor = "0".to_owned();
         loop {
-            let mut command = self.transition("audit");
-            command.arg(u8::from(audit.repair)).arg(audit.max_losses).arg(millis(audit.retention));
-            command.arg(kind).arg(name).arg(&cursor);
-            let mut reply = self.call(&command).await?;
+            let mut reply = self.call(&build::audit(audit, kind, name, &cursor)).await?;
             cursor = reply.text()?;
             let mut breaches = reply.array()?;
             while !breaches.is_over() {

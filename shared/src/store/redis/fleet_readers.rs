@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
-use redis::{Cmd, Value};
+use redis::Cmd;
 
-use super::decode::stream_entries;
 use super::link::Dedicated;
 use super::readers::{BLOCK, IDLE_BLOCK, INBOX_BATCH, INBOX_GROUP};
-use super::{RedisStore, millis, reply};
+use super::{RedisStore, millis};
+use crate::core::decode::stream_entries;
+use crate::core::reply;
+use crate::core::value::Value;
 use crate::error::{Error, Result};
 use crate::names::Namespace;
 use crate::partitions::GroupReader;
@@ -97,7 +99,7 @@ struct RedisWakeReader {
 impl GroupReader for RedisWakeReader {
     async fn next(&mut self, _: Duration) -> Result<Vec<u16>> {
         match self.connection.query(&self.wait).await? {
-            Value::Array(woken) => {
+            Value::List(woken) => {
                 let key = woken.into_iter().next().map(reply::text).transpose()?;
                 Ok(key.and_then(|key| self.owners.get(&key).copied()).into_iter().collect())
             }

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 const SOURCE: &str = concat!(
+    include_str!("lua/contract.lua"),
     include_str!("lua/common.lua"),
     include_str!("lua/start.lua"),
     include_str!("lua/claim.lua"),

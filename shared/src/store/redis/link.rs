@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Pipeline};
 
 use super::functions::LIBRARY;
 use super::topology::{Named, Node, Topology, slot_of};
+use crate::core::value::Value;
 use crate::error::{Error, Result};
 
 /// How much later than its block a blocking command may answer before its connection counts as dead.
@@ -64,6 +65,11 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value> {
+        self.send_as(command).await
+    }
+
+    /// As [`Link::send`], with the answer in another form.
+    pub(crate) async fn send_as<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         match self.send_once(command).await {
             Err(error) if error.trouble().is_moved() => self.send_once(command).await,
             answer => answer,
@@ -92,11 +98,11 @@ impl Link {
         answer.await.map_err(|error| self.heed(&node, None, error))
     }
 
-    async fn send_once(&self, command: &Cmd) -> Result<Value> {
+    async fn send_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let node = self.topology.node(self.slot).await?;
         let mut shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
         let answer = command.query_async(&mut shared.connection).await;
-        answer.map_err(|error| self.heed(&node, Some(shared.number), error.into()))
+        answer.map_err(|error: redis::RedisError| self.heed(&node, Some(shared.number), error.into()))
     }
 
     async fn send_all_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {

@@ -1,7 +1,8 @@
 //! What a namespace is: the hash `<namespace>:meta`. It has no hash tag, and is where the slot of its key is.
 
+use super::Topology;
 use super::link::Link;
-use super::{FORMAT, Topology, decode};
+use crate::core::decode::{self, FORMAT};
 use crate::error::{Error, Result};
 
 fn key(name: &str) -> String {

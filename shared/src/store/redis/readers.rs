@@ -7,13 +7,17 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use redis::Cmd;
 
-use super::decode::{inbox_entries, published, stream_entries};
 use super::link::{Dedicated, SharedByName};
-use super::reply::Reply;
-use super::{RedisStore, millis};
+use super::{RedisStore, millis, wire};
+use crate::core::args::Transition;
+use crate::core::decode::{published, stream_entries};
+use crate::core::generated::args;
+use crate::core::outcome;
+use crate::core::reply::Reply;
+use crate::core::value::Value;
 use crate::error::{Error, Result};
 use crate::published::{Position, Published};
-use crate::store::{AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, WakeReader};
+use crate::store::{AlarmReader, EventReader, Heartbeat, Lease, WakeReader};
 
 /// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
@@ -27,55 +31,12 @@ pub(super) const INBOX_BATCH: usize = 128;
 /// How many entries a follower reads at a time.
 const EVENTS_BATCH: usize = 128;
 /// A coordinator that has not read for so many times the idle time of orphans has departed.
-const DEPARTED: u32 = 100;
+pub(super) const DEPARTED: u32 = 100;
 
 impl RedisStore {
-    pub(super) async fn open_lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
-        let mut connection = self.link.named(lease, &format!("stepfleet-lease-{worker}")).await?;
-        let client: u64 = connection.query(redis::cmd("CLIENT").arg("ID")).await?;
-        let mut heartbeat = self.transition("heartbeat");
-        heartbeat.arg(worker).arg(millis(lease));
-        Ok(Box::new(RedisLease { connection, heartbeat, client, made: 0, told: 0 }))
-    }
-
-    pub(super) async fn open_wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
-        let connection = self.link.dedicated(IDLE_BLOCK, &format!("stepfleet-idle-{worker}")).await?;
-        let mut wait = redis::cmd("BLPOP");
-        wait.arg(self.namespace.key_of("wake", worker)).arg(IDLE_BLOCK.as_secs());
-        Ok(Box::new(RedisWakeReader { connection, wait }))
-    }
-
-    pub(super) async fn open_alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
-        let mut pubsub = self.link.pubsub().await?;
-        pubsub.subscribe(self.namespace.key("alarm")).await?;
-        Ok(Box::new(RedisAlarmReader { alarms: pubsub.into_on_message() }))
-    }
-
-    pub(super) async fn open_inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
-        self.inbox_reader_of(std::slice::from_ref(&self.namespace), coordinator).await
-    }
-
-    pub(super) async fn open_event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
-        let connection = self.link.dedicated(BLOCK, "stepfleet-follower").await?;
-        Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
-    }
-
-    pub(super) async fn claim_orphans(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        // Entries are taken away as soon as they are dealt with, so what is pending is short and a scan from its
-        // beginning never starves.
-        let mut claim = redis::cmd("XAUTOCLAIM");
-        claim.arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg(coordinator).arg(millis(idle)).arg("0-0");
-        claim.arg("COUNT").arg(INBOX_BATCH);
-        let mut reply = Reply::new(self.link.send(&claim).await?)?;
-        reply.value()?;
-        let entries = inbox_entries(reply.array()?, self.namespace.partition())?;
-        self.drop_departed(coordinator, idle * DEPARTED).await?;
-        Ok(entries)
-    }
-
     /// Each coordinator that ever was has left a consumer behind. One that is empty and has not read for long is gone;
     /// should it come back, its next read makes it anew.
-    async fn drop_departed(&self, coordinator: &str, idle: Duration) -> Result<()> {
+    pub(super) async fn drop_departed(&self, coordinator: &str, idle: Duration) -> Result<()> {
         let inbox = self.namespace.key("inbox");
         let mut info = redis::cmd("XINFO");
         info.arg("CONSUMERS").arg(&inbox).arg(INBOX_GROUP);
@@ -94,54 +55,53 @@ impl RedisStore {
     }
 }
 
-struct RedisLease {
-    connection: SharedByName,
-    heartbeat: Cmd,
+pub(super) struct RedisLease {
+    pub(super) connection: SharedByName,
+    /// Of the partition's keys.
+    pub(super) prefix: String,
+    pub(super) worker: String,
+    /// How long it lasts (ms).
+    pub(super) lease: i64,
     /// The connection's id.
-    client: u64,
+    pub(super) client: u64,
     /// How many heartbeats were made.
-    made: u32,
+    pub(super) made: u32,
     /// Up to when the worker was told of runs that were cancelled (ms).
-    told: u64,
+    pub(super) told: u64,
 }
 
 #[async_trait]
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
-        let mut heartbeat = self.heartbeat.clone();
         // Now and then again: the server may have lost it.
         let client = if self.made.is_multiple_of(TELL_CLIENT_EVERY) { self.client.to_string() } else { String::new() };
-        heartbeat.arg(client).arg(self.told);
-        let mut reply = Reply::new(self.connection.query(&heartbeat).await?)?;
-        if reply.text()? != "ok" {
-            return Ok(Heartbeat::Lost);
+        let given = args::Heartbeat { worker: &self.worker, lease: self.lease, client, since: self.told };
+        let command = wire::transition(&self.prefix, &given);
+        let mut reply = Reply::new(self.connection.query(&command).await?)?;
+        let word = reply.word(args::Heartbeat::NAME)?;
+        let (heartbeat, now) = outcome::heartbeat(word, reply)?;
+        if heartbeat != Heartbeat::Lost {
+            (self.told, self.made) = (now, self.made.wrapping_add(1));
         }
-        let now = reply.number()?;
-        let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
-        while !runs.is_over() {
-            // Whoever else wrote there must not end the lease.
-            cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
-        }
-        (self.told, self.made) = (now, self.made.wrapping_add(1));
-        Ok(Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 })
+        Ok(heartbeat)
     }
 }
 
-struct RedisWakeReader {
-    connection: Dedicated,
-    wait: Cmd,
+pub(super) struct RedisWakeReader {
+    pub(super) connection: Dedicated,
+    pub(super) wait: Cmd,
 }
 
 #[async_trait]
 impl WakeReader for RedisWakeReader {
     async fn next(&mut self) -> Result<bool> {
-        let woken: redis::Value = self.connection.query(&self.wait).await?;
-        Ok(woken != redis::Value::Nil)
+        let woken: Value = self.connection.query(&self.wait).await?;
+        Ok(woken != Value::Nil)
     }
 }
 
-struct RedisAlarmReader {
-    alarms: redis::aio::PubSubStream,
+pub(super) struct RedisAlarmReader {
+    pub(super) alarms: redis::aio::PubSubStream,
 }
 
 #[async_trait]
@@ -159,10 +119,10 @@ impl AlarmReader for RedisAlarmReader {
     }
 }
 
-struct RedisEventReader {
-    connection: Dedicated,
-    key: String,
-    after: Position,
+pub(super) struct RedisEventReader {
+    pub(super) connection: Dedicated,
+    pub(super) key: String,
+    pub(super) after: Position,
 }
 
 #[async_trait]

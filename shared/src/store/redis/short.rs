@@ -1,16 +1,18 @@
-//! Short ways: commits and checkpoints that are asked for at the same time travel in one call.
+//! Short ways: commits, checkpoints and starts that are asked for at the same time travel in one call.
 //!
 //! While some calls are under way, what comes meanwhile waits for the next one: a busy worker makes few large calls, and an idle one
 //! waits for nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::{Arg, Cmd, Value};
 use tokio::sync::oneshot;
 
-use super::functions::LIBRARY;
 use super::link::Link;
-use super::reply::Reply;
+use super::wire;
+use crate::contract::SHORT;
+use crate::core::args::{Args, Way};
+use crate::core::reply::Reply;
+use crate::core::value::Value;
 use crate::error::{Error, Result};
 
 /// So many calls are under way at once.
@@ -19,32 +21,9 @@ const MOST_CALLS: usize = 2;
 const MOST_COMMITS: usize = 32;
 const MOST_BYTES: usize = 512 * 1024;
 
-/// Which way: the letters of `lua/short.lua`.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
-    HandOver,
-    EndBranch,
-    EndRun,
-    Record,
-    Start,
-}
-
-impl Way {
-    fn letter(self) -> &'static str {
-        match self {
-            Self::HandOver => "h",
-            Self::EndBranch => "b",
-            Self::EndRun => "e",
-            Self::Record => "r",
-            Self::Start => "s",
-        }
-    }
-}
-
 struct Waiting {
-    way: Way,
-    args: Cmd,
-    bytes: usize,
+    letter: &'static str,
+    args: Args<'static>,
     answer: oneshot::Sender<Result<Value>>,
 }
 
@@ -68,10 +47,9 @@ impl Short {
     }
 
     /// Goes a short way with these arguments; answers 0 where the long one is to be gone.
-    pub(super) async fn go(&self, way: Way, args: Cmd) -> Result<Value> {
+    pub(super) async fn go<W: Way>(&self, given: &W) -> Result<Value> {
         let (answer, answered) = oneshot::channel();
-        let bytes = args.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes.len() } else { 0 }).sum();
-        let waiting = Waiting { way, args, bytes, answer };
+        let waiting = Waiting { letter: W::LETTER, args: Args::of(given).into_owned(), answer };
         // Where nobody else is under way it goes by itself.
         if let Some(alone) = self.begin(waiting) {
             let _turn = Turn(self);
@@ -112,15 +90,14 @@ impl Short {
     }
 
     async fn send(&self, batch: Vec<Waiting>) {
-        let mut command = redis::cmd("FCALL");
-        command.arg(LIBRARY.function("short")).arg(1).arg(&*self.prefix);
+        let (args, size) = batch.iter().fold((0, 0), |(args, size), waiting| {
+            // With the letter, and how many arguments there are.
+            (args + waiting.args.len() + 2, size + waiting.args.size() + 8)
+        });
+        let mut command = wire::function(SHORT, &self.prefix, args, size);
         for waiting in &batch {
-            command.arg(waiting.way.letter()).arg(waiting.args.args_iter().count());
-            for arg in waiting.args.args_iter() {
-                if let Arg::Simple(bytes) = arg {
-                    command.arg(bytes);
-                }
-            }
+            command.arg(waiting.letter).arg(waiting.args.len());
+            wire::add(&mut command, &waiting.args);
         }
         match self.link.call(&command).await.and_then(Reply::new) {
             Ok(mut answers) => {
@@ -165,7 +142,7 @@ impl Drop for Turn<'_> {
 fn fitting(waiting: &[Waiting]) -> usize {
     let mut bytes = 0;
     let fits = |waiting: &&Waiting| {
-        bytes += waiting.bytes;
+        bytes += waiting.args.size();
         bytes <= MOST_BYTES
     };
     // One that is too large by itself goes alone.

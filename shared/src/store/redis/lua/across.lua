@@ -2,54 +2,40 @@
 
 do
 
-local VOID_MS = 86400000 -- a day: longer than any coordinator is late
-
--- How the reservation of a key is kept beside the key itself: `<ticket> <place>`.
-local function reservation_name(p, workflow, key)
-  return p .. 'reserved:' .. workflow .. ':' .. key
-end
-
--- Run, ticket, place.
+-- Run, ticket, place. The latter two are kept beside the key itself, as `<ticket> <place>`.
 local function read_reservation(p, workflow, key)
-  local run = redis.call('GET', key_name(p, workflow, key))
-  local about = run and redis.call('GET', reservation_name(p, workflow, key)) or ''
+  local run = redis.call('GET', key_of.key(p, workflow, key))
+  local about = run and redis.call('GET', key_of.reserved(p, workflow, key)) or ''
   local ticket, place = string.match(about, '^(%S+) (%S*)$')
   return run, ticket or '', place or ''
 end
 
-function across.reserve(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local workflow, key, run, ticket, place, ttl = arg(), arg(), arg(), arg(), arg(), arg()
-  local holder, held_by, from = read_reservation(p, workflow, key)
+function across.reserve(p, a)
+  local holder, held_by, from = read_reservation(p, a.workflow, a.key)
   if holder then return { holder, held_by, from } end
-  redis.call('SET', key_name(p, workflow, key), run, 'PX', ttl)
-  redis.call('SET', reservation_name(p, workflow, key), ticket .. ' ' .. place, 'PX', ttl)
-  return { run, ticket, place }
+  redis.call('SET', key_of.key(p, a.workflow, a.key), a.run, 'PX', a.ttl)
+  redis.call('SET', key_of.reserved(p, a.workflow, a.key), a.ticket .. ' ' .. a.place, 'PX', a.ttl)
+  return { a.run, a.ticket, a.place }
 end
 
-function across.reserved(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local workflow, key = arg(), arg()
-  local run, ticket, place = read_reservation(p, workflow, key)
+function across.reserved(p, a)
+  local run, ticket, place = read_reservation(p, a.workflow, a.key)
   return { run or '', ticket, place }
 end
 
-function across.let_go(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local workflow, key, run, ticket = arg(), arg(), arg(), arg()
-  local holder, held_by = read_reservation(p, workflow, key)
-  if holder ~= run or held_by ~= ticket then return { 'other' } end
-  redis.call('UNLINK', key_name(p, workflow, key), reservation_name(p, workflow, key))
+function across.let_go(p, a)
+  local holder, held_by = read_reservation(p, a.workflow, a.key)
+  if holder ~= a.run or held_by ~= a.ticket then return { 'other' } end
+  redis.call('UNLINK', key_of.key(p, a.workflow, a.key), key_of.reserved(p, a.workflow, a.key))
   return { 'ok' }
 end
 
-function across.void(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local run, ticket = arg(), arg()
-  local status = redis.call('HGET', p .. 'run:' .. run, 'status')
+function across.void(p, a)
+  local run = a.run
+  local status = redis.call('HGET', key_of.run(p, run), 'status')
   if status and status ~= 'rejected' then return { 'exists' } end
-  if redis.call('HEXISTS', p .. 'deferred', run) == 1 then return { 'deferred' } end
-  redis.call('SET', across.void_name(p, run, ticket), 1, 'PX', VOID_MS)
+  if redis.call('HEXISTS', key_of.deferred(p), run) == 1 then return { 'deferred' } end
+  redis.call('SET', key_of.void(p, run, a.ticket), 1, 'PX', LIMIT.VOID_MS)
   return { 'void' }
 end
 
@@ -58,26 +44,25 @@ local function content_of(payload)
   return string.byte(payload) == 1 and 'msgpack' or 'json', string.sub(payload, 2)
 end
 
-function across.alias(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local run, known, entry, ttl = arg(), arg(), arg(), arg()
-  local is_run = redis.call('EXISTS', p .. 'run:' .. run) == 1
+function across.alias(p, a)
+  local run, known = a.run, a.known
+  local is_run = redis.call('EXISTS', key_of.run(p, run)) == 1
   if not is_run then
     for _, key in ipairs(extra_of(p, run)) do
       local name = string.match(key, ':([^:]+)$')
       local _, payload = take_signal(p, run, name, '')
       while payload do
         local content, input = content_of(payload)
-        redis.call('XADD', p .. 'inbox', '*', 'op', 'signal', 'run', known, 'name', name, 'content', content, 'input', input)
+        redis.call('XADD', key_of.inbox(p), '*', 'op', 'signal', 'run', known, 'name', name, 'content', content, 'input', input)
         _, payload = take_signal(p, run, name, '')
       end
       redis.call('UNLINK', key)
     end
-    redis.call('UNLINK', p .. 'extra:' .. run)
+    redis.call('UNLINK', key_of.extra(p, run))
   end
-  redis.call('SET', p .. 'alias:' .. run, known, 'PX', ttl)
-  redis.call('HDEL', p .. 'deferred', run)
-  leave_inbox(p, entry)
+  redis.call('SET', key_of.alias(p, run), known, 'PX', a.ttl)
+  redis.call('HDEL', key_of.deferred(p), run)
+  leave_inbox(p, a.entry)
   return { 'ok' }
 end
 end

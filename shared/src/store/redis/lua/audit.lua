@@ -5,18 +5,16 @@
 local audit
 do -- a chunk of Lua has at most 200 locals
 
-local SLICE = 500
-
 -- `found` collects sentences; `fix` is false where nothing may be changed.
-local function new_audit(p, now, fix, max_losses, retention)
-  return { p = p, now = now, fix = fix, max_losses = max_losses, retention = retention, found = {}, groups = {} }
+local function new_audit(p, given)
+  return { p = p, now = now_ms(), fix = given.fix, max_losses = given.max_losses, retention = given.retention, found = {}, groups = {} }
 end
 
 -- What was found; true where it is to be mended, which is counted for good.
 local function report(a, name, what)
   a.found[#a.found + 1] = name
   a.found[#a.found + 1] = what
-  if a.fix then redis.call('HINCRBY', a.p .. 'counters', 'repaired', 1) end
+  if a.fix then redis.call('HINCRBY', key_of.counters(a.p), 'repaired', 1) end
   return a.fix
 end
 
@@ -49,9 +47,9 @@ end
 
 -- The entry is there, and somebody will read it or has it.
 local function is_queued(a, queue, place)
-  local lane, id = LANES[string.sub(place, 1, 1)], string.sub(place, 2)
-  if not lane then return false end
-  local stream = a.p .. lane .. queue
+  local lane, id = string.sub(place, 1, 1), string.sub(place, 2)
+  if not LANES[lane] then return false end
+  local stream = lane_key(a.p, lane, queue)
   local entry = redis.pcall('XRANGE', stream, id, id)
   if entry.err or #entry == 0 then return false end
   local read = read_up_to(a, stream)
@@ -60,12 +58,12 @@ end
 
 -- Claims look only at the queues that are named as having entries.
 local function audit_ready(a, run, queue, lane)
-  if redis.call('SISMEMBER', a.p .. READY[lane], queue) == 1 then return end
-  breach(a, run, LANES[lane] .. queue .. ' has entries and is not named as such', function() has_entries(a.p, lane, queue) end)
+  if redis.call('SISMEMBER', ready_key(a.p, lane), queue) == 1 then return end
+  breach(a, run, LANES[lane] .. ':' .. queue .. ' has entries and is not named as such', function() has_entries(a.p, lane, queue) end)
 end
 
 local function has_slot(a, run, seq, s)
-  local held = redis.call('HVALS', a.p .. 'held:' .. s.about)
+  local held = redis.call('HVALS', key_of.held(a.p, s.about))
   for _, value in ipairs(held) do
     local call, _, other, number, attempt = parse_slot(value)
     if call == s.call and other == run and number == seq and tonumber(attempt) == s.attempt then return true end
@@ -74,7 +72,7 @@ local function has_slot(a, run, seq, s)
 end
 
 local function audit_hold(a, run, seq, s)
-  if not redis.call('ZSCORE', a.p .. 'leases', s.about) then
+  if not redis.call('ZSCORE', key_of.leases(a.p), s.about) then
     local what = 'step execution ' .. seq .. ' is held by worker ' .. s.about .. ', which is not there'
     breach(a, run, what, function()
       requeue(a.p, s.about, run, seq, s.attempt, s.call, a.now, 'lost', a.max_losses, a.retention)
@@ -83,13 +81,13 @@ local function audit_hold(a, run, seq, s)
     -- Its worker may be executing it; nobody else knows.
     local what = 'step execution ' .. seq .. ' is not among the holds of its worker ' .. s.about
     breach(a, run, what, function()
-      redis.call('HSET', a.p .. 'held:' .. s.about, 'x' .. run .. '.' .. seq, slot_value(s.call, 'o', run, seq, s.attempt))
+      redis.call('HSET', key_of.held(a.p, s.about), 'x' .. run .. '.' .. seq, slot_value(s.call, 'o', run, seq, s.attempt))
     end)
   end
 end
 
 local function audit_timer(a, run, what, timer, due)
-  if redis.call('ZSCORE', a.p .. 'timers', timer) then return end
+  if redis.call('ZSCORE', key_of.timers(a.p), timer) then return end
   breach(a, run, what, function() set_timer(a.p, a.now, tonumber(due) or a.now, timer) end)
 end
 
@@ -119,34 +117,34 @@ local function audit_suspended(a, run, seq, s)
 end
 
 local function audit_turn(a, run, meta, seq, step)
-  local turns = a.p .. 'turns:' .. run .. ':' .. step
+  local turns = key_of.turns(a.p, run, step)
   if not redis.call('LPOS', turns, seq) then
     breach(a, run, 'step execution ' .. seq .. ' waits for a turn that would not reach it', function()
       redis.call('RPUSH', turns, seq)
-      redis.call('SADD', a.p .. 'extra:' .. run, turns)
+      redis.call('SADD', key_of.extra(a.p, run), turns)
     end)
   end
-  if redis.call('HEXISTS', a.p .. 'steps:' .. run, 't' .. step) == 0 then
+  if redis.call('HEXISTS', key_of.steps(a.p, run), 't' .. step) == 0 then
     breach(a, run, 'step ' .. step .. ' has turns to wait for and none that is taken', function()
-      redis.call('HINCRBY', a.p .. 'steps:' .. run, 't' .. step, 1)
+      redis.call('HINCRBY', key_of.steps(a.p, run), 't' .. step, 1)
       pass_turn(a.p, run, meta, step, seq, a.now)
     end)
   end
 end
 
 local function audit_execution(a, run, meta, seq, line)
-  local what = damage(line, redis.call('HGET', a.p .. 'steps:' .. run, 'e' .. seq), meta)
+  local what = damage(line, redis.call('HGET', key_of.steps(a.p, run), 'e' .. seq), meta)
   if what then
     breach(a, run, 'step execution ' .. seq .. ' cannot be read: ' .. what .. ' is damaged',
       function() fail_damaged(a.p, run, seq, '-', a.now, what) end)
     return
   end
-  local s, record = parse_state(line), redis.call('HGET', a.p .. 'steps:' .. run, 'e' .. seq)
+  local s, record = parse_state(line), redis.call('HGET', key_of.steps(a.p, run), 'e' .. seq)
   local scope, step = parse_record(record or '')
-  local _, closed = scopes_of(a.p .. 'steps:' .. run, scope or '0')
+  local _, closed = scopes_of(key_of.steps(a.p, run), scope or '0')
   if closed then
     -- To be removed; no breach, as this takes a moment.
-    if a.fix then redis.call('ZADD', a.p .. 'timers', 'NX', a.now, 'close ' .. run .. ' ' .. closed .. ' 0') end
+    if a.fix then redis.call('ZADD', key_of.timers(a.p), 'NX', a.now, 'close ' .. run .. ' ' .. closed .. ' 0') end
     return
   end
   if s.letter == 'T' then
@@ -167,8 +165,8 @@ end
 
 local function audit_fan(a, run, meta, scope, place)
   -- What is left of a closed fan-out is swept.
-  if not scopes_of(a.p .. 'steps:' .. run, scope) then return end
-  if redis.call('EXISTS', a.p .. 'fan:' .. run .. ':' .. scope) == 0 then return end
+  if not scopes_of(key_of.steps(a.p, run), scope) then return end
+  if redis.call('EXISTS', key_of.fan(a.p, run, scope)) == 0 then return end
   if is_queued(a, queue_of(meta), place) then return audit_ready(a, run, queue_of(meta), string.sub(place, 1, 1)) end
   breach(a, run, 'the next branches of fan-out ' .. scope .. ' are not in their queue',
     function() queue_fan(a.p, meta, run, scope) end)
@@ -189,7 +187,7 @@ local GONE = {
 -- What was lost for good: the run must not go on as if it had never been.
 local function lost_for_good(a, run, steps)
   local version = redis.call('HMGET', steps, 'context', 'bare')
-  if version[1] and version[1] ~= version[2] and redis.call('EXISTS', a.p .. 'context:' .. run) == 0 then
+  if version[1] and version[1] ~= version[2] and redis.call('EXISTS', key_of.context(a.p, run)) == 0 then
     return 'its context is gone'
   end
   for _, list in ipairs(extra_of(a.p, run)) do
@@ -207,11 +205,11 @@ end
 
 -- The run's own hash: what can still be said of it is in its steps.
 local function audit_run_hash(a, run, steps)
-  if redis.call('EXISTS', a.p .. 'run:' .. run) == 1 then return end
+  if redis.call('EXISTS', key_of.run(a.p, run)) == 1 then return end
   breach(a, run, 'its hash with its status is gone', function()
     local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
-    local first = redis.call('LINDEX', a.p .. 'history:' .. run, 0) or redis.call('HGET', steps, 'born')
-    redis.call('HSET', a.p .. 'run:' .. run, 'status', 'running', 'workflow', workflow, 'version', version,
+    local first = redis.call('LINDEX', key_of.history(a.p, run), 0) or redis.call('HGET', steps, 'born')
+    redis.call('HSET', key_of.run(a.p, run), 'status', 'running', 'workflow', workflow, 'version', version,
       'content', content, 'created', first and string.match(first, '^%d+') or a.now)
   end)
 end
@@ -223,34 +221,35 @@ local function needs_input(record)
 end
 
 local function audit_index(a, run)
-  if redis.call('ZSCORE', a.p .. 'runs', run) then return end
-  local created = redis.call('HGET', a.p .. 'run:' .. run, 'created')
+  if redis.call('ZSCORE', key_of.runs(a.p), run) then return end
+  local created = redis.call('HGET', key_of.run(a.p, run), 'created')
   if created then
-    breach(a, run, 'it is not in the list of runs', function() redis.call('ZADD', a.p .. 'runs', created, run) end)
+    breach(a, run, 'it is not in the list of runs', function() redis.call('ZADD', key_of.runs(a.p), created, run) end)
   end
 end
 
 local function audit_timeout(a, run)
-  local deadline = redis.call('HGET', a.p .. 'run:' .. run, 'deadline')
+  local deadline = redis.call('HGET', key_of.run(a.p, run), 'deadline')
   if deadline then audit_timer(a, run, 'its timeout is not set', 'timeout ' .. run, tonumber(deadline) or a.now) end
 end
 
 local function audit_queue_list(a, run, queue)
-  for _, lane in pairs(LANES) do
-    local is_served = read_up_to(a, a.p .. lane .. queue)
-    if is_served and redis.call('SISMEMBER', a.p .. 'queues', lane .. queue) == 0 then
-      breach(a, run, lane .. queue .. ' is not in the list of queues',
-        function() redis.call('SADD', a.p .. 'queues', lane .. queue) end)
+  for lane, kind in pairs(LANES) do
+    local is_served, name = read_up_to(a, lane_key(a.p, lane, queue)), kind .. ':' .. queue
+    if is_served and redis.call('SISMEMBER', key_of.queues(a.p), name) == 0 then
+      breach(a, run, name .. ' is not in the list of queues', function() redis.call('SADD', key_of.queues(a.p), name) end)
     end
   end
 end
 
 local function audit_live(a, run, cursor_at)
-  local steps = a.p .. 'steps:' .. run
+  local steps = key_of.steps(a.p, run)
   if cursor_at == '0' then
     audit_run_hash(a, run, steps)
     -- First: the repairs of the others are noted there.
-    if redis.call('EXISTS', a.p .. 'history:' .. run) == 0 and redis.call('HEXISTS', steps, 'born') == 0 then breach(a, run, 'its history is gone', function() end) end
+    if redis.call('EXISTS', key_of.history(a.p, run)) == 0 and redis.call('HEXISTS', steps, 'born') == 0 then
+      breach(a, run, 'its history is gone', function() end)
+    end
     audit_index(a, run)
     audit_timeout(a, run)
     audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))
@@ -260,8 +259,8 @@ local function audit_live(a, run, cursor_at)
       return '0'
     end
   end
-  local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('EXISTS', a.p .. 'input:' .. run) == 0
-  local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', SLICE)
+  local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('EXISTS', key_of.input(a.p, run)) == 0
+  local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', LIMIT.SLICE)
   for i = 1, #slice[2], 2 do
     local field, value = slice[2][i], slice[2][i + 1]
     local scope = string.match(field, '^q(%d+)$')
@@ -279,9 +278,9 @@ local function audit_live(a, run, cursor_at)
 end
 
 local function audit_run(a, run, cursor_at)
-  local steps = a.p .. 'steps:' .. run
+  local steps = key_of.steps(a.p, run)
   if redis.call('HEXISTS', steps, 'meta') == 1 then return audit_live(a, run, cursor_at) end
-  local found = redis.call('HMGET', a.p .. 'run:' .. run, 'status', 'expires')
+  local found = redis.call('HMGET', key_of.run(a.p, run), 'status', 'expires')
   local status = found[1]
   if not status then return '0' end
   audit_index(a, run)
@@ -300,10 +299,10 @@ local function audit_part(a, kind, name)
   if kind == 'journal' or kind == 'published' then run = string.match(name, '^(.+):%d+$') or name end
   if kind == 'signals' or kind == 'turns' then run = string.match(name, '^(.+):[^:]+$') or name end
   if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
-  local key, extra = a.p .. kind .. ':' .. name, a.p .. 'extra:' .. run
-  if redis.call('EXISTS', a.p .. 'run:' .. run, a.p .. 'steps:' .. run) == 0 then
+  local key, extra = a.p .. kind .. ':' .. name, key_of.extra(a.p, run)
+  if redis.call('EXISTS', key_of.run(a.p, run), key_of.steps(a.p, run)) == 0 then
     -- Signals may come before their run is served.
-    if redis.call('HEXISTS', a.p .. 'deferred', run) == 1 then return end
+    if redis.call('HEXISTS', key_of.deferred(a.p), run) == 1 then return end
     if redis.call('EXISTS', key) == 0 then return end
     if report(a, run, 'its ' .. kind .. ' was left behind') then redis.call('UNLINK', key) end
   elseif run ~= name and redis.call('EXISTS', key) == 1 and redis.call('SISMEMBER', extra, key) == 0 then
@@ -313,9 +312,9 @@ end
 
 -- What a worker serves is found by its class.
 local function audit_class(a, worker)
-  local about = redis.call('HMGET', a.p .. 'worker:' .. worker, 'queues', 'class')
+  local about = redis.call('HMGET', key_of.worker(a.p, worker), 'queues', 'class')
   for queue in string.gmatch(about[2] and about[1] or '', '%S+') do
-    local serves, classes = a.p .. 'serves:' .. about[2], a.p .. 'classes:' .. queue
+    local serves, classes = key_of.serves(a.p, about[2]), key_of.classes(a.p, queue)
     local is_known = redis.call('SISMEMBER', serves, queue) == 1 and redis.call('SISMEMBER', classes, about[2]) == 1
     if not is_known and report(a, worker, 'the worker would be given nothing of the queue ' .. queue) then
       redis.call('SADD', serves, queue)
@@ -325,22 +324,20 @@ local function audit_class(a, worker)
 end
 
 local function audit_worker(a, worker)
-  local held, about = a.p .. 'held:' .. worker, a.p .. 'worker:' .. worker
-  if redis.call('ZSCORE', a.p .. 'leases', worker) then return audit_class(a, worker) end
+  local held, about = key_of.held(a.p, worker), key_of.worker(a.p, worker)
+  if redis.call('ZSCORE', key_of.leases(a.p), worker) then return audit_class(a, worker) end
   if redis.call('EXISTS', held, about) == 0 then return end
   if report(a, worker, 'the worker has no lease, and its holds were left behind') then
-    reap(a.p, worker, a.now, 'lost', SLICE, a.max_losses, a.retention)
+    reap(a.p, worker, a.now, 'lost', LIMIT.SLICE, a.max_losses, a.retention)
   end
 end
 
-audit = function(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local fix, max_losses, retention = arg() == '1', tonumber(arg()), tonumber(arg())
-  local a, kind, name, cursor_at = new_audit(p, now_ms(), fix, max_losses, retention), arg(), arg(), arg()
+audit = function(p, given)
+  local a, kind, name, cursor_at = new_audit(p, given), given.kind, given.name, given.cursor_at
   local next_at = '0'
-  if kind == 'run' or kind == 'steps' and redis.call('EXISTS', p .. 'run:' .. name) == 0 then
+  if kind == 'run' or kind == 'steps' and redis.call('EXISTS', key_of.run(p, name)) == 0 then
     next_at = audit_run(a, name, cursor_at)
-  elseif kind == 'held' or kind == 'worker' and redis.call('EXISTS', p .. 'held:' .. name) == 0 then
+  elseif kind == 'held' or kind == 'worker' and redis.call('EXISTS', key_of.held(p, name)) == 0 then
     audit_worker(a, name)
   elseif kind ~= 'steps' and kind ~= 'worker' then
     audit_part(a, kind, name)

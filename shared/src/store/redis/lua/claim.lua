@@ -2,29 +2,21 @@
 -- attempt, record the hold, and answer with event and context.
 
 local fail_run, bury, pass_turn, vacate, read_fields
-local DAMAGED_RETENTION = 7 * 24 * 3600 * 1000
-local READS = 3 -- of queues in one call: stale entries make room for others
-local TRIM_EVERY = 16 -- calls: entries that were read stay that long at most
 
 -- Somebody wrote into our keys: the run cannot go on, and says so.
 local function fail_damaged(p, run, seq, worker, now, what)
   fail_run(p, { run = run, seq = seq, attempt = 0, step = '-', worker = worker, now = now },
-    'step execution ' .. seq .. ' cannot be read: ' .. what .. ' in Redis is damaged', DAMAGED_RETENTION)
-end
-
--- Who calls: the worker, the number of its call, and whether an earlier try may have taken effect.
-local function read_caller(arg)
-  return { worker = arg(), call = arg(), again = arg() == '1' }
+    'step execution ' .. seq .. ' cannot be read: ' .. what .. ' in Redis is damaged', LIMIT.DAMAGED_RETENTION)
 end
 
 -- The class of workers that serve what it serves; nil where its lease is gone.
 local function class_of(p, worker)
-  return redis.call('HGET', p .. 'worker:' .. worker, 'class')
+  return redis.call('HGET', key_of.worker(p, worker), 'class')
 end
 
 -- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
 local function hold(p, caller, run, seq, now)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last')
   if not found[1] then return nil end
   local s = { attempt = 0, failures = 0, losses = 0, shared = 0 }
@@ -34,10 +26,10 @@ local function hold(p, caller, run, seq, now)
     if not s.letter or s.attempt >= 1e9 then return fail_damaged(p, run, seq, caller.worker, now, 'its state') end
     if s.letter ~= 'Q' then return nil end
     -- An entry from before it was queued alone.
-    if string.sub(s.about, 1, 1) == 'a' and not caller.alone then return nil end
+    if string.sub(s.about, 1, 1) == 'a' and not caller.takes_alone then return nil end
   end
   local scope = parse_head(found[2])
-  if not found[3] or not scope or #scope > MAX_EXACT then
+  if not found[3] or not scope or #scope > LIMIT.MAX_EXACT then
     return fail_damaged(p, run, seq, caller.worker, now, damage(found[1], found[2], found[3]) or 'its event')
   end
   local chain = scopes_of(steps, scope)
@@ -52,13 +44,13 @@ end
 
 -- The input of the run; the first execution that is given it sets the run going. Where `is_first` is true there was no other before.
 local function take_input(p, run, now, is_first)
-  local key = p .. 'run:' .. run
+  local key = key_of.run(p, run)
   if is_first then
     redis.call('HSET', key, 'status', 'running', 'started', now)
   elseif redis.call('HSETNX', key, 'started', now) == 1 then
     redis.call('HSET', key, 'status', 'running')
   end
-  return redis.call('GET', p .. 'input:' .. run) or ''
+  return redis.call('GET', key_of.input(p, run)) or ''
 end
 
 -- What the worker is told: slot, run, number, line, record, scopes, description of the run; then what the flags of the record ask
@@ -68,13 +60,13 @@ local function tell_item(p, slot, item, now)
   local run, input, context, version = item.run, '', {}, 0
   if string.find(flags, 'i', 1, true) then input = take_input(p, run, now, item.is_first) end
   if string.find(flags, 'c', 1, true) then
-    context = redis.call('HGETALL', p .. 'context:' .. run)
-    version = redis.call('HGET', p .. 'steps:' .. run, 'context') or 0
+    context = redis.call('HGETALL', key_of.context(p, run))
+    version = redis.call('HGET', key_of.steps(p, run), 'context') or 0
   end
-  local chain = item.chain or scopes_of(p .. 'steps:' .. run, scope) or {}
+  local chain = item.chain or scopes_of(key_of.steps(p, run), scope) or {}
   local scopes = #chain > 0 and table.concat(chain, ' ') or '0'
   -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
-  local journal = item.attempt > 1 and redis.call('HGETALL', p .. 'journal:' .. run .. ':' .. item.seq) or {}
+  local journal = item.attempt > 1 and redis.call('HGETALL', key_of.journal(p, run, item.seq)) or {}
   for i = 1, #journal, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end
@@ -83,9 +75,9 @@ end
 
 -- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and
 -- then from the beginning, so that none starves. `memo` keeps which these are, for a call that asks again and again.
-local function next_queue(p, ready, class, after, memo)
-  local queues = memo and memo[ready] or redis.call('SINTER', p .. ready, p .. 'serves:' .. class)
-  if memo then memo[ready] = queues end
+local function next_queue(p, lane, class, after, memo)
+  local queues = memo and memo[lane] or redis.call('SINTER', ready_key(p, lane), key_of.serves(p, class))
+  if memo then memo[lane] = queues end
   if #queues < 2 then return queues[1] end
   local first, following = nil, nil
   for _, queue in ipairs(queues) do
@@ -110,8 +102,8 @@ local begin_fan
 
 -- Reads up to `n` entries, and adds what they begin to `items`. The entries that were read are removed in batches: all of them where
 -- the queue is empty, else now and then by whole nodes, which is cheap.
-local function take_entries(p, caller, lane, queue, n, now, items)
-  local stream = p .. LANES[lane] .. queue
+local function take_entries(p, caller, lane, queue, n, now, items, memo)
+  local stream = lane_key(p, lane, queue)
   local entries = read_queue(stream, n)
   for _, entry in ipairs(entries) do
     local run, number = entry[2][1], entry[2][2] or ''
@@ -123,25 +115,25 @@ local function take_entries(p, caller, lane, queue, n, now, items)
   end
   if #entries == 0 then
     redis.call('XTRIM', stream, 'MAXLEN', 0)
-    redis.call('SREM', p .. READY[lane], queue)
-    if caller.memo then caller.memo[READY[lane]] = nil end
-  elseif tonumber(caller.call) % TRIM_EVERY == 0 then
+    redis.call('SREM', ready_key(p, lane), queue)
+    if memo then memo[lane] = nil end
+  elseif tonumber(caller.call) % LIMIT.TRIM_EVERY == 0 then
     redis.call('XTRIM', stream, 'MINID', '~', entries[#entries][1])
   end
 end
 
 -- What was queued again goes first. Answers the items, and the queue that was served last.
-local function take(p, caller, class, n, after, now)
+local function take(p, caller, class, n, after, now, memo)
   local items = {}
-  for _ = 1, READS do
+  for _ = 1, LIMIT.READS do
     if #items >= n then break end
     local lane = 'r'
-    local queue = next_queue(p, READY.r, class, after, caller.memo)
+    local queue = next_queue(p, 'r', class, after, memo)
     if not queue then
-      lane, queue = 'q', next_queue(p, READY.q, class, after, caller.memo)
+      lane, queue = 'q', next_queue(p, 'q', class, after, memo)
     end
     if not queue then break end
-    take_entries(p, caller, lane, queue, n - #items, now, items)
+    take_entries(p, caller, lane, queue, n - #items, now, items, memo)
     after = queue
   end
   return items, after
@@ -152,10 +144,10 @@ local function item_of(p, caller, value, now)
   local call, letter, run, seq, attempt = parse_slot(value)
   if call ~= caller.call then return false end
   if run == '' then return true, letter, nil end
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'e' .. seq, 'meta')
+  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
   local is_ours = s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == caller.worker and s.call == call
-  local chain = is_ours and scopes_of(p .. 'steps:' .. run, (parse_head(found[2])))
+  local chain = is_ours and scopes_of(key_of.steps(p, run), (parse_head(found[2])))
   if not chain then return true, letter, nil end
   return true, letter, { run = run, seq = seq, attempt = s.attempt, line = found[1], record = found[2], meta = found[3], chain = chain }
 end
@@ -167,7 +159,7 @@ do -- a chunk of Lua has at most 200 locals
 local function items_of_earlier(p, caller, slots, now)
   local out = {}
   for _, slot in ipairs(slots) do
-    local _, _, item = item_of(p, caller, redis.call('HGET', p .. 'held:' .. caller.worker, slot), now)
+    local _, _, item = item_of(p, caller, redis.call('HGET', key_of.held(p, caller.worker), slot), now)
     if item then out[#out + 1] = tell_item(p, slot, item, now) end
   end
   return out
@@ -175,7 +167,7 @@ end
 
 -- The worker knows that these slots are free. What it is said to hold there, Redis came back with: others are to have it.
 local function vacate_claimed(p, worker, slots, now)
-  local values = read_fields(p .. 'held:' .. worker, slots)
+  local values = read_fields(key_of.held(p, worker), slots)
   for _, slot in ipairs(slots) do
     local _, _, run = parse_slot(values[slot] or nil)
     if run and run ~= '' then vacate(p, worker, slot, values[slot], now, 'released', math.huge, 0) end
@@ -184,12 +176,12 @@ end
 
 -- One step execution that is to be executed alone, for a worker that executes nothing.
 local function take_alone(p, caller, class, after, now)
-  caller.alone = true
+  caller.takes_alone = true
   local item
-  for _ = 1, READS do
-    local queue = not item and next_queue(p, READY.a, class, after)
+  for _ = 1, LIMIT.READS do
+    local queue = not item and next_queue(p, 'a', class, after)
     if not queue then break end
-    local stream = p .. LANES.a .. queue
+    local stream = lane_key(p, 'a', queue)
     local entry = read_queue(stream, 1)[1]
     if entry then
       item = hold(p, caller, entry[2][1], entry[2][2] or '', now)
@@ -197,42 +189,40 @@ local function take_alone(p, caller, class, after, now)
       redis.call('XTRIM', stream, 'MINID', ms .. '-' .. n + 1)
     end
     -- At once: as long as it is named there, workers make room for it.
-    if not entry or redis.call('XLEN', stream) == 0 then redis.call('SREM', p .. READY.a, queue) end
+    if not entry or redis.call('XLEN', stream) == 0 then redis.call('SREM', ready_key(p, 'a'), queue) end
     after = queue
   end
-  caller.alone = false
+  caller.takes_alone = false
   return item
 end
 
 -- claim: fills free slots. `alone`: the worker executes nothing; it may be given one that is to be executed alone, and nothing
 -- beside it, and the answer says so. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
-claim = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local caller, after, slots, alone = read_caller(arg), arg(), take_list(arg), arg() == '1'
-  local class = class_of(p, caller.worker)
+claim = function(p, a)
+  local now, worker, slots, class = now_ms(), a.worker, a.slots, class_of(p, a.worker)
   if not class then return { 'lost', {}, 0 } end
-  if caller.again then
-    local earlier = items_of_earlier(p, caller, slots, now)
+  if a.again then
+    local earlier = items_of_earlier(p, a, slots, now)
     if #earlier > 0 then return { 'ok', earlier, is_suspect(parse_state(earlier[1][4])) and 1 or 0 } end
   end
-  vacate_claimed(p, caller.worker, slots, now)
-  local item = alone and take_alone(p, caller, class, after, now)
+  vacate_claimed(p, worker, slots, now)
+  local item = a.alone and take_alone(p, a, class, a.after, now)
   if item then
-    redis.call('HSET', p .. 'held:' .. caller.worker, slots[1], slot_value(caller.call, 'o', item.run, item.seq, item.attempt))
-    redis.call('SREM', p .. 'idle:' .. class, caller.worker)
+    redis.call('HSET', key_of.held(p, worker), slots[1], slot_value(a.call, 'o', item.run, item.seq, item.attempt))
+    redis.call('SREM', key_of.idle(p, class), worker)
     return { 'ok', { tell_item(p, slots[1], item, now) }, 1 }
   end
-  local items, last = take(p, caller, class, #slots, after, now)
+  local items, last = take(p, a, class, #slots, a.after, now)
   local held, out = {}, {}
   for i, item in ipairs(items) do
     held[#held + 1] = slots[i]
-    held[#held + 1] = slot_value(caller.call, 'o', item.run, item.seq, item.attempt)
+    held[#held + 1] = slot_value(a.call, 'o', item.run, item.seq, item.attempt)
   end
-  if #held > 0 then chunked('HSET', p .. 'held:' .. caller.worker, held) end
+  if #held > 0 then chunked('HSET', key_of.held(p, worker), held) end
   for i, item in ipairs(items) do out[i] = tell_item(p, slots[i], item, now) end
-  redis.call(#items < #slots and 'SADD' or 'SREM', p .. 'idle:' .. class, caller.worker)
+  redis.call(#items < #slots and 'SADD' or 'SREM', key_of.idle(p, class), worker)
   -- There may be more than was taken.
-  local queue = next_queue(p, READY.r, class, last) or next_queue(p, READY.q, class, last)
+  local queue = next_queue(p, 'r', class, last) or next_queue(p, 'q', class, last)
   if queue then wake_worker(p, queue) end
   return { 'ok', out, 0 }
 end

@@ -1,24 +1,11 @@
 -- complete: everything that one step execution leaves behind, in one go, under its fence; then the next step event.
 
-local MAX_EXECUTIONS = 1000000 -- per run: each leaves a few bytes until the run ends
-
--- `journal` is empty where there is none; otherwise `j`, and the calls that the body has let go of, as ` <number>.<name>`.
-local function read_commit(arg)
-  local c = read_changes(arg)
-  c.joins, c.parts, c.emits = take_list(arg), take_list(arg), take_list(arg)
-  c.fan, c.heads, c.staged = arg() == '1', take_list(arg), tonumber(arg())
-  c.consumed, c.journal, c.rests = arg(), arg(), arg() == '1'
-  c.stop, c.retention = take_list(arg), tonumber(arg())
-  c.caught, c.emitted = take_list(arg)[1], arg()
-  return c
-end
-
 -- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
 local WIDE = '-----------------------------------------------------------------'
 
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
 local function emit(p, x, c)
-  local run, meta, seq, steps, inner = x.run, x.meta, x.seq, p .. 'steps:' .. x.run, x.scope
+  local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.scope
   if c.fan then
     inner = seq
     local fan = x.scope
@@ -56,37 +43,39 @@ end
 
 local let_go
 
+-- `about` is `j`, and the calls that the body has let go of, as ` <number>.<name>`.
 local function end_journal(p, x, about)
-  local gone, journal = {}, p .. 'journal:' .. x.run .. ':' .. x.seq
+  local gone, journal = {}, key_of.journal(p, x.run, x.seq)
   for number, name in string.gmatch(about, ' (%d+)%.(%S+)') do
     gone[#gone + 1] = number
     gone[#gone + 1] = name
   end
   let_go(p, x.run, x.seq, gone, x.now)
   redis.call('UNLINK', journal)
-  redis.call('SREM', p .. 'extra:' .. x.run, journal)
+  redis.call('SREM', key_of.extra(p, x.run), journal)
 end
 
--- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now.
+-- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now. `c` is what complete is given.
 local function apply(p, x, c)
-  local run, steps = x.run, p .. 'steps:' .. x.run
+  local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last chunks.
-  if c.staged > 0 and redis.call('LLEN', p .. 'fan:' .. run .. ':' .. x.seq) ~= c.staged then return 'unstaged' end
+  if c.staged > 0 and redis.call('LLEN', key_of.fan(p, run, x.seq)) ~= c.staged then return 'unstaged' end
   local why_not, field, wrong = settle_changes(p, run, c)
   if why_not then return why_not, field, wrong end
   write_context(p, run, c)
-  if c.caught then
-    tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted, 'error', c.caught)
+  if caught then
+    tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted, 'error', caught)
   else
     tell_followers(p, run, x.meta, 'done', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted)
   end
   redis.call('HDEL', steps, x.seq, 'e' .. x.seq, 'm' .. x.seq)
   if x.publishes then forget_published(p, run, x.seq) end
-  note(p, run, x.now, c.caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, c.caught or x.state.since)
+  note(p, run, x.now, caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, caught or x.state.since)
   if c.consumed ~= '' then
-    local list = p .. 'joined:' .. run .. ':' .. c.consumed
+    local scope, step = string.match(c.consumed, '^(%d+):(.+)$')
+    local list = key_of.joined(p, run, scope, step)
     redis.call('UNLINK', list)
-    redis.call('SREM', p .. 'extra:' .. run, list)
+    redis.call('SREM', key_of.extra(p, run), list)
   end
   if c.journal ~= '' then end_journal(p, x, c.journal) end
   if #c.stop > 0 then
@@ -97,8 +86,8 @@ local function apply(p, x, c)
     return nil
   end
   local why = nil
-  if x.last + #c.emits + c.staged > MAX_EXECUTIONS then
-    why = 'the run has come to its limit of ' .. MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
+  if x.last + #c.emits + c.staged > LIMIT.MAX_EXECUTIONS then
+    why = 'the run has come to its limit of ' .. LIMIT.MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
   else
     why = emit(p, x, c)
   end
@@ -114,106 +103,97 @@ end
 -- those that wait, so that they have their turn too.
 local NOTHING, FOLLOWING, OTHERS = '0', '1', '2'
 
-local function read_slot(arg)
-  return { slot = arg(), next = arg(), after = arg() }
-end
-
 -- Who a successor may go to straight away.
-local function taker_of(p, caller, slot, run, now)
-  if slot.next == NOTHING then return nil end
-  local class = slot.next == OTHERS and class_of(p, caller.worker)
-  local others_wait = class and (next_queue(p, READY.r, class, slot.after) or next_queue(p, READY.q, class, slot.after))
+local function taker_of(p, a, now)
+  if a.next == NOTHING then return nil end
+  local class = a.next == OTHERS and class_of(p, a.worker)
+  local others_wait = class and (next_queue(p, 'r', class, a.after) or next_queue(p, 'q', class, a.after))
   if others_wait then return nil end
-  return { worker = caller.worker, call = caller.call, now = now, run = run }
+  return { worker = a.worker, call = a.call, now = now, run = a.run }
 end
 
 -- What the slot is filled with again: what was handed over, a branch of the same fan-out that was not begun yet, or what waits in
--- a queue.
-local function refill(p, caller, slot, taker, now)
+-- a queue. `a` says who calls (worker, call) and what the slot wants (next, after). `memo` is that of `next_queue`.
+local function refill(p, a, taker, now, memo)
   local taken = taker and taker.taken
   -- It is void where the same call ended its run or closed its fan-out.
-  if taken and redis.call('HGET', p .. 'steps:' .. taken.run, taken.seq) == taken.line then
-    tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, caller.worker, taken.record)
+  if taken and redis.call('HGET', key_of.steps(p, taken.run), taken.seq) == taken.line then
+    tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, a.worker, taken.record)
     return taken
   end
-  local branch = taker and slot.next == FOLLOWING and take_branch(p, taker, now)
+  local branch = taker and a.next == FOLLOWING and take_branch(p, taker, now)
   if branch then return branch end
-  local class = slot.next ~= NOTHING and (caller.memo and caller.memo.class or class_of(p, caller.worker))
-  return class and take(p, caller, class, 1, slot.after, now)[1] or nil
+  local class = a.next ~= NOTHING and (memo and memo.class or class_of(p, a.worker))
+  return class and take(p, a, class, 1, a.after, now, memo)[1] or nil
 end
 
 -- The worker is there, and the slot still has the step execution of this fence, or nothing: it may take another one.
-local function may_use(p, caller, slot, run, seq, line)
-  if not class_of(p, caller.worker) then return false end
-  local call, _, other, number, attempt = parse_slot(redis.call('HGET', p .. 'held:' .. caller.worker, slot.slot) or nil)
+local function may_use(p, a)
+  if not class_of(p, a.worker) then return false end
+  local call, _, other, number, attempt = parse_slot(redis.call('HGET', key_of.held(p, a.worker), a.slot) or nil)
   if not call or other == '' then return true end
-  return other == run and number == seq and attempt == string.match(line, '^H (%d+)') and call == string.match(line, '(%d+)$')
+  return other == a.run and number == a.seq and attempt == string.match(a.line, '^H (%d+)') and call == string.match(a.line, '(%d+)$')
 end
 
--- Checks the fence of a complete, fail or suspend, lets `act` change things where it holds, and fills the slot again.
-local function under_fence(keys, argv, read, act)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local caller, slot = read_caller(arg), read_slot(arg)
-  local run, seq, line, scope, step = arg(), arg(), arg(), arg(), arg()
-  local held, steps = p .. 'held:' .. caller.worker, p .. 'steps:' .. run
-  if caller.again then
-    local is_earlier, letter, item = item_of(p, caller, redis.call('HGET', held, slot.slot), now)
+-- Checks the fence of a complete, fail or suspend with these arguments, lets `act` change things where it holds, and fills the slot
+-- again.
+local function under_fence(p, a, act)
+  local now, run, seq, line, scope = now_ms(), a.run, a.seq, a.line, a.scope
+  local held, steps = key_of.held(p, a.worker), key_of.steps(p, run)
+  if a.again then
+    local is_earlier, letter, item = item_of(p, a, redis.call('HGET', held, a.slot), now)
     if is_earlier then
-      return { letter == 'o' and 'ok' or 'fenced', item and { tell_item(p, slot.slot, item, now) } or {} }
+      return { letter == 'o' and 'ok' or 'fenced', item and { tell_item(p, a.slot, item, now) } or {} }
     end
   end
-  local request = read(arg)
-  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. step, 'events')
+  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events')
   local state, taker = parse_state(line), nil
-  local is_good = found[1] == line and state.about == caller.worker
+  local is_good = found[1] == line and state.about == a.worker
   if is_good and scope ~= '0' and not scopes_of(steps, scope) then
     bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
   if is_good then
-    taker = taker_of(p, caller, slot, run, now)
+    taker = taker_of(p, a, now)
     state.losses, state.shared = 0, 0
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
-      is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = step,
-      worker = caller.worker, state = state, now = now, taker = taker }, request)
+      is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = a.step,
+      worker = a.worker, state = state, now = now, taker = taker }, a)
     if why then return { why, {}, field, wrong } end
-  elseif not may_use(p, caller, slot, run, seq, line) then
+  elseif not may_use(p, a) then
     return { 'fenced', {} }
   end
-  local item = refill(p, caller, slot, taker, now) or {}
-  redis.call('HSET', held, slot.slot, slot_value(caller.call, is_good and 'o' or 'f', item.run, item.seq, item.attempt))
-  return { is_good and 'ok' or 'fenced', item.run and { tell_item(p, slot.slot, item, now) } or {} }
+  local item = refill(p, a, taker, now) or {}
+  redis.call('HSET', held, a.slot, slot_value(a.call, is_good and 'o' or 'f', item.run, item.seq, item.attempt))
+  return { is_good and 'ok' or 'fenced', item.run and { tell_item(p, a.slot, item, now) } or {} }
 end
 
-local function complete(keys, argv)
-  return under_fence(keys, argv, read_commit, apply)
+local function complete(p, a)
+  return under_fence(p, a, apply)
 end
 
 -- For the next attempts to look back at, beside what they record: it goes away with that.
 local function keep_failure(p, x, reason)
-  local journal = p .. 'journal:' .. x.run .. ':' .. x.seq
+  local journal = key_of.journal(p, x.run, x.seq)
   redis.call('HSETNX', journal, 'began', x.state.since)
   redis.call('HSET', journal, 'error', reason)
-  redis.call('SADD', p .. 'extra:' .. x.run, journal)
+  redis.call('SADD', key_of.extra(p, x.run), journal)
 end
 
 -- fail: try again later, holding no worker; or end the run.
-local function fail(keys, argv)
-  local function read(arg)
-    return { mode = arg(), delay = tonumber(arg()), reason = arg(), retention = tonumber(arg()) }
-  end
-  return under_fence(keys, argv, read, function(p, x, f)
-    tell_followers(p, x.run, x.meta, f.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', f.reason)
-    if f.mode ~= 'retry' then
-      fail_run(p, x, f.reason, f.retention)
+local function fail(p, a)
+  return under_fence(p, a, function(_, x)
+    tell_followers(p, x.run, x.meta, a.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', a.reason)
+    if a.mode ~= 'retry' then
+      fail_run(p, x, a.reason, a.retention)
       return nil
     end
-    note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, f.delay .. ' ' .. f.reason)
-    keep_failure(p, x, f.reason)
+    note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, a.delay .. ' ' .. a.reason)
+    keep_failure(p, x, a.reason)
     x.state.failures = x.state.failures + 1
-    redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('W', x.state, x.now + f.delay))
-    set_timer(p, x.now, x.now + f.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
+    redis.call('HSET', key_of.steps(p, x.run), x.seq, state_line('W', x.state, x.now + a.delay))
+    set_timer(p, x.now, x.now + a.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
     return nil
   end)
 end

@@ -1,11 +1,10 @@
 -- What every transition shares. Keys, and the fields of the steps hash, are listed in docs/architecture.md.
 --
 -- Each function gets one key, the prefix `sf:{p}:`; all keys it touches begin with it and so live in
--- the same slot. Arguments are read in order with a cursor. Payloads are bytes and never looked into.
+-- the same slot. A transition is a function of that prefix, `p`, and of its arguments by their names, as contract.lua reads them.
+-- Payloads are bytes and never looked into.
 
 local GROUP = 'workers'
-local CHUNK = 500 -- values per variadic command: Lua's unpack fails near 8,000
-local HISTORY_MAX = 100000
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -21,29 +20,16 @@ local function comes_before(a, b)
   return #a < #b
 end
 
-local function cursor(argv)
-  local at = 0
-  return function()
-    at = at + 1
-    return argv[at]
-  end
-end
-
-local function take_list(arg)
-  local list = {}
-  for i = 1, tonumber(arg()) do list[i] = arg() end
-  return list
-end
-
+-- Lua's unpack fails near 8,000 values.
 local function chunked(command, key, values)
-  for from = 1, #values, CHUNK do
-    redis.call(command, key, unpack(values, from, math.min(from + CHUNK - 1, #values)))
+  for from = 1, #values, LIMIT.CHUNK do
+    redis.call(command, key, unpack(values, from, math.min(from + LIMIT.CHUNK - 1, #values)))
   end
 end
 
 local function unlink(keys)
-  for from = 1, #keys, CHUNK do
-    redis.call('UNLINK', unpack(keys, from, math.min(from + CHUNK - 1, #keys)))
+  for from = 1, #keys, LIMIT.CHUNK do
+    redis.call('UNLINK', unpack(keys, from, math.min(from + LIMIT.CHUNK - 1, #keys)))
   end
 end
 
@@ -53,17 +39,17 @@ local function start_record(born, meta)
 end
 
 local function note(p, run, now, kind, seq, attempt, step, worker, detail)
-  local key = p .. 'history:' .. run
+  local key = key_of.history(p, run)
   local line = now .. ' ' .. kind .. ' ' .. seq .. ' ' .. attempt .. ' ' .. step .. ' ' .. worker .. ' ' .. (detail or '')
   local length = redis.call('RPUSHX', key, line)
   if length == 0 then
-    local steps = p .. 'steps:' .. run
+    local steps = key_of.steps(p, run)
     local found = redis.call('HMGET', steps, 'born', 'meta')
     if not found[1] then return redis.call('RPUSH', key, line) end
     redis.call('RPUSH', key, start_record(found[1], found[2]), line)
     redis.call('HDEL', steps, 'born')
-  elseif length > HISTORY_MAX then
-    redis.call('LTRIM', key, -HISTORY_MAX, -1)
+  elseif length > LIMIT.HISTORY_MAX then
+    redis.call('LTRIM', key, -LIMIT.HISTORY_MAX, -1)
   end
 end
 
@@ -117,7 +103,6 @@ end
 
 -- What a state is about, and for a hold the call that took it.
 local ABOUT = { Q = '^[aqr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $' }
-local MAX_EXACT = 15 -- digits of a number that Lua and the workers read alike
 
 -- What is damaged of a step execution, in words; nil where all can be read. Claims look at the state alone: workers read the rest,
 -- and report it.
@@ -128,7 +113,7 @@ local function damage(state, record, meta)
   local version, content, more = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)(.*)$')
   if not version or more ~= '' and more ~= ' follow' or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
   local scope, _, flags, _, payload = parse_record(record or '')
-  if not scope or #scope > MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
+  if not scope or #scope > LIMIT.MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
   if string.find(flags, 't', 1, true) and not string.match(payload, '^%d[%d ]*\n') then return 'its event' end
   return nil
@@ -144,14 +129,14 @@ end
 local function take_turn(p, run, seq, record)
   local step, limit = limit_of(record)
   if not step then return true end
-  local steps, taken = p .. 'steps:' .. run, 't' .. step
+  local steps, taken = key_of.steps(p, run), 't' .. step
   if tonumber(redis.call('HGET', steps, taken) or 0) < limit then
     redis.call('HINCRBY', steps, taken, 1)
     return true
   end
-  local turns = p .. 'turns:' .. run .. ':' .. step
+  local turns = key_of.turns(p, run, step)
   redis.call('RPUSH', turns, seq)
-  redis.call('SADD', p .. 'extra:' .. run, turns)
+  redis.call('SADD', key_of.extra(p, run), turns)
   return false
 end
 
@@ -162,25 +147,34 @@ end
 
 -- Where entries are: `q` new ones, `r` those queued again, which are served first, `a` those that are to be executed alone. The sets
 -- name the queues that have some.
-local LANES = { q = 'queue:', r = 'requeued:', a = 'alone:' }
+local LANES = { q = 'queue', r = 'requeued', a = 'alone' }
 local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
 
 -- Wakes one idle worker that serves the queue. The list is its own: however many are idle, this costs the same.
 local function wake_worker(p, queue)
-  for _, class in ipairs(redis.call('SMEMBERS', p .. 'classes:' .. queue)) do
-    local worker = redis.call('SPOP', p .. 'idle:' .. class)
-    if worker then return redis.call('RPUSH', p .. 'wake:' .. worker, queue) end
+  for _, class in ipairs(redis.call('SMEMBERS', key_of.classes(p, queue))) do
+    local worker = redis.call('SPOP', key_of.idle(p, class))
+    if worker then return redis.call('RPUSH', key_of.wake(p, worker), queue) end
   end
+end
+
+local function lane_key(p, lane, queue)
+  return key_of[LANES[lane]](p, queue)
+end
+
+-- The set of the queues that have entries in this lane.
+local function ready_key(p, lane)
+  return key_of[READY[lane]](p)
 end
 
 -- An entry is the run and the number of the step execution, or `f` and the fan-out whose next branches are to be written.
 local function add_entry(p, lane, queue, run, number)
-  return lane .. redis.call('XADD', p .. LANES[lane] .. queue, '*', run, number)
+  return lane .. redis.call('XADD', lane_key(p, lane, queue), '*', run, number)
 end
 
 -- A worker that has become idle has seen that the queue was not named; while it is named, somebody looks after it.
 local function has_entries(p, lane, queue)
-  if redis.call('SADD', p .. READY[lane], queue) == 1 then wake_worker(p, queue) end
+  if redis.call('SADD', ready_key(p, lane), queue) == 1 then wake_worker(p, queue) end
 end
 
 local function append(p, lane, queue, run, number)
@@ -192,20 +186,19 @@ end
 -- Ahead of what is new.
 local function queue_again(p, meta, run, seq, s)
   local place = append(p, is_suspect(s) and 'a' or 'r', queue_of(meta), run, seq)
-  redis.call('HSET', p .. 'steps:' .. run, seq, state_line('Q', s, place))
+  redis.call('HSET', key_of.steps(p, run), seq, state_line('Q', s, place))
 end
 
 -- The entry that has the next branches of a large fan-out written.
 local function queue_fan(p, meta, run, scope)
-  redis.call('HSET', p .. 'steps:' .. run, 'q' .. scope, append(p, 'q', queue_of(meta), run, 'f' .. scope))
+  redis.call('HSET', key_of.steps(p, run), 'q' .. scope, append(p, 'q', queue_of(meta), run, 'f' .. scope))
 end
 
 -- A timer that is due soon and before all others wakes the coordinators, which sleep until the next one.
-local SOON = 60000
 local function set_timer(p, now, due, timer)
-  local timers = p .. 'timers'
+  local timers = key_of.timers(p)
   redis.call('ZADD', timers, due, timer)
-  if due - now < SOON and redis.call('ZRANGE', timers, 0, 0)[1] == timer then redis.call('PUBLISH', p .. 'alarm', due) end
+  if due - now < LIMIT.SOON and redis.call('ZRANGE', timers, 0, 0)[1] == timer then redis.call('PUBLISH', key_of.alarm(p), due) end
 end
 
 -- The scopes that a scope lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
@@ -221,25 +214,18 @@ local function scopes_of(steps, scope, fan)
   return chain
 end
 
-local MAX_EVENTS = 10000 -- of each run, about
-
 -- Adds to what the run publishes. Each entry has a number, so that a reader sees where some were trimmed. Where somebody
 -- else wrote there, it answers the error: no run fails for its followers' sake.
 local function add_event(p, run, ...)
-  local n = redis.pcall('HINCRBY', p .. 'steps:' .. run, 'events', 1)
+  local n = redis.pcall('HINCRBY', key_of.steps(p, run), 'events', 1)
   if type(n) ~= 'number' then return n end
-  return redis.pcall('XADD', p .. 'events:' .. run, 'MAXLEN', '~', MAX_EVENTS, '*', 'n', n, ...)
-end
-
--- What a step execution has published: see publish.lua.
-local function published_key(p, run, seq)
-  return p .. 'published:' .. run .. ':' .. seq
+  return redis.pcall('XADD', key_of.events(p, run), 'MAXLEN', '~', LIMIT.MAX_EVENTS, '*', 'n', n, ...)
 end
 
 -- It has ended, and publishes nothing again.
 local function forget_published(p, run, seq)
-  local key = published_key(p, run, seq)
-  if redis.call('UNLINK', key) == 1 then redis.call('SREM', p .. 'extra:' .. run, key) end
+  local key = key_of.published(p, run, seq)
+  if redis.call('UNLINK', key) == 1 then redis.call('SREM', key_of.extra(p, run), key) end
 end
 
 -- The run was started with its steps to be followed.
@@ -250,7 +236,7 @@ end
 -- Tells followers where a step execution stands. Without the record it is read.
 local function tell_followers(p, run, meta, state, seq, attempt, worker, record, ...)
   if not follows(meta) then return end
-  local _, step, _, event = parse_record(record or redis.call('HGET', p .. 'steps:' .. run, 'e' .. seq) or '')
+  local _, step, _, event = parse_record(record or redis.call('HGET', key_of.steps(p, run), 'e' .. seq) or '')
   add_event(p, run, 'kind', 'state', 'state', state, 'event', event or '-', 'step', step or '-', 'seq', seq,
     'attempt', attempt, 'worker', worker, ...)
 end
@@ -297,16 +283,16 @@ local function create(p, run, meta, first, records, taker, fields)
     fields[#fields + 1] = record
     tell_followers(p, run, meta, 'waiting', seq, 0, '-', record)
   end
-  chunked('HSET', p .. 'steps:' .. run, fields)
+  chunked('HSET', key_of.steps(p, run), fields)
   if has_queued then has_entries(p, 'q', queue) end
 end
 
 -- The other keys of a run, as its set `extra` lists them. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
   local keys = {}
-  for _, key in ipairs(redis.call('SMEMBERS', p .. 'extra:' .. run)) do
-    for _, kind in ipairs({ 'joined:', 'fan:', 'journal:', 'signals:', 'turns:', 'published:' }) do
-      local start = p .. kind .. run .. ':'
+  for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
+    for _, kind in ipairs({ 'joined', 'fan', 'journal', 'signals', 'turns', 'published' }) do
+      local start = p .. kind .. ':' .. run .. ':'
       if string.sub(key, 1, #start) == start then keys[#keys + 1] = key end
     end
   end
@@ -316,36 +302,36 @@ end
 -- For the workers: their next beat names what they need not go on with, a run or `<run> <scope>`. A lease is shorter than
 -- it stays there.
 local function tell_workers(p, what, now)
-  redis.call('ZREMRANGEBYSCORE', p .. 'cancelled', '-inf', now - 600000)
-  redis.call('ZREMRANGEBYRANK', p .. 'cancelled', 0, -10000)
-  redis.call('ZADD', p .. 'cancelled', now, what)
+  redis.call('ZREMRANGEBYSCORE', key_of.cancelled(p), '-inf', now - 600000)
+  redis.call('ZREMRANGEBYRANK', key_of.cancelled(p), 0, -10000)
+  redis.call('ZADD', key_of.cancelled(p), now, what)
 end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 -- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known.
 local function finish(p, run, now, status, retention, fields, publishes, has_timeout)
-  local key, steps = p .. 'run:' .. run, p .. 'steps:' .. run
+  local key, steps = key_of.run(p, run), key_of.steps(p, run)
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
   if status ~= 'completed' then
-    if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, p .. 'stopped:' .. run) end
+    if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else
     local extra = extra_of(p, run)
-    extra[#extra + 1] = p .. 'extra:' .. run
+    extra[#extra + 1] = key_of.extra(p, run)
     extra[#extra + 1] = steps
     unlink(extra)
   end
   set_timer(p, now, now + retention, 'expire ' .. run)
-  if has_timeout ~= false then redis.call('ZREM', p .. 'timers', 'timeout ' .. run) end
-  redis.call('PUBLISH', p .. 'ended:' .. run, status)
+  if has_timeout ~= false then redis.call('ZREM', key_of.timers(p), 'timeout ' .. run) end
+  redis.call('PUBLISH', key_of.ended(p, run), status)
 end
 
 local function forget(p, run)
   local keys = extra_of(p, run)
-  for _, kind in ipairs({ 'extra:', 'run:', 'input:', 'context:', 'history:', 'stopped:', 'steps:', 'events:' }) do
-    keys[#keys + 1] = p .. kind .. run
+  for _, kind in ipairs({ 'extra', 'run', 'input', 'context', 'history', 'stopped', 'steps', 'events' }) do
+    keys[#keys + 1] = key_of[kind](p, run)
   end
   unlink(keys)
-  redis.call('ZREM', p .. 'runs', run)
+  redis.call('ZREM', key_of.runs(p), run)
 end

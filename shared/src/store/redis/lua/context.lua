@@ -2,18 +2,12 @@
 -- that fields are still what it has read. Of a value only the first byte is looked at, or a number's digits: see
 -- shared/src/values.rs.
 
-local MAX_VALUE = 1024 * 1024 -- bytes, without the first
-local MAX_DIGITS = 18
 local KINDS = { ['\4'] = 'list', ['\5'] = 'map' }
-
-local function read_changes(arg)
-  return { set = take_list(arg), unset = take_list(arg), merges = take_list(arg), expects = take_list(arg) }
-end
 
 read_fields = function(key, names)
   local found = {}
-  for from = 1, #names, CHUNK do
-    local upto = math.min(from + CHUNK - 1, #names)
+  for from = 1, #names, LIMIT.CHUNK do
+    local upto = math.min(from + LIMIT.CHUNK - 1, #names)
     for i, value in ipairs(redis.call('HMGET', key, unpack(names, from, upto))) do
       found[names[from + i - 1]] = value
     end
@@ -46,14 +40,14 @@ end
 local function merged(value, form, operand)
   if form == '+' then
     local digits = string.match(value or '0', '^%-?(%d+)$')
-    if not digits or #digits > MAX_DIGITS then return nil, 'number' end
+    if not digits or #digits > LIMIT.MAX_DIGITS then return nil, 'number' end
     local sum = add(value or '0', operand)
     if not sum then return nil, 'digits' end
     return sum
   end
   value = value or form
   if string.sub(value, 1, 1) ~= form then return nil, KINDS[form] or 'list' end
-  if #value - 1 + #operand > MAX_VALUE then return nil, 'size' end
+  if #value - 1 + #operand > LIMIT.MAX_VALUE then return nil, 'size' end
   return value .. operand
 end
 
@@ -64,7 +58,7 @@ local function settle_changes(p, run, c)
   local names = {}
   for i = 1, #c.expects, 2 do names[#names + 1] = c.expects[i] end
   for i = 1, #c.merges, 3 do names[#names + 1] = c.merges[i] end
-  local found = read_fields(p .. 'context:' .. run, names)
+  local found = read_fields(key_of.context(p, run), names)
   for i = 1, #c.expects, 2 do
     local value = found[c.expects[i]]
     if (value and redis.sha1hex(value) or '') ~= c.expects[i + 1] then return 'conflict' end
@@ -83,7 +77,7 @@ end
 -- The field `context` of the steps hash is the context's version: that it is there tells the audit that there were fields, unless
 -- `bare` says that this version has none.
 local function write_context(p, run, c)
-  local key, steps = p .. 'context:' .. run, p .. 'steps:' .. run
+  local key, steps = key_of.context(p, run), key_of.steps(p, run)
   if #c.set == 0 and #c.unset == 0 then return end
   if #c.set > 0 then chunked('HSET', key, c.set) end
   local version = redis.call('HINCRBY', steps, 'context', 1)

@@ -5,17 +5,14 @@
 -- `f<scope>` of the steps hash is the fan-out's parent scope and a line `<step> <flags> <event>[ <first>]` for each step
 -- that joins it. `first` is how many events are enough; it becomes `fired` once the step has begun.
 
-local FAN_BATCH = 64
-local TURNS = 500 -- looked at in one go
-
 -- Writes the next batch of a large fan-out, and queues its entry again while any is left.
 begin_fan = function(p, worker, run, scope, now)
-  local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
+  local steps, list = key_of.steps(p, run), key_of.fan(p, run, scope)
   -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
   local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
   local meta = found[1]
   if not meta or not found[2] or not scopes_of(steps, scope) then return end
-  local batch = redis.call('LPOP', list, FAN_BATCH) or {}
+  local batch = redis.call('LPOP', list, LIMIT.FAN_BATCH) or {}
   for _, record in ipairs(batch) do
     if parse_head(record) ~= scope then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
   end
@@ -23,54 +20,52 @@ begin_fan = function(p, worker, run, scope, now)
   create(p, run, meta, last - #batch + 1, batch)
   if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
   redis.call('HDEL', steps, 'q' .. scope)
-  redis.call('SREM', p .. 'extra:' .. run, list)
+  redis.call('SREM', key_of.extra(p, run), list)
 end
 
 -- stage: one chunk of a fan-out too large for one call; invisible until it is committed.
-local function stage(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local run, seq, line, offset = arg(), arg(), arg(), tonumber(arg())
-  if redis.call('HGET', p .. 'steps:' .. run, seq) ~= line then return { 'fenced', 0 } end
-  local list = p .. 'fan:' .. run .. ':' .. seq
+local function stage(p, a)
+  local run, seq, offset = a.run, a.seq, a.offset
+  if redis.call('HGET', key_of.steps(p, run), seq) ~= a.line then return { 'fenced', 0 } end
+  local list = key_of.fan(p, run, seq)
   if offset == 0 then redis.call('UNLINK', list) end
   local length = redis.call('LLEN', list)
   if length == offset then
-    chunked('RPUSH', list, take_list(arg))
-    redis.call('SADD', p .. 'extra:' .. run, list)
+    chunked('RPUSH', list, a.records)
+    redis.call('SADD', key_of.extra(p, run), list)
     length = redis.call('LLEN', list)
   end
   return { 'ok', length }
 end
 
 -- Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
-local FAN_INLINE = 8
 local function stage_rest(p, run, seq, emits)
-  if #emits <= FAN_INLINE then return 0 end
-  local list, rest = p .. 'fan:' .. run .. ':' .. seq, {}
-  for i = FAN_INLINE + 1, #emits do
+  if #emits <= LIMIT.FAN_INLINE then return 0 end
+  local list, rest = key_of.fan(p, run, seq), {}
+  for i = LIMIT.FAN_INLINE + 1, #emits do
     rest[#rest + 1] = emits[i]
     emits[i] = nil
   end
   chunked('RPUSH', list, rest)
-  redis.call('SADD', p .. 'extra:' .. run, list)
+  redis.call('SADD', key_of.extra(p, run), list)
   return #rest
 end
 
 -- Takes the next staged branch for a slot. `chain` are the scopes that the fan-out lies in, `last` the highest number given out.
 local function pop_branch(p, taker, scope, chain, meta, last, now)
-  local run, list = taker.run, p .. 'fan:' .. taker.run .. ':' .. scope
+  local run, list = taker.run, key_of.fan(p, taker.run, scope)
   local record = redis.call('LPOP', list)
   if not record then return nil end
   if parse_head(record) ~= scope or limit_of(record) then
     redis.call('LPUSH', list, record)
     return nil
   end
-  local steps, seq = p .. 'steps:' .. run, string.format('%.0f', last + 1)
+  local steps, seq = key_of.steps(p, run), string.format('%.0f', last + 1)
   local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. now .. ' ' .. taker.call
   redis.call('HSET', steps, seq, line, 'e' .. seq, record, 'last', seq)
   if redis.call('EXISTS', list) == 0 then
     redis.call('HDEL', steps, 'q' .. scope)
-    redis.call('SREM', p .. 'extra:' .. run, list)
+    redis.call('SREM', key_of.extra(p, run), list)
   end
   tell_followers(p, run, meta, 'waiting', seq, 0, '-', record)
   tell_followers(p, run, meta, 'running', seq, 1, taker.worker, record)
@@ -78,19 +73,15 @@ local function pop_branch(p, taker, scope, chain, meta, last, now)
 end
 
 local function take_branch(p, taker, now)
-  local steps, scope = p .. 'steps:' .. taker.run, taker.branches
+  local steps, scope = key_of.steps(p, taker.run), taker.branches
   if not scope or scope == '0' then return nil end
   local chain, found = scopes_of(steps, scope), redis.call('HMGET', steps, 'meta', 'last')
   return chain and #chain > 0 and found[1] and pop_branch(p, taker, scope, chain, found[1], found[2], now)
 end
 
-local function joined_key(p, run, scope, name)
-  return p .. 'joined:' .. run .. ':' .. scope .. ':' .. name
-end
-
 local function push_joined(p, run, key, payload)
   local length = redis.call('RPUSH', key, payload)
-  if length == 1 then redis.call('SADD', p .. 'extra:' .. run, key) end
+  if length == 1 then redis.call('SADD', key_of.extra(p, run), key) end
   return length
 end
 
@@ -106,11 +97,11 @@ end
 local function begin_joins(p, run, meta, scope, parent, heads, taker)
   local new = {}
   for i, head in ipairs(heads) do
-    local count = redis.call('LLEN', joined_key(p, run, scope, head.step))
+    local count = redis.call('LLEN', key_of.joined(p, run, scope, head.step))
     new[i] = parent .. ' ' .. head.header .. '\n' .. scope .. ' ' .. count
   end
   if #heads > 0 then
-    local last = redis.call('HINCRBY', p .. 'steps:' .. run, 'last', #heads)
+    local last = redis.call('HINCRBY', key_of.steps(p, run), 'last', #heads)
     create(p, run, meta, last - #heads + 1, new, taker)
   end
   return #heads
@@ -119,7 +110,7 @@ end
 -- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
 -- outwards. False where nothing of the run is left to do.
 local function settle(p, run, meta, scope, delta, taker)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   while true do
     if redis.call('HINCRBY', steps, 'n' .. scope, delta) > 0 then return true end
     if scope == '0' then return false end
@@ -138,12 +129,12 @@ end
 -- All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on, since its
 -- scope is gone; a timer has them removed, a part at a time.
 local function close_scope(p, run, scope, parent, now)
-  local steps, list = p .. 'steps:' .. run, p .. 'fan:' .. run .. ':' .. scope
+  local steps, list = key_of.steps(p, run), key_of.fan(p, run, scope)
   redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope, 'q' .. scope)
   redis.call('HSET', steps, 'closed', 1)
   redis.call('HINCRBY', steps, 'n' .. parent, -1)
   redis.call('UNLINK', list)
-  redis.call('SREM', p .. 'extra:' .. run, list)
+  redis.call('SREM', key_of.extra(p, run), list)
   set_timer(p, now, now, 'close ' .. run .. ' ' .. scope .. ' 0')
   tell_workers(p, run .. ' ' .. scope, now)
 end
@@ -160,7 +151,7 @@ local function join_scope(steps, scope, step)
 end
 
 local function push_join(p, run, meta, scope, step, payload, now, taker)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local fan = redis.call('HGET', steps, 'f' .. scope)
   -- An event before this one has closed it.
   if not fan then return end
@@ -168,7 +159,7 @@ local function push_join(p, run, meta, scope, step, payload, now, taker)
   local fired, lines = 0, parent
   for _, head in ipairs(heads) do
     if head.step == step and head.first ~= 'fired' then
-      local length = push_joined(p, run, joined_key(p, run, scope, step), payload)
+      local length = push_joined(p, run, key_of.joined(p, run, scope, step), payload)
       if head.first == '' or length < tonumber(head.first) then return end
       redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, scope, parent, { head }, taker))
       head.first = 'fired'
@@ -184,7 +175,7 @@ end
 local function push_joins(p, run, meta, scope, joins, now, taker)
   local places = {}
   for i = 1, #joins, 2 do
-    places[i] = join_scope(p .. 'steps:' .. run, scope, joins[i])
+    places[i] = join_scope(key_of.steps(p, run), scope, joins[i])
     if not places[i] then return joins[i] end
   end
   for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
@@ -196,7 +187,7 @@ end
 local function push_parts(p, run, scope, parts, emits)
   for i = 1, #parts, 4 do
     local slots, header = tonumber(parts[i + 1]), parts[i + 2]
-    local name = joined_key(p, run, scope, string.match(header, '^%S+')) .. '+'
+    local name = key_of.joined(p, run, scope, string.match(header, '^%S+')) .. '+'
     push_joined(p, run, name .. parts[i], parts[i + 3])
     local complete = true
     for slot = 1, slots do complete = complete and redis.call('EXISTS', name .. slot) == 1 end
@@ -205,7 +196,7 @@ local function push_parts(p, run, scope, parts, emits)
       for slot = 1, slots do
         payloads[slot] = redis.call('LPOP', name .. slot)
         lengths[slot] = #payloads[slot]
-        if redis.call('EXISTS', name .. slot) == 0 then redis.call('SREM', p .. 'extra:' .. run, name .. slot) end
+        if redis.call('EXISTS', name .. slot) == 0 then redis.call('SREM', key_of.extra(p, run), name .. slot) end
       end
       emits[#emits + 1] = scope .. ' ' .. header .. '\n' .. table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
     end
@@ -216,16 +207,16 @@ local close_waits
 
 -- Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
 bury = function(p, run, meta, seq, s, record, now)
-  local steps, journal = p .. 'steps:' .. run, p .. 'journal:' .. run .. ':' .. seq
+  local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   local _, step, flags = parse_record(record or '')
   redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq)
   if s.attempt > 0 then forget_published(p, run, seq) end
-  if redis.call('UNLINK', journal) == 1 then redis.call('SREM', p .. 'extra:' .. run, journal) end
+  if redis.call('UNLINK', journal) == 1 then redis.call('SREM', key_of.extra(p, run), journal) end
   local worker = '-'
   if s.letter == 'H' then
     worker = s.about
   elseif s.letter == 'W' then
-    redis.call('ZREM', p .. 'timers', 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt)
+    redis.call('ZREM', key_of.timers(p), 'step ' .. run .. ' ' .. seq .. ' ' .. s.attempt)
   elseif s.letter == 'S' then
     close_waits(p, run, seq, s.about)
   end
@@ -239,14 +230,14 @@ end
 
 -- The next one that waits for its turn has it.
 pass_turn = function(p, run, meta, step, from, now)
-  local steps, turns = p .. 'steps:' .. run, p .. 'turns:' .. run .. ':' .. step
-  for _ = 1, TURNS do
+  local steps, turns = key_of.steps(p, run), key_of.turns(p, run, step)
+  for _ = 1, LIMIT.TURNS do
     local seq = redis.call('LPOP', turns)
     if not seq then
       if redis.call('HINCRBY', steps, 't' .. step, -1) <= 0 then redis.call('HDEL', steps, 't' .. step) end
       return
     end
-    if redis.call('EXISTS', turns) == 0 then redis.call('SREM', p .. 'extra:' .. run, turns) end
+    if redis.call('EXISTS', turns) == 0 then redis.call('SREM', key_of.extra(p, run), turns) end
     local found = redis.call('HMGET', steps, seq, 'e' .. seq)
     local s = parse_state(found[1])
     if s.letter == 'T' then
@@ -259,22 +250,20 @@ pass_turn = function(p, run, meta, step, from, now)
   set_timer(p, now, now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
 end
 
-local CLOSE_SLICE = 1000
-
 -- Removes what is left of closed fan-outs of a run, a part at a time.
 local function sweep_closed(p, run, scope, from, now)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local meta = redis.call('HGET', steps, 'meta')
   if not meta then return end
-  local slice, closed = redis.call('HSCAN', steps, from, 'COUNT', CLOSE_SLICE), {}
+  local slice, closed = redis.call('HSCAN', steps, from, 'COUNT', LIMIT.CLOSE_SLICE), {}
   for i = 1, #slice[2], 2 do
     local field, value = slice[2][i], slice[2][i + 1]
     local inner = string.match(field, '^f(%d+)$')
     if inner and not scopes_of(steps, inner) then
-      local list = p .. 'fan:' .. run .. ':' .. inner
+      local list = key_of.fan(p, run, inner)
       redis.call('HDEL', steps, 'f' .. inner, 'n' .. inner, 'q' .. inner)
       redis.call('UNLINK', list)
-      redis.call('SREM', p .. 'extra:' .. run, list)
+      redis.call('SREM', key_of.extra(p, run), list)
     elseif string.find(field, '^%d+$') then
       local within = parse_record(redis.call('HGET', steps, 'e' .. field) or '')
       if within and not scopes_of(steps, within) then closed[#closed + 1] = tonumber(field) end

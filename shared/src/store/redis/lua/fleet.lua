@@ -3,57 +3,51 @@
 local register, heartbeat, deregister, release, tick, requeue, reap, fire_deadline, fire_timeout
 do -- a chunk of Lua has at most 200 locals
 
-local REAPED = 5 -- workers whose lease ran out are taken back so many at a time
-
 -- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
-register = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, lease, class, about = arg(), tonumber(arg()), arg(), take_list(arg)
-  local queues, served = take_list(arg), take_list(arg)
-  redis.call('HSET', p .. 'worker:' .. worker, 'since', now, 'queues', table.concat(queues, ' '), 'class', class, unpack(about))
-  redis.call('ZADD', p .. 'leases', now + lease, worker)
+register = function(p, a)
+  local now, worker, class, queues = now_ms(), a.worker, a.class, a.queues
+  redis.call('HSET', key_of.worker(p, worker), 'since', now, 'queues', table.concat(queues, ' '), 'class', class, unpack(a.about))
+  redis.call('ZADD', key_of.leases(p), now + a.lease, worker)
   for _, queue in ipairs(queues) do
-    for _, lane in pairs(LANES) do
-      redis.pcall('XGROUP', 'CREATE', p .. lane .. queue, GROUP, '0', 'MKSTREAM')
-      redis.call('SADD', p .. 'queues', lane .. queue)
+    for lane, kind in pairs(LANES) do
+      redis.pcall('XGROUP', 'CREATE', lane_key(p, lane, queue), GROUP, '0', 'MKSTREAM')
+      redis.call('SADD', key_of.queues(p), kind .. ':' .. queue)
     end
-    redis.call('SADD', p .. 'classes:' .. queue, class)
+    redis.call('SADD', key_of.classes(p, queue), class)
   end
-  chunked('SADD', p .. 'serves:' .. class, queues)
-  chunked('HSET', p .. 'workflows', served)
+  chunked('SADD', key_of.serves(p, class), queues)
+  chunked('HSET', key_of.workflows(p), a.served)
   -- Coordinators look after workers from now on.
-  redis.call('PUBLISH', p .. 'alarm', now)
+  redis.call('PUBLISH', key_of.alarm(p), now)
   return { 'ok', now }
 end
 
 -- Is this worker to make room, as something waits to be executed alone? One worker at a time is, as long as it says so itself.
 local function makes_room(p, worker, lease)
-  if redis.call('EXISTS', p .. READY.a) == 0 then return false end
-  local class, key, lasts = class_of(p, worker), p .. 'drain', math.max(1, lease)
-  if not class or #redis.pcall('SINTER', p .. READY.a, p .. 'serves:' .. class) == 0 then return false end
+  if redis.call('EXISTS', ready_key(p, 'a')) == 0 then return false end
+  local class, key, lasts = class_of(p, worker), key_of.drain(p), math.max(1, lease)
+  if not class or #redis.pcall('SINTER', ready_key(p, 'a'), key_of.serves(p, class)) == 0 then return false end
   if redis.call('SET', key, worker, 'NX', 'PX', lasts) then return true end
   return redis.pcall('GET', key) == worker and redis.call('PEXPIRE', key, lasts) == 1
 end
 
 -- heartbeat: renews a lease that is still there; one that was reaped is lost for good. Names the runs that were cancelled since
 -- the last one, and says whether the worker is to let its steps end and take no new ones, to execute one alone.
-heartbeat = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, lease, client, since = arg(), tonumber(arg()), arg(), arg()
-  local leases = p .. 'leases'
-  local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + lease, worker) == 1
+heartbeat = function(p, a)
+  local now, worker, leases = now_ms(), a.worker, key_of.leases(p)
+  local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + a.lease, worker) == 1
   if not is_changed and not redis.call('ZSCORE', leases, worker) then return { 'lost', now, {}, 0 } end
-  if client ~= '' then redis.call('HSET', p .. 'clients', worker, client) end
+  if a.client ~= '' then redis.call('HSET', key_of.clients(p), worker, a.client) end
   -- A thousand idle workers are to cost as little as can be.
-  if redis.call('EXISTS', p .. 'cancelled', p .. READY.a) == 0 then return { 'ok', now, {}, 0 } end
-  local cancelled = redis.call('ZRANGEBYSCORE', p .. 'cancelled', since, '+inf', 'LIMIT', 0, 1000)
-  return { 'ok', now, cancelled, makes_room(p, worker, lease) and 1 or 0 }
+  if redis.call('EXISTS', key_of.cancelled(p), ready_key(p, 'a')) == 0 then return { 'ok', now, {}, 0 } end
+  local cancelled = redis.call('ZRANGEBYSCORE', key_of.cancelled(p), a.since, '+inf', 'LIMIT', 0, 1000)
+  return { 'ok', now, cancelled, makes_room(p, worker, a.lease) and 1 or 0 }
 end
 
 -- Gives one hold up and queues its step execution again, ahead of what is new. `attempt` and `call` are those of the hold: it may
 -- have been given up before. A worker is lost through the one that it held `alone`; of several any may be innocent.
 requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
   local is_held = s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == worker and s.call == call
@@ -87,19 +81,19 @@ end
 -- Empties one slot.
 vacate = function(p, worker, slot, value, now, kind, max_losses, retention, alone)
   local call, _, run, seq, attempt = parse_slot(value)
-  redis.call('HDEL', p .. 'held:' .. worker, slot)
+  redis.call('HDEL', key_of.held(p, worker), slot)
   if not call or run == '' then return 0 end
   return requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
 end
 
 -- Whether these are all slots that a worker has, and one step execution in them. `several` tells later slices that it had more.
 local function is_single(p, worker, slots, values)
-  local count, about = 0, p .. 'worker:' .. worker
+  local count, about = 0, key_of.worker(p, worker)
   for _, slot in ipairs(slots) do
     local _, _, run = parse_slot(values[slot])
     if run and run ~= '' then count = count + 1 end
   end
-  if redis.call('HLEN', p .. 'held:' .. worker) == #slots then
+  if redis.call('HLEN', key_of.held(p, worker)) == #slots then
     return count == 1 and redis.call('HEXISTS', about, 'several') == 0
   end
   redis.call('HSET', about, 'several', 1)
@@ -108,11 +102,11 @@ end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
 reap = function(p, worker, now, kind, limit, max_losses, retention)
-  local about = redis.call('HMGET', p .. 'worker:' .. worker, 'queues', 'class')
+  local about = redis.call('HMGET', key_of.worker(p, worker), 'queues', 'class')
   -- First: what is queued again must wake somebody else.
-  redis.call('SREM', p .. 'idle:' .. (about[2] or ''), worker)
+  redis.call('SREM', key_of.idle(p, about[2] or ''), worker)
   -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
-  local held = redis.call('HRANDFIELD', p .. 'held:' .. worker, limit, 'WITHVALUES')
+  local held = redis.call('HRANDFIELD', key_of.held(p, worker), limit, 'WITHVALUES')
   local slots, values, moved = {}, {}, 0
   for i = 1, #held, 2 do
     slots[#slots + 1] = held[i]
@@ -123,28 +117,26 @@ reap = function(p, worker, now, kind, limit, max_losses, retention)
   for _, slot in ipairs(slots) do
     moved = moved + vacate(p, worker, slot, values[slot], now, kind, max_losses, retention, alone)
   end
-  if redis.call('EXISTS', p .. 'held:' .. worker) == 1 then return false, moved end
-  for queue in string.gmatch(about[1] or '', '%S+') do redis.call('HSET', p .. 'departed', queue, now) end
-  redis.call('ZREM', p .. 'leases', worker)
-  redis.call('HDEL', p .. 'clients', worker)
-  if redis.pcall('GET', p .. 'drain') == worker then redis.call('UNLINK', p .. 'drain') end
-  redis.call('UNLINK', p .. 'worker:' .. worker, p .. 'wake:' .. worker)
+  if redis.call('EXISTS', key_of.held(p, worker)) == 1 then return false, moved end
+  for queue in string.gmatch(about[1] or '', '%S+') do redis.call('HSET', key_of.departed(p), queue, now) end
+  redis.call('ZREM', key_of.leases(p), worker)
+  redis.call('HDEL', key_of.clients(p), worker)
+  if redis.pcall('GET', key_of.drain(p)) == worker then redis.call('UNLINK', key_of.drain(p)) end
+  redis.call('UNLINK', key_of.worker(p, worker), key_of.wake(p, worker))
   return true, moved
 end
 
-deregister = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local over, moved = reap(p, arg(), now, 'released', tonumber(arg()), math.huge, 0)
+deregister = function(p, a)
+  local over, moved = reap(p, a.worker, now_ms(), 'released', a.limit, math.huge, 0)
   return { over and 'ok' or 'more', moved }
 end
 
 -- release: gives back holds that the worker knows nothing of, because Redis came back without its last moments.
-release = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local worker, fences, moved = arg(), take_list(arg), 0
+release = function(p, a)
+  local now, worker, fences, moved = now_ms(), a.worker, a.fences, 0
   for i = 1, #fences, 5 do
     local slot, run, seq, attempt, call = unpack(fences, i, i + 4)
-    local value = redis.call('HGET', p .. 'held:' .. worker, slot)
+    local value = redis.call('HGET', key_of.held(p, worker), slot)
     local by, _, other, number, try = parse_slot(value)
     if by == call and other == run and number == seq and try == attempt then
       moved = moved + vacate(p, worker, slot, value, now, 'released', math.huge, 0)
@@ -153,10 +145,9 @@ release = function(keys, argv)
   return { moved }
 end
 
-
 local function fire_turn(p, timer, now)
   local run, step, from = string.match(timer, '^turn (%S+) (%S+) (%d+)$')
-  local meta = run and redis.call('HGET', p .. 'steps:' .. run, 'meta')
+  local meta = run and redis.call('HGET', key_of.steps(p, run), 'meta')
   if meta then pass_turn(p, run, meta, step, from, now) end
 end
 
@@ -168,7 +159,7 @@ local function fire(p, timer, now, retention)
   if kind == 'close' and seq ~= '' then return sweep_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end
   if kind == 'turn' then return fire_turn(p, timer, now) end
   if not seq or seq == '' then return end
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'meta')
   local s = parse_state(found[1])
   -- The due time tells a timer of an earlier run of this id from this one's.
@@ -181,39 +172,38 @@ end
 -- Workers in other languages find the functions that they call by this. Each coordinator writes its own, which are there: whoever
 -- calls this has them.
 local function offer(p)
-  if redis.call('HGET', p .. 'functions', '1') ~= '@PREFIX@v1_' then redis.call('HSET', p .. 'functions', '1', '@PREFIX@v1_') end
+  if redis.call('HGET', key_of.functions(p), '1') ~= '@PREFIX@v1_' then redis.call('HSET', key_of.functions(p), '1', '@PREFIX@v1_') end
 end
 
 -- tick: take back what dead and silent workers held; fire what is due. Bounded by `limit`; the answer says if more is waiting.
-tick = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local limit, max_losses, retention = tonumber(arg()), tonumber(arg()), tonumber(arg())
-  local suspects, reaped, moved, more = take_list(arg), {}, 0, 0
+tick = function(p, a)
+  local now, limit, retention, suspects = now_ms(), a.limit, a.retention, a.suspects
+  local reaped, moved, more = {}, 0, 0
   offer(p)
-  local gone, listed = redis.call('ZRANGEBYSCORE', p .. 'leases', '-inf', now, 'LIMIT', 0, REAPED), {}
-  if #gone >= REAPED then more = 1 end
+  local gone, listed = redis.call('ZRANGEBYSCORE', key_of.leases(p), '-inf', now, 'LIMIT', 0, LIMIT.REAPED), {}
+  if #gone >= LIMIT.REAPED then more = 1 end
   for _, worker in ipairs(gone) do listed[worker] = true end
   for i = 1, #suspects, 2 do
     -- The client id says which connection was seen closed: the worker may have a new one by now.
-    local is_known = redis.call('EXISTS', p .. 'worker:' .. suspects[i], p .. 'held:' .. suspects[i]) > 0
-    local client = is_known and (redis.call('HGET', p .. 'clients', suspects[i]) or '0')
+    local is_known = redis.call('EXISTS', key_of.worker(p, suspects[i]), key_of.held(p, suspects[i])) > 0
+    local client = is_known and (redis.call('HGET', key_of.clients(p), suspects[i]) or '0')
     if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
   end
   for _, worker in ipairs(gone) do
-    local over, count = reap(p, worker, now, 'lost', limit, max_losses, retention)
+    local over, count = reap(p, worker, now, 'lost', limit, a.max_losses, retention)
     moved = moved + count
     if over then reaped[#reaped + 1] = worker else more = 1 end
   end
-  local due = redis.call('ZRANGEBYSCORE', p .. 'timers', '-inf', now, 'LIMIT', 0, limit)
-  if #due > 0 then chunked('ZREM', p .. 'timers', due) end
+  local due = redis.call('ZRANGEBYSCORE', key_of.timers(p), '-inf', now, 'LIMIT', 0, limit)
+  if #due > 0 then chunked('ZREM', key_of.timers(p), due) end
   for _, timer in ipairs(due) do fire(p, timer, now, retention) end
   if #due >= limit then more = 1 end
   -- Nobody may have heard the wake-up of what is queued.
-  for _, ready in pairs(READY) do
-    for _, queue in ipairs(redis.call('SRANDMEMBER', p .. ready, limit)) do wake_worker(p, queue) end
+  for lane in pairs(READY) do
+    for _, queue in ipairs(redis.call('SRANDMEMBER', ready_key(p, lane), limit)) do wake_worker(p, queue) end
   end
-  local head = redis.call('ZRANGE', p .. 'timers', 0, 0, 'WITHSCORES')
+  local head = redis.call('ZRANGE', key_of.timers(p), 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
-  return { now, moved, #due, more, wait, reaped, redis.call('ZCARD', p .. 'leases') }
+  return { now, moved, #due, more, wait, reaped, redis.call('ZCARD', key_of.leases(p)) }
 end
 end

@@ -6,18 +6,10 @@
 -- has let go of one. A wait is a number without an entry yet; the field `w<name>` of the steps hash lists those open for
 -- signals of that name, oldest first, as `<seq>.<number>@<deadline, 0 for none>`, with `~<filter>` where there is one.
 
-local MAX_SIGNALS = 1000 -- that wait for a wait, per run and name
-local MAX_WAITS = 1000 -- per run and name
-local MAX_ENTRIES = 10000 -- per step execution
-
-local function signals_key(p, run, name)
-  return p .. 'signals:' .. run .. ':' .. name
-end
-
 local function record_entry(p, run, seq, number, entry)
-  local key = p .. 'journal:' .. run .. ':' .. seq
+  local key = key_of.journal(p, run, seq)
   redis.call('HSET', key, number, entry)
-  redis.call('SADD', p .. 'extra:' .. run, key)
+  redis.call('SADD', key_of.extra(p, run), key)
 end
 
 local function record_signal(p, run, seq, number, name, attributes, payload)
@@ -25,7 +17,7 @@ local function record_signal(p, run, seq, number, name, attributes, payload)
 end
 
 local function is_recorded(p, run, seq, number)
-  return redis.call('HEXISTS', p .. 'journal:' .. run .. ':' .. seq, number) == 1
+  return redis.call('HEXISTS', key_of.journal(p, run, seq), number) == 1
 end
 
 local function deadline_timer(run, name, wait)
@@ -45,12 +37,12 @@ end
 
 -- Keeps the waits that `is_kept` says; those that go lose their deadlines. Answers how many stay, and how many go.
 local function keep_waits(p, run, name, is_kept)
-  local steps, left, gone = p .. 'steps:' .. run, {}, {}
+  local steps, left, gone = key_of.steps(p, run), {}, {}
   for _, wait in ipairs(read_waits(steps, name)) do
     if is_kept(wait) then left[#left + 1] = wait else gone[#gone + 1] = deadline_timer(run, name, wait) end
   end
   if #gone == 0 then return #left, 0 end
-  chunked('ZREM', p .. 'timers', gone)
+  chunked('ZREM', key_of.timers(p), gone)
   if #left == 0 then
     redis.call('HDEL', steps, 'w' .. name)
   else
@@ -93,7 +85,7 @@ end
 
 -- The wait as it stands on the list of its name.
 local function find_open(p, run, seq, name, number)
-  local open = redis.call('HGET', p .. 'steps:' .. run, 'w' .. name) or ''
+  local open = redis.call('HGET', key_of.steps(p, run), 'w' .. name) or ''
   return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%S+)')
 end
 
@@ -110,7 +102,7 @@ end
 
 -- Takes the first one that passes the filter: its attributes and its payload.
 local function take_signal(p, run, name, filter)
-  local key = signals_key(p, run, name)
+  local key = key_of.signals(p, run, name)
   for _, number in ipairs(kept_numbers(key)) do
     local attributes = redis.call('HGET', key, 'a' .. number) or ''
     if passes(set_of(attributes), filter) then
@@ -118,7 +110,7 @@ local function take_signal(p, run, name, filter)
       redis.call('HDEL', key, number, 'a' .. number)
       if redis.call('HLEN', key) <= 1 then
         redis.call('UNLINK', key)
-        redis.call('SREM', p .. 'extra:' .. run, key)
+        redis.call('SREM', key_of.extra(p, run), key)
       end
       return attributes, payload
     end
@@ -128,7 +120,7 @@ end
 
 -- A signal that came before its wait ends it at once; so does a deadline of no time.
 local function open_wait(p, run, seq, number, name, deadline, filter, now)
-  local steps, mark = p .. 'steps:' .. run, seq .. '.' .. number .. '@'
+  local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
   local attributes, payload = take_signal(p, run, name, filter)
@@ -148,7 +140,7 @@ end
 
 -- Those that have their answer: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
-  local journal, found = p .. 'journal:' .. run .. ':' .. seq, {}
+  local journal, found = key_of.journal(p, run, seq), {}
   for i = 1, #waits, 4 do
     local entry = redis.call('HGET', journal, waits[i])
     if entry then
@@ -161,7 +153,7 @@ end
 
 -- How many waits there would be of each name.
 local function waits_after(p, run, seq, waits)
-  local steps, known, open, new = p .. 'steps:' .. run, {}, {}, 0
+  local steps, known, open, new = key_of.steps(p, run), {}, {}, 0
   for i = 1, #waits, 4 do
     local number, name = waits[i], waits[i + 1]
     if not open[name] then
@@ -180,53 +172,51 @@ local function waits_after(p, run, seq, waits)
 end
 
 local function is_too_much(p, run, seq, entries, waits)
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local open, new = waits_after(p, run, seq, waits)
-  if redis.call('HLEN', p .. 'journal:' .. run .. ':' .. seq) + entries + new > MAX_ENTRIES then return true end
+  if redis.call('HLEN', key_of.journal(p, run, seq)) + entries + new > LIMIT.MAX_ENTRIES then return true end
   for name, count in pairs(open) do
-    if count > MAX_WAITS then
+    if count > LIMIT.MAX_WAITS then
       -- Those of step executions that have ended make room.
       local _, gone = keep_waits(p, run, name, function(wait) return is_waiting(steps, (parse_wait(wait))) end)
-      if count - gone > MAX_WAITS then return true end
+      if count - gone > LIMIT.MAX_WAITS then return true end
     end
   end
   return false
 end
 
-local function checkpoint(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local run, seq, line, mark = arg(), arg(), arg(), arg()
-  local c = read_changes(arg)
-  local entries, gone, waits = take_list(arg), take_list(arg), take_list(arg)
-  local steps = p .. 'steps:' .. run
+local function checkpoint(p, a)
+  local now, run, seq, line, entries, waits = now_ms(), a.run, a.seq, a.line, a.entries, a.waits
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
   if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
   -- What was done by an earlier try is not done again; others may have written the same fields since.
-  local made = line .. '.' .. mark
-  if mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
+  local made = line .. '.' .. a.mark
+  if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok', answers_of(p, run, seq, waits) } end
-  if is_too_much(p, run, seq, (#entries + #gone) / 2, waits) then return { 'full' } end
-  local why_not, field, wrong = settle_changes(p, run, c)
+  if is_too_much(p, run, seq, (#entries + #a.gone) / 2, waits) then return { 'full' } end
+  local why_not, field, wrong = settle_changes(p, run, a)
   if why_not then return { why_not, field, wrong } end
-  write_context(p, run, c)
-  if mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
+  write_context(p, run, a)
+  if a.mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
-  let_go(p, run, seq, gone, now)
+  let_go(p, run, seq, a.gone, now)
   open_waits(p, run, seq, waits, now)
   return { 'ok', answers_of(p, run, seq, waits) }
 end
 
 -- The step execution has what it waited for: it goes on wherever there is a worker.
 local function wake(p, run, seq)
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'meta')
+  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'meta')
   local s = parse_state(found[1])
   if s.letter ~= 'S' then return end
   tell_followers(p, run, found[2], 'waiting', seq, s.attempt, '-')
   queue_again(p, found[2], run, seq, s)
 end
 
-local function suspend(keys, argv)
-  return under_fence(keys, argv, take_list, function(p, x, waits)
+local function suspend(p, a)
+  local waits = a.waits
+  return under_fence(p, a, function(_, x)
     if is_too_much(p, x.run, x.seq, 0, waits) then return 'full' end
     local about, told = {}, {}
     for i = 1, #waits, 4 do
@@ -234,7 +224,7 @@ local function suspend(keys, argv)
       told[#told + 1] = waits[i + 1] .. '.' .. waits[i]
       about[#about + 1] = told[#told] .. (filter ~= '' and '~' .. filter or '')
     end
-    redis.call('HSET', p .. 'steps:' .. x.run, x.seq, state_line('S', x.state, table.concat(about, ',')))
+    redis.call('HSET', key_of.steps(p, x.run), x.seq, state_line('S', x.state, table.concat(about, ',')))
     tell_followers(p, x.run, x.meta, 'suspended', x.seq, x.attempt, x.worker)
     note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))
     open_waits(p, x.run, x.seq, waits, x.now)
@@ -271,9 +261,9 @@ fire_deadline = function(p, timer, now)
 end
 
 -- waits: what is waited for, a slice of the steps hash at a time: name, wait and step of each.
-local function waits(keys, argv)
-  local steps, found = keys[1] .. 'steps:' .. argv[1], {}
-  local slice = redis.call('HSCAN', steps, argv[2], 'MATCH', 'w*', 'COUNT', 500)
+local function waits(p, a)
+  local steps, found = key_of.steps(p, a.run), {}
+  local slice = redis.call('HSCAN', steps, a.cursor, 'MATCH', 'w*', 'COUNT', 500)
   for i = 1, #slice[2], 2 do
     for wait in string.gmatch(slice[2][i + 1], '%S+') do
       local seq = parse_wait(wait)

@@ -4,10 +4,6 @@
 local v1 = {}
 do -- a chunk of Lua has at most 200 locals
 
-local MAX_RESULT = 1024 * 1024
-local MAX_REGISTRATION = 256 * 1024
-local MAX_ERROR = 2000
-
 local function refuse(why)
   return redis.error_reply('ERR stepfleet: ' .. why)
 end
@@ -24,7 +20,7 @@ end
 local function fault_of(workflow, version, json)
   if not is_name(workflow) then return 'the name of a workflow has 1 to 128 letters, digits, _, - and .' end
   if not is_number(version) or tonumber(version) > 4294967295 then return 'the version of ' .. workflow .. ' is no whole number' end
-  if #json > MAX_REGISTRATION then return 'the registration of ' .. workflow .. ' has more than ' .. MAX_REGISTRATION .. ' bytes' end
+  if #json > LIMIT.MAX_REGISTRATION then return 'the registration of ' .. workflow .. ' has more than ' .. LIMIT.MAX_REGISTRATION .. ' bytes' end
   local is_fine, found = pcall(cjson.decode, json)
   local first = is_fine and type(found) == 'table' and type(found.start) == 'table' and found.start[1]
   if type(first) ~= 'table' or type(first.step) ~= 'string' or type(first.event) ~= 'string' then
@@ -52,24 +48,23 @@ v1.register = function(keys, argv)
   end
   table.sort(queues, comes_before)
   local class = 'v1-' .. redis.sha1hex(table.concat(queues, ' '))
-  local all = { worker, lease, class, 6, 'host', host, 'pid', pid, 'concurrency', slots, #queues }
-  for _, queue in ipairs(queues) do all[#all + 1] = queue end
-  all[#all + 1] = #served
-  for _, value in ipairs(served) do all[#all + 1] = value end
-  return register(keys, all)[1]
+  return register(keys[1], {
+    worker = worker, lease = tonumber(lease), class = class, about = { 'host', host, 'pid', pid, 'concurrency', slots },
+    queues = queues, served = served,
+  })[1]
 end
 
 -- worker, lease, client id of the connection that it comes by.
 v1.heartbeat = function(keys, argv)
   if #argv ~= 3 then return refuse('heartbeat takes 3 arguments') end
   if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id are whole numbers') end
-  return heartbeat(keys, { argv[1], argv[2], argv[3], '+inf' })[1]
+  return heartbeat(keys[1], { worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = '+inf' })[1]
 end
 
 -- worker
 v1.deregister = function(keys, argv)
   if #argv ~= 1 then return refuse('deregister takes 1 argument') end
-  return deregister(keys, { argv[1], '200' })[1]
+  return deregister(keys[1], { worker = argv[1], limit = 200 })[1]
 end
 
 -- What is told of a task. Its content is `-` where it is none: there is more to its step than its run's input.
@@ -85,10 +80,10 @@ end
 
 -- Whether the worker holds a step execution that is to be executed alone: then it is given nothing beside it.
 local function works_alone(p, worker)
-  for _, value in ipairs(redis.call('HVALS', p .. 'held:' .. worker)) do
+  for _, value in ipairs(redis.call('HVALS', key_of.held(p, worker))) do
     local _, _, run, number = parse_slot(value)
     if run and run ~= '' then
-      local state = parse_state(redis.call('HGET', p .. 'steps:' .. run, number))
+      local state = parse_state(redis.call('HGET', key_of.steps(p, run), number))
       if state.letter == 'H' and state.about == worker and is_suspect(state) then return true end
     end
   end
@@ -101,29 +96,27 @@ v1.claim = function(keys, argv)
   for i = 2, #argv do
     if not is_number(argv[i]) then return refuse('call, again and slots are whole numbers') end
   end
-  local p, all = keys[1], { argv[1], argv[2], argv[3], '', #argv - 3 }
-  for i = 4, #argv do all[#all + 1] = argv[i] end
-  local alone = redis.call('HGET', p .. 'worker:' .. argv[1], 'concurrency') == tostring(#argv - 3)
+  local p, slots = keys[1], {}
+  for i = 4, #argv do slots[#slots + 1] = argv[i] end
+  local alone = redis.call('HGET', key_of.worker(p, argv[1]), 'concurrency') == tostring(#slots)
   if argv[3] == '0' and not alone and works_alone(p, argv[1]) then return { 'ok' } end
-  all[#all + 1] = alone and '1' or '0'
-  local found = claim(keys, all)
+  local found = claim(p, {
+    worker = argv[1], call = argv[2], again = argv[3] == '1', after = '', slots = slots, alone = alone,
+  })
   local out = { found[1] }
   for _, item in ipairs(found[2]) do add_task(out, item) end
   return out
 end
 
--- What complete and fail begin with: worker, call, again, slot, run, number, line. Answers what the transitions begin with. The slot
--- is free afterwards.
-local function of_hold(keys, argv)
-  local worker, call, again, slot, run, number, line = unpack(argv, 1, 7)
-  local record = redis.call('HGET', keys[1] .. 'steps:' .. run, 'e' .. number)
-  local scope, step = parse_record(record or '')
-  return { worker, call, again, slot, '0', '', run, number, line, scope or '0', step or '-' }
-end
-
-local function with(list, ...)
-  for _, value in ipairs({ ... }) do list[#list + 1] = value end
-  return list
+-- What complete and fail begin with: worker, call, again, slot, run, number, line. Answers what the transitions begin with, and with
+-- it what they are given besides. The slot is free afterwards.
+local function of_hold(p, argv, given)
+  given.worker, given.call, given.again, given.slot = argv[1], argv[2], argv[3] == '1', argv[4]
+  given.next, given.after = '0', ''
+  given.run, given.seq, given.line = argv[5], argv[6], argv[7]
+  local scope, step = parse_record(redis.call('HGET', key_of.steps(p, given.run), 'e' .. given.seq) or '')
+  given.scope, given.step = scope or '0', step or '-'
+  return given
 end
 
 -- ..., name of the stop event, result, retention.
@@ -131,17 +124,18 @@ v1.complete = function(keys, argv)
   if #argv ~= 10 then return refuse('complete takes 10 arguments') end
   local event, result, retention = argv[8], argv[9], argv[10]
   if not is_number(retention) then return refuse('the retention is a whole number') end
-  if #result > MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. MAX_RESULT .. ' are taken') end
-  -- No changes of the context, no events, no fan-out, no journal.
-  return complete(keys, with(of_hold(keys, argv), '0', '0', '0', '0', '0', '0', '0', '0', '0', '0', '', '', '0',
-    '1', result, retention, '0', event))[1]
+  if #result > LIMIT.MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. LIMIT.MAX_RESULT .. ' are taken') end
+  return complete(keys[1], of_hold(keys[1], argv, {
+    set = {}, unset = {}, merges = {}, expects = {}, joins = {}, parts = {}, emits = {}, fan = false, heads = {}, staged = 0,
+    consumed = '', journal = '', rests = false, stop = { result }, retention = tonumber(retention), caught = {}, emitted = event,
+  }))[1]
 end
 
 -- One line, and not cut within a character.
 local function short_error(text)
   text = string.gsub(text, '[\r\n]+', ' ')
-  if #text <= MAX_ERROR then return text end
-  local last = MAX_ERROR
+  if #text <= LIMIT.MAX_ERROR then return text end
+  local last = LIMIT.MAX_ERROR
   while last > 0 and string.find(string.sub(text, last + 1, last + 1), '^[\128-\191]') do last = last - 1 end
   return string.sub(text, 1, last)
 end
@@ -152,7 +146,9 @@ v1.fail = function(keys, argv)
   local delay, text, retention = argv[8], short_error(argv[9]), argv[10]
   if not is_number(retention) or delay ~= '-1' and not is_number(delay) then return refuse('delay and retention are whole numbers') end
   local mode = delay == '-1' and 'fail' or 'retry'
-  return fail(keys, with(of_hold(keys, argv), mode, mode == 'retry' and delay or '0', text, retention))[1]
+  return fail(keys[1], of_hold(keys[1], argv, {
+    mode = mode, delay = mode == 'retry' and tonumber(delay) or 0, reason = text, retention = tonumber(retention),
+  }))[1]
 end
 
 end

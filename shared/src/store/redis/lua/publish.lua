@@ -7,8 +7,6 @@
 local publish
 do -- a chunk of Lua has at most 200 locals
 
-local MAX_REMEMBERED = 10000 -- per step execution
-
 -- Nobody's run fails for its followers' sake: where somebody else has written there, nothing is known.
 local function known_of(key, place)
   local found = redis.pcall('HMGET', key, place, 'last')
@@ -19,30 +17,27 @@ end
 local function remember(p, run, key, place, digest, is_known)
   local count = redis.pcall('HLEN', key)
   if type(count) ~= 'number' then return end
-  if count == 0 then redis.call('SADD', p .. 'extra:' .. run, key) end
-  if is_known or count < MAX_REMEMBERED then
+  if count == 0 then redis.call('SADD', key_of.extra(p, run), key) end
+  if is_known or count < LIMIT.MAX_REMEMBERED then
     redis.call('HSET', key, place, digest)
   else
     redis.call('HSET', key, 'last', place .. ' ' .. digest)
   end
 end
 
-publish = function(keys, argv)
-  local p, arg = keys[1], cursor(argv)
-  local worker, run, seq, attempt, line, place = arg(), arg(), arg(), arg(), arg(), arg()
-  local step, event, content, data, digest = arg(), arg(), arg(), arg(), arg()
-  local steps = p .. 'steps:' .. run
+publish = function(p, a)
+  local run, seq, place, digest, steps = a.run, a.seq, a.place, a.digest, key_of.steps(p, a.run)
   local found = redis.call('HMGET', steps, seq, 'closed')
-  local is_theirs = found[1] == line and string.find(line, ' ' .. worker .. ' ', 1, true)
+  local is_theirs = found[1] == a.line and string.find(a.line, ' ' .. a.worker .. ' ', 1, true)
   if not is_theirs or is_void(steps, seq, found[2]) then return { 'fenced' } end
-  local key = published_key(p, run, seq)
+  local key = key_of.published(p, run, seq)
   local known, last = known_of(key, place)
   if known == digest or last == place .. ' ' .. digest then return { 'ok' } end
-  local fields = { 'kind', 'event', 'event', event, 'id', seq .. '.' .. place, 'step', step, 'seq', seq, 'attempt', attempt,
-    'worker', worker, 'data', data }
-  if content ~= 'json' then
+  local fields = { 'kind', 'event', 'event', a.event, 'id', seq .. '.' .. place, 'step', a.step, 'seq', seq, 'attempt', a.attempt,
+    'worker', a.worker, 'data', a.data }
+  if a.content ~= 'json' then
     fields[#fields + 1] = 'content'
-    fields[#fields + 1] = content
+    fields[#fields + 1] = a.content
   end
   local added = add_event(p, run, unpack(fields))
   if type(added) == 'table' then return added end

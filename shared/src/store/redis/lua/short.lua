@@ -1,23 +1,27 @@
--- Short ways for what most commits and checkpoints are: several in one call, each with arguments in fixed places. Each answers 0, and
+-- Short ways for what most commits, checkpoints and starts are: several in one call, each with arguments in fixed places. Each answers 0, and
 -- changes nothing, where the long way is to decide: because of the fence, or because there is more to it.
 
 local short
 do -- a chunk of Lua has at most 200 locals
 
+-- Where the arguments of each way are: after `at`, and fields of the context and their values up to `last`.
+local H, B, E, R, S = place_of.hand_over, place_of.end_branch, place_of.end_run, place_of.record, place_of.start_run
+
+-- Numbers become text by `..`: it costs less than string.format, and is exact up to 14 digits.
 local function now_text()
   local t = redis.call('TIME')
-  return string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
+  return t[1] * 1000 + math.floor(t[2] / 1000) .. ''
 end
 
 -- `born` where the first record of the history is still to be written.
 local function add_history(p, run, born, meta, ...)
-  local history, length = p .. 'history:' .. run, nil
+  local history, length = key_of.history(p, run), nil
   if born then
     length = redis.call('RPUSH', history, start_record(born, meta), ...)
   else
     length = redis.call('RPUSH', history, ...)
   end
-  if length > HISTORY_MAX then redis.call('LTRIM', history, -HISTORY_MAX, -1) end
+  if length > LIMIT.HISTORY_MAX then redis.call('LTRIM', history, -LIMIT.HISTORY_MAX, -1) end
 end
 
 -- What stays the same for a worker while one call is dealt with.
@@ -33,39 +37,38 @@ end
 -- hand_over: a complete whose only successor goes on in the same slot. There is nothing to join, no fan-out, no journal, no merges
 -- and no limits.
 --
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 record of the successor, 9 the
--- version of the context that the worker has, or `-` where the successor takes none; up to `last`: fields of the context and their
--- values. Answers number, time and version, and the context where the worker cannot know it.
+-- `version` is that of the context that the worker has, or `-` where the successor takes none. Answers number, time and version, and
+-- the context where the worker cannot know it.
 local function hand_over(p, argv, at, last, now)
-  local call, run, seq = argv[at + 2], argv[at + 4], argv[at + 5]
-  local steps = p .. 'steps:' .. run
+  local call, run, seq = argv[at + H.call], argv[at + H.run], argv[at + H.number]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed', 'born', 'meta')
-  if found[1] ~= argv[at + 6] or found[4] or not found[2] then return 0 end
+  if found[1] ~= argv[at + H.line] or found[4] or not found[2] then return 0 end
   local next_seq = found[2] + 1
-  if next_seq > MAX_EXECUTIONS then return 0 end
-  local worker, successor = argv[at + 1], string.format('%.0f', next_seq)
+  if next_seq > LIMIT.MAX_EXECUTIONS then return 0 end
+  local worker, successor = argv[at + H.worker], next_seq .. ''
   local line = 'H 1 0 0 ' .. worker .. ' ' .. now .. ' ' .. call
-  local known, version = argv[at + 9], found[3] or '0'
-  local sets = last > at + 9
-  if sets then redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 10, last)) end
-  add_history(p, run, found[5], found[6], now .. argv[at + 7])
-  redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
+  local known, version = argv[at + H.version], found[3] or '0'
+  local sets = last >= at + H.fields
+  if sets then redis.call('HSET', key_of.context(p, run), unpack(argv, at + H.fields, last)) end
+  add_history(p, run, found[5], found[6], now .. argv[at + H.history])
+  redis.call('HSET', key_of.held(p, worker), argv[at + H.slot], call .. ' o ' .. run .. ' ' .. successor .. ' 1')
   if found[5] then
     redis.call('HDEL', steps, seq, 'e' .. seq, 'born')
   else
     redis.call('HDEL', steps, seq, 'e' .. seq)
   end
   if sets then
-    local raised = string.format('%.0f', version + 1)
-    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + 8], 'last', successor, 'context', raised)
+    local raised = version + 1 .. ''
+    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + H.record], 'last', successor, 'context', raised)
     -- What the worker has is what it had, and what it has just written.
     if known == version then known = raised end
     version = raised
   else
-    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + 8], 'last', successor)
+    redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + H.record], 'last', successor)
   end
   if known == '-' or known == version then return { successor, now, version } end
-  return { successor, now, version, redis.call('HGETALL', p .. 'context:' .. run) }
+  return { successor, now, version, redis.call('HGETALL', key_of.context(p, run)) }
 end
 
 -- The line of a step that joins a fan-out when all its branches have ended.
@@ -77,93 +80,93 @@ end
 -- end_branch: a complete of a branch of a fan-out that has others, with nothing that follows in it; it may hand an event to a step
 -- that joins all. The slot goes on with the next branch where one is staged.
 --
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 the queue that was served last,
--- 9 scope, 10 the step that joins, or nothing, 11 its event; up to `last`: fields of the context and their values.
--- Answers 1, or what the slot has now.
+-- `after` is the queue that was served last; `join` the step that joins, or nothing. Answers 1, or what the slot has now.
 local function end_branch(p, argv, at, last, now, batch)
-  local worker, call, run, seq, scope, step = argv[at + 1], argv[at + 2], argv[at + 4], argv[at + 5], argv[at + 9], argv[at + 10]
-  local steps = p .. 'steps:' .. run
+  local worker, call, run, seq = argv[at + B.worker], argv[at + B.call], argv[at + B.run], argv[at + B.number]
+  local scope, step = argv[at + B.scope], argv[at + B.join]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'f' .. scope, 'n' .. scope, 'last', 'closed', 'meta')
   local fan, live = found[2], tonumber(found[3])
-  if found[1] ~= argv[at + 6] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
+  if found[1] ~= argv[at + B.line] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
   if step ~= '' and not joins_all(fan, step) then return 0 end
   local chain = scopes_of(steps, scope, fan)
   if not chain then return 0 end
-  if last > at + 11 then
-    redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 12, last))
+  if last >= at + B.fields then
+    redis.call('HSET', key_of.context(p, run), unpack(argv, at + B.fields, last))
     redis.call('HINCRBY', steps, 'context', 1)
   end
   -- Whoever opened the fan-out has written the first record.
-  add_history(p, run, nil, nil, now .. argv[at + 7])
-  if step ~= '' then push_joined(p, run, joined_key(p, run, scope, step), argv[at + 11]) end
+  add_history(p, run, nil, nil, now .. argv[at + B.history])
+  if step ~= '' then push_joined(p, run, key_of.joined(p, run, scope, step), argv[at + B.event]) end
   redis.call('HDEL', steps, seq, 'e' .. seq)
   redis.call('HINCRBY', steps, 'n' .. scope, -1)
-  local caller = { worker = worker, call = call, run = run, memo = memo_of(p, batch, worker) }
-  local item = pop_branch(p, caller, scope, chain, found[6], found[4], now)
-    or refill(p, caller, { next = FOLLOWING, after = argv[at + 8] }, nil, tonumber(now))
-  local held = p .. 'held:' .. worker
+  local memo = memo_of(p, batch, worker)
+  local caller = { worker = worker, call = call, run = run, next = FOLLOWING, after = argv[at + B.after] }
+  local item = pop_branch(p, caller, scope, chain, found[6], found[4], now) or refill(p, caller, nil, tonumber(now), memo)
+  local held = key_of.held(p, worker)
   if not item then
-    redis.call('HSET', held, argv[at + 3], call .. ' o')
+    redis.call('HSET', held, argv[at + B.slot], call .. ' o')
     return 1
   end
-  redis.call('HSET', held, argv[at + 3], slot_value(call, 'o', item.run, item.seq, item.attempt))
-  return tell_item(p, argv[at + 3], item, tonumber(now))
+  redis.call('HSET', held, argv[at + B.slot], slot_value(call, 'o', item.run, item.seq, item.attempt))
+  return tell_item(p, argv[at + B.slot], item, tonumber(now))
 end
 
 -- end_run: a complete with the stop event, where nothing else of the run is under way and nobody follows it.
---
--- After `at`: 1 worker, 2 call, 3 slot, 4 run, 5 number, 6 line, 7 history record without its time, 8 the queue that was served last,
--- 9 the record of the run's end, 10 result, 11 retention in ms; up to `last`: fields of the context and their values.
 -- Answers 1, or what the slot has now.
 local function end_run(p, argv, at, last, now, batch)
-  local worker, call, run, seq = argv[at + 1], argv[at + 2], argv[at + 4], argv[at + 5]
-  local steps = p .. 'steps:' .. run
+  local worker, call, run, seq = argv[at + E.worker], argv[at + E.call], argv[at + E.run], argv[at + E.number]
+  local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events', 'born', 'meta', 'timed')
-  if found[1] ~= argv[at + 6] or found[2] ~= '1' or found[3] or found[4] then return 0 end
-  if last > at + 11 then redis.call('HSET', p .. 'context:' .. run, unpack(argv, at + 12, last)) end
-  add_history(p, run, found[5], found[6], now .. argv[at + 7], now .. argv[at + 9])
-  local ms = tonumber(now)
-  finish(p, run, ms, 'completed', tonumber(argv[at + 11]), { 'result', argv[at + 10] }, false, found[7])
-  local item = refill(p, { worker = worker, call = call, memo = memo_of(p, batch, worker) }, { next = FOLLOWING, after = argv[at + 8] }, nil, ms)
+  if found[1] ~= argv[at + E.line] or found[2] ~= '1' or found[3] or found[4] then return 0 end
+  if last >= at + E.fields then redis.call('HSET', key_of.context(p, run), unpack(argv, at + E.fields, last)) end
+  add_history(p, run, found[5], found[6], now .. argv[at + E.history], now .. argv[at + E.completed])
+  local ms, memo = tonumber(now), memo_of(p, batch, worker)
+  finish(p, run, ms, 'completed', tonumber(argv[at + E.retention]), { 'result', argv[at + E.result] }, false, found[7])
+  local item = refill(p, { worker = worker, call = call, next = FOLLOWING, after = argv[at + E.after] }, nil, ms, memo)
   if not item then
-    redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], call .. ' o')
+    redis.call('HSET', key_of.held(p, worker), argv[at + E.slot], call .. ' o')
     return 1
   end
-  redis.call('HSET', p .. 'held:' .. worker, argv[at + 3], slot_value(call, 'o', item.run, item.seq, item.attempt))
-  return tell_item(p, argv[at + 3], item, ms)
+  redis.call('HSET', key_of.held(p, worker), argv[at + E.slot], slot_value(call, 'o', item.run, item.seq, item.attempt))
+  return tell_item(p, argv[at + E.slot], item, ms)
 end
 
--- record: a checkpoint that adds one entry to the journal and nothing else. After `at`: 1 run, 2 number, 3 line, 4 number of the
--- call, 5 entry. Answers 1.
+-- record: a checkpoint that adds one entry to the journal and nothing else. Answers 1.
 local function record(p, argv, at)
-  local run, seq = argv[at + 1], argv[at + 2]
-  local found = redis.call('HMGET', p .. 'steps:' .. run, seq, 'closed')
-  if found[1] ~= argv[at + 3] or found[2] then return 0 end
-  local journal = p .. 'journal:' .. run .. ':' .. seq
-  redis.call('HSET', journal, argv[at + 4], argv[at + 5])
-  redis.call('SADD', p .. 'extra:' .. run, journal)
+  local run, seq = argv[at + R.run], argv[at + R.number]
+  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'closed')
+  if found[1] ~= argv[at + R.line] or found[2] then return 0 end
+  local journal = key_of.journal(p, run, seq)
+  redis.call('HSET', journal, argv[at + R.call], argv[at + R.entry])
+  redis.call('SADD', key_of.extra(p, run), journal)
   return 1
 end
 
--- start: a run with one step that takes its input, at once, with nothing else to it. The rest of what a start does is done for all
--- starts of a call together.
---
--- After `at`: 1 run, 2 workflow, 3 version, 4 content, 5 input, 6 the inbox entry, 7 the record. Answers 1.
+-- start_run: a run with one step that takes its input, at once, with nothing else to it. The rest of what a start does is done for
+-- all starts of a call together. Answers 1.
 local function start_run(p, argv, at, _, now, batch)
-  local run, entry = argv[at + 1], argv[at + 6]
-  if redis.call('EXISTS', p .. 'run:' .. run, p .. 'history:' .. run) > 0 then return 0 end
-  local queue = argv[at + 2] .. ':' .. argv[at + 3]
-  redis.call('HSET', p .. 'run:' .. run, 'status', 'queued', 'workflow', argv[at + 2], 'version', argv[at + 3],
-    'content', argv[at + 4], 'created', now)
-  redis.call('SET', p .. 'input:' .. run, argv[at + 5])
-  redis.call('HSET', p .. 'steps:' .. run, 'meta', argv[at + 2] .. ' ' .. argv[at + 3] .. ' ' .. argv[at + 4], 'last', '1', 'n0', '1',
-    'born', now, '1', 'Q 0 0 0 ' .. add_entry(p, 'q', queue, run, '1'), 'e1', argv[at + 7])
+  local run, workflow, version, content = argv[at + S.run], argv[at + S.workflow], argv[at + S.version], argv[at + S.content]
+  local key = key_of.run(p, run)
+  if redis.call('EXISTS', key, key_of.history(p, run)) > 0 then return 0 end
+  local queue = workflow .. ':' .. version
+  redis.call('HSET', key, 'status', 'queued', 'workflow', workflow, 'version', version, 'content', content, 'created', now)
+  redis.call('SET', key_of.input(p, run), argv[at + S.input])
+  redis.call('HSET', key_of.steps(p, run), 'meta', workflow .. ' ' .. version .. ' ' .. content, 'last', '1', 'n0', '1', 'born', now,
+    '1', 'Q 0 0 0 ' .. add_entry(p, 'q', queue, run, '1'), 'e1', argv[at + S.record])
   local created, entries = batch.created, batch.entries
   created[#created + 1] = now
   created[#created + 1] = run
-  entries[#entries + 1] = entry
+  entries[#entries + 1] = argv[at + S.entry]
   batch.queues[queue] = true
   return 1
+end
+
+local function finish_starts(p, batch)
+  redis.call('ZADD', key_of.runs(p), unpack(batch.created))
+  redis.call('XACK', key_of.inbox(p), 'coordinators', unpack(batch.entries))
+  redis.call('XDEL', key_of.inbox(p), unpack(batch.entries))
+  for queue in pairs(batch.queues) do has_entries(p, 'q', queue) end
 end
 
 local WAYS = { h = hand_over, b = end_branch, e = end_run, r = record, s = start_run }
@@ -180,12 +183,7 @@ short = function(keys, argv)
     out[count] = is_fine and answer or 0
     at = last + 1
   end
-  if #batch.entries > 0 then
-    redis.call('ZADD', p .. 'runs', unpack(batch.created))
-    redis.call('XACK', p .. 'inbox', 'coordinators', unpack(batch.entries))
-    redis.call('XDEL', p .. 'inbox', unpack(batch.entries))
-    for queue in pairs(batch.queues) do has_entries(p, 'q', queue) end
-  end
+  if #batch.entries > 0 then finish_starts(p, batch) end
   return out
 end
 

@@ -5,7 +5,7 @@ do -- a chunk of Lua has at most 200 locals
 
 -- The oldest wait of that name that lets the signal pass and whose step execution has not ended.
 local function next_wait(p, run, name, attributes)
-  local steps, has = p .. 'steps:' .. run, set_of(attributes)
+  local steps, has = key_of.steps(p, run), set_of(attributes)
   for _, wait in ipairs(read_waits(steps, name)) do
     local seq, number, _, filter = parse_wait(wait)
     if not seq or passes(has, filter) then
@@ -26,21 +26,21 @@ local function deliver(p, run, name, attributes, payload, now)
 end
 
 local function keep_as(p, run, name, number, attributes, payload)
-  local key = signals_key(p, run, name)
+  local key = key_of.signals(p, run, name)
   redis.call('HSET', key, number, payload, 'a' .. number, attributes)
-  redis.call('SADD', p .. 'extra:' .. run, key)
+  redis.call('SADD', key_of.extra(p, run), key)
 end
 
 local function keep(p, run, name, attributes, payload)
-  local key = signals_key(p, run, name)
-  if redis.call('HLEN', key) > 2 * MAX_SIGNALS then return false end
+  local key = key_of.signals(p, run, name)
+  if redis.call('HLEN', key) > 2 * LIMIT.MAX_SIGNALS then return false end
   keep_as(p, run, name, redis.call('HINCRBY', key, 'last', 1), attributes, payload)
   return true
 end
 
 -- Keeps it ahead of all others: it came before them.
 local function keep_first(p, run, name, attributes, payload)
-  local first = kept_numbers(signals_key(p, run, name))[1]
+  local first = kept_numbers(key_of.signals(p, run, name))[1]
   if not first then return keep(p, run, name, attributes, payload) end
   keep_as(p, run, name, first - 1, attributes, payload)
 end
@@ -52,7 +52,7 @@ let_go = function(p, run, seq, gone, now)
   for i = 1, #gone, 2 do
     local number, name, mark = gone[i], gone[i + 1], seq .. '.' .. gone[i] .. '@'
     keep_waits(p, run, name, function(wait) return string.sub(wait, 1, #mark) ~= mark end)
-    local entry = redis.call('HGET', p .. 'journal:' .. run .. ':' .. seq, number) or ''
+    local entry = redis.call('HGET', key_of.journal(p, run, seq), number) or ''
     record_entry(p, run, seq, number, 'x' .. name .. '\n')
     local stop = string.sub(entry, 1, 1) == 'w' and string.find(entry, '\n', 1, true)
     if stop then
@@ -68,13 +68,13 @@ end
 
 -- Is the run 'live', 'waiting' for a worker to serve it, 'over', or 'unknown'? And its id: it may be an alias.
 standing = function(p, run)
-  local status = redis.call('HGET', p .. 'run:' .. run, 'status')
-  local other = not status and redis.call('GET', p .. 'alias:' .. run)
+  local status = redis.call('HGET', key_of.run(p, run), 'status')
+  local other = not status and redis.call('GET', key_of.alias(p, run))
   if other then
-    run, status = other, redis.call('HGET', p .. 'run:' .. other, 'status')
+    run, status = other, redis.call('HGET', key_of.run(p, other), 'status')
   end
   if status == 'queued' or status == 'running' then return 'live', run end
-  if redis.call('HEXISTS', p .. 'deferred', run) == 1 then return 'waiting', run end
+  if redis.call('HEXISTS', key_of.deferred(p), run) == 1 then return 'waiting', run end
   return status and 'over' or 'unknown', run
 end
 
@@ -82,45 +82,41 @@ end
 is_gone = function(p, entry)
   local taken = across.taken_name(p, entry)
   if taken then return redis.call('EXISTS', taken) == 1 end
-  return entry ~= '' and #redis.call('XRANGE', p .. 'inbox', entry, entry) == 0
+  return entry ~= '' and #redis.call('XRANGE', key_of.inbox(p), entry, entry) == 0
 end
 
-signal = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local asked, name, attributes, payload, entry = arg(), arg(), arg(), arg(), arg()
-  if is_gone(p, entry) then return { 'gone' } end
-  local stands, run = standing(p, asked)
+signal = function(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  local stands, run = standing(p, a.asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
-  if stands == 'live' and deliver(p, run, name, attributes, payload, now) then
-    leave_inbox(p, entry)
+  if stands == 'live' and deliver(p, run, a.name, a.attributes, a.payload, now_ms()) then
+    leave_inbox(p, a.entry)
     return { 'delivered' }
   end
-  if not keep(p, run, name, attributes, payload) then return { 'full' } end
-  leave_inbox(p, entry)
+  if not keep(p, run, a.name, a.attributes, a.payload) then return { 'full' } end
+  leave_inbox(p, a.entry)
   return { 'kept' }
 end
 
-cancel = function(keys, argv)
-  local p, arg, now = keys[1], cursor(argv), now_ms()
-  local asked, entry, retention = arg(), arg(), tonumber(arg())
-  local stands, run = standing(p, asked)
-  if stands == 'unknown' then return { is_gone(p, entry) and 'gone' or stands } end
-  leave_inbox(p, entry)
+cancel = function(p, a)
+  local now, stands, run = now_ms(), standing(p, a.asked)
+  if stands == 'unknown' then return { is_gone(p, a.entry) and 'gone' or stands } end
+  leave_inbox(p, a.entry)
   if stands == 'over' then return { 'over' } end
   if stands == 'waiting' then
-    redis.call('HDEL', p .. 'deferred', run)
-    redis.call('HSET', p .. 'run:' .. run, 'created', now)
-    redis.call('ZADD', p .. 'runs', now, run)
+    redis.call('HDEL', key_of.deferred(p), run)
+    redis.call('HSET', key_of.run(p, run), 'created', now)
+    redis.call('ZADD', key_of.runs(p), now, run)
   end
   note(p, run, now, 'cancelled', 0, 0, '-', '-')
   tell_workers(p, run, now)
-  finish(p, run, now, 'cancelled', retention, { 'error', 'cancelled on request' })
+  finish(p, run, now, 'cancelled', a.retention, { 'error', 'cancelled on request' })
   return { 'cancelled' }
 end
 
 -- Signals for a request that turned out to repeat a known run are that run's.
 redirect_signals = function(p, from, to)
-  if redis.call('EXISTS', p .. 'run:' .. from) == 1 then return end
+  if redis.call('EXISTS', key_of.run(p, from)) == 1 then return end
   local stands, now = standing(p, to), now_ms()
   for _, key in ipairs(extra_of(p, from)) do
     local name = string.match(key, ':([^:]+)$')
@@ -134,6 +130,6 @@ redirect_signals = function(p, from, to)
     end
     redis.call('UNLINK', key)
   end
-  redis.call('UNLINK', p .. 'extra:' .. from)
+  redis.call('UNLINK', key_of.extra(p, from))
 end
 end

@@ -2,9 +2,6 @@
 
 do -- a chunk of Lua has at most 200 locals
 
-local OLDEST, NEWEST = 500, 1500 -- step executions that are looked at
-local NAMED_BYTES = 16 * 1024 * 1024 -- of events that are read to name their steps
-local NAMED_STEPS = 20
 local ACTIVITIES = { 'running', 'queued', 'waiting to start', 'waiting to retry', 'waiting for a signal', 'waiting for a turn' }
 
 local function activity(s)
@@ -25,13 +22,13 @@ end
 
 -- How many executions of each step are in which activity, among those from `first` to `last`.
 local function count_active(steps, first, last, found)
-  for from = first, last, CHUNK do
+  for from = first, last, LIMIT.CHUNK do
     local seqs = {}
-    for seq = from, math.min(from + CHUNK - 1, last) do seqs[#seqs + 1] = seq end
+    for seq = from, math.min(from + LIMIT.CHUNK - 1, last) do seqs[#seqs + 1] = seq end
     local states = redis.call('HMGET', steps, unpack(seqs))
     for i, seq in ipairs(seqs) do
       local at = activity(parse_state(states[i]))
-      if at and found.bytes > NAMED_BYTES then
+      if at and found.bytes > LIMIT.NAMED_BYTES then
         found.unnamed = found.unnamed + 1
       elseif at then
         local _, step, _, _, payload = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
@@ -50,32 +47,32 @@ end
 local function name_active(found, last)
   table.sort(found.names, comes_before)
   local parts = {}
-  for i = 1, math.min(#found.names, NAMED_STEPS) do
+  for i = 1, math.min(#found.names, LIMIT.NAMED_STEPS) do
     local counts, told = found.counts[found.names[i]], {}
     for at, word in ipairs(ACTIVITIES) do
       if counts[at] then told[#told + 1] = counts[at] .. ' ' .. word end
     end
     parts[#parts + 1] = found.names[i] .. ' (' .. table.concat(told, ', ') .. ')'
   end
-  if #found.names > NAMED_STEPS then parts[#parts + 1] = (#found.names - NAMED_STEPS) .. ' more steps' end
+  if #found.names > LIMIT.NAMED_STEPS then parts[#parts + 1] = (#found.names - LIMIT.NAMED_STEPS) .. ' more steps' end
   if found.unnamed > 0 then parts[#parts + 1] = found.unnamed .. ' more step executions' end
   local text = #parts > 0 and table.concat(parts, ', ') or 'none'
-  if last > OLDEST + NEWEST then
-    text = text .. '; of its ' .. last .. ' step executions the first ' .. OLDEST .. ' and the last ' .. NEWEST .. ' were looked at'
+  if last > LIMIT.OLDEST + LIMIT.NEWEST then
+    text = text .. '; of its ' .. last .. ' step executions the first ' .. LIMIT.OLDEST .. ' and the last ' .. LIMIT.NEWEST .. ' were looked at'
   end
   return text
 end
 
 fire_timeout = function(p, run, now, retention)
-  local about = redis.call('HMGET', p .. 'run:' .. run, 'status', 'timeout', 'deadline')
+  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'timeout', 'deadline')
   local timeout, deadline = tonumber(about[2] or ''), tonumber(about[3] or '')
   -- The due time tells a timer of an earlier run of this id from this one's.
   if not (about[1] == 'queued' or about[1] == 'running') or not timeout or not deadline or deadline > now then return end
-  local steps = p .. 'steps:' .. run
+  local steps = key_of.steps(p, run)
   local last = tonumber(redis.call('HGET', steps, 'last') or '') or 0
   local found = { counts = {}, names = {}, unnamed = 0, bytes = 0 }
-  count_active(steps, 1, math.min(last, OLDEST), found)
-  count_active(steps, math.max(OLDEST + 1, last - NEWEST + 1), last, found)
+  count_active(steps, 1, math.min(last, LIMIT.OLDEST), found)
+  count_active(steps, math.max(LIMIT.OLDEST + 1, last - LIMIT.NEWEST + 1), last, found)
   fail_run(p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = now },
     'the run did not end within its timeout of ' .. spell(timeout) .. '; active steps: ' .. name_active(found, last), retention)
 end

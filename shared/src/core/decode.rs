@@ -2,10 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redis::Value;
-
-use super::FORMAT;
 use super::reply::{self, Reply};
+use super::value::Value;
 use crate::attributes;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
@@ -14,6 +12,9 @@ use crate::published::Published;
 use crate::run::{Run, Status};
 use crate::step::{Fence, OpenWait};
 use crate::store::{Deferred, InboxEntry, Registration, Worker};
+
+/// The layout of the keys. A namespace of a newer one is refused.
+pub(crate) const FORMAT: u64 = 1;
 
 /// How many partitions the namespace has; None where it is not made yet.
 pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {

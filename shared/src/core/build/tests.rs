@@ -2,32 +2,28 @@
 
 use std::time::Duration;
 
-use redis::{Arg, Cmd};
-
 use super::*;
 use crate::contract::{Form, SHORT_WAYS, TRANSITIONS};
-use crate::names::{Namespace, QueueName};
-use crate::step::{Fan, Join, Line, Part};
-use crate::store::RedisStore;
+use crate::core::args::{Args, Transition, Way};
+use crate::core::short;
+use crate::names::QueueName;
+use crate::step::{Checkpoint, Claim, Fan, Join, Line, Part};
 
-fn texts(command: &Cmd) -> Vec<String> {
-    let text = |arg| match arg {
-        Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        _ => String::new(),
-    };
-    command.args_iter().map(text).collect()
+fn texts(args: &Args) -> Vec<String> {
+    args.to_vecs().iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }
 
 /// Reads the arguments as the transition does; those of a list are there as often as its form says.
-fn follow(name: &str, args: &[String]) {
+fn follow<T: Transition>(given: &T) {
+    let (name, args) = (T::NAME, texts(&Args::of(given)));
     let transition = TRANSITIONS.iter().find(|transition| transition.name == name).unwrap();
     let mut given = args.iter();
     let mut next = |of: &str| given.next().unwrap_or_else(|| panic!("{name}: {of} is missing in {args:?}"));
-    for arg in transition.args.iter().flat_map(|group| group.iter()) {
+    for arg in transition.arguments() {
         let value = next(arg.name);
         let is_fine = match arg.form {
-            Form::Text | Form::Bytes => true,
-            Form::Number => value.parse::<u64>().is_ok(),
+            Form::Text | Form::Line | Form::Bytes | Form::Record => true,
+            Form::Digits | Form::Number => value.parse::<u64>().is_ok(),
             Form::Ms => value.parse::<i64>().is_ok(),
             Form::Flag => value == "0" || value == "1",
             Form::List(of) => {
@@ -94,46 +90,43 @@ fn commit() -> Commit {
 
 #[test]
 fn what_is_built_is_what_the_contract_says() {
-    let store = RedisStore::new("redis://localhost:1", Namespace::new("sf", 0).unwrap()).unwrap();
-    // FCALL, the function, the number of keys, and the key.
-    let under_fence = |name, rest: &dyn Fn(&mut Cmd)| {
-        let mut command = store.under_fence(name, &call(), &step(), &refill());
-        rest(&mut command);
-        follow(name, &texts(&command)[4..]);
-    };
-    under_fence("complete", &|command| commit_args(command, &step(), &commit()));
-    under_fence("suspend", &|command| waits_args(command, &waits()));
-
-    let mut claim = Cmd::new();
-    call_args(&mut claim, &call());
-    claim_args(&mut claim, &Claim { slots: vec![0, 4], alone: false, after: None });
-    follow("claim", &texts(&claim));
-
-    let Commit { set, unset, merges, expects, let_go, .. } = commit();
+    let (call, step, commit, refill, waits) = (call(), step(), commit(), refill(), waits());
+    follow(&complete(&call, &step, &commit, &refill));
+    follow(&suspend(&call, &step, &waits, &refill));
+    follow(&claim(&call, &Claim { slots: vec![0, 4], alone: false, after: None }));
+    let Commit { set, unset, merges, expects, let_go, .. } = commit.clone();
     let entries = vec![(1, vec![1])];
-    let checkpoint = Checkpoint { mark: Some(1), set, unset, merges, expects, entries, let_go, waits: waits() };
-    let mut command = Cmd::new();
-    fence_args(&mut command, &step().fence);
-    command.arg("1");
-    checkpoint_args(&mut command, &checkpoint);
-    follow("checkpoint", &texts(&command));
+    let made = Checkpoint { mark: Some(1), set, unset, merges, expects, entries, let_go, waits };
+    follow(&checkpoint(&step.fence, &made));
+    follow(&stage(&step.fence, 0, &commit.emits));
+    follow(&release("worker", std::slice::from_ref(&step.fence)));
+}
 
-    let mut stage = Cmd::new();
-    fence_args(&mut stage, &step().fence);
-    stage.arg(0);
-    emit_args(&mut stage, 3, &commit().emits);
-    follow("stage", &texts(&stage));
+#[test]
+fn merges_are_written_as_their_form_and_what_is_merged() {
+    let append = Merge::Append { form: 5, bytes: vec![0xff, 0] };
+    let (_, form, operand) = merged("f", &append);
+    assert_eq!((form.as_bytes(), operand.to_vec()), (&[5][..], vec![0xff, 0]));
+    let add = Merge::Add(-3);
+    let (_, form, operand) = merged("f", &add);
+    assert_eq!((&*form, operand.to_vec()), ("+", b"-3".to_vec()));
+}
+
+/// The letter, and the arguments.
+fn way<W: Way>(given: &W) -> (&'static str, Vec<String>) {
+    (W::LETTER, texts(&Args::of(given)))
 }
 
 #[test]
 fn short_ways_are_built_as_the_contract_says() {
-    let (step, commit, call) = (step(), commit(), call());
-    let handed_over = texts(&hand_over_args(&call, &step, &commit, &commit.emits[0]));
-    let ended = texts(&end_branch_args(&call, &step, &commit, &refill()));
-    for (name, args) in [("hand_over", handed_over), ("end_branch", ended)] {
+    let (step, commit, call, refill) = (step(), commit(), call(), refill());
+    let handed_over = way(&short::hand_over(&call, &step, &commit, &commit.emits[0]));
+    let ended = way(&short::end_branch(&call, &step, &commit, &refill));
+    for (name, (letter, args)) in [("hand_over", handed_over), ("end_branch", ended)] {
         let way = SHORT_WAYS.iter().find(|way| way.name == name).unwrap();
-        assert_eq!(args.len(), way.args.len() + 2 * commit.set.len(), "{name}: {args:?}");
-        let at = |of: &str| &args[way.args.iter().position(|arg| *arg == of).unwrap()];
+        assert_eq!(letter, way.letter.to_string());
+        assert_eq!(args.len(), way.arguments().count() + 2 * commit.set.len(), "{name}: {args:?}");
+        let at = |of: &str| &args[way.arguments().position(|arg| arg.name == of).unwrap()];
         assert_eq!([at("worker"), at("call"), at("slot"), at("run"), at("number")], ["worker", "9", "4", "run", "3"]);
         assert_eq!(at("line"), step.fence.line.as_str());
         assert_eq!(at("history"), " done 3 1 look worker 1795312511771");

@@ -1,117 +1,88 @@
-//! Plain reads: what runs, workers and queues look like now. None of them changes anything.
+//! What anybody may read: plain commands, of which none changes anything.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::Cmd;
 
-use super::decode::{
-    clock_ms, deferred, held, open_connections, open_wait, published, registration, remaining_ms, run, stream_entries,
-    worker,
+use super::readers::{BLOCK, RedisEventReader};
+use super::{RedisStore, meta};
+use crate::core::decode::{
+    clock_ms, deferred, held, open_wait, published, registration, remaining_ms, run, stream_entries, worker,
 };
-use super::reply::{Reply, bytes, number, text};
-use super::{RedisStore, Result};
-use crate::error::Error;
+use crate::core::generated::args;
+use crate::core::reply::{Reply, bytes, number, text};
+use crate::core::value::Value;
+use crate::error::{Error, Result};
 use crate::fleet::Queue;
 use crate::history::Record;
-use crate::names::QueueName;
+use crate::names::{Namespace, QueueName};
 use crate::published::{Position, Published};
-use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
-use crate::step::{Claimed, Fence, Joined, OpenWait};
-use crate::store::{Deferred, MAX_PUBLISHED_READ, Registration, Worker, in_order};
+use crate::step::OpenWait;
+use crate::store::{Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, Worker, in_order};
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
-fn waiting(groups: redis::Value) -> u64 {
+fn waiting(groups: Value) -> u64 {
     let lag = |group: Reply| Some(group.pairs_of_values().ok()?.into_iter().find(|(name, _)| name == "lag")?.1);
     let Ok(mut groups) = Reply::new(groups) else { return 0 };
     groups.array().ok().and_then(lag).and_then(|lag| number(&lag).ok()).unwrap_or(0)
 }
 
-/// The most that one joined slice reads.
-const MAX_SLICE: u64 = 1000;
 /// The streams of a queue.
 const LANES: [&str; 3] = ["queue", "requeued", "alone"];
 
-impl RedisStore {
-    pub(super) async fn read_info(&self) -> Result<Info> {
-        match self.link.send(&redis::cmd("INFO")).await {
-            Ok(reply) => Ok(Info::parse(&redis::from_redis_value::<String>(reply).unwrap_or_default())),
-            // Denied by the ACL, or renamed away.
-            Err(error) if error.is_denied() || error.to_string().contains("unknown command") => Ok(Info::default()),
-            Err(error) => Err(error),
-        }
+#[async_trait]
+impl ReaderStore for RedisStore {
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
-    pub(super) async fn read_joined(
-        &self,
-        step: &Claimed,
-        joined: &Joined,
-        from: u64,
-        count: u64,
-    ) -> Result<Vec<Vec<u8>>> {
-        let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.scope, step.step);
-        let last = from + count.clamp(1, MAX_SLICE) - 1;
-        self.link.read(redis::cmd("LRANGE").arg(list).arg(from).arg(last)).await
+    async fn open(&self) -> Result<()> {
+        meta::make(&self.link, self.namespace.name(), self.partitions).await
     }
 
-    pub(super) async fn write_request(&self, request: &StartRequest) -> Result<String> {
-        let mut add = redis::cmd("XADD");
-        add.arg(self.namespace.key("inbox")).arg("*");
-        for (name, value) in request.fields() {
-            add.arg(name).arg(value);
-        }
-        let entry = text(self.link.send(&add).await?)?;
-        Ok(request.id.clone().unwrap_or(entry))
+    async fn server(&self) -> Result<Option<Info>> {
+        self.read_info().await.map(Some)
     }
 
-    pub(super) async fn read_runs(&self, ids: &[String]) -> Result<Vec<Run>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        for id in ids {
-            pipeline.cmd("HGETALL").arg(self.namespace.key_of("run", id));
-            pipeline.cmd("GET").arg(self.namespace.key_of("input", id));
-        }
-        let mut values = self.link.send_all(&pipeline).await?.into_iter();
-        let mut runs = Vec::new();
-        for id in ids {
-            let (Some(fields), Some(input)) = (values.next(), values.next()) else { break };
-            let input = if input == redis::Value::Nil { Vec::new() } else { bytes(input)? };
-            runs.extend(run(id, Reply::new(fields)?.pairs()?, input)?);
-        }
-        Ok(runs)
-    }
-
-    /// A request whose idempotency key was known has left an alias under the id that it would have got.
-    pub(super) async fn read_run(&self, id: &str) -> Result<Option<Run>> {
+    async fn run(&self, id: &str) -> Result<Option<Run>> {
         if let Some(run) = self.read_runs(&[id.to_owned()]).await?.pop() {
             return Ok(Some(run));
         }
         let mut get = redis::cmd("GET");
         get.arg(self.namespace.key_of("alias", id));
         match self.link.send(&get).await? {
-            redis::Value::Nil => Ok(None),
+            Value::Nil => Ok(None),
             known => Ok(self.read_runs(&[text(known)?]).await?.pop()),
         }
     }
 
-    pub(super) async fn read_context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    async fn leads_to(&self, run: &str) -> Result<Option<String>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("alias", run));
+        match self.link.send(&get).await? {
+            Value::Nil => Ok(None),
+            known => text(known).map(Some),
+        }
+    }
+
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut all = redis::cmd("HGETALL");
         all.arg(self.namespace.key_of("context", run));
         Reply::new(self.link.send(&all).await?)?.pairs()
     }
 
-    pub(super) async fn read_newest(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
         let mut range = redis::cmd("ZREVRANGE");
         range.arg(self.namespace.key("runs")).arg(offset).arg(offset + count.max(1) - 1);
         self.read_runs(&self.texts(&range).await?).await
     }
 
-    pub(super) async fn read_history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
         let mut range = redis::cmd("LRANGE");
         range.arg(self.namespace.key_of("history", run)).arg(from).arg(from + count.max(1) - 1);
         let mut reply = Reply::new(self.link.send(&range).await?)?;
@@ -126,31 +97,22 @@ impl RedisStore {
         Ok(records)
     }
 
-    /// The first record of a history that has no other yet.
-    async fn read_start(&self, run: &str) -> Result<Option<Record>> {
-        let mut get = redis::cmd("HMGET");
-        get.arg(self.namespace.key_of("run", run)).arg("created").arg("workflow").arg("version");
-        let mut found = Reply::new(self.link.send(&get).await?)?;
-        let mut next = || {
-            found.value().and_then(|value| if value == redis::Value::Nil { Ok(None) } else { text(value).map(Some) })
-        };
-        let (Some(created), Some(workflow), Some(version)) = (next()?, next()?, next()?) else { return Ok(None) };
-        Ok(Some(Record::parse(format!("{created} start 0 0 - - {workflow} {version}").as_bytes())))
-    }
-
-    pub(super) async fn read_published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(count.clamp(1, MAX_PUBLISHED_READ)).arg("STREAMS");
         read.arg(self.namespace.key_of("events", run)).arg(after.to_string());
         Ok(published(stream_entries(self.link.send(&read).await?, |_| 0)?))
     }
 
-    pub(super) async fn read_waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        let connection = self.link.dedicated(BLOCK, "stepfleet-follower").await?;
+        Ok(Box::new(RedisEventReader { connection, key: self.namespace.key_of("events", run), after }))
+    }
+
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
         let (mut waits, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
-            let mut command = self.transition("waits");
-            command.arg(run).arg(&cursor);
-            let mut reply = self.call(&command).await?;
+            let mut reply = self.call(&args::Waits { run, cursor: &cursor }).await?;
             cursor = reply.text()?;
             let mut found = reply.array()?;
             while !found.is_over() {
@@ -163,16 +125,7 @@ impl RedisStore {
         }
     }
 
-    async fn texts(&self, command: &Cmd) -> Result<Vec<String>> {
-        let mut reply = Reply::new(self.link.send(command).await?)?;
-        let mut texts = Vec::new();
-        while !reply.is_over() {
-            texts.push(reply.text()?);
-        }
-        Ok(texts)
-    }
-
-    pub(super) async fn read_workers(&self) -> Result<Vec<Worker>> {
+    async fn workers(&self) -> Result<Vec<Worker>> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.namespace.key("leases")).arg(0).arg(-1).arg("WITHSCORES");
         let leases = Reply::new(self.link.send(&range).await?)?.pairs()?;
@@ -199,32 +152,7 @@ impl RedisStore {
         Ok(workers)
     }
 
-    pub(super) async fn read_holds(&self, worker: &str) -> Result<Vec<Fence>> {
-        let mut all = redis::cmd("HGETALL");
-        all.arg(self.namespace.key_of("held", worker));
-        let pairs = Reply::new(self.link.send(&all).await?)?.pairs()?;
-        Ok(pairs.iter().filter_map(|(execution, hold)| held(execution, hold)).collect())
-    }
-
-    pub(super) async fn read_disconnected(&self) -> Result<Vec<(String, u64)>> {
-        let mut all = redis::cmd("HGETALL");
-        all.arg(self.namespace.key("clients"));
-        let clients = Reply::new(self.link.send(&all).await?)?.pairs()?;
-        let known = |(id, client): (String, Vec<u8>)| Some((id, std::str::from_utf8(&client).ok()?.parse().ok()?));
-        let workers: Vec<(String, u64)> = clients.into_iter().filter_map(known).collect();
-        if workers.is_empty() {
-            return Ok(workers);
-        }
-        let mut list = redis::cmd("CLIENT");
-        list.arg("LIST").arg("ID");
-        for (_, client) in &workers {
-            list.arg(client);
-        }
-        let open = open_connections(&text(self.link.send(&list).await?)?);
-        Ok(workers.into_iter().filter(|(_, client)| !open.contains(client)).collect())
-    }
-
-    pub(super) async fn read_registrations(&self) -> Result<Vec<Registration>> {
+    async fn registrations(&self) -> Result<Vec<Registration>> {
         let mut values = redis::cmd("HVALS");
         values.arg(self.namespace.key("workflows"));
         let mut reply = Reply::new(self.link.send(&values).await?)?;
@@ -235,7 +163,7 @@ impl RedisStore {
         Ok(registrations)
     }
 
-    pub(super) async fn read_queues(&self) -> Result<Vec<Queue>> {
+    async fn queues(&self) -> Result<Vec<Queue>> {
         let mut about = redis::pipe();
         about.cmd("HKEYS").arg(self.namespace.key("workflows")).cmd("HGETALL").arg(self.namespace.key("departed"));
         let (names, departed): (Vec<String>, HashMap<String, String>) = self.link.read_all(&about).await?;
@@ -249,7 +177,7 @@ impl RedisStore {
                 lengths.cmd("XINFO").arg("GROUPS").arg(self.namespace.key_of(lane, name));
             }
         }
-        let groups: Vec<redis::Value> = self.link.read_all(lengths.ignore_errors()).await?;
+        let groups: Vec<Value> = self.link.read_all(lengths.ignore_errors()).await?;
         let lengths: Vec<u64> = groups.into_iter().map(waiting).collect();
         let queue = |((name, (workflow, version)), lengths): (&(&String, (&str, u32)), &[u64])| Queue {
             workflow: (*workflow).to_owned(),
@@ -260,15 +188,20 @@ impl RedisStore {
         Ok(known.iter().zip(lengths.chunks(LANES.len())).map(queue).collect())
     }
 
-    pub(super) async fn read_deferred(&self) -> Result<Vec<Deferred>> {
+    async fn deferred(&self) -> Result<Vec<Deferred>> {
         let mut all = redis::cmd("HGETALL");
         all.arg(self.namespace.key("deferred"));
         let pairs = Reply::new(self.link.send(&all).await?)?.pairs()?;
         Ok(pairs.into_iter().filter_map(|(run, packed)| deferred(run, &packed)).collect())
     }
 
-    /// Listens for the end of the run, and looks once in between: the end may have come before the listening.
-    pub(super) async fn await_end(&self, run: &str, limit: Duration) -> Result<()> {
+    async fn waiting_requests(&self) -> Result<u64> {
+        let mut length = redis::cmd("XLEN");
+        length.arg(self.namespace.key("inbox"));
+        number(&self.link.send(&length).await?)
+    }
+
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
         let mut pubsub = self.link.pubsub().await?;
         pubsub.subscribe(self.namespace.key_of("ended", run)).await?;
         if self.read_runs(&[run.to_owned()]).await?.pop().is_some_and(|run| run.status.is_over()) {
@@ -278,5 +211,55 @@ impl RedisStore {
         // No message in time is no error: the caller looks at the run again either way.
         let _ = tokio::time::timeout(limit, messages.next()).await;
         Ok(())
+    }
+
+    async fn now_ms(&self) -> Result<u64> {
+        let now = clock_ms(self.link.send(&redis::cmd("TIME")).await?)?;
+        u64::try_from(now).map_err(|_| Error::reply("the time is before 1970"))
+    }
+}
+
+impl RedisStore {
+    pub(super) async fn read_info(&self) -> Result<Info> {
+        match self.link.send(&redis::cmd("INFO")).await {
+            Ok(reply) => Ok(Info::parse(&text(reply).unwrap_or_default())),
+            // Denied by the ACL, or renamed away.
+            Err(error) if error.is_denied() || error.to_string().contains("unknown command") => Ok(Info::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn read_runs(&self, ids: &[String]) -> Result<Vec<Run>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.cmd("HGETALL").arg(self.namespace.key_of("run", id));
+            pipeline.cmd("GET").arg(self.namespace.key_of("input", id));
+        }
+        let mut values = self.link.send_all(&pipeline).await?.into_iter();
+        let mut runs = Vec::new();
+        for id in ids {
+            let (Some(fields), Some(input)) = (values.next(), values.next()) else { break };
+            let input = if input == Value::Nil { Vec::new() } else { bytes(input)? };
+            runs.extend(run(id, Reply::new(fields)?.pairs()?, input)?);
+        }
+        Ok(runs)
+    }
+
+    /// The first record of a history that has no other yet.
+    async fn read_start(&self, run: &str) -> Result<Option<Record>> {
+        let mut get = redis::cmd("HMGET");
+        get.arg(self.namespace.key_of("run", run)).arg("created").arg("workflow").arg("version");
+        let mut found = Reply::new(self.link.send(&get).await?)?;
+        let mut next =
+            || found.value().and_then(|value| if value == Value::Nil { Ok(None) } else { text(value).map(Some) });
+        let (Some(created), Some(workflow), Some(version)) = (next()?, next()?, next()?) else { return Ok(None) };
+        Ok(Some(Record::parse(format!("{created} start 0 0 - - {workflow} {version}").as_bytes())))
+    }
+
+    async fn texts(&self, command: &Cmd) -> Result<Vec<String>> {
+        Reply::new(self.link.send(command).await?)?.texts()
     }
 }

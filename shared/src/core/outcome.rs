@@ -1,0 +1,166 @@
+//! What became of a call, from the words of its reply and what follows them.
+
+use std::time::Duration;
+
+use super::generated::words;
+use super::reply::Reply;
+use crate::error::{Error, Result};
+use crate::step::{Cancelled, Outcome, Sent, Signalled};
+use crate::store::{Deferral, Heartbeat, Reservation, Started, Ticked, Voided};
+use crate::values::Refusal;
+
+/// Why a merge was refused: the field, and what is wrong with it.
+pub(crate) fn refused(mut reply: Reply) -> Result<Error> {
+    let field = reply.text()?;
+    Ok(Refusal::parse(&reply.text()?)?.error(&field))
+}
+
+/// Entries of a journal.
+pub(crate) fn numbered(entries: Reply) -> Result<Vec<(u64, Vec<u8>)>> {
+    let number = |(number, entry): (String, Vec<u8>)| {
+        Ok((number.parse().map_err(|_| Error::reply("a wait has no number"))?, entry))
+    };
+    entries.pairs()?.into_iter().map(number).collect()
+}
+
+pub(crate) fn started(word: words::Start, mut reply: Reply) -> Result<Started> {
+    Ok(match word {
+        words::Start::Started => Started::New(reply.text()?),
+        words::Start::Exists => Started::Known(reply.text()?),
+        words::Start::NoSource => Started::NoSource(reply.text()?),
+        words::Start::Void => Started::Void,
+    })
+}
+
+impl From<words::Defer> for Deferral {
+    fn from(word: words::Defer) -> Self {
+        match word {
+            words::Defer::Deferred => Self::Kept,
+            words::Defer::Exists => Self::Known,
+            words::Defer::Full => Self::Full,
+        }
+    }
+}
+
+impl From<words::Fail> for Outcome {
+    fn from(word: words::Fail) -> Self {
+        match word {
+            words::Fail::Ok => Self::Committed,
+            words::Fail::Fenced => Self::Fenced,
+        }
+    }
+}
+
+impl From<words::Publish> for Outcome {
+    fn from(word: words::Publish) -> Self {
+        match word {
+            words::Publish::Ok => Self::Committed,
+            words::Publish::Fenced => Self::Fenced,
+        }
+    }
+}
+
+impl From<words::Signal> for Signalled {
+    fn from(word: words::Signal) -> Self {
+        match word {
+            words::Signal::Delivered => Self::Delivered,
+            words::Signal::Kept => Self::Kept,
+            words::Signal::Full => Self::Full,
+            words::Signal::Gone => Self::Gone,
+            words::Signal::Over => Self::Over,
+            words::Signal::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::Cancel> for Cancelled {
+    fn from(word: words::Cancel) -> Self {
+        match word {
+            words::Cancel::Cancelled => Self::Stopped,
+            words::Cancel::Gone => Self::Gone,
+            words::Cancel::Over => Self::Over,
+            words::Cancel::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::Send> for Sent {
+    fn from(word: words::Send) -> Self {
+        match word {
+            words::Send::Delivered => Self::Delivered,
+            words::Send::Full => Self::Full,
+            words::Send::Gone => Self::Gone,
+            words::Send::Over => Self::Over,
+            words::Send::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::Void> for Voided {
+    fn from(word: words::Void) -> Self {
+        match word {
+            words::Void::Void => Self::Void,
+            words::Void::Exists => Self::Exists,
+            words::Void::Deferred => Self::Deferred,
+        }
+    }
+}
+
+/// `now moved fired more wait [reaped...] workers`
+pub(crate) fn ticked(mut reply: Reply) -> Result<Ticked> {
+    let _now: u64 = reply.number()?;
+    let (requeued, fired, more, wait) =
+        (reply.number()?, reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
+    Ok(Ticked {
+        requeued,
+        fired,
+        more: more == 1,
+        next_due: u64::try_from(wait).ok().map(Duration::from_millis),
+        reaped: reply.array()?.texts()?,
+        workers: reply.number()?,
+    })
+}
+
+/// What a heartbeat told, and the time on Redis' clock (ms).
+pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Heartbeat, u64)> {
+    let now = reply.number()?;
+    if word == words::Heartbeat::Lost {
+        return Ok((Heartbeat::Lost, now));
+    }
+    let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
+    while !runs.is_over() {
+        // Whoever else wrote there must not end the lease.
+        cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
+    }
+    Ok((Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 }, now))
+}
+
+/// `run ticket place`; None where the key is nobody's.
+pub(crate) fn reservation(workflow: &str, key: &str, mut reply: Reply) -> Result<Option<Reservation>> {
+    let (run, ticket, place) = (reply.text()?, reply.text()?, reply.text()?);
+    let (workflow, key) = (workflow.to_owned(), key.to_owned());
+    Ok(Some(Reservation { workflow, key, ticket, place: read_place(&place), run }).filter(|it| !it.run.is_empty()))
+}
+
+/// `<inbox>/<entry>`, as it is kept.
+pub(crate) fn place_text(place: Option<&(u16, String)>) -> String {
+    place.map_or_else(String::new, |(inbox, entry)| format!("{inbox}/{entry}"))
+}
+
+fn read_place(text: &str) -> Option<(u16, String)> {
+    let (inbox, entry) = text.split_once('/')?;
+    Some((inbox.parse().ok()?, entry.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let place = Some((3, "1719922000000-0".to_owned()));
+        assert_eq!(read_place(&place_text(place.as_ref())), place);
+        assert_eq!(read_place(&place_text(None)), None);
+        assert_eq!(read_place("x/y"), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading replies. Whatever comes back is checked: a surprise is an error, never a panic.
+
+use super::args::Word;
+use super::record::claimed;
+use super::value::Value;
+use crate::error::{Error, Result};
+use crate::step::Claimed;
+
+/// Reads the values of an array one after the other.
+pub(crate) struct Reply {
+    values: std::vec::IntoIter<Value>,
+}
+
+impl Reply {
+    pub(crate) fn new(value: Value) -> Result<Self> {
+        match value {
+            Value::List(values) => Ok(Self { values: values.into_iter() }),
+            Value::Nil => Ok(Self { values: Vec::new().into_iter() }),
+            other => Err(unexpected("an array", &other)),
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.values.len() == 0
+    }
+
+    pub(crate) fn value(&mut self) -> Result<Value> {
+        self.values.next().ok_or_else(|| Error::reply("the reply is too short"))
+    }
+
+    pub(crate) fn array(&mut self) -> Result<Reply> {
+        Reply::new(self.value()?)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>> {
+        bytes(self.value()?)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String> {
+        text(self.value()?)
+    }
+
+    pub(crate) fn number<T: TryFrom<i64>>(&mut self) -> Result<T> {
+        number(&self.value()?)
+    }
+
+    /// The word that a transition of this name begins its reply with.
+    pub(crate) fn word<W: Word>(&mut self, transition: &str) -> Result<W> {
+        let word = self.text()?;
+        W::read(&word).ok_or_else(|| Error::reply(format!("{transition} answered {word:?}, which is not known")))
+    }
+
+    /// Texts up to the end.
+    pub(crate) fn texts(mut self) -> Result<Vec<String>> {
+        self.values.by_ref().map(text).collect()
+    }
+
+    pub(crate) fn pairs(mut self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut pairs = Vec::with_capacity(self.values.len() / 2);
+        while !self.is_over() {
+            // Names are ours, but others may have written here: theirs must not make the rest unreadable.
+            let name = String::from_utf8_lossy(&self.bytes()?).into_owned();
+            pairs.push((name, self.bytes()?));
+        }
+        Ok(pairs)
+    }
+
+    pub(crate) fn pairs_of_values(mut self) -> Result<Vec<(String, Value)>> {
+        let mut pairs = Vec::with_capacity(self.values.len() / 2);
+        while !self.is_over() {
+            pairs.push((self.text()?, self.value()?));
+        }
+        Ok(pairs)
+    }
+
+    /// What the call of this number has claimed.
+    pub(crate) fn claims(mut self, call: u64) -> Result<Vec<Claimed>> {
+        let mut claims = Vec::with_capacity(self.values.len());
+        while !self.is_over() {
+            claims.push(claimed(self.array()?, call)?);
+        }
+        Ok(claims)
+    }
+}
+
+pub(crate) fn bytes(value: Value) -> Result<Vec<u8>> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        Value::Int(number) => Ok(number.to_string().into_bytes()),
+        other => Err(unexpected("a string", &other)),
+    }
+}
+
+pub(crate) fn text(value: Value) -> Result<String> {
+    String::from_utf8(bytes(value)?).map_err(|_| Error::reply("a text is not UTF-8"))
+}
+
+pub(crate) fn number<T: TryFrom<i64>>(value: &Value) -> Result<T> {
+    let number = match value {
+        Value::Int(number) => Some(*number),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok()),
+        _ => None,
+    };
+    number.and_then(|n| T::try_from(n).ok()).ok_or_else(|| unexpected("a number", value))
+}
+
+fn unexpected(wanted: &str, got: &Value) -> Error {
+    let mut got = format!("{got:?}");
+    got.truncate(got.char_indices().nth(80).map_or(got.len(), |(at, _)| at));
+    Error::reply(format!("{wanted} was expected, not {got}"))
+}

@@ -1,0 +1,124 @@
+//! What a coordinator may do: a transition each, and its connections.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::RedisStore;
+use super::readers::{DEPARTED, INBOX_BATCH, INBOX_GROUP, RedisAlarmReader};
+use crate::attributes;
+use crate::core::args::ms;
+use crate::core::decode::{inbox_entries, open_connections};
+use crate::core::generated::{args, words};
+use crate::core::reply::{Reply, text};
+use crate::core::short as short_ways;
+use crate::core::{build, outcome};
+use crate::error::{Error, Result};
+use crate::step::{Cancelled, Route, Sent, Signalled};
+use crate::store::{
+    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, InboxEntry, InboxReader, Rejection, Start, Started, Tick,
+    Ticked, millis,
+};
+
+/// At most this many requests wait for a worker that serves their workflow.
+const MAX_DEFERRED: usize = 10_000;
+/// About this many rejected requests are kept.
+const MAX_REJECTED: usize = 10_000;
+/// At most this many fields of a rejected request are kept.
+const MAX_REJECTED_FIELDS: usize = 32;
+/// How long a rejected request is shown as a run.
+const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+#[async_trait]
+impl CoordinatorStore for RedisStore {
+    async fn start(&self, start: &Start) -> Result<Started> {
+        if let Some(given) = short_ways::start(start)
+            && short_ways::was_gone(&self.short.go(&given).await?)?
+        {
+            return Ok(Started::New(start.run.clone()));
+        }
+        let (word, reply) = self.ask(&build::start(start)).await?;
+        outcome::started(word, reply)
+    }
+
+    async fn defer(&self, start: &Start) -> Result<Deferral> {
+        let request = rmp_serde::to_vec_named(&start.request).map_err(|e| Error::invalid(e.to_string()))?;
+        let (word, _) = self.ask(&build::defer(start, &request, MAX_DEFERRED)).await?;
+        Ok(word.into())
+    }
+
+    async fn reject(&self, rejection: &Rejection) -> Result<()> {
+        let given = build::reject(rejection, MAX_REJECTED, MAX_REJECTED_FIELDS, REJECTED_RETENTION);
+        match self.ask(&given).await?.0 {
+            words::Reject::Rejected | words::Reject::Gone => Ok(()),
+        }
+    }
+
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
+        let attributes = attributes::joined(&attributes::of(payload));
+        let given = args::Signal { asked: run, name, attributes, payload, entry: entry.unwrap_or_default() };
+        let (word, _) = self.ask(&given).await?;
+        Ok(word.into())
+    }
+
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
+        let given = args::Send { asked: run, entry: entry.unwrap_or_default(), list: build::sent(events) };
+        let (word, _) = self.ask(&given).await?;
+        Ok(word.into())
+    }
+
+    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
+        let given = args::Cancel { asked: run, entry: entry.unwrap_or_default(), retention: ms(retention) };
+        let (word, _) = self.ask(&given).await?;
+        Ok(word.into())
+    }
+
+    async fn tick(&self, tick: &Tick) -> Result<Ticked> {
+        outcome::ticked(self.call(&build::tick(tick)).await?)
+    }
+
+    async fn audit(&self, audit: &Audit) -> Result<Audited> {
+        self.audit_slice(audit).await
+    }
+
+    async fn disconnected(&self) -> Result<Vec<(String, u64)>> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(self.namespace.key("clients"));
+        let clients = Reply::new(self.link.send(&all).await?)?.pairs()?;
+        let known = |(id, client): (String, Vec<u8>)| Some((id, std::str::from_utf8(&client).ok()?.parse().ok()?));
+        let workers: Vec<(String, u64)> = clients.into_iter().filter_map(known).collect();
+        if workers.is_empty() {
+            return Ok(workers);
+        }
+        let mut list = redis::cmd("CLIENT");
+        list.arg("LIST").arg("ID");
+        for (_, client) in &workers {
+            list.arg(client);
+        }
+        let open = open_connections(&text(self.link.send(&list).await?)?);
+        Ok(workers.into_iter().filter(|(_, client)| !open.contains(client)).collect())
+    }
+
+    async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>> {
+        let mut pubsub = self.link.pubsub().await?;
+        pubsub.subscribe(self.namespace.key("alarm")).await?;
+        Ok(Box::new(RedisAlarmReader { alarms: pubsub.into_on_message() }))
+    }
+
+    async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
+        self.inbox_reader_of(std::slice::from_ref(&self.namespace), coordinator).await
+    }
+
+    async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
+        // Entries are taken away as soon as they are dealt with, so what is pending is short and a scan from its
+        // beginning never starves.
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim.arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg(coordinator).arg(millis(idle)).arg("0-0");
+        claim.arg("COUNT").arg(INBOX_BATCH);
+        let mut reply = Reply::new(self.link.send(&claim).await?)?;
+        reply.value()?;
+        let entries = inbox_entries(reply.array()?, self.namespace.partition())?;
+        self.drop_departed(coordinator, idle * DEPARTED).await?;
+        Ok(entries)
+    }
+}
