@@ -193,7 +193,7 @@ class Session:
                 self.fleet.prefix = fleet.prefix
                 if fleet.call("heartbeat", self.id, self.worker.lease_ms, fleet.client.client_id()) == b"lost":
                     return self.give_up()
-                pause = self.worker.lease_ms / 5000
+                pause = self.worker.lease_ms / 3000
             except redis.RedisError as error:
                 log.warning("the lease cannot be renewed; trying on: %s", error)
                 pause = 0.05  # short: a coordinator must see the new connection before it takes this worker for dead

@@ -12,7 +12,6 @@
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`partition`] says which partition a run belongs to, [`partitions`] has them all.
 //! * [`codec`] turns values into payloads and back, within limits.
-//! * [`contract`] lists what Lua, Rust and the documents agree on.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`server`] judges whether a Redis is fit for a fleet.
 //!
@@ -21,7 +20,6 @@
 pub mod attributes;
 pub mod client;
 pub mod codec;
-pub mod contract;
 mod core;
 pub mod error;
 pub mod fields;

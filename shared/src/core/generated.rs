@@ -1,5 +1,5 @@
-//! Made from `shared/src/contract/`: do not change it here, but there, and make it anew:
-//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract`.
+//! Made from `shared/contract/src/`: do not change it here, but there, and make it anew:
+//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract`.
 
 /// What transitions and short ways are given.
 pub(crate) mod args {
@@ -756,6 +756,7 @@ pub(crate) mod args {
         pub(crate) lease: i64,
         pub(crate) client: String,
         pub(crate) since: u64,
+        pub(crate) idle: bool,
     }
 
     impl Write for Heartbeat<'_> {
@@ -764,6 +765,7 @@ pub(crate) mod args {
             args.ms(self.lease);
             args.text(&self.client);
             args.number(self.since);
+            args.flag(self.idle);
         }
     }
 
@@ -1025,6 +1027,9 @@ pub(crate) mod args {
         const LETTER: &'static str = "s";
     }
 }
+
+/// The function that has the short ways.
+pub(crate) const SHORT: &str = "short";
 
 /// The words that replies begin with.
 pub(crate) mod words {

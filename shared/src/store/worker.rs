@@ -112,6 +112,8 @@ pub enum Heartbeat {
 pub trait Lease: Send {
     /// Renews the lease.
     async fn heartbeat(&mut self) -> Result<Heartbeat>;
+    /// Renews the lease of a worker that executes nothing, which has nothing to be told; false when it is lost. Costs less.
+    async fn heartbeat_idle(&mut self) -> Result<bool>;
 }
 
 /// Waits until there is something for an idle worker to claim.

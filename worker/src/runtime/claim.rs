@@ -14,8 +14,8 @@ use super::Group;
 use super::session::Session;
 use super::slots;
 
-/// After so many waits in which nobody woke it, of five seconds each, an idle worker looks for step events by itself.
-const QUIET_WAITS: u32 = 6;
+/// After so many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
+const QUIET_WAITS: u32 = 15;
 
 /// Claims until the session is closing or lost.
 pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {

@@ -63,14 +63,14 @@ pub(super) struct Kept {
 async fn renew(kept: &Kept, start: Start) {
     let Kept { store, worker, lease, ledger, slots, .. } = kept;
     let (store, lease) = (&**store, *lease);
-    let every = lease / 4;
+    let every = lease / 3;
     let mut failing = false;
     let mut connection = connect(store, worker, lease, &mut failing).await;
     if start.connected.send(()).is_err() || start.registered.await.is_err() {
         return;
     }
     loop {
-        match connection.heartbeat().await {
+        match beat(&mut *connection, ledger).await {
             Ok(Heartbeat::Lost) => return,
             Ok(Heartbeat::Renewed { cancelled, drain }) => {
                 for run in &cancelled {
@@ -89,6 +89,15 @@ async fn renew(kept: &Kept, start: Start) {
             }
         }
     }
+}
+
+/// What executes nothing has nothing to be told.
+async fn beat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet::Result<Heartbeat> {
+    if !ledger.is_idle() {
+        return connection.heartbeat().await;
+    }
+    let none = Heartbeat::Renewed { cancelled: Vec::new(), drain: false };
+    Ok(if connection.heartbeat_idle().await? { none } else { Heartbeat::Lost })
 }
 
 async fn connect(store: &dyn WorkerStore, worker: &str, lease: Duration, failing: &mut bool) -> Box<dyn Lease> {

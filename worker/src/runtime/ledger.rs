@@ -47,6 +47,11 @@ impl Ledger {
         call
     }
 
+    /// Nothing is executed, as far as is known.
+    pub(super) fn is_idle(&self) -> bool {
+        self.entries().executing.is_empty()
+    }
+
     /// A call was answered, and this is what it took.
     pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
         let mut entries = self.entries();

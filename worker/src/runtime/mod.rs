@@ -53,7 +53,7 @@ pub struct Config {
     pub name: String,
     /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
     pub concurrency: usize,
-    /// How long the fleet believes in a worker that it hears nothing from. It is renewed four times as often.
+    /// How long the fleet believes in a worker that it hears nothing from. It is renewed three times as often.
     pub lease: Duration,
     /// How long steps may go on after the worker was told to stop, before they are handed back.
     pub drain: Duration,

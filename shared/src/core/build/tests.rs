@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::contract::{Form, SHORT_WAYS, TRANSITIONS};
+use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 use crate::core::args::{Args, Transition, Way};
 use crate::core::short;
 use crate::names::QueueName;

@@ -53,13 +53,21 @@ impl Data {
     /// Renews a lease that is still there; one that was reaped is lost for good.
     /// Names the runs that were cancelled since `told`, and says whether the worker is to make room.
     pub(super) fn heartbeat(&mut self, now: u64, worker: &str, lease: u64, client: u64, told: u64) -> Heartbeat {
-        let Some(member) = self.workers.get_mut(worker) else { return Heartbeat::Lost };
-        member.lease_until = now.saturating_add(lease);
-        member.client = client;
+        if !self.renew(now, worker, lease, client) {
+            return Heartbeat::Lost;
+        }
+        let Some(member) = self.workers.get(worker) else { return Heartbeat::Lost };
         let serves_lonely = member.queues.iter().any(|queue| self.lonely.contains(queue));
         let since = self.cancelled.range((told, String::new())..);
         let cancelled = since.map(|(_, run)| run.clone()).collect();
         Heartbeat::Renewed { cancelled, drain: serves_lonely && self.makes_room(now, worker, lease) }
+    }
+
+    /// Only a lease that is still there.
+    pub(super) fn renew(&mut self, now: u64, worker: &str, lease: u64, client: u64) -> bool {
+        let Some(member) = self.workers.get_mut(worker) else { return false };
+        (member.lease_until, member.client) = (now.saturating_add(lease), client);
+        true
     }
 
     /// One worker at a time makes room for what is to be executed alone, as long as it says so itself.

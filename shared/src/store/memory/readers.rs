@@ -88,6 +88,13 @@ impl Lease for MemoryLease {
         self.told = now;
         Ok(beat)
     }
+
+    async fn heartbeat_idle(&mut self) -> Result<bool> {
+        let (worker, lease, client) = (&self.worker, millis(self.lease), self.client);
+        let (is_renewed, now) = self.store.change(|data, now| (data.renew(now, worker, lease, client), now));
+        self.told = now;
+        Ok(is_renewed)
+    }
 }
 
 impl Drop for MemoryLease {

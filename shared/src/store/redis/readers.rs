@@ -23,9 +23,9 @@ use crate::store::{AlarmReader, EventReader, Heartbeat, Lease, WakeReader};
 /// time plus the connection's slack.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
 /// Each so many heartbeats tell the id of their connection.
-const TELL_CLIENT_EVERY: u32 = 4;
+const TELL_CLIENT_EVERY: u32 = 16;
 /// How long an idle worker waits to be woken before it looks by itself.
-pub(super) const IDLE_BLOCK: Duration = Duration::from_secs(5);
+pub(super) const IDLE_BLOCK: Duration = Duration::from_secs(20);
 pub(super) const INBOX_GROUP: &str = "coordinators";
 pub(super) const INBOX_BATCH: usize = 128;
 /// How many entries a follower reads at a time.
@@ -73,9 +73,19 @@ pub(super) struct RedisLease {
 #[async_trait]
 impl Lease for RedisLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
+        self.renew(false).await
+    }
+
+    async fn heartbeat_idle(&mut self) -> Result<bool> {
+        Ok(self.renew(true).await? != Heartbeat::Lost)
+    }
+}
+
+impl RedisLease {
+    async fn renew(&mut self, idle: bool) -> Result<Heartbeat> {
         // Now and then again: the server may have lost it.
         let client = if self.made.is_multiple_of(TELL_CLIENT_EVERY) { self.client.to_string() } else { String::new() };
-        let given = args::Heartbeat { worker: &self.worker, lease: self.lease, client, since: self.told };
+        let given = args::Heartbeat { worker: &self.worker, lease: self.lease, client, since: self.told, idle };
         let command = wire::transition(&self.prefix, &given);
         let mut reply = Reply::new(self.connection.query(&command).await?)?;
         let word = reply.word(args::Heartbeat::NAME)?;

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::link::Link;
 use super::wire;
-use crate::contract::SHORT;
 use crate::core::args::{Args, Way};
+use crate::core::generated::SHORT;
 use crate::core::reply::Reply;
 use crate::core::value::Value;
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
--- Made from shared/src/contract/: do not change it here, but there, and make it anew:
---   STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract
+-- Made from shared/contract/src/: do not change it here, but there, and make it anew:
+--   STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract
 
 local LIMIT = {
   MAX_RESULT = 1048576, -- the result of a plain task
@@ -267,7 +267,7 @@ end
 
 function read.heartbeat(argv)
   return {
-    worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = argv[4],
+    worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = argv[4], idle = argv[5] == '1',
   }
 end
 

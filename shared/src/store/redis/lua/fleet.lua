@@ -38,8 +38,8 @@ heartbeat = function(p, a)
   local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + a.lease, worker) == 1
   if not is_changed and not redis.call('ZSCORE', leases, worker) then return { 'lost', now, {}, 0 } end
   if a.client ~= '' then redis.call('HSET', key_of.clients(p), worker, a.client) end
-  -- A thousand idle workers are to cost as little as can be.
-  if redis.call('EXISTS', key_of.cancelled(p), ready_key(p, 'a')) == 0 then return { 'ok', now, {}, 0 } end
+  -- A thousand idle workers are to cost as little as can be: one that executes nothing has nothing to be told.
+  if a.idle or redis.call('EXISTS', key_of.cancelled(p), ready_key(p, 'a')) == 0 then return { 'ok', now, {}, 0 } end
   local cancelled = redis.call('ZRANGEBYSCORE', key_of.cancelled(p), a.since, '+inf', 'LIMIT', 0, 1000)
   return { 'ok', now, cancelled, makes_room(p, worker, a.lease) and 1 or 0 }
 end

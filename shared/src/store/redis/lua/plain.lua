@@ -58,7 +58,7 @@ end
 v1.heartbeat = function(keys, argv)
   if #argv ~= 3 then return refuse('heartbeat takes 3 arguments') end
   if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id are whole numbers') end
-  return heartbeat(keys[1], { worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = '+inf' })[1]
+  return heartbeat(keys[1], { worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = '+inf', idle = true })[1]
 end
 
 -- worker

@@ -1,6 +1,6 @@
 //! What is made from the contract is up to date.
 
-use stepfleet::contract::{lua, rust};
+use stepfleet_contract::{lua, rust};
 
 use super::documents::HINT;
 use super::sources::{read_or_empty, root};

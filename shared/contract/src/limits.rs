@@ -280,7 +280,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit(
         "IDLE_BLOCK",
-        5000,
+        20_000,
         Unit::Ms,
         "an idle worker looks by itself after so long",
         &["shared/src/store/redis/readers.rs"],

@@ -1,4 +1,4 @@
-//! The contract (`shared/src/contract/`) is what the Lua, the Rust and the documents say. What is stale fails here.
+//! The contract (`shared/contract/src/`) is what the Lua, the Rust and the documents say. What is stale fails here.
 
 mod arguments;
 mod documents;
@@ -8,7 +8,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use stepfleet::contract::{
+use stepfleet_contract::{
     DUTIES, FLAGS, Field, JOURNAL, KEYS, LIMITS, RUN_FIELDS, SHORT, SHORT_WAYS, SLOT_LETTERS, STATES, STEPS_FIELDS,
     TIMERS, TRANSITIONS, WORKER_FIELDS, lua,
 };

@@ -8,8 +8,8 @@ use super::{Arg, Form, Group, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
 pub const FILE: &str = "shared/src/core/generated.rs";
 
 const HEAD: &str = "\
-//! Made from `shared/src/contract/`: do not change it here, but there, and make it anew:
-//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract`.
+//! Made from `shared/contract/src/`: do not change it here, but there, and make it anew:
+//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract`.
 ";
 
 /// The whole file.
@@ -40,7 +40,8 @@ pub fn render() -> String {
             way.letter
         );
     }
-    text += "}\n\n/// The words that replies begin with.\npub(crate) mod words {\n    use super::super::args::Word;\n";
+    let _ = write!(text, "}}\n\n/// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n");
+    text += "\n/// The words that replies begin with.\npub(crate) mod words {\n    use super::super::args::Word;\n";
     text += "\n    /// Of replies that have one form only.\n    #[derive(Clone, Copy, Debug)]\n    pub(crate) enum Wordless {}\n";
     for transition in TRANSITIONS.iter().filter(|transition| has_words(transition.replies)) {
         text += &words(&camel(transition.name), transition.name, transition.replies);

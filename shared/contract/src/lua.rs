@@ -8,8 +8,8 @@ use super::{Arg, Form, KEYS, Key, LIMITS, SHORT, SHORT_WAYS, ShortWay, TRANSITIO
 pub const FILE: &str = "shared/src/store/redis/lua/contract.lua";
 
 const HEAD: &str = "\
--- Made from shared/src/contract/: do not change it here, but there, and make it anew:
---   STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract
+-- Made from shared/contract/src/: do not change it here, but there, and make it anew:
+--   STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract
 ";
 
 const TAKE_LIST: &str = "\

@@ -1,10 +1,10 @@
 //! What the documents say is what is rendered.
 
-use stepfleet::contract::{KEYS, TABLES};
+use stepfleet_contract::{KEYS, TABLES};
 
 use super::sources::{between, files, read, root};
 
-pub(crate) const HINT: &str = "render it anew: STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract";
+pub(crate) const HINT: &str = "render it anew: STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract";
 const END: &str = "<!-- end -->";
 
 /// The document with all that is rendered in its place, and the names of that.

@@ -1,12 +1,12 @@
 //! What the functions in Redis, the Rust around them and the documents must agree on, as data.
 //!
 //! Nothing here runs when a fleet is at work. The constants, keys and readers of the Lua ([`lua`]), the builders of arguments and
-//! the words of replies in Rust ([`rust`]), and the tables in `docs/` ([`TABLES`]) are made from it. `shared/tests/contract/` fails
+//! the words of replies in Rust ([`rust`]), and the tables in `docs/` ([`TABLES`]) are made from it. `shared/contract/tests/` fails
 //! where one of them is stale, and holds the rest of the sources against it. Who changes a key, a field, a limit or the arguments
 //! of a transition changes it here, and has all of that made anew:
 //!
 //! ```text
-//! STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet --test contract
+//! STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract
 //! ```
 //!
 //! It depends on neither a runtime nor a Redis client.

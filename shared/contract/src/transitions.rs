@@ -353,7 +353,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "fleet.lua",
         "worker",
         "renews a lease that is still there; names what need not be gone on with",
-        &[own(&[text("worker"), ms("lease"), line("client"), digits("since")])],
+        &[own(&[text("worker"), ms("lease"), line("client"), digits("since"), flag("idle")])],
         &[reply("ok", "now [run or scope...] drain?"), reply("lost", "now [] 0")],
     ),
     transition(
