@@ -40,7 +40,8 @@ pub fn render() -> String {
             way.letter
         );
     }
-    let _ = write!(text, "}}\n\n/// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n");
+    let _ =
+        write!(text, "}}\n\n/// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n");
     text += "\n/// The words that replies begin with.\npub(crate) mod words {\n    use super::super::args::Word;\n";
     text += "\n    /// Of replies that have one form only.\n    #[derive(Clone, Copy, Debug)]\n    pub(crate) enum Wordless {}\n";
     for transition in TRANSITIONS.iter().filter(|transition| has_words(transition.replies)) {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 use crate::core::args::{Args, Transition, Way};
 use crate::core::short;
 use crate::names::QueueName;
 use crate::step::{Checkpoint, Claim, Fan, Join, Line, Part};
+use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 
 fn texts(args: &Args) -> Vec<String> {
     args.to_vecs().iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
