@@ -22,8 +22,6 @@ mod signal;
 mod start;
 mod state;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod timeout;
 mod timers;
 
