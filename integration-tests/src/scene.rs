@@ -40,6 +40,9 @@ if redis.call('EXISTS', p .. 'inbox') == 1 then
   end
 end";
 
+/// Names and values.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A store to play a scenario on.
 pub struct Scene {
     store: Arc<dyn Store>,
@@ -111,8 +114,13 @@ impl Scene {
         }
     }
 
-    /// The last moment before something, which is at least half a minute away: one millisecond in memory. Redis' clock goes
-    /// on by itself, so it is some seconds there.
+    /// Lets time pass up to the last moment before something, which is to be at least half a minute away.
+    pub async fn pass_almost(&self, by: Duration) {
+        self.pass(by.saturating_sub(self.moment())).await;
+    }
+
+    /// The last moment before something: one millisecond in memory. Redis' clock goes on by itself, so it is some seconds
+    /// there.
     pub fn moment(&self) -> Duration {
         if self.redis().is_some() { TAKES } else { Duration::from_millis(1) }
     }
@@ -148,14 +156,14 @@ impl Scene {
     }
 
     /// The requests that were rejected, with their fields, oldest first.
-    pub async fn rejected(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+    pub async fn rejected(&self) -> Vec<Fields> {
         match &self.stage {
             Stage::Memory(memory) => memory.rejected(),
             Stage::Redis(redis) => {
                 let mut connection = redis.connection().await;
                 let mut range = redis::cmd("XRANGE");
                 range.arg("sf:{0}:rejected").arg("-").arg("+");
-                let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+                let entries: Vec<(String, Fields)> =
                     range.query_async(&mut connection).await.expect("the stream");
                 entries.into_iter().map(|(_, fields)| fields).collect()
             }
