@@ -163,8 +163,7 @@ impl Scene {
                 let mut connection = redis.connection().await;
                 let mut range = redis::cmd("XRANGE");
                 range.arg("sf:{0}:rejected").arg("-").arg("+");
-                let entries: Vec<(String, Fields)> =
-                    range.query_async(&mut connection).await.expect("the stream");
+                let entries: Vec<(String, Fields)> = range.query_async(&mut connection).await.expect("the stream");
                 entries.into_iter().map(|(_, fields)| fields).collect()
             }
         }
