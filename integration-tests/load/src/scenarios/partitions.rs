@@ -31,7 +31,8 @@ struct Four {
 }
 
 impl Four {
-    async fn open() -> Fallible<Self> {
+    /// As a worker process of one partition is told, for each of four.
+    async fn open(one: &Serve) -> Fallible<Self> {
         let cluster = Cluster::with(PARTITIONS.into(), CLUSTER).await;
         let topology = Topology::new(&cluster.url())?;
         let partitions = Partitions::open(&topology, "sf", Some(PARTITIONS)).await?;
@@ -40,7 +41,9 @@ impl Four {
         running.spawn(async move {
             coordinator.run(std::future::pending()).await;
         });
-        let serve = Serve { url: cluster.url(), workflows: vec!["chain".to_owned()], workers: 1, concurrency: 64 };
+        let workflows = vec!["chain".to_owned()];
+        let concurrency = usize::from(PARTITIONS) * one.concurrency;
+        let serve = Serve { url: cluster.url(), workflows, workers: 1, concurrency };
         let crew = Crew::start(&serve)?;
         let until = Instant::now() + PATIENCE;
         for store in partitions.all() {
@@ -76,20 +79,22 @@ impl Four {
     }
 }
 
-/// The chain, beside the same in one partition on one server. A machine of a few cores cannot do more steps a second with four
-/// servers; what a step costs is the same on any.
+/// The chain, beside the same in one partition on one server: each of the four has as many runs at once, and as many slots. A
+/// machine of a few cores cannot do more steps a second with four servers; what a step costs is the same on any.
 pub(super) async fn flat(effort: Effort) -> Fallible<Vec<Row>> {
     let mut one = Site::open(OFF).await?;
-    let mut crew = one.crew(&one.serve(&["chain"]), 1).await?;
+    let serve = one.serve(&["chain"]);
+    let mut crew = one.crew(&serve, 1).await?;
     let turns = one.turns(&mut crew, effort, &Runs::of_turns("chain", RUNS, 10)).await?;
     let runs = Runs::of_turns("chain", RUNS, turns);
-    let mut four = Four::open().await?;
-    four.pass(&runs).await?;
-    four.is_spread(runs.bodies).await?;
+    let many = Runs::of_turns("chain", RUNS * u64::from(PARTITIONS), turns);
+    let mut four = Four::open(&serve).await?;
+    four.pass(&many).await?;
+    four.is_spread(many.bodies).await?;
     let (mut on_redis, mut on_workers, mut costs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.times {
         let of_one = one.pass(&mut crew, &runs).await?;
-        let of_four = four.pass(&runs).await?;
+        let of_four = four.pass(&many).await?;
         on_redis.push((of_four.cost.redis_us, of_four.cost.redis_us / of_one.cost.redis_us));
         on_workers.push((of_four.worker_us, of_four.worker_us / of_one.worker_us));
         costs.push(of_four.cost);

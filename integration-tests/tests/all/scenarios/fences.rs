@@ -155,3 +155,19 @@ async fn a_ghost_of_the_same_attempt_and_worker_cannot_commit() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_worker_commits_nothing_that_another_holds() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        join_fleet(store, "b", LEASE).await;
+        let commit = emit(&["second", "beside"]);
+        let (outcome, _) = store.complete(&call("b", 1, false), &step, &commit, &refill(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(store.holds("a").await.unwrap(), std::slice::from_ref(&step.fence));
+        let (outcome, _) = store.complete(&call("a", 2, false), &step, &commit, &refill(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Committed);
+    })
+    .await;
+}
