@@ -33,11 +33,16 @@ impl Cluster {
 
     /// As [`Cluster::start`], of so many masters. Each has the slots that `redis-cli --cluster create` would give it.
     pub async fn of(masters: u32) -> Self {
+        Self::with(masters, &["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await
+    }
+
+    /// As [`Cluster::of`], with settings of its own, `--cluster-enabled` among them.
+    pub async fn with(masters: u32, settings: &'static [&'static str]) -> Self {
         let first = |node: u32| (SLOTS * node + masters / 2) / masters;
         let mut nodes = Vec::new();
         for master in 0..masters {
             let (first, last) = (first(master), first(master + 1) - 1);
-            let node = TestRedis::process_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await;
+            let node = TestRedis::process_with(settings).await;
             let mut connection = node.connection().await;
             ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;
             nodes.push(node);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Next, Outcome, Refill, Route};
+use stepfleet::step::{Call, Claim, Claimed, Commit, Fan, Join, Next, Outcome, Refill, Route};
 use stepfleet::store::{Introduction, Registration, Start, Store, Tick};
 
 /// How many slots each call has for itself.
@@ -69,12 +69,46 @@ pub fn refill(most: usize) -> Refill {
     Refill { next: if most > 0 { Next::Others } else { Next::Nothing }, after: None }
 }
 
+/// A commit that emits an event for each of these steps.
+pub fn emit(steps: &[&str]) -> Commit {
+    Commit {
+        emits: steps.iter().map(|step| (route(step), vec![1, 0xc0])).collect(),
+        retention: HOUR,
+        ..Commit::default()
+    }
+}
+
+/// A commit that ends the run.
+pub fn stop() -> Commit {
+    Commit { result: Some(b"\"ok\"".to_vec()), retention: HOUR, ..Commit::default() }
+}
+
+/// A commit that opens a fan-out of these branches, and so many that were staged, which these steps join.
+pub fn fan(branches: &[&str], joins: &[&str], staged: u64) -> Commit {
+    let joins = joins.iter().map(|step| Join::all(route(step))).collect();
+    Commit { fan: Some(Fan { joins, staged }), ..emit(branches) }
+}
+
+/// A commit with an event for a joining step.
+pub fn joins(step: &str, number: u8) -> Commit {
+    Commit { joins: vec![(step.into(), vec![1, number])], ..emit(&[]) }
+}
+
 /// Claims up to so many step executions.
 ///
 /// # Panics
 /// When the store does not answer, or the worker's lease is gone.
 pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
     let call = call(worker, number, false);
+    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
+}
+
+/// Repeats such a claim.
+///
+/// # Panics
+/// When the store does not answer, or the worker's lease is gone.
+pub async fn claim_again(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
+    let call = call(worker, number, true);
     store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
 }
 

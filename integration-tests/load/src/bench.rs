@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
+use stepfleet::Client;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess};
 use stepfleet_integration_tests::redis::TestRedis;
 
@@ -18,7 +19,7 @@ use crate::usage::{Cost, Usage};
 /// Requests that are on their way at once.
 const SENT_AT_ONCE: usize = 512;
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Redis without a file.
 pub(crate) const OFF: &[&str] = &["--appendonly", "no"];
@@ -58,6 +59,8 @@ pub(crate) struct Pass {
     /// From the first request to the last result.
     pub(crate) in_all: Duration,
     pub(crate) cost: Cost,
+    /// CPU time of the worker process for each body, in microseconds.
+    pub(crate) worker_us: f64,
 }
 
 /// Requests for runs of the same kind.
@@ -120,7 +123,7 @@ impl Site {
 
     /// Sends the requests; the ids of the runs in the order in which they were sent.
     pub(crate) async fn send(&self, runs: &Runs) -> Fallible<Vec<String>> {
-        self.send_later(runs, |_| None).await
+        send_later(&self.fleet.client, runs, |_| None).await
     }
 
     /// As [`Site::send`], each with a delay that is asked for when it is sent.
@@ -129,37 +132,17 @@ impl Site {
         runs: &Runs,
         delay: impl Fn(u64) -> Option<Duration>,
     ) -> Fallible<Vec<String>> {
-        let input = runs.input.to_string();
-        let numbers: Vec<u64> = (0..runs.count).collect();
-        let mut ids = Vec::with_capacity(numbers.len());
-        for chunk in numbers.chunks(SENT_AT_ONCE) {
-            let requests = chunk.iter().map(|&n| {
-                let mut start = self.fleet.client.start_json(runs.workflow, &input);
-                if let Some(context) = &runs.context {
-                    start = start.context(context);
-                }
-                match delay(n) {
-                    Some(delay) => start.delay(delay).send(),
-                    None => start.send(),
-                }
-            });
-            let handles = try_join_all(requests).await?;
-            ids.extend(handles.into_iter().map(|handle| handle.id().to_owned()));
-        }
-        Ok(ids)
+        send_later(&self.fleet.client, runs, delay).await
     }
 
     /// Waits until these runs have completed; fails when one has ended otherwise.
     pub(crate) async fn completed(&self, ids: &[String]) -> Fallible<()> {
-        for chunk in ids.chunks(SENT_AT_ONCE) {
-            try_join_all(chunk.iter().map(|id| self.result(id))).await?;
-        }
-        Ok(())
+        completed(&self.fleet.client, ids).await
     }
 
     /// What a run came to.
     pub(crate) async fn result(&self, id: &str) -> Fallible<Value> {
-        Ok(self.fleet.client.run(id).result(PATIENCE).await?)
+        result(&self.fleet.client, id).await
     }
 
     /// Waits until a run is there.
@@ -177,22 +160,7 @@ impl Site {
 
     /// Sends the requests, and waits for the runs. Fails unless each body began exactly once.
     pub(crate) async fn pass(&mut self, crew: &mut Crew, runs: &Runs) -> Fallible<Pass> {
-        crew.expect(runs.bodies).await?;
-        let before = Usage::read(&mut self.redis).await?;
-        let begun = Instant::now();
-        let ids = self.send(runs).await?;
-        let took = crew.reached().await?;
-        // Those that were sent last end last; to wait for all would be work for Redis.
-        let last = ids.len().saturating_sub(16);
-        self.completed(&ids[last..]).await?;
-        let in_all = begun.elapsed();
-        let cost = Usage::read(&mut self.redis).await?.per_step(before, runs.bodies);
-        self.completed(&ids).await?;
-        let bodies = crew.take().await?.bodies;
-        if bodies != runs.bodies {
-            return Err(format!("{bodies} bodies began where {} were to", runs.bodies).into());
-        }
-        Ok(Pass { took, in_all, cost })
+        pass(&self.fleet.client, std::slice::from_mut(&mut self.redis), crew, runs).await
     }
 
     /// How many turns these runs should take, so that a pass lasts as long as the effort says.
@@ -210,4 +178,63 @@ impl Site {
         let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
         Ok(line.ok_or("Redis does not say how much memory it uses")?.trim().parse()?)
     }
+}
+
+/// Sends the requests, each with a delay that is asked for when it is sent.
+async fn send_later(client: &Client, runs: &Runs, delay: impl Fn(u64) -> Option<Duration>) -> Fallible<Vec<String>> {
+    let input = runs.input.to_string();
+    let numbers: Vec<u64> = (0..runs.count).collect();
+    let mut ids = Vec::with_capacity(numbers.len());
+    for chunk in numbers.chunks(SENT_AT_ONCE) {
+        let requests = chunk.iter().map(|&n| {
+            let mut start = client.start_json(runs.workflow, &input);
+            if let Some(context) = &runs.context {
+                start = start.context(context);
+            }
+            match delay(n) {
+                Some(delay) => start.delay(delay).send(),
+                None => start.send(),
+            }
+        });
+        let handles = try_join_all(requests).await?;
+        ids.extend(handles.into_iter().map(|handle| handle.id().to_owned()));
+    }
+    Ok(ids)
+}
+
+async fn completed(client: &Client, ids: &[String]) -> Fallible<()> {
+    for chunk in ids.chunks(SENT_AT_ONCE) {
+        try_join_all(chunk.iter().map(|id| result(client, id))).await?;
+    }
+    Ok(())
+}
+
+async fn result(client: &Client, id: &str) -> Fallible<Value> {
+    Ok(client.run(id).result(PATIENCE).await?)
+}
+
+/// Sends the requests to a fleet on these servers, and waits for the runs. Fails unless each body began exactly once.
+pub(crate) async fn pass(
+    client: &Client,
+    servers: &mut [MultiplexedConnection],
+    crew: &mut Crew,
+    runs: &Runs,
+) -> Fallible<Pass> {
+    crew.expect(runs.bodies).await?;
+    let before = Usage::of_all(servers).await?;
+    let begun = Instant::now();
+    let ids = send_later(client, runs, |_| None).await?;
+    let took = crew.reached().await?;
+    // Those that were sent last end last; to wait for all would be work for Redis.
+    let last = ids.len().saturating_sub(16);
+    completed(client, &ids[last..]).await?;
+    let in_all = begun.elapsed();
+    let cost = Usage::of_all(servers).await?.per_step(before, runs.bodies);
+    completed(client, &ids).await?;
+    let taken = crew.take().await?;
+    if taken.bodies != runs.bodies {
+        return Err(format!("{} bodies began where {} were to", taken.bodies, runs.bodies).into());
+    }
+    let worker_us = taken.cpu.as_secs_f64() * 1e6 / number(runs.bodies);
+    Ok(Pass { took, in_all, cost, worker_us })
 }

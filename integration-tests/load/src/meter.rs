@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use crate::wire::{Said, Taken};
@@ -21,6 +22,8 @@ struct Rest {
     last_end: Option<Instant>,
     failed: HashMap<String, Instant>,
     gaps: Vec<Duration>,
+    /// CPU time of the process when it began to count.
+    cpu: Duration,
 }
 
 fn rest() -> MutexGuard<'static, Rest> {
@@ -43,7 +46,7 @@ pub(crate) fn body() {
 /// Begins to count anew, and says when so many bodies have begun.
 pub(crate) fn expect(bodies: u64) {
     let mut rest = rest();
-    *rest = Rest::default();
+    *rest = Rest { cpu: cpu_time(), ..Rest::default() };
     BODIES.store(0, Ordering::Relaxed);
     TARGET.store(bodies, Ordering::Relaxed);
 }
@@ -92,6 +95,13 @@ pub(crate) fn release() {
 
 /// What was counted since [`expect`].
 pub(crate) fn taken() -> Taken {
-    let gaps = std::mem::take(&mut rest().gaps);
-    Taken { bodies: BODIES.load(Ordering::Relaxed), gaps }
+    let mut rest = rest();
+    let gaps = std::mem::take(&mut rest.gaps);
+    Taken { bodies: BODIES.load(Ordering::Relaxed), cpu: cpu_time().saturating_sub(rest.cpu), gaps }
+}
+
+/// CPU time of this process, of all its threads.
+fn cpu_time() -> Duration {
+    // A process has not used less than none.
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }

@@ -42,6 +42,15 @@ impl Usage {
         Ok(Self::parse(&info))
     }
 
+    /// What these servers have done together.
+    pub(crate) async fn of_all(servers: &mut [MultiplexedConnection]) -> Fallible<Self> {
+        let mut all = Self::default();
+        for server in servers {
+            all = all.and(Self::read(server).await?);
+        }
+        Ok(all)
+    }
+
     fn parse(info: &str) -> Self {
         let mut usage = Self::default();
         for line in info.lines() {
@@ -59,6 +68,15 @@ impl Usage {
             }
         }
         usage
+    }
+
+    /// What two servers have done.
+    fn and(self, other: Self) -> Self {
+        Self {
+            fcalls: self.fcalls + other.fcalls,
+            commands: self.commands + other.commands,
+            cpu_us: self.cpu_us + other.cpu_us,
+        }
     }
 
     /// What each of so many steps took, when this came after `before`.

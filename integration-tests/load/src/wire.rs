@@ -33,6 +33,8 @@ pub(crate) enum Said {
 pub(crate) struct Taken {
     /// Bodies that began.
     pub(crate) bodies: u64,
+    /// CPU time of the process meanwhile.
+    pub(crate) cpu: Duration,
     /// The samples of the workflows that take times.
     pub(crate) gaps: Vec<Duration>,
 }

@@ -10,7 +10,7 @@ fn scenarios_run_and_give_their_rows() {
     let output = Command::new(env!("CARGO_BIN_EXE_stepfleet-load"))
         .args(["--quick", "--json", "--svg"])
         .arg(&picture)
-        .args(["--only", "chain-off", "recorded-steps", "hand-off", "fan-out", "edit-field", "intake"])
+        .args(["--only", "chain-off", "recorded-steps", "hand-off", "fan-out", "edit-field", "intake", "partitions"])
         .output()
         .expect("the tool starts");
     // It fails by itself where a run did not complete, or a body ran more often than it was to.
@@ -29,6 +29,8 @@ fn scenarios_run_and_give_their_rows() {
         "edit-field",
         "intake",
         "memory-queued",
+        "partitions-redis",
+        "partitions-worker",
     ];
     assert_eq!(names, expected);
     for row in rows {

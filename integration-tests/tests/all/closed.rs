@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use stepfleet::codec::Content;
 use stepfleet::history::Kind;
-use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
 use stepfleet::step::{
     Call, Checkpoint, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
 };
-use stepfleet::store::{Audit, MemoryStore, RedisStore, Store};
+use stepfleet::store::{Audit, Store};
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, start};
-use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::scene::on_both;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -66,15 +65,10 @@ fn steps(claimed: &[Claimed]) -> Vec<&str> {
     claimed.iter().map(|step| step.step.as_str()).collect()
 }
 
-async fn on_both(scenario: impl AsyncFn(&dyn Store)) {
-    scenario(&MemoryStore::new(Namespace::default())).await;
-    let redis = TestRedis::start().await;
-    scenario(&RedisStore::new(&redis.url, Namespace::default()).unwrap()).await;
-}
-
 #[tokio::test]
 async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let (mut hand, first) = Hand::new(store).await;
         assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
         let held = hand.claim(4).await;
@@ -126,7 +120,8 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
 
 #[tokio::test]
 async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let (mut hand, first) = Hand::new(store).await;
         let limited = Route { limit: Some(2), ..route("limited") };
         hand.complete(&first, branches(&limited, 6, 2)).await;
@@ -158,7 +153,8 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
 
 #[tokio::test]
 async fn what_is_collected_or_sent_twice_counts_once() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let (mut hand, first) = Hand::new(store).await;
         let collect = |number| Collect {
             number,
@@ -189,7 +185,8 @@ async fn what_is_collected_or_sent_twice_counts_once() {
 
 #[tokio::test]
 async fn branches_that_were_staged_in_a_closed_fan_out_are_not_missed() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let (mut hand, first) = Hand::new(store).await;
         hand.complete(&first, branches(&route("branch"), 2, 1)).await;
         let held = hand.claim(2).await;

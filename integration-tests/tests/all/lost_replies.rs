@@ -8,34 +8,17 @@ use stepfleet::history::{Kind, Record};
 use stepfleet::journal::Entry;
 use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
-use stepfleet::request::StartRequest;
 use stepfleet::run::Status;
 use stepfleet::step::{
-    Call, Cancelled, Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Route, Signalled, Wait,
+    Call, Cancelled, Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Signalled, Wait,
 };
 use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started, Tick};
-use stepfleet_integration_tests::double::{call, introduction, refill, slots};
+use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started};
+use stepfleet_integration_tests::double::{call, introduction, refill, route, slots, start, stop, tick};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn route(step: &str) -> Route {
-    Route { step: step.into(), event: "E".into(), ..Route::default() }
-}
-
-fn start(run: &str) -> Start {
-    let routes = vec![route("first")];
-    Start {
-        request: StartRequest::new("w", "{}"),
-        run: run.into(),
-        version: 1,
-        routes,
-        key_ttl: HOUR,
-        ..Start::default()
-    }
-}
 
 /// A store whose replies can be lost, and the Redis behind it.
 struct Shaky {
@@ -111,10 +94,6 @@ impl Shaky {
     }
 }
 
-fn tick() -> Tick {
-    Tick { limit: 100, max_losses: 3, retention: HOUR, suspects: vec![] }
-}
-
 #[tokio::test]
 async fn start_defer_and_reject() {
     let shaky = Shaky::new().await;
@@ -148,8 +127,7 @@ async fn claim_complete_and_the_claims_that_came_with_them() {
     assert_eq!(more.iter().map(|c| c.fence.run.as_str()).collect::<Vec<_>>(), ["t", "r"]);
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done]);
 
-    let stop = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
-    shaky.complete(&more[1], &stop, 0).await;
+    shaky.complete(&more[1], &stop(), 0).await;
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Done, Kind::Done, Kind::Completed]);
     let held = shaky.fleet.store.workers().await.unwrap()[0].held;
     assert_eq!(held, 2, "the other two are held once each");
@@ -216,8 +194,8 @@ async fn fail_and_the_timer_of_its_retry() {
     shaky.store.start(&start("r")).await.unwrap();
     let first = shaky.claim(1).await.remove(0);
     shaky.fail(&first, &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
-    shaky.lose(shaky.store.tick(&tick())).await;
-    shaky.store.tick(&tick()).await.unwrap();
+    shaky.lose(shaky.store.tick(&tick(&[]))).await;
+    shaky.store.tick(&tick(&[])).await.unwrap();
     let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "the timer fired twice");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
@@ -244,8 +222,7 @@ async fn register_heartbeat_deregister_and_recovery() {
     shaky.store.register(&introduction("a"), HOUR).await.unwrap();
     assert_eq!(shaky.claim(5).await.len(), 1, "queued once");
 
-    let suspects = vec![("a".to_owned(), 0)];
-    let lost = Tick { suspects, ..tick() };
+    let lost = tick(&["a"]);
     shaky.lose(shaky.store.tick(&lost)).await;
     shaky.store.tick(&lost).await.unwrap();
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Lost]);
@@ -292,7 +269,7 @@ async fn checkpoint_suspend_and_signal() {
 #[tokio::test]
 async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
     let mut shaky = Shaky::new().await;
-    let two = Start { routes: vec![Route { context: true, ..route("first") }, route("other")], ..start("r") };
+    let two = Start { routes: vec![route("first"), route("other")], ..start("r") };
     shaky.store.start(&two).await.unwrap();
     let held = shaky.claim(2).await;
     for (field, entries, mark) in [("x", vec![(1, vec![1, 0])], None), ("y", vec![], Some(1))] {
@@ -307,7 +284,7 @@ async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
         shaky.store.checkpoint("a", &held[0].fence, &checkpoint(1)).await.unwrap();
     }
     shaky.fail(&held[0], &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
-    shaky.store.tick(&tick()).await.unwrap();
+    shaky.store.tick(&tick(&[])).await.unwrap();
     let mut context = shaky.claim(1).await[0].context.clone();
     context.sort();
     assert_eq!(context, [("x".to_owned(), vec![1, 2]), ("y".to_owned(), vec![1, 2])]);
@@ -338,9 +315,8 @@ async fn cancel_release_and_audit() {
     shaky.lose(shaky.store.cancel("r", None, HOUR)).await;
     assert_eq!(shaky.store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Over);
     assert_eq!(shaky.store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
-    let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
     let call = shaky.call();
-    let (outcome, _) = shaky.store.complete(&call, &second[0], &commit, &refill(0)).await.unwrap();
+    let (outcome, _) = shaky.store.complete(&call, &second[0], &stop(), &refill(0)).await.unwrap();
     assert_eq!(outcome, Outcome::Fenced);
     let kinds = shaky.kinds("r").await;
     assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);
@@ -354,7 +330,7 @@ async fn a_successor_that_is_handed_over() {
     let following = Refill { next: Next::Following, after: None };
     // The short way; the short way with context; the long way, as a second event follows.
     for (value, emitted) in [(0u8, 1), (1, 1), (2, 2)] {
-        let emits = (0..emitted).map(|n| (Route { context: true, ..route("next") }, vec![1, n])).collect();
+        let emits = (0..emitted).map(|n| (route("next"), vec![1, n])).collect();
         let set = if value > 0 { vec![("x".to_owned(), vec![1, value])] } else { vec![] };
         let commit = Commit { emits, set, retention: HOUR, ..Commit::default() };
         let next = shaky.complete_with(&step, &commit, &following).await;

@@ -27,6 +27,7 @@ mod python;
 mod refusals;
 mod requests;
 mod runs;
+mod scenarios;
 mod shapes;
 mod snapshots;
 mod steering;

@@ -7,14 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::client::RunHandle;
 use stepfleet::history::Kind;
-use stepfleet::names::Namespace;
 use stepfleet::run::Status;
-use stepfleet::step::{Claim, Claimed, Commit, Failure, Outcome as Stands};
-use stepfleet::store::{Heartbeat, Introduction, MemoryStore, RedisStore, Store};
+use stepfleet::step::{Claim, Claimed, Failure, Outcome as Stands};
+use stepfleet::store::{Heartbeat, Introduction, Store};
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::double::{self, call, join_fleet, slots, start, tick};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
-use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::scene::on_both;
 use stepfleet_worker::prelude::*;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,12 +21,6 @@ use tokio_util::task::AbortOnDropHandle;
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(90);
 const HOUR: Duration = Duration::from_secs(3600);
-
-async fn on_both(scenario: impl AsyncFn(&dyn Store)) {
-    scenario(&MemoryStore::new(Namespace::default())).await;
-    let redis = TestRedis::start().await;
-    scenario(&RedisStore::new(&redis.url, Namespace::default()).unwrap()).await;
-}
 
 /// The worker `a`, which dies and comes again.
 struct Mortal<'a> {
@@ -72,9 +65,8 @@ impl<'a> Mortal<'a> {
 
     async fn complete(&mut self, step: &Claimed) {
         self.calls += 1;
-        let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
         let call = call("a", self.calls, false);
-        assert_eq!(double::complete(self.store, &call, step, &commit, 0).await.0, Stands::Committed);
+        assert_eq!(double::complete(self.store, &call, step, &double::stop(), 0).await.0, Stands::Committed);
     }
 
     async fn status(&self, run: &str) -> Status {
@@ -84,7 +76,8 @@ impl<'a> Mortal<'a> {
 
 #[tokio::test]
 async fn what_was_lost_beside_others_is_tried_alone_before_it_is_blamed() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let mut mortal = Mortal::new(store).await;
         let runs = ["innocent", "poison", "other"];
         for run in runs {
@@ -121,7 +114,8 @@ async fn what_was_lost_beside_others_is_tried_alone_before_it_is_blamed() {
 
 #[tokio::test]
 async fn one_that_a_worker_held_as_its_only_one_is_blamed_from_the_first_loss_on() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let mut mortal = Mortal::new(store).await;
         store.start(&start("poison")).await.unwrap();
         for lives in 0..4 {
@@ -139,7 +133,8 @@ async fn one_that_a_worker_held_as_its_only_one_is_blamed_from_the_first_loss_on
 
 #[tokio::test]
 async fn an_attempt_that_ends_well_clears_a_step_of_all_suspicion() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let mut mortal = Mortal::new(store).await;
         for run in ["r", "s"] {
             store.start(&start(run)).await.unwrap();
@@ -168,7 +163,8 @@ async fn an_attempt_that_ends_well_clears_a_step_of_all_suspicion() {
 
 #[tokio::test]
 async fn one_worker_at_a_time_makes_room_until_nothing_waits_to_be_alone() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         let mut mortal = Mortal::new(store).await;
         for worker in ["b", "c"] {
             join_fleet(store, worker, HOUR).await;

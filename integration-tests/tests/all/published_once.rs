@@ -8,11 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, Published, What};
-use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Commit, Outcome as Stands, Route};
-use stepfleet::store::{Start, Store};
+use stepfleet::step::Outcome as Stands;
+use stepfleet::store::Store;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_integration_tests::double::{join_fleet, refill, slots};
+use stepfleet_integration_tests::double::{self, call, emit, join_fleet, refill, start};
 use stepfleet_worker::prelude::*;
 use tokio::sync::Barrier;
 
@@ -192,15 +191,12 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
     Both::new(|worker| worker.serve(Choir))
         .workers(0)
         .play(async |stage| {
-            let (store, route) = (&*stage.store, Route { step: "s".into(), event: "E".into(), ..Route::default() });
+            let store = &*stage.store;
             join_fleet(store, "a", HOUR).await;
-            let request = StartRequest::new("w", "{}");
-            let start = Start { request, run: "r".into(), version: 1, routes: vec![route.clone()], ..Start::default() };
-            store.start(&Start { key_ttl: HOUR, ..start }).await.unwrap();
-            let mut call = Call { worker: "a".into(), number: 1, again: false };
-            let step = store.claim(&call, &slots(&call, 1)).await.unwrap().unwrap().remove(0);
+            store.start(&start("r")).await.unwrap();
+            let step = double::claim(store, "a", 1, 1).await.remove(0);
             let publish = async |number: u64| {
-                let (step_name, event, content) = ("s".to_owned(), "Chunk".to_owned(), Content::Json);
+                let (step_name, event, content) = ("first".to_owned(), "Chunk".to_owned(), Content::Json);
                 let data = number.to_string().into_bytes();
                 let publication = Publication { call: 0, number, step: step_name, event, content, data };
                 assert_eq!(store.publish("a", &step.fence, &publication).await.unwrap(), Stands::Committed);
@@ -221,10 +217,9 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
             }
             publish(MANY - 1).await;
             assert_eq!(last_number(store).await, MANY + 1, "beyond the bound only the last one is known");
-            call.number = 2;
             // The run goes on: it is the step that takes along what was remembered of it.
-            let commit = Commit { emits: vec![(route, vec![1, 7])], retention: HOUR, ..Commit::default() };
-            store.complete(&call, &step, &commit, &refill(0)).await.unwrap();
+            let call = call("a", 2, false);
+            store.complete(&call, &step, &emit(&["second"]), &refill(0)).await.unwrap();
             nothing_is_remembered(stage, "r").await;
         })
         .await;

@@ -3,20 +3,13 @@
 
 use std::time::Duration;
 
-use stepfleet::names::Namespace;
 use stepfleet::step::{Claimed, Commit, Fan};
-use stepfleet::store::{MemoryStore, RedisStore, Store};
-use stepfleet_integration_tests::double::{call, claim, complete, join_fleet, refill, route, start, tick};
+use stepfleet::store::Store;
+use stepfleet_integration_tests::double::{call, claim, complete, join_fleet, refill, route, start, stop, tick};
 use stepfleet_integration_tests::fleet::Fleet;
-use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::scene::on_both;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-async fn on_both(scenario: impl AsyncFn(&dyn Store)) {
-    scenario(&MemoryStore::new(Namespace::default())).await;
-    let redis = TestRedis::start().await;
-    scenario(&RedisStore::new(&redis.url, Namespace::default()).unwrap()).await;
-}
 
 async fn is_woken(store: &dyn Store, worker: &str) -> bool {
     store.wake_reader(worker).await.unwrap().next().await.unwrap()
@@ -43,7 +36,8 @@ async fn unheard(fleet: &Fleet, workers: &[&str]) -> Vec<u64> {
 
 #[tokio::test]
 async fn an_idle_worker_is_woken_by_what_is_new_and_by_what_is_queued_again() {
-    on_both(async |store| {
+    on_both(async |scene| {
+        let store = scene.store();
         join_fleet(store, "a", HOUR).await;
         join_fleet(store, "b", HOUR).await;
         goes_idle(store, "a", 1).await;
@@ -141,7 +135,6 @@ async fn a_worker_with_a_full_house_is_not_idle() {
     let step = claim(store, "a", 1, 1).await.remove(0);
     store.start(&start("s")).await.unwrap();
     assert_eq!(unheard(&fleet, &["a"]).await, [0], "it was woken and has no slot");
-    let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
-    let (_, next) = store.complete(&call("a", 2, false), &step, &commit, &refill(1)).await.unwrap();
+    let (_, next) = store.complete(&call("a", 2, false), &step, &stop(), &refill(1)).await.unwrap();
     assert_eq!(of(&next), ["s"]);
 }

@@ -5,49 +5,94 @@ use std::fmt::Write;
 use super::{Arg, Form, Group, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
 
 /// Where it stands, from the root of the repository.
-pub const FILE: &str = "shared/src/core/generated.rs";
+const FOLDER: &str = "shared/src/core/generated";
 
 const HEAD: &str = "\
 //! Made from `shared/contract/src/`: do not change it here, but there, and make it anew:
 //! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract`.
 ";
 
-/// The whole file.
-pub fn render() -> String {
-    let mut text = format!("{HEAD}\n/// What transitions and short ways are given.\npub(crate) mod args {{\n");
-    text += "    use super::super::args::{Args, Headed, Transition, Way, Write};\n    use super::words;\n";
-    for group in shared_groups() {
+/// All files: their paths from the root of the repository, and their texts.
+pub fn render() -> Vec<(String, String)> {
+    let mut callers: Vec<&str> = TRANSITIONS.iter().map(|transition| transition.by).collect();
+    callers.sort_unstable();
+    callers.dedup();
+    let mut files =
+        vec![("mod", module(&callers)), ("groups", groups()), ("short", short_ways()), ("words", all_words())];
+    files.extend(callers.iter().map(|by| (*by, transitions_of(by))));
+    files.into_iter().map(|(name, text)| (format!("{FOLDER}/{name}.rs"), format!("{HEAD}\n{text}"))).collect()
+}
+
+fn module(callers: &[&str]) -> String {
+    let args = [&["groups"], callers, &["short"]].concat();
+    let modules: String = args.iter().map(|name| format!("mod {name};\n")).collect();
+    let all: String = args.iter().map(|name| format!("    pub(crate) use super::{name}::*;\n")).collect();
+    format!(
+        "{modules}pub(crate) mod words;\n\n/// What transitions and short ways are given.\npub(crate) mod args {{\n{all}}}\n\n\
+         /// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n"
+    )
+}
+
+fn groups() -> String {
+    let one = |group: &&Group| {
         let about = format!("Arguments that several have: {}.", names(group.args).join(", "));
-        text += &structure(&camel(group.name), &about, &[*group], false);
+        structure(&camel(group.name), &about, &[**group], false)
+    };
+    let text: String = shared_groups().iter().map(one).collect();
+    imports(&text, &["Args", "Headed", "Write"]) + &text
+}
+
+/// What is used of these is in the text.
+fn imports(text: &str, names: &[&str]) -> String {
+    let used: Vec<&str> = names.iter().copied().filter(|name| text.contains(name)).collect();
+    format!("use crate::core::args::{{{}}};\n", used.join(", "))
+}
+
+fn groups_in(text: &str) -> String {
+    let used: Vec<String> = shared_groups().iter().map(|group| camel(group.name)).collect();
+    let used: Vec<String> = used.into_iter().filter(|name| text.contains(&format!(": {name}<"))).collect();
+    match &used[..] {
+        [] => String::new(),
+        [one] => format!("use super::groups::{one};\n"),
+        _ => format!("use super::groups::{{{}}};\n", used.join(", ")),
     }
-    for transition in TRANSITIONS.iter().filter(|transition| transition.name != SHORT) {
+}
+
+fn transitions_of(by: &str) -> String {
+    let mut text = String::new();
+    for transition in TRANSITIONS.iter().filter(|transition| transition.by == by && transition.name != SHORT) {
         let name = camel(transition.name);
         text += &structure(&name, &sentence(transition.does), transition.args, false);
         let (replies, word) = (transition.replies, if has_words(transition.replies) { &*name } else { "Wordless" });
         debug_assert!(!replies.is_empty(), "each has a reply");
         let _ = write!(
             text,
-            "\n    impl Transition for {name}<'_> {{\n        type Word = words::{word};\n        const NAME: &'static str = \"{}\";\n    }}\n",
+            "\nimpl Transition for {name}<'_> {{\n    type Word = words::{word};\n    const NAME: &'static str = \"{}\";\n}}\n",
             transition.name
         );
     }
+    let known = imports(&text, &["Args", "Headed", "Transition", "Write"]);
+    format!("{}use super::words;\n{known}{text}", groups_in(&text))
+}
+
+fn short_ways() -> String {
+    let mut text = String::new();
     for way in SHORT_WAYS {
         let name = camel(way.name);
         text += &structure(&name, &sentence(way.does), way.args, way.has_fields);
-        let _ = write!(
-            text,
-            "\n    impl Way for {name}<'_> {{\n        const LETTER: &'static str = \"{}\";\n    }}\n",
-            way.letter
-        );
+        let _ =
+            write!(text, "\nimpl Way for {name}<'_> {{\n    const LETTER: &'static str = \"{}\";\n}}\n", way.letter);
     }
-    let _ =
-        write!(text, "}}\n\n/// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n");
-    text += "\n/// The words that replies begin with.\npub(crate) mod words {\n    use super::super::args::Word;\n";
-    text += "\n    /// Of replies that have one form only.\n    #[derive(Clone, Copy, Debug)]\n    pub(crate) enum Wordless {}\n";
+    format!("{}{}{text}", groups_in(&text), imports(&text, &["Args", "Headed", "Way", "Write"]))
+}
+
+fn all_words() -> String {
+    let mut text = "//! The words that replies begin with.\n\nuse crate::core::args::Word;\n".to_owned();
+    text += "\n/// Of replies that have one form only.\n#[derive(Clone, Copy, Debug)]\npub(crate) enum Wordless {}\n";
     for transition in TRANSITIONS.iter().filter(|transition| has_words(transition.replies)) {
         text += &words(&camel(transition.name), transition.name, transition.replies);
     }
-    text + "}\n"
+    text
 }
 
 fn has_words(replies: &[Reply]) -> bool {
@@ -119,22 +164,22 @@ fn written(form: Form, value: &str, is_row: bool) -> String {
 
 fn write_arg(arg: &Arg) -> String {
     let Form::List(of) = arg.form else {
-        return format!("            {}\n", written(arg.form, &format!("self.{}", arg.name), false));
+        return format!("        {}\n", written(arg.form, &format!("self.{}", arg.name), false));
     };
     let width = of.len();
     let length =
         if width == 1 { format!("self.{}.len()", arg.name) } else { format!("{width} * self.{}.len()", arg.name) };
-    format!("            args.count({length});\n{}", write_rows(arg.name, of))
+    format!("        args.count({length});\n{}", write_rows(arg.name, of))
 }
 
 fn write_rows(list: &str, of: &[Arg]) -> String {
     let columns: Vec<&str> = of.iter().map(|column| column.name).collect();
     let pattern = if let [one] = columns[..] { one.to_owned() } else { format!("({})", columns.join(", ")) };
-    let mut text = format!("            for {pattern} in &self.{list} {{\n");
+    let mut text = format!("        for {pattern} in &self.{list} {{\n");
     for column in of {
-        let _ = writeln!(text, "                {}", written(column.form, column.name, true));
+        let _ = writeln!(text, "            {}", written(column.form, column.name, true));
     }
-    text + "            }\n"
+    text + "        }\n"
 }
 
 /// The fields of the context that some short ways end with: as many as there are.
@@ -145,22 +190,22 @@ fn structure(name: &str, about: &str, groups: &[Group], has_fields: bool) -> Str
     let (mut fields, mut writes) = (String::new(), String::new());
     for group in groups {
         if !group.name.is_empty() && camel(group.name) != name {
-            let _ = writeln!(fields, "        pub(crate) {}: {}<'a>,", group.name, camel(group.name));
-            let _ = writeln!(writes, "            self.{}.write(args);", group.name);
+            let _ = writeln!(fields, "    pub(crate) {}: {}<'a>,", group.name, camel(group.name));
+            let _ = writeln!(writes, "        self.{}.write(args);", group.name);
             continue;
         }
         for arg in group.args {
-            let _ = writeln!(fields, "        pub(crate) {}: {},", arg.name, type_of(arg.form));
+            let _ = writeln!(fields, "    pub(crate) {}: {},", arg.name, type_of(arg.form));
             writes += &write_arg(arg);
         }
     }
     if has_fields {
-        let _ = writeln!(fields, "        pub(crate) fields: {},", type_of(Form::List(FIELDS)));
+        let _ = writeln!(fields, "    pub(crate) fields: {},", type_of(Form::List(FIELDS)));
         writes += &write_rows("fields", FIELDS);
     }
     format!(
-        "\n    /// {about}\n    #[derive(Clone, Debug)]\n    pub(crate) struct {name}<'a> {{\n{fields}    }}\n\n    \
-         impl Write for {name}<'_> {{\n        fn write<'a>(&'a self, args: &mut Args<'a>) {{\n{writes}        }}\n    }}\n"
+        "\n/// {about}\n#[derive(Clone, Debug)]\npub(crate) struct {name}<'a> {{\n{fields}}}\n\n\
+         impl Write for {name}<'_> {{\n    fn write<'a>(&'a self, args: &mut Args<'a>) {{\n{writes}    }}\n}}\n"
     )
 }
 
@@ -169,11 +214,11 @@ fn words(name: &str, transition: &str, replies: &[Reply]) -> String {
     for reply in replies {
         let variant = camel(reply.word);
         let rest = if reply.rest.is_empty() { String::new() } else { format!(", then `{}`", reply.rest) };
-        let _ = writeln!(variants, "        /// `{}`{rest}.\n        {variant},", reply.word);
-        let _ = writeln!(pairs, "            (\"{}\", Self::{variant}),", reply.word);
+        let _ = writeln!(variants, "    /// `{}`{rest}.\n    {variant},", reply.word);
+        let _ = writeln!(pairs, "        (\"{}\", Self::{variant}),", reply.word);
     }
     format!(
-        "\n    /// Of `{transition}`.\n    #[derive(Clone, Copy, Debug, PartialEq, Eq)]\n    pub(crate) enum {name} {{\n{variants}    }}\n\n    \
-         impl Word for {name} {{\n        const ALL: &'static [(&'static str, Self)] = &[\n{pairs}        ];\n    }}\n"
+        "\n/// Of `{transition}`.\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub(crate) enum {name} {{\n{variants}}}\n\n\
+         impl Word for {name} {{\n    const ALL: &'static [(&'static str, Self)] = &[\n{pairs}    ];\n}}\n"
     )
 }

@@ -8,6 +8,7 @@ mod fleets;
 mod jobs;
 mod latency;
 mod memory;
+mod partitions;
 mod timers;
 
 use futures_util::future::BoxFuture;
@@ -52,6 +53,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "idle-coordinator",
         rows: &["idle-coordinator"],
         measure: |e| Box::pin(fleets::idle_coordinator(e)),
+    },
+    Scenario {
+        name: "partitions",
+        rows: &["partitions-redis", "partitions-worker"],
+        measure: |e| Box::pin(partitions::flat(e)),
     },
     Scenario { name: "timers", rows: &["timer-lateness", "timer-drain"], measure: |e| Box::pin(timers::timers(e)) },
     Scenario { name: "kill-9", rows: &["kill-9-median", "kill-9-p99"], measure: |e| Box::pin(faults::killed(e)) },

@@ -24,8 +24,6 @@ mod run;
 mod signal;
 mod start;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod timeout;
 mod timers;
 

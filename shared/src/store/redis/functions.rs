@@ -2,7 +2,27 @@
 
 use std::sync::LazyLock;
 
-const SOURCE: &str = concat!(
+/// The library's source: the files one after the other.
+macro_rules! source_of {
+    ($(include_str!($file:literal),)*) => {
+        #[cfg(not(feature = "lua-from-files"))]
+        fn source() -> String {
+            concat!($(include_str!($file)),*).to_owned()
+        }
+
+        /// For tests that break the Lua without a build for each breakage: `STEPFLEET_LUA` is the folder with `lua` in it.
+        #[cfg(feature = "lua-from-files")]
+        fn source() -> String {
+            let folder = std::env::var("STEPFLEET_LUA").expect("STEPFLEET_LUA is the folder with the folder lua");
+            let read = |file: &str| {
+                std::fs::read_to_string(format!("{folder}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}"))
+            };
+            [$(read($file)),*].concat()
+        }
+    };
+}
+
+source_of!(
     include_str!("lua/contract.lua"),
     include_str!("lua/common.lua"),
     include_str!("lua/start.lua"),
@@ -31,8 +51,9 @@ pub(crate) struct Library {
 }
 
 pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let prefix = format!("stepfleet_{:08x}_", crc32fast::hash(SOURCE.as_bytes()));
-    let source = format!("#!lua name={}\n{}", prefix.trim_end_matches('_'), SOURCE.replace("@PREFIX@", &prefix));
+    let text = source();
+    let prefix = format!("stepfleet_{:08x}_", crc32fast::hash(text.as_bytes()));
+    let source = format!("#!lua name={}\n{}", prefix.trim_end_matches('_'), text.replace("@PREFIX@", &prefix));
     Library { prefix, source }
 });
 

@@ -1,10 +1,8 @@
-//! A namespace of several partitions, on one server and in a cluster: each run is in the partition of its id and nowhere
-//! else, wherever its requests came in, and what concerns two partitions happens once.
+//! Some of everything, on fleets of processes, one server, several, and clusters.
 
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::cmd;
@@ -12,21 +10,15 @@ use serde_json::{Value, json};
 use stepfleet::Partitions;
 use stepfleet::client::{Client, RunHandle};
 use stepfleet::history::Kind;
-use stepfleet::names::Namespace;
 use stepfleet::partition::partition_of;
 use stepfleet::run::{Run, Status};
-use stepfleet::step::Route;
 use stepfleet::store::prelude::*;
-use stepfleet::store::{Introduction, MemoryStore, Registration, Reservation, Store, Topology, Voided};
-use stepfleet_coordinator::{Config, Coordinator};
+use stepfleet::store::{Store, Topology};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::TestRedis;
 
-const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
-const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
-const LIMIT: Duration = Duration::from_secs(120);
-const TTL: Duration = Duration::from_secs(3600);
+use super::{LIMIT, STEPFLEET, WORKER, until};
 
 /// Two workers and two coordinators, processes all, of a namespace of so many partitions.
 struct Cast {
@@ -110,15 +102,6 @@ async fn count_of(client: &Client) -> usize {
         Ok(partitions) => partitions.workers().await.map_or(0, |workers| workers.len()),
         Err(_) => 0,
     }
-}
-
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waiting).await.expect("it comes to pass");
 }
 
 /// Some of everything; the second worker is killed in the middle.
@@ -286,224 +269,4 @@ async fn the_number_of_partitions_is_fixed() {
     let output = coordinator.output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("made with 4 partitions"), "{output:?}");
-}
-
-/// Coordinators that are driven by hand, on partitions in memory and on Redis.
-struct Desk {
-    partitions: Partitions,
-    _redis: Option<TestRedis>,
-}
-
-impl Desk {
-    async fn both(scenario: impl AsyncFn(&Self)) {
-        let store = |partition| Arc::new(MemoryStore::new(Namespace::new("sf", partition).unwrap())) as Arc<dyn Store>;
-        let memory = Self { partitions: Partitions::of_stores((0..4).map(store).collect()), _redis: None };
-        let redis = TestRedis::start().await;
-        let partitions = Partitions::open(&Topology::new(&redis.url).unwrap(), "sf", Some(4)).await.unwrap();
-        for (name, desk) in [("memory", memory), ("Redis", Self { partitions, _redis: Some(redis) })] {
-            eprintln!("--- on {name}");
-            desk.serve("w").await;
-            scenario(&desk).await;
-        }
-    }
-
-    async fn serve(&self, workflow: &str) {
-        let start = vec![Route { step: "first".into(), event: "Begin".into(), ..Route::default() }];
-        let served = Registration { workflow: workflow.into(), version: 1, start, ..Registration::default() };
-        let worker = Introduction { id: format!("of-{workflow}"), serves: vec![served], ..Introduction::default() };
-        for store in self.partitions.all() {
-            store.register(&worker, TTL).await.unwrap();
-        }
-    }
-
-    fn coordinator(&self, id: &str) -> Coordinator {
-        let (fleet_age, reclaim_idle) = (Duration::ZERO, Duration::ZERO);
-        Coordinator::new(
-            self.partitions.clone(),
-            Config { id: id.into(), fleet_age, reclaim_idle, ..Config::default() },
-        )
-    }
-
-    /// All that the inboxes have, pending or not, until nothing more comes of it.
-    async fn take_in(&self, coordinator: &Coordinator) {
-        loop {
-            let mut read = 0;
-            for store in self.partitions.all() {
-                let mut reader = store.inbox_reader("reader").await.unwrap();
-                let waiting = tokio::time::timeout(Duration::from_millis(50), reader.next()).await;
-                read += waiting.map_or(0, |entries| entries.unwrap().len());
-            }
-            if read == 0 && coordinator.reclaim_pass().await.unwrap() == 0 {
-                return;
-            }
-        }
-    }
-
-    async fn ask(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
-        let owned: Vec<_> = fields.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
-        self.partitions.get(inbox).enqueue(&owned).await.unwrap()
-    }
-
-    async fn start(&self, id: &str, key: &str) -> String {
-        self.ask(partition_of(id, 4), &[("op", "start"), ("workflow", "w"), ("id", id), ("key", key)]).await
-    }
-
-    async fn reserve_for(&self, run: &str, entry: Option<String>) -> Reservation {
-        let place = entry.map(|entry| (partition_of(run, 4), entry));
-        let wanted = Reservation {
-            workflow: "w".into(),
-            key: "k".into(),
-            run: run.into(),
-            ticket: format!("ticket-of-{run}"),
-            place,
-        };
-        let held = self.partitions.of_key("w", "k").reserve(&wanted, TTL).await.unwrap();
-        assert_eq!(held, wanted);
-        held
-    }
-
-    async fn status(&self, id: &str) -> Option<Status> {
-        self.partitions.of(id).run(id).await.unwrap().map(|run| run.status)
-    }
-
-    async fn leads(&self, id: &str) -> Option<String> {
-        self.partitions.run(id).await.unwrap().map(|run| run.id)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coordinator_that_dies_after_it_reserved_a_key_is_finished_by_the_next() {
-    Desk::both(async |desk: &Desk| {
-        // The first request is delivered to a coordinator that reserves its key and dies.
-        let entry = desk.start("first", "k").await;
-        desk.reserve_for("first", Some(entry)).await;
-        // The second one comes before the first is reclaimed.
-        desk.start("second", "k").await;
-        desk.take_in(&desk.coordinator("b")).await;
-        assert_eq!(desk.status("first").await, Some(Status::Queued));
-        assert_eq!(desk.status("second").await, None);
-        assert_eq!(desk.leads("second").await.as_deref(), Some("first"));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back() {
-    Desk::both(async |desk: &Desk| {
-        let held = desk.reserve_for("lost", Some("1-0".into())).await;
-        desk.start("second", "k").await;
-        desk.take_in(&desk.coordinator("b")).await;
-        assert_eq!(desk.status("second").await, Some(Status::Queued));
-        // The coordinator of the first comes back late, with the ticket that it has.
-        let request = stepfleet::request::StartRequest {
-            key: Some("k".into()),
-            ..stepfleet::request::StartRequest::new("w", "{}")
-        };
-        let route = Route { step: "first".into(), event: "Begin".into(), ..Route::default() };
-        let late = stepfleet::store::Start {
-            request,
-            run: "lost".into(),
-            version: 1,
-            routes: vec![route],
-            ticket: Some(held.ticket.clone()),
-            key_ttl: TTL,
-            ..stepfleet::store::Start::default()
-        };
-        let answer = desk.partitions.of("lost").start(&late).await.unwrap();
-        assert_eq!(answer, stepfleet::store::Started::Void);
-        assert_eq!(desk.status("lost").await, None);
-        // A run that is there is never voided, and keeps its key.
-        let now = desk.partitions.of_key("w", "k").reserved("w", "k").await.unwrap().unwrap();
-        assert_eq!(now.run, "second");
-        assert_eq!(desk.partitions.of("second").void("second", &now.ticket).await.unwrap(), Voided::Exists);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_whose_request_was_rejected_is_free() {
-    Desk::both(async |desk: &Desk| {
-        let fields = [("op", "start"), ("workflow", "w"), ("id", "bad"), ("key", "k"), ("context_from", "nobody")];
-        desk.ask(partition_of("bad", 4), &fields).await;
-        let coordinator = desk.coordinator("a");
-        desk.take_in(&coordinator).await;
-        assert_eq!(desk.status("bad").await, Some(Status::Rejected));
-        desk.start("good", "k").await;
-        desk.take_in(&coordinator).await;
-        assert_eq!(desk.status("good").await, Some(Status::Queued));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_of_one_key_that_wait_for_a_worker_are_one_run() {
-    Desk::both(async |desk: &Desk| {
-        for id in ["early-1", "early-2", "early-3"] {
-            let fields = [("op", "start"), ("workflow", "later"), ("id", id), ("key", "k")];
-            desk.ask(0, &fields).await;
-        }
-        let coordinator = desk.coordinator("a");
-        desk.take_in(&coordinator).await;
-        assert_eq!(desk.partitions.deferred().await.unwrap().len(), 3);
-        for id in ["early-1", "early-2", "early-3"] {
-            desk.ask(1, &[("op", "signal"), ("run", id), ("name", "word"), ("input", "1")]).await;
-        }
-        desk.take_in(&coordinator).await;
-        desk.serve("later").await;
-        coordinator.deferred_pass().await.unwrap();
-        coordinator.deferred_pass().await.unwrap();
-        assert!(desk.partitions.deferred().await.unwrap().is_empty());
-        desk.take_in(&coordinator).await;
-        let runs: Vec<_> = join_all(["early-1", "early-2", "early-3"].map(|id| desk.leads(id))).await;
-        assert!(runs[0].is_some() && runs.iter().all(|run| *run == runs[0]), "{runs:?}");
-        // The signals of all three are the one run's.
-        let signals = desk.kept_signals(runs[0].as_deref().unwrap()).await;
-        assert_eq!(signals, 3);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_dealt_with() {
-    Desk::both(async |desk: &Desk| {
-        desk.start("r", "k").await;
-        let coordinator = desk.coordinator("a");
-        desk.take_in(&coordinator).await;
-        let inbox = (partition_of("r", 4) + 1) % 4;
-        let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
-        // A coordinator delivers it and dies before it takes the entry off its inbox.
-        let name = stepfleet::partition::foreign_entry(&entry, inbox);
-        desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
-        desk.take_in(&coordinator).await;
-        assert_eq!(desk.kept_signals("r").await, 1);
-        assert!(desk.partitions.get(inbox).inbox_entry(&entry).await.unwrap().is_none());
-    })
-    .await;
-}
-
-impl Desk {
-    /// How many signals are kept for a run: it takes no more than 1,000 of a name.
-    async fn kept_signals(&self, run: &str) -> usize {
-        let store = self.partitions.of(run);
-        let mut kept = 1000;
-        while store.signal(run, "word", b"\x02null", None).await.unwrap() == stepfleet::step::Signalled::Kept {
-            kept -= 1;
-        }
-        kept
-    }
-}
-
-/// The three lines of Python in `docs/protocol.md` find the keys of a run.
-#[test]
-fn the_published_rule_is_three_lines_of_python() {
-    let page = include_str!("../../../docs/protocol.md");
-    let rule =
-        page.split("```python\n").find(|part| part.starts_with("def prefix(id")).expect("the rule is on the page");
-    let rule = rule.split("```").next().unwrap_or_default();
-    assert_eq!(rule.trim_end().lines().count(), 3);
-    let ids = ["order-1", "1719922000000-0", "orders/2026:7@shop", "a"];
-    let program = format!("import zlib\n{rule}\nfor id in {ids:?}: print(prefix(id, 16))");
-    let output = Command::new("python3").args(["-c", &program]).output().expect("python3 is installed");
-    let expected: Vec<String> = ids.iter().map(|id| format!("sf:{{{}}}:", partition_of(id, 16))).collect();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), expected, "{output:?}");
 }

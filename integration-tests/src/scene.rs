@@ -1,0 +1,208 @@
+//! One store, driven by hand: scenarios that must go the same way in memory and on a real Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stepfleet::names::Namespace;
+use stepfleet::store::memory::SavedStore;
+use stepfleet::store::{Audit, MemoryStore, RedisStore, Store};
+
+use crate::redis::TestRedis;
+
+/// When the clock of the store in memory begins (ms since 1970).
+pub const BEGINNING_MS: u64 = 1_000_000;
+
+/// Some seconds: as much as a scenario may take itself on Redis, whose clock goes on.
+const TAKES: Duration = Duration::from_secs(20);
+
+/// What Redis goes by is due so much earlier: leases, timers, keys that expire, and what was given to a coordinator.
+const PASS: &str = r"
+local p, by = 'sf:{0}:', tonumber(ARGV[1])
+for _, name in ipairs({ 'leases', 'timers' }) do
+  for _, member in ipairs(redis.call('ZRANGE', p .. name, 0, -1)) do redis.call('ZINCRBY', p .. name, -by, member) end
+end
+for _, key in ipairs(redis.call('KEYS', p .. '*')) do
+  local left = redis.call('PTTL', key)
+  if left > 0 then redis.call('PEXPIRE', key, left - by) end
+end
+for _, key in ipairs(redis.call('KEYS', p .. 'steps:*')) do
+  local steps = redis.call('HGETALL', key)
+  for i = 1, #steps, 2 do
+    local state, due = string.match(steps[i + 1], '^(W %d+ %d+ %S+ )(%d+)$')
+    if state then redis.call('HSET', key, steps[i], state .. string.format('%d', due - by)) end
+  end
+end
+if redis.call('EXISTS', p .. 'inbox') == 1 then
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', p .. 'inbox')) do
+    for _, given in ipairs(redis.call('XPENDING', p .. 'inbox', group[2], '-', '+', 1000)) do
+      redis.call('XCLAIM', p .. 'inbox', group[2], given[2], 0, given[1], 'IDLE', given[3] + by, 'JUSTID')
+    end
+  end
+end";
+
+/// Names and values.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A store to play a scenario on.
+pub struct Scene {
+    store: Arc<dyn Store>,
+    stage: Stage,
+}
+
+enum Stage {
+    Memory(MemoryStore),
+    Redis(TestRedis),
+}
+
+/// All that is in a store, to go back to.
+pub enum Saved {
+    /// Of the store in memory.
+    Memory(Box<SavedStore>),
+    /// The keys of Redis: name, time to live in ms (0 for ever), and what `DUMP` gives.
+    Redis(Vec<(Vec<u8>, i64, Vec<u8>)>),
+}
+
+/// Plays a scenario on the store in memory, whose clock moves only when told to, and then on a Redis of its own.
+pub async fn on_both(scenario: impl AsyncFn(&Scene)) {
+    for scene in [Scene::in_memory(), Scene::on_redis().await] {
+        eprintln!("--- on {}", if scene.redis().is_some() { "Redis" } else { "the store in memory" });
+        scenario(&scene).await;
+        scene.assert_sound().await;
+    }
+}
+
+impl Scene {
+    fn in_memory() -> Self {
+        let memory = MemoryStore::with_clock(Namespace::default(), BEGINNING_MS);
+        Self { store: Arc::new(memory.clone()), stage: Stage::Memory(memory) }
+    }
+
+    async fn on_redis() -> Self {
+        let redis = TestRedis::start().await;
+        let store = RedisStore::new(&redis.url, Namespace::default()).expect("the test's own URL");
+        Self { store: Arc::new(store), stage: Stage::Redis(redis) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The store, for another task.
+    pub fn shared(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// The Redis; none in memory.
+    pub fn redis(&self) -> Option<&TestRedis> {
+        match &self.stage {
+            Stage::Redis(redis) => Some(redis),
+            Stage::Memory(_) => None,
+        }
+    }
+
+    /// Lets time pass, for all that is due at some time.
+    pub async fn pass(&self, by: Duration) {
+        match &self.stage {
+            Stage::Memory(memory) => memory.advance(by),
+            Stage::Redis(redis) => {
+                let mut connection = redis.connection().await;
+                let by = u64::try_from(by.as_millis()).expect("no ages");
+                let () =
+                    redis::cmd("EVAL").arg(PASS).arg(0).arg(by).query_async(&mut connection).await.expect("its keys");
+            }
+        }
+    }
+
+    /// Lets time pass up to the last moment before something, which is to be at least half a minute away.
+    pub async fn pass_almost(&self, by: Duration) {
+        self.pass(by.saturating_sub(self.moment())).await;
+    }
+
+    /// The last moment before something: one millisecond in memory. Redis' clock goes on by itself, so it is some seconds
+    /// there.
+    pub fn moment(&self) -> Duration {
+        if self.redis().is_some() { TAKES } else { Duration::from_millis(1) }
+    }
+
+    /// Whether these are the same time: to the millisecond in memory, and but for what the scenario itself takes on Redis.
+    ///
+    /// # Panics
+    /// When they are not.
+    #[track_caller]
+    pub fn assert_time(&self, time: Option<Duration>, expected: Duration) {
+        let is_so = match (time, &self.stage) {
+            (Some(time), Stage::Redis(_)) => time.abs_diff(expected) <= TAKES,
+            (time, _) => time == Some(expected),
+        };
+        assert!(is_so, "{time:?} instead of {expected:?}");
+    }
+
+    /// Looks for what is wrong with what is in the store.
+    ///
+    /// # Panics
+    /// When something is.
+    pub async fn assert_sound(&self) {
+        if let Stage::Memory(memory) = &self.stage {
+            assert_eq!(memory.breaches(), Vec::<String>::new());
+        }
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let audit = Audit { repair: false, from: at, max_losses: 3, retention: Duration::from_secs(3600) };
+            let audited = self.store.audit(&audit).await.expect("an answer");
+            assert_eq!(audited.breaches, []);
+            from = audited.next;
+        }
+    }
+
+    /// The requests that were rejected, with their fields, oldest first.
+    pub async fn rejected(&self) -> Vec<Fields> {
+        match &self.stage {
+            Stage::Memory(memory) => memory.rejected(),
+            Stage::Redis(redis) => {
+                let mut connection = redis.connection().await;
+                let mut range = redis::cmd("XRANGE");
+                range.arg("sf:{0}:rejected").arg("-").arg("+");
+                let entries: Vec<(String, Fields)> = range.query_async(&mut connection).await.expect("the stream");
+                entries.into_iter().map(|(_, fields)| fields).collect()
+            }
+        }
+    }
+
+    /// Keeps all that is in the store.
+    pub async fn save(&self) -> Saved {
+        let redis = match &self.stage {
+            Stage::Memory(memory) => return Saved::Memory(Box::new(memory.save())),
+            Stage::Redis(redis) => redis,
+        };
+        let mut connection = redis.connection().await;
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("its keys");
+        let mut saved = Vec::new();
+        for key in keys {
+            let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.expect("a key");
+            let dump = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.expect("a key");
+            saved.push((key, left.max(0), dump));
+        }
+        Saved::Redis(saved)
+    }
+
+    /// Goes back, as a server does that is started again without its last moments.
+    ///
+    /// # Panics
+    /// When it was another store that was saved.
+    pub async fn restore(&self, saved: &Saved) {
+        match (&self.stage, saved) {
+            (Stage::Memory(memory), Saved::Memory(saved)) => memory.restore(saved),
+            (Stage::Redis(redis), Saved::Redis(saved)) => {
+                let mut connection = redis.connection().await;
+                let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.expect("it forgets");
+                for (key, left, dump) in saved {
+                    let mut restore = redis::cmd("RESTORE");
+                    restore.arg(key).arg(*left).arg(dump);
+                    let () = restore.query_async(&mut connection).await.expect("what it gave itself");
+                }
+            }
+            _ => panic!("this is of another store"),
+        }
+    }
+}

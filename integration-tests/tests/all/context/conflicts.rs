@@ -1,0 +1,169 @@
+//! Bodies that know what others have changed meanwhile: they run again.
+
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_worker::prelude::*;
+use stepfleet_worker::runtime::WorkerError;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answered, Asked, Done, LIMIT, MEETINGS, Part, meeting};
+
+/// Each branch is told a number that no other is told.
+struct Tickets;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Tickets {
+    #[step]
+    async fn part(&self, ev: Asked) -> Outcome<Vec<Part>> {
+        Ok((1..=ev.n).map(Part).collect())
+    }
+
+    #[step]
+    async fn draw(&self, ctx: &Context, _: Part) -> Outcome<Done> {
+        let met = meeting(ctx.run_id());
+        let next = |last: &mut u64| {
+            *last += 1;
+            *last
+        };
+        let ticket = ctx.state().edit_field("last", next).await?;
+        if met.bodies <= 2 {
+            met.barrier.unwrap().wait().await;
+        }
+        Ok(Done(ticket))
+    }
+
+    #[step]
+    async fn sum(&self, all: Joined<Done>) -> Outcome<Answered> {
+        let mut tickets: Vec<u64> = all.iter().map(|done| done.0).collect();
+        tickets.sort_unstable();
+        Ok(Answered { answer: json!(tickets) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_told_another_answer_runs_again() {
+    Both::new(|worker| worker.serve(Tickets))
+        .play(async |stage| {
+            let id = format!("tickets-{}", if stage.redis.is_some() { "redis" } else { "memory" });
+            let run = stage.client.start("tickets", &json!({"n": 20})).id(&id).send().await.unwrap();
+            let end: Value = run.result(LIMIT).await.unwrap();
+            assert_eq!(end["answer"], json!((1..=20).collect::<Vec<u64>>()));
+            let bodies = MEETINGS.lock().unwrap()[&id].bodies;
+            assert!(bodies > 20, "the first two have drawn the same, and one of them ran again: {bodies}");
+        })
+        .await;
+}
+
+/// Two branches that have read the same when they both write it.
+struct Rivals;
+
+#[workflow(start = Asked, stop = Answered)]
+impl Rivals {
+    #[step]
+    async fn part(&self, _ev: Asked) -> Outcome<Vec<Part>> {
+        Ok(vec![Part(1), Part(2)])
+    }
+
+    #[step]
+    async fn write(&self, ctx: &Context, ev: Part) -> Outcome<Done> {
+        let (state, met) = (ctx.state(), meeting(ctx.run_id()));
+        let value = ctx
+            .step("call", || async {
+                MEETINGS.lock().unwrap().get_mut(ctx.run_id()).unwrap().calls += 1;
+                Ok(ev.0)
+            })
+            .await?;
+        // Not part of what was read: it must be undone where the rest is.
+        state.set("last", &ev.0).await?;
+        state.push("tries", &met.bodies).await?;
+        let order: Vec<u64> = state.get("order").await?.unwrap_or_default();
+        let order = [order, vec![value]].concat();
+        state.edit_field("order", move |now: &mut Vec<u64>| now.clone_from(&order)).await?;
+        if met.bodies <= 2 {
+            met.barrier.unwrap().wait().await;
+        }
+        if ev.0 == 2 {
+            ctx.checkpoint().await?;
+        }
+        Ok(Done(ev.0))
+    }
+
+    #[step]
+    async fn sum(&self, ctx: &Context, _all: Joined<Done>) -> Outcome<Answered> {
+        let state = ctx.state();
+        let order: Vec<u64> = state.get("order").await?.unwrap_or_default();
+        let last: u64 = state.get("last").await?.unwrap_or_default();
+        let tries: Vec<usize> = state.get("tries").await?.unwrap_or_default();
+        Ok(Answered { answer: json!([order, last, tries]) })
+    }
+}
+
+fn serve_rivals(worker: Worker) -> Result<Worker, WorkerError> {
+    worker.serve(Rivals)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_knows_what_others_have_changed_runs_again_and_leaks_nothing() {
+    Both::new(serve_rivals)
+        .play(async |stage| {
+            for round in 0..20 {
+                let id = format!("{}-{round}", if stage.redis.is_some() { "redis" } else { "memory" });
+                let run = stage.client.start("rivals", &json!({"n": 0})).id(id.clone()).send().await.unwrap();
+                let end: Value = run.result(LIMIT).await.unwrap();
+                let (mut order, last, tries): (Vec<u64>, u64, Vec<usize>) =
+                    serde_json::from_value(end["answer"].clone()).unwrap();
+                assert_eq!(order.last(), Some(&last));
+                order.sort_unstable();
+                assert_eq!((order, tries.len()), (vec![1, 2], 2), "one of the three bodies left nothing behind");
+                assert_eq!(tries.last(), Some(&3), "the one that ran again came last");
+                let met = MEETINGS.lock().unwrap()[&id].clone();
+                assert_eq!((met.bodies, met.calls), (3, 2), "what was recorded was not done again");
+            }
+        })
+        .await;
+}
+
+/// A step that others overtake again and again.
+struct Unlucky;
+
+/// The Redis of the one run of it.
+static REDIS: OnceLock<redis::Client> = OnceLock::new();
+
+#[workflow(start = Asked, stop = Answered)]
+impl Unlucky {
+    #[step(retries = 0)]
+    async fn write(&self, ctx: &Context, _ev: Asked) -> Outcome<Answered> {
+        let met = meeting(ctx.run_id());
+        let known: usize = ctx.state().get("field").await?.unwrap_or_default();
+        ctx.state().edit_field("field", move |field: &mut usize| *field = known + 1).await?;
+        // By somebody else, behind its back.
+        let mut redis = REDIS.get().unwrap().get_multiplexed_async_connection().await?;
+        let context = format!("sf:{{0}}:context:{}", ctx.run_id());
+        redis::cmd("HSET").arg(context).arg("field").arg(met.bodies).exec_async(&mut redis).await?;
+        Ok(Answered { answer: json!(met.bodies) })
+    }
+}
+
+fn serve_unlucky(worker: Worker) -> Result<Worker, WorkerError> {
+    worker.serve(Unlucky)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_always_overtaken_fails_in_the_end() {
+    let fleet = Fleet::new().await;
+    REDIS.set(redis::Client::open(fleet.redis.url.as_str()).unwrap()).unwrap();
+    let _coordinator = fleet.coordinator();
+    let worker = serve_unlucky(Worker::new(fleet.another_store(), stepfleet_worker::Config::default())).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
+    let run = fleet.client.start("unlucky", &json!({"n": 0})).send().await.unwrap();
+    let end = run.wait(LIMIT).await.unwrap();
+    let error = end.error.unwrap();
+    assert!(error.contains("each of 1000 times") && error.contains("edit_field"), "{error}");
+    assert_eq!((end.error_attempt, meeting(run.id()).bodies), (Some(1), 1002));
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}

@@ -1,0 +1,22 @@
+//! A namespace of several partitions, on one server and in a cluster: each run is in the partition of its id and nowhere
+//! else, wherever its requests came in, and what concerns two partitions happens once.
+
+mod across;
+mod fleets;
+mod rule;
+
+use std::time::Duration;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+const LIMIT: Duration = Duration::from_secs(120);
+const TTL: Duration = Duration::from_secs(3600);
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("it comes to pass");
+}

@@ -1,0 +1,112 @@
+//! Runs that end, and those that are cancelled.
+
+use stepfleet::run::Status;
+use stepfleet::step::{Cancelled, Outcome};
+use stepfleet_integration_tests::double::{claim, join_fleet, refill, start, stop};
+use stepfleet_integration_tests::scene::on_both;
+
+use super::*;
+
+#[tokio::test]
+async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", HOUR).await;
+        // What a partition has anyway, however many runs there were.
+        store.tick(&tick()).await.unwrap();
+        let before = keys(scene).await;
+        for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
+            store.start(&start(id)).await.unwrap();
+            let step = claim(store, "a", 1, 1).await.remove(0);
+            let mut commit = Commit { retention, ..stop() };
+            commit.set.push(("field".into(), vec![1, 1]));
+            complete(store, 2, &step, &commit, 0).await;
+        }
+        let ticked = store.tick(&tick()).await.unwrap();
+        assert_eq!(ticked.fired, 1);
+        scene.assert_time(ticked.next_due, LEASE);
+        assert!(store.run("short").await.unwrap().is_none());
+        assert!(store.history("short", 0, 10).await.unwrap().is_empty());
+        assert_eq!(store.run("long").await.unwrap().unwrap().status, Status::Completed);
+        assert_eq!(store.runs(0, 10).await.unwrap().len(), 1);
+        // The run that is kept: its hash, its input, its context, its history; the index of runs and the timers; that the
+        // queue has had entries, and what the worker's slots have had.
+        assert_eq!(keys(scene).await, before.map(|before| before + 8));
+        scene.pass(LEASE).await;
+        assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
+        assert!(store.runs(0, 10).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+/// How many keys a Redis has.
+async fn keys(scene: &Scene) -> Option<u64> {
+    let mut redis = scene.redis()?.connection().await;
+    Some(redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap())
+}
+
+/// Waits until somebody listens for the end of a run: whoever begins to after it is forgotten hears nothing of it.
+async fn listens(scene: &Scene, run: &str) {
+    tokio::task::yield_now().await;
+    let Some(redis) = scene.redis() else { return };
+    let mut redis = redis.connection().await;
+    for _ in 0..6000 {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(format!("sf:{{0}}:ended:{run}"));
+        let (_, listening): (String, u64) = count.query_async(&mut redis).await.unwrap();
+        if listening > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nobody listens");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_end_of_a_run_is_told() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let other = scene.shared();
+        let waiting = tokio::spawn(async move { other.wait_ended("r", LEASE).await.unwrap() });
+        listens(scene, "r").await;
+        assert!(!waiting.is_finished());
+        // Forgotten at once: it is not there any more when the waiter looks.
+        complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
+        store.tick(&tick()).await.unwrap();
+        let soon = Duration::from_millis(1500);
+        tokio::time::timeout(soon, waiting).await.expect("it was not told").unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_stops_where_it_stands() {
+    on_both(async |scene| {
+        let store = scene.store();
+        assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Unknown);
+        let step = held(scene).await;
+        assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Stopped);
+        assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Over);
+        scene.assert_sound().await;
+        let (outcome, _) = store.complete(&call("a", 2, false), &step, &stop(), &refill(0)).await.unwrap();
+        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
+        scene.pass(HOUR).await;
+        store.tick(&tick()).await.unwrap();
+        assert!(store.run("r").await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_to_be_served_can_be_cancelled() {
+    on_both(async |scene| {
+        let store = scene.store();
+        store.defer(&start("r")).await.unwrap();
+        assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Stopped);
+        assert!(store.deferred().await.unwrap().is_empty());
+        assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
+    })
+    .await;
+}

@@ -1,0 +1,106 @@
+//! Fan-outs and their joins.
+
+use stepfleet::run::Status;
+use stepfleet::step::Joined;
+use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
+use stepfleet_integration_tests::scene::on_both;
+
+use super::*;
+
+#[tokio::test]
+async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let first = held(scene).await;
+        let mut branches = complete(store, 2, &first, &fan(&["branch"; 3], &["join"], 0), 3).await;
+        assert_eq!(branches.len(), 3);
+        branches.reverse();
+        for (i, branch) in branches.iter().enumerate() {
+            let number = [3u8, 4, 5][i];
+            let next = complete(store, number.into(), branch, &joins("join", number), 3).await;
+            assert_eq!(next.len(), usize::from(i == 2), "the join begins with the last branch");
+            scene.assert_sound().await;
+            if let Some(join) = next.first() {
+                assert_eq!(join.scope, 0);
+                let joined = join.joined.clone().unwrap();
+                assert_eq!(joined, Joined { scope: 1, count: 3 });
+                let events = store.joined(join, &joined, 0, 10).await.unwrap();
+                assert_eq!(events, [vec![1, 3], vec![1, 4], vec![1, 5]]);
+                assert_eq!(store.joined(join, &joined, 1, 1).await.unwrap(), [vec![1, 4]]);
+                complete(store, 9, join, &stop(), 0).await;
+            }
+        }
+        assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fan_outs_nest_and_end_inside_out() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let first = held(scene).await;
+        let outer = complete(store, 2, &first, &fan(&["outer"; 2], &["all"], 0), 2).await;
+        // The first branch opens a fan-out of none that nothing joins; the second one of two, whose join joins in turn.
+        assert!(complete(store, 3, &outer[0], &fan(&[], &[], 0), 1).await.is_empty());
+        let inner = complete(store, 4, &outer[1], &fan(&["inner"; 2], &["some"], 0), 2).await;
+        assert_eq!(inner.iter().map(|step| (step.fence.seq, step.scope)).collect::<Vec<_>>(), [(4, 3), (5, 3)]);
+        // An inner branch reaches over its own fan-out.
+        assert!(complete(store, 5, &inner[0], &joins("all", 7), 1).await.is_empty());
+        let some = complete(store, 6, &inner[1], &joins("some", 8), 1).await.remove(0);
+        assert_eq!((some.scope, some.joined.clone()), (1, Some(Joined { scope: 3, count: 1 })));
+        scene.assert_sound().await;
+        let all = complete(store, 7, &some, &joins("all", 9), 1).await.remove(0);
+        assert_eq!((all.scope, all.joined.clone()), (0, Some(Joined { scope: 1, count: 2 })));
+        // An event for a join that no open fan-out has fails the run.
+        complete(store, 8, &all, &joins("some", 1), 1).await;
+        let run = store.run("r").await.unwrap().unwrap();
+        assert!(run.error.unwrap().contains("the joining step \"some\""));
+        assert_eq!((run.status, run.error_step.as_deref()), (Status::Failed, Some("all")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_staged_fan_out_is_written_in_batches_with_others_in_between() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let first = held(scene).await;
+        let chunk: Vec<_> = (0..50u8).map(|n| (route("branch"), vec![1, n])).collect();
+        for (offset, length) in [(0, 50), (50, 100), (50, 100), (0, 50), (50, 100), (100, 150)] {
+            assert_eq!(store.stage("a", &first.fence, offset, &chunk).await.unwrap(), Some(length));
+        }
+        assert!(claim(store, "a", 2, 1).await.is_empty(), "what is staged is not there yet");
+        complete(store, 3, &first, &fan(&[], &["join"], 150), 0).await;
+        store.start(&start("other")).await.unwrap();
+        scene.assert_sound().await;
+        let claimed = claim(store, "a", 4, 200).await;
+        let order: Vec<_> = claimed.iter().map(|step| (step.fence.run.as_str(), step.fence.seq)).collect();
+        let mut expected = vec![("other", 1)];
+        expected.extend((2..=151).map(|seq| ("r", seq)));
+        // A claim looks three times into a queue: each look begins what the one before it wrote.
+        assert_eq!(order, expected[..order.len()]);
+        assert_eq!(order.len(), 1 + 64 + 64);
+        assert_eq!(claimed[1].payload, [1, 0]);
+        scene.assert_sound().await;
+        assert_eq!(claim(store, "a", 5, 200).await.len(), 150 - 128);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_left_to_do_fails() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let first = held(scene).await;
+        for again in [false, true] {
+            let call = call("a", 2, again);
+            let (outcome, _) = store.complete(&call, &first, &emit(&[]), &double::refill(0)).await.unwrap();
+            assert_eq!(outcome, stepfleet::step::Outcome::Committed, "a repeat of the commit that failed the run");
+        }
+        let kinds: Vec<_> = store.history("r", 1, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
+        assert_eq!(kinds, [stepfleet::history::Kind::Done, stepfleet::history::Kind::Failed]);
+        assert!(store.run("r").await.unwrap().unwrap().error.unwrap().contains("without its stop event"));
+    })
+    .await;
+}

@@ -1,0 +1,39 @@
+//! The transitions, driven by hand: each scenario goes the same way on the store in memory and on a real Redis.
+
+mod ends;
+mod fan_outs;
+mod fences;
+mod journal;
+mod losses;
+mod requests;
+mod slots;
+mod timers;
+mod waits;
+
+use std::time::Duration;
+
+use stepfleet::step::{Claimed, Commit};
+use stepfleet::store::{Store, Tick};
+use stepfleet_integration_tests::double::{self, call, join_fleet, start};
+use stepfleet_integration_tests::scene::Scene;
+
+const MS: Duration = Duration::from_millis(1);
+const LEASE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn tick() -> Tick {
+    double::tick(&[])
+}
+
+/// The first step of a run `r`, which the worker `a` has.
+async fn held(scene: &Scene) -> Claimed {
+    let store = scene.store();
+    join_fleet(store, "a", LEASE).await;
+    store.start(&start("r")).await.unwrap();
+    double::claim(store, "a", 1, 1).await.remove(0)
+}
+
+/// The worker `a` completes a step execution, and claims up to so many in all.
+async fn complete(store: &dyn Store, number: u64, step: &Claimed, commit: &Commit, most: usize) -> Vec<Claimed> {
+    double::complete(store, &call("a", number, false), step, commit, most).await.1
+}

@@ -1,0 +1,98 @@
+//! Waits, and calls that are recorded, each on the store in memory and on a real Redis, with three workers.
+
+mod attempts;
+mod one;
+mod replays;
+mod restarts;
+mod several;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::Value;
+use stepfleet::history::Kind;
+use stepfleet::step::OpenWait;
+use stepfleet::store::Store;
+use stepfleet_integration_tests::both::Stage;
+use stepfleet_worker::prelude::*;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+
+/// How often something was done, by run and name.
+static DONE: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+fn count(run: &str, name: &str) -> u64 {
+    let mut done = DONE.lock().unwrap();
+    let count = done.entry(format!("{run} {name}")).or_default();
+    *count += 1;
+    *count
+}
+
+fn counted(run: &str, name: &str) -> u64 {
+    DONE.lock().unwrap().get(&format!("{run} {name}")).copied().unwrap_or(0)
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    n: u64,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Answered {
+    answer: Value,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Approval {
+    by: String,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct InputRequired {
+    prompt: String,
+}
+
+/// Waits until the run waits for so many signals.
+async fn waiting(store: &dyn Store, run: &str, count: usize) -> Vec<OpenWait> {
+    for _ in 0..6000 {
+        let waits = store.waits(run).await.unwrap();
+        if waits.len() == count {
+            return waits;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{run} does not wait for {count} signals: {:?}", store.history(run, 0, 100).await);
+}
+
+async fn nothing_is_held(store: &dyn Store) {
+    for _ in 0..6000 {
+        if store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("something is held for ever");
+}
+
+async fn kinds(stage: &Stage, run: &str, kind: Kind) -> usize {
+    stage.store.history(run, 0, 1000).await.unwrap().into_iter().filter(|record| record.kind == kind).count()
+}
+
+async fn until(stage: &Stage, run: &str, kind: Kind, count: usize) {
+    for _ in 0..6000 {
+        if kinds(stage, run, kind).await >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{run}: {:?}", stage.store.history(run, 0, 1000).await);
+}
+
+/// Ids that no two plays share.
+fn id(stage: &Stage, name: &str) -> String {
+    format!("{name}-{}", if stage.redis.is_some() { "redis" } else { "memory" })
+}

@@ -1,0 +1,354 @@
+//! Made from `shared/contract/src/`: do not change it here, but there, and make it anew:
+//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract`.
+
+use super::words;
+use crate::core::args::{Args, Headed, Transition, Write};
+
+/// Creates a run and queues its start events, unless its id or idempotency key is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) workflow: &'a str,
+    pub(crate) version: u64,
+    pub(crate) content: &'a str,
+    pub(crate) input: &'a [u8],
+    pub(crate) key: &'a str,
+    pub(crate) key_ttl: i64,
+    pub(crate) delay: i64,
+    pub(crate) entry: &'a str,
+    pub(crate) timeout: i64,
+    pub(crate) heads: Vec<Headed<'a>>,
+    pub(crate) followed: bool,
+    pub(crate) from: &'a str,
+    pub(crate) fields: Vec<(&'a str, &'a [u8])>,
+    pub(crate) ticket: &'a str,
+}
+
+impl Write for Start<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.run);
+        args.text(self.workflow);
+        args.number(self.version);
+        args.text(self.content);
+        args.bytes(self.input);
+        args.text(self.key);
+        args.ms(self.key_ttl);
+        args.ms(self.delay);
+        args.text(self.entry);
+        args.ms(self.timeout);
+        args.count(self.heads.len());
+        for record in &self.heads {
+            args.headed(record);
+        }
+        args.flag(self.followed);
+        args.text(self.from);
+        args.count(2 * self.fields.len());
+        for (field, value) in &self.fields {
+            args.text(field);
+            args.bytes(value);
+        }
+        args.text(self.ticket);
+    }
+}
+
+impl Transition for Start<'_> {
+    type Word = words::Start;
+    const NAME: &'static str = "start";
+}
+
+/// Keeps an idempotency key for a run of another partition, unless it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Reserve<'a> {
+    pub(crate) workflow: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) ticket: &'a str,
+    pub(crate) place: String,
+    pub(crate) ttl: i64,
+}
+
+impl Write for Reserve<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.workflow);
+        args.text(self.key);
+        args.text(self.run);
+        args.text(self.ticket);
+        args.text(&self.place);
+        args.ms(self.ttl);
+    }
+}
+
+impl Transition for Reserve<'_> {
+    type Word = words::Wordless;
+    const NAME: &'static str = "reserve";
+}
+
+/// Says which run an idempotency key is kept for.
+#[derive(Clone, Debug)]
+pub(crate) struct Reserved<'a> {
+    pub(crate) workflow: &'a str,
+    pub(crate) key: &'a str,
+}
+
+impl Write for Reserved<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.workflow);
+        args.text(self.key);
+    }
+}
+
+impl Transition for Reserved<'_> {
+    type Word = words::Wordless;
+    const NAME: &'static str = "reserved";
+}
+
+/// Gives an idempotency key up that is kept for this run.
+#[derive(Clone, Debug)]
+pub(crate) struct LetGo<'a> {
+    pub(crate) workflow: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) ticket: &'a str,
+}
+
+impl Write for LetGo<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.workflow);
+        args.text(self.key);
+        args.text(self.run);
+        args.text(self.ticket);
+    }
+}
+
+impl Transition for LetGo<'_> {
+    type Word = words::LetGo;
+    const NAME: &'static str = "let_go";
+}
+
+/// Sees to it that no run of this id is created under a ticket any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Void<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) ticket: &'a str,
+}
+
+impl Write for Void<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.run);
+        args.text(self.ticket);
+    }
+}
+
+impl Transition for Void<'_> {
+    type Word = words::Void;
+    const NAME: &'static str = "void";
+}
+
+/// Leads from the id of a request that repeats another to that one's run, in whatever partition.
+#[derive(Clone, Debug)]
+pub(crate) struct Alias<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) known: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) ttl: i64,
+}
+
+impl Write for Alias<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.run);
+        args.text(self.known);
+        args.text(self.entry);
+        args.ms(self.ttl);
+    }
+}
+
+impl Transition for Alias<'_> {
+    type Word = words::Alias;
+    const NAME: &'static str = "alias";
+}
+
+/// Keeps a request whose workflow no worker serves yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Defer<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) request: &'a [u8],
+    pub(crate) entry: &'a str,
+    pub(crate) limit: u64,
+    pub(crate) workflow: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) key_ttl: i64,
+}
+
+impl Write for Defer<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.run);
+        args.bytes(self.request);
+        args.text(self.entry);
+        args.number(self.limit);
+        args.text(self.workflow);
+        args.text(self.key);
+        args.ms(self.key_ttl);
+    }
+}
+
+impl Transition for Defer<'_> {
+    type Word = words::Defer;
+    const NAME: &'static str = "defer";
+}
+
+/// Keeps a request that cannot be taken, with the reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Reject<'a> {
+    pub(crate) entry: &'a str,
+    pub(crate) deferred: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) reason: &'a str,
+    pub(crate) limit: u64,
+    pub(crate) retention: i64,
+    pub(crate) fields: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl Write for Reject<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.entry);
+        args.text(self.deferred);
+        args.text(self.run);
+        args.text(self.reason);
+        args.number(self.limit);
+        args.ms(self.retention);
+        args.count(2 * self.fields.len());
+        for (field, value) in &self.fields {
+            args.bytes(field);
+            args.bytes(value);
+        }
+    }
+}
+
+impl Transition for Reject<'_> {
+    type Word = words::Reject;
+    const NAME: &'static str = "reject";
+}
+
+/// Gives a signal to the oldest wait that it fits, or keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct Signal<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) attributes: String,
+    pub(crate) payload: &'a [u8],
+    pub(crate) entry: &'a str,
+}
+
+impl Write for Signal<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.name);
+        args.text(&self.attributes);
+        args.bytes(self.payload);
+        args.text(self.entry);
+    }
+}
+
+impl Transition for Signal<'_> {
+    type Word = words::Signal;
+    const NAME: &'static str = "signal";
+}
+
+/// Gives a run events from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Send<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) list: Vec<Headed<'a>>,
+}
+
+impl Write for Send<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.count(self.list.len());
+        for record in &self.list {
+            args.headed(record);
+        }
+    }
+}
+
+impl Transition for Send<'_> {
+    type Word = words::Send;
+    const NAME: &'static str = "send";
+}
+
+/// Ends a run where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancel<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) retention: i64,
+}
+
+impl Write for Cancel<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.ms(self.retention);
+    }
+}
+
+impl Transition for Cancel<'_> {
+    type Word = words::Cancel;
+    const NAME: &'static str = "cancel";
+}
+
+/// Reaps workers that are gone, fires due timers, wakes workers for queues that still have entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Tick<'a> {
+    pub(crate) limit: u64,
+    pub(crate) max_losses: u64,
+    pub(crate) retention: i64,
+    pub(crate) suspects: Vec<(&'a str, u64)>,
+}
+
+impl Write for Tick<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.number(self.limit);
+        args.number(self.max_losses);
+        args.ms(self.retention);
+        args.count(2 * self.suspects.len());
+        for (worker, client) in &self.suspects {
+            args.text(worker);
+            args.number(*client);
+        }
+    }
+}
+
+impl Transition for Tick<'_> {
+    type Word = words::Wordless;
+    const NAME: &'static str = "tick";
+}
+
+/// Looks at one key, or a slice of a large one, for what is missing, and mends it where asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit<'a> {
+    pub(crate) fix: bool,
+    pub(crate) max_losses: u64,
+    pub(crate) retention: i64,
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) cursor_at: &'a str,
+}
+
+impl Write for Audit<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.flag(self.fix);
+        args.number(self.max_losses);
+        args.ms(self.retention);
+        args.text(self.kind);
+        args.text(self.name);
+        args.text(self.cursor_at);
+    }
+}
+
+impl Transition for Audit<'_> {
+    type Word = words::Wordless;
+    const NAME: &'static str = "audit";
+}

@@ -1,0 +1,387 @@
+//! Made from `shared/contract/src/`: do not change it here, but there, and make it anew:
+//! `STEPFLEET_WRITE_DOCS=1 cargo test -p stepfleet-contract`.
+
+//! The words that replies begin with.
+
+use crate::core::args::Word;
+
+/// Of replies that have one form only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wordless {}
+
+/// Of `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// `started`, then `run`.
+    Started,
+    /// `exists`, then `run`.
+    Exists,
+    /// `no source`, then `run`.
+    NoSource,
+    /// `void`, then `run`.
+    Void,
+}
+
+impl Word for Start {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("started", Self::Started),
+        ("exists", Self::Exists),
+        ("no source", Self::NoSource),
+        ("void", Self::Void),
+    ];
+}
+
+/// Of `let_go`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LetGo {
+    /// `ok`.
+    Ok,
+    /// `other`.
+    Other,
+}
+
+impl Word for LetGo {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("other", Self::Other),
+    ];
+}
+
+/// Of `void`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Void {
+    /// `void`.
+    Void,
+    /// `exists`.
+    Exists,
+    /// `deferred`.
+    Deferred,
+}
+
+impl Word for Void {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("void", Self::Void),
+        ("exists", Self::Exists),
+        ("deferred", Self::Deferred),
+    ];
+}
+
+/// Of `alias`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alias {
+    /// `ok`.
+    Ok,
+}
+
+impl Word for Alias {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+    ];
+}
+
+/// Of `defer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Defer {
+    /// `deferred`, then `now`.
+    Deferred,
+    /// `exists`, then `now`.
+    Exists,
+    /// `full`, then `now`.
+    Full,
+}
+
+impl Word for Defer {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("deferred", Self::Deferred),
+        ("exists", Self::Exists),
+        ("full", Self::Full),
+    ];
+}
+
+/// Of `reject`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reject {
+    /// `rejected`, then `run`.
+    Rejected,
+    /// `gone`, then `run`.
+    Gone,
+}
+
+impl Word for Reject {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("rejected", Self::Rejected),
+        ("gone", Self::Gone),
+    ];
+}
+
+/// Of `claim`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// `ok`, then `[item...] alone?`.
+    Ok,
+    /// `lost`, then `[] 0`.
+    Lost,
+}
+
+impl Word for Claim {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("lost", Self::Lost),
+    ];
+}
+
+/// Of `checkpoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checkpoint {
+    /// `ok`, then `[number entry...]`.
+    Ok,
+    /// `fenced`.
+    Fenced,
+    /// `full`.
+    Full,
+    /// `conflict`.
+    Conflict,
+    /// `refused`, then `field wrong`.
+    Refused,
+}
+
+impl Word for Checkpoint {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+        ("full", Self::Full),
+        ("conflict", Self::Conflict),
+        ("refused", Self::Refused),
+    ];
+}
+
+/// Of `collect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collect {
+    /// `ok`, then `entry`.
+    Ok,
+    /// `fenced`.
+    Fenced,
+    /// `full`.
+    Full,
+}
+
+impl Word for Collect {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+        ("full", Self::Full),
+    ];
+}
+
+/// Of `publish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Publish {
+    /// `ok`.
+    Ok,
+    /// `fenced`.
+    Fenced,
+}
+
+impl Word for Publish {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+    ];
+}
+
+/// Of `stage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// `ok`, then `length`.
+    Ok,
+    /// `fenced`, then `0`.
+    Fenced,
+}
+
+impl Word for Stage {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+    ];
+}
+
+/// Of `complete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complete {
+    /// `ok`, then `[item]`.
+    Ok,
+    /// `fenced`, then `[item]`.
+    Fenced,
+    /// `unstaged`, then `[]`.
+    Unstaged,
+    /// `conflict`, then `[]`.
+    Conflict,
+    /// `refused`, then `[] field wrong`.
+    Refused,
+}
+
+impl Word for Complete {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+        ("unstaged", Self::Unstaged),
+        ("conflict", Self::Conflict),
+        ("refused", Self::Refused),
+    ];
+}
+
+/// Of `fail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fail {
+    /// `ok`, then `[item]`.
+    Ok,
+    /// `fenced`, then `[item]`.
+    Fenced,
+}
+
+impl Word for Fail {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+    ];
+}
+
+/// Of `suspend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspend {
+    /// `ok`, then `[item]`.
+    Ok,
+    /// `fenced`, then `[item]`.
+    Fenced,
+    /// `full`, then `[]`.
+    Full,
+}
+
+impl Word for Suspend {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+        ("full", Self::Full),
+    ];
+}
+
+/// Of `signal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// `delivered`.
+    Delivered,
+    /// `kept`.
+    Kept,
+    /// `full`.
+    Full,
+    /// `gone`.
+    Gone,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Signal {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("delivered", Self::Delivered),
+        ("kept", Self::Kept),
+        ("full", Self::Full),
+        ("gone", Self::Gone),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Send {
+    /// `delivered`.
+    Delivered,
+    /// `full`.
+    Full,
+    /// `gone`.
+    Gone,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Send {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("delivered", Self::Delivered),
+        ("full", Self::Full),
+        ("gone", Self::Gone),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `cancel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// `cancelled`.
+    Cancelled,
+    /// `gone`.
+    Gone,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Cancel {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("cancelled", Self::Cancelled),
+        ("gone", Self::Gone),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `register`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Register {
+    /// `ok`, then `now`.
+    Ok,
+}
+
+impl Word for Register {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+    ];
+}
+
+/// Of `heartbeat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heartbeat {
+    /// `ok`, then `now [run or scope...] drain?`.
+    Ok,
+    /// `lost`, then `now [] 0`.
+    Lost,
+}
+
+impl Word for Heartbeat {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("lost", Self::Lost),
+    ];
+}
+
+/// Of `deregister`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deregister {
+    /// `ok`, then `moved`.
+    Ok,
+    /// `more`, then `moved`.
+    More,
+}
+
+impl Word for Deregister {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("more", Self::More),
+    ];
+}
