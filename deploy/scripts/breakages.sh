@@ -60,7 +60,7 @@ try() {
       if grep -qE 'Error compiling function|nonexistent global variable' "$folder.$stage.log"; then
         verdict=UNUSABLE by="it cannot be loaded; see $folder.$stage.log"
       else
-        verdict=noticed by="$(failed_in "$folder.$stage.log" | head -n 1)"
+        verdict=noticed by="$(failed_in "$folder.$stage.log" | sed -n 1p)"
         [ "$noticed" -gt 1 ] && by="$by and $((noticed - 1)) more"
         [ "$noticed" -eq 0 ] && by="a test that did not end; see $folder.$stage.log"
       fi

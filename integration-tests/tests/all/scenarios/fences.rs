@@ -2,7 +2,7 @@
 
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{Failure, Outcome};
+use stepfleet::step::{Failure, Next, Outcome, Refill};
 use stepfleet::store::{Heartbeat, Started};
 use stepfleet_integration_tests::double::{
     call, claim, claim_again, emit, join_fleet, refill, route, slots, start, stop,
@@ -168,6 +168,31 @@ async fn a_worker_commits_nothing_that_another_holds() {
         assert_eq!(store.holds("a").await.unwrap(), std::slice::from_ref(&step.fence));
         let (outcome, _) = store.complete(&call("a", 2, false), &step, &commit, &refill(0)).await.unwrap();
         assert_eq!(outcome, Outcome::Committed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_short_ways_of_a_commit_are_fenced_too() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let zombie = held(scene).await;
+        assert_eq!(store.tick(&double::tick(&["a"])).await.unwrap().requeued, 1);
+        for worker in ["a", "heir"] {
+            join_fleet(store, worker, LEASE).await;
+        }
+        let heir = claim(store, "heir", 1, 1).await.remove(0);
+        let following = Refill { next: Next::Following, after: None };
+        // One successor in the same slot, and the end of the run.
+        for (number, commit) in [(2, emit(&["second"])), (3, stop())] {
+            let (outcome, more) =
+                store.complete(&call("a", number, false), &zombie, &commit, &following).await.unwrap();
+            assert_eq!((outcome, more.len()), (Outcome::Fenced, 0), "{commit:?}");
+        }
+        let kinds: Vec<_> = store.history("r", 0, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
+        assert_eq!(kinds, [Kind::Start, Kind::Lost]);
+        assert_eq!(store.holds("heir").await.unwrap(), std::slice::from_ref(&heir.fence));
+        assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
     })
     .await;
 }
