@@ -4,7 +4,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
-use stepfleet::partitions::{Group, GroupReader};
+use stepfleet::partitions::{Colocated, ColocatedReader};
 use stepfleet::store::{Audited, CoordinatorStore, InboxEntry, InboxReader, Ticked};
 use stepfleet::{Error, Result};
 use tokio::sync::{Mutex, Notify};
@@ -32,10 +32,10 @@ pub struct Coordinator {
 
 /// Partitions that share a server, and the connections on which a coordinator waits for what happens in them.
 pub(crate) struct Post {
-    group: Group<dyn CoordinatorStore>,
+    colocated: Colocated<dyn CoordinatorStore>,
     pub(crate) partitions: Vec<Partition>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
-    alarms: Mutex<Option<Box<dyn GroupReader>>>,
+    alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
     /// There are suspects: a tick is due.
     suspected: Notify,
 }
@@ -47,7 +47,7 @@ impl Coordinator {
         let fleet = Fleet::new(partitions.clone(), config.fleet_age);
         let (key_ttl, retention) = (config.key_ttl, config.retention);
         let intake = Intake { partitions: partitions.clone(), fleet, key_ttl, retention };
-        let posts = partitions.groups().into_iter().map(|group| Post::new(group, &config)).collect();
+        let posts = partitions.colocated().into_iter().map(|colocated| Post::new(colocated, &config)).collect();
         Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
 
@@ -78,7 +78,7 @@ impl Coordinator {
         } else {
             // It may have gone with everything else.
             self.partitions.first().open().await?;
-            post.group.inbox_reader(&self.config.id).await?
+            post.colocated.inbox_reader(&self.config.id).await?
         };
         match reader.next().await {
             Ok(entries) => {
@@ -198,9 +198,9 @@ impl Coordinator {
 }
 
 impl Post {
-    fn new(group: Group<dyn CoordinatorStore>, config: &Config) -> Self {
-        let partitions = group.stores().iter().map(|store| Partition::new(store.clone(), config)).collect();
-        Self { group, partitions, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
+    fn new(colocated: Colocated<dyn CoordinatorStore>, config: &Config) -> Self {
+        let partitions = colocated.stores().iter().map(|store| Partition::new(store.clone(), config)).collect();
+        Self { colocated, partitions, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
     }
 
     /// Waits for an alarm, a suspect, or the end of `limit`. May be dropped while it waits.
@@ -208,7 +208,7 @@ impl Post {
         let mut slot = self.alarms.lock().await;
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => self.group.alarm_reader().await?,
+            None => self.colocated.alarm_reader().await?,
         };
         let heard = tokio::select! {
             heard = reader.next(limit) => heard?,

@@ -87,7 +87,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use stepfleet::step::Route;
-    use stepfleet::store::{Registration, Worker};
+    use stepfleet::store::{Registration, WorkerInfo};
 
     use super::*;
 
@@ -100,7 +100,7 @@ mod tests {
     fn routes() -> Routes {
         let start = vec![Route { step: "plan".into(), event: "Asked".into(), ..Route::default() }];
         let registration = Registration { workflow: "rag".into(), version: 2, start, ..Registration::default() };
-        let worker = Worker {
+        let worker = WorkerInfo {
             id: "w".into(),
             host: String::new(),
             pid: 1,

@@ -33,16 +33,16 @@ pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::graph::{Accepts, Step};
+    use stepfleet::graph::{Accepts, StepNode};
 
     use super::*;
 
     fn graph() -> Graph {
-        let step = |name: &str, events: &[&str], joined| Step {
+        let step = |name: &str, events: &[&str], joined| StepNode {
             name: name.into(),
             accepts: Accepts { events: events.iter().map(|e| (*e).to_owned()).collect(), joined, ..Accepts::default() },
             concurrency: Some(2),
-            ..Step::default()
+            ..StepNode::default()
         };
         let steps = vec![
             step("plan", &["Asked"], false),

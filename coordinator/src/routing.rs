@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stepfleet::graph::Graph;
 use stepfleet::step::Route;
-use stepfleet::store::{Registration, Worker};
+use stepfleet::store::{Registration, WorkerInfo};
 
 /// At most this many known workflows are named to a caller.
 const NAMED: usize = 20;
@@ -31,7 +31,7 @@ pub struct Routes {
 
 impl Routes {
     /// A new run gets the highest version that a worker with a good lease serves.
-    pub fn new(workers: &[Worker], registrations: &[Registration]) -> Self {
+    pub fn new(workers: &[WorkerInfo], registrations: &[Registration]) -> Self {
         let live: HashSet<&str> =
             workers.iter().filter(|w| w.lease_ms > 0).flat_map(|w| &w.serves).map(String::as_str).collect();
         let mut routes = Self::default();
@@ -95,8 +95,8 @@ fn nearest<'a>(workflow: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn worker(serves: &[&str], lease_ms: i64) -> Worker {
-        Worker {
+    fn worker(serves: &[&str], lease_ms: i64) -> WorkerInfo {
+        WorkerInfo {
             id: "w".into(),
             host: String::new(),
             pid: 1,

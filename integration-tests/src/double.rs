@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepfleet::request::StartRequest;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Fan, Join, Next, Outcome, Refill, Route};
+use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Fan, Join, Next, Refill, Route};
 use stepfleet::store::{Introduction, Registration, Start, Store, Tick};
 
 /// How many slots each call has for itself.
@@ -51,15 +51,15 @@ pub fn tick(suspects: &[&str]) -> Tick {
 }
 
 /// A call; `again` where an earlier try may have taken effect.
-pub fn call(worker: &str, number: u64, again: bool) -> Call {
-    Call { worker: worker.into(), number, again }
+pub fn call(worker: &str, number: u64, again: bool) -> CallId {
+    CallId { worker: worker.into(), number, again }
 }
 
 /// Slots of their own for each number of a call: what the worker holds stays where it is.
 ///
 /// # Panics
 /// When the call's number is larger than those of tests are.
-pub fn slots(call: &Call, most: usize) -> Claim {
+pub fn slots(call: &CallId, most: usize) -> Claim {
     let first = u32::try_from(call.number).ok().and_then(|number| number.checked_mul(SLOTS)).expect("a small number");
     Claim { slots: (first..).take(most).collect(), ..Claim::default() }
 }
@@ -118,14 +118,14 @@ pub async fn claim_again(store: &dyn Store, worker: &str, number: u64, most: usi
 /// When the store does not answer.
 pub async fn complete(
     store: &dyn Store,
-    call: &Call,
+    call: &CallId,
     step: &Claimed,
     commit: &Commit,
     most: usize,
-) -> (Outcome, Vec<Claimed>) {
+) -> (CommitStatus, Vec<Claimed>) {
     let (outcome, mut claimed) = store.complete(call, step, commit, &refill(most)).await.expect("an answer");
-    if outcome == Outcome::Committed && claimed.len() < most {
-        let beside = Call { number: call.number + BESIDE, ..call.clone() };
+    if outcome == CommitStatus::Committed && claimed.len() < most {
+        let beside = CallId { number: call.number + BESIDE, ..call.clone() };
         let rest = slots(&beside, most - claimed.len());
         claimed.extend(store.claim(&beside, &rest).await.expect("an answer").unwrap_or_default());
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::store::Worker;
+use crate::store::WorkerInfo;
 
 /// The queue of one version of a workflow, as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ impl Serving {
 }
 
 /// How each version is served, by name and version.
-pub fn serving(queues: &[Queue], workers: &[Worker], now_ms: u64) -> Vec<Serving> {
+pub fn serving(queues: &[Queue], workers: &[WorkerInfo], now_ms: u64) -> Vec<Serving> {
     let mut all: Vec<Serving> = queues.iter().map(|queue| judge(queue, workers, now_ms)).collect();
     all.sort_by(|a, b| (&a.workflow, a.version).cmp(&(&b.workflow, b.version)));
     all
 }
 
-fn judge(queue: &Queue, workers: &[Worker], now_ms: u64) -> Serving {
+fn judge(queue: &Queue, workers: &[WorkerInfo], now_ms: u64) -> Serving {
     let name = format!("{}:{}", queue.workflow, queue.version);
     let ours = || workers.iter().filter(|worker| worker.serves.contains(&name));
     let live = ours().filter(|worker| worker.lease_ms > 0).count();
@@ -75,10 +75,10 @@ mod tests {
         Queue { workflow: workflow.into(), version, waiting: 2, departed_ms }
     }
 
-    fn worker(serves: &[&str], lease_ms: i64) -> Worker {
+    fn worker(serves: &[&str], lease_ms: i64) -> WorkerInfo {
         let serves = serves.iter().map(|name| (*name).to_owned()).collect();
         let (id, host) = ("w".into(), String::new());
-        Worker { id, host, pid: 1, concurrency: 1, held: 0, since_ms: 0, lease_ms, client: 0, serves }
+        WorkerInfo { id, host, pid: 1, concurrency: 1, held: 0, since_ms: 0, lease_ms, client: 0, serves }
     }
 
     #[test]

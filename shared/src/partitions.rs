@@ -1,7 +1,7 @@
 //! All partitions of a namespace.
 //!
 //! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
-//! of them. What partitions share a server is read with one connection: see [`Partitions::groups`]. The type says what its holder
+//! of them. What partitions share a server is read with one connection: see [`Partitions::colocated`]. The type says what its holder
 //! may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do everything.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::partition::{MAX_PARTITIONS, partition_of};
 use crate::run::Run;
 use crate::store::redis::meta;
 use crate::store::{
-    CallerStore, CoordinatorStore, Deferred, InboxReader, RedisStore, Registration, Role, Store, Topology, Worker,
+    CallerStore, CoordinatorStore, Deferred, InboxReader, RedisStore, Registration, Role, Store, Topology, WorkerInfo,
     WorkerStore,
 };
 
@@ -141,10 +141,10 @@ impl<R: Role + ?Sized> Partitions<R> {
     }
 
     /// Those partitions together that are certain to share a server, whatever becomes of the deployment.
-    pub fn groups(&self) -> Vec<Group<R>> {
+    pub fn colocated(&self) -> Vec<Colocated<R>> {
         match self.on_redis.first().filter(|_| self.is_one_server) {
-            Some(store) => vec![Group { stores: self.stores.to_vec(), common: Some(store.clone()) }],
-            None => self.stores.iter().map(|store| Group { stores: vec![store.clone()], common: None }).collect(),
+            Some(store) => vec![Colocated { stores: self.stores.to_vec(), common: Some(store.clone()) }],
+            None => self.stores.iter().map(|store| Colocated { stores: vec![store.clone()], common: None }).collect(),
         }
     }
 
@@ -171,8 +171,8 @@ impl<R: Role + ?Sized> Partitions<R> {
     }
 
     /// The workers whose lease has not been swept. One that serves several partitions is there once, with all that it holds.
-    pub async fn workers(&self) -> Result<Vec<Worker>> {
-        let mut merged: Vec<Worker> = Vec::new();
+    pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
+        let mut merged: Vec<WorkerInfo> = Vec::new();
         for worker in try_join_all(self.all().iter().map(|store| store.workers())).await?.into_iter().flatten() {
             match merged.iter_mut().find(|known| known.id == worker.id) {
                 Some(known) => {
@@ -248,13 +248,13 @@ impl<R: Role + ?Sized> fmt::Debug for Partitions<R> {
 }
 
 /// Partitions that share a server.
-pub struct Group<R: Role + ?Sized = dyn Store> {
+pub struct Colocated<R: Role + ?Sized = dyn Store> {
     stores: Vec<Arc<R>>,
     /// Where readers of all of them can be opened.
     common: Option<RedisStore>,
 }
 
-impl<R: Role + ?Sized> Clone for Group<R> {
+impl<R: Role + ?Sized> Clone for Colocated<R> {
     fn clone(&self) -> Self {
         Self { stores: self.stores.clone(), common: self.common.clone() }
     }
@@ -262,14 +262,14 @@ impl<R: Role + ?Sized> Clone for Group<R> {
 
 /// Waits for something to happen in one of several partitions.
 #[async_trait]
-pub trait GroupReader: Send {
+pub trait ColocatedReader: Send {
     /// Waits for a few seconds, or up to `limit` where that is up to the caller; answers the numbers of the partitions where
     /// something may have happened. May be dropped at any time; the reader is then unusable, as it is after an error, and must be opened
     /// again.
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>>;
 }
 
-impl<R: Role + ?Sized> Group<R> {
+impl<R: Role + ?Sized> Colocated<R> {
     /// Their stores; one at least.
     pub fn stores(&self) -> &[Arc<R>] {
         &self.stores
@@ -281,7 +281,7 @@ impl<R: Role + ?Sized> Group<R> {
     }
 }
 
-impl Group<dyn CoordinatorStore> {
+impl Colocated<dyn CoordinatorStore> {
     /// Opens a blocking reader on the inboxes, for one coordinator.
     pub async fn inbox_reader(&self, coordinator: &str) -> Result<Box<dyn InboxReader>> {
         match self.several() {
@@ -291,7 +291,7 @@ impl Group<dyn CoordinatorStore> {
     }
 
     /// Opens the connection on which a coordinator hears of timers that are due before all others.
-    pub async fn alarm_reader(&self) -> Result<Box<dyn GroupReader>> {
+    pub async fn alarm_reader(&self) -> Result<Box<dyn ColocatedReader>> {
         if let Some((common, partitions)) = self.several() {
             return common.alarm_reader_of(&partitions).await;
         }
@@ -300,9 +300,9 @@ impl Group<dyn CoordinatorStore> {
     }
 }
 
-impl Group<dyn WorkerStore> {
+impl Colocated<dyn WorkerStore> {
     /// Opens the connection on which an idle worker of this id waits for step events.
-    pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn GroupReader>> {
+    pub async fn wake_reader(&self, worker: &str) -> Result<Box<dyn ColocatedReader>> {
         if let Some((common, partitions)) = self.several() {
             return common.wake_reader_of(&partitions, worker).await;
         }
@@ -317,7 +317,7 @@ struct OneWake {
 }
 
 #[async_trait]
-impl GroupReader for OneWake {
+impl ColocatedReader for OneWake {
     async fn next(&mut self, _: Duration) -> Result<Vec<u16>> {
         Ok(if self.reader.next().await? { vec![self.partition] } else { Vec::new() })
     }
@@ -329,7 +329,7 @@ struct OneAlarm {
 }
 
 #[async_trait]
-impl GroupReader for OneAlarm {
+impl ColocatedReader for OneAlarm {
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>> {
         self.reader.next(limit).await?;
         Ok(vec![self.partition])
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(partitions.count(), 16);
         assert_eq!(partitions.of("order-1").namespace().prefix(), "sf:{15}:");
         assert_eq!(partitions.of_key("ship", "k").namespace(), partitions.of("ship:k").namespace());
-        assert_eq!(partitions.groups().len(), 16);
+        assert_eq!(partitions.colocated().len(), 16);
         partitions.of("order-1").alias("order-1", "a", None, Duration::from_secs(60)).await.unwrap();
         assert_eq!(partitions.led_elsewhere("order-1").await.unwrap().as_deref(), Some("a"));
         assert!(partitions.run("order-1").await.unwrap().is_none());

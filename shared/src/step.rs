@@ -99,7 +99,7 @@ pub struct Claimed {
     /// How many failures on the way to its event were caught.
     pub recoveries: u32,
     /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
-    pub scope: u64,
+    pub group: u64,
     /// The fan-outs around that one, from the inside out.
     pub within: Vec<u64>,
     /// The step's name.
@@ -109,7 +109,7 @@ pub struct Claimed {
     /// The event, as a payload of [`crate::codec`]; for a joining step see [`Claimed::joined`].
     pub payload: Vec<u8>,
     /// For a joining step: where its events are, and how many.
-    pub joined: Option<Joined>,
+    pub joined: Option<JoinBuffer>,
     /// For a step that takes a set of events: them, in the order of its slots.
     pub parts: Option<Vec<Vec<u8>>>,
     /// The workflow.
@@ -162,13 +162,13 @@ pub struct Checkpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpointed {
     /// Whether it stands.
-    pub outcome: Outcome,
+    pub outcome: CommitStatus,
     /// The entries in the journal of those of its waits that have ended, by number.
     pub answers: Vec<(u64, Vec<u8>)>,
 }
 
-impl From<Outcome> for Checkpointed {
-    fn from(outcome: Outcome) -> Self {
+impl From<CommitStatus> for Checkpointed {
+    fn from(outcome: CommitStatus) -> Self {
         Self { outcome, answers: Vec::new() }
     }
 }
@@ -250,9 +250,9 @@ pub enum Merge {
 
 /// Where the events that a fan-out joined are kept until the joining step has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct JoinBuffer {
     /// The fan-out.
-    pub scope: u64,
+    pub group: u64,
     /// How many events, in order of arrival.
     pub count: u64,
 }
@@ -341,7 +341,7 @@ pub struct Collect {
     /// The step, and the fan-out that it is executed in: each has buffers of its own.
     pub step: String,
     /// 0 for none.
-    pub scope: u64,
+    pub group: u64,
     /// The buffer's name: see [`crate::names::check_name`].
     pub buffer: String,
     /// How many fill it.
@@ -420,7 +420,7 @@ pub enum Next {
 /// One call of a worker. Repeating it with the same number and `again` set gives the same answer, so that a
 /// lost reply does no harm.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct CallId {
     /// The worker.
     pub worker: String,
     /// The call's number, unique for the worker.
@@ -431,7 +431,7 @@ pub struct Call {
 
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommitStatus {
     /// It stands (or stood already, where the call was repeated).
     Committed,
     /// The attempt is no longer the current one, or the run has ended: nothing was changed.
@@ -464,9 +464,9 @@ impl Commit {
         Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }
     }
 
-    /// The scope that what it emits belongs to.
-    pub(crate) fn inner_scope(&self, step: &Claimed) -> u64 {
-        if self.fan.is_some() { step.fence.seq } else { step.scope }
+    /// The group that what it emits belongs to.
+    pub(crate) fn inner_group(&self, step: &Claimed) -> u64 {
+        if self.fan.is_some() { step.fence.seq } else { step.group }
     }
 
     /// The step execution leaves nothing behind but context fields, events for one step, and what follows. Pure.
@@ -491,7 +491,7 @@ impl Commit {
 
     /// With [`Commit::is_plain`]: a branch ends, and hands one event to a step that joins, or none. Pure.
     pub(crate) fn ends_branch(&self, step: &Claimed) -> bool {
-        step.scope != 0 && self.emits.is_empty() && self.joins.len() < 2
+        step.group != 0 && self.emits.is_empty() && self.joins.len() < 2
     }
 }
 

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn joined_events_are_a_list() {
         let events: Vec<_> = (1..3).map(|number| codec::encode("e", &Page { number }).unwrap()).collect();
-        let step = Claimed { joined: Some(stepfleet::step::Joined { scope: 1, count: 2 }), ..claimed(vec![]) };
+        let step = Claimed { joined: Some(stepfleet::step::JoinBuffer { group: 1, count: 2 }), ..claimed(vec![]) };
         let shown = |joined| read(&written(&step, joined, 0, &Error::msg("x"), "x").unwrap()).input;
         assert_eq!(shown(Some(&events)), Some(serde_json::json!([{ "number": 1 }, { "number": 2 }])));
         assert_eq!(shown(None), None);

@@ -7,7 +7,7 @@ use stepfleet::codec::Content;
 use stepfleet::history::Kind;
 use stepfleet::published::{Position, Publication};
 use stepfleet::step::{
-    Call, Checkpoint, Claimed, Collect, Commit, Failure, Fan, Join, Outcome, Route, Sent, Signalled, Wait,
+    CallId, Checkpoint, Claimed, Collect, Commit, CommitStatus, Failure, Fan, Join, Route, Sent, Signalled, Wait,
 };
 use stepfleet::store::{Audit, Store};
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, start};
@@ -31,7 +31,7 @@ impl<'a> Hand<'a> {
         (hand, first)
     }
 
-    fn call(&mut self) -> Call {
+    fn call(&mut self) -> CallId {
         self.calls += 1;
         call("a", self.calls, false)
     }
@@ -41,7 +41,7 @@ impl<'a> Hand<'a> {
         double::claim(self.store, "a", number, most).await
     }
 
-    async fn complete(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+    async fn complete(&mut self, step: &Claimed, commit: Commit) -> CommitStatus {
         let (call, commit) = (self.call(), Commit { retention: HOUR, ..commit });
         double::complete(self.store, &call, step, &commit, 0).await.0
     }
@@ -70,22 +70,22 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
     on_both(async |scene| {
         let store = scene.store();
         let (mut hand, first) = Hand::new(store).await;
-        assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, Outcome::Committed);
+        assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, CommitStatus::Committed);
         let held = hand.claim(4).await;
         // One of them opens a fan-out of its own; its branch is in the closed one too.
         let inner = branches(&route("inner"), 1, 1);
-        assert_eq!(hand.complete(&held[2], inner).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[2], inner).await, CommitStatus::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
         let suspended = store.suspend(&hand.call(), &held[3], &waits, &refill(0)).await.unwrap().0;
-        assert_eq!(suspended, Outcome::Committed);
-        assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
+        assert_eq!(suspended, CommitStatus::Committed);
+        assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
         // Before anything was reaped.
         let late = &held[1];
         let (worker, fence) = ("a", &late.fence);
         let checkpoint = Checkpoint { entries: vec![(1, vec![1])], ..Checkpoint::default() };
-        assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), Outcome::Fenced.into());
-        let (step, scope, buffer) = (late.step.clone(), late.scope, "b".to_owned());
-        let collect = Collect { number: 2, step, scope, buffer, count: 1, payload: vec![1] };
+        assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), CommitStatus::Fenced.into());
+        let (step, group, buffer) = (late.step.clone(), late.group, "b".to_owned());
+        let collect = Collect { number: 2, step, group, buffer, count: 1, payload: vec![1] };
         assert_eq!(store.collect(worker, fence, &collect).await.unwrap(), None);
         let publication = Publication {
             call: 0,
@@ -95,10 +95,10 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
             content: Content::Json,
             data: b"1".to_vec(),
         };
-        assert_eq!(store.publish(worker, fence, &publication).await.unwrap(), Outcome::Fenced);
+        assert_eq!(store.publish(worker, fence, &publication).await.unwrap(), CommitStatus::Fenced);
         assert!(store.published("r", Position::BEGINNING, 10).await.unwrap().is_empty());
         let set = Commit { set: vec![("late".into(), vec![1, 1])], ..join() };
-        assert_eq!(hand.complete(late, set).await, Outcome::Fenced);
+        assert_eq!(hand.complete(late, set).await, CommitStatus::Fenced);
         assert_eq!(store.signal("r", "paid", &[1, 9], None).await.unwrap(), Signalled::Kept);
         // Of all that is queued only the join is of use.
         let claimed = hand.claim(10).await;
@@ -109,7 +109,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         assert!(store.context("r").await.unwrap().is_empty());
         assert_eq!(
             hand.complete(&claimed[0], Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
-            Outcome::Committed
+            CommitStatus::Committed
         );
         let history = store.history("r", 0, 100).await.unwrap();
         let dropped = history.iter().filter(|record| record.kind == Kind::Dropped).count();
@@ -134,13 +134,13 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         assert_eq!(hand.tick().await, 1);
         let again = hand.claim(10).await;
         assert_eq!(again[0].fence.seq, held[1].fence.seq);
-        assert_eq!(hand.complete(&held[0], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
         let third = hand.claim(10).await;
         assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
         // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
-        assert_eq!(hand.complete(&again[0], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&again[0], join()).await, CommitStatus::Committed);
         hand.tick().await;
-        assert_eq!(hand.complete(&third[0], Commit::default()).await, Outcome::Fenced);
+        assert_eq!(hand.complete(&third[0], Commit::default()).await, CommitStatus::Fenced);
         // So the whole limit is there for others.
         let joined = hand.claim(10).await;
         assert_eq!(steps(&joined), ["join"]);
@@ -159,7 +159,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         let collect = |number| Collect {
             number,
             step: "first".into(),
-            scope: 0,
+            group: 0,
             buffer: "b".into(),
             count: 2,
             payload: vec![1, 8],
@@ -178,7 +178,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);
         assert_eq!(steps(&hand.claim(10).await), ["sent"]);
         // The run rests where it may, and ends where it may not.
-        assert_eq!(hand.complete(&first, Commit::default()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&first, Commit::default()).await, CommitStatus::Committed);
     })
     .await;
 }
@@ -193,8 +193,8 @@ async fn branches_that_were_staged_in_a_closed_fan_out_are_not_missed() {
         let staged: Vec<_> = (0..3).map(|n| (route("inner"), vec![1, n])).collect();
         assert_eq!(store.stage("a", &held[0].fence, 0, &staged).await.unwrap(), Some(3));
         let fan = Some(Fan { joins: vec![Join::all(route("inner_join"))], staged: 3 });
-        assert_eq!(hand.complete(&held[0], Commit { fan, ..Commit::default() }).await, Outcome::Committed);
-        assert_eq!(hand.complete(&held[1], join()).await, Outcome::Committed);
+        assert_eq!(hand.complete(&held[0], Commit { fan, ..Commit::default() }).await, CommitStatus::Committed);
+        assert_eq!(hand.complete(&held[1], join()).await, CommitStatus::Committed);
         // The entry that would have had them written is taken, and of no use. Nothing was swept yet.
         assert_eq!(steps(&hand.claim(10).await), ["join"]);
         let audit = Audit { repair: false, from: 0, max_losses: 3, retention: HOUR };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stepfleet::run::{Run, Status};
-use stepfleet::step::{Call, Checkpoint, Claimed, Commit, Failure, Outcome, Wait};
+use stepfleet::step::{CallId, Checkpoint, Claimed, Commit, CommitStatus, Failure, Wait};
 use stepfleet::store::{Audit, Store};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, slots, start};
@@ -51,7 +51,7 @@ impl Stage {
         let _: redis::Value = all.query_async(&mut self.redis).await.unwrap();
     }
 
-    fn call(&mut self) -> Call {
+    fn call(&mut self) -> CallId {
         self.calls += 1;
         call("a", self.calls, false)
     }
@@ -97,7 +97,7 @@ impl Stage {
         let (call, commit) =
             (self.call(), Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() });
         let (outcome, _) = complete(self.store(), &call, &step, &commit, 0).await;
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
     }
 }
 
@@ -161,7 +161,7 @@ async fn a_state_that_is_damaged_while_it_is_held() {
     stage.write(&[b"HSET", b"steps:bad", b"1", b"H"]).await;
     let call = stage.call();
     let (outcome, _) = complete(stage.store(), &call, &step, &Commit::default(), 0).await;
-    assert_eq!(outcome, Outcome::Fenced);
+    assert_eq!(outcome, CommitStatus::Fenced);
     assert_eq!(stage.audit().await, ["bad: step execution 1 cannot be read: its state is damaged"]);
     stage.assert_only_bad_fails(vec![], "in Redis is damaged").await;
 }

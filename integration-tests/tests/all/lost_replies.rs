@@ -10,7 +10,7 @@ use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
 use stepfleet::run::Status;
 use stepfleet::step::{
-    Call, Cancelled, Checkpoint, Claimed, Commit, Failure, Fan, Join, Next, Outcome, Refill, Signalled, Wait,
+    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Signalled, Wait,
 };
 use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started};
@@ -37,7 +37,7 @@ impl Shaky {
         Self { fleet, proxy, store, calls: 0 }
     }
 
-    fn call(&mut self) -> Call {
+    fn call(&mut self) -> CallId {
         self.calls += 1;
         call("a", self.calls, false)
     }
@@ -73,7 +73,7 @@ impl Shaky {
         self.lose(self.store.complete(&call, step, commit, refill)).await;
         call.again = true;
         let (outcome, claimed) = self.store.complete(&call, step, commit, refill).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
         claimed
     }
 
@@ -82,7 +82,7 @@ impl Shaky {
         self.lose(self.store.fail(&call, step, failure, &refill(0))).await;
         call.again = true;
         let (outcome, _) = self.store.fail(&call, step, failure, &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
     }
 
     async fn history(&self, run: &str) -> Vec<Record> {
@@ -181,7 +181,7 @@ async fn publish() {
     for number in 1..=3 {
         shaky.lose(shaky.store.publish("a", &step.fence, &event(number))).await;
         let again = shaky.store.publish("a", &step.fence, &event(number)).await.unwrap();
-        assert_eq!(again, Outcome::Committed);
+        assert_eq!(again, CommitStatus::Committed);
     }
     let published = shaky.fleet.store.published("r", Position::BEGINNING, 100).await.unwrap();
     let read: Vec<u64> = published.iter().map(|entry| entry.read().unwrap().unwrap()).collect();
@@ -243,13 +243,13 @@ async fn checkpoint_suspend_and_signal() {
     let checkpoint = Checkpoint { set, entries, waits: vec![wait(2)], ..Checkpoint::default() };
     shaky.lose(shaky.store.checkpoint("a", &first.fence, &checkpoint)).await;
     let again = shaky.store.checkpoint("a", &first.fence, &checkpoint).await.unwrap();
-    assert_eq!(again, Outcome::Committed.into());
+    assert_eq!(again, CommitStatus::Committed.into());
 
     let mut call = shaky.call();
     shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &refill(0))).await;
     call.again = true;
     let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &refill(0)).await.unwrap();
-    assert_eq!(outcome, Outcome::Committed);
+    assert_eq!(outcome, CommitStatus::Committed);
     assert!(shaky.claim(1).await.is_empty());
 
     let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
@@ -317,7 +317,7 @@ async fn cancel_release_and_audit() {
     assert_eq!(shaky.store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
     let call = shaky.call();
     let (outcome, _) = shaky.store.complete(&call, &second[0], &stop(), &refill(0)).await.unwrap();
-    assert_eq!(outcome, Outcome::Fenced);
+    assert_eq!(outcome, CommitStatus::Fenced);
     let kinds = shaky.kinds("r").await;
     assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stepfleet::client::RunHandle;
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{Claim, Claimed, Failure, Outcome as Stands};
+use stepfleet::step::{Claim, Claimed, CommitStatus as Stands, Failure};
 use stepfleet::store::{Heartbeat, Introduction, Store};
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::double::{self, call, join_fleet, slots, start, tick};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
 use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, Outcome, Wait};
+use stepfleet::step::{Checkpoint, CommitStatus, Wait};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
@@ -141,7 +141,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
     let (outcome, _) = store.suspend(&call("a", 2, false), &step, &waits, &refill(0)).await.unwrap();
-    assert_eq!(outcome, Outcome::Committed);
+    assert_eq!(outcome, CommitStatus::Committed);
 
     let _coordinators = [fleet.coordinator()];
     let url = &fleet.redis.url;

@@ -25,7 +25,7 @@ pub const FORMATS: &[Format] = &[
     format("fence", "H <attempt> <failures> <losses> <worker> <since ms> <call>", "the state line of a hold"),
     format(
         "record",
-        "<scope> <step> <flags>[=<limit>][+<recoveries>] <event>\\n<payload>",
+        "<group> <step> <flags>[=<limit>][+<recoveries>] <event>\\n<payload>",
         "flags are letters, or `-` for none; `limit` is how many executions of the step may be under way, `recoveries` how many failures on the way to the event were caught",
     ),
     format(
@@ -34,7 +34,7 @@ pub const FORMATS: &[Format] = &[
         "the call that wrote it, what became of its commit, and the hold",
     ),
     format("entry of a queue", "<run> <seq>", "the field and its value: a step execution that is queued"),
-    format("entry of a queue", "<run> f<scope>", "a fan-out whose next staged branches are to be begun"),
+    format("entry of a queue", "<run> f<group>", "a fan-out whose next staged branches are to be begun"),
     format("wait", "<seq>.<number>@<deadline ms, 0 for none>[~<filter>]", "an open wait in `w<name>`"),
     format("record of the history", "<ms> <kind> <seq> <attempt> <step> <worker> <detail>", "see protocol.md"),
 ];
@@ -47,7 +47,7 @@ pub const TIMERS: &[Format] = &[
     format("expire", "expire <run>", "the run's retention is over"),
     format(
         "close",
-        "close <run> <scope> <cursor>",
+        "close <run> <group> <cursor>",
         "what a closed fan-out has left is to be discarded, a slice at a time",
     ),
     format("turn", "turn <run> <step> <seq>", "a turn is to be passed on; many that waited for it were void"),

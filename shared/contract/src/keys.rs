@@ -93,11 +93,11 @@ pub const KEYS: &[Key] = &[
     ),
     internal(
         "joined",
-        "<id>:<scope>:<step>",
+        "<id>:<group>:<step>",
         Type::List,
         "events that a fan-out has joined so far; with `+<slot>` parts of sets, with `*<buffer>` what is being collected",
     ),
-    internal("fan", "<id>:<scope>", Type::List, "records of the branches of a fan-out that have no step execution yet"),
+    internal("fan", "<id>:<group>", Type::List, "records of the branches of a fan-out that have no step execution yet"),
     internal(
         "journal",
         "<id>:<seq>",
@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
         "cancelled",
         "",
         Type::SortedSet,
-        "what workers need not go on with, by ms, for ten minutes: a run, or `<run> <scope>`",
+        "what workers need not go on with, by ms, for ten minutes: a run, or `<run> <group>`",
     ),
     internal("counters", "", Type::Hash, "`repaired`: how many breaches audits have mended"),
     public("ended", "<id>", Type::Channel, "the status of a run that ends"),

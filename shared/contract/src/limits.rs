@@ -128,7 +128,7 @@ pub const LIMITS: &[Limit] = &[
         "MAX_EXACT",
         15,
         Unit::Count,
-        "digits of a scope: Lua and workers read so many alike",
+        "digits of a group: Lua and workers read so many alike",
         &["shared/src/store/redis/lua/common.lua"],
     ),
     limit(

@@ -25,10 +25,11 @@ pub fn render() -> Vec<(String, String)> {
 
 fn module(callers: &[&str]) -> String {
     let args = [&["groups"], callers, &["short"]].concat();
-    let modules: String = args.iter().map(|name| format!("mod {name};\n")).collect();
-    let all: String = args.iter().map(|name| format!("    pub(crate) use super::{name}::*;\n")).collect();
+    let each = |line: fn(&str) -> String| args.iter().map(|name| line(name)).collect::<Vec<_>>().join("\n");
+    let modules = each(|name| format!("mod {name};"));
+    let all = each(|name| format!("    pub(crate) use super::{name}::*;"));
     format!(
-        "{modules}pub(crate) mod words;\n\n/// What transitions and short ways are given.\npub(crate) mod args {{\n{all}}}\n\n\
+        "{modules}\npub(crate) mod words;\n\n/// What transitions and short ways are given.\npub(crate) mod args {{\n{all}\n}}\n\n\
          /// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n"
     )
 }

@@ -48,7 +48,7 @@ pub const SHORT_WAYS: &[ShortWay] = &[
         letter: 'b',
         name: "end_branch",
         does: "a commit of a branch that leaves nothing but one event for a join, or nothing",
-        args: &[ENDING, own(&[text("after"), digits("scope"), text("join"), bytes("event")])],
+        args: &[ENDING, own(&[text("after"), digits("group"), text("join"), bytes("event")])],
         has_fields: true,
         replies: &["1", "item"],
     },

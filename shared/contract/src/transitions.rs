@@ -53,7 +53,7 @@ const SLOT: Group = group("slot", &[digits("slot"), digits("next"), text("after"
 /// A step execution, and the state line of its hold.
 const FENCE: Group = group("fence", &[text("run"), digits("seq"), text("line")]);
 /// The fan-out that it is a branch of, and its step.
-const PLACE: Group = group("place", &[digits("scope"), text("step")]);
+const PLACE: Group = group("place", &[digits("group"), text("step")]);
 /// What becomes of the context.
 const CHANGES: Group = group(
     "changes",
@@ -354,7 +354,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "worker",
         "renews a lease that is still there; names what need not be gone on with",
         &[own(&[text("worker"), ms("lease"), line("client"), digits("since"), flag("idle")])],
-        &[reply("ok", "now [run or scope...] drain?"), reply("lost", "now [] 0")],
+        &[reply("ok", "now [run or group...] drain?"), reply("lost", "now [] 0")],
     ),
     transition(
         "release",

@@ -12,11 +12,11 @@ use crate::attributes;
 use crate::error::Result;
 use crate::names::QueueName;
 use crate::published::Publication;
-use crate::step::{self, Call, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
+use crate::step::{self, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
 use crate::store::{self, Introduction, Rejection, Reservation};
 
-impl<'a> From<&'a Call> for Caller<'a> {
-    fn from(call: &'a Call) -> Self {
+impl<'a> From<&'a CallId> for Caller<'a> {
+    fn from(call: &'a CallId) -> Self {
         Self { worker: &call.worker, call: call.number, again: call.again }
     }
 }
@@ -37,7 +37,7 @@ fn slot<'a>(fence: &Fence, refill: &'a Refill) -> Slot<'a> {
 }
 
 fn place(step: &Claimed) -> Place<'_> {
-    Place { scope: step.scope, step: if step.step.is_empty() { "-" } else { &step.step } }
+    Place { group: step.group, step: if step.step.is_empty() { "-" } else { &step.step } }
 }
 
 pub(super) fn queue(queue: Option<&QueueName>) -> &str {
@@ -49,8 +49,8 @@ pub(super) fn fields(fields: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
 }
 
 /// The records of new step executions.
-fn records(scope: u64, emits: &[(Route, Vec<u8>)]) -> Vec<Headed<'_>> {
-    emits.iter().map(|(route, payload)| route.record(scope, None, payload)).collect()
+fn records(group: u64, emits: &[(Route, Vec<u8>)]) -> Vec<Headed<'_>> {
+    emits.iter().map(|(route, payload)| route.record(group, None, payload)).collect()
 }
 
 fn changes(changes: step::Changes<'_>) -> Changes<'_> {
@@ -129,7 +129,7 @@ pub(crate) fn reject(rejection: &Rejection, limit: usize, most: usize, retention
     }
 }
 
-pub(crate) fn claim<'a>(call: &'a Call, claim: &'a step::Claim) -> Claim<'a> {
+pub(crate) fn claim<'a>(call: &'a CallId, claim: &'a step::Claim) -> Claim<'a> {
     Claim {
         caller: call.into(),
         after: queue(claim.after.as_ref()),
@@ -142,7 +142,12 @@ pub(crate) fn stage<'a>(fence: &'a Fence, offset: u64, chunk: &'a [(Route, Vec<u
     Stage { fence: fence.into(), offset, records: records(fence.seq, chunk) }
 }
 
-pub(crate) fn complete<'a>(call: &'a Call, step: &'a Claimed, commit: &'a Commit, refill: &'a Refill) -> Complete<'a> {
+pub(crate) fn complete<'a>(
+    call: &'a CallId,
+    step: &'a Claimed,
+    commit: &'a Commit,
+    refill: &'a Refill,
+) -> Complete<'a> {
     let part =
         |part: &'a step::Part| (part.slot.into(), part.slots.into(), part.route.header(Some('t')), &*part.payload);
     let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
@@ -154,11 +159,11 @@ pub(crate) fn complete<'a>(call: &'a Call, step: &'a Claimed, commit: &'a Commit
         changes: changes(commit.changes()),
         joins: fields(&commit.joins),
         parts: commit.parts.iter().map(part).collect(),
-        emits: records(commit.inner_scope(step), &commit.emits),
+        emits: records(commit.inner_group(step), &commit.emits),
         fan: commit.fan.is_some(),
         heads: heads.iter().map(step::Join::header).collect(),
         staged: commit.fan.as_ref().map_or(0, |fan| fan.staged),
-        consumed: step.joined.as_ref().map_or_else(String::new, |joined| format!("{}:{}", joined.scope, step.step)),
+        consumed: step.joined.as_ref().map_or_else(String::new, |joined| format!("{}:{}", joined.group, step.step)),
         journal: journal(commit),
         rests: commit.rests,
         stop: commit.result.as_deref().into_iter().collect(),
@@ -177,7 +182,7 @@ fn journal(commit: &Commit) -> String {
     std::iter::once("j".to_owned()).chain(let_go).collect()
 }
 
-pub(crate) fn fail<'a>(call: &'a Call, step: &'a Claimed, failure: &'a Failure, refill: &'a Refill) -> Fail<'a> {
+pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure, refill: &'a Refill) -> Fail<'a> {
     let (mode, delay, reason, retention) = match failure {
         Failure::Retry { delay, error } => ("retry", ms(*delay), error, 0),
         Failure::Fail { error, retention } => ("fail", 0, error, ms(*retention)),
@@ -194,7 +199,7 @@ pub(crate) fn fail<'a>(call: &'a Call, step: &'a Claimed, failure: &'a Failure, 
     }
 }
 
-pub(crate) fn suspend<'a>(call: &'a Call, step: &'a Claimed, waiting: &'a [Wait], refill: &'a Refill) -> Suspend<'a> {
+pub(crate) fn suspend<'a>(call: &'a CallId, step: &'a Claimed, waiting: &'a [Wait], refill: &'a Refill) -> Suspend<'a> {
     Suspend {
         caller: call.into(),
         slot: slot(&step.fence, refill),
@@ -218,7 +223,7 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
 pub(crate) fn collect<'a>(fence: &'a Fence, collect: &'a step::Collect) -> Collect<'a> {
     Collect {
         fence: fence.into(),
-        place: Place { scope: collect.scope, step: &collect.step },
+        place: Place { group: collect.group, step: &collect.step },
         number: collect.number,
         buffer: &collect.buffer,
         count: collect.count.into(),

@@ -11,7 +11,7 @@ use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
 use crate::run::{Run, Status};
 use crate::step::{Fence, OpenWait};
-use crate::store::{Deferred, InboxEntry, Registration, Worker};
+use crate::store::{Deferred, InboxEntry, Registration, WorkerInfo};
 
 /// The layout of the keys. A namespace of a newer one is refused.
 pub(crate) const FORMAT: u64 = 1;
@@ -152,10 +152,16 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
     }))
 }
 
-pub(crate) fn worker(id: String, about: &HashMap<String, Vec<u8>>, held: u64, client: u64, lease_ms: i64) -> Worker {
+pub(crate) fn worker(
+    id: String,
+    about: &HashMap<String, Vec<u8>>,
+    held: u64,
+    client: u64,
+    lease_ms: i64,
+) -> WorkerInfo {
     let text = |name: &str| about.get(name).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
     let number = |name: &str| about.get(name).and_then(|v| parsed::<u64>(v)).unwrap_or(0);
-    Worker {
+    WorkerInfo {
         id,
         host: text("host"),
         pid: u32::try_from(number("pid")).unwrap_or(0),

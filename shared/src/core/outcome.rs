@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, Outcome, Sent, Signalled};
+use crate::step::{Cancelled, CommitStatus, Sent, Signalled};
 use crate::store::{Deferral, Heartbeat, Reservation, Started, Ticked, Voided};
 use crate::values::Refusal;
 
@@ -42,7 +42,7 @@ impl From<words::Defer> for Deferral {
     }
 }
 
-impl From<words::Fail> for Outcome {
+impl From<words::Fail> for CommitStatus {
     fn from(word: words::Fail) -> Self {
         match word {
             words::Fail::Ok => Self::Committed,
@@ -51,7 +51,7 @@ impl From<words::Fail> for Outcome {
     }
 }
 
-impl From<words::Publish> for Outcome {
+impl From<words::Publish> for CommitStatus {
     fn from(word: words::Publish) -> Self {
         match word {
             words::Publish::Ok => Self::Committed,

@@ -6,7 +6,7 @@ use super::args::Headed;
 use super::reply::Reply;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
-use crate::step::{self, Claimed, Fence, Join, Joined, Line, Route};
+use crate::step::{self, Claimed, Fence, Join, JoinBuffer, Line, Route};
 
 impl Route {
     /// As it stands in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
@@ -26,9 +26,9 @@ impl Route {
         format!("{} {flags} {}", self.step, self.event)
     }
 
-    /// A record: `<scope> <step> <flags> <event>`, a line feed, the payload.
-    pub(crate) fn record<'a>(&self, scope: u64, kind: Option<char>, payload: &'a [u8]) -> Headed<'a> {
-        Headed { head: format!("{scope} {}\n", self.header(kind)), rest: payload }
+    /// A record: `<group> <step> <flags> <event>`, a line feed, the payload.
+    pub(crate) fn record<'a>(&self, group: u64, kind: Option<char>, payload: &'a [u8]) -> Headed<'a> {
+        Headed { head: format!("{group} {}\n", self.header(kind)), rest: payload }
     }
 }
 
@@ -40,7 +40,7 @@ impl Join {
     }
 }
 
-/// `slot, run, seq, line, record, scopes, meta, input, version, context, journal`
+/// `slot, run, seq, line, record, groups, meta, input, version, context, journal`
 ///
 /// What says who holds the step execution must be readable. The rest may have been written by anybody: where it cannot be read,
 /// the run fails, and no other.
@@ -60,7 +60,7 @@ pub(crate) fn claimed(mut reply: Reply, call: u64) -> Result<Claimed> {
 }
 
 fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
-    let (record, scopes, meta, input) = (reply.bytes()?, reply.text()?, reply.text()?, reply.bytes()?);
+    let (record, groups, meta, input) = (reply.bytes()?, reply.text()?, reply.text()?, reply.bytes()?);
     step.context_version = reply.number()?;
     step.context = reply.array()?.pairs()?;
     for (name, value) in reply.array()?.pairs()? {
@@ -73,7 +73,7 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
             _ => step.journal.extend(name.parse().ok().map(|number| (number, value))),
         }
     }
-    (step.scope, step.within) = parse_scopes(&scopes)?;
+    (step.group, step.within) = parse_groups(&groups)?;
     read_meta(step, &meta).ok_or_else(|| Error::reply("the run's description in Redis is damaged"))?;
     read_record(step, record, &input).ok_or_else(|| Error::reply("its event in Redis is damaged"))
 }
@@ -93,7 +93,7 @@ fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
     Some(())
 }
 
-/// `<scope> <step> <flags> <event>`, a line feed, the payload.
+/// `<group> <step> <flags> <event>`, a line feed, the payload.
 fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8]) -> Option<()> {
     let line = record.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&record[..line]).ok()?;
@@ -120,21 +120,21 @@ fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8]) -> Option<
     Some(())
 }
 
-fn parse_scopes(text: &str) -> Result<(u64, Vec<u64>)> {
-    let mut scopes = text.split(' ').map(str::parse::<u64>);
-    let mut next = || scopes.next().transpose().map_err(|_| Error::reply("a step execution has no scope"));
-    let scope = next()?.unwrap_or_default();
+fn parse_groups(text: &str) -> Result<(u64, Vec<u64>)> {
+    let mut groups = text.split(' ').map(str::parse::<u64>);
+    let mut next = || groups.next().transpose().map_err(|_| Error::reply("a step execution has no group"));
+    let group = next()?.unwrap_or_default();
     let mut within = Vec::new();
     while let Some(outer) = next()? {
         within.push(outer);
     }
-    Ok((scope, within))
+    Ok((group, within))
 }
 
-fn joined(payload: &[u8]) -> Result<Joined> {
+fn joined(payload: &[u8]) -> Result<JoinBuffer> {
     let parsed = std::str::from_utf8(payload).ok().and_then(|text| {
-        let (scope, count) = text.split_once(' ')?;
-        Some(Joined { scope: scope.parse().ok()?, count: count.parse().ok()? })
+        let (group, count) = text.split_once(' ')?;
+        Some(JoinBuffer { group: group.parse().ok()?, count: count.parse().ok()? })
     });
     parsed.ok_or_else(|| Error::reply("a joining step's record cannot be read"))
 }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_joining_claim_says_where_its_events_are() {
         let claim = claims(item("cj", "7 120", "rag 4 json")).unwrap().remove(0);
-        assert_eq!(claim.joined, Some(Joined { scope: 7, count: 120 }));
+        assert_eq!(claim.joined, Some(JoinBuffer { group: 7, count: 120 }));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use super::record::claimed;
 use super::reply::{self, Reply};
 use super::value::Value;
 use crate::error::Result;
-use crate::step::{Call, Checkpoint, Claimed, Commit, Fence, Line, Refill, Route};
+use crate::step::{CallId, Checkpoint, Claimed, Commit, Fence, Line, Refill, Route};
 use crate::store::Start;
 
-fn ending<'a>(call: &'a Call, step: &'a Claimed) -> Ending<'a> {
+fn ending<'a>(call: &'a CallId, step: &'a Claimed) -> Ending<'a> {
     let fence = &step.fence;
     let since = fence.line.as_str().split(' ').nth(5).unwrap_or_default();
     Ending {
@@ -27,21 +27,21 @@ fn ending<'a>(call: &'a Call, step: &'a Claimed) -> Ending<'a> {
 }
 
 pub(crate) fn hand_over<'a>(
-    call: &'a Call,
+    call: &'a CallId,
     step: &'a Claimed,
     commit: &'a Commit,
     (route, payload): &'a (Route, Vec<u8>),
 ) -> HandOver<'a> {
     HandOver {
         ending: ending(call, step),
-        record: route.record(step.scope, None, payload),
+        record: route.record(step.group, None, payload),
         version: if route.context { step.context_version.to_string() } else { "-".to_owned() },
         fields: fields(&commit.set),
     }
 }
 
 pub(crate) fn end_branch<'a>(
-    call: &'a Call,
+    call: &'a CallId,
     step: &'a Claimed,
     commit: &'a Commit,
     refill: &'a Refill,
@@ -50,7 +50,7 @@ pub(crate) fn end_branch<'a>(
     EndBranch {
         ending: ending(call, step),
         after: queue(refill.after.as_ref()),
-        scope: step.scope,
+        group: step.group,
         join,
         event,
         fields: fields(&commit.set),
@@ -58,7 +58,7 @@ pub(crate) fn end_branch<'a>(
 }
 
 pub(crate) fn end_run<'a>(
-    call: &'a Call,
+    call: &'a CallId,
     step: &'a Claimed,
     commit: &'a Commit,
     refill: &'a Refill,
@@ -103,7 +103,7 @@ pub(crate) fn was_gone(reply: &Value) -> Result<bool> {
 
 /// What came of the short way of a commit: `seq, now, version`, and the context where the worker cannot know it. The rest is what
 /// the worker has sent. None where the long way is to be gone. Pure.
-pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Commit) -> Result<Option<Claimed>> {
+pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &Commit) -> Result<Option<Claimed>> {
     if reply == Value::Int(0) {
         return Ok(None);
     }
@@ -126,7 +126,7 @@ pub(crate) fn handed_over(reply: Value, call: &Call, step: &Claimed, commit: &Co
     Ok(Some(Claimed {
         fence,
         recoveries: route.recoveries,
-        scope: step.scope,
+        group: step.group,
         within: step.within.clone(),
         step: route.step.clone(),
         event: route.event.clone(),
@@ -187,7 +187,7 @@ mod tests {
         };
         let route = Route { step: "next".into(), event: "E".into(), context: true, ..Route::default() };
         let commit = Commit { emits: vec![(route, vec![9])], set: vec![("b".into(), vec![3])], ..Commit::default() };
-        let call = Call { worker: "w".into(), number: 5, again: false };
+        let call = CallId { worker: "w".into(), number: 5, again: false };
         let known = Value::List(vec![bulk("12"), bulk("1795312511771"), bulk("8")]);
         let next = handed_over(known, &call, &step, &commit).unwrap().unwrap();
         assert_eq!((next.context, next.context_version), (vec![("a".into(), vec![1]), ("b".into(), vec![3])], 8));

@@ -27,7 +27,7 @@ pub struct Graph {
     pub external: Vec<String>,
     /// The steps, in the order in which they are written.
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepNode>,
     /// JSON Schemas of the start, stop and external events, by the event's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub schemas: BTreeMap<String, Value>,
@@ -35,7 +35,7 @@ pub struct Graph {
 
 /// One step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct StepNode {
     /// Its name.
     pub name: String,
     /// What it waits for.
@@ -94,8 +94,8 @@ fn is_false(value: &bool) -> bool {
 impl Graph {
     /// The steps that get an event of this name of their own: not those that take it joined.
     pub fn takers(&self, event: &str) -> Vec<Route> {
-        let takes = |step: &&Step| !step.accepts.joined && step.accepts.events == [event];
-        let route = |step: &Step| Route {
+        let takes = |step: &&StepNode| !step.accepts.joined && step.accepts.events == [event];
+        let route = |step: &StepNode| Route {
             step: step.name.clone(),
             event: event.to_owned(),
             context: step.context,

@@ -5,10 +5,10 @@ use serde_json::json;
 use super::*;
 use crate::store::Registration;
 
-fn step(name: &str, accepts: &str, joined: bool, emits: &[(&str, bool)]) -> Step {
+fn step(name: &str, accepts: &str, joined: bool, emits: &[(&str, bool)]) -> StepNode {
     let accepts = Accepts { events: vec![accepts.into()], joined, first: None };
     let emits = emits.iter().map(|(event, many)| Emit { event: (*event).into(), many: *many, sent: false });
-    Step { name: name.into(), accepts, emits: emits.collect(), ..Step::default() }
+    StepNode { name: name.into(), accepts, emits: emits.collect(), ..StepNode::default() }
 }
 
 fn research() -> Graph {

@@ -13,7 +13,7 @@
 //! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
 //! All methods are async and wait for Redis; an [`Error`] for which
 //! [`is_unavailable`](Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
-//! repeated: [`Call::again`](crate::step::Call::again) makes the repetition harmless where the transition itself does not.
+//! repeated: [`CallId::again`](crate::step::CallId::again) makes the repetition harmless where the transition itself does not.
 
 pub mod across;
 mod caller;
@@ -37,7 +37,7 @@ pub use self::coordinator::{
     Started, Tick, Ticked,
 };
 pub use self::memory::MemoryStore;
-pub use self::reader::{Deferred, EventReader, ReaderStore, Worker};
+pub use self::reader::{Deferred, EventReader, ReaderStore, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;

@@ -51,7 +51,7 @@ pub trait ReaderStore: Send + Sync + 'static {
     /// What a live run waits for: at most 1000 waits, those of one step execution in the order of their numbers.
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>>;
     /// The workers whose lease has not been swept.
-    async fn workers(&self) -> Result<Vec<Worker>>;
+    async fn workers(&self) -> Result<Vec<WorkerInfo>>;
     /// Every workflow version that was ever registered.
     async fn registrations(&self) -> Result<Vec<Registration>>;
     /// The queue of every workflow version that was ever registered.
@@ -68,7 +68,7 @@ pub trait ReaderStore: Send + Sync + 'static {
 
 /// A worker as the fleet sees it.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Worker {
+pub struct WorkerInfo {
     /// Its id.
     pub id: String,
     /// The host it runs on.

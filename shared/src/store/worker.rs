@@ -8,8 +8,8 @@ use super::{ReaderStore, Registration};
 use crate::error::Result;
 use crate::published::Publication;
 use crate::step::{
-    Call, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Outcome, Refill, Route,
-    Wait,
+    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
+    Refill, Route, Wait,
 };
 
 /// What a worker may do.
@@ -26,19 +26,19 @@ pub trait WorkerStore: ReaderStore {
     /// Fills free slots with step executions from the queues that the worker serves: those that are queued again come first.
     /// A worker that gets less than it asks for is idle from then on, and its [`WakeReader`] tells it when there is more.
     /// None when the worker's lease is gone.
-    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>>;
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>>;
     /// Reads a slice of the events that a fan-out joined, in order of arrival.
-    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
+    async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
     /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; answers how many are staged.
     /// None when the fence is no longer good.
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
     /// Records what a step that goes on has come to so far, opens its waits, and answers those of them that have ended:
-    /// a signal was there, or has come since they were opened, or their time is over. [`Outcome::Fenced`] when it is no longer its worker's; fails
+    /// a signal was there, or has come since they were opened, or their time is over. [`CommitStatus::Fenced`] when it is no longer its worker's; fails
     /// with [`Error::is_too_large`] when it has recorded 10,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
-    /// [`Outcome::Fenced`] when the step is no longer its worker's.
-    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome>;
+    /// [`CommitStatus::Fenced`] when the step is no longer its worker's.
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus>;
     /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
     /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
     /// [`Error::is_too_large`] when the step has recorded 10,000 entries already.
@@ -46,29 +46,29 @@ pub trait WorkerStore: ReaderStore {
     /// Commits a step execution and fills its slot again.
     async fn complete(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         commit: &Commit,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)>;
+    ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// Ends an attempt that failed, and fills its slot again.
     async fn fail(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         failure: &Failure,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)>;
+    ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// Ends an attempt that waits, and fills its slot again. Opens those of the waits that are not yet. The step goes on, as a new
     /// attempt, as soon as one of them has an entry in its journal. Fails as [`Store::checkpoint`] does, and changes
     /// nothing then.
     async fn suspend(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         waits: &[Wait],
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)>;
+    ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// What the store says that a worker holds.
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
     /// Hands back holds that the worker knows nothing of: Redis may come back without its last moments, and count on

@@ -1,7 +1,7 @@
 //! `ctx.checkpoint`: what a long step has come to so far, committed while it goes on.
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Checkpoint, Outcome as Stands};
+use stepfleet::step::{Checkpoint, CommitStatus};
 
 use super::{Along, Context, Core};
 use crate::decisions::overlay::Changes;
@@ -90,12 +90,12 @@ impl Core {
         let mut tries = 0;
         while let Some((checkpoint, along)) = &mut saves.pending {
             let result = match self.send_checkpoint(checkpoint).await {
-                Ok(Stands::Fenced) => self.give_up().await,
-                Ok(Stands::Committed | Stands::Unstaged) => {
+                Ok(CommitStatus::Fenced) => self.give_up().await,
+                Ok(CommitStatus::Committed | CommitStatus::Unstaged) => {
                     self.journal().was_recorded(along);
                     Ok(())
                 }
-                Ok(Stands::Conflict) => {
+                Ok(CommitStatus::Conflict) => {
                     tries += 1;
                     if let Some(changes) = self.redo(tries).await {
                         let Changes { set, unset, merges, expects } = changes;
@@ -114,7 +114,7 @@ impl Core {
         Ok(())
     }
 
-    async fn send_checkpoint(&self, checkpoint: &Checkpoint) -> Outcome<Stands> {
+    async fn send_checkpoint(&self, checkpoint: &Checkpoint) -> Outcome<CommitStatus> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })

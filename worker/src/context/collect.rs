@@ -61,8 +61,8 @@ async fn collect<E: Event>(
         Collected::Came(entry) => entry,
         Collected::Never => std::future::pending().await,
         Collected::New => {
-            let (step, scope) = (core.reach.step.clone(), core.reach.scope);
-            put(core, &Collect { number, step, scope, buffer, count, payload: payload? }).await?
+            let (step, group) = (core.reach.step.clone(), core.reach.group);
+            put(core, &Collect { number, step, group, buffer, count, payload: payload? }).await?
         }
     };
     let event = |payload: &Vec<u8>| Ok(codec::decode(&format!("the event {}", E::NAME), payload)?);

@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Checkpoint, Claimed, Outcome as Stands};
+use stepfleet::step::{Checkpoint, Claimed, CommitStatus};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
@@ -190,9 +190,9 @@ impl Core {
         };
         let checkpointed = reach.persist(send).await?;
         match checkpointed.outcome {
-            Stands::Fenced => self.give_up().await,
+            CommitStatus::Fenced => self.give_up().await,
             // It expects nothing of the context.
-            Stands::Committed | Stands::Unstaged | Stands::Conflict => {
+            CommitStatus::Committed | CommitStatus::Unstaged | CommitStatus::Conflict => {
                 self.journal().was_recorded(along);
                 Ok(checkpointed.answers)
             }

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use stepfleet::published::Publication;
-use stepfleet::step::Outcome as Stands;
+use stepfleet::step::CommitStatus;
 use stepfleet::{codec, names};
 
 use super::{Context, Core};
@@ -58,8 +58,8 @@ impl Core {
             Box::pin(async move { reach.store.publish(&reach.worker, &reach.fence, publication).await })
         };
         match reach.persist(send).await? {
-            Stands::Fenced => self.give_up().await,
-            Stands::Committed | Stands::Unstaged | Stands::Conflict => Ok(()),
+            CommitStatus::Fenced => self.give_up().await,
+            CommitStatus::Committed | CommitStatus::Unstaged | CommitStatus::Conflict => Ok(()),
         }
     }
 

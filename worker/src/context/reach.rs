@@ -20,7 +20,7 @@ pub(crate) struct Reach {
     pub(crate) fence: Fence,
     pub(crate) step: String,
     /// The fan-out that it is executed in, 0 for none.
-    pub(crate) scope: u64,
+    pub(crate) group: u64,
     /// How the run's caller reads what the run writes.
     pub(crate) content: Content,
     /// Calls that are under way.

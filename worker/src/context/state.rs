@@ -279,7 +279,7 @@ mod tests {
             worker: "w".into(),
             fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() },
             step: "s".into(),
-            scope: 0,
+            group: 0,
             content: codec::Content::Json,
             busy: Busy::default(),
         };

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::partitions::GroupReader;
+use stepfleet::partitions::ColocatedReader;
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::Notify;
 
-use super::Group;
+use super::Colocated;
 use super::session::Session;
 use super::slots;
 
@@ -84,13 +84,13 @@ impl Wakes {
     }
 
     /// Reads while a session waits; until it is dropped.
-    pub(super) async fn keep(self: Arc<Self>, group: Group) {
+    pub(super) async fn keep(self: Arc<Self>, colocated: Colocated) {
         let (mut reader, mut failing, mut quiet) = (None, false, 0);
         loop {
             while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
                 self.begun.notified().await;
             }
-            match self.read(&group, &mut reader).await {
+            match self.read(&colocated, &mut reader).await {
                 Ok(woken) => {
                     if failing {
                         failing = false;
@@ -117,9 +117,13 @@ impl Wakes {
         }
     }
 
-    async fn read(&self, group: &Group, reader: &mut Option<Box<dyn GroupReader>>) -> stepfleet::Result<Vec<u16>> {
+    async fn read(
+        &self,
+        colocated: &Colocated,
+        reader: &mut Option<Box<dyn ColocatedReader>>,
+    ) -> stepfleet::Result<Vec<u16>> {
         if reader.is_none() {
-            *reader = Some(group.wake_reader(&self.worker).await?);
+            *reader = Some(colocated.wake_reader(&self.worker).await?);
         }
         match reader {
             Some(reader) => reader.next(Duration::MAX).await,

@@ -1,7 +1,7 @@
 //! Turns what an attempt came to into one transition.
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Claimed, Outcome, Refill};
+use stepfleet::step::{Claimed, CommitStatus, Refill};
 
 use super::drive::Waits;
 use super::execute::{Attempted, Came, served};
@@ -92,7 +92,7 @@ async fn done(
     let mut tries = 0;
     let answer = loop {
         let answer = stage_and_commit(session, step, &plan, refill).await?;
-        if !matches!(answer, Ok((Outcome::Conflict, _))) {
+        if !matches!(answer, Ok((CommitStatus::Conflict, _))) {
             break answer;
         }
         tries += 1;
@@ -101,13 +101,13 @@ async fn done(
         plan::write(&mut plan.commit, changes);
     };
     let claimed = match answer {
-        Ok((Outcome::Committed, claimed)) => Some(claimed),
-        Ok((Outcome::Unstaged, _)) => {
+        Ok((CommitStatus::Committed, claimed)) => Some(claimed),
+        Ok((CommitStatus::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
             failure::settle(session, step, core, &error, refill).await
         }
-        Ok((Outcome::Conflict, _)) => return conflict(session, step, core, refill).await,
-        Ok((Outcome::Fenced, claimed)) => {
+        Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
+        Ok((CommitStatus::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             tracing::info!(
                 run,
@@ -130,14 +130,14 @@ async fn stage_and_commit(
     step: &Claimed,
     plan: &Plan,
     refill: &Refill,
-) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
+) -> Option<stepfleet::Result<(CommitStatus, Vec<Claimed>)>> {
     for _ in 0..STAGINGS {
         let answer = stage_and_commit_once(session, step, plan, refill).await?;
-        if !matches!(answer, Ok((Outcome::Unstaged, _))) {
+        if !matches!(answer, Ok((CommitStatus::Unstaged, _))) {
             return Some(answer);
         }
     }
-    Some(Ok((Outcome::Unstaged, Vec::new())))
+    Some(Ok((CommitStatus::Unstaged, Vec::new())))
 }
 
 async fn stage_and_commit_once(
@@ -145,7 +145,7 @@ async fn stage_and_commit_once(
     step: &Claimed,
     plan: &Plan,
     refill: &Refill,
-) -> Option<stepfleet::Result<(Outcome, Vec<Claimed>)>> {
+) -> Option<stepfleet::Result<(CommitStatus, Vec<Claimed>)>> {
     let mut offset = 0;
     for chunk in &plan.staged {
         let stage = |_| -> BoxFuture<'_, _> { Box::pin(session.store.stage(&session.id, &step.fence, offset, chunk)) };

@@ -128,7 +128,7 @@ mod tests {
     use stepfleet::codec::{self, Content};
     use stepfleet::names::Namespace;
     use stepfleet::request::StartRequest;
-    use stepfleet::step::{Call, Claim, Claimed, Route};
+    use stepfleet::step::{CallId, Claim, Claimed, Route};
     use stepfleet::store::prelude::*;
     use stepfleet::store::{Introduction, MemoryStore, Registration, Start, WorkerStore};
     use tokio_util::sync::CancellationToken;
@@ -148,7 +148,7 @@ mod tests {
         let routes = vec![Route { step: "s".into(), event: "E".into(), ..Route::default() }];
         let (request, run) = (StartRequest::new("x", "{}"), "r".to_owned());
         store.start(&Start { request, run, version: 1, routes, key_ttl: HOUR, ..Start::default() }).await.unwrap();
-        let call = Call { worker: "w".into(), number: 1, again: false };
+        let call = CallId { worker: "w".into(), number: 1, again: false };
         let claim = Claim { slots: vec![0], ..Claim::default() };
         let step = store.claim(&call, &claim).await.unwrap().unwrap().remove(0);
         of(Arc::new(store.clone()), &step)
@@ -156,7 +156,7 @@ mod tests {
 
     fn of(store: Arc<dyn WorkerStore>, step: &Claimed) -> Arc<Core> {
         let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
-        let reach = Reach { store, worker, fence, step: "s".into(), scope: 0, content: Content::Json, busy };
+        let reach = Reach { store, worker, fence, step: "s".into(), group: 0, content: Content::Json, busy };
         Arc::new(Core::new(reach, Past::of(step), vec![], CancellationToken::new(), Journal::of(step)))
     }
 

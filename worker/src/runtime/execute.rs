@@ -48,7 +48,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
         worker: session.id.clone(),
         fence: fence.clone(),
         step: step.step.clone(),
-        scope: step.scope,
+        group: step.group,
         content: step.content,
         busy: Busy::default(),
     };

@@ -26,7 +26,7 @@ struct Executing {
     /// Cancelled where its run, or a fan-out that it belongs to, has ended.
     stop: CancellationToken,
     /// Its fan-out, and those around that.
-    scopes: Vec<u64>,
+    groups: Vec<u64>,
 }
 
 /// The ledger at one moment. To be taken before the store is asked what the worker holds.
@@ -56,19 +56,19 @@ impl Ledger {
     pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
         let mut entries = self.entries();
         let executing = |step: &Claimed| {
-            let scopes = std::iter::once(step.scope).chain(step.within.iter().copied()).collect();
-            (step.fence.clone(), Executing { stop: CancellationToken::new(), scopes })
+            let groups = std::iter::once(step.group).chain(step.within.iter().copied()).collect();
+            (step.fence.clone(), Executing { stop: CancellationToken::new(), groups })
         };
         entries.executing.extend(took.iter().map(executing));
         entries.open.remove(&call);
     }
 
-    /// A run has ended, or a fan-out of it (`<run> <scope>`): what executes its steps is told to stop.
+    /// A run has ended, or a fan-out of it (`<run> <group>`): what executes its steps is told to stop.
     pub(super) fn cancel(&self, what: &str) {
-        let (run, scope) = what.split_once(' ').map_or((what, None), |(run, scope)| (run, Some(scope.parse::<u64>())));
-        let is_of = |executing: &Executing| match &scope {
+        let (run, group) = what.split_once(' ').map_or((what, None), |(run, group)| (run, Some(group.parse::<u64>())));
+        let is_of = |executing: &Executing| match &group {
             None => true,
-            Some(scope) => scope.as_ref().is_ok_and(|scope| executing.scopes.contains(scope)),
+            Some(group) => group.as_ref().is_ok_and(|group| executing.groups.contains(group)),
         };
         let entries = self.entries();
         let ended = entries.executing.iter().filter(|(fence, executing)| fence.run == run && is_of(executing));
@@ -151,9 +151,9 @@ mod tests {
         let ledger = Ledger::default();
         let call = ledger.open();
         let (mut branch, mut nested, mut beside) = (step(1, call), step(2, call), step(3, call));
-        branch.scope = 7;
-        (nested.scope, nested.within) = (12, vec![7]);
-        (beside.scope, beside.within) = (8, vec![]);
+        branch.group = 7;
+        (nested.group, nested.within) = (12, vec![7]);
+        (beside.group, beside.within) = (8, vec![]);
         ledger.answered(call, &[branch.clone(), nested.clone(), beside.clone()]);
         ledger.cancel("r 7");
         let stopped = |step: &Claimed| ledger.stop(&step.fence).is_cancelled();

@@ -40,7 +40,7 @@ use crate::workflow::{Served, Workflow};
 
 /// Partitions, with what a worker may do in them.
 type Partitions = stepfleet::Partitions<dyn WorkerStore>;
-type Group = stepfleet::partitions::Group<dyn WorkerStore>;
+type Colocated = stepfleet::partitions::Colocated<dyn WorkerStore>;
 type Home = stepfleet::partitions::Home<dyn WorkerStore>;
 
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
@@ -215,7 +215,8 @@ impl Worker {
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
         let common = Arc::new(session::Common { config, served, slots, leases, stop, now });
-        let lives = partitions.groups().into_iter().map(|group| serve(group, id.clone(), common.clone()).boxed());
+        let lives =
+            partitions.colocated().into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
     }
 
@@ -232,10 +233,10 @@ impl Worker {
 
 /// Serves partitions that share a server until told to stop. A worker whose lease ran out has lost all that it held there; it
 /// begins anew, under a new id.
-async fn serve(group: Group, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
+async fn serve(colocated: Colocated, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
     while !common.stop.is_cancelled() {
         // One partition that refuses the worker ends it: the others let their steps end.
-        session::live(&group, &id, &common).await.inspect_err(|_| common.stop.cancel())?;
+        session::live(&colocated, &id, &common).await.inspect_err(|_| common.stop.cancel())?;
         id = new_id(&common.config);
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
 use stepfleet::names::QueueName;
-use stepfleet::step::{Call, Claimed};
+use stepfleet::step::{CallId, Claimed};
 use stepfleet::store::{Introduction, WorkerStore};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -18,7 +18,7 @@ use super::claim::Wakes;
 use super::lease::Kept;
 use super::ledger::Ledger;
 use super::slots::{Pool, Slots};
-use super::{Config, Group, WorkerError, claim, host, lease, reconcile};
+use super::{Colocated, Config, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
 
 pub(super) struct Session {
@@ -49,15 +49,15 @@ pub(super) struct Common {
     pub(super) now: CancellationToken,
 }
 
-/// Registers in the partitions of a group under one id, works until told to stop or until a lease is lost, and hands back.
-pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(), WorkerError> {
+/// Registers in partitions that share a server under one id, works until told to stop or until a lease is lost, and hands back.
+pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Result<(), WorkerError> {
     let (config, stop) = (&common.config, &common.stop);
     let closing = stop.child_token();
     let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), CancellationToken::new());
         Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, ends))
     };
-    let sessions: Vec<_> = group.stores().iter().map(session).collect();
+    let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
     let _close = closed.clone().drop_guard();
     let entered = try_join_all(sessions.iter().map(|session| session.enter(common, &closed))).await?;
@@ -68,7 +68,7 @@ pub(super) async fn live(group: &Group, id: &str, common: &Common) -> Result<(),
     let (partitions, concurrency) = (sessions.len(), config.concurrency);
     tracing::info!(worker = id, ?serves, concurrency, partitions, "ready");
     let wakes = Wakes::new(&sessions);
-    let _waking = AbortOnDropHandle::new(tokio::spawn(wakes.clone().keep(group.clone())));
+    let _waking = AbortOnDropHandle::new(tokio::spawn(wakes.clone().keep(colocated.clone())));
     let mut claiming = Vec::new();
     for session in &sessions {
         let task = session.tasks.spawn(claim::keep_claiming(session.clone(), wakes.clone()));
@@ -206,19 +206,19 @@ impl Session {
     /// lost first. A refusal that waiting may mend (out of memory) is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
         &'a self,
-        send: impl FnMut(Call) -> BoxFuture<'a, stepfleet::Result<T>>,
+        send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
         took: impl FnOnce(&T) -> &[Claimed],
     ) -> Option<stepfleet::Result<T>> {
         let number = self.ledger.open();
-        let answer = self.repeat(Call { worker: self.id.clone(), number, again: false }, send).await?;
+        let answer = self.repeat(CallId { worker: self.id.clone(), number, again: false }, send).await?;
         self.ledger.answered(number, answer.as_ref().map_or(&[], took));
         Some(answer)
     }
 
     async fn repeat<'a, T>(
         &'a self,
-        mut call: Call,
-        mut send: impl FnMut(Call) -> BoxFuture<'a, stepfleet::Result<T>>,
+        mut call: CallId,
+        mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
     ) -> Option<stepfleet::Result<T>> {
         let mut pause = Duration::from_millis(10);
         loop {

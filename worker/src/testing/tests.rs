@@ -7,7 +7,7 @@ use stepfleet::codec;
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
 use stepfleet::run::Status;
-use stepfleet::step::{Call, Checkpoint, Refill, Wait};
+use stepfleet::step::{CallId, Checkpoint, Refill, Wait};
 use stepfleet_macros::{Event, step, workflow};
 
 use super::Setup;
@@ -53,7 +53,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
     if step.journal.is_empty() {
         reach.store.checkpoint(&reach.worker, &step.fence, &checkpoint).await?;
     }
-    let call = Call { worker: reach.worker.clone(), number: u64::MAX, again: false };
+    let call = CallId { worker: reach.worker.clone(), number: u64::MAX, again: false };
     reach.store.suspend(&call, &step, &waits, &Refill::default()).await?;
     // The fence is used up: nothing becomes of this.
     Err(Error::msg("it is suspended"))

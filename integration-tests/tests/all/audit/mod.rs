@@ -8,7 +8,7 @@ mod of_runs;
 use std::time::Duration;
 
 use stepfleet::run::{Run, Status};
-use stepfleet::step::{Call, Claimed, Commit, Failure, Outcome, Route};
+use stepfleet::step::{CallId, Claimed, Commit, CommitStatus, Failure, Route};
 use stepfleet::store::{Audit, Breach, Store};
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
@@ -39,7 +39,7 @@ impl Stage {
         &*self.fleet.store
     }
 
-    fn call(&mut self) -> Call {
+    fn call(&mut self) -> CallId {
         self.calls += 1;
         call("a", self.calls, false)
     }
@@ -49,7 +49,7 @@ impl Stage {
         self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
     }
 
-    async fn complete(&mut self, step: &Claimed, commit: Commit) -> Outcome {
+    async fn complete(&mut self, step: &Claimed, commit: Commit) -> CommitStatus {
         let (call, commit) = (self.call(), Commit { retention: HOUR, ..commit });
         double::complete(self.store(), &call, step, &commit, 0).await.0
     }
@@ -104,7 +104,7 @@ impl Stage {
         let step = self.claim(1).await.pop().expect("something to begin");
         assert_eq!(
             self.complete(&step, Commit { result: Some(b"1".to_vec()), ..Commit::default() }).await,
-            Outcome::Committed
+            CommitStatus::Committed
         );
         assert_eq!(self.run().await.status, Status::Completed);
         assert_eq!(self.audit().await, [] as [&str; 0]);

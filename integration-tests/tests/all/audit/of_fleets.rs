@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepfleet::history::Kind;
-use stepfleet::step::{Commit, Outcome};
+use stepfleet::step::{Commit, CommitStatus};
 use stepfleet::store::{Start, Tick};
 use stepfleet_integration_tests::double::{self, join_fleet, slots, start};
 
@@ -74,7 +74,7 @@ async fn the_connections_of_the_workers_are_deleted() {
     let suspects = tokio::time::timeout(Duration::from_secs(30), closed).await.expect("it is seen closed");
     let ticked = stage.store().tick(&Tick { suspects, ..double::tick(&[]) }).await.unwrap();
     assert_eq!((ticked.requeued, ticked.reaped), (1, vec!["a".to_owned()]));
-    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+    assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_worker_is_deleted() {
     let lost = stage.store().claim(&call, &slots(&call, 1)).await.unwrap();
     assert!(lost.is_none(), "it is told that it must begin anew");
     stage.store().tick(&double::tick(&["a"])).await.unwrap();
-    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+    assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
     join_fleet(stage.store(), "a", HOUR).await;
     stage.end().await;
 }
@@ -138,7 +138,7 @@ async fn the_holds_of_a_live_worker_are_deleted() {
     let step = stage.claim(1).await.remove(0);
     stage.delete("held:a").await;
     assert_eq!(stage.audit().await, ["r: step execution 1 is not among the holds of its worker a"]);
-    assert_eq!(stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await, Outcome::Committed);
+    assert_eq!(stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await, CommitStatus::Committed);
     stage.end().await;
 }
 
@@ -150,7 +150,7 @@ async fn the_leases_are_deleted() {
     let told = stage.audit().await;
     assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
-    assert_eq!(stage.complete(&step, Commit::default()).await, Outcome::Fenced);
+    assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
     join_fleet(stage.store(), "a", HOUR).await;
     stage.end().await;
 }

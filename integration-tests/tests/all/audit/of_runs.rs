@@ -1,7 +1,7 @@
 //! What a run consists of is deleted: its state, its steps, input, context, history and fan-outs.
 
 use stepfleet::run::Status;
-use stepfleet::step::{Commit, Fan, Join, Outcome};
+use stepfleet::step::{Commit, CommitStatus, Fan, Join};
 use stepfleet_integration_tests::double::route;
 
 use super::{HOUR, Stage, emits};
@@ -173,9 +173,9 @@ async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
     stage.delete("fan:r:1").await;
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 100 });
     let commit = Commit { fan, ..Commit::default() };
-    assert_eq!(stage.complete(&step, commit.clone()).await, Outcome::Unstaged);
+    assert_eq!(stage.complete(&step, commit.clone()).await, CommitStatus::Unstaged);
     stage.store().stage("a", &step.fence, 0, &emits(100)).await.unwrap();
-    assert_eq!(stage.complete(&step, commit).await, Outcome::Committed);
+    assert_eq!(stage.complete(&step, commit).await, CommitStatus::Committed);
 }
 
 #[tokio::test]

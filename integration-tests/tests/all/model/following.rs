@@ -3,7 +3,7 @@
 use proptest::test_runner::TestCaseError;
 use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, What};
-use stepfleet::step::{Claimed, Outcome};
+use stepfleet::step::{Claimed, CommitStatus};
 use stepfleet::store::Store;
 use stepfleet::store::prelude::*;
 
@@ -47,7 +47,7 @@ impl Pair {
             let after = self.memory.published(&step.fence.run, Position::BEGINNING, 1000).await.map_err(failed)?;
             same("publish: what was published", &before, &after)?;
         }
-        Ok(first == Outcome::Committed && earlier.len() == before.len())
+        Ok(first == CommitStatus::Committed && earlier.len() == before.len())
     }
 }
 

@@ -72,8 +72,8 @@ impl Pair {
         let (worker, step) = self.held[held % self.held.len()].clone();
         self.numbers += 1;
         let number = number.map_or(self.numbers, u64::from);
-        let (name, scope) = (step.step.clone(), step.scope);
-        let collect = Collect { number, step: name, scope, buffer: "b".into(), count, payload: vec![1, 8] };
+        let (name, group) = (step.step.clone(), step.group);
+        let collect = Collect { number, step: name, group, buffer: "b".into(), count, payload: vec![1, 8] };
         let id = self.worker(worker);
         let first = both!(self, store => store.collect(&id, &step.fence, &collect));
         if repeat {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::Namespace;
-use stepfleet::step::{Call, Claim, Claimed, Commit, Failure, Next, Outcome, Refill, Route};
+use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Failure, Next, Refill, Route};
 use stepfleet::store::memory::SavedStore;
 use stepfleet::store::{MemoryStore, RedisStore, Store, Tick};
 use stepfleet_integration_tests::double::{join_fleet, route};
@@ -94,9 +94,9 @@ impl Pair {
         format!("w{worker}-{}", self.lives[worker])
     }
 
-    fn call(&mut self, worker: usize) -> Call {
+    fn call(&mut self, worker: usize) -> CallId {
         self.calls += 1;
-        Call { worker: self.worker(worker), number: self.calls, again: false }
+        CallId { worker: self.worker(worker), number: self.calls, again: false }
     }
 
     async fn join(&mut self, worker: usize) -> Result<(), TestCaseError> {
@@ -341,8 +341,8 @@ async fn ordered(
 }
 
 async fn ordered_outcome(
-    answer: impl Future<Output = stepfleet::Result<(Outcome, Vec<Claimed>)>>,
-) -> stepfleet::Result<(Outcome, Vec<Claimed>)> {
+    answer: impl Future<Output = stepfleet::Result<(CommitStatus, Vec<Claimed>)>>,
+) -> stepfleet::Result<(CommitStatus, Vec<Claimed>)> {
     answer.await.map(|(outcome, claims)| (outcome, sorted(claims)))
 }
 

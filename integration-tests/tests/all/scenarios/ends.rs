@@ -1,7 +1,7 @@
 //! Runs that end, and those that are cancelled.
 
 use stepfleet::run::Status;
-use stepfleet::step::{Cancelled, Outcome};
+use stepfleet::step::{Cancelled, CommitStatus};
 use stepfleet_integration_tests::double::{claim, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -90,7 +90,7 @@ async fn a_cancelled_run_stops_where_it_stands() {
         assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Over);
         scene.assert_sound().await;
         let (outcome, _) = store.complete(&call("a", 2, false), &step, &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(outcome, CommitStatus::Fenced);
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
         scene.pass(HOUR).await;
         store.tick(&tick()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Fan-outs and their joins.
 
 use stepfleet::run::Status;
-use stepfleet::step::Joined;
+use stepfleet::step::JoinBuffer;
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -21,9 +21,9 @@ async fn a_fan_out_joins_exactly_once_in_order_of_arrival() {
             assert_eq!(next.len(), usize::from(i == 2), "the join begins with the last branch");
             scene.assert_sound().await;
             if let Some(join) = next.first() {
-                assert_eq!(join.scope, 0);
+                assert_eq!(join.group, 0);
                 let joined = join.joined.clone().unwrap();
-                assert_eq!(joined, Joined { scope: 1, count: 3 });
+                assert_eq!(joined, JoinBuffer { group: 1, count: 3 });
                 let events = store.joined(join, &joined, 0, 10).await.unwrap();
                 assert_eq!(events, [vec![1, 3], vec![1, 4], vec![1, 5]]);
                 assert_eq!(store.joined(join, &joined, 1, 1).await.unwrap(), [vec![1, 4]]);
@@ -44,14 +44,14 @@ async fn fan_outs_nest_and_end_inside_out() {
         // The first branch opens a fan-out of none that nothing joins; the second one of two, whose join joins in turn.
         assert!(complete(store, 3, &outer[0], &fan(&[], &[], 0), 1).await.is_empty());
         let inner = complete(store, 4, &outer[1], &fan(&["inner"; 2], &["some"], 0), 2).await;
-        assert_eq!(inner.iter().map(|step| (step.fence.seq, step.scope)).collect::<Vec<_>>(), [(4, 3), (5, 3)]);
+        assert_eq!(inner.iter().map(|step| (step.fence.seq, step.group)).collect::<Vec<_>>(), [(4, 3), (5, 3)]);
         // An inner branch reaches over its own fan-out.
         assert!(complete(store, 5, &inner[0], &joins("all", 7), 1).await.is_empty());
         let some = complete(store, 6, &inner[1], &joins("some", 8), 1).await.remove(0);
-        assert_eq!((some.scope, some.joined.clone()), (1, Some(Joined { scope: 3, count: 1 })));
+        assert_eq!((some.group, some.joined.clone()), (1, Some(JoinBuffer { group: 3, count: 1 })));
         scene.assert_sound().await;
         let all = complete(store, 7, &some, &joins("all", 9), 1).await.remove(0);
-        assert_eq!((all.scope, all.joined.clone()), (0, Some(Joined { scope: 1, count: 2 })));
+        assert_eq!((all.group, all.joined.clone()), (0, Some(JoinBuffer { group: 1, count: 2 })));
         // An event for a join that no open fan-out has fails the run.
         complete(store, 8, &all, &joins("some", 1), 1).await;
         let run = store.run("r").await.unwrap().unwrap();
@@ -96,7 +96,7 @@ async fn a_run_with_nothing_left_to_do_fails() {
         for again in [false, true] {
             let call = call("a", 2, again);
             let (outcome, _) = store.complete(&call, &first, &emit(&[]), &double::refill(0)).await.unwrap();
-            assert_eq!(outcome, stepfleet::step::Outcome::Committed, "a repeat of the commit that failed the run");
+            assert_eq!(outcome, stepfleet::step::CommitStatus::Committed, "a repeat of the commit that failed the run");
         }
         let kinds: Vec<_> = store.history("r", 1, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
         assert_eq!(kinds, [stepfleet::history::Kind::Done, stepfleet::history::Kind::Failed]);

@@ -2,7 +2,7 @@
 
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{Failure, Next, Outcome, Refill};
+use stepfleet::step::{CommitStatus, Failure, Next, Refill};
 use stepfleet::store::{Heartbeat, Started};
 use stepfleet_integration_tests::double::{
     call, claim, claim_again, emit, join_fleet, refill, route, slots, start, stop,
@@ -26,22 +26,22 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
 
         let commit = emit(&["second"]);
         let (outcome, next) = store.complete(&call("a", 2, false), &first[0], &commit, &refill(1)).await.unwrap();
-        assert_eq!((outcome, next.len()), (Outcome::Committed, 1));
+        assert_eq!((outcome, next.len()), (CommitStatus::Committed, 1));
         let (outcome, same) = store.complete(&call("a", 2, true), &first[0], &commit, &refill(1)).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
         assert_eq!(same[0].fence, next[0].fence);
 
         let retry = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
         for again in [false, true] {
             let (outcome, _) = store.fail(&call("a", 3, again), &next[0], &retry, &refill(0)).await.unwrap();
-            assert_eq!(outcome, Outcome::Committed);
+            assert_eq!(outcome, CommitStatus::Committed);
         }
         assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
         let second = claim(store, "a", 4, 4).await;
         assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
         for again in [false, true] {
             let (outcome, _) = store.complete(&call("a", 5, again), &second[0], &stop(), &refill(0)).await.unwrap();
-            assert_eq!(outcome, Outcome::Committed);
+            assert_eq!(outcome, CommitStatus::Committed);
         }
         let history = store.history("r", 0, 100).await.unwrap();
         let kinds: Vec<Kind> = history.iter().map(|record| record.kind).collect();
@@ -74,10 +74,10 @@ async fn only_the_current_attempt_commits() {
         for stage in 0..3 {
             let (outcome, claims) =
                 store.complete(&call("dead", 2, stage > 0), &zombie, &written, &refill(1)).await.unwrap();
-            assert_eq!((outcome, claims.len()), (Outcome::Fenced, 0), "stage {stage}");
+            assert_eq!((outcome, claims.len()), (CommitStatus::Fenced, 0), "stage {stage}");
             let failure = Failure::Fail { error: "e".into(), retention: HOUR };
             let (outcome, _) = store.fail(&call("dead", 3, false), &zombie, &failure, &refill(0)).await.unwrap();
-            assert_eq!(outcome, Outcome::Fenced, "stage {stage}");
+            assert_eq!(outcome, CommitStatus::Fenced, "stage {stage}");
             assert_eq!(store.stage("dead", &zombie.fence, 0, &[(route("x"), vec![1])]).await.unwrap(), None);
             scene.assert_sound().await;
             if stage == 0 {
@@ -109,9 +109,9 @@ async fn a_fence_is_void_for_a_later_run_of_the_same_id() {
         let step = claim(store, "a", 2, 1).await.remove(0);
         assert_eq!((ghost.fence.seq, ghost.fence.attempt), (step.fence.seq, step.fence.attempt));
         let (outcome, _) = store.complete(&call("a", 3, false), &ghost, &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(outcome, CommitStatus::Fenced);
         let (outcome, _) = store.complete(&call("a", 4, false), &step, &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
     })
     .await;
 }
@@ -128,7 +128,7 @@ async fn a_store_that_forgets_is_told_what_its_workers_do_not_hold() {
         let fences = std::slice::from_ref(&step.fence);
         assert_eq!(store.holds("a").await.unwrap(), fences, "it counts on what was committed");
         let (outcome, _) = store.complete(&call("a", 4, false), &next, &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Fenced, "what it never heard of");
+        assert_eq!(outcome, CommitStatus::Fenced, "what it never heard of");
         assert_eq!(store.release("a", fences).await.unwrap(), 1);
         assert_eq!(store.release("a", fences).await.unwrap(), 0);
         scene.assert_sound().await;
@@ -150,7 +150,7 @@ async fn a_ghost_of_the_same_attempt_and_worker_cannot_commit() {
         let real = claim(store, "a", 2, 1).await.remove(0);
         assert_eq!((ghost.fence.seq, ghost.fence.attempt), (real.fence.seq, real.fence.attempt));
         let (outcome, _) = store.complete(&call("a", 3, false), &ghost, &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(outcome, CommitStatus::Fenced);
         assert_eq!(store.holds("a").await.unwrap(), [real.fence]);
     })
     .await;
@@ -164,10 +164,10 @@ async fn a_worker_commits_nothing_that_another_holds() {
         join_fleet(store, "b", LEASE).await;
         let commit = emit(&["second", "beside"]);
         let (outcome, _) = store.complete(&call("b", 1, false), &step, &commit, &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Fenced);
+        assert_eq!(outcome, CommitStatus::Fenced);
         assert_eq!(store.holds("a").await.unwrap(), std::slice::from_ref(&step.fence));
         let (outcome, _) = store.complete(&call("a", 2, false), &step, &commit, &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
     })
     .await;
 }
@@ -187,7 +187,7 @@ async fn the_short_ways_of_a_commit_are_fenced_too() {
         for (number, commit) in [(2, emit(&["second"])), (3, stop())] {
             let (outcome, more) =
                 store.complete(&call("a", number, false), &zombie, &commit, &following).await.unwrap();
-            assert_eq!((outcome, more.len()), (Outcome::Fenced, 0), "{commit:?}");
+            assert_eq!((outcome, more.len()), (CommitStatus::Fenced, 0), "{commit:?}");
         }
         let kinds: Vec<_> = store.history("r", 0, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
         assert_eq!(kinds, [Kind::Start, Kind::Lost]);

@@ -1,6 +1,6 @@
 //! What a free slot gets, and when an idle worker is told.
 
-use stepfleet::step::{Next, Outcome, Refill};
+use stepfleet::step::{CommitStatus, Next, Refill};
 use stepfleet::store::{Introduction, Registration, Start};
 use stepfleet_integration_tests::double::{call, claim, emit, introduction, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -22,7 +22,7 @@ async fn a_successor_goes_to_the_slot_that_was_freed_ahead_of_what_waits() {
             assert_eq!((&*handed_on.fence.run, &*handed_on.step, handed_on.fence.slot), ("r", emitted[0], slot));
             // Repeated, it is the same.
             let again = store.complete(&call("a", number, true), &step, &commit, &following).await.unwrap();
-            assert_eq!(again.0, Outcome::Committed);
+            assert_eq!(again.0, CommitStatus::Committed);
             assert_eq!(again.1.iter().map(|step| &step.fence).collect::<Vec<_>>(), [&handed_on.fence]);
             step = handed_on;
         }
@@ -47,10 +47,10 @@ async fn a_slot_that_has_something_else_by_now_takes_nothing_more() {
         assert_eq!(next[0].fence.run, "s");
         // The first one's commit, under another call: it is fenced, and what its slot has now stays there.
         let (outcome, more) = store.complete(&call("a", 3, false), &first, &stop(), &refill(1)).await.unwrap();
-        assert_eq!((outcome, more.len()), (Outcome::Fenced, 0));
+        assert_eq!((outcome, more.len()), (CommitStatus::Fenced, 0));
         assert_eq!(store.holds("a").await.unwrap(), [next[0].fence.clone()]);
         let (outcome, _) = store.complete(&call("a", 4, false), &next[0], &stop(), &refill(0)).await.unwrap();
-        assert_eq!(outcome, Outcome::Committed);
+        assert_eq!(outcome, CommitStatus::Committed);
     })
     .await;
 }

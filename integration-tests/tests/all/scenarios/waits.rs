@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stepfleet::codec;
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
-use stepfleet::step::{Checkpoint, Outcome, Signalled, Wait};
+use stepfleet::step::{Checkpoint, CommitStatus, Signalled, Wait};
 use stepfleet::store::Audit;
 use stepfleet_integration_tests::double::{call, claim, emit, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -38,7 +38,7 @@ pub(super) fn in_order(step: &Claimed) -> Vec<(u64, Vec<u8>)> {
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
     let call = call("a", number, false);
     let (outcome, _) = scene.store().suspend(&call, step, waits, &refill(0)).await.unwrap();
-    assert_eq!(outcome, Outcome::Committed);
+    assert_eq!(outcome, CommitStatus::Committed);
     scene.assert_sound().await;
 }
 

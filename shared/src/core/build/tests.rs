@@ -43,14 +43,14 @@ fn follow<T: Transition>(given: &T) {
     assert!(rest.is_empty(), "{name}: {rest:?} is too much");
 }
 
-fn call() -> Call {
-    Call { worker: "worker".into(), number: 9, again: true }
+fn call() -> CallId {
+    CallId { worker: "worker".into(), number: 9, again: true }
 }
 
 fn step() -> Claimed {
     let line = Line::new("H 1 0 0 worker 1795312511771 8");
     let fence = Fence { run: "run".into(), seq: 3, attempt: 1, claim: 8, slot: 4, line };
-    Claimed { fence, scope: 2, step: "look".into(), context_version: 7, ..Claimed::default() }
+    Claimed { fence, group: 2, step: "look".into(), context_version: 7, ..Claimed::default() }
 }
 
 fn refill() -> Refill {
@@ -132,7 +132,7 @@ fn short_ways_are_built_as_the_contract_says() {
         assert_eq!(at("history"), " done 3 1 look worker 1795312511771");
         match name {
             "hand_over" => assert_eq!([at("record"), at("version")], ["2 next c E\n\u{1}", "7"]),
-            _ => assert_eq!([at("after"), at("scope"), at("join"), at("event")], ["rag:1", "2", "close", "\u{1}"]),
+            _ => assert_eq!([at("after"), at("group"), at("join"), at("event")], ["rag:1", "2", "close", "\u{1}"]),
         }
     }
 }

@@ -69,16 +69,16 @@ impl Write for Changes<'_> {
     }
 }
 
-/// Arguments that several have: `scope`, `step`.
+/// Arguments that several have: `group`, `step`.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
-    pub(crate) scope: u64,
+    pub(crate) group: u64,
     pub(crate) step: &'a str,
 }
 
 impl Write for Place<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
-        args.number(self.scope);
+        args.number(self.group);
         args.text(self.step);
     }
 }

@@ -34,7 +34,7 @@ impl Way for HandOver<'_> {
 pub(crate) struct EndBranch<'a> {
     pub(crate) ending: Ending<'a>,
     pub(crate) after: &'a str,
-    pub(crate) scope: u64,
+    pub(crate) group: u64,
     pub(crate) join: &'a str,
     pub(crate) event: &'a [u8],
     pub(crate) fields: Vec<(&'a str, &'a [u8])>,
@@ -44,7 +44,7 @@ impl Write for EndBranch<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         self.ending.write(args);
         args.text(self.after);
-        args.number(self.scope);
+        args.number(self.group);
         args.text(self.join);
         args.bytes(self.event);
         for (field, value) in &self.fields {

@@ -357,7 +357,7 @@ impl Word for Register {
 /// Of `heartbeat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heartbeat {
-    /// `ok`, then `now [run or scope...] drain?`.
+    /// `ok`, then `now [run or group...] drain?`.
     Ok,
     /// `lost`, then `now [] 0`.
     Lost,

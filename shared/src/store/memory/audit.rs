@@ -54,7 +54,7 @@ impl Data {
         if let Some(timeout) = run.timeout.filter(|_| !self.timers.is_set(&timer)) {
             found.push(("its timeout is not set".to_owned(), Mend::SetTimer(timeout.due, timer)));
         }
-        let is_open = |execution: &Execution| steps.scopes_of(execution.work.scope).is_some();
+        let is_open = |execution: &Execution| steps.groups_of(execution.work.group).is_some();
         for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution)) {
             match &execution.phase {
                 Phase::Queued(_) => {
@@ -80,11 +80,11 @@ impl Data {
             }
         }
         // What is left of a closed fan-out is swept.
-        let has_staged = |scope: u64| steps.staged.get(&scope).is_some_and(|staged| !staged.is_empty());
-        for scope in steps.scopes.keys().filter(|scope| has_staged(**scope) && steps.scopes_of(**scope).is_some()) {
-            if !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), scope: *scope }) {
-                let what = format!("the next branches of fan-out {scope} are not in their queue");
-                found.push((what, Mend::QueueFan(*scope)));
+        let has_staged = |group: u64| steps.staged.get(&group).is_some_and(|staged| !staged.is_empty());
+        for group in steps.groups.keys().filter(|group| has_staged(**group) && steps.groups_of(**group).is_some()) {
+            if !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group }) {
+                let what = format!("the next branches of fan-out {group} are not in their queue");
+                found.push((what, Mend::QueueFan(*group)));
             }
         }
         found
@@ -130,7 +130,7 @@ impl Data {
     fn mend(&mut self, now: u64, run: &str, mend: Mend, audit: &Audit) {
         match mend {
             Mend::Queue(seq) => self.queue_again(now, run, seq),
-            Mend::QueueFan(scope) => self.queue_fan(now, run, scope, Lane::New),
+            Mend::QueueFan(group) => self.queue_fan(now, run, group, Lane::New),
             Mend::SetTimer(due, timer) => self.timers.set(due, timer),
             Mend::GiveUp(worker, fence) => {
                 self.lose(now, &worker, &fence, audit.max_losses, millis(audit.retention));

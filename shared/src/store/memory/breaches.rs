@@ -29,27 +29,27 @@ impl Data {
 
     fn check_steps(&self, id: &str, run: &RunData, steps: &Steps, found: &mut Vec<String>) {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
-        let is_open = |scope: u64| steps.scopes_of(scope).is_some();
-        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution.work.scope)) {
-            *live.entry(execution.work.scope).or_default() += 1;
+        let is_open = |group: u64| steps.groups_of(group).is_some();
+        for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution.work.group)) {
+            *live.entry(execution.work.group).or_default() += 1;
             if !self.is_cared_for(id, run, *seq, execution) {
                 found.push(format!("step execution {seq} of run {id} is stranded: {execution:?}"));
             }
         }
-        for (scope, fanout) in steps.scopes.iter().filter(|(scope, _)| is_open(**scope)) {
+        for (group, fanout) in steps.groups.iter().filter(|(group, _)| is_open(**group)) {
             if let Some(parent) = fanout.parent {
                 *live.entry(parent).or_default() += 1;
             }
-            let staged = steps.staged.get(scope).map_or(0, VecDeque::len) as u64;
-            *live.entry(*scope).or_default() += staged;
-            if staged > 0 && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), scope: *scope }) {
-                found.push(format!("the branches of fan-out {scope} of run {id} are stranded"));
+            let staged = steps.staged.get(group).map_or(0, VecDeque::len) as u64;
+            *live.entry(*group).or_default() += staged;
+            if staged > 0 && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group }) {
+                found.push(format!("the branches of fan-out {group} of run {id} are stranded"));
             }
         }
-        for (scope, live) in live {
-            let counted = steps.scopes.get(&scope).map(|fanout| fanout.live);
+        for (group, live) in live {
+            let counted = steps.groups.get(&group).map(|fanout| fanout.live);
             if counted != Some(live) {
-                let name = if scope == RUN { "the run itself".to_owned() } else { format!("fan-out {scope}") };
+                let name = if group == RUN { "the run itself".to_owned() } else { format!("fan-out {group}") };
                 found.push(format!("{name} of run {id} has {live} live parts and counts {counted:?}"));
             }
         }

@@ -9,7 +9,7 @@ use crate::codec;
 use crate::names::QueueName;
 use crate::published::StepState;
 use crate::run::Status;
-use crate::step::{Call, Claim, Claimed, Fence, Line, join_payloads};
+use crate::step::{CallId, Claim, Claimed, Fence, Line, join_payloads};
 
 /// How often a call reads from queues: stale entries make room for others.
 const READS: usize = 3;
@@ -18,7 +18,7 @@ const FAN_BATCH: usize = 64;
 
 impl Data {
     /// Fills free slots. None when the worker's lease is gone.
-    pub(super) fn claim(&mut self, now: u64, call: &Call, claim: &Claim) -> Option<Vec<Claimed>> {
+    pub(super) fn claim(&mut self, now: u64, call: &CallId, claim: &Claim) -> Option<Vec<Claimed>> {
         let member = self.workers.get(&call.worker)?;
         if call.again {
             let by_call = |slot: &u32| member.slots.get(slot).filter(|slot| slot.call == call.number);
@@ -42,7 +42,7 @@ impl Data {
     }
 
     /// What a slot has from now on.
-    pub(super) fn fill(&mut self, call: &Call, slot: u32, is_good: bool, held: Option<Held>) {
+    pub(super) fn fill(&mut self, call: &CallId, slot: u32, is_good: bool, held: Option<Held>) {
         if let Some(held) = &held
             && let Some(execution) = self.steps(&held.run).and_then(|steps| steps.executions.get_mut(&held.seq))
             && let Phase::Held { slot: at, .. } = &mut execution.phase
@@ -55,7 +55,7 @@ impl Data {
     }
 
     /// What this call took at an earlier try, where its worker still has it.
-    pub(super) fn still_held(&mut self, now: u64, call: &Call, held: &Held) -> Option<Claimed> {
+    pub(super) fn still_held(&mut self, now: u64, call: &CallId, held: &Held) -> Option<Claimed> {
         let steps = self.runs.get(&held.run)?.steps.as_ref()?;
         let execution = steps.executions.get(&held.seq).filter(|execution| execution.attempt == held.attempt)?;
         let Phase::Held { worker, claim, .. } = &execution.phase else { return None };
@@ -66,7 +66,7 @@ impl Data {
     }
 
     /// What was queued again goes first; of several queues the one that comes after the last one that was served.
-    pub(super) fn take(&mut self, now: u64, call: &Call, most: usize, after: Option<&QueueName>) -> Vec<Held> {
+    pub(super) fn take(&mut self, now: u64, call: &CallId, most: usize, after: Option<&QueueName>) -> Vec<Held> {
         let (mut taken, mut after) = (Vec::new(), after.cloned());
         for _ in 0..READS {
             if taken.len() >= most {
@@ -80,7 +80,7 @@ impl Data {
             for entry in entries {
                 match entry {
                     QueueEntry::Step { run, seq } => taken.extend(self.hold(now, call, &run, seq, false)),
-                    QueueEntry::Fan { run, scope } => self.write_branches(now, &run, scope),
+                    QueueEntry::Fan { run, group } => self.write_branches(now, &run, group),
                 }
             }
             after = Some(queue);
@@ -89,7 +89,7 @@ impl Data {
     }
 
     /// One step execution that is to be executed alone.
-    fn take_alone(&mut self, now: u64, call: &Call, after: Option<&QueueName>) -> Option<Held> {
+    fn take_alone(&mut self, now: u64, call: &CallId, after: Option<&QueueName>) -> Option<Held> {
         let mut after = after.cloned();
         for _ in 0..READS {
             let (lane, queue) = self.next_queue(&call.worker, after.as_ref(), &[Lane::Alone])?;
@@ -130,7 +130,7 @@ impl Data {
     }
 
     /// None where there is nothing to begin: the run has ended, or somebody else was faster.
-    fn hold(&mut self, now: u64, call: &Call, run: &str, seq: u64, alone: bool) -> Option<Held> {
+    fn hold(&mut self, now: u64, call: &CallId, run: &str, seq: u64, alone: bool) -> Option<Held> {
         let execution = self.steps(run)?.executions.get(&seq)?;
         let Phase::Queued(place) = execution.phase else { return None };
         // An entry from before it was queued alone.
@@ -154,9 +154,9 @@ impl Data {
         let state = self.runs.get_mut(run)?;
         let steps = state.steps.as_ref()?;
         let execution = steps.executions.get(&seq)?;
-        let chain = steps.scopes_of(execution.work.scope)?;
+        let chain = steps.groups_of(execution.work.group)?;
         let Phase::Held { claim, slot, .. } = execution.phase else { return None };
-        let Work { scope, route, event } = &execution.work;
+        let Work { group, route, event } = &execution.work;
         let (payload, joined) = match event {
             EventSource::Input => {
                 if state.shown.status == Status::Queued {
@@ -169,7 +169,7 @@ impl Data {
             // Not for reading: it only makes the answer the same as that of Redis.
             EventSource::Set(set) => (join_payloads(set.iter()), None),
             EventSource::Joined(joined) => {
-                (format!("{} {}", joined.scope, joined.count).into_bytes(), Some(joined.clone()))
+                (format!("{} {}", joined.group, joined.count).into_bytes(), Some(joined.clone()))
             }
         };
         // A first attempt has recorded nothing yet.
@@ -185,7 +185,7 @@ impl Data {
             last_error,
             elapsed,
             recoveries: route.recoveries,
-            scope: *scope,
+            group: *group,
             within: chain.into_iter().skip(1).collect(),
             step: route.step.clone(),
             event: route.event.clone(),
@@ -206,23 +206,23 @@ impl Data {
     }
 
     /// Writes the next branches of a large fan-out; while any are left, its entry goes to the end of the queue.
-    fn write_branches(&mut self, now: u64, run: &str, scope: u64) {
+    fn write_branches(&mut self, now: u64, run: &str, group: u64) {
         let Some(state) = self.runs.get_mut(run) else { return };
         let Some(steps) = &mut state.steps else { return };
         // The entry may be of an earlier run of this id, and the branches staged by an attempt that has not committed.
-        if steps.scopes_of(scope).is_none() {
+        if steps.groups_of(group).is_none() {
             return;
         }
-        let Some(staged) = steps.staged.get_mut(&scope) else { return };
+        let Some(staged) = steps.staged.get_mut(&group) else { return };
         let batch = staged.drain(..FAN_BATCH.min(staged.len()));
-        let works = batch.map(|(route, payload)| Work { scope, route, event: EventSource::Payload(payload) }).collect();
+        let works = batch.map(|(route, payload)| Work { group, route, event: EventSource::Payload(payload) }).collect();
         let any_left = !staged.is_empty();
         if !any_left {
-            steps.staged.remove(&scope);
+            steps.staged.remove(&group);
         }
         self.create(now, run, Begins::Now, works);
         if any_left {
-            self.queue_fan(now, run, scope, Lane::New);
+            self.queue_fan(now, run, group, Lane::New);
         }
     }
 }

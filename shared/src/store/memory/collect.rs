@@ -23,7 +23,7 @@ impl Data {
         if let Some(known) = execution.and_then(|execution| execution.journal.get(&number)) {
             return Ok(Some(known.clone()));
         }
-        let buffer = steps.collected.entry((collect.scope, collect.step.clone(), collect.buffer.clone())).or_default();
+        let buffer = steps.collected.entry((collect.group, collect.step.clone(), collect.buffer.clone())).or_default();
         buffer.push_back(collect.payload.clone());
         let mut entry = vec![b'c'];
         if buffer.len() as u64 >= u64::from(collect.count) {
@@ -48,12 +48,12 @@ impl Data {
         if steps.last + events.len() as u64 > super::commit::MAX_EXECUTIONS {
             return Sent::Full;
         }
-        if let Some(itself) = steps.scopes.get_mut(&RUN) {
+        if let Some(itself) = steps.groups.get_mut(&RUN) {
             itself.live += events.len() as u64;
         }
         self.leave_inbox(entry);
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
-            scope: RUN,
+            group: RUN,
             route: route.clone(),
             event: EventSource::Payload(payload.clone()),
         };

@@ -9,7 +9,7 @@ use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
 use crate::published::StepState;
-use crate::step::{Call, Claimed, Commit, Failure, Fence, Next, Outcome, Refill};
+use crate::step::{CallId, Claimed, Commit, CommitStatus, Failure, Fence, Next, Refill};
 
 /// Per run: each leaves a few bytes until the run ends.
 pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
@@ -18,16 +18,16 @@ impl Data {
     pub(super) fn complete(
         &mut self,
         now: u64,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         commit: &Commit,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let (run, seq) = (&step.fence.run, step.fence.seq);
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
         if !is_earlier && self.is_held(&call.worker, &step.fence) && !self.is_closed(run, seq) {
             if !self.is_all_staged(&step.fence, staged(commit)) {
-                return Ok((Outcome::Unstaged, Vec::new()));
+                return Ok((CommitStatus::Unstaged, Vec::new()));
             }
             if let Some(outcome) = self.objection(run, commit.changes())? {
                 return Ok((outcome, Vec::new()));
@@ -40,11 +40,11 @@ impl Data {
     pub(super) fn fail(
         &mut self,
         now: u64,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         failure: &Failure,
         refill: &Refill,
-    ) -> (Outcome, Vec<Claimed>) {
+    ) -> (CommitStatus, Vec<Claimed>) {
         self.under_fence(now, call, &step.fence, refill, |state, attempt| match failure {
             Failure::Retry { delay, error } => {
                 state.tell_failure(now, attempt, StepState::Retry, error);
@@ -74,24 +74,29 @@ impl Data {
     }
 
     /// What an earlier try of this call came to, and what its slot has since; None where no earlier try took effect.
-    pub(super) fn answer_again(&mut self, now: u64, call: &Call, fence: &Fence) -> Option<(Outcome, Vec<Claimed>)> {
+    pub(super) fn answer_again(
+        &mut self,
+        now: u64,
+        call: &CallId,
+        fence: &Fence,
+    ) -> Option<(CommitStatus, Vec<Claimed>)> {
         let slot = self.workers.get(&call.worker)?.slots.get(&fence.slot)?.clone();
         if !call.again || slot.call != call.number {
             return None;
         }
         let claims = slot.held.and_then(|held| self.still_held(now, call, &held));
-        Some((if slot.is_good { Outcome::Committed } else { Outcome::Fenced }, claims.into_iter().collect()))
+        Some((if slot.is_good { CommitStatus::Committed } else { CommitStatus::Fenced }, claims.into_iter().collect()))
     }
 
     /// Lets `act` change things where the fence is good, and fills the slot again.
     pub(super) fn under_fence(
         &mut self,
         now: u64,
-        call: &Call,
+        call: &CallId,
         fence: &Fence,
         refill: &Refill,
         act: impl FnOnce(&mut Self, &Actor),
-    ) -> (Outcome, Vec<Claimed>) {
+    ) -> (CommitStatus, Vec<Claimed>) {
         if let Some(earlier) = self.answer_again(now, call, fence) {
             return earlier;
         }
@@ -109,16 +114,16 @@ impl Data {
             act(self, &attempt);
             taker = self.taker.take();
         } else if !self.may_use(&call.worker, fence) {
-            return (Outcome::Fenced, Vec::new());
+            return (CommitStatus::Fenced, Vec::new());
         }
         let held = self.refill(now, call, refill, &fence.run, taker);
         self.fill(call, fence.slot, is_good, held.clone());
         let claims = held.and_then(|held| self.claimed(now, &held.run, held.seq));
-        (if is_good { Outcome::Committed } else { Outcome::Fenced }, claims.into_iter().collect())
+        (if is_good { CommitStatus::Committed } else { CommitStatus::Fenced }, claims.into_iter().collect())
     }
 
     /// Who a successor goes to straight away.
-    fn taker_of(&mut self, call: &Call, slot: u32, refill: &Refill) -> Option<Taker> {
+    fn taker_of(&mut self, call: &CallId, slot: u32, refill: &Refill) -> Option<Taker> {
         let others_wait = refill.next == Next::Others && {
             let next = self.next_queue(&call.worker, refill.after.as_ref(), &Lane::SHARED);
             next.is_some()
@@ -136,7 +141,7 @@ impl Data {
     }
 
     /// What was handed over, a branch of the same fan-out that was not begun yet, or what waits in a queue.
-    fn refill(&mut self, now: u64, call: &Call, refill: &Refill, run: &str, taker: Option<Taker>) -> Option<Held> {
+    fn refill(&mut self, now: u64, call: &CallId, refill: &Refill, run: &str, taker: Option<Taker>) -> Option<Held> {
         let branches = taker.as_ref().and_then(|taker| taker.branches).filter(|_| refill.next == Next::Following);
         // It is void where the same call ended its run or closed its fan-out.
         let is_there = |held: &Held| {
@@ -147,7 +152,7 @@ impl Data {
             self.tell(now, &held.run, held.seq, StepState::Running, &call.worker);
             return Some(held);
         }
-        if let Some(held) = branches.and_then(|scope| self.take_branch(now, call, run, scope)) {
+        if let Some(held) = branches.and_then(|group| self.take_branch(now, call, run, group)) {
             return Some(held);
         }
         let is_registered = refill.next != Next::Nothing && self.workers.contains_key(&call.worker);
@@ -205,14 +210,14 @@ impl Data {
         self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, emitted, error);
         let Some(steps) = self.steps(&attempt.run) else { return };
         let last = steps.last;
-        let others = steps.scopes.get(&RUN).is_some_and(|run| run.live > 1);
+        let others = steps.groups.get(&RUN).is_some_and(|run| run.live > 1);
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
-        let (scope, step_name) = (execution.work.scope, execution.work.route.step.clone());
-        let has_siblings = scope != RUN || others;
+        let (group, step_name) = (execution.work.group, execution.work.route.step.clone());
+        let has_siblings = group != RUN || others;
         let before = std::mem::replace(&mut execution.phase, Phase::Ending);
         let since = if let Phase::Held { since, .. } = before { since } else { now };
         if let Some(joined) = &step.joined {
-            steps.joined.remove(&(joined.scope, step.step.clone()));
+            steps.joined.remove(&(joined.group, step.step.clone()));
         }
         match &commit.caught {
             Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
@@ -237,7 +242,7 @@ impl Data {
                 "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
             );
             self.fail_run(now, attempt, why, retention);
-        } else if let Err(why) = self.emit(now, attempt, scope, commit) {
+        } else if let Err(why) = self.emit(now, attempt, group, commit) {
             self.fail_run(now, attempt, why, retention);
         } else {
             self.pass_turn(now, &attempt.run, &step_name);

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use super::data::Data;
 use crate::error::Result;
-use crate::step::{Changes, Outcome};
+use crate::step::{Changes, CommitStatus};
 use crate::values;
 
 impl Data {
     /// The outcome where the changes cannot be made; an error where one makes no sense.
-    pub(super) fn objection(&self, run: &str, changes: Changes<'_>) -> Result<Option<Outcome>> {
+    pub(super) fn objection(&self, run: &str, changes: Changes<'_>) -> Result<Option<CommitStatus>> {
         let context = self.runs.get(run).map(|run| &run.context);
         let found = |field: &String| context.and_then(|context| context.get(field)).map(Vec::as_slice);
         if changes.expects.iter().any(|(field, digest)| found(field).map(values::digest) != *digest) {
-            return Ok(Some(Outcome::Conflict));
+            return Ok(Some(CommitStatus::Conflict));
         }
         self.merged(run, changes).map(|_| None)
     }

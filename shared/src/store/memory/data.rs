@@ -20,7 +20,7 @@ const HISTORY_MAX: usize = 100_000;
 /// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
 const TOLD_FOR: u64 = 600_000;
 
-/// The scope of what is in no fan-out.
+/// The group of what is in no fan-out.
 pub(super) const RUN: u64 = 0;
 
 /// Names and values of an inbox entry.
@@ -63,7 +63,7 @@ pub(super) struct Data {
     pub(super) last_connection: u64,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
-    /// What workers need not go on with, by when: a run, or `<run> <scope>`.
+    /// What workers need not go on with, by when: a run, or `<run> <group>`.
     pub(super) cancelled: BTreeSet<(u64, String)>,
     /// Who the next successor goes to straight away, within one transition.
     pub(super) taker: Option<Taker>,
@@ -123,7 +123,7 @@ pub(super) enum QueueEntry {
     /// A step execution to begin.
     Step { run: String, seq: u64 },
     /// Branches of a large fan-out that are to be written.
-    Fan { run: String, scope: u64 },
+    Fan { run: String, group: u64 },
 }
 
 /// Where an entry of a queue is.
@@ -234,10 +234,10 @@ impl Data {
     }
 
     /// Queues the entry that has the next branches of a large fan-out written.
-    pub(super) fn queue_fan(&mut self, now: u64, run: &str, scope: u64, lane: Lane) {
+    pub(super) fn queue_fan(&mut self, now: u64, run: &str, group: u64, lane: Lane) {
         let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
-        let place = self.append(now, &queue, lane, QueueEntry::Fan { run: run.to_owned(), scope });
-        if let Some(fan) = self.steps(run).and_then(|steps| steps.scopes.get_mut(&scope)) {
+        let place = self.append(now, &queue, lane, QueueEntry::Fan { run: run.to_owned(), group });
+        if let Some(fan) = self.steps(run).and_then(|steps| steps.groups.get_mut(&group)) {
             fan.entry = Some(place);
         }
     }

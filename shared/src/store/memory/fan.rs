@@ -7,17 +7,17 @@ use super::run::{Actor, EventSource, Fanout, Head, Phase, Steps, Work};
 use super::timers::Timer;
 use crate::history::Kind;
 use crate::published::StepState;
-use crate::step::{Call, Commit, Fan, Fence, Joined, Part, Route, Wait};
+use crate::step::{CallId, Commit, Fan, Fence, JoinBuffer, Part, Route, Wait};
 
 /// Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
 const FAN_INLINE: usize = 8;
 
 impl Steps {
-    /// The scopes that a scope lies in, itself first and the run itself left out; None where one of them is closed, so that
+    /// The groups that a group lies in, itself first and the run itself left out; None where one of them is closed, so that
     /// nothing in it counts any more.
-    pub(super) fn scopes_of(&self, scope: u64) -> Option<Vec<u64>> {
-        let (mut chain, mut at) = (Vec::new(), scope);
-        while let Some(parent) = self.scopes.get(&at)?.parent {
+    pub(super) fn groups_of(&self, group: u64) -> Option<Vec<u64>> {
+        let (mut chain, mut at) = (Vec::new(), group);
+        while let Some(parent) = self.groups.get(&at)?.parent {
             chain.push(at);
             at = parent;
         }
@@ -48,17 +48,17 @@ impl Data {
     }
 
     /// Writes emitted events, joins and fan-outs; or says why the run must fail.
-    pub(super) fn emit(&mut self, now: u64, attempt: &Actor, scope: u64, commit: &Commit) -> Result<(), String> {
+    pub(super) fn emit(&mut self, now: u64, attempt: &Actor, group: u64, commit: &Commit) -> Result<(), String> {
         let run = attempt.run.as_str();
         let inner = if let Some(fan) = &commit.fan {
-            self.open_fan(attempt, scope, fan);
+            self.open_fan(attempt, group, fan);
             attempt.seq
         } else {
-            scope
+            group
         };
         self.push_joins(now, run, inner, &commit.joins)?;
         // A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
-        if self.steps(run).is_some_and(|steps| steps.scopes_of(inner).is_none()) {
+        if self.steps(run).is_some_and(|steps| steps.groups_of(inner).is_none()) {
             return Ok(());
         }
         let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), EventSource::Payload(payload.clone()));
@@ -73,7 +73,7 @@ impl Data {
         let mut events: Vec<_> = begun.iter().map(event).collect();
         self.push_parts(run, inner, &commit.parts, &mut events);
         let begun = events.len() as u64;
-        let work = |(route, event)| Work { scope: inner, route, event };
+        let work = |(route, event)| Work { group: inner, route, event };
         self.create(now, run, Begins::Now, events.into_iter().map(work).collect());
         let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged) + rest.len() as u64;
         if staged > 0 {
@@ -86,39 +86,39 @@ impl Data {
     }
 
     /// The next staged branch of a fan-out, for a slot that is free.
-    pub(super) fn take_branch(&mut self, now: u64, call: &Call, run: &str, scope: u64) -> Option<Held> {
+    pub(super) fn take_branch(&mut self, now: u64, call: &CallId, run: &str, group: u64) -> Option<Held> {
         let steps = self.steps(run)?;
-        if scope == RUN || steps.scopes_of(scope).is_none() {
+        if group == RUN || steps.groups_of(group).is_none() {
             return None;
         }
-        let staged = steps.staged.get_mut(&scope)?;
+        let staged = steps.staged.get_mut(&group)?;
         staged.front().filter(|(route, _)| route.limit.is_none())?;
         let (route, payload) = staged.pop_front()?;
         if staged.is_empty() {
-            steps.staged.remove(&scope);
+            steps.staged.remove(&group);
         }
         let taker = Taker { worker: call.worker.clone(), call: call.number, slot: 0, taken: None, branches: None };
         self.taker = Some(taker);
-        self.create(now, run, Begins::Now, vec![Work { scope, route, event: EventSource::Payload(payload) }]);
+        self.create(now, run, Begins::Now, vec![Work { group, route, event: EventSource::Payload(payload) }]);
         let held = self.taker.take()?.taken?;
         self.tell(now, run, held.seq, StepState::Running, &call.worker);
         Some(held)
     }
 
-    fn open_fan(&mut self, attempt: &Actor, scope: u64, fan: &Fan) {
+    fn open_fan(&mut self, attempt: &Actor, group: u64, fan: &Fan) {
         if let Some(steps) = self.steps(&attempt.run) {
             let head = |join: &crate::step::Join| Head { join: join.clone(), has_begun: false };
             let joins = fan.joins.iter().map(head).collect();
-            steps.scopes.insert(attempt.seq, Fanout { parent: Some(scope), joins, live: 0, entry: None });
+            steps.groups.insert(attempt.seq, Fanout { parent: Some(group), joins, live: 0, entry: None });
         }
     }
 
     /// Hands events to the fan-outs that join them: all or none.
-    fn push_joins(&mut self, now: u64, run: &str, scope: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
+    fn push_joins(&mut self, now: u64, run: &str, group: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
         let Some(steps) = self.steps(run) else { return Ok(()) };
         let mut places = Vec::new();
         for (step, _) in joins {
-            let place = join_scope(steps, scope, step).ok_or_else(|| {
+            let place = join_group(steps, group, step).ok_or_else(|| {
                 format!("an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins")
             })?;
             places.push(place);
@@ -129,14 +129,14 @@ impl Data {
         Ok(())
     }
 
-    fn push_join(&mut self, now: u64, run: &str, scope: u64, step: &str, payload: &[u8]) {
+    fn push_join(&mut self, now: u64, run: &str, group: u64, step: &str, payload: &[u8]) {
         let Some(steps) = self.steps(run) else { return };
         // An event before this one may have closed it.
-        let Some(fanout) = steps.scopes.get_mut(&scope) else { return };
+        let Some(fanout) = steps.groups.get_mut(&group) else { return };
         let Some(head) = fanout.joins.iter_mut().find(|head| head.join.route.step == step && !head.has_begun) else {
             return;
         };
-        let events = steps.joined.entry((scope, step.to_owned())).or_default();
+        let events = steps.joined.entry((group, step.to_owned())).or_default();
         events.push(payload.to_vec());
         if head.join.first.is_none_or(|first| (events.len() as u64) < u64::from(first)) {
             return;
@@ -147,44 +147,44 @@ impl Data {
             fanout.parent.unwrap_or_default(),
             fanout.joins.iter().all(|head| head.has_begun),
         );
-        self.begin_joins(now, run, scope, parent, vec![route]);
-        if let Some(outer) = self.steps(run).and_then(|steps| steps.scopes.get_mut(&parent)) {
+        self.begin_joins(now, run, group, parent, vec![route]);
+        if let Some(outer) = self.steps(run).and_then(|steps| steps.groups.get_mut(&parent)) {
             outer.live += 1;
         }
         if is_over {
-            self.close_scope(now, run, scope, parent);
+            self.close_group(now, run, group, parent);
         }
     }
 
     /// All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on.
-    fn close_scope(&mut self, now: u64, run: &str, scope: u64, parent: u64) {
+    fn close_group(&mut self, now: u64, run: &str, group: u64, parent: u64) {
         let Some(steps) = self.steps(run) else { return };
-        steps.scopes.remove(&scope);
-        steps.staged.remove(&scope);
-        if let Some(outer) = steps.scopes.get_mut(&parent) {
+        steps.groups.remove(&group);
+        steps.staged.remove(&group);
+        if let Some(outer) = steps.groups.get_mut(&parent) {
             outer.live -= 1;
         }
-        self.timers.set(now, Timer::Close { run: run.to_owned(), scope });
-        self.tell_workers(now, format!("{run} {scope}"));
+        self.timers.set(now, Timer::Close { run: run.to_owned(), group });
+        self.tell_workers(now, format!("{run} {group}"));
     }
 
     /// Joining steps begin one level up.
-    fn begin_joins(&mut self, now: u64, run: &str, scope: u64, parent: u64, routes: Vec<Route>) {
+    fn begin_joins(&mut self, now: u64, run: &str, group: u64, parent: u64, routes: Vec<Route>) {
         let Some(steps) = self.steps(run) else { return };
         let mut works = Vec::new();
         for route in routes {
-            let count = steps.joined.get(&(scope, route.step.clone())).map_or(0, Vec::len) as u64;
-            works.push(Work { scope: parent, route, event: EventSource::Joined(Joined { scope, count }) });
+            let count = steps.joined.get(&(group, route.step.clone())).map_or(0, Vec::len) as u64;
+            works.push(Work { group: parent, route, event: EventSource::Joined(JoinBuffer { group, count }) });
         }
         self.create(now, run, Begins::Now, works);
     }
 
-    /// Changes how many executions of a scope live. At none it ends: its joins begin one level up, and so on
+    /// Changes how many executions of a group live. At none it ends: its joins begin one level up, and so on
     /// outwards. False where nothing of the run is left to do.
-    fn settle(&mut self, now: u64, run: &str, mut scope: u64, mut begun: u64, mut ended: u64) -> bool {
+    fn settle(&mut self, now: u64, run: &str, mut group: u64, mut begun: u64, mut ended: u64) -> bool {
         loop {
             let Some(steps) = self.steps(run) else { return true };
-            let Some(fanout) = steps.scopes.get_mut(&scope) else { return true };
+            let Some(fanout) = steps.groups.get_mut(&group) else { return true };
             fanout.live = (fanout.live + begun).saturating_sub(ended);
             if fanout.live > 0 {
                 return true;
@@ -192,18 +192,18 @@ impl Data {
             let Some(parent) = fanout.parent else { return false };
             let waiting = fanout.joins.iter().filter(|head| !head.has_begun);
             let routes: Vec<Route> = waiting.map(|head| head.join.route.clone()).collect();
-            steps.scopes.remove(&scope);
+            steps.groups.remove(&group);
             (begun, ended) = (routes.len() as u64, 1);
-            self.begin_joins(now, run, scope, parent, routes);
-            scope = parent;
+            self.begin_joins(now, run, group, parent, routes);
+            group = parent;
         }
     }
 
     /// Where a set is complete, its step execution is added to `events`.
-    fn push_parts(&mut self, run: &str, scope: u64, parts: &[Part], events: &mut Vec<(Route, EventSource)>) {
+    fn push_parts(&mut self, run: &str, group: u64, parts: &[Part], events: &mut Vec<(Route, EventSource)>) {
         let Some(steps) = self.steps(run) else { return };
         for Part { route, slot, slots, payload } in parts {
-            let key = |slot| (scope, route.step.clone(), slot);
+            let key = |slot| (group, route.step.clone(), slot);
             steps.parts.entry(key(*slot)).or_default().push_back(payload.clone());
             if (1..=*slots).all(|slot| steps.parts.get(&key(slot)).is_some_and(|waiting| !waiting.is_empty())) {
                 let take = |slot| steps.parts.get_mut(&key(slot)).and_then(std::collections::VecDeque::pop_front);
@@ -249,8 +249,8 @@ impl Data {
     pub(super) fn is_closed(&self, run: &str, seq: u64) -> bool {
         let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
         let is_closed = |steps: &Steps| {
-            let scope = steps.executions.get(&seq).map(|execution| execution.work.scope);
-            scope.is_some_and(|scope| steps.scopes_of(scope).is_none())
+            let group = steps.executions.get(&seq).map(|execution| execution.work.group);
+            group.is_some_and(|group| steps.groups_of(group).is_none())
         };
         steps.is_some_and(is_closed)
     }
@@ -294,12 +294,12 @@ impl Data {
     /// Removes what is left of closed fan-outs of a run.
     pub(super) fn sweep_closed(&mut self, now: u64, run: &str) {
         let Some(steps) = self.steps(run) else { return };
-        let nested: Vec<u64> = steps.scopes.keys().copied().filter(|scope| steps.scopes_of(*scope).is_none()).collect();
-        for scope in nested {
-            steps.scopes.remove(&scope);
-            steps.staged.remove(&scope);
+        let nested: Vec<u64> = steps.groups.keys().copied().filter(|group| steps.groups_of(*group).is_none()).collect();
+        for group in nested {
+            steps.groups.remove(&group);
+            steps.staged.remove(&group);
         }
-        let closed = steps.executions.iter().filter(|(_, execution)| steps.scopes_of(execution.work.scope).is_none());
+        let closed = steps.executions.iter().filter(|(_, execution)| steps.groups_of(execution.work.group).is_none());
         let closed: Vec<u64> = closed.map(|(seq, _)| *seq).collect();
         for seq in closed {
             if self.steps(run).is_some_and(|steps| steps.executions.contains_key(&seq)) {
@@ -309,13 +309,13 @@ impl Data {
     }
 }
 
-/// The fan-out, from `scope` outwards, whose branches join in `step`.
-fn join_scope(steps: &Steps, mut scope: u64, step: &str) -> Option<u64> {
+/// The fan-out, from `group` outwards, whose branches join in `step`.
+fn join_group(steps: &Steps, mut group: u64, step: &str) -> Option<u64> {
     loop {
-        let fanout = steps.scopes.get(&scope)?;
+        let fanout = steps.groups.get(&group)?;
         if fanout.joins.iter().any(|head| head.join.route.step == step) {
-            return Some(scope);
+            return Some(group);
         }
-        scope = fanout.parent?;
+        group = fanout.parent?;
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
 use crate::published::StepState;
-use crate::step::{Call, Checkpoint, Checkpointed, Claimed, Fence, Outcome, Refill, Wait};
+use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, Refill, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 
 impl Data {
@@ -24,7 +24,7 @@ impl Data {
         checkpoint: &Checkpoint,
     ) -> Result<Checkpointed> {
         if !self.is_good(worker, fence) {
-            return Ok(Outcome::Fenced.into());
+            return Ok(CommitStatus::Fenced.into());
         }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
         // What was done by an earlier try is not done again; others may have written the same fields since.
@@ -59,7 +59,7 @@ impl Data {
     fn checkpointed(&self, fence: &Fence, waits: &[Wait]) -> Checkpointed {
         let journal = self.execution(fence).map(|execution| &execution.journal);
         let entry = |wait: &Wait| Some((wait.number, journal?.get(&wait.number)?.clone()));
-        Checkpointed { outcome: Outcome::Committed, answers: waits.iter().filter_map(entry).collect() }
+        Checkpointed { outcome: CommitStatus::Committed, answers: waits.iter().filter_map(entry).collect() }
     }
 
     pub(super) fn is_too_much(&mut self, fence: &Fence, entries: usize, waits: &[Wait]) -> bool {
@@ -114,11 +114,11 @@ impl Data {
     pub(super) fn suspend(
         &mut self,
         now: u64,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         waits: &[Wait],
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
         if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
             return Err(journal_is_full());

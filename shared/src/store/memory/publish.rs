@@ -6,7 +6,7 @@ use super::data::Data;
 use super::run::Actor;
 use crate::published::{By, MAX_KEPT, MAX_REMEMBERED, Position, Publication, Published, StepState, What};
 use crate::run::Status;
-use crate::step::{Fence, Outcome, Route};
+use crate::step::{CommitStatus, Fence, Route};
 use crate::store::MAX_PUBLISHED_READ;
 
 /// What a run has published.
@@ -62,14 +62,14 @@ impl Told {
 }
 
 impl Data {
-    pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> Outcome {
+    pub(super) fn publish(&mut self, now: u64, worker: &str, fence: &Fence, event: &Publication) -> CommitStatus {
         if !self.is_good(worker, fence) {
-            return Outcome::Fenced;
+            return CommitStatus::Fenced;
         }
         let execution = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq));
-        let Some(execution) = execution else { return Outcome::Fenced };
+        let Some(execution) = execution else { return CommitStatus::Fenced };
         if !execution.published.is_new(event) {
-            return Outcome::Committed;
+            return CommitStatus::Committed;
         }
         let id = format!("{}.{}", fence.seq, event.place());
         let by = By { step: event.step.clone(), seq: fence.seq, attempt: fence.attempt, worker: worker.to_owned() };
@@ -78,7 +78,7 @@ impl Data {
             run.published.add(now, What::Event { event: event.event.clone(), id, by, content, data });
         }
         self.news.arrived = true;
-        Outcome::Committed
+        CommitStatus::Committed
     }
 
     /// Tells followers where a step execution stands, where the run was started so.

@@ -5,16 +5,16 @@ use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::QueueName;
 use crate::run::Run;
-use crate::step::{Joined, OpenWait};
-use crate::store::{Deferred, Registration, Worker, in_order};
+use crate::step::{JoinBuffer, OpenWait};
+use crate::store::{Deferred, Registration, WorkerInfo, in_order};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
 
 impl Data {
-    pub(super) fn joined(&self, run: &str, step: &str, joined: &Joined, from: u64, count: u64) -> Vec<Vec<u8>> {
+    pub(super) fn joined(&self, run: &str, step: &str, joined: &JoinBuffer, from: u64, count: u64) -> Vec<Vec<u8>> {
         let steps = self.runs.get(run).and_then(|run| run.steps.as_ref().or(run.stopped.as_ref()));
-        let events = steps.and_then(|steps| steps.joined.get(&(joined.scope, step.to_owned())));
+        let events = steps.and_then(|steps| steps.joined.get(&(joined.group, step.to_owned())));
         slice(events.into_iter().flatten(), from, count.min(MAX_SLICE))
     }
 
@@ -56,7 +56,7 @@ impl Data {
         in_order(shown.collect())
     }
 
-    pub(super) fn workers(&self, now: u64) -> Vec<Worker> {
+    pub(super) fn workers(&self, now: u64) -> Vec<WorkerInfo> {
         let mut members: Vec<_> = self.workers.iter().collect();
         members.sort_by_key(|(id, member)| (member.lease_until, *id));
         members.into_iter().map(|(id, member)| worker(now, id, member)).collect()
@@ -100,9 +100,9 @@ fn slice<'a, T: Clone + 'a>(all: impl Iterator<Item = &'a T>, from: u64, count: 
     all.skip(size(from)).take(size(count.max(1))).cloned().collect()
 }
 
-fn worker(now: u64, id: &str, member: &Member) -> Worker {
+fn worker(now: u64, id: &str, member: &Member) -> WorkerInfo {
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-    Worker {
+    WorkerInfo {
         id: id.to_owned(),
         host: member.host.clone(),
         pid: member.pid,

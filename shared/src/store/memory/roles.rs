@@ -14,13 +14,13 @@ use crate::published::{Position, Publication, Published};
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::step::{
-    Call, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, OpenWait,
-    Outcome, Refill, Route, Sent, Signalled, Wait,
+    CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence,
+    JoinBuffer, OpenWait, Refill, Route, Sent, Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, InboxEntry,
     InboxReader, Introduction, Lease, ReaderStore, Registration, Rejection, Start, Started, Tick, Ticked, WakeReader,
-    Worker, WorkerStore, millis,
+    WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -63,7 +63,7 @@ impl ReaderStore for MemoryStore {
         Ok(self.change(|data, _| data.open_waits(run)))
     }
 
-    async fn workers(&self) -> Result<Vec<Worker>> {
+    async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         Ok(self.change(|data, now| data.workers(now)))
     }
 
@@ -124,11 +124,11 @@ impl WorkerStore for MemoryStore {
         Ok(self.open_wake_reader(worker))
     }
 
-    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
         Ok(self.change(|data, now| data.claim(now, call, claim)))
     }
 
-    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
+    async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
         Ok(self.change(|data, _| data.joined(&step.fence.run, &step.step, joined, from, count)))
     }
 
@@ -140,7 +140,7 @@ impl WorkerStore for MemoryStore {
         self.commit(worker, fence, |data, now| data.checkpoint(now, worker, fence, checkpoint)).await
     }
 
-    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         Ok(self.change(|data, now| data.publish(now, worker, fence, event)))
     }
 
@@ -150,31 +150,31 @@ impl WorkerStore for MemoryStore {
 
     async fn complete(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         commit: &Commit,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         self.commit(&call.worker, &step.fence, |data, now| data.complete(now, call, step, commit, refill)).await
     }
 
     async fn fail(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         failure: &Failure,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         Ok(self.commit(&call.worker, &step.fence, |data, now| data.fail(now, call, step, failure, refill)).await)
     }
 
     async fn suspend(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         waits: &[Wait],
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, waits, refill)).await
     }
 

@@ -7,7 +7,7 @@ use super::publish::{Publications, Told};
 use crate::history::Record;
 use crate::names::QueueName;
 use crate::run::Run;
-use crate::step::{Join, Joined, Route, Wait};
+use crate::step::{Join, JoinBuffer, Route, Wait};
 
 /// After so many losses without an attempt that ended well a step execution is tried alone.
 const SUSPECT: u32 = 3;
@@ -63,7 +63,7 @@ pub(super) struct Steps {
     pub(super) last: u64,
     pub(super) executions: BTreeMap<u64, Execution>,
     /// The run itself, and each fan-out that is open, by the seq that opened it.
-    pub(super) scopes: BTreeMap<u64, Fanout>,
+    pub(super) groups: BTreeMap<u64, Fanout>,
     /// Events that have joined so far, by fan-out and joining step.
     pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
     /// Waits for signals, by name, oldest first.
@@ -72,9 +72,9 @@ pub(super) struct Steps {
     pub(super) turns: BTreeMap<String, u64>,
     /// Who waits for a turn of it.
     pub(super) queues: BTreeMap<String, VecDeque<u64>>,
-    /// Events that wait for the others of their set, by scope, step and slot.
+    /// Events that wait for the others of their set, by group, step and slot.
     pub(super) parts: BTreeMap<(u64, String, u32), VecDeque<Vec<u8>>>,
-    /// Buffers of steps that collect, by scope, step and name.
+    /// Buffers of steps that collect, by group, step and name.
     pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
     /// Branches of large fan-outs that are not written yet.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
@@ -84,7 +84,7 @@ impl Steps {
     /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
     pub(super) fn is_waiting(&self, seq: u64) -> bool {
         let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Ending);
-        execution.is_some_and(|execution| self.scopes_of(execution.work.scope).is_some())
+        execution.is_some_and(|execution| self.groups_of(execution.work.group).is_some())
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) struct KeptSignal {
 /// One step and the event that it is to work on.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
-    pub(super) scope: u64,
+    pub(super) group: u64,
     pub(super) route: Route,
     pub(super) event: EventSource,
 }
@@ -185,7 +185,7 @@ pub(super) enum EventSource {
     Input,
     Payload(Vec<u8>),
     /// All that a fan-out joined.
-    Joined(Joined),
+    Joined(JoinBuffer),
     /// One for each slot.
     Set(Vec<Vec<u8>>),
 }

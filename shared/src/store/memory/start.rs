@@ -93,7 +93,7 @@ impl Data {
             }
         }
         let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
-        let work = |route: &Route| Work { scope: RUN, route: route.clone(), event: EventSource::Input };
+        let work = |route: &Route| Work { group: RUN, route: route.clone(), event: EventSource::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());
         if request.delay_ms > 0 {
             for seq in 1..=start.routes.len() as u64 {
@@ -123,7 +123,7 @@ impl Data {
         });
         let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
         state.follow_steps = request.follow_steps;
-        state.steps = Some(Steps { scopes: [(RUN, itself)].into(), ..Steps::default() });
+        state.steps = Some(Steps { groups: [(RUN, itself)].into(), ..Steps::default() });
         self.runs.insert(start.run.clone(), state);
         self.created.insert((now, start.run.clone()));
     }

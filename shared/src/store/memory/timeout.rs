@@ -48,7 +48,7 @@ fn name_active(steps: &Steps) -> String {
             EventSource::Input => 0,
             EventSource::Payload(payload) => payload.len(),
             EventSource::Set(set) => join_payloads(set.iter()).len(),
-            EventSource::Joined(joined) => format!("{} {}", joined.scope, joined.count).len(),
+            EventSource::Joined(joined) => format!("{} {}", joined.group, joined.count).len(),
         };
         counts.entry(&execution.work.route.step).or_default()[activity] += 1;
     }

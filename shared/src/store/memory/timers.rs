@@ -15,7 +15,7 @@ pub(super) enum Timer {
     /// The step execution is to be queued, if it still waits after this attempt.
     Step { run: String, seq: u64, attempt: u32 },
     /// What is left of closed fan-outs is to be removed.
-    Close { run: String, scope: u64 },
+    Close { run: String, group: u64 },
     /// The wait is to end without its signal.
     Wait { run: String, name: String, wait: PendingWait },
 }
@@ -42,7 +42,7 @@ impl Timer {
             Self::Expire { run } => format!("expire {run}"),
             Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
-            Self::Close { run, scope } => format!("close {run} {scope} 0"),
+            Self::Close { run, group } => format!("close {run} {group} 0"),
             Self::Wait { run, name, wait: PendingWait { seq, number, due, filter } } => {
                 let filter =
                     if filter.is_empty() { String::new() } else { format!("~{}", attributes::written(filter)) };

@@ -15,7 +15,7 @@ use crate::core::reply;
 use crate::core::value::Value;
 use crate::error::{Error, Result};
 use crate::names::Namespace;
-use crate::partitions::GroupReader;
+use crate::partitions::ColocatedReader;
 use crate::store::{InboxEntry, InboxReader};
 
 /// Which partition a key is of.
@@ -45,7 +45,11 @@ impl RedisStore {
     }
 
     /// Waits for an idle worker to be woken in one of these partitions, which are all on this store's server.
-    pub(crate) async fn wake_reader_of(&self, partitions: &[Namespace], worker: &str) -> Result<Box<dyn GroupReader>> {
+    pub(crate) async fn wake_reader_of(
+        &self,
+        partitions: &[Namespace],
+        worker: &str,
+    ) -> Result<Box<dyn ColocatedReader>> {
         let connection = self.link.dedicated(IDLE_BLOCK, &format!("stepfleet-idle-{worker}")).await?;
         let owners = owners(partitions, |namespace| namespace.key_of("wake", worker));
         let mut wait = redis::cmd("BLPOP");
@@ -57,7 +61,7 @@ impl RedisStore {
     }
 
     /// Hears of alarms in one of these partitions, which are all on this store's server.
-    pub(crate) async fn alarm_reader_of(&self, partitions: &[Namespace]) -> Result<Box<dyn GroupReader>> {
+    pub(crate) async fn alarm_reader_of(&self, partitions: &[Namespace]) -> Result<Box<dyn ColocatedReader>> {
         let mut pubsub = self.link.pubsub().await?;
         let owners = owners(partitions, |namespace| namespace.key("alarm"));
         let channels: Vec<&String> = owners.keys().collect();
@@ -96,7 +100,7 @@ struct RedisWakeReader {
 }
 
 #[async_trait]
-impl GroupReader for RedisWakeReader {
+impl ColocatedReader for RedisWakeReader {
     async fn next(&mut self, _: Duration) -> Result<Vec<u16>> {
         match self.connection.query(&self.wait).await? {
             Value::List(woken) => {
@@ -114,7 +118,7 @@ struct RedisAlarmReader {
 }
 
 #[async_trait]
-impl GroupReader for RedisAlarmReader {
+impl ColocatedReader for RedisAlarmReader {
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>> {
         let mut heard = Vec::new();
         match tokio::time::timeout(limit, self.alarms.next()).await {

@@ -23,7 +23,7 @@ use crate::published::{Position, Published};
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
-use crate::store::{Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, Worker, in_order};
+use crate::store::{Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, WorkerInfo, in_order};
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
 fn waiting(groups: Value) -> u64 {
@@ -125,7 +125,7 @@ impl ReaderStore for RedisStore {
         }
     }
 
-    async fn workers(&self) -> Result<Vec<Worker>> {
+    async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.namespace.key("leases")).arg(0).arg(-1).arg("WITHSCORES");
         let leases = Reply::new(self.link.send(&range).await?)?.pairs()?;

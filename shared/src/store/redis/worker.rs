@@ -16,8 +16,8 @@ use crate::core::short::{self as short_ways, Shortly, handed_over, slot_after};
 use crate::error::Result;
 use crate::published::Publication;
 use crate::step::{
-    Call, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, Failure, Fence, Joined, Next, Outcome, Refill,
-    Route, Wait,
+    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer, Next,
+    Refill, Route, Wait,
 };
 use crate::store::{Introduction, Lease, WakeReader, WorkerStore, journal_is_full};
 
@@ -51,7 +51,7 @@ impl WorkerStore for RedisStore {
         Ok(Box::new(RedisWakeReader { connection, wait }))
     }
 
-    async fn claim(&self, call: &Call, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
         let (word, mut reply) = self.ask(&build::claim(call, claim)).await?;
         if word == words::Claim::Lost {
             return Ok(None);
@@ -64,8 +64,8 @@ impl WorkerStore for RedisStore {
         Ok(Some(claims))
     }
 
-    async fn joined(&self, step: &Claimed, joined: &Joined, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
-        let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.scope, step.step);
+    async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
+        let list = format!("{}:{}:{}", self.namespace.key_of("joined", &step.fence.run), joined.group, step.step);
         let last = from + count.clamp(1, MAX_SLICE) - 1;
         self.link.read(redis::cmd("LRANGE").arg(list).arg(from).arg(last)).await
     }
@@ -80,21 +80,21 @@ impl WorkerStore for RedisStore {
 
     async fn checkpoint(&self, _: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         if self.record(fence, checkpoint).await? {
-            return Ok(Checkpointed { outcome: Outcome::Committed, answers: Vec::new() });
+            return Ok(Checkpointed { outcome: CommitStatus::Committed, answers: Vec::new() });
         }
         let (word, mut reply) = self.ask(&build::checkpoint(fence, checkpoint)).await?;
         match word {
             words::Checkpoint::Ok => {
-                Ok(Checkpointed { outcome: Outcome::Committed, answers: numbered(reply.array()?)? })
+                Ok(Checkpointed { outcome: CommitStatus::Committed, answers: numbered(reply.array()?)? })
             }
-            words::Checkpoint::Fenced => Ok(Outcome::Fenced.into()),
-            words::Checkpoint::Conflict => Ok(Outcome::Conflict.into()),
+            words::Checkpoint::Fenced => Ok(CommitStatus::Fenced.into()),
+            words::Checkpoint::Conflict => Ok(CommitStatus::Conflict.into()),
             words::Checkpoint::Full => Err(journal_is_full()),
             words::Checkpoint::Refused => Err(refused(reply)?),
         }
     }
 
-    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<Outcome> {
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         let (word, _) = self.ask(&build::publish(worker, fence, event)).await?;
         Ok(word.into())
     }
@@ -110,21 +110,21 @@ impl WorkerStore for RedisStore {
 
     async fn complete(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         commit: &Commit,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         if let Shortly::Committed(next) = self.complete_shortly(call, step, commit, refill).await? {
-            return Ok((Outcome::Committed, next.into_iter().map(|next| *next).collect()));
+            return Ok((CommitStatus::Committed, next.into_iter().map(|next| *next).collect()));
         }
         let (word, mut reply) = self.ask(&build::complete(call, step, commit, refill)).await?;
         let claims = reply.array()?;
         let outcome = match word {
-            words::Complete::Ok => Outcome::Committed,
-            words::Complete::Fenced => Outcome::Fenced,
-            words::Complete::Unstaged => Outcome::Unstaged,
-            words::Complete::Conflict => Outcome::Conflict,
+            words::Complete::Ok => CommitStatus::Committed,
+            words::Complete::Fenced => CommitStatus::Fenced,
+            words::Complete::Unstaged => CommitStatus::Unstaged,
+            words::Complete::Conflict => CommitStatus::Conflict,
             words::Complete::Refused => return Err(refused(reply)?),
         };
         Ok((outcome, claims.claims(call.number)?))
@@ -132,26 +132,26 @@ impl WorkerStore for RedisStore {
 
     async fn fail(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         failure: &Failure,
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let (word, mut reply) = self.ask(&build::fail(call, step, failure, refill)).await?;
         Ok((word.into(), reply.array()?.claims(call.number)?))
     }
 
     async fn suspend(
         &self,
-        call: &Call,
+        call: &CallId,
         step: &Claimed,
         waits: &[Wait],
         refill: &Refill,
-    ) -> Result<(Outcome, Vec<Claimed>)> {
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let (word, mut reply) = self.ask(&build::suspend(call, step, waits, refill)).await?;
         let outcome = match word {
-            words::Suspend::Ok => Outcome::Committed,
-            words::Suspend::Fenced => Outcome::Fenced,
+            words::Suspend::Ok => CommitStatus::Committed,
+            words::Suspend::Fenced => CommitStatus::Fenced,
             words::Suspend::Full => return Err(journal_is_full()),
         };
         Ok((outcome, reply.array()?.claims(call.number)?))
@@ -171,13 +171,19 @@ impl WorkerStore for RedisStore {
 
 impl RedisStore {
     /// The short ways of a commit.
-    async fn complete_shortly(&self, call: &Call, step: &Claimed, commit: &Commit, refill: &Refill) -> Result<Shortly> {
+    async fn complete_shortly(
+        &self,
+        call: &CallId,
+        step: &Claimed,
+        commit: &Commit,
+        refill: &Refill,
+    ) -> Result<Shortly> {
         let is_theirs = step.fence.line.as_str().split(' ').nth(4) == Some(&*call.worker);
         if call.again || refill.next != Next::Following || !is_theirs || !commit.is_plain(step) {
             return Ok(Shortly::LongWay);
         }
         if let Some(result) = &commit.result {
-            if step.scope != 0 {
+            if step.group != 0 {
                 return Ok(Shortly::LongWay);
             }
             let given = short_ways::end_run(call, step, commit, refill, result);

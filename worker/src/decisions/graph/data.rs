@@ -17,11 +17,11 @@ pub(crate) fn describe<W>(definition: &Definition<W>) -> Graph {
     }
 }
 
-fn step<W>(definition: &Definition<W>, step: &Step<W>) -> graph::Step {
+fn step<W>(definition: &Definition<W>, step: &Step<W>) -> graph::StepNode {
     let returned = step.emits.events.iter().map(|(event, many)| (*event, *many, false));
     let sent = step.sends.iter().map(|event| (*event, false, true));
     let emits = returned.chain(sent).map(|(event, many, sent)| Emit { event: event.to_owned(), many, sent });
-    graph::Step {
+    graph::StepNode {
         name: step.name.to_owned(),
         accepts: graph::Accepts {
             events: step.accepts.events().into_iter().map(str::to_owned).collect(),

@@ -140,8 +140,8 @@ local function audit_execution(a, run, meta, seq, line)
     return
   end
   local s, record = parse_state(line), redis.call('HGET', key_of.steps(a.p, run), 'e' .. seq)
-  local scope, step = parse_record(record or '')
-  local _, closed = scopes_of(key_of.steps(a.p, run), scope or '0')
+  local group, step = parse_record(record or '')
+  local _, closed = groups_of(key_of.steps(a.p, run), group or '0')
   if closed then
     -- To be removed; no breach, as this takes a moment.
     if a.fix then redis.call('ZADD', key_of.timers(a.p), 'NX', a.now, 'close ' .. run .. ' ' .. closed .. ' 0') end
@@ -163,13 +163,13 @@ local function audit_execution(a, run, meta, seq, line)
   end
 end
 
-local function audit_fan(a, run, meta, scope, place)
+local function audit_fan(a, run, meta, group, place)
   -- What is left of a closed fan-out is swept.
-  if not scopes_of(key_of.steps(a.p, run), scope) then return end
-  if redis.call('EXISTS', key_of.fan(a.p, run, scope)) == 0 then return end
+  if not groups_of(key_of.steps(a.p, run), group) then return end
+  if redis.call('EXISTS', key_of.fan(a.p, run, group)) == 0 then return end
   if is_queued(a, queue_of(meta), place) then return audit_ready(a, run, queue_of(meta), string.sub(place, 1, 1)) end
-  breach(a, run, 'the next branches of fan-out ' .. scope .. ' are not in their queue',
-    function() queue_fan(a.p, meta, run, scope) end)
+  breach(a, run, 'the next branches of fan-out ' .. group .. ' are not in their queue',
+    function() queue_fan(a.p, meta, run, group) end)
 end
 
 local function fail_audited(a, run, what)
@@ -191,9 +191,9 @@ local function lost_for_good(a, run, steps)
     return 'its context is gone'
   end
   for _, list in ipairs(extra_of(a.p, run)) do
-    local scope = string.match(list, ':fan:.+:(%d+)$')
+    local group = string.match(list, ':fan:.+:(%d+)$')
     -- Branches that are staged and not committed are staged again.
-    local needed = not scope or redis.call('HEXISTS', steps, 'f' .. scope) == 1
+    local needed = not group or redis.call('HEXISTS', steps, 'f' .. group) == 1
     -- Who waits for its turn can be told from the step executions.
     if string.find(list, ':turns:' .. run .. ':', 1, true) then needed = false end
     -- Followers may be told again.
@@ -263,11 +263,11 @@ local function audit_live(a, run, cursor_at)
   local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', LIMIT.SLICE)
   for i = 1, #slice[2], 2 do
     local field, value = slice[2][i], slice[2][i + 1]
-    local scope = string.match(field, '^q(%d+)$')
+    local group = string.match(field, '^q(%d+)$')
     if string.find(field, '^%d+$') then
       audit_execution(a, run, meta, field, value)
-    elseif scope then
-      audit_fan(a, run, meta, scope, value)
+    elseif group then
+      audit_fan(a, run, meta, group, value)
     elseif inputless and string.find(field, '^e%d+$') and needs_input(value) then
       fail_audited(a, run, 'its input is gone')
     end

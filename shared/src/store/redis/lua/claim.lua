@@ -28,11 +28,11 @@ local function hold(p, caller, run, seq, now)
     -- An entry from before it was queued alone.
     if string.sub(s.about, 1, 1) == 'a' and not caller.takes_alone then return nil end
   end
-  local scope = parse_head(found[2])
-  if not found[3] or not scope or #scope > LIMIT.MAX_EXACT then
+  local group = parse_head(found[2])
+  if not found[3] or not group or #group > LIMIT.MAX_EXACT then
     return fail_damaged(p, run, seq, caller.worker, now, damage(found[1], found[2], found[3]) or 'its event')
   end
-  local chain = scopes_of(steps, scope)
+  local chain = groups_of(steps, group)
   if not chain then return bury(p, run, found[3], seq, s, found[2], now) end
   s.attempt = s.attempt + 1
   local line = state_line('H', s, caller.worker) .. ' ' .. now .. ' ' .. caller.call
@@ -53,24 +53,24 @@ local function take_input(p, run, now, is_first)
   return redis.call('GET', key_of.input(p, run)) or ''
 end
 
--- What the worker is told: slot, run, number, line, record, scopes, description of the run; then what the flags of the record ask
+-- What the worker is told: slot, run, number, line, record, groups, description of the run; then what the flags of the record ask
 -- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left.
 local function tell_item(p, slot, item, now)
-  local scope, flags = parse_head(item.record)
+  local group, flags = parse_head(item.record)
   local run, input, context, version = item.run, '', {}, 0
   if string.find(flags, 'i', 1, true) then input = take_input(p, run, now, item.is_first) end
   if string.find(flags, 'c', 1, true) then
     context = redis.call('HGETALL', key_of.context(p, run))
     version = redis.call('HGET', key_of.steps(p, run), 'context') or 0
   end
-  local chain = item.chain or scopes_of(key_of.steps(p, run), scope) or {}
-  local scopes = #chain > 0 and table.concat(chain, ' ') or '0'
+  local chain = item.chain or groups_of(key_of.steps(p, run), group) or {}
+  local groups = #chain > 0 and table.concat(chain, ' ') or '0'
   -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
   local journal = item.attempt > 1 and redis.call('HGETALL', key_of.journal(p, run, item.seq)) or {}
   for i = 1, #journal, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end
-  return { slot, run, item.seq, item.line, item.record, scopes, item.meta, input, version, context, journal }
+  return { slot, run, item.seq, item.line, item.record, groups, item.meta, input, version, context, journal }
 end
 
 -- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and
@@ -147,7 +147,7 @@ local function item_of(p, caller, value, now)
   local found = redis.call('HMGET', key_of.steps(p, run), seq, 'e' .. seq, 'meta')
   local s = parse_state(found[1])
   local is_ours = s.letter == 'H' and s.attempt == tonumber(attempt) and s.about == caller.worker and s.call == call
-  local chain = is_ours and scopes_of(key_of.steps(p, run), (parse_head(found[2])))
+  local chain = is_ours and groups_of(key_of.steps(p, run), (parse_head(found[2])))
   if not chain then return true, letter, nil end
   return true, letter, { run = run, seq = seq, attempt = s.attempt, line = found[1], record = found[2], meta = found[3], chain = chain }
 end

@@ -3,13 +3,13 @@
 -- What it came to is in the journal: an attempt that runs again gets the same answer. `c` alone, or with what was
 -- collected: the lengths of the payloads, a line feed, and the payloads.
 local function collect(p, a)
-  local run, seq, scope, number, count = a.run, a.seq, a.scope, a.number, a.count
+  local run, seq, group, number, count = a.run, a.seq, a.group, a.number, a.count
   local steps = key_of.steps(p, run)
-  if redis.call('HGET', steps, seq) ~= a.line or not scopes_of(steps, scope) then return { 'fenced', '' } end
+  if redis.call('HGET', steps, seq) ~= a.line or not groups_of(steps, group) then return { 'fenced', '' } end
   local known = redis.call('HGET', key_of.journal(p, run, seq), number)
   if known then return { 'ok', known } end
   if is_too_much(p, run, seq, 1, {}) then return { 'full', '' } end
-  local key = key_of.joined(p, run, scope, a.step .. '*' .. a.buffer)
+  local key = key_of.joined(p, run, group, a.step .. '*' .. a.buffer)
   local entry, length = 'c', push_joined(p, run, key, a.payload)
   if length >= count then
     local lengths, payloads = {}, redis.call('LPOP', key, count)

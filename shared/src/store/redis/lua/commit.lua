@@ -5,17 +5,17 @@ local WIDE = '-----------------------------------------------------------------'
 
 -- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
 local function emit(p, x, c)
-  local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.scope
+  local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.group
   if c.fan then
     inner = seq
-    local fan = x.scope
+    local fan = x.group
     for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
   local missing = push_joins(p, run, meta, inner, c.joins, x.now, x.taker)
   if missing then return 'an event for the joining step "' .. missing .. '" was emitted outside of any fan-out that it joins' end
   -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
-  if #c.joins > 0 and not scopes_of(steps, inner) then return nil end
+  if #c.joins > 0 and not groups_of(steps, inner) then return nil end
   push_parts(p, run, inner, c.parts, c.emits)
   if c.fan then c.staged = c.staged + stage_rest(p, run, seq, c.emits) end
   if x.taker then x.taker.branches = inner end
@@ -55,7 +55,7 @@ local function end_journal(p, x, about)
   redis.call('SREM', key_of.extra(p, x.run), journal)
 end
 
--- `x` is the step execution being committed: run, meta, seq, attempt, scope, step, worker, state, now. `c` is what complete is given.
+-- `x` is the step execution being committed: run, meta, seq, attempt, group, step, worker, state, now. `c` is what complete is given.
 local function apply(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last chunks.
@@ -72,8 +72,8 @@ local function apply(p, x, c)
   if x.publishes then forget_published(p, run, x.seq) end
   note(p, run, x.now, caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, caught or x.state.since)
   if c.consumed ~= '' then
-    local scope, step = string.match(c.consumed, '^(%d+):(.+)$')
-    local list = key_of.joined(p, run, scope, step)
+    local group, step = string.match(c.consumed, '^(%d+):(.+)$')
+    local list = key_of.joined(p, run, group, step)
     redis.call('UNLINK', list)
     redis.call('SREM', key_of.extra(p, run), list)
   end
@@ -81,7 +81,7 @@ local function apply(p, x, c)
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
     -- Others of its steps may be executing: what they do is in vain.
-    if x.scope ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
+    if x.group ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes)
     return nil
   end
@@ -138,7 +138,7 @@ end
 -- Checks the fence of a complete, fail or suspend with these arguments, lets `act` change things where it holds, and fills the slot
 -- again.
 local function under_fence(p, a, act)
-  local now, run, seq, line, scope = now_ms(), a.run, a.seq, a.line, a.scope
+  local now, run, seq, line, group = now_ms(), a.run, a.seq, a.line, a.group
   local held, steps = key_of.held(p, a.worker), key_of.steps(p, run)
   if a.again then
     local is_earlier, letter, item = item_of(p, a, redis.call('HGET', held, a.slot), now)
@@ -149,7 +149,7 @@ local function under_fence(p, a, act)
   local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events')
   local state, taker = parse_state(line), nil
   local is_good = found[1] == line and state.about == a.worker
-  if is_good and scope ~= '0' and not scopes_of(steps, scope) then
+  if is_good and group ~= '0' and not groups_of(steps, group) then
     bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
@@ -158,7 +158,7 @@ local function under_fence(p, a, act)
     state.losses, state.shared = 0, 0
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
-      is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, scope = scope, step = a.step,
+      is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, group = group, step = a.step,
       worker = a.worker, state = state, now = now, taker = taker }, a)
     if why then return { why, {}, field, wrong } end
   elseif not may_use(p, a) then

@@ -85,18 +85,18 @@ local function is_suspect(s)
   return s.losses + s.shared >= 3
 end
 
--- A record is `<scope> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
+-- A record is `<group> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
 -- that only workers look at.
 local function parse_record(record)
   local stop = string.find(record, '\n', 1, true)
   if not stop then return nil end
   local name = '([%w_%.%-]+)'
-  local scope, step, flags, event =
+  local group, step, flags, event =
     string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjt%-]+=?%d*%+?%d*) ' .. name .. '$')
-  return scope, step, flags, event, string.sub(record, stop + 1)
+  return group, step, flags, event, string.sub(record, stop + 1)
 end
 
--- Who a step execution belongs to: its scope, and the flags of its record. Nothing where it is no record. The payload is not touched.
+-- Who a step execution belongs to: its group, and the flags of its record. Nothing where it is no record. The payload is not touched.
 local function parse_head(record)
   return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjt%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
 end
@@ -112,8 +112,8 @@ local function damage(state, record, meta)
   if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
   local version, content, more = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)(.*)$')
   if not version or more ~= '' and more ~= ' follow' or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
-  local scope, _, flags, _, payload = parse_record(record or '')
-  if not scope or #scope > LIMIT.MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
+  local group, _, flags, _, payload = parse_record(record or '')
+  if not group or #group > LIMIT.MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end
   if string.find(flags, 't', 1, true) and not string.match(payload, '^%d[%d ]*\n') then return 'its event' end
   return nil
@@ -190,8 +190,8 @@ local function queue_again(p, meta, run, seq, s)
 end
 
 -- The entry that has the next branches of a large fan-out written.
-local function queue_fan(p, meta, run, scope)
-  redis.call('HSET', key_of.steps(p, run), 'q' .. scope, append(p, 'q', queue_of(meta), run, 'f' .. scope))
+local function queue_fan(p, meta, run, group)
+  redis.call('HSET', key_of.steps(p, run), 'q' .. group, append(p, 'q', queue_of(meta), run, 'f' .. group))
 end
 
 -- A timer that is due soon and before all others wakes the coordinators, which sleep until the next one.
@@ -201,15 +201,15 @@ local function set_timer(p, now, due, timer)
   if due - now < LIMIT.SOON and redis.call('ZRANGE', timers, 0, 0)[1] == timer then redis.call('PUBLISH', key_of.alarm(p), due) end
 end
 
--- The scopes that a scope lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
+-- The groups that a group lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
 -- that nothing in it counts any more. `fan` is what is known of the first one already.
-local function scopes_of(steps, scope, fan)
+local function groups_of(steps, group, fan)
   local chain = {}
-  while scope ~= '0' do
-    fan = fan or redis.call('HGET', steps, 'f' .. scope)
-    if not fan then return nil, scope end
-    chain[#chain + 1] = scope
-    scope, fan = string.match(fan, '^(%d+)'), nil
+  while group ~= '0' do
+    fan = fan or redis.call('HGET', steps, 'f' .. group)
+    if not fan then return nil, group end
+    chain[#chain + 1] = group
+    group, fan = string.match(fan, '^(%d+)'), nil
   end
   return chain
 end
@@ -245,8 +245,8 @@ end
 -- any, as the field `closed` of the steps hash tells.
 local function is_void(steps, seq, has_closed)
   if not has_closed then return false end
-  local scope = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
-  return scope and not scopes_of(steps, scope)
+  local group = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
+  return group and not groups_of(steps, group)
 end
 
 -- What a worker holds, by its slots: the number of the call that wrote it, `o` or `f` for what became of that call's commit (good,
@@ -299,7 +299,7 @@ local function extra_of(p, run)
   return keys
 end
 
--- For the workers: their next beat names what they need not go on with, a run or `<run> <scope>`. A lease is shorter than
+-- For the workers: their next beat names what they need not go on with, a run or `<run> <group>`. A lease is shorter than
 -- it stays there.
 local function tell_workers(p, what, now)
   redis.call('ZREMRANGEBYSCORE', key_of.cancelled(p), '-inf', now - 600000)

@@ -15,7 +15,7 @@ local LIMIT = {
   MAX_REMEMBERED = 10000, -- places of published events that are remembered for a step execution
   MAX_VALUE = 1048576, -- a list or map of the context after a merge
   MAX_DIGITS = 18, -- digits of a whole number of the context
-  MAX_EXACT = 15, -- digits of a scope: Lua and workers read so many alike
+  MAX_EXACT = 15, -- digits of a group: Lua and workers read so many alike
   DAMAGED_RETENTION = 604800000, -- a run that failed because its keys are damaged stays readable for so long
   FAN_INLINE = 8, -- branches that are begun by the commit that opens a fan-out; the rest is staged
   FAN_BATCH = 64, -- staged branches that are queued by whoever takes the entry of their fan-out
@@ -52,8 +52,8 @@ function key_of.history(p, id) return p .. 'history:' .. id end
 function key_of.events(p, id) return p .. 'events:' .. id end
 function key_of.steps(p, id) return p .. 'steps:' .. id end
 function key_of.stopped(p, id) return p .. 'stopped:' .. id end
-function key_of.joined(p, id, scope, step) return p .. 'joined:' .. id .. ':' .. scope .. ':' .. step end
-function key_of.fan(p, id, scope) return p .. 'fan:' .. id .. ':' .. scope end
+function key_of.joined(p, id, group, step) return p .. 'joined:' .. id .. ':' .. group .. ':' .. step end
+function key_of.fan(p, id, group) return p .. 'fan:' .. id .. ':' .. group end
 function key_of.journal(p, id, seq) return p .. 'journal:' .. id .. ':' .. seq end
 function key_of.signals(p, id, name) return p .. 'signals:' .. id .. ':' .. name end
 function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. seq end
@@ -175,7 +175,7 @@ end
 
 function read.collect(argv)
   return {
-    run = argv[1], seq = argv[2], line = argv[3], scope = argv[4], step = argv[5], number = argv[6],
+    run = argv[1], seq = argv[2], line = argv[3], group = argv[4], step = argv[5], number = argv[6],
     buffer = argv[7], count = tonumber(argv[8]), payload = argv[9],
   }
 end
@@ -213,7 +213,7 @@ function read.complete(argv)
   local caught, at = take_list(argv, at + 1)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
-    run = argv[7], seq = argv[8], line = argv[9], scope = argv[10], step = argv[11], set = set, unset = unset,
+    run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], set = set, unset = unset,
     merges = merges, expects = expects, joins = joins, parts = parts, emits = emits, fan = fan, heads = heads,
     staged = staged, consumed = consumed, journal = journal, rests = rests, stop = stop, retention = retention,
     caught = caught, emitted = argv[at],
@@ -223,7 +223,7 @@ end
 function read.fail(argv)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
-    run = argv[7], seq = argv[8], line = argv[9], scope = argv[10], step = argv[11], mode = argv[12],
+    run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], mode = argv[12],
     delay = tonumber(argv[13]), reason = argv[14], retention = tonumber(argv[15]),
   }
 end
@@ -232,7 +232,7 @@ function read.suspend(argv)
   local waits = take_list(argv, 12)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
-    run = argv[7], seq = argv[8], line = argv[9], scope = argv[10], step = argv[11], waits = waits,
+    run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], waits = waits,
   }
 end
 
@@ -312,7 +312,7 @@ local place_of = {
     fields = 10,
   },
   end_branch = {
-    worker = 1, call = 2, slot = 3, run = 4, number = 5, line = 6, history = 7, after = 8, scope = 9,
+    worker = 1, call = 2, slot = 3, run = 4, number = 5, line = 6, history = 7, after = 8, group = 9,
     join = 10, event = 11, fields = 12,
   },
   end_run = {

@@ -2,24 +2,24 @@
 -- step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
 -- executions at once.
 --
--- `f<scope>` of the steps hash is the fan-out's parent scope and a line `<step> <flags> <event>[ <first>]` for each step
+-- `f<group>` of the steps hash is the fan-out's parent group and a line `<step> <flags> <event>[ <first>]` for each step
 -- that joins it. `first` is how many events are enough; it becomes `fired` once the step has begun.
 
 -- Writes the next batch of a large fan-out, and queues its entry again while any is left.
-begin_fan = function(p, worker, run, scope, now)
-  local steps, list = key_of.steps(p, run), key_of.fan(p, run, scope)
+begin_fan = function(p, worker, run, group, now)
+  local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
   -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
-  local found = redis.call('HMGET', steps, 'meta', 'f' .. scope)
+  local found = redis.call('HMGET', steps, 'meta', 'f' .. group)
   local meta = found[1]
-  if not meta or not found[2] or not scopes_of(steps, scope) then return end
+  if not meta or not found[2] or not groups_of(steps, group) then return end
   local batch = redis.call('LPOP', list, LIMIT.FAN_BATCH) or {}
   for _, record in ipairs(batch) do
-    if parse_head(record) ~= scope then return fail_damaged(p, run, scope, worker, now, 'a branch of its fan-out') end
+    if parse_head(record) ~= group then return fail_damaged(p, run, group, worker, now, 'a branch of its fan-out') end
   end
   local last = redis.call('HINCRBY', steps, 'last', #batch)
   create(p, run, meta, last - #batch + 1, batch)
-  if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, scope) end
-  redis.call('HDEL', steps, 'q' .. scope)
+  if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, group) end
+  redis.call('HDEL', steps, 'q' .. group)
   redis.call('SREM', key_of.extra(p, run), list)
 end
 
@@ -51,12 +51,12 @@ local function stage_rest(p, run, seq, emits)
   return #rest
 end
 
--- Takes the next staged branch for a slot. `chain` are the scopes that the fan-out lies in, `last` the highest number given out.
-local function pop_branch(p, taker, scope, chain, meta, last, now)
-  local run, list = taker.run, key_of.fan(p, taker.run, scope)
+-- Takes the next staged branch for a slot. `chain` are the groups that the fan-out lies in, `last` the highest number given out.
+local function pop_branch(p, taker, group, chain, meta, last, now)
+  local run, list = taker.run, key_of.fan(p, taker.run, group)
   local record = redis.call('LPOP', list)
   if not record then return nil end
-  if parse_head(record) ~= scope or limit_of(record) then
+  if parse_head(record) ~= group or limit_of(record) then
     redis.call('LPUSH', list, record)
     return nil
   end
@@ -64,7 +64,7 @@ local function pop_branch(p, taker, scope, chain, meta, last, now)
   local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. now .. ' ' .. taker.call
   redis.call('HSET', steps, seq, line, 'e' .. seq, record, 'last', seq)
   if redis.call('EXISTS', list) == 0 then
-    redis.call('HDEL', steps, 'q' .. scope)
+    redis.call('HDEL', steps, 'q' .. group)
     redis.call('SREM', key_of.extra(p, run), list)
   end
   tell_followers(p, run, meta, 'waiting', seq, 0, '-', record)
@@ -73,10 +73,10 @@ local function pop_branch(p, taker, scope, chain, meta, last, now)
 end
 
 local function take_branch(p, taker, now)
-  local steps, scope = key_of.steps(p, taker.run), taker.branches
-  if not scope or scope == '0' then return nil end
-  local chain, found = scopes_of(steps, scope), redis.call('HMGET', steps, 'meta', 'last')
-  return chain and #chain > 0 and found[1] and pop_branch(p, taker, scope, chain, found[1], found[2], now)
+  local steps, group = key_of.steps(p, taker.run), taker.branches
+  if not group or group == '0' then return nil end
+  local chain, found = groups_of(steps, group), redis.call('HMGET', steps, 'meta', 'last')
+  return chain and #chain > 0 and found[1] and pop_branch(p, taker, group, chain, found[1], found[2], now)
 end
 
 local function push_joined(p, run, key, payload)
@@ -94,11 +94,11 @@ local function heads_of(fan)
 end
 
 -- Joining steps begin one level up. Answers how many.
-local function begin_joins(p, run, meta, scope, parent, heads, taker)
+local function begin_joins(p, run, meta, group, parent, heads, taker)
   local new = {}
   for i, head in ipairs(heads) do
-    local count = redis.call('LLEN', key_of.joined(p, run, scope, head.step))
-    new[i] = parent .. ' ' .. head.header .. '\n' .. scope .. ' ' .. count
+    local count = redis.call('LLEN', key_of.joined(p, run, group, head.step))
+    new[i] = parent .. ' ' .. head.header .. '\n' .. group .. ' ' .. count
   end
   if #heads > 0 then
     local last = redis.call('HINCRBY', key_of.steps(p, run), 'last', #heads)
@@ -109,73 +109,73 @@ end
 
 -- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
 -- outwards. False where nothing of the run is left to do.
-local function settle(p, run, meta, scope, delta, taker)
+local function settle(p, run, meta, group, delta, taker)
   local steps = key_of.steps(p, run)
   while true do
-    if redis.call('HINCRBY', steps, 'n' .. scope, delta) > 0 then return true end
-    if scope == '0' then return false end
-    local parent, heads = heads_of(redis.call('HGET', steps, 'f' .. scope))
+    if redis.call('HINCRBY', steps, 'n' .. group, delta) > 0 then return true end
+    if group == '0' then return false end
+    local parent, heads = heads_of(redis.call('HGET', steps, 'f' .. group))
     local waiting = {}
     for _, head in ipairs(heads) do
       if head.first ~= 'fired' then waiting[#waiting + 1] = head end
     end
-    redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope)
-    local begun = begin_joins(p, run, meta, scope, parent, waiting, taker)
+    redis.call('HDEL', steps, 'f' .. group, 'n' .. group)
+    local begun = begin_joins(p, run, meta, group, parent, waiting, taker)
     if begun == 1 then return true end
-    scope, delta = parent, begun - 1
+    group, delta = parent, begun - 1
   end
 end
 
 -- All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on, since its
--- scope is gone; a timer has them removed, a part at a time.
-local function close_scope(p, run, scope, parent, now)
-  local steps, list = key_of.steps(p, run), key_of.fan(p, run, scope)
-  redis.call('HDEL', steps, 'f' .. scope, 'n' .. scope, 'q' .. scope)
+-- group is gone; a timer has them removed, a part at a time.
+local function close_group(p, run, group, parent, now)
+  local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
+  redis.call('HDEL', steps, 'f' .. group, 'n' .. group, 'q' .. group)
   redis.call('HSET', steps, 'closed', 1)
   redis.call('HINCRBY', steps, 'n' .. parent, -1)
   redis.call('UNLINK', list)
   redis.call('SREM', key_of.extra(p, run), list)
-  set_timer(p, now, now, 'close ' .. run .. ' ' .. scope .. ' 0')
-  tell_workers(p, run .. ' ' .. scope, now)
+  set_timer(p, now, now, 'close ' .. run .. ' ' .. group .. ' 0')
+  tell_workers(p, run .. ' ' .. group, now)
 end
 
--- Finds the fan-out, from `scope` outwards, whose branches join in `step`.
-local function join_scope(steps, scope, step)
-  while scope ~= '0' do
-    local fan = redis.call('HGET', steps, 'f' .. scope)
+-- Finds the fan-out, from `group` outwards, whose branches join in `step`.
+local function join_group(steps, group, step)
+  while group ~= '0' do
+    local fan = redis.call('HGET', steps, 'f' .. group)
     if not fan then return nil end
-    if string.find(fan, '\n' .. step .. ' ', 1, true) then return scope end
-    scope = string.match(fan, '^(%d+)')
+    if string.find(fan, '\n' .. step .. ' ', 1, true) then return group end
+    group = string.match(fan, '^(%d+)')
   end
   return nil
 end
 
-local function push_join(p, run, meta, scope, step, payload, now, taker)
+local function push_join(p, run, meta, group, step, payload, now, taker)
   local steps = key_of.steps(p, run)
-  local fan = redis.call('HGET', steps, 'f' .. scope)
+  local fan = redis.call('HGET', steps, 'f' .. group)
   -- An event before this one has closed it.
   if not fan then return end
   local parent, heads = heads_of(fan)
   local fired, lines = 0, parent
   for _, head in ipairs(heads) do
     if head.step == step and head.first ~= 'fired' then
-      local length = push_joined(p, run, key_of.joined(p, run, scope, step), payload)
+      local length = push_joined(p, run, key_of.joined(p, run, group, step), payload)
       if head.first == '' or length < tonumber(head.first) then return end
-      redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, scope, parent, { head }, taker))
+      redis.call('HINCRBY', steps, 'n' .. parent, begin_joins(p, run, meta, group, parent, { head }, taker))
       head.first = 'fired'
     end
     if head.first == 'fired' then fired = fired + 1 end
     lines = lines .. '\n' .. head.header .. (head.first == '' and '' or ' ' .. head.first)
   end
-  if fired == #heads then return close_scope(p, run, scope, parent, now) end
-  redis.call('HSET', steps, 'f' .. scope, lines)
+  if fired == #heads then return close_group(p, run, group, parent, now) end
+  redis.call('HSET', steps, 'f' .. group, lines)
 end
 
 -- Answers the step for whose event there is no open fan-out that it joins; then nothing was changed.
-local function push_joins(p, run, meta, scope, joins, now, taker)
+local function push_joins(p, run, meta, group, joins, now, taker)
   local places = {}
   for i = 1, #joins, 2 do
-    places[i] = join_scope(key_of.steps(p, run), scope, joins[i])
+    places[i] = join_group(key_of.steps(p, run), group, joins[i])
     if not places[i] then return joins[i] end
   end
   for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
@@ -184,10 +184,10 @@ end
 
 -- Events that are parts of a set: slot, number of slots, header, payload, ... Where a set is complete, its step execution
 -- is added to `emits`.
-local function push_parts(p, run, scope, parts, emits)
+local function push_parts(p, run, group, parts, emits)
   for i = 1, #parts, 4 do
     local slots, header = tonumber(parts[i + 1]), parts[i + 2]
-    local name = key_of.joined(p, run, scope, string.match(header, '^%S+')) .. '+'
+    local name = key_of.joined(p, run, group, string.match(header, '^%S+')) .. '+'
     push_joined(p, run, name .. parts[i], parts[i + 3])
     local complete = true
     for slot = 1, slots do complete = complete and redis.call('EXISTS', name .. slot) == 1 end
@@ -198,7 +198,7 @@ local function push_parts(p, run, scope, parts, emits)
         lengths[slot] = #payloads[slot]
         if redis.call('EXISTS', name .. slot) == 0 then redis.call('SREM', key_of.extra(p, run), name .. slot) end
       end
-      emits[#emits + 1] = scope .. ' ' .. header .. '\n' .. table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
+      emits[#emits + 1] = group .. ' ' .. header .. '\n' .. table.concat(lengths, ' ') .. '\n' .. table.concat(payloads)
     end
   end
 end
@@ -241,8 +241,8 @@ pass_turn = function(p, run, meta, step, from, now)
     local found = redis.call('HMGET', steps, seq, 'e' .. seq)
     local s = parse_state(found[1])
     if s.letter == 'T' then
-      local scope = parse_record(found[2] or '')
-      if scope and scopes_of(steps, scope) then return queue_again(p, meta, run, seq, s) end
+      local group = parse_record(found[2] or '')
+      if group and groups_of(steps, group) then return queue_again(p, meta, run, seq, s) end
       bury(p, run, meta, seq, s, found[2], now)
     end
   end
@@ -251,7 +251,7 @@ pass_turn = function(p, run, meta, step, from, now)
 end
 
 -- Removes what is left of closed fan-outs of a run, a part at a time.
-local function sweep_closed(p, run, scope, from, now)
+local function sweep_closed(p, run, group, from, now)
   local steps = key_of.steps(p, run)
   local meta = redis.call('HGET', steps, 'meta')
   if not meta then return end
@@ -259,14 +259,14 @@ local function sweep_closed(p, run, scope, from, now)
   for i = 1, #slice[2], 2 do
     local field, value = slice[2][i], slice[2][i + 1]
     local inner = string.match(field, '^f(%d+)$')
-    if inner and not scopes_of(steps, inner) then
+    if inner and not groups_of(steps, inner) then
       local list = key_of.fan(p, run, inner)
       redis.call('HDEL', steps, 'f' .. inner, 'n' .. inner, 'q' .. inner)
       redis.call('UNLINK', list)
       redis.call('SREM', key_of.extra(p, run), list)
     elseif string.find(field, '^%d+$') then
       local within = parse_record(redis.call('HGET', steps, 'e' .. field) or '')
-      if within and not scopes_of(steps, within) then closed[#closed + 1] = tonumber(field) end
+      if within and not groups_of(steps, within) then closed[#closed + 1] = tonumber(field) end
     end
   end
   table.sort(closed)
@@ -275,5 +275,5 @@ local function sweep_closed(p, run, scope, from, now)
     -- The end of another one may have ended it.
     if found[1] then bury(p, run, meta, seq, parse_state(found[1]), found[2], now) end
   end
-  if slice[1] ~= '0' then set_timer(p, now, now, 'close ' .. run .. ' ' .. scope .. ' ' .. slice[1]) end
+  if slice[1] ~= '0' then set_timer(p, now, now, 'close ' .. run .. ' ' .. group .. ' ' .. slice[1]) end
 end

@@ -60,8 +60,8 @@ end
 -- The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
 local function is_waiting(steps, seq)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq)
-  local s, scope = parse_state(found[1]), parse_record(found[2] or '')
-  return s.letter and (scope == '0' or scope and scopes_of(steps, scope))
+  local s, group = parse_state(found[1]), parse_record(found[2] or '')
+  return s.letter and (group == '0' or group and groups_of(steps, group))
 end
 
 -- The attributes of a signal, or the filter of a wait: tokens that compare byte by byte.

@@ -114,8 +114,8 @@ local function of_hold(p, argv, given)
   given.worker, given.call, given.again, given.slot = argv[1], argv[2], argv[3] == '1', argv[4]
   given.next, given.after = '0', ''
   given.run, given.seq, given.line = argv[5], argv[6], argv[7]
-  local scope, step = parse_record(redis.call('HGET', key_of.steps(p, given.run), 'e' .. given.seq) or '')
-  given.scope, given.step = scope or '0', step or '-'
+  local group, step = parse_record(redis.call('HGET', key_of.steps(p, given.run), 'e' .. given.seq) or '')
+  given.group, given.step = group or '0', step or '-'
   return given
 end
 

@@ -83,13 +83,13 @@ end
 -- `after` is the queue that was served last; `join` the step that joins, or nothing. Answers 1, or what the slot has now.
 local function end_branch(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + B.worker], argv[at + B.call], argv[at + B.run], argv[at + B.number]
-  local scope, step = argv[at + B.scope], argv[at + B.join]
+  local group, step = argv[at + B.group], argv[at + B.join]
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'f' .. scope, 'n' .. scope, 'last', 'closed', 'meta')
+  local found = redis.call('HMGET', steps, seq, 'f' .. group, 'n' .. group, 'last', 'closed', 'meta')
   local fan, live = found[2], tonumber(found[3])
   if found[1] ~= argv[at + B.line] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
   if step ~= '' and not joins_all(fan, step) then return 0 end
-  local chain = scopes_of(steps, scope, fan)
+  local chain = groups_of(steps, group, fan)
   if not chain then return 0 end
   if last >= at + B.fields then
     redis.call('HSET', key_of.context(p, run), unpack(argv, at + B.fields, last))
@@ -97,12 +97,12 @@ local function end_branch(p, argv, at, last, now, batch)
   end
   -- Whoever opened the fan-out has written the first record.
   add_history(p, run, nil, nil, now .. argv[at + B.history])
-  if step ~= '' then push_joined(p, run, key_of.joined(p, run, scope, step), argv[at + B.event]) end
+  if step ~= '' then push_joined(p, run, key_of.joined(p, run, group, step), argv[at + B.event]) end
   redis.call('HDEL', steps, seq, 'e' .. seq)
-  redis.call('HINCRBY', steps, 'n' .. scope, -1)
+  redis.call('HINCRBY', steps, 'n' .. group, -1)
   local memo = memo_of(p, batch, worker)
   local caller = { worker = worker, call = call, run = run, next = FOLLOWING, after = argv[at + B.after] }
-  local item = pop_branch(p, caller, scope, chain, found[6], found[4], now) or refill(p, caller, nil, tonumber(now), memo)
+  local item = pop_branch(p, caller, group, chain, found[6], found[4], now) or refill(p, caller, nil, tonumber(now), memo)
   local held = key_of.held(p, worker)
   if not item then
     redis.call('HSET', held, argv[at + B.slot], call .. ' o')
