@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::codec::Content;
 use stepfleet::published::{Position, Publication, Published, What};
-use stepfleet::step::Outcome as Stands;
+use stepfleet::step::CommitStatus;
 use stepfleet::store::Store;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::double::{self, call, emit, join_fleet, refill, start};
@@ -199,7 +199,7 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
                 let (step_name, event, content) = ("first".to_owned(), "Chunk".to_owned(), Content::Json);
                 let data = number.to_string().into_bytes();
                 let publication = Publication { call: 0, number, step: step_name, event, content, data };
-                assert_eq!(store.publish("a", &step.fence, &publication).await.unwrap(), Stands::Committed);
+                assert_eq!(store.publish("a", &step.fence, &publication).await.unwrap(), CommitStatus::Committed);
             };
             for number in 1..=MANY {
                 publish(number).await;

@@ -247,7 +247,13 @@ pub const LIMITS: &[Limit] = &[
         &["shared/src/store/redis/short.rs"],
     ),
     limit("MOST_BYTES", 524_288, Unit::Bytes, "their arguments", &["shared/src/store/redis/short.rs"]),
-    limit("MAX_SHORT_FIELDS", 100, Unit::Count, "context fields that a short way writes", &["shared/src/step.rs"]),
+    limit(
+        "MAX_SHORT_FIELDS",
+        100,
+        Unit::Count,
+        "context fields that a short way writes",
+        &["shared/src/step/commit.rs"],
+    ),
     limit("MOST_CLAIMED", 64, Unit::Count, "slots that one claim fills", &["worker/src/runtime/slots.rs"]),
     limit(
         "MOST_IN_A_ROW",

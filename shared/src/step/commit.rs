@@ -1,139 +1,11 @@
-//! Step executions: what a worker claims, and what it commits.
+//! What a step execution leaves behind, at its end or on the way.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::Content;
-use crate::names::QueueName;
+use super::{Claimed, Route};
 
-/// Which step is to work on which event, and what it needs for that.
-///
-/// Routing is decided where the workflow is known (the worker, or the coordinator for start events) and written
-/// beside the event, so that Redis never has to look into it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Route {
-    /// The step's name.
-    pub step: String,
-    /// The event's name.
-    pub event: String,
-    /// The step reads the run's context: it is sent along with the event.
-    #[serde(default)]
-    pub context: bool,
-    /// At most so many executions of the step are under way in a run at once; others wait for their turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// How many failures on the way to this event were caught: see [`Commit::caught`].
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub recoveries: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// The token of an attempt: only its holder may commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fence {
-    /// The run.
-    pub run: String,
-    /// The step execution's number, unique in its run.
-    pub seq: u64,
-    /// The attempt, from 1; each claim raises it.
-    pub attempt: u32,
-    /// The number of the worker's call that took it. It makes the fence unlike any other of its worker, even where
-    /// a run's id is used again, or Redis came back without its last moments and counts attempts anew.
-    pub claim: u64,
-    /// The slot of its worker that it is held in.
-    pub slot: u32,
-    /// How the store wrote the hold down.
-    pub line: Line,
-}
-
-/// What a store keeps of a hold, as it stands there: given out with a claim and handed back, so that a fence is compared as one
-/// string. Only the store that wrote it reads it; it adds nothing to what the rest of a fence says, so all lines are equal.
-#[derive(Clone, Default)]
-pub struct Line(Option<Arc<str>>);
-
-impl Line {
-    pub(crate) fn new(text: &str) -> Self {
-        Self(Some(text.into()))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("_")
-    }
-}
-
-impl PartialEq for Line {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Line {}
-
-impl Hash for Line {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
-}
-
-/// A step execution that this worker holds.
-#[derive(Clone, Debug, Default)]
-pub struct Claimed {
-    /// What a commit must show.
-    pub fence: Fence,
-    /// How many attempts before this one ended with an error (losses of a worker are not counted).
-    pub failures: u32,
-    /// The error of the last of them.
-    pub last_error: Option<String>,
-    /// How long before the claim the first of them began; nothing where there is none.
-    pub elapsed: Duration,
-    /// How many failures on the way to its event were caught.
-    pub recoveries: u32,
-    /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
-    pub group: u64,
-    /// The fan-outs around that one, from the inside out.
-    pub within: Vec<u64>,
-    /// The step's name.
-    pub step: String,
-    /// The event's name.
-    pub event: String,
-    /// The event, as a payload of [`crate::codec`]; for a joining step see [`Claimed::joined`].
-    pub payload: Vec<u8>,
-    /// For a joining step: where its events are, and how many.
-    pub joined: Option<JoinBuffer>,
-    /// For a step that takes a set of events: them, in the order of its slots.
-    pub parts: Option<Vec<Vec<u8>>>,
-    /// The workflow.
-    pub workflow: String,
-    /// The workflow's version, which the run is pinned to.
-    pub version: u32,
-    /// How the result is to be written.
-    pub content: Content,
-    /// The run's followers are told of its steps: a commit is to name what the step emitted.
-    pub follow_steps: bool,
-    /// The run's context, where the step asked for it: field and payload.
-    pub context: Vec<(String, Vec<u8>)>,
-    /// How often the context had been changed by then; 0 where the step did not ask for it.
-    pub context_version: u64,
-    /// The step has a limit of executions at once.
-    pub is_limited: bool,
-    /// It may be what has killed its last workers: nothing is to be executed beside it.
-    pub alone: bool,
-    /// Why it cannot be executed: somebody wrote into the store's keys.
-    pub damage: Option<String>,
-    /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
-    /// [`crate::journal`].
-    pub journal: Vec<(u64, Vec<u8>)>,
-}
+/// More context fields than this are not written in the short way.
+const MAX_SHORT_FIELDS: usize = 100;
 
 /// What a step that goes on has come to so far.
 #[derive(Clone, Debug, Default)]
@@ -187,53 +59,6 @@ pub struct Wait {
     pub filter: Vec<(String, String)>,
 }
 
-/// What a run waits for.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct OpenWait {
-    /// The step execution that waits.
-    pub seq: u64,
-    /// Its step.
-    pub step: String,
-    /// The number of the wait in its journal.
-    pub number: u64,
-    /// The signal's name.
-    pub name: String,
-    /// What the signal must have: field, and the JSON text of its value.
-    pub filter: Vec<(String, String)>,
-    /// When its time is over (ms since 1970, on the store's clock); None for never.
-    pub due_ms: Option<u64>,
-}
-
-/// What became of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signalled {
-    /// It ended a wait.
-    Delivered,
-    /// Nobody waits for it yet: it is kept.
-    Kept,
-    /// It was dealt with before.
-    Gone,
-    /// Too many of that name are kept; it is still in the inbox.
-    Full,
-    /// The run has ended; the signal is still in the inbox.
-    Over,
-    /// There is no such run (yet); the signal is still in the inbox.
-    Unknown,
-}
-
-/// What became of a request to cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancelled {
-    /// The run is stopped.
-    Stopped,
-    /// It had ended.
-    Over,
-    /// The request was dealt with before.
-    Gone,
-    /// There is no such run (yet); the request is still in the inbox.
-    Unknown,
-}
-
 /// A change of a context field that is applied to whatever value it has by then, and so never conflicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
@@ -246,15 +71,6 @@ pub enum Merge {
         /// Elements, or keys and values, as they stand in such a value.
         bytes: Vec<u8>,
     },
-}
-
-/// Where the events that a fan-out joined are kept until the joining step has committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinBuffer {
-    /// The fan-out.
-    pub group: u64,
-    /// How many events, in order of arrival.
-    pub count: u64,
 }
 
 /// All that one step execution leaves behind; it becomes true at once, or not at all.
@@ -350,21 +166,6 @@ pub struct Collect {
     pub payload: Vec<u8>,
 }
 
-/// What became of events that were sent to a run from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// Their steps begin.
-    Delivered,
-    /// They were dealt with before.
-    Gone,
-    /// The run has as many step executions as it may have; the events are still in the inbox.
-    Full,
-    /// The run has ended; the events are still in the inbox.
-    Over,
-    /// There is no such run (yet); the events are still in the inbox.
-    Unknown,
-}
-
 /// How an attempt failed, as decided by the worker.
 #[derive(Clone, Debug)]
 pub enum Failure {
@@ -382,51 +183,6 @@ pub enum Failure {
         /// How long the run stays readable.
         retention: Duration,
     },
-}
-
-/// The free slots that a worker wants to fill.
-#[derive(Clone, Debug, Default)]
-pub struct Claim {
-    /// The slots, each of which gets one step execution at most.
-    pub slots: Vec<u32>,
-    /// The worker executes nothing, and will not as long as it is executing one that it is given with [`Claimed::alone`]: that
-    /// one is all it is given then.
-    pub alone: bool,
-    /// The queue that was served last: the next one by name comes first.
-    pub after: Option<QueueName>,
-}
-
-/// What a slot takes when its step execution has ended.
-#[derive(Clone, Debug, Default)]
-pub struct Refill {
-    /// Which one.
-    pub next: Next,
-    /// As [`Claim::after`].
-    pub after: Option<QueueName>,
-}
-
-/// Which step execution a slot takes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Next {
-    /// None: the worker is about to stop.
-    #[default]
-    Nothing,
-    /// The one that follows, where there is one: it goes to the slot straight away, without the queue. Else one from a queue.
-    Following,
-    /// One from a queue, so that others have their turn; the one that follows where none waits.
-    Others,
-}
-
-/// One call of a worker. Repeating it with the same number and `again` set gives the same answer, so that a
-/// lost reply does no harm.
-#[derive(Clone, Debug)]
-pub struct CallId {
-    /// The worker.
-    pub worker: String,
-    /// The call's number, unique for the worker.
-    pub number: u64,
-    /// An earlier try may have taken effect.
-    pub again: bool,
 }
 
 /// What became of a commit.
@@ -509,40 +265,5 @@ impl Checkpoint {
         let [entry] = &self.entries[..] else { return None };
         // Numbers count calls: up to here there is room for all of them.
         (is_plain && entry.0 <= crate::store::MAX_ENTRIES as u64).then_some(entry)
-    }
-}
-
-/// More context fields than this are not written in the short way.
-const MAX_SHORT_FIELDS: usize = 100;
-
-/// Payloads one after the other: their lengths, a line feed, and the payloads.
-pub(crate) fn cut_payloads(set: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let line = set.iter().position(|byte| *byte == b'\n')?;
-    let (lengths, mut rest) = (std::str::from_utf8(&set[..line]).ok()?, &set[line + 1..]);
-    let mut payloads = Vec::new();
-    for length in lengths.split(' ') {
-        let (payload, after) = rest.split_at_checked(length.parse().ok()?)?;
-        payloads.push(payload.to_vec());
-        rest = after;
-    }
-    rest.is_empty().then_some(payloads)
-}
-
-/// The same, written.
-pub(crate) fn join_payloads<'a>(payloads: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
-    let lengths: Vec<String> = payloads.clone().map(|payload| payload.len().to_string()).collect();
-    let mut whole = lengths.join(" ").into_bytes();
-    whole.push(b'\n');
-    payloads.for_each(|payload| whole.extend_from_slice(payload));
-    whole
-}
-
-/// Reads what [`Store::collect`](crate::store::Store::collect) answered: the events that filled the buffer; None where it
-/// is not full yet. Fails when it is no such answer.
-pub fn collected(entry: &[u8]) -> crate::Result<Option<Vec<Vec<u8>>>> {
-    match entry {
-        b"c" => Ok(None),
-        [b'c', set @ ..] if cut_payloads(set).is_some() => Ok(cut_payloads(set)),
-        _ => Err(crate::Error::reply("an entry of the journal is not that of a collection")),
     }
 }

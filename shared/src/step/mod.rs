@@ -1,0 +1,124 @@
+//! Step executions: what a worker claims, and what it commits.
+
+mod commit;
+mod outside;
+mod payloads;
+mod route;
+
+use std::time::Duration;
+
+use crate::codec::Content;
+use crate::names::QueueName;
+
+pub(crate) use self::commit::Changes;
+pub use self::commit::{
+    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, Merge, Part, Wait,
+};
+pub use self::outside::{Cancelled, OpenWait, Sent, Signalled};
+pub use self::payloads::collected;
+pub(crate) use self::payloads::{cut_payloads, join_payloads};
+pub use self::route::{Fence, Line, Route};
+
+/// A step execution that this worker holds.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// What a commit must show.
+    pub fence: Fence,
+    /// How many attempts before this one ended with an error (losses of a worker are not counted).
+    pub failures: u32,
+    /// The error of the last of them.
+    pub last_error: Option<String>,
+    /// How long before the claim the first of them began; nothing where there is none.
+    pub elapsed: Duration,
+    /// How many failures on the way to its event were caught.
+    pub recoveries: u32,
+    /// The fan-out that this execution is a branch of: the number of the execution that opened it, 0 for none.
+    pub group: u64,
+    /// The fan-outs around that one, from the inside out.
+    pub within: Vec<u64>,
+    /// The step's name.
+    pub step: String,
+    /// The event's name.
+    pub event: String,
+    /// The event, as a payload of [`crate::codec`]; for a joining step see [`Claimed::joined`].
+    pub payload: Vec<u8>,
+    /// For a joining step: where its events are, and how many.
+    pub joined: Option<JoinBuffer>,
+    /// For a step that takes a set of events: them, in the order of its slots.
+    pub parts: Option<Vec<Vec<u8>>>,
+    /// The workflow.
+    pub workflow: String,
+    /// The workflow's version, which the run is pinned to.
+    pub version: u32,
+    /// How the result is to be written.
+    pub content: Content,
+    /// The run's followers are told of its steps: a commit is to name what the step emitted.
+    pub follow_steps: bool,
+    /// The run's context, where the step asked for it: field and payload.
+    pub context: Vec<(String, Vec<u8>)>,
+    /// How often the context had been changed by then; 0 where the step did not ask for it.
+    pub context_version: u64,
+    /// The step has a limit of executions at once.
+    pub is_limited: bool,
+    /// It may be what has killed its last workers: nothing is to be executed beside it.
+    pub alone: bool,
+    /// Why it cannot be executed: somebody wrote into the store's keys.
+    pub damage: Option<String>,
+    /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
+    /// [`crate::journal`].
+    pub journal: Vec<(u64, Vec<u8>)>,
+}
+
+/// Where the events that a fan-out joined are kept until the joining step has committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinBuffer {
+    /// The fan-out.
+    pub group: u64,
+    /// How many events, in order of arrival.
+    pub count: u64,
+}
+
+/// The free slots that a worker wants to fill.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// The slots, each of which gets one step execution at most.
+    pub slots: Vec<u32>,
+    /// The worker executes nothing, and will not as long as it is executing one that it is given with [`Claimed::alone`]: that
+    /// one is all it is given then.
+    pub alone: bool,
+    /// The queue that was served last: the next one by name comes first.
+    pub after: Option<QueueName>,
+}
+
+/// What a slot takes when its step execution has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Refill {
+    /// Which one.
+    pub next: Next,
+    /// As [`Claim::after`].
+    pub after: Option<QueueName>,
+}
+
+/// Which step execution a slot takes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// None: the worker is about to stop.
+    #[default]
+    Nothing,
+    /// The one that follows, where there is one: it goes to the slot straight away, without the queue. Else one from a queue.
+    Following,
+    /// One from a queue, so that others have their turn; the one that follows where none waits.
+    Others,
+}
+
+/// One call of a worker. Repeating it with the same number and `again` set gives the same answer, so that a
+/// lost reply does no harm.
+#[derive(Clone, Debug)]
+pub struct CallId {
+    /// The worker.
+    pub worker: String,
+    /// The call's number, unique for the worker.
+    pub number: u64,
+    /// An earlier try may have taken effect.
+    pub again: bool,
+}

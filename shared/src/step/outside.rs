@@ -1,0 +1,63 @@
+//! What became of what reached a run from outside.
+
+/// What a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OpenWait {
+    /// The step execution that waits.
+    pub seq: u64,
+    /// Its step.
+    pub step: String,
+    /// The number of the wait in its journal.
+    pub number: u64,
+    /// The signal's name.
+    pub name: String,
+    /// What the signal must have: field, and the JSON text of its value.
+    pub filter: Vec<(String, String)>,
+    /// When its time is over (ms since 1970, on the store's clock); None for never.
+    pub due_ms: Option<u64>,
+}
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signalled {
+    /// It ended a wait.
+    Delivered,
+    /// Nobody waits for it yet: it is kept.
+    Kept,
+    /// It was dealt with before.
+    Gone,
+    /// Too many of that name are kept; it is still in the inbox.
+    Full,
+    /// The run has ended; the signal is still in the inbox.
+    Over,
+    /// There is no such run (yet); the signal is still in the inbox.
+    Unknown,
+}
+
+/// What became of a request to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The run is stopped.
+    Stopped,
+    /// It had ended.
+    Over,
+    /// The request was dealt with before.
+    Gone,
+    /// There is no such run (yet); the request is still in the inbox.
+    Unknown,
+}
+
+/// What became of events that were sent to a run from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Their steps begin.
+    Delivered,
+    /// They were dealt with before.
+    Gone,
+    /// The run has as many step executions as it may have; the events are still in the inbox.
+    Full,
+    /// The run has ended; the events are still in the inbox.
+    Over,
+    /// There is no such run (yet); the events are still in the inbox.
+    Unknown,
+}
