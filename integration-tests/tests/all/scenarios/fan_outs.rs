@@ -1,7 +1,7 @@
 //! Fan-outs and their joins.
 
 use stepfleet::run::Status;
-use stepfleet::step::JoinBuffer;
+use stepfleet::step::{Commit, Fan, Join, JoinBuffer};
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -57,6 +57,28 @@ async fn fan_outs_nest_and_end_inside_out() {
         let run = store.run("r").await.unwrap().unwrap();
         assert!(run.error.unwrap().contains("the joining step \"some\""));
         assert_eq!((run.status, run.error_step.as_deref()), (Status::Failed, Some("all")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_outer_join_leaves_behind_is_not_handed_over() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let with_the_first = |branches: &[&str], join: &str| {
+            let joins = vec![Join { route: route(join), first: Some(1) }];
+            Commit { fan: Some(Fan { joins, staged: 0 }), ..emit(branches) }
+        };
+        let first = held(scene).await;
+        let outer = complete(store, 2, &first, &with_the_first(&["outer"; 2], "all"), 2).await;
+        let inner = complete(store, 3, &outer[0], &with_the_first(&["inner"], "some"), 1).await.remove(0);
+        // The inner join begins, and is void in the same moment, as the outer one closes the fan-out around it.
+        let both = Commit { joins: vec![("some".into(), vec![1, 1]), ("all".into(), vec![1, 2])], ..emit(&[]) };
+        let next = complete(store, 4, &inner, &both, 1).await;
+        assert_eq!(next.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["all"]);
+        scene.assert_sound().await;
+        complete(store, 5, &next[0], &stop(), 0).await;
+        assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Completed);
     })
     .await;
 }

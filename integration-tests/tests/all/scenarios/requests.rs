@@ -2,7 +2,7 @@
 
 use stepfleet::request::{self, Request, StartRequest};
 use stepfleet::run::Status;
-use stepfleet::store::{Deferral, Rejection, Start, Started};
+use stepfleet::store::{Deferral, Rejection, Reservation, Start, Started};
 use stepfleet_integration_tests::double::{claim, join_fleet, start, stop};
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
 
@@ -120,6 +120,26 @@ async fn requests_are_given_to_one_coordinator_and_taken_over_by_another() {
         let run = entry.clone();
         store.start(&Start { entry: Some(entry), ..start(&run) }).await.unwrap();
         assert_eq!(store.reclaim_inbox("c1", Duration::ZERO).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_is_let_go_under_its_own_ticket_only() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let held = |ticket: &str| Reservation {
+            workflow: "w".into(),
+            key: "k".into(),
+            run: "r".into(),
+            ticket: ticket.into(),
+            place: None,
+        };
+        store.reserve(&held("first"), HOUR).await.unwrap();
+        store.let_go(&held("second")).await.unwrap();
+        assert_eq!(store.reserved("w", "k").await.unwrap(), Some(held("first")));
+        store.let_go(&held("first")).await.unwrap();
+        assert_eq!(store.reserved("w", "k").await.unwrap(), None);
     })
     .await;
 }

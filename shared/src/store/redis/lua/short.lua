@@ -138,7 +138,7 @@ local function record(p, argv, at)
   local found = redis.call('HMGET', key_of.steps(p, run), seq, 'closed')
   if found[1] ~= argv[at + R.line] or found[2] then return 0 end
   local journal = key_of.journal(p, run, seq)
-  redis.call('HSET', journal, argv[at + R.call], argv[at + R.entry])
+  redis.call('HSETNX', journal, argv[at + R.call], argv[at + R.entry])
   redis.call('SADD', key_of.extra(p, run), journal)
   return 1
 end
