@@ -62,7 +62,7 @@ pub(crate) fn claimed(mut reply: Reply, call: u64) -> Result<Claimed> {
 fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
     let (record, groups, meta, input) = (reply.bytes()?, reply.text()?, reply.text()?, reply.bytes()?);
     step.context_version = reply.number()?;
-    step.context = reply.array()?.pairs()?;
+    step.context = reply.array()?.shared_pairs()?;
     for (name, value) in reply.array()?.pairs()? {
         match name.as_str() {
             "error" => step.last_error = Some(String::from_utf8_lossy(&value).into_owned()),

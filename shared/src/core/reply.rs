@@ -3,6 +3,8 @@
 use super::args::Word;
 use super::record::claimed;
 use super::value::Value;
+use bytes::Bytes;
+
 use crate::error::{Error, Result};
 use crate::step::Claimed;
 
@@ -53,6 +55,11 @@ impl Reply {
     /// Texts up to the end.
     pub(crate) fn texts(mut self) -> Result<Vec<String>> {
         self.values.by_ref().map(text).collect()
+    }
+
+    /// As [`Reply::pairs`], with values that can be shared.
+    pub(crate) fn shared_pairs(self) -> Result<Vec<(String, Bytes)>> {
+        Ok(self.pairs()?.into_iter().map(|(name, value)| (name, value.into())).collect())
     }
 
     pub(crate) fn pairs(mut self) -> Result<Vec<(String, Vec<u8>)>> {

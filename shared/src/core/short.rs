@@ -9,7 +9,7 @@ use super::record::claimed;
 use super::reply::{self, Reply};
 use super::value::Value;
 use crate::error::Result;
-use crate::step::{CallId, Checkpoint, Claimed, Commit, Fence, Line, Refill, Route};
+use crate::step::{Bytes, CallId, Checkpoint, Claimed, Commit, Fence, Line, Refill, Route};
 use crate::store::Start;
 
 fn ending<'a>(call: &'a CallId, step: &'a Claimed) -> Ending<'a> {
@@ -112,7 +112,7 @@ pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &
     let (seq, now, context_version) = (reply.number()?, reply.text()?, reply.number()?);
     let context = match (route.context, reply.is_over()) {
         (false, _) => Vec::new(),
-        (true, false) => reply.array()?.pairs()?,
+        (true, false) => reply.array()?.shared_pairs()?,
         (true, true) => with_changes(&step.context, &commit.set),
     };
     let fence = Fence {
@@ -164,10 +164,11 @@ pub(crate) fn slot_after(reply: Value, call: u64) -> Result<Shortly> {
 }
 
 /// The context after a commit that set these fields.
-fn with_changes(context: &[(String, Vec<u8>)], set: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
-    let mut fields: BTreeMap<&String, &Vec<u8>> = context.iter().map(|(field, value)| (field, value)).collect();
-    fields.extend(set.iter().map(|(field, value)| (field, value)));
-    fields.into_iter().map(|(field, value)| (field.clone(), value.clone())).collect()
+fn with_changes(context: &[(String, Bytes)], set: &[(String, Vec<u8>)]) -> Vec<(String, Bytes)> {
+    let known = context.iter().map(|(field, value)| (field, value.clone()));
+    let mut fields: BTreeMap<&String, Bytes> = known.collect();
+    fields.extend(set.iter().map(|(field, value)| (field, Bytes::copy_from_slice(value))));
+    fields.into_iter().map(|(field, value)| (field.clone(), value)).collect()
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_handed_over_has_the_context_that_the_worker_knows() {
         let step = Claimed {
-            context: vec![("a".into(), vec![1]), ("b".into(), vec![2])],
+            context: vec![("a".into(), vec![1].into()), ("b".into(), vec![2].into())],
             context_version: 7,
             ..Claimed::default()
         };
@@ -190,11 +191,14 @@ mod tests {
         let call = CallId { worker: "w".into(), number: 5, again: false };
         let known = Value::List(vec![bulk("12"), bulk("1795312511771"), bulk("8")]);
         let next = handed_over(known, &call, &step, &commit).unwrap().unwrap();
-        assert_eq!((next.context, next.context_version), (vec![("a".into(), vec![1]), ("b".into(), vec![3])], 8));
+        assert_eq!(
+            (next.context, next.context_version),
+            (vec![("a".into(), vec![1].into()), ("b".into(), vec![3].into())], 8)
+        );
         assert_eq!(next.fence.line.as_str(), "H 1 0 0 w 1795312511771 5");
         let changed = Value::List(vec![bulk("12"), bulk("1"), bulk("9"), Value::List(vec![bulk("c"), bulk("z")])]);
         let next = handed_over(changed, &call, &step, &commit).unwrap().unwrap();
-        assert_eq!((next.context, next.context_version), (vec![("c".into(), b"z".to_vec())], 9));
+        assert_eq!((next.context, next.context_version), (vec![("c".into(), b"z".to_vec().into())], 9));
         assert!(handed_over(Value::Int(0), &call, &step, &commit).unwrap().is_none());
     }
 }

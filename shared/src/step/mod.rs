@@ -7,6 +7,8 @@ mod route;
 
 use std::time::Duration;
 
+pub use bytes::Bytes;
+
 use crate::codec::Content;
 use crate::names::QueueName;
 
@@ -54,8 +56,9 @@ pub struct Claimed {
     pub content: Content,
     /// The run's followers are told of its steps: a commit is to name what the step emitted.
     pub follow_steps: bool,
-    /// The run's context, where the step asked for it: field and payload.
-    pub context: Vec<(String, Vec<u8>)>,
+    /// The run's context, where the step asked for it: field and payload. Large values are shared, not copied, by the steps that
+    /// follow each other.
+    pub context: Vec<(String, Bytes)>,
     /// How often the context had been changed by then; 0 where the step did not ask for it.
     pub context_version: u64,
     /// The step has a limit of executions at once.

@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Checkpoint, Claimed, CommitStatus};
+use stepfleet::step::{Bytes, Checkpoint, Claimed, CommitStatus};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
@@ -94,7 +94,7 @@ impl Core {
     pub(crate) fn new(
         reach: Reach,
         past: Past,
-        snapshot: Vec<(String, Vec<u8>)>,
+        snapshot: Vec<(String, impl Into<Bytes>)>,
         cancelled: CancellationToken,
         journal: Journal,
     ) -> Self {

@@ -224,7 +224,7 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
 
 fn load<S: Serialize + DeserializeOwned + Default>(overlay: &Overlay) -> Outcome<S> {
     let mut whole = fields::split(&S::default())?;
-    whole.extend(overlay.fields());
+    whole.extend(overlay.fields().into_iter().map(|(field, value)| (field, value.into())));
     Ok(fields::join(&whole)?)
 }
 

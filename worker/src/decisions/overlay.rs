@@ -4,7 +4,7 @@ mod redo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use stepfleet::step::Merge;
+use stepfleet::step::{Bytes, Merge};
 use stepfleet::values;
 
 use self::redo::{Deeds, Flight};
@@ -16,7 +16,7 @@ const COMPACT_FROM: usize = 64 * 1024;
 /// The snapshot, with the changes that the attempt has made on top of it.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    snapshot: HashMap<String, Vec<u8>>,
+    snapshot: HashMap<String, Bytes>,
     changes: BTreeMap<String, Change>,
     /// What transactions have read: the commit stands only where it is there still.
     expects: BTreeMap<String, Option<String>>,
@@ -46,29 +46,30 @@ pub(crate) struct Changes {
 }
 
 impl Overlay {
-    pub(crate) fn new(snapshot: Vec<(String, Vec<u8>)>) -> Self {
-        Self { snapshot: snapshot.into_iter().collect(), ..Self::default() }
+    pub(crate) fn new(snapshot: Vec<(String, impl Into<Bytes>)>) -> Self {
+        let snapshot = snapshot.into_iter().map(|(field, value)| (field, value.into())).collect();
+        Self { snapshot, ..Self::default() }
     }
 
-    pub(crate) fn read(&self, field: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, field: &str) -> Option<Bytes> {
         let before = self.snapshot.get(field);
         match self.changes.get(field) {
             None => before.cloned(),
-            Some(Change::Set(value)) => Some(value.clone()),
+            Some(Change::Set(value)) => Some(Bytes::copy_from_slice(value)),
             Some(Change::Unset) => None,
             // It was tried when it was made.
-            Some(Change::Merge(merge)) => values::merged(field, before.map(Vec::as_slice), merge).ok(),
+            Some(Change::Merge(merge)) => values::merged(field, before.map(Bytes::as_ref), merge).ok().map(Bytes::from),
         }
     }
 
-    pub(crate) fn fields(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn fields(&self) -> BTreeMap<String, Bytes> {
         let names = self.snapshot.keys().chain(self.changes.keys());
         names.filter_map(|name| Some((name.clone(), self.read(name)?))).collect()
     }
 
     /// A value that is there already is no change.
     pub(crate) fn write(&mut self, field: &str, value: Option<Vec<u8>>) {
-        if self.snapshot.get(field) == value.as_ref() {
+        if self.snapshot.get(field).map(Bytes::as_ref) == value.as_deref() {
             self.changes.remove(field);
         } else {
             self.changes.insert(field.to_owned(), value.map_or(Change::Unset, Change::Set));

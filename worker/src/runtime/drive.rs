@@ -157,7 +157,13 @@ mod tests {
     fn of(store: Arc<dyn WorkerStore>, step: &Claimed) -> Arc<Core> {
         let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
         let reach = Reach { store, worker, fence, step: "s".into(), group: 0, content: Content::Json, busy };
-        Arc::new(Core::new(reach, Past::of(step), vec![], CancellationToken::new(), Journal::of(step)))
+        Arc::new(Core::new(
+            reach,
+            Past::of(step),
+            Vec::<(String, Vec<u8>)>::new(),
+            CancellationToken::new(),
+            Journal::of(step),
+        ))
     }
 
     async fn signal(store: &MemoryStore, name: &str, value: u8) {

@@ -174,7 +174,11 @@ impl Data {
         };
         // A first attempt has recorded nothing yet.
         let journal = if execution.attempt > 1 { execution.journal.clone().into_iter().collect() } else { Vec::new() };
-        let context = if route.context { state.context.clone().into_iter().collect() } else { Vec::new() };
+        let context = if route.context {
+            state.context.iter().map(|(field, value)| (field.clone(), value.clone().into())).collect()
+        } else {
+            Vec::new()
+        };
         let (last_error, elapsed) = match &execution.kept {
             Some(kept) => (Some(kept.error.clone()), Duration::from_millis(now.saturating_sub(kept.began))),
             None => (None, Duration::ZERO),

@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(again.merges, [("sum".to_owned(), Merge::Add(2))]);
             assert_eq!(again.expects, [("n".to_owned(), Some(values::digest(found.to_string().as_bytes())))]);
         }
-        assert_eq!(overlay.read("n").unwrap(), b"10");
+        assert_eq!(&*overlay.read("n").unwrap(), b"10");
     }
 
     #[test]
