@@ -13,10 +13,14 @@ pub struct Config {
     pub key_ttl: Duration,
     /// How old may be what is known about the fleet. 500 ms by default.
     pub fleet_age: Duration,
-    /// The longest pause between two ticks: a timer that is due before has the coordinator told. 200 ms by default.
-    pub tick: Duration,
-    /// At most this many holds and timers are dealt with in one tick. 500 by default.
-    pub tick_limit: usize,
+    /// The pause between two looks for workers whose lease ran out; a worker that is suspected is reaped at once. 200 ms by
+    /// default.
+    pub reap: Duration,
+    /// The longest pause between two looks for due timers: a timer that is due before has the coordinator told. 200 ms by
+    /// default.
+    pub fire: Duration,
+    /// At most this many holds of a worker, or timers, are dealt with in one call. 500 by default.
+    pub limit: usize,
     /// A step that killed its worker more often than this while it was executed alone, and no attempt ended well in between,
     /// fails its run. 3 by default: once may be chance, and so may twice; that chance picks the same step four times, when
     /// nothing else is executed, is no explanation any more.
@@ -46,8 +50,9 @@ impl Default for Config {
             grace: Duration::from_secs(60),
             key_ttl: DAY,
             fleet_age: Duration::from_millis(500),
-            tick: Duration::from_millis(200),
-            tick_limit: 500,
+            reap: Duration::from_millis(200),
+            fire: Duration::from_millis(200),
+            limit: 500,
             max_losses: 3,
             retention: 7 * DAY,
             liveness: Duration::from_millis(50),

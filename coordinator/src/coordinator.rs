@@ -1,11 +1,11 @@
 //! The coordinator, and each of its duties one pass at a time.
 
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::{join_all, select_all};
 use stepfleet::partitions::{Colocated, ColocatedReader};
-use stepfleet::store::{Audited, CoordinatorStore, InboxEntry, InboxReader, Ticked};
+use stepfleet::store::{Audited, CoordinatorStore, Fired, InboxEntry, InboxReader, Reaped};
 use stepfleet::{Error, Result};
 use tokio::sync::{Mutex, Notify};
 
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
 use crate::outage::Outages;
-use crate::partition::Partition;
+use crate::partition::{Due, Partition};
 
 /// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
 /// passes do one duty once, for tests and tools that must not wait.
@@ -36,7 +36,7 @@ pub(crate) struct Post {
     pub(crate) partitions: Vec<Partition>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
     alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
-    /// There are suspects: a tick is due.
+    /// There are suspects to reap.
     suspected: Notify,
 }
 
@@ -93,35 +93,51 @@ impl Coordinator {
         }
     }
 
-    /// Gives up workers whose lease has run out or whose connection is known to be closed, and fires due timers, in all
-    /// partitions. Where the answer says `more`, another pass is due at once.
-    pub async fn tick_pass(&self) -> Result<Ticked> {
-        let mut all = Ticked::default();
+    /// Gives up workers whose lease has run out or whose connection is known to be closed, in all partitions. Where the answer
+    /// says `more`, another pass is due at once.
+    pub async fn reap_pass(&self) -> Result<Reaped> {
+        let mut all = Reaped::default();
         for partition in self.partitions() {
-            let ticked = partition.tick(&self.config).await?;
-            all.requeued += ticked.requeued;
-            all.fired += ticked.fired;
-            all.more |= ticked.more;
-            all.next_due = all.next_due.into_iter().chain(ticked.next_due).min();
-            all.workers = all.workers.max(ticked.workers);
-            all.reaped.extend(ticked.reaped);
+            let reaped = partition.reap(&self.config).await?;
+            all.requeued += reaped.requeued;
+            all.more |= reaped.more;
+            all.workers = all.workers.max(reaped.workers);
+            all.reaped.extend(reaped.reaped);
         }
         all.reaped.sort_unstable();
         all.reaped.dedup();
         Ok(all)
     }
 
-    /// Ticks those partitions of a post that are due; answers how long until the next is.
-    pub(crate) async fn tick_due(&self, post: &Post) -> Result<Duration> {
-        let now = Instant::now();
-        let due = post.partitions.iter().filter(|partition| partition.next_tick() <= now);
-        let ticked = join_all(due.map(|partition| partition.tick(&self.config))).await;
-        ticked.into_iter().collect::<Result<Vec<_>>>()?;
-        let next = post.partitions.iter().map(Partition::next_tick).min().unwrap_or(now);
-        Ok(next.saturating_duration_since(Instant::now()))
+    /// Fires due timers, in all partitions. Where the answer says `more`, another pass is due at once.
+    pub async fn fire_pass(&self) -> Result<Fired> {
+        let mut all = Fired::default();
+        for partition in self.partitions() {
+            let fired = partition.fire(&self.config).await?;
+            all.fired += fired.fired;
+            all.more |= fired.more;
+            all.next_due = all.next_due.into_iter().chain(fired.next_due).min();
+        }
+        Ok(all)
     }
 
-    /// Looks for workers whose connection is closed; answers those that the next tick will give up, once for each partition. It
+    /// Reaps in those partitions of a post where that is due; answers how long until it is due in the next.
+    pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
+        let due = post.partitions.iter().filter(|partition| partition.next_reap.has_come());
+        let reaped = join_all(due.map(|partition| partition.reap(&self.config))).await;
+        reaped.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
+    }
+
+    /// Fires in those partitions of a post where that is due; answers how long until it is due in the next.
+    pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
+        let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
+        let fired = join_all(due.map(|partition| partition.fire(&self.config))).await;
+        fired.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_fire)))
+    }
+
+    /// Looks for workers whose connection is closed; answers those that the next reap will give up, once for each partition. It
     /// takes two passes, [`Config::suspicion`] apart, to come to that.
     ///
     /// Fails with [`Error::is_denied`] where `CLIENT LIST` is not allowed: then leases alone tell who is dead.
@@ -203,22 +219,25 @@ impl Post {
         Self { colocated, partitions, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
     }
 
-    /// Waits for an alarm, a suspect, or the end of `limit`. May be dropped while it waits.
-    pub(crate) async fn wait_for_tick(&self, limit: Duration) -> Result<()> {
+    /// Waits for a suspect, or the end of `limit`. May be dropped while it waits.
+    pub(crate) async fn wait_for_suspects(&self, limit: Duration) {
+        // Whether one came: what is due says so.
+        let _ = tokio::time::timeout(limit, self.suspected.notified()).await;
+    }
+
+    /// Waits for an alarm, or the end of `limit`. May be dropped while it waits.
+    pub(crate) async fn wait_for_alarm(&self, limit: Duration) -> Result<()> {
         let mut slot = self.alarms.lock().await;
         let mut reader = match slot.take() {
             Some(reader) => reader,
             None => self.colocated.alarm_reader().await?,
         };
-        let heard = tokio::select! {
-            heard = reader.next(limit) => heard?,
-            () = self.suspected.notified() => Vec::new(),
-        };
+        let heard = reader.next(limit).await?;
         *slot = Some(reader);
         for partition in
             self.partitions.iter().filter(|partition| heard.contains(&partition.store.namespace().partition()))
         {
-            partition.tick_now();
+            partition.hear_alarm();
         }
         Ok(())
     }

@@ -27,7 +27,8 @@ const AUDIT_SHARE: u32 = 50;
 #[derive(Clone, Copy, Debug)]
 enum Duty {
     Intake,
-    Tick,
+    Reap,
+    Fire,
     Liveness,
     Reclaim,
     Deferred,
@@ -35,12 +36,14 @@ enum Duty {
 }
 
 impl Duty {
-    const ALL: [Self; 6] = [Self::Intake, Self::Tick, Self::Liveness, Self::Reclaim, Self::Deferred, Self::Audit];
+    const ALL: [Self; 7] =
+        [Self::Intake, Self::Reap, Self::Fire, Self::Liveness, Self::Reclaim, Self::Deferred, Self::Audit];
 
     fn name(self) -> &'static str {
         match self {
             Self::Intake => "intake",
-            Self::Tick => "tick",
+            Self::Reap => "reap",
+            Self::Fire => "fire",
             Self::Liveness => "liveness",
             Self::Reclaim => "reclaim",
             Self::Deferred => "deferred",
@@ -93,12 +96,20 @@ impl Coordinator {
                 }
                 Ok(Duration::ZERO)
             }
-            Duty::Tick => {
-                let due = self.tick_due(post).await?;
+            Duty::Reap => {
+                let due = self.reap_due(post).await?;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = post.wait_for_suspects(due) => {}
+                }
+                Ok(Duration::ZERO)
+            }
+            Duty::Fire => {
+                let due = self.fire_due(post).await?;
                 if !due.is_zero() {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        waited = post.wait_for_tick(due) => waited?,
+                        waited = post.wait_for_alarm(due) => waited?,
                     }
                 }
                 Ok(Duration::ZERO)

@@ -74,10 +74,10 @@ mod tests {
     #[test]
     fn an_outage_is_told_once_and_so_is_its_end() {
         let mut state = State::default();
-        assert_eq!(state.failed(("tick", 0), true), News::Away);
+        assert_eq!(state.failed(("fire", 0), true), News::Away);
         assert_eq!(state.failed(("intake", 0), true), News::None);
-        assert_eq!(state.failed(("tick", 0), true), News::None);
-        assert_eq!(state.fine(("tick", 0)), News::None);
+        assert_eq!(state.failed(("fire", 0), true), News::None);
+        assert_eq!(state.fine(("fire", 0)), News::None);
         assert_eq!(state.fine(("intake", 0)), News::Back);
         assert_eq!(state.fine(("intake", 0)), News::None);
     }
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn a_duty_that_redis_refuses_is_told_apart_from_an_outage() {
         let mut state = State::default();
-        assert_eq!(state.failed(("tick", 0), false), News::Refused);
-        assert_eq!(state.failed(("tick", 0), false), News::None);
+        assert_eq!(state.failed(("fire", 0), false), News::Refused);
+        assert_eq!(state.failed(("fire", 0), false), News::None);
         assert_eq!(state.failed(("intake", 0), false), News::Refused);
-        assert_eq!(state.fine(("tick", 0)), News::Accepted);
-        assert_eq!(state.fine(("tick", 0)), News::None);
+        assert_eq!(state.fine(("fire", 0)), News::Accepted);
+        assert_eq!(state.fine(("fire", 0)), News::None);
     }
 }

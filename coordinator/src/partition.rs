@@ -1,11 +1,11 @@
 //! What a coordinator does for one partition, one pass at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stepfleet::Result;
-use stepfleet::store::{Audit, Audited, CoordinatorStore, Tick, Ticked};
+use stepfleet::store::{Audit, Audited, CoordinatorStore, Fire, Fired, Reap, Reaped};
 
 use crate::config::Config;
 use crate::suspicion::Suspicion;
@@ -17,11 +17,35 @@ pub(crate) struct Partition {
     pub(crate) store: Arc<dyn CoordinatorStore>,
     suspicion: Mutex<Suspicion>,
     suspects: Mutex<Vec<(String, u64)>>,
-    /// How many workers had a lease at the last tick.
-    workers: AtomicU64,
+    /// Whether a worker had a lease when it was last looked, or may have come since.
+    has_workers: AtomicBool,
     /// Where the audit goes on.
     audited_to: AtomicU64,
-    next_tick: Mutex<Instant>,
+    pub(crate) next_reap: Due,
+    pub(crate) next_fire: Due,
+}
+
+/// When something is to be done again.
+pub(crate) struct Due(Mutex<Instant>);
+
+impl Due {
+    fn now() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn set(&self, pause: Duration) {
+        *lock(&self.0) = Instant::now() + pause;
+    }
+
+    pub(crate) fn has_come(&self) -> bool {
+        *lock(&self.0) <= Instant::now()
+    }
+
+    /// How long until the first of these has come.
+    pub(crate) fn first<'a>(all: impl Iterator<Item = &'a Self>) -> Duration {
+        let first = all.map(|due| *lock(&due.0)).min();
+        first.map_or(Duration::ZERO, |first| first.saturating_duration_since(Instant::now()))
+    }
 }
 
 impl Partition {
@@ -30,38 +54,42 @@ impl Partition {
             store,
             suspicion: Mutex::new(Suspicion::new(config.suspicion)),
             suspects: Mutex::default(),
-            workers: AtomicU64::new(0),
+            has_workers: AtomicBool::new(false),
             audited_to: AtomicU64::new(0),
-            next_tick: Mutex::new(Instant::now()),
+            next_reap: Due::now(),
+            next_fire: Due::now(),
         }
     }
 
-    pub(crate) async fn tick(&self, config: &Config) -> Result<Ticked> {
+    pub(crate) async fn reap(&self, config: &Config) -> Result<Reaped> {
         let suspects = std::mem::take(&mut *lock(&self.suspects));
-        let Config { tick_limit: limit, max_losses, retention, .. } = *config;
-        let ticked = self.store.tick(&Tick { limit, max_losses, retention, suspects }).await?;
-        self.workers.store(ticked.workers, Ordering::Relaxed);
-        for worker in &ticked.reaped {
+        let Config { limit, max_losses, retention, .. } = *config;
+        let reaped = self.store.reap(&Reap { limit, max_losses, retention, suspects }).await?;
+        self.has_workers.store(reaped.workers > 0, Ordering::Relaxed);
+        for worker in &reaped.reaped {
             tracing::info!(worker, "a worker is gone; what it held is queued again");
         }
-        let pause = if ticked.more { Duration::ZERO } else { ticked.next_due.unwrap_or(config.tick).min(config.tick) };
-        *lock(&self.next_tick) = Instant::now() + pause;
-        Ok(ticked)
+        self.next_reap.set(if reaped.more { Duration::ZERO } else { config.reap });
+        Ok(reaped)
     }
 
-    /// When the next tick is due.
-    pub(crate) fn next_tick(&self) -> Instant {
-        *lock(&self.next_tick)
+    pub(crate) async fn fire(&self, config: &Config) -> Result<Fired> {
+        let Config { limit, retention, .. } = *config;
+        let fired = self.store.fire(&Fire { limit, retention }).await?;
+        let pause = if fired.more { Duration::ZERO } else { fired.next_due.unwrap_or(config.fire).min(config.fire) };
+        self.next_fire.set(pause);
+        Ok(fired)
     }
 
-    /// A timer is due sooner, or a worker is suspected.
-    pub(crate) fn tick_now(&self) {
-        *lock(&self.next_tick) = Instant::now();
+    /// A timer is due sooner, or a worker has come, whose connection is to be looked at from now on.
+    pub(crate) fn hear_alarm(&self) {
+        self.next_fire.set(Duration::ZERO);
+        self.has_workers.store(true, Ordering::Relaxed);
     }
 
     /// Where nobody is there, nobody can be lost.
     pub(crate) fn has_workers(&self) -> bool {
-        self.workers.load(Ordering::Relaxed) > 0
+        self.has_workers.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn look_for_lost(&self) -> Result<Vec<(String, u64)>> {
@@ -69,7 +97,7 @@ impl Partition {
         let suspects = lock(&self.suspicion).observe(Instant::now(), &closed);
         lock(&self.suspects).clone_from(&suspects);
         if !suspects.is_empty() {
-            self.tick_now();
+            self.next_reap.set(Duration::ZERO);
         }
         Ok(suspects)
     }

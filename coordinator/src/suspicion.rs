@@ -43,7 +43,7 @@ mod tests {
         assert!(suspicion.observe(start, &closed("w", 7)).is_empty());
         assert!(suspicion.observe(start + Duration::from_millis(149), &closed("w", 7)).is_empty());
         assert_eq!(suspicion.observe(start + AFTER, &closed("w", 7)), closed("w", 7));
-        // Still there at the next look, as where the tick could not be made: told again.
+        // Still there at the next look, as where it could not be reaped: told again.
         assert_eq!(suspicion.observe(start + 2 * AFTER, &closed("w", 7)), closed("w", 7));
     }
 

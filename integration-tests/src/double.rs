@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stepfleet::request::StartRequest;
 use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Fan, Join, Next, Refill, Route};
-use stepfleet::store::{Introduction, Registration, Start, Store, Tick};
+use stepfleet::store::{Fire, Introduction, Reap, Registration, Start, Store};
 
 /// How many slots each call has for itself.
 const SLOTS: u32 = 10_000;
@@ -44,10 +44,24 @@ pub async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
     store.register(&introduction(worker), lease).await.expect("the worker is registered");
 }
 
-/// What a coordinator does now and then; these workers are those whose lease connection was seen closed.
-pub fn tick(suspects: &[&str]) -> Tick {
+/// Workers whose lease ran out are to be given up, and these, whose lease connection was seen closed.
+pub fn reap(suspects: &[&str]) -> Reap {
     let suspects = suspects.iter().map(|worker| ((*worker).to_owned(), 0)).collect();
-    Tick { limit: 100, max_losses: 3, retention: HOUR, suspects }
+    Reap { limit: 100, max_losses: 3, retention: HOUR, suspects }
+}
+
+/// Timers that are due are to be fired.
+pub fn fire() -> Fire {
+    Fire { limit: 100, retention: HOUR }
+}
+
+/// Does whatever a coordinator would do by now: reaps, then fires.
+///
+/// # Panics
+/// When the store refuses it.
+pub async fn catch_up(store: &dyn Store, suspects: &[&str]) {
+    store.reap(&reap(suspects)).await.expect("what the lost held is taken back");
+    store.fire(&fire()).await.expect("what is due is fired");
 }
 
 /// A call; `again` where an earlier try may have taken effect.

@@ -46,8 +46,8 @@ impl<'a> Hand<'a> {
         double::complete(self.store, &call, step, &commit, 0).await.0
     }
 
-    async fn tick(&self) -> u64 {
-        self.store.tick(&double::tick(&[])).await.unwrap().fired
+    async fn fire(&self) -> u64 {
+        self.store.fire(&double::fire()).await.unwrap().fired
     }
 }
 
@@ -103,7 +103,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         // Of all that is queued only the join is of use.
         let claimed = hand.claim(10).await;
         assert_eq!(steps(&claimed), ["join"]);
-        assert_eq!(hand.tick().await, 1);
+        assert_eq!(hand.fire().await, 1);
         let held: Vec<_> = store.holds("a").await.unwrap();
         assert_eq!(held, [claimed[0].fence.clone()]);
         assert!(store.context("r").await.unwrap().is_empty());
@@ -131,7 +131,7 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         let failure = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
         store.fail(&hand.call(), &held[1], &failure, &refill(0)).await.unwrap();
         assert!(hand.claim(10).await.is_empty());
-        assert_eq!(hand.tick().await, 1);
+        assert_eq!(hand.fire().await, 1);
         let again = hand.claim(10).await;
         assert_eq!(again[0].fence.seq, held[1].fence.seq);
         assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
@@ -139,7 +139,7 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
         // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
         assert_eq!(hand.complete(&again[0], join()).await, CommitStatus::Committed);
-        hand.tick().await;
+        hand.fire().await;
         assert_eq!(hand.complete(&third[0], Commit::default()).await, CommitStatus::Fenced);
         // So the whole limit is there for others.
         let joined = hand.claim(10).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
+use stepfleet_integration_tests::double;
 use stepfleet_integration_tests::fleet::Fleet;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -78,13 +79,11 @@ async fn the_busy_path_is_one_call_for_each_step() {
     while fleet.store.runs(0, 100).await.unwrap().len() < runs {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The timers fire by hand, in one tick.
+    // The timers are fired by hand, in one call.
     drop(coordinator);
-    let tick =
-        stepfleet::store::Tick { limit: 100, max_losses: 10, retention: Duration::from_secs(60), suspects: vec![] };
     let mut fired = 0;
     while fired < runs as u64 {
-        fired += fleet.store.tick(&tick).await.unwrap().fired;
+        fired += fleet.store.fire(&double::fire()).await.unwrap().fired;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut redis).await.unwrap();

@@ -61,8 +61,8 @@ impl Stage {
         self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
     }
 
-    async fn tick(&self, suspects: &[&str]) {
-        self.store().tick(&double::tick(suspects)).await.unwrap();
+    async fn catch_up(&self, suspects: &[&str]) {
+        double::catch_up(self.store(), suspects).await;
     }
 
     async fn audit(&self) -> Vec<String> {
@@ -119,7 +119,7 @@ async fn states_that_cannot_be_read() {
         stage.write(&[b"HSET", b"steps:bad", b"1", garbage]).await;
         let claimed = stage.claim(1).await;
         assert!(claimed.iter().all(|step| step.fence.run != "bad"), "{garbage:?} was begun");
-        stage.tick(&["a"]).await;
+        stage.catch_up(&["a"]).await;
         stage.join().await;
         stage.audit().await;
         stage.assert_only_bad_fails(vec![], "cannot").await;
@@ -171,7 +171,7 @@ async fn an_event_that_is_damaged_while_its_worker_dies() {
     let mut stage = Stage::new().await;
     stage.claim(1).await;
     stage.write(&[b"HSET", b"steps:bad", b"e1", b"?"]).await;
-    stage.tick(&["a"]).await;
+    stage.catch_up(&["a"]).await;
     stage.join().await;
     stage.assert_only_bad_fails(vec![], "its event in Redis is damaged").await;
 }
@@ -218,7 +218,7 @@ async fn entries_that_nobody_of_us_wrote() {
     stage.write(&[b"HSET", b"workflows", b"w:1", b"{"]).await;
     stage.write(&[b"HSET", b"deferred", b"\xff", b"x"]).await;
     stage.write(&[b"RPUSH", b"history:bad", b"\xff\xfe"]).await;
-    stage.tick(&["a"]).await;
+    stage.catch_up(&["a"]).await;
     stage.join().await;
     assert!(stage.store().wake_reader("a").await.unwrap().next().await.unwrap());
     stage.audit().await;
@@ -243,7 +243,7 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     stage.store().checkpoint("a", &step.fence, &checkpoint).await.unwrap();
     stage.write(&[b"HSET", b"context:bad", b"\xff", b"y"]).await;
     stage.write(&[b"HSET", b"journal:bad:1", b"not a number", b"y"]).await;
-    stage.tick(&["a"]).await;
+    stage.catch_up(&["a"]).await;
     stage.join().await;
     let again = stage.claim(1).await.remove(0);
     assert_eq!(again.journal, [(1, vec![1, 9])]);
@@ -260,8 +260,8 @@ async fn a_run_never_removes_the_keys_of_others() {
     let step = stage.claim(1).await.remove(0);
     let (call, commit) = (stage.call(), Commit { result: Some(b"1".to_vec()), ..Commit::default() });
     complete(stage.store(), &call, &step, &commit, 0).await;
-    // Its retention was nothing: the tick forgets it.
-    stage.tick(&[]).await;
+    // Its retention was nothing: its timer is due.
+    stage.catch_up(&[]).await;
     assert!(stage.store().run("bad").await.unwrap().is_none());
     let keys = ["mine", "sf:{0}:run:good", "sf:{0}:joined:good:1:join"];
     let left: u64 = redis::cmd("EXISTS").arg(&keys).query_async(&mut stage.redis).await.unwrap();

@@ -14,7 +14,7 @@ use stepfleet::step::{
 };
 use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started};
-use stepfleet_integration_tests::double::{call, introduction, refill, route, slots, start, stop, tick};
+use stepfleet_integration_tests::double::{call, fire, introduction, reap, refill, route, slots, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 
@@ -194,8 +194,8 @@ async fn fail_and_the_timer_of_its_retry() {
     shaky.store.start(&start("r")).await.unwrap();
     let first = shaky.claim(1).await.remove(0);
     shaky.fail(&first, &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
-    shaky.lose(shaky.store.tick(&tick(&[]))).await;
-    shaky.store.tick(&tick(&[])).await.unwrap();
+    shaky.lose(shaky.store.fire(&fire())).await;
+    shaky.store.fire(&fire()).await.unwrap();
     let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "the timer fired twice");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
@@ -222,9 +222,9 @@ async fn register_heartbeat_deregister_and_recovery() {
     shaky.store.register(&introduction("a"), HOUR).await.unwrap();
     assert_eq!(shaky.claim(5).await.len(), 1, "queued once");
 
-    let lost = tick(&["a"]);
-    shaky.lose(shaky.store.tick(&lost)).await;
-    shaky.store.tick(&lost).await.unwrap();
+    let lost = reap(&["a"]);
+    shaky.lose(shaky.store.reap(&lost)).await;
+    shaky.store.reap(&lost).await.unwrap();
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Released, Kind::Lost]);
     shaky.store.register(&introduction("a"), HOUR).await.unwrap();
     assert_eq!(shaky.claim(5).await.len(), 1, "queued once");
@@ -284,7 +284,7 @@ async fn a_repeated_checkpoint_does_not_undo_what_another_branch_wrote_since() {
         shaky.store.checkpoint("a", &held[0].fence, &checkpoint(1)).await.unwrap();
     }
     shaky.fail(&held[0], &Failure::Retry { delay: Duration::ZERO, error: "e".into() }).await;
-    shaky.store.tick(&tick(&[])).await.unwrap();
+    shaky.store.fire(&fire()).await.unwrap();
     let mut context = shaky.claim(1).await[0].context.clone();
     context.sort();
     assert_eq!(context, [("x".to_owned(), vec![1, 2].into()), ("y".to_owned(), vec![1, 2].into())]);

@@ -11,7 +11,7 @@ use stepfleet::run::Status;
 use stepfleet::step::{Claim, Claimed, CommitStatus as Stands, Failure};
 use stepfleet::store::{Heartbeat, Introduction, Store};
 use stepfleet_integration_tests::both::Both;
-use stepfleet_integration_tests::double::{self, call, join_fleet, slots, start, tick};
+use stepfleet_integration_tests::double::{self, call, fire, join_fleet, reap, slots, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::scene::on_both;
 use stepfleet_worker::prelude::*;
@@ -48,7 +48,7 @@ impl<'a> Mortal<'a> {
     }
 
     async fn die(&self) {
-        let reaped = self.store.tick(&tick(&["a"])).await.unwrap().reaped;
+        let reaped = self.store.reap(&reap(&["a"])).await.unwrap().reaped;
         assert_eq!(reaped, ["a"]);
         join_fleet(self.store, "a", HOUR).await;
     }
@@ -146,7 +146,7 @@ async fn an_attempt_that_ends_well_clears_a_step_of_all_suspicion() {
             mortal.calls += 1;
             let retry = Failure::Retry { delay: Duration::ZERO, error: "e".into() };
             store.fail(&call("a", mortal.calls, false), &first, &retry, &double::refill(0)).await.unwrap();
-            assert_eq!(store.tick(&tick(&[])).await.unwrap().fired, 1);
+            assert_eq!(store.fire(&fire()).await.unwrap().fired, 1);
             let second = mortal.claim(8, true).await.remove(0);
             assert!(second.alone && second.fence.run != first.fence.run);
             assert!(store.deregister("a").await.unwrap());
@@ -185,7 +185,7 @@ async fn one_worker_at_a_time_makes_room_until_nothing_waits_to_be_alone() {
         mortal.die_with(&["r", "s"]).await;
         assert_eq!(told().await, [true, false]);
         assert_eq!(told().await, [true, false], "it is still the same one");
-        assert_eq!(store.tick(&tick(&["b"])).await.unwrap().reaped.len(), 0, "it has a lease connection");
+        assert_eq!(store.reap(&reap(&["b"])).await.unwrap().reaped.len(), 0, "it has a lease connection");
         assert!(store.deregister("b").await.unwrap());
         join_fleet(store, "b", HOUR).await;
         let _ = leases[1].heartbeat().await.unwrap();
@@ -282,7 +282,7 @@ async fn a_worker_that_is_never_idle_makes_room_and_then_goes_on() {
                     held += double::claim(store, "dying", number, 2 - held).await.len();
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                assert_eq!(store.tick(&tick(&["dying"])).await.unwrap().reaped, ["dying"]);
+                assert_eq!(store.reap(&reap(&["dying"])).await.unwrap().reaped, ["dying"]);
                 store.register(&dying, HOUR).await.unwrap();
             }
             assert_eq!(double::claim(store, "dying", number + 1, 2).await.len(), 0);

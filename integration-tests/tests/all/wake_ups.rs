@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stepfleet::step::{Claimed, Commit, Fan};
 use stepfleet::store::Store;
-use stepfleet_integration_tests::double::{call, claim, complete, join_fleet, refill, route, start, stop, tick};
+use stepfleet_integration_tests::double::{call, claim, complete, join_fleet, reap, refill, route, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::scene::on_both;
 
@@ -67,7 +67,7 @@ async fn a_worker_that_is_woken_and_dies_before_it_claims_strands_nothing() {
     let (dead, heir) = if woken[0] == 1 { ("a", "b") } else { ("b", "a") };
     assert!(is_woken(store, dead).await);
     // It claims nothing any more. The coordinator sees to it, whether it has noticed the death or not.
-    store.tick(&tick(&[dead])).await.unwrap();
+    store.reap(&reap(&[dead])).await.unwrap();
     assert!(is_woken(store, heir).await);
     assert_eq!(of(&claim(store, heir, 2, 1).await), ["r"]);
     let late = call(dead, 2, false);
@@ -88,7 +88,7 @@ async fn a_wake_up_that_nobody_heard_is_repeated() {
     let _: u64 = redis::cmd("SREM").arg("sf:{0}:ready").arg("w:1").query_async(&mut redis).await.unwrap();
     goes_idle(store, "a", 2).await;
     let _: u64 = redis::cmd("SADD").arg("sf:{0}:ready").arg("w:1").query_async(&mut redis).await.unwrap();
-    store.tick(&tick(&[])).await.unwrap();
+    store.reap(&reap(&[])).await.unwrap();
     assert!(is_woken(store, "a").await);
     assert_eq!(of(&claim(store, "a", 3, 1).await), ["r"]);
 }

@@ -22,16 +22,22 @@ pub const DUTIES: &[Duty] = &[
         does: "turns requests of the inbox into runs, held requests or rejections",
     },
     Duty {
-        name: "tick",
-        setting: "tick",
+        name: "reap",
+        setting: "reap",
         pause_ms: 200,
-        does: "reaps workers that are gone, fires due timers, wakes workers for queues that still have entries; sooner when a timer is due, an alarm or a suspect comes, or more is waiting",
+        does: "reaps workers that are gone, wakes workers for queues that still have entries; at once when a worker is suspected or more is waiting",
+    },
+    Duty {
+        name: "fire",
+        setting: "fire",
+        pause_ms: 200,
+        does: "fires due timers; sooner when one is due before, at once when an alarm comes or more is waiting",
     },
     Duty {
         name: "liveness",
         setting: "liveness",
         pause_ms: 50,
-        does: "looks for lease connections that are closed, and tells the next tick; not where no worker has a lease",
+        does: "looks for lease connections that are closed, and tells the next reap; not where no worker has a lease",
     },
     Duty {
         name: "reclaim",

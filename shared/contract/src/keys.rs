@@ -169,6 +169,6 @@ pub const KEYS: &[Key] = &[
         "alarm",
         "",
         Type::Channel,
-        "that a timer is due before all others, or that a worker has come: coordinators tick",
+        "that a timer is due before all others, or that a worker has come: coordinators look at once",
     ),
 ];

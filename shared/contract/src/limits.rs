@@ -228,7 +228,7 @@ pub const LIMITS: &[Limit] = &[
         "REAPED",
         5,
         Unit::Count,
-        "workers whose lease ran out and that one tick reaps",
+        "workers whose lease ran out and that one `reap` begins with",
         &["shared/src/store/redis/lua/fleet.lua"],
     ),
     limit("EXPIRED_LIMIT", 5, Unit::Count, "the same in the memory store", &["shared/src/store/memory/fleet.rs"]),

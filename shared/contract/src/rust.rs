@@ -63,12 +63,14 @@ fn transitions_of(by: &str) -> String {
     let mut text = String::new();
     for transition in TRANSITIONS.iter().filter(|transition| transition.by == by && transition.name != SHORT) {
         let name = camel(transition.name);
-        text += &structure(&name, &sentence(transition.does), transition.args, false);
+        let defined = structure(&name, &sentence(transition.does), transition.args, false);
+        text += &defined;
         let (replies, word) = (transition.replies, if has_words(transition.replies) { &*name } else { "Wordless" });
         debug_assert!(!replies.is_empty(), "each has a reply");
         let _ = write!(
             text,
-            "\nimpl Transition for {name}<'_> {{\n    type Word = words::{word};\n    const NAME: &'static str = \"{}\";\n}}\n",
+            "\nimpl Transition for {} {{\n    type Word = words::{word};\n    const NAME: &'static str = \"{}\";\n}}\n",
+            elided(&name, &defined),
             transition.name
         );
     }
@@ -204,10 +206,18 @@ fn structure(name: &str, about: &str, groups: &[Group], has_fields: bool) -> Str
         let _ = writeln!(fields, "    pub(crate) fields: {},", type_of(Form::List(FIELDS)));
         writes += &write_rows("fields", FIELDS);
     }
+    let lifetime = if fields.contains("'a") { "<'a>" } else { "" };
+    let defined =
+        format!("\n/// {about}\n#[derive(Clone, Debug)]\npub(crate) struct {name}{lifetime} {{\n{fields}}}\n");
+    let elided = elided(name, &defined);
     format!(
-        "\n/// {about}\n#[derive(Clone, Debug)]\npub(crate) struct {name}<'a> {{\n{fields}}}\n\n\
-         impl Write for {name}<'_> {{\n    fn write<'a>(&'a self, args: &mut Args<'a>) {{\n{writes}    }}\n}}\n"
+        "{defined}\nimpl Write for {elided} {{\n    fn write<'a>(&'a self, args: &mut Args<'a>) {{\n{writes}    }}\n}}\n"
     )
+}
+
+/// The type that is defined so, with its lifetime left out where it has one.
+fn elided(name: &str, defined: &str) -> String {
+    if defined.contains(&format!("struct {name}<'a>")) { format!("{name}<'_>") } else { name.to_owned() }
 }
 
 fn words(name: &str, transition: &str, replies: &[Reply]) -> String {

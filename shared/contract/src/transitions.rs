@@ -376,17 +376,25 @@ pub const TRANSITIONS: &[Transition] = &[
         &[reply("ok", "moved"), reply("more", "moved")],
     ),
     transition(
-        "tick",
+        "reap",
         "fleet.lua",
         "coordinator",
-        "reaps workers that are gone, fires due timers, wakes workers for queues that still have entries",
+        "takes back what workers held that are gone; wakes workers for queues that still have entries",
         &[own(&[
             number("limit"),
             number("max_losses"),
             ms("retention"),
             list("suspects", &[text("worker"), digits("client")]),
         ])],
-        &[answer("now moved fired more wait [reaped...] workers")],
+        &[answer("moved more [reaped...] workers")],
+    ),
+    transition(
+        "fire",
+        "fleet.lua",
+        "coordinator",
+        "fires due timers; says when the next one is due",
+        &[own(&[number("limit"), ms("retention")])],
+        &[answer("now fired more wait")],
     ),
     transition(
         "audit",

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::args::{Headed, ms, ms_or_none};
 use super::generated::args::{
-    self, Audit, Caller, Changes, Checkpoint, Claim, Collect, Complete, Defer, Fail, Place, Publish, Register, Reject,
-    Release, Reserve, Slot, Stage, Start, Suspend, Tick,
+    self, Audit, Caller, Changes, Checkpoint, Claim, Collect, Complete, Defer, Fail, Place, Publish, Reap, Register,
+    Reject, Release, Reserve, Slot, Stage, Start, Suspend,
 };
 use super::outcome::place_text;
 use crate::attributes;
@@ -281,12 +281,12 @@ pub(crate) fn release<'a>(worker: &'a str, fences: &'a [Fence]) -> Release<'a> {
     Release { worker, fences: fences.iter().map(row).collect() }
 }
 
-pub(crate) fn tick(tick: &store::Tick) -> Tick<'_> {
-    Tick {
-        limit: tick.limit as u64,
-        max_losses: tick.max_losses.into(),
-        retention: ms(tick.retention),
-        suspects: tick.suspects.iter().map(|(worker, client)| (&**worker, *client)).collect(),
+pub(crate) fn reap(reap: &store::Reap) -> Reap<'_> {
+    Reap {
+        limit: reap.limit as u64,
+        max_losses: reap.max_losses.into(),
+        retention: ms(reap.retention),
+        suspects: reap.suspects.iter().map(|(worker, client)| (&**worker, *client)).collect(),
     }
 }
 

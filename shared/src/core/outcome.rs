@@ -6,7 +6,7 @@ use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
 use crate::step::{Cancelled, CommitStatus, Sent, Signalled};
-use crate::store::{Deferral, Heartbeat, Reservation, Started, Ticked, Voided};
+use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
 /// Why a merge was refused: the field, and what is wrong with it.
@@ -106,19 +106,21 @@ impl From<words::Void> for Voided {
     }
 }
 
-/// `now moved fired more wait [reaped...] workers`
-pub(crate) fn ticked(mut reply: Reply) -> Result<Ticked> {
-    let _now: u64 = reply.number()?;
-    let (requeued, fired, more, wait) =
-        (reply.number()?, reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
-    Ok(Ticked {
-        requeued,
-        fired,
-        more: more == 1,
-        next_due: u64::try_from(wait).ok().map(Duration::from_millis),
+/// `moved more [reaped...] workers`
+pub(crate) fn reaped(mut reply: Reply) -> Result<Reaped> {
+    Ok(Reaped {
+        requeued: reply.number()?,
+        more: reply.number::<i64>()? == 1,
         reaped: reply.array()?.texts()?,
         workers: reply.number()?,
     })
+}
+
+/// `now fired more wait`
+pub(crate) fn fired(mut reply: Reply) -> Result<Fired> {
+    let _now: u64 = reply.number()?;
+    let (fired, more, wait) = (reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
+    Ok(Fired { fired, more: more == 1, next_due: u64::try_from(wait).ok().map(Duration::from_millis) })
 }
 
 /// What a heartbeat told, and the time on Redis' clock (ms).

@@ -26,8 +26,10 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled>;
-    /// Takes back what dead and silent workers held; fires what is due.
-    async fn tick(&self, tick: &Tick) -> Result<Ticked>;
+    /// Takes back what dead and silent workers held, and wakes workers for what is queued.
+    async fn reap(&self, reap: &Reap) -> Result<Reaped>;
+    /// Fires the timers that are due.
+    async fn fire(&self, fire: &Fire) -> Result<Fired>;
     /// Looks for what runs need and is not there (keys deleted by hand, a backup restored, a bug), in one slice of
     /// all there is; makes it again from the runs' state, or fails the run where that cannot be done.
     async fn audit(&self, audit: &Audit) -> Result<Audited>;
@@ -132,35 +134,51 @@ pub struct InboxEntry {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// The limits of one tick.
+/// Whom to give up, and the limits of one call.
 #[derive(Clone, Debug)]
-pub struct Tick {
-    /// At most this many holds and timers are dealt with in one call.
+pub struct Reap {
+    /// At most this many holds of each worker are taken back in one call.
     pub limit: usize,
     /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
     /// fails its run.
     pub max_losses: u32,
-    /// How long runs that fail this way, or because their time is over, stay readable.
+    /// How long runs that fail this way stay readable.
     pub retention: Duration,
     /// Workers whose lease connection was seen closed: the worker and the connection's id.
     pub suspects: Vec<(String, u64)>,
 }
 
-/// What a tick did.
+/// What was taken back.
 #[derive(Clone, Debug, Default)]
-pub struct Ticked {
+pub struct Reaped {
     /// Step executions queued again.
     pub requeued: u64,
+    /// More is waiting: call again at once.
+    pub more: bool,
+    /// Workers that were given up.
+    pub reaped: Vec<String>,
+    /// How many workers have a lease.
+    pub workers: u64,
+}
+
+/// The limits of one call that fires timers.
+#[derive(Clone, Debug)]
+pub struct Fire {
+    /// At most this many timers are fired in one call.
+    pub limit: usize,
+    /// How long runs that fail because their time is over stay readable.
+    pub retention: Duration,
+}
+
+/// What was fired.
+#[derive(Clone, Debug, Default)]
+pub struct Fired {
     /// Timers fired.
     pub fired: u64,
     /// More is waiting: call again at once.
     pub more: bool,
     /// How long until the next timer is due.
     pub next_due: Option<Duration>,
-    /// Workers that were given up.
-    pub reaped: Vec<String>,
-    /// How many workers have a lease.
-    pub workers: u64,
 }
 
 /// One slice of an audit.
@@ -200,8 +218,8 @@ pub struct Breach {
 /// Waits until a timer is set that is due before all others, and within a minute.
 #[async_trait]
 pub trait AlarmReader: Send {
-    /// Waits up to `limit`. An alarm may have been missed, or be of no use by now: to be followed by [`Store::tick`] either way. May
-    /// be dropped at any time. After an error the reader is unusable and must be opened again.
+    /// Waits up to `limit`. An alarm may have been missed, or be of no use by now: to be followed by [`CoordinatorStore::fire`] either
+    /// way. May be dropped at any time. After an error the reader is unusable and must be opened again.
     async fn next(&mut self, limit: Duration) -> Result<()>;
 }
 

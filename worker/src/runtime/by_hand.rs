@@ -14,7 +14,7 @@ use super::session::Session;
 use super::{Config, claim, slots};
 use crate::workflow::Served;
 
-/// A registered worker. It has no lease to renew: it is there until a tick is told that it is suspected.
+/// A registered worker. It has no lease to renew: it is there until it is reaped as a suspect.
 pub(crate) struct ByHand {
     session: Session,
 }

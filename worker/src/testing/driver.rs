@@ -8,7 +8,7 @@ use stepfleet::history::Record;
 use stepfleet::names::{Namespace, QueueName};
 use stepfleet::published::{Position, Published};
 use stepfleet::request::StartRequest;
-use stepfleet::store::{MemoryStore, Start, Store, Tick};
+use stepfleet::store::{Fire, MemoryStore, Reap, Start, Store};
 
 use super::crash::Crashes;
 use super::history::History;
@@ -19,6 +19,8 @@ use crate::workflow::Served;
 
 /// As a coordinator has it.
 const MAX_LOSSES: u32 = 3;
+/// The same.
+const LIMIT: usize = 500;
 /// How many claims in a row may take only entries that are void by now.
 const MAX_VAIN: usize = 100_000;
 
@@ -130,7 +132,7 @@ impl Driver {
             self.workers.push_back(worker);
         } else {
             // No beat was ever heard of it: its connection is 0.
-            self.tick(vec![(worker.id().to_owned(), 0)]).await;
+            self.reap(worker.id()).await;
             self.hire().await;
         }
         true
@@ -174,7 +176,7 @@ impl Driver {
 
     /// Puts the clock forward to what is due next. False where nothing ever is.
     async fn skip_time(&mut self) -> bool {
-        let (fired, timer) = self.tick(Vec::new()).await;
+        let (fired, timer) = self.fire().await;
         if fired {
             return true;
         }
@@ -182,15 +184,21 @@ impl Driver {
         let scripted = self.timed.first().map(|(at, _)| at.saturating_sub(now));
         let Some(wait) = timer.into_iter().chain(scripted).min() else { return false };
         self.memory.advance(wait);
-        self.tick(Vec::new()).await;
+        self.fire().await;
         true
     }
 
+    /// Takes back what a worker held that has died.
+    async fn reap(&self, worker: &str) {
+        let suspects = vec![(worker.to_owned(), 0)];
+        let reap = Reap { limit: LIMIT, max_losses: MAX_LOSSES, retention: self.retention, suspects };
+        answer(self.store.reap(&reap).await);
+    }
+
     /// Whether anything was due, and how long until something is.
-    async fn tick(&self, suspects: Vec<(String, u64)>) -> (bool, Option<Duration>) {
-        let (limit, max_losses, retention) = (500, MAX_LOSSES, self.retention);
-        let ticked = answer(self.store.tick(&Tick { limit, max_losses, retention, suspects }).await);
-        (ticked.fired + ticked.requeued > 0, ticked.next_due)
+    async fn fire(&self) -> (bool, Option<Duration>) {
+        let fired = answer(self.store.fire(&Fire { limit: LIMIT, retention: self.retention }).await);
+        (fired.fired > 0, fired.next_due)
     }
 
     /// Since the start.

@@ -59,8 +59,8 @@ impl Stage {
         self.store().fail(&call, step, &failure, &refill(0)).await.unwrap();
     }
 
-    async fn tick(&self) {
-        self.store().tick(&double::tick(&[])).await.unwrap();
+    async fn fire(&self) {
+        self.store().fire(&double::fire()).await.unwrap();
     }
 
     /// A whole audit: looks first, which must change nothing, then mends, then looks again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stepfleet::history::Kind;
 use stepfleet::step::{Commit, CommitStatus};
-use stepfleet::store::{Start, Tick};
+use stepfleet::store::{Reap, Start};
 use stepfleet_integration_tests::double::{self, join_fleet, slots, start};
 
 use super::{HOUR, Stage, emits};
@@ -72,8 +72,8 @@ async fn the_connections_of_the_workers_are_deleted() {
         }
     };
     let suspects = tokio::time::timeout(Duration::from_secs(30), closed).await.expect("it is seen closed");
-    let ticked = stage.store().tick(&Tick { suspects, ..double::tick(&[]) }).await.unwrap();
-    assert_eq!((ticked.requeued, ticked.reaped), (1, vec!["a".to_owned()]));
+    let reaped = stage.store().reap(&Reap { suspects, ..double::reap(&[]) }).await.unwrap();
+    assert_eq!((reaped.requeued, reaped.reaped), (1, vec!["a".to_owned()]));
     assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
 }
 
@@ -86,7 +86,7 @@ async fn a_worker_is_deleted() {
     let call = stage.call();
     let lost = stage.store().claim(&call, &slots(&call, 1)).await.unwrap();
     assert!(lost.is_none(), "it is told that it must begin anew");
-    stage.store().tick(&double::tick(&["a"])).await.unwrap();
+    stage.store().reap(&double::reap(&["a"])).await.unwrap();
     assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
     join_fleet(stage.store(), "a", HOUR).await;
     stage.end().await;
@@ -110,10 +110,10 @@ async fn the_timers_are_deleted() {
     let step = stage.claim(1).await.remove(0);
     stage.retry(&step, Duration::from_millis(1)).await;
     stage.delete("timers").await;
-    stage.tick().await;
+    stage.fire().await;
     assert_eq!(stage.audit().await, ["r: step execution 1 waits for a timer that is not set"]);
     // It keeps its time, which is over by now.
-    stage.tick().await;
+    stage.fire().await;
     stage.end().await;
     stage.delete("timers").await;
     assert_eq!(stage.audit().await, ["r: it has ended and would never expire"]);
@@ -126,7 +126,7 @@ async fn the_timer_of_a_timeout_is_deleted() {
     stage.store().start(&Start { timeout, ..start("t") }).await.unwrap();
     stage.delete("timers").await;
     assert_eq!(stage.audit().await, ["t: its timeout is not set"]);
-    stage.tick().await;
+    stage.fire().await;
     let run = stage.store().run("t").await.unwrap().unwrap();
     let error = "the run did not end within its timeout of 1ms; active steps: first (1 queued)";
     assert_eq!(run.error.as_deref(), Some(error));

@@ -88,7 +88,7 @@ impl Pair {
     /// Every run that is under way can be brought to its end by workers that do nothing but commit.
     pub(crate) async fn finish(&mut self) -> Result<(), TestCaseError> {
         // Earlier lives too: a store that has forgotten may believe in them again.
-        self.tick(self.all_lives().into_iter().map(|id| (id, 0)).collect()).await?;
+        self.reap(self.all_lives().into_iter().map(|id| (id, 0)).collect()).await?;
         for worker in 0..WORKERS {
             self.crash(worker).await?;
         }
@@ -97,7 +97,7 @@ impl Pair {
             self.send(run, 1, false).await?;
         }
         for _ in 0..2000 {
-            self.tick(vec![]).await?;
+            self.fire().await?;
             self.signal_all().await?;
             self.claim(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();

@@ -23,7 +23,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::Namespace;
 use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Failure, Next, Refill, Route};
 use stepfleet::store::memory::SavedStore;
-use stepfleet::store::{MemoryStore, RedisStore, Store, Tick};
+use stepfleet::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 use stepfleet_integration_tests::double::{join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
 
@@ -142,7 +142,8 @@ impl Pair {
             Op::Save => self.save().await?,
             Op::Forget => self.forget().await?,
             Op::Reconcile { worker } => self.reconcile(*worker).await?,
-            Op::Tick => self.tick(vec![]).await.map(|()| "tick")?,
+            Op::Reap => self.reap(vec![]).await.map(|()| "reap")?,
+            Op::Fire => self.fire().await.map(|()| "fire")?,
         };
         *self.covered.entry(name).or_default() += 1;
         let breaches = self.memory.breaches();
@@ -228,7 +229,7 @@ impl Pair {
         self.keep(worker, first.1)?;
         if again && !later {
             // Fired at once: which of two timers of the same millisecond is first would be chance.
-            self.tick(vec![]).await?;
+            self.fire().await?;
         }
         Ok(if again { "fail: retry" } else { "fail: for good" })
     }
@@ -269,7 +270,7 @@ impl Pair {
     async fn crash(&mut self, worker: usize) -> Case {
         self.drop_holds(worker);
         // No lease connection was opened: its id is 0, and it counts as seen closed.
-        self.tick(vec![(self.worker(worker), 0)]).await?;
+        self.reap(vec![(self.worker(worker), 0)]).await?;
         self.join(worker).await?;
         Ok("crash")
     }
@@ -286,11 +287,17 @@ impl Pair {
         Ok("deregister")
     }
 
-    async fn tick(&mut self, suspects: Vec<(String, u64)>) -> Result<(), TestCaseError> {
-        let tick = Tick { limit: 1000, max_losses: MAX_LOSSES, retention: HOUR, suspects };
+    async fn reap(&mut self, suspects: Vec<(String, u64)>) -> Result<(), TestCaseError> {
+        let reap = Reap { limit: 1000, max_losses: MAX_LOSSES, retention: HOUR, suspects };
         both!(self, store => async {
-            store.tick(&tick).await.map(|t| (t.requeued, t.fired, t.more, t.reaped))
+            store.reap(&reap).await.map(|did| (did.requeued, did.more, did.reaped, did.workers))
         });
+        Ok(())
+    }
+
+    async fn fire(&mut self) -> Result<(), TestCaseError> {
+        let fire = Fire { limit: 1000, retention: HOUR };
+        both!(self, store => async { store.fire(&fire).await.map(|did| (did.fired, did.more)) });
         Ok(())
     }
 
@@ -432,7 +439,7 @@ fn schedules(count: u32, in_cluster: bool) {
     }
     let wanted = "start,start: timed out,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
-                  tick,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
+                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   merge: checkpoint,merge: done,merge: conflict,merge: refused";

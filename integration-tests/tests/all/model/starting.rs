@@ -20,9 +20,9 @@ impl Pair {
             return Ok("start");
         }
         // Which of several timers of about the same millisecond is first would be chance.
-        self.tick(vec![]).await?;
+        self.fire().await?;
         both!(self, store => store.start(&start));
-        self.tick(vec![]).await?;
+        self.fire().await?;
         Ok("start: timed out")
     }
 

@@ -47,7 +47,7 @@ impl Pair {
             same("checkpoint", &first, &again)?;
         }
         // Fired at once: which of two timers of about the same millisecond is first would be chance.
-        self.tick(vec![]).await?;
+        self.fire().await?;
         Ok(if first.answers.is_empty() { "checkpoint" } else { "checkpoint: a wait is answered" })
     }
 
@@ -68,7 +68,7 @@ impl Pair {
         }
         self.old.push((worker, step));
         self.keep(worker, first.1)?;
-        self.tick(vec![]).await?;
+        self.fire().await?;
         Ok("suspend")
     }
 
@@ -165,7 +165,7 @@ impl Pair {
             let told = store.lease(&id, Duration::ZERO).await?.heartbeat().await?;
             stepfleet::Result::Ok(matches!(told, Heartbeat::Renewed { .. }))
         });
-        self.tick(vec![]).await?;
+        self.reap(vec![]).await?;
         self.join(worker).await?;
         Ok("expire")
     }

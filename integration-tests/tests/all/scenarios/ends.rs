@@ -13,7 +13,7 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
         let store = scene.store();
         join_fleet(store, "a", HOUR).await;
         // What a partition has anyway, however many runs there were.
-        store.tick(&tick()).await.unwrap();
+        double::catch_up(store, &[]).await;
         let before = keys(scene).await;
         for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
             store.start(&start(id)).await.unwrap();
@@ -22,9 +22,9 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
             commit.set.push(("field".into(), vec![1, 1]));
             complete(store, 2, &step, &commit, 0).await;
         }
-        let ticked = store.tick(&tick()).await.unwrap();
-        assert_eq!(ticked.fired, 1);
-        scene.assert_time(ticked.next_due, LEASE);
+        let fired = store.fire(&fire()).await.unwrap();
+        assert_eq!(fired.fired, 1);
+        scene.assert_time(fired.next_due, LEASE);
         assert!(store.run("short").await.unwrap().is_none());
         assert!(store.history("short", 0, 10).await.unwrap().is_empty());
         assert_eq!(store.run("long").await.unwrap().unwrap().status, Status::Completed);
@@ -33,7 +33,7 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
         // queue has had entries, and what the worker's slots have had.
         assert_eq!(keys(scene).await, before.map(|before| before + 8));
         scene.pass(LEASE).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
+        assert_eq!(store.fire(&fire()).await.unwrap().fired, 1);
         assert!(store.runs(0, 10).await.unwrap().is_empty());
     })
     .await;
@@ -73,7 +73,7 @@ async fn whoever_waits_for_the_end_of_a_run_is_told() {
         assert!(!waiting.is_finished());
         // Forgotten at once: it is not there any more when the waiter looks.
         complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
-        store.tick(&tick()).await.unwrap();
+        store.fire(&fire()).await.unwrap();
         let soon = Duration::from_millis(1500);
         tokio::time::timeout(soon, waiting).await.expect("it was not told").unwrap();
     })
@@ -93,7 +93,7 @@ async fn a_cancelled_run_stops_where_it_stands() {
         assert_eq!(outcome, CommitStatus::Fenced);
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
         scene.pass(HOUR).await;
-        store.tick(&tick()).await.unwrap();
+        store.fire(&fire()).await.unwrap();
         assert!(store.run("r").await.unwrap().is_none());
     })
     .await;

@@ -36,7 +36,7 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
             let (outcome, _) = store.fail(&call("a", 3, again), &next[0], &retry, &refill(0)).await.unwrap();
             assert_eq!(outcome, CommitStatus::Committed);
         }
-        assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
+        assert_eq!(store.fire(&fire()).await.unwrap().fired, 1);
         let second = claim(store, "a", 4, 4).await;
         assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
         for again in [false, true] {
@@ -67,7 +67,7 @@ async fn only_the_current_attempt_commits() {
         store.start(&start("r")).await.unwrap();
         let zombie = claim(store, "dead", 1, 1).await.remove(0);
         scene.pass(MS).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().requeued, 1);
+        assert_eq!(store.reap(&reap(&[])).await.unwrap().requeued, 1);
         let mut written = emit(&["second"]);
         written.set.push(("field".into(), vec![1, 1]));
         // Queued again and not yet begun, then begun by another, then committed by the other: never the zombie's.
@@ -103,7 +103,7 @@ async fn a_fence_is_void_for_a_later_run_of_the_same_id() {
         let store = scene.store();
         let ghost = held(scene).await;
         store.cancel("r", None, Duration::ZERO).await.unwrap();
-        store.tick(&tick()).await.unwrap();
+        store.fire(&fire()).await.unwrap();
         assert!(store.run("r").await.unwrap().is_none());
         store.start(&start("r")).await.unwrap();
         let step = claim(store, "a", 2, 1).await.remove(0);
@@ -177,7 +177,7 @@ async fn the_short_ways_of_a_commit_are_fenced_too() {
     on_both(async |scene| {
         let store = scene.store();
         let zombie = held(scene).await;
-        assert_eq!(store.tick(&double::tick(&["a"])).await.unwrap().requeued, 1);
+        assert_eq!(store.reap(&reap(&["a"])).await.unwrap().requeued, 1);
         for worker in ["a", "heir"] {
             join_fleet(store, worker, LEASE).await;
         }

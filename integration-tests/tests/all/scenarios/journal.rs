@@ -19,7 +19,7 @@ async fn what_was_recorded_is_there_for_the_next_attempt() {
             store.checkpoint("a", &step.fence, &two).await.unwrap();
         }
         store.checkpoint("a", &step.fence, &records(1, 8)).await.unwrap();
-        store.tick(&double::tick(&["a"])).await.unwrap();
+        store.reap(&reap(&["a"])).await.unwrap();
         assert_eq!(store.checkpoint("a", &step.fence, &records(3, 9)).await.unwrap(), CommitStatus::Fenced.into());
         join_fleet(store, "b", LEASE).await;
         assert_eq!(in_order(&claim(store, "b", 1, 1).await[0]), [(1, vec![1, 7]), (2, vec![1, 7])]);

@@ -3,7 +3,7 @@
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
 use stepfleet::step::Claim;
-use stepfleet::store::Heartbeat;
+use stepfleet::store::{Heartbeat, Reap};
 use stepfleet_integration_tests::double::{call, claim, fan, join_fleet, slots, start};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -21,7 +21,7 @@ async fn what_a_dead_worker_held_goes_ahead_of_a_backlog() {
             store.start(&start(&format!("new-{n}"))).await.unwrap();
         }
         scene.pass(MS).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().requeued, 1);
+        assert_eq!(store.reap(&reap(&[])).await.unwrap().requeued, 1);
         assert_eq!(claim(store, "heir", 1, 1).await[0].fence.run, "old");
     })
     .await;
@@ -47,10 +47,10 @@ async fn a_worker_with_very_many_holds_is_reaped_to_the_end() {
         scene.pass(MS).await;
         let mut requeued = 0;
         for n in 1..=60 {
-            let ticked = store.tick(&tick()).await.unwrap();
-            requeued += ticked.requeued;
-            assert_eq!(ticked.reaped.len(), usize::from(n == 60), "tick {n}");
-            assert_eq!(ticked.more, n < 60, "tick {n}");
+            let reaped = store.reap(&reap(&[])).await.unwrap();
+            requeued += reaped.requeued;
+            assert_eq!(reaped.reaped.len(), usize::from(n == 60), "call {n}");
+            assert_eq!(reaped.more, n < 60, "call {n}");
         }
         assert_eq!(requeued, 6000);
         assert!(store.workers().await.unwrap().is_empty());
@@ -89,7 +89,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
             let claim = Claim { alone: true, ..slots(&call, 1) };
             assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().len(), 1, "loss {loss}");
             scene.pass(MS).await;
-            assert_eq!(store.tick(&tick()).await.unwrap().reaped, ["dead"]);
+            assert_eq!(store.reap(&reap(&[])).await.unwrap().reaped, ["dead"]);
             scene.assert_sound().await;
         }
         let run = store.run("r").await.unwrap().unwrap();
@@ -126,14 +126,14 @@ async fn a_worker_whose_lease_connection_is_closed_is_given_up_once_it_is_suspec
         assert!(scene.redis().is_some() || suspects[0].1 == 1, "{suspects:?}");
         let mut anew = store.lease("a", LEASE).await.unwrap();
         anew.heartbeat().await.unwrap();
-        let ticked = store.tick(&Tick { suspects: suspects.clone(), ..tick() }).await.unwrap();
-        assert!(ticked.reaped.is_empty(), "it has a new connection");
+        let reaped = store.reap(&Reap { suspects: suspects.clone(), ..reap(&[]) }).await.unwrap();
+        assert!(reaped.reaped.is_empty(), "it has a new connection");
         drop(anew);
         let more = disconnected(store).await;
         assert_ne!(more, suspects);
         scene.pass(LEASE).await;
-        let ticked = store.tick(&Tick { suspects: more, ..tick() }).await.unwrap();
-        assert_eq!(ticked.reaped, ["a"], "suspected, and its lease ran out too");
+        let reaped = store.reap(&Reap { suspects: more, ..reap(&[]) }).await.unwrap();
+        assert_eq!(reaped.reaped, ["a"], "suspected, and its lease ran out too");
     })
     .await;
 }

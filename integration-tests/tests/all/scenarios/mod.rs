@@ -13,17 +13,13 @@ mod waits;
 use std::time::Duration;
 
 use stepfleet::step::{Claimed, Commit};
-use stepfleet::store::{Store, Tick};
-use stepfleet_integration_tests::double::{self, call, join_fleet, start};
+use stepfleet::store::Store;
+use stepfleet_integration_tests::double::{self, call, fire, join_fleet, reap, start};
 use stepfleet_integration_tests::scene::Scene;
 
 const MS: Duration = Duration::from_millis(1);
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn tick() -> Tick {
-    double::tick(&[])
-}
 
 /// The first step of a run `r`, which the worker `a` has.
 async fn held(scene: &Scene) -> Claimed {

@@ -23,7 +23,7 @@ async fn a_key_that_outlives_its_run_starts_another() {
         assert_eq!(store.defer(&second).await.unwrap(), Deferral::Known, "a repeat is held as if it were new");
         let step = claim(store, "a", 1, 1).await.remove(0);
         complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
-        store.tick(&tick()).await.unwrap();
+        store.fire(&fire()).await.unwrap();
         assert!(store.run("second").await.unwrap().is_none());
         // A rejected request that took the id meanwhile is not the run of the key.
         store.reject(&Rejection { run: Some("first".into()), ..Rejection::default() }).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_rejection_does_not_take_the_id_of_a_request_that_waits() {
         scene.assert_sound().await;
         assert_eq!(store.start(&start("r")).await.unwrap(), Started::New("r".into()), "its id is free");
         scene.pass(24 * HOUR).await;
-        store.tick(&tick()).await.unwrap();
+        store.fire(&fire()).await.unwrap();
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Queued, "expired with the rejected one");
     })
     .await;

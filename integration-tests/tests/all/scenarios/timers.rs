@@ -19,11 +19,11 @@ async fn a_delayed_start_waits_for_its_timers() {
         scene.assert_sound().await;
         assert!(claim(store, "a", 1, 9).await.is_empty());
         scene.pass_almost(Duration::from_secs(60)).await;
-        let ticked = store.tick(&tick()).await.unwrap();
-        assert_eq!(ticked.fired, 0);
-        scene.assert_time(ticked.next_due, scene.moment());
+        let fired = store.fire(&fire()).await.unwrap();
+        assert_eq!(fired.fired, 0);
+        scene.assert_time(fired.next_due, scene.moment());
         scene.pass(scene.moment()).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().fired, 2);
+        assert_eq!(store.fire(&fire()).await.unwrap().fired, 2);
         let run = store.run("r").await.unwrap().unwrap();
         assert_eq!((run.status, run.started_ms), (Status::Queued, None));
         let steps = claim(store, "a", 2, 9).await;

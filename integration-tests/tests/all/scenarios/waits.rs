@@ -107,9 +107,9 @@ async fn a_deadline_ends_a_wait_on_time_and_a_late_signal_is_kept() {
         store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
         suspend(scene, 2, &step, &waits).await;
         scene.pass_almost(HOUR).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().fired, 0);
+        assert_eq!(store.fire(&fire()).await.unwrap().fired, 0);
         scene.pass(scene.moment()).await;
-        assert_eq!(store.tick(&tick()).await.unwrap().fired, 1);
+        assert_eq!(store.fire(&fire()).await.unwrap().fired, 1);
         assert_eq!(store.signal("r", "approval", &[1, 9], None).await.unwrap(), Signalled::Kept);
         join_fleet(store, "b", LEASE).await;
         assert_eq!(claim(store, "b", 3, 1).await[0].journal, [(1, Entry::Overdue { name: "approval" }.write())]);
@@ -126,7 +126,7 @@ async fn a_signal_in_time_leaves_no_deadline_behind() {
         let waits = [wait(1, "approval", Some(HOUR))];
         store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
         store.signal("r", "approval", &[1, 9], None).await.unwrap();
-        assert_eq!(store.tick(&tick()).await.unwrap().next_due, None);
+        assert_eq!(store.fire(&fire()).await.unwrap().next_due, None);
         // The answer came before the step went to sleep: it does not sleep.
         suspend(scene, 2, &step, &waits).await;
         assert_eq!(claim(store, "a", 3, 1).await.len(), 1);
@@ -232,7 +232,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
             ..Checkpoint::default()
         };
         store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
-        assert_eq!(store.tick(&tick()).await.unwrap().next_due, None, "its deadline went with it");
+        assert_eq!(store.fire(&fire()).await.unwrap().next_due, None, "its deadline went with it");
         assert_eq!(store.signal("r", "other", &[1, 3], None).await.unwrap(), Signalled::Kept);
         suspend(scene, 2, &step, &[wait(5, "stop", None)]).await;
         let step = claim(store, "a", 3, 1).await.remove(0);

@@ -223,8 +223,8 @@ fn timers_and_entries_of_journals_are_those_of_the_lua() {
     for timer in TIMERS {
         assert!(code.contains(&format!("'{} ' ..", timer.name)), "no timer {}", timer.name);
     }
-    let fire = function(&code, "fire").unwrap().body;
-    for kind in between(fire, "kind == '", '\'') {
+    let fire_timer = function(&code, "fire_timer").unwrap().body;
+    for kind in between(fire_timer, "kind == '", '\'') {
         assert!(TIMERS.iter().any(|timer| timer.name == kind), "the timer {kind} is not in the contract");
     }
     let rust = read("shared/src/journal.rs");

@@ -299,16 +299,16 @@ impl Transition for Cancel<'_> {
     const NAME: &'static str = "cancel";
 }
 
-/// Reaps workers that are gone, fires due timers, wakes workers for queues that still have entries.
+/// Takes back what workers held that are gone; wakes workers for queues that still have entries.
 #[derive(Clone, Debug)]
-pub(crate) struct Tick<'a> {
+pub(crate) struct Reap<'a> {
     pub(crate) limit: u64,
     pub(crate) max_losses: u64,
     pub(crate) retention: i64,
     pub(crate) suspects: Vec<(&'a str, u64)>,
 }
 
-impl Write for Tick<'_> {
+impl Write for Reap<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         args.number(self.limit);
         args.number(self.max_losses);
@@ -321,9 +321,28 @@ impl Write for Tick<'_> {
     }
 }
 
-impl Transition for Tick<'_> {
+impl Transition for Reap<'_> {
     type Word = words::Wordless;
-    const NAME: &'static str = "tick";
+    const NAME: &'static str = "reap";
+}
+
+/// Fires due timers; says when the next one is due.
+#[derive(Clone, Debug)]
+pub(crate) struct Fire {
+    pub(crate) limit: u64,
+    pub(crate) retention: i64,
+}
+
+impl Write for Fire {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.number(self.limit);
+        args.ms(self.retention);
+    }
+}
+
+impl Transition for Fire {
+    type Word = words::Wordless;
+    const NAME: &'static str = "fire";
 }
 
 /// Looks at one key, or a slice of a large one, for what is missing, and mends it where asked.

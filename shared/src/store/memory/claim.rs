@@ -138,7 +138,7 @@ impl Data {
             return None;
         }
         if self.is_closed(run, seq) {
-            self.bury(now, run, seq);
+            self.discard(now, run, seq);
             return None;
         }
         let execution = self.steps(run)?.executions.get_mut(&seq)?;

@@ -102,7 +102,7 @@ impl Data {
         }
         let mut is_good = self.is_held(&call.worker, fence);
         if is_good && self.is_closed(&fence.run, fence.seq) {
-            self.bury(now, &fence.run, fence.seq);
+            self.discard(now, &fence.run, fence.seq);
             is_good = false;
         }
         let mut taker = None;

@@ -240,7 +240,7 @@ impl Data {
                 if !self.is_closed(run, seq) {
                     return self.queue_again(now, run, seq);
                 }
-                self.bury(now, run, seq);
+                self.discard(now, run, seq);
             }
         }
     }
@@ -256,7 +256,7 @@ impl Data {
     }
 
     /// Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
-    pub(super) fn bury(&mut self, now: u64, run: &str, seq: u64) {
+    pub(super) fn discard(&mut self, now: u64, run: &str, seq: u64) {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return };
         if execution.attempt > 0 {
             let holder =
@@ -292,7 +292,7 @@ impl Data {
     }
 
     /// Removes what is left of closed fan-outs of a run.
-    pub(super) fn sweep_closed(&mut self, now: u64, run: &str) {
+    pub(super) fn discard_closed(&mut self, now: u64, run: &str) {
         let Some(steps) = self.steps(run) else { return };
         let nested: Vec<u64> = steps.groups.keys().copied().filter(|group| steps.groups_of(*group).is_none()).collect();
         for group in nested {
@@ -303,7 +303,7 @@ impl Data {
         let closed: Vec<u64> = closed.map(|(seq, _)| *seq).collect();
         for seq in closed {
             if self.steps(run).is_some_and(|steps| steps.executions.contains_key(&seq)) {
-                self.bury(now, run, seq);
+                self.discard(now, run, seq);
             }
         }
     }

@@ -11,15 +11,15 @@ use crate::history::Kind;
 use crate::names::QueueName;
 use crate::published::StepState;
 use crate::step::Fence;
-use crate::store::{Heartbeat, Introduction, Tick, Ticked};
+use crate::store::{Fire, Fired, Heartbeat, Introduction, Reap, Reaped};
 
 /// How many holds one call of `deregister` hands back.
 const DEREGISTER_LIMIT: usize = 200;
-/// How many workers whose lease ran out one tick deals with.
+/// How many workers whose lease ran out one `reap` begins with.
 const EXPIRED_LIMIT: usize = 5;
 
 /// How holds are given up.
-struct Reap {
+struct Recovery {
     kind: Kind,
     limit: usize,
     /// None for holds that are handed back: they are no loss.
@@ -86,7 +86,7 @@ impl Data {
 
     /// Gives back holds that the worker knows nothing of.
     pub(super) fn release(&mut self, now: u64, worker: &str, fences: &[Fence]) -> u64 {
-        let released = Reap { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
+        let released = Recovery { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
         let mut moved = 0;
         for fence in fences {
             if self.drop_hold(worker, fence) {
@@ -99,7 +99,7 @@ impl Data {
     /// The worker knows that these slots are free. What it is said to hold there, the store came back with: others are to have
     /// it.
     pub(super) fn vacate_claimed(&mut self, now: u64, worker: &str, slots: &[u32]) {
-        let released = Reap { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
+        let released = Recovery { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
         for slot in slots {
             let Some(member) = self.workers.get_mut(worker) else { return };
             if member.slots.get(slot).is_none_or(|has| has.held.is_none()) {
@@ -114,7 +114,7 @@ impl Data {
 
     /// Takes one hold back from a worker that is not there.
     pub(super) fn lose(&mut self, now: u64, worker: &str, fence: &Fence, max_losses: u32, retention: u64) {
-        let lost = Reap { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };
+        let lost = Recovery { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };
         self.give_up(now, worker, fence, &lost, false);
     }
 
@@ -127,16 +127,16 @@ impl Data {
 
     /// True when all is handed back and the worker is forgotten.
     pub(super) fn deregister(&mut self, now: u64, worker: &str) -> bool {
-        let released = Reap { kind: Kind::Released, limit: DEREGISTER_LIMIT, max_losses: None, retention: 0 };
-        self.reap(now, worker, &released).0
+        let released = Recovery { kind: Kind::Released, limit: DEREGISTER_LIMIT, max_losses: None, retention: 0 };
+        self.reap_worker(now, worker, &released).0
     }
 
     /// One slice of taking back all that a worker has. Answers whether nothing is left and the worker is forgotten,
     /// and how many entries were queued again.
-    fn reap(&mut self, now: u64, worker: &str, reap: &Reap) -> (bool, u64) {
+    fn reap_worker(&mut self, now: u64, worker: &str, recovery: &Recovery) -> (bool, u64) {
         let Some(member) = self.workers.get_mut(worker) else { return (true, 0) };
         let queues = member.queues.clone();
-        let slots: Vec<u32> = member.slots.keys().copied().take(reap.limit).collect();
+        let slots: Vec<u32> = member.slots.keys().copied().take(recovery.limit).collect();
         let slice: Vec<Fence> = slots
             .into_iter()
             .filter_map(|slot| member.slots.remove(&slot).and_then(|has| Some(has.held?.fence(slot, has.call))))
@@ -146,7 +146,7 @@ impl Data {
         member.has_several = any_left;
         let mut moved = 0;
         for fence in &slice {
-            moved += u64::from(self.give_up(now, worker, fence, reap, is_single));
+            moved += u64::from(self.give_up(now, worker, fence, recovery, is_single));
         }
         if any_left {
             return (false, moved);
@@ -159,29 +159,29 @@ impl Data {
 
     /// Queues a held step execution again, ahead of what is new. False where it was not held any more, or its run
     /// fails because of the loss. A worker is lost through the one that it held `alone`; of several any may be innocent.
-    fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, reap: &Reap, alone: bool) -> bool {
+    fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, recovery: &Recovery, alone: bool) -> bool {
         if !self.is_held(worker, fence) {
             return false;
         }
         let Some(attempt) = self.attempt(worker, fence) else { return false };
-        self.note(now, reap.kind, &attempt, String::new());
+        self.note(now, recovery.kind, &attempt, String::new());
         let Some(run) = self.runs.get_mut(&fence.run) else { return false };
         let execution = run.steps.as_mut().and_then(|steps| steps.executions.get_mut(&fence.seq));
         let Some(execution) = execution else { return false };
-        match reap.max_losses {
+        match recovery.max_losses {
             None => execution.ended_well(),
             Some(_) if alone => execution.losses += 1,
             Some(_) => execution.shared_losses += 1,
         }
         let losses = execution.losses;
-        if reap.max_losses.is_some_and(|most| losses > most) {
+        if recovery.max_losses.is_some_and(|most| losses > most) {
             let error = format!(
                 "step \"{}\" killed its worker {losses} times while it was executed alone \
                  (out of memory, or a crash in native code)",
                 attempt.step
             );
             self.tell(now, &fence.run, fence.seq, StepState::Failed, worker);
-            self.fail_run(now, &attempt, error, reap.retention);
+            self.fail_run(now, &attempt, error, recovery.retention);
             return false;
         }
         self.tell(now, &fence.run, fence.seq, StepState::Waiting, "-");
@@ -189,18 +189,17 @@ impl Data {
         true
     }
 
-    /// Takes back what dead and silent workers held; fires what is due.
-    pub(super) fn tick(&mut self, now: u64, tick: &Tick) -> Ticked {
-        let mut ticked = Ticked::default();
-        let lost = Reap {
+    /// Takes back what dead and silent workers held.
+    pub(super) fn reap(&mut self, now: u64, reap: &Reap) -> Reaped {
+        let lost = Recovery {
             kind: Kind::Lost,
-            limit: tick.limit,
-            max_losses: Some(tick.max_losses),
-            retention: millis(tick.retention),
+            limit: reap.limit,
+            max_losses: Some(reap.max_losses),
+            retention: millis(reap.retention),
         };
         let mut gone = self.expired(now);
-        ticked.more = gone.len() >= EXPIRED_LIMIT;
-        for (worker, client) in &tick.suspects {
+        let mut done = Reaped { more: gone.len() >= EXPIRED_LIMIT, ..Reaped::default() };
+        for (worker, client) in &reap.suspects {
             // The client says which connection was seen closed: the worker may have a new one by now.
             let is_gone = self.workers.get(worker).is_some_and(|member| member.client == *client);
             if is_gone && !gone.contains(worker) {
@@ -208,24 +207,27 @@ impl Data {
             }
         }
         for worker in gone {
-            let (over, moved) = self.reap(now, &worker, &lost);
-            ticked.requeued += moved;
+            let (over, moved) = self.reap_worker(now, &worker, &lost);
+            done.requeued += moved;
             if over {
-                ticked.reaped.push(worker);
+                done.reaped.push(worker);
             } else {
-                ticked.more = true;
+                done.more = true;
             }
         }
-        let due = self.timers.take_due(now, tick.limit);
-        ticked.fired = due.len() as u64;
-        ticked.more |= due.len() >= tick.limit;
+        done.workers = self.workers.len() as u64;
+        done
+    }
+
+    /// Fires what is due.
+    pub(super) fn fire(&mut self, now: u64, fire: &Fire) -> Fired {
+        let due = self.timers.take_due(now, fire.limit);
+        let (fired, more) = (due.len() as u64, due.len() >= fire.limit);
         for timer in due {
-            self.fire(now, timer, lost.retention);
+            self.fire_timer(now, timer, millis(fire.retention));
         }
-        ticked.workers = self.workers.len() as u64;
         let next = self.timers.next_due();
-        ticked.next_due = next.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        ticked
+        Fired { fired, more, next_due: next.map(|due| Duration::from_millis(due.saturating_sub(now))) }
     }
 
     /// The workers whose lease ran out, the longest gone first.
@@ -236,11 +238,11 @@ impl Data {
         expired.into_iter().take(EXPIRED_LIMIT).map(|(_, id)| id).collect()
     }
 
-    fn fire(&mut self, now: u64, timer: Timer, retention: u64) {
+    fn fire_timer(&mut self, now: u64, timer: Timer, retention: u64) {
         let (run, seq, attempt) = match timer {
             Timer::Expire { run } => return self.forget(&run),
             Timer::Timeout { run } => return self.fire_timeout(now, &run, retention),
-            Timer::Close { run, .. } => return self.sweep_closed(now, &run),
+            Timer::Close { run, .. } => return self.discard_closed(now, &run),
             Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),
             Timer::Step { run, seq, attempt } => (run, seq, attempt),
         };

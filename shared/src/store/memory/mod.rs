@@ -81,7 +81,8 @@ impl MemoryStore {
         Self { shared: Arc::new(Shared { namespace, clock, state, arrived, ended, watcher }) }
     }
 
-    /// Skips time, on either clock. What is due by then is dealt with by the next [`Store::tick`].
+    /// Skips time, on either clock. What is due by then is dealt with by the next [`reap`](crate::store::CoordinatorStore::reap)
+    /// and the next [`fire`](crate::store::CoordinatorStore::fire).
     pub fn advance(&self, by: Duration) {
         self.shared.clock.skipped.fetch_add(millis(by), Ordering::SeqCst);
     }

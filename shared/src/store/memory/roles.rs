@@ -18,9 +18,9 @@ use crate::step::{
     JoinBuffer, OpenWait, Refill, Route, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, InboxEntry,
-    InboxReader, Introduction, Lease, ReaderStore, Registration, Rejection, Start, Started, Tick, Ticked, WakeReader,
-    WorkerInfo, WorkerStore, millis,
+    AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
+    InboxEntry, InboxReader, Introduction, Lease, ReaderStore, Reap, Reaped, Registration, Rejection, Start, Started,
+    WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -214,8 +214,12 @@ impl CoordinatorStore for MemoryStore {
         Ok(self.change(|data, now| data.cancel(now, run, entry, millis(retention))))
     }
 
-    async fn tick(&self, tick: &Tick) -> Result<Ticked> {
-        Ok(self.change(|data, now| data.tick(now, tick)))
+    async fn reap(&self, reap: &Reap) -> Result<Reaped> {
+        Ok(self.change(|data, now| data.reap(now, reap)))
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<Fired> {
+        Ok(self.change(|data, now| data.fire(now, fire)))
     }
 
     async fn audit(&self, audit: &Audit) -> Result<Audited> {

@@ -16,8 +16,8 @@ use crate::core::{build, outcome};
 use crate::error::{Error, Result};
 use crate::step::{Cancelled, Route, Sent, Signalled};
 use crate::store::{
-    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, InboxEntry, InboxReader, Rejection, Start, Started, Tick,
-    Ticked, millis,
+    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Reap, Reaped,
+    Rejection, Start, Started, millis,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -73,8 +73,13 @@ impl CoordinatorStore for RedisStore {
         Ok(word.into())
     }
 
-    async fn tick(&self, tick: &Tick) -> Result<Ticked> {
-        outcome::ticked(self.call(&build::tick(tick)).await?)
+    async fn reap(&self, reap: &Reap) -> Result<Reaped> {
+        outcome::reaped(self.call(&build::reap(reap)).await?)
+    }
+
+    async fn fire(&self, fire: &Fire) -> Result<Fired> {
+        let given = args::Fire { limit: fire.limit as u64, retention: ms(fire.retention) };
+        outcome::fired(self.call(&given).await?)
     }
 
     async fn audit(&self, audit: &Audit) -> Result<Audited> {

@@ -328,7 +328,7 @@ local function audit_worker(a, worker)
   if redis.call('ZSCORE', key_of.leases(a.p), worker) then return audit_class(a, worker) end
   if redis.call('EXISTS', held, about) == 0 then return end
   if report(a, worker, 'the worker has no lease, and its holds were left behind') then
-    reap(a.p, worker, a.now, 'lost', LIMIT.SLICE, a.max_losses, a.retention)
+    reap_worker(a.p, worker, a.now, 'lost', LIMIT.SLICE, a.max_losses, a.retention)
   end
 end
 

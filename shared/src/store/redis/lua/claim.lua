@@ -1,7 +1,7 @@
 -- claim, and the taking of step events that it shares with complete, fail and suspend: take them off the queues, raise the
 -- attempt, record the hold, and answer with event and context.
 
-local fail_run, bury, pass_turn, vacate, read_fields
+local fail_run, discard, pass_turn, vacate, read_fields
 
 -- Somebody wrote into our keys: the run cannot go on, and says so.
 local function fail_damaged(p, run, seq, worker, now, what)
@@ -33,7 +33,7 @@ local function hold(p, caller, run, seq, now)
     return fail_damaged(p, run, seq, caller.worker, now, damage(found[1], found[2], found[3]) or 'its event')
   end
   local chain = groups_of(steps, group)
-  if not chain then return bury(p, run, found[3], seq, s, found[2], now) end
+  if not chain then return discard(p, run, found[3], seq, s, found[2], now) end
   s.attempt = s.attempt + 1
   local line = state_line('H', s, caller.worker) .. ' ' .. now .. ' ' .. caller.call
   redis.call('HSET', steps, seq, line)

@@ -150,7 +150,7 @@ local function under_fence(p, a, act)
   local state, taker = parse_state(line), nil
   local is_good = found[1] == line and state.about == a.worker
   if is_good and group ~= '0' and not groups_of(steps, group) then
-    bury(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
+    discard(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
   if is_good then

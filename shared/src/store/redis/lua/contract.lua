@@ -25,7 +25,7 @@ local LIMIT = {
   TRIM_EVERY = 16, -- calls of a worker between two trims of a queue that is not empty
   CHUNK = 500, -- values in one Redis command
   SOON = 60000, -- a timer that is due later than this raises no alarm
-  REAPED = 5, -- workers whose lease ran out and that one tick reaps
+  REAPED = 5, -- workers whose lease ran out and that one `reap` begins with
   SLICE = 500, -- fields or holds that one call of `audit` looks at
   OLDEST = 500, -- step executions, from the first on, that are looked at to name what was active at a timeout
   NEWEST = 1500, -- the same, up to the last
@@ -284,11 +284,17 @@ function read.deregister(argv)
   }
 end
 
-function read.tick(argv)
+function read.reap(argv)
   local suspects = take_list(argv, 4)
   return {
     limit = tonumber(argv[1]), max_losses = tonumber(argv[2]), retention = tonumber(argv[3]),
     suspects = suspects,
+  }
+end
+
+function read.fire(argv)
+  return {
+    limit = tonumber(argv[1]), retention = tonumber(argv[2]),
   }
 end
 

@@ -206,7 +206,7 @@ end
 local close_waits
 
 -- Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
-bury = function(p, run, meta, seq, s, record, now)
+discard = function(p, run, meta, seq, s, record, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   local _, step, flags = parse_record(record or '')
   redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq)
@@ -243,7 +243,7 @@ pass_turn = function(p, run, meta, step, from, now)
     if s.letter == 'T' then
       local group = parse_record(found[2] or '')
       if group and groups_of(steps, group) then return queue_again(p, meta, run, seq, s) end
-      bury(p, run, meta, seq, s, found[2], now)
+      discard(p, run, meta, seq, s, found[2], now)
     end
   end
   -- They were all of closed fan-outs: go on in another call.
@@ -251,7 +251,7 @@ pass_turn = function(p, run, meta, step, from, now)
 end
 
 -- Removes what is left of closed fan-outs of a run, a part at a time.
-local function sweep_closed(p, run, group, from, now)
+local function discard_closed(p, run, group, from, now)
   local steps = key_of.steps(p, run)
   local meta = redis.call('HGET', steps, 'meta')
   if not meta then return end
@@ -273,7 +273,7 @@ local function sweep_closed(p, run, group, from, now)
   for _, seq in ipairs(closed) do
     local found = redis.call('HMGET', steps, seq, 'e' .. seq)
     -- The end of another one may have ended it.
-    if found[1] then bury(p, run, meta, seq, parse_state(found[1]), found[2], now) end
+    if found[1] then discard(p, run, meta, seq, parse_state(found[1]), found[2], now) end
   end
   if slice[1] ~= '0' then set_timer(p, now, now, 'close ' .. run .. ' ' .. group .. ' ' .. slice[1]) end
 end

@@ -1,6 +1,6 @@
 -- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
 
-local register, heartbeat, deregister, release, tick, requeue, reap, fire_deadline, fire_timeout
+local register, heartbeat, deregister, release, reap, fire, requeue, reap_worker, fire_deadline, fire_timeout
 do -- a chunk of Lua has at most 200 locals
 
 -- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
@@ -101,7 +101,7 @@ local function is_single(p, worker, slots, values)
 end
 
 -- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
-reap = function(p, worker, now, kind, limit, max_losses, retention)
+reap_worker = function(p, worker, now, kind, limit, max_losses, retention)
   local about = redis.call('HMGET', key_of.worker(p, worker), 'queues', 'class')
   -- First: what is queued again must wake somebody else.
   redis.call('SREM', key_of.idle(p, about[2] or ''), worker)
@@ -127,7 +127,7 @@ reap = function(p, worker, now, kind, limit, max_losses, retention)
 end
 
 deregister = function(p, a)
-  local over, moved = reap(p, a.worker, now_ms(), 'released', a.limit, math.huge, 0)
+  local over, moved = reap_worker(p, a.worker, now_ms(), 'released', a.limit, math.huge, 0)
   return { over and 'ok' or 'more', moved }
 end
 
@@ -151,12 +151,12 @@ local function fire_turn(p, timer, now)
   if meta then pass_turn(p, run, meta, step, from, now) end
 end
 
-local function fire(p, timer, now, retention)
+local function fire_timer(p, timer, now, retention)
   local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
   if kind == 'wait' then return fire_deadline(p, timer, now) end
   if kind == 'timeout' then return fire_timeout(p, run, now, retention) end
-  if kind == 'close' and seq ~= '' then return sweep_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end
+  if kind == 'close' and seq ~= '' then return discard_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end
   if kind == 'turn' then return fire_turn(p, timer, now) end
   if not seq or seq == '' then return end
   local steps = key_of.steps(p, run)
@@ -175,9 +175,10 @@ local function offer(p)
   if redis.call('HGET', key_of.functions(p), '1') ~= '@PREFIX@v1_' then redis.call('HSET', key_of.functions(p), '1', '@PREFIX@v1_') end
 end
 
--- tick: take back what dead and silent workers held; fire what is due. Bounded by `limit`; the answer says if more is waiting.
-tick = function(p, a)
-  local now, limit, retention, suspects = now_ms(), a.limit, a.retention, a.suspects
+-- reap: takes back what dead and silent workers held, and wakes somebody for what is queued. Bounded by `limit`; the answer says if
+-- more is waiting.
+reap = function(p, a)
+  local now, limit, suspects = now_ms(), a.limit, a.suspects
   local reaped, moved, more = {}, 0, 0
   offer(p)
   local gone, listed = redis.call('ZRANGEBYSCORE', key_of.leases(p), '-inf', now, 'LIMIT', 0, LIMIT.REAPED), {}
@@ -190,20 +191,25 @@ tick = function(p, a)
     if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
   end
   for _, worker in ipairs(gone) do
-    local over, count = reap(p, worker, now, 'lost', limit, a.max_losses, retention)
+    local over, count = reap_worker(p, worker, now, 'lost', limit, a.max_losses, a.retention)
     moved = moved + count
     if over then reaped[#reaped + 1] = worker else more = 1 end
   end
-  local due = redis.call('ZRANGEBYSCORE', key_of.timers(p), '-inf', now, 'LIMIT', 0, limit)
-  if #due > 0 then chunked('ZREM', key_of.timers(p), due) end
-  for _, timer in ipairs(due) do fire(p, timer, now, retention) end
-  if #due >= limit then more = 1 end
   -- Nobody may have heard the wake-up of what is queued.
   for lane in pairs(READY) do
     for _, queue in ipairs(redis.call('SRANDMEMBER', ready_key(p, lane), limit)) do wake_worker(p, queue) end
   end
+  return { moved, more, reaped, redis.call('ZCARD', key_of.leases(p)) }
+end
+
+-- fire: does what is due, `limit` timers at most; the answer says if more is waiting, and else when the next one is due.
+fire = function(p, a)
+  local now, limit = now_ms(), a.limit
+  local due = redis.call('ZRANGEBYSCORE', key_of.timers(p), '-inf', now, 'LIMIT', 0, limit)
+  if #due > 0 then chunked('ZREM', key_of.timers(p), due) end
+  for _, timer in ipairs(due) do fire_timer(p, timer, now, a.retention) end
   local head = redis.call('ZRANGE', key_of.timers(p), 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
-  return { now, moved, #due, more, wait, reaped, redis.call('ZCARD', key_of.leases(p)) }
+  return { now, #due, #due >= limit and 1 or 0, wait }
 end
 end
