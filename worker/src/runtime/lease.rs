@@ -70,7 +70,7 @@ async fn renew(kept: &Kept, start: Start) {
         return;
     }
     loop {
-        match beat(&mut *connection, ledger).await {
+        match heartbeat(&mut *connection, ledger).await {
             Ok(Heartbeat::Lost) => return,
             Ok(Heartbeat::Renewed { cancelled, drain }) => {
                 for run in &cancelled {
@@ -92,7 +92,7 @@ async fn renew(kept: &Kept, start: Start) {
 }
 
 /// What executes nothing has nothing to be told.
-async fn beat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet::Result<Heartbeat> {
+async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet::Result<Heartbeat> {
     if !ledger.is_idle() {
         return connection.heartbeat().await;
     }

@@ -131,7 +131,7 @@ impl Driver {
         if died.run_until_cancelled(Box::pin(worker.work(&std::sync::Arc::new(step.clone())))).await.is_some() {
             self.workers.push_back(worker);
         } else {
-            // No beat was ever heard of it: its connection is 0.
+            // No heartbeat was ever heard of it: its connection is 0.
             self.reap(worker.id()).await;
             self.hire().await;
         }

@@ -150,7 +150,7 @@ pub(super) struct Member {
     pub(super) concurrency: usize,
     pub(super) queues: Vec<QueueName>,
     pub(super) lease_until: u64,
-    /// The connection that renews the lease; 0 before the first beat.
+    /// The connection that renews the lease; 0 before the first heartbeat.
     pub(super) client: u64,
     pub(super) slots: BTreeMap<u32, Slot>,
     /// A part of its slots was taken back already.
@@ -303,7 +303,7 @@ impl Data {
         }
     }
 
-    /// The next beat of each worker names it.
+    /// The next heartbeat of each worker names it.
     pub(super) fn tell_workers(&mut self, now: u64, what: String) {
         self.cancelled.retain(|(at, _)| at + TOLD_FOR > now);
         self.cancelled.insert((now, what));

@@ -118,7 +118,7 @@ impl Data {
         self.give_up(now, worker, fence, &lost, false);
     }
 
-    /// Opens a connection for beats.
+    /// Opens a connection for heartbeats.
     pub(super) fn connect(&mut self) -> u64 {
         self.last_connection += 1;
         self.connections.insert(self.last_connection);

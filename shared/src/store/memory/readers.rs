@@ -84,9 +84,9 @@ struct MemoryLease {
 impl Lease for MemoryLease {
     async fn heartbeat(&mut self) -> Result<Heartbeat> {
         let (worker, lease, client, told) = (&self.worker, millis(self.lease), self.client, self.told);
-        let (beat, now) = self.store.change(|data, now| (data.heartbeat(now, worker, lease, client, told), now));
+        let (heartbeat, now) = self.store.change(|data, now| (data.heartbeat(now, worker, lease, client, told), now));
         self.told = now;
-        Ok(beat)
+        Ok(heartbeat)
     }
 
     async fn heartbeat_idle(&mut self) -> Result<bool> {

@@ -299,7 +299,7 @@ local function extra_of(p, run)
   return keys
 end
 
--- For the workers: their next beat names what they need not go on with, a run or `<run> <group>`. A lease is shorter than
+-- For the workers: their next heartbeat names what they need not go on with, a run or `<run> <group>`. A lease is shorter than
 -- it stays there.
 local function tell_workers(p, what, now)
   redis.call('ZREMRANGEBYSCORE', key_of.cancelled(p), '-inf', now - 600000)
