@@ -12,7 +12,7 @@ enum Node {
     /// An event from outside, by its place.
     External(usize),
     /// A step, by its place.
-    StepNode(usize),
+    Step(usize),
     /// The event has no taker: a mistake.
     Nobody,
 }
@@ -23,7 +23,7 @@ impl Node {
             Self::Start => "start".into(),
             Self::Stop => "stop".into(),
             Self::External(at) => format!("outside{at}"),
-            Self::StepNode(at) => format!("step{at}"),
+            Self::Step(at) => format!("step{at}"),
             Self::Nobody => "nobody".into(),
         }
     }
@@ -73,8 +73,8 @@ impl Graph {
             let (open, close) = match node {
                 Node::Start | Node::Stop => ("([", "])"),
                 Node::External(_) => ("[/", "/]"),
-                Node::StepNode(at) if self.steps[at].accepts.joined => ("{{", "}}"),
-                Node::StepNode(_) => ("[", "]"),
+                Node::Step(at) if self.steps[at].accepts.joined => ("{{", "}}"),
+                Node::Step(_) => ("[", "]"),
                 Node::Nobody => (">", "]"),
             };
             let _ = writeln!(text, "    {}{open}\"{}\"{close}", node.id(), mermaid_text(&label));
@@ -101,8 +101,8 @@ impl Graph {
                 Node::Start => "shape=oval",
                 Node::Stop => "shape=oval, peripheries=2",
                 Node::External(_) => "shape=parallelogram",
-                Node::StepNode(at) if self.steps[at].accepts.joined => "shape=hexagon",
-                Node::StepNode(_) => "shape=box",
+                Node::Step(at) if self.steps[at].accepts.joined => "shape=hexagon",
+                Node::Step(_) => "shape=box",
                 Node::Nobody => "shape=plaintext, fontcolor=red",
             };
             let _ = writeln!(text, "    {} [label=\"{}\", {shape}]", node.id(), dot_text(&label));
@@ -124,7 +124,7 @@ impl Graph {
     fn nodes(&self) -> Vec<(Node, String)> {
         let mut nodes = vec![(Node::Start, "start".to_owned())];
         nodes.extend(self.external.iter().enumerate().map(|(at, _)| (Node::External(at), "from outside".to_owned())));
-        nodes.extend(self.steps.iter().enumerate().map(|(at, step)| (Node::StepNode(at), step.name.clone())));
+        nodes.extend(self.steps.iter().enumerate().map(|(at, step)| (Node::Step(at), step.name.clone())));
         nodes.push((Node::Stop, "stop".to_owned()));
         if self.edges().iter().any(|edge| edge.to == Node::Nobody) {
             nodes.push((Node::Nobody, "no step takes it".to_owned()));
@@ -139,10 +139,10 @@ impl Graph {
         }
         for (at, step) in self.steps.iter().enumerate() {
             for emit in &step.emits {
-                edges.extend(self.edges_of(Node::StepNode(at), &emit.event, emit.many));
+                edges.extend(self.edges_of(Node::Step(at), &emit.event, emit.many));
             }
-            let to = self.catcher(&step.name).map(Node::StepNode);
-            edges.extend(to.map(|to| Edge { from: Node::StepNode(at), to, event: "failure", kind: Kind::Failed }));
+            let to = self.catcher(&step.name).map(Node::Step);
+            edges.extend(to.map(|to| Edge { from: Node::Step(at), to, event: "failure", kind: Kind::Failed }));
         }
         edges
     }
@@ -169,7 +169,7 @@ impl Graph {
                 Accepts { events, .. } if events.len() > 1 => Kind::Part,
                 _ => sent,
             };
-            Edge { from, to: Node::StepNode(at), event, kind }
+            Edge { from, to: Node::Step(at), event, kind }
         };
         let edges: Vec<_> = self.steps.iter().enumerate().filter(takes).map(edge).collect();
         if edges.is_empty() { vec![Edge { from, to: Node::Nobody, event, kind: sent }] } else { edges }
