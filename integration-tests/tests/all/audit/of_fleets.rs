@@ -57,7 +57,7 @@ async fn the_connections_of_the_workers_are_deleted() {
     let step = stage.claim(1).await.remove(0);
     stage.delete("clients").await;
     assert_eq!(stage.audit().await, [] as [&str; 0], "one of the next heartbeats names it again");
-    for _ in 0..4 {
+    for _ in 0..16 {
         lease.heartbeat().await.unwrap();
     }
     assert!(stage.store().disconnected().await.unwrap().is_empty());
