@@ -3,6 +3,7 @@
 mod arguments;
 mod documents;
 mod generated;
+mod names;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
