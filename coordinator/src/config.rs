@@ -13,7 +13,7 @@ pub struct Config {
     pub key_ttl: Duration,
     /// How old may be what is known about the fleet. 500 ms by default.
     pub fleet_age: Duration,
-    /// The pause between two looks for workers whose lease ran out; a worker that is suspected is reaped at once. 200 ms by
+    /// The pause between two looks for workers whose lease ran out; a worker that is suspected is reaped at once. 500 ms by
     /// default.
     pub reap: Duration,
     /// The longest pause between two looks for due timers: a timer that is due before has the coordinator told. 200 ms by
@@ -50,7 +50,7 @@ impl Default for Config {
             grace: Duration::from_secs(60),
             key_ttl: DAY,
             fleet_age: Duration::from_millis(500),
-            reap: Duration::from_millis(200),
+            reap: Duration::from_millis(500),
             fire: Duration::from_millis(200),
             limit: 500,
             max_losses: 3,

@@ -1,6 +1,6 @@
 //! What a server says about itself, and whether that is fit for a fleet. Pure: no I/O.
 //!
-//! [`Store::server`](crate::store::Store::server) reads it.
+//! [`ReaderStore::server`](crate::store::ReaderStore::server) reads it.
 
 use std::collections::HashMap;
 use std::fmt;

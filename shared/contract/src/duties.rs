@@ -24,7 +24,7 @@ pub const DUTIES: &[Duty] = &[
     Duty {
         name: "reap",
         setting: "reap",
-        pause_ms: 200,
+        pause_ms: 500,
         does: "reaps workers that are gone, wakes workers for queues that still have entries; at once when a worker is suspected or more is waiting",
     },
     Duty {

@@ -20,7 +20,7 @@ pub struct Route {
     /// At most so many executions of the step are under way in a run at once; others wait for their turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// How many failures on the way to this event were caught: see [`Commit::caught`].
+    /// How many failures on the way to this event were caught: see [`Commit::caught`](super::Commit::caught).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recoveries: u32,
 }

@@ -22,7 +22,7 @@ pub trait ReaderStore: Send + Sync + 'static {
     fn namespace(&self) -> &Namespace;
     /// Checks that the namespace is one that this version can work with, and makes it where it is new.
     ///
-    /// Fails with [`Error::is_invalid`] when it has a newer format or another number of
+    /// Fails with [`Error::is_invalid`](crate::Error::is_invalid) when it has a newer format or another number of
     /// partitions.
     async fn open(&self) -> Result<()> {
         Ok(())

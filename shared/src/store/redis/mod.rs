@@ -2,7 +2,7 @@
 //!
 //! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers). What each role
 //! may do is in a file of its own: `caller`, `worker`, `coordinator`, `reader`. Arguments are made and replies are read in
-//! [`crate::core`]; `wire` stands between that and the client of Redis, `link` is the way to the server.
+//! `crate::core`; `wire` stands between that and the client of Redis, `link` is the way to the server.
 
 mod across;
 mod audit;
