@@ -23,7 +23,7 @@ use crate::store::{CallerStore, Registration};
 /// ```no_run
 /// # async fn example() -> stepfleet::Result<()> {
 /// let client = stepfleet::Client::connect("redis://127.0.0.1")?;
-/// let run = client.start("research", &serde_json::json!({"topic": "otters"})).id("otters-1").send().await?;
+/// let run = client.start("research", &serde_json::json!({"topic": "otters"})).id("otters-1").enqueue().await?;
 /// let report: serde_json::Value = run.result(std::time::Duration::from_secs(60)).await?;
 /// # Ok(()) }
 /// ```
@@ -69,7 +69,7 @@ impl Client {
         self.home.known().await
     }
 
-    /// Prepares the start of a run; [`StartRun::send`] sends it. The input becomes the start event.
+    /// Prepares the start of a run; [`StartRun::enqueue`] sends it. The input becomes the start event.
     pub fn start<T: Serialize + ?Sized>(&self, workflow: &str, input: &T) -> StartRun {
         let input =
             serde_json::to_vec(input).map_err(|e| Error::invalid(format!("the input cannot be written as JSON: {e}")));
@@ -164,7 +164,7 @@ impl StartRun {
 
     /// Sends the request, to the partition of its run. The run itself is there as soon as a coordinator has taken it in. A run
     /// that was given no id gets one that is made here.
-    pub async fn send(self) -> Result<RunHandle> {
+    pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
         let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;

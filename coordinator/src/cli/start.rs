@@ -80,7 +80,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     if let Some(from) = &options.context_from {
         start = start.context_from(from);
     }
-    let handle = start.delay(options.delay.unwrap_or_default()).send().await?;
+    let handle = start.delay(options.delay.unwrap_or_default()).enqueue().await?;
     if !options.wait {
         if fleet.json {
             output::json(&serde_json::json!({ "id": handle.id() }))?;

@@ -192,8 +192,8 @@ async fn send_later(client: &Client, runs: &Runs, delay: impl Fn(u64) -> Option<
                 start = start.context(context);
             }
             match delay(n) {
-                Some(delay) => start.delay(delay).send(),
-                None => start.send(),
+                Some(delay) => start.delay(delay).enqueue(),
+                None => start.enqueue(),
             }
         });
         let handles = try_join_all(requests).await?;

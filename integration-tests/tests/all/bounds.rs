@@ -33,7 +33,7 @@ async fn after_ten_thousand_runs_and_their_retention_redis_is_as_it_was() {
     let _workers: Vec<_> = (0..2).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(2).await;
     let mut redis = fleet.redis.connection().await;
-    let first = fleet.client.start("brief", &json!({ "n": 0 })).id("first").send().await.unwrap();
+    let first = fleet.client.start("brief", &json!({ "n": 0 })).id("first").enqueue().await.unwrap();
     first.wait(LIMIT).await.unwrap();
     while fleet.store.run("first").await.unwrap().is_some() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -48,7 +48,7 @@ async fn after_ten_thousand_runs_and_their_retention_redis_is_as_it_was() {
         }
         let () = adds.query_async(&mut redis).await.unwrap();
     }
-    let last = fleet.client.start("brief", &json!({ "n": 7 })).id("last").send().await.unwrap();
+    let last = fleet.client.start("brief", &json!({ "n": 7 })).id("last").enqueue().await.unwrap();
     assert_eq!(last.result::<Value>(LIMIT).await.unwrap()["answer"], "7");
     let until = std::time::Instant::now() + LIMIT;
     loop {
@@ -72,7 +72,7 @@ async fn consumers_of_the_departed_are_dropped() {
         let mut coordinator = fleet.coordinator_process(STEPFLEET);
         let mut worker = fleet.worker(WORKER, &[]);
         let before = fleet.store.runs(0, 1000).await.unwrap().len();
-        fleet.client.start("chain", &json!({ "n": 1 })).send().await.unwrap().wait(LIMIT).await.unwrap();
+        fleet.client.start("chain", &json!({ "n": 1 })).enqueue().await.unwrap().wait(LIMIT).await.unwrap();
         assert!(fleet.store.runs(0, 1000).await.unwrap().len() > before);
         coordinator.kill();
         worker.kill();
@@ -109,7 +109,7 @@ async fn a_fan_out_of_ten_thousand_joins_and_never_holds_redis_up_for_long() {
     let () =
         redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(1000).query_async(&mut redis).await.unwrap();
     let () = redis::cmd("SLOWLOG").arg("RESET").query_async(&mut redis).await.unwrap();
-    let run = fleet.client.start("squares", &json!({ "count": 10_000 })).send().await.unwrap();
+    let run = fleet.client.start("squares", &json!({ "count": 10_000 })).enqueue().await.unwrap();
     let sum: u64 = (1..=10_000u64).map(|n| n * n).sum();
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap(), json!({ "count": 10_000, "sum": sum }));
     let slow: Vec<Vec<redis::Value>> = redis::cmd("SLOWLOG").arg("GET").arg(128).query_async(&mut redis).await.unwrap();
@@ -150,7 +150,7 @@ async fn ten_thousand_malformed_requests_are_rejected_with_reasons_and_hold_noth
         }
         let () = adds.query_async(&mut redis).await.unwrap();
     }
-    let good = fleet.client.start("chain", &json!({ "n": 1 })).id("good").send().await.unwrap();
+    let good = fleet.client.start("chain", &json!({ "n": 1 })).id("good").enqueue().await.unwrap();
     assert_eq!(good.result::<Value>(LIMIT).await.unwrap()["answer"], "hello 1 good");
     let rejected: redis::streams::StreamRangeReply =
         redis::cmd("XRANGE").arg("sf:{0}:rejected").arg("-").arg("+").query_async(&mut redis).await.unwrap();

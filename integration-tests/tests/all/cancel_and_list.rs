@@ -75,7 +75,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 }
 
 async fn end(stage: &Stage, workflow: &str, id: &str, how: &str) -> Status {
-    let run = stage.client.start(workflow, &json!({ "how": how })).id(id).send().await.unwrap();
+    let run = stage.client.start(workflow, &json!({ "how": how })).id(id).enqueue().await.unwrap();
     run.wait(LIMIT).await.unwrap().status
 }
 
@@ -89,7 +89,7 @@ async fn cancel_reaches_running_steps_by_token_and_by_dropping_them() {
             let mut runs = Vec::new();
             for n in 0..3 {
                 let start = stage.client.start("steered", &json!({ "how": "never" })).id(format!("never-{n}"));
-                runs.push(start.send().await.unwrap());
+                runs.push(start.enqueue().await.unwrap());
             }
             // Each worker has one.
             seen.wait_for(|seen| seen.0 == before.0 + 3).await.unwrap();

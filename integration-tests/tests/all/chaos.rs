@@ -75,7 +75,7 @@ async fn start(fleet: &Fleet, rng: &mut StdRng) -> (RunHandle, Value) {
         }
         _ => ("chain", json!({ "n": n }), Value::Null),
     };
-    let run = fleet.client.start(workflow, &input).send().await.expect("Redis is there");
+    let run = fleet.client.start(workflow, &input).enqueue().await.expect("Redis is there");
     let expected = match expected {
         Value::Null => json!({ "answer": format!("hello {n} {}", run.id()) }),
         expected => expected,

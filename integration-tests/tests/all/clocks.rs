@@ -39,9 +39,10 @@ async fn clocks_that_are_hours_off_change_nothing() {
     let before = fleet.store.now_ms().await.unwrap();
     assert!(fake * 1000 > before + 10_000_000);
 
-    let late = fleet.client.start("chain", &json!({ "n": 1 })).delay(Duration::from_millis(300)).send().await.unwrap();
-    let flaky = fleet.client.start("flaky", &json!({ "n": 1 })).send().await.unwrap();
-    let long = fleet.client.start("loop", &json!({ "n": 300 })).send().await.unwrap();
+    let late =
+        fleet.client.start("chain", &json!({ "n": 1 })).delay(Duration::from_millis(300)).enqueue().await.unwrap();
+    let flaky = fleet.client.start("flaky", &json!({ "n": 1 })).enqueue().await.unwrap();
+    let long = fleet.client.start("loop", &json!({ "n": 300 })).enqueue().await.unwrap();
     for run in [&late, &flaky, &long] {
         let _: Value = run.result(LIMIT).await.unwrap();
     }

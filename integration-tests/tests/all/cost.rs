@@ -74,7 +74,7 @@ async fn the_busy_path_is_one_call_for_each_step() {
     let mut handles = Vec::new();
     for i in 0..runs {
         let run = fleet.client.start("loop", &json!({ "n": turns })).id(format!("r{i}")).delay(Duration::from_secs(1));
-        handles.push(run.send().await.unwrap());
+        handles.push(run.enqueue().await.unwrap());
     }
     while fleet.store.runs(0, 100).await.unwrap().len() < runs {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -35,7 +35,7 @@ async fn a_worker_killed_in_the_middle_of_a_step_is_noticed_long_before_its_leas
     let _coordinator = fleet.coordinator();
     let mut workers: Vec<_> = (0..2).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(2).await;
-    let run = fleet.client.start("gated", &json!({})).id("mid").send().await.unwrap();
+    let run = fleet.client.start("gated", &json!({})).id("mid").enqueue().await.unwrap();
     let mut redis = fleet.redis.connection().await;
     let victim = wait_for_arrival(&mut redis, "mid").await;
     take(&mut workers, victim).kill();
@@ -63,7 +63,7 @@ async fn a_worker_killed_between_steps_loses_nothing_that_was_committed() {
     let _coordinator = fleet.coordinator();
     let mut workers: Vec<_> = (0..2).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(2).await;
-    let run = fleet.client.start("gated_chain", &json!({ "n": 7 })).id("between").send().await.unwrap();
+    let run = fleet.client.start("gated_chain", &json!({ "n": 7 })).id("between").enqueue().await.unwrap();
     let mut redis = fleet.redis.connection().await;
     let victim = wait_for_arrival(&mut redis, "between").await;
     take(&mut workers, victim).kill();
@@ -81,7 +81,7 @@ async fn workers_killed_inside_a_fan_out_of_500_lose_no_branch_and_repeat_no_com
     let settings = [("STEPFLEET_CONCURRENCY", "8")];
     let mut workers: Vec<_> = (0..4).map(|_| fleet.worker(WORKER, &settings)).collect();
     fleet.workers_ready(4).await;
-    let run = fleet.client.start("gated_branches", &json!({ "count": 500 })).id("fan").send().await.unwrap();
+    let run = fleet.client.start("gated_branches", &json!({ "count": 500 })).id("fan").enqueue().await.unwrap();
     let mut redis = fleet.redis.connection().await;
     // Three of the four die, each while it holds a branch that waits.
     for _ in 0..3 {
@@ -110,7 +110,7 @@ async fn a_zombie_that_wakes_up_after_its_lease_commits_nothing() {
     let _coordinator = fleet.coordinator();
     let zombie = fleet.worker(WORKER, &[("STEPFLEET_WORKER_NAME", "zombie")]);
     fleet.workers_ready(1).await;
-    let run = fleet.client.start("gated", &json!({})).id("z").send().await.unwrap();
+    let run = fleet.client.start("gated", &json!({})).id("z").enqueue().await.unwrap();
     let mut redis = fleet.redis.connection().await;
     assert_eq!(wait_for_arrival(&mut redis, "z").await, zombie.id());
     zombie.signal(Signal::STOP);
@@ -141,7 +141,7 @@ async fn steps_that_block_every_thread_for_longer_than_the_lease_keep_their_hold
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[("TOKIO_WORKER_THREADS", "1")]);
     fleet.workers_ready(1).await;
-    let run = fleet.client.start("blocking", &json!({ "n": 7 })).id("b").send().await.unwrap();
+    let run = fleet.client.start("blocking", &json!({ "n": 7 })).id("b").enqueue().await.unwrap();
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["answer"], "attempt 1");
     let history = fleet.store.history("b", 0, 100).await.unwrap();
     assert!(history.iter().all(|r| r.kind != Kind::Lost), "{history:?}");
@@ -154,11 +154,11 @@ async fn a_run_goes_on_when_its_coordinator_is_killed_and_others_take_over() {
     let mut workers = vec![fleet.worker(WORKER, &[])];
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
-    let run = fleet.client.start("gated_chain", &json!({ "n": 1 })).id("c").send().await.unwrap();
+    let run = fleet.client.start("gated_chain", &json!({ "n": 1 })).id("c").enqueue().await.unwrap();
     let victim = wait_for_arrival(&mut redis, "c").await;
     first.kill();
     // Without any coordinator: requests wait in the inbox, and a dead worker's step waits for recovery.
-    let later = fleet.client.start("chain", &json!({ "n": 2 })).id("later").send().await.unwrap();
+    let later = fleet.client.start("chain", &json!({ "n": 2 })).id("later").enqueue().await.unwrap();
     take(&mut workers, victim).kill();
     workers.push(fleet.worker(WORKER, &[]));
     // Three take over, and one of them is killed at once: each of them is as good as any.
@@ -178,7 +178,7 @@ async fn a_worker_told_to_stop_lets_its_steps_end_and_takes_no_more() {
     let mut worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
-    let run = fleet.client.start("gated", &json!({})).id("t").send().await.unwrap();
+    let run = fleet.client.start("gated", &json!({})).id("t").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "t").await;
     worker.signal(Signal::TERM);
     while !worker.log().contains("told to stop") {
@@ -197,7 +197,7 @@ async fn a_second_signal_hands_back_at_once_without_waiting_for_any_lease() {
     let mut worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
-    let run = fleet.client.start("gated", &json!({})).id("h").send().await.unwrap();
+    let run = fleet.client.start("gated", &json!({})).id("h").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "h").await;
     worker.signal(Signal::TERM);
     while !worker.log().contains("told to stop") {

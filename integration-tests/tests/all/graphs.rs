@@ -123,7 +123,7 @@ async fn callers_see_what_the_fleet_serves() {
             assert!(!schemas.contains_key("Lookup"), "it is the workflow's own affair");
 
             let input = json!({"question": "b c a", "most": 2});
-            let run = stage.client.start("research", &input).send().await.unwrap();
+            let run = stage.client.start("research", &input).enqueue().await.unwrap();
             assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["text"], "B C");
         })
         .await;
@@ -192,7 +192,7 @@ async fn registrations_that_cannot_be_read_break_nothing() {
             }
             let known = stage.client.workflows().await.unwrap();
             assert!(known.iter().any(|w| w.version == 3) && known.iter().all(|w| w.workflow != "e\"vil"));
-            let run = stage.client.start("research", &json!({"question": "a"})).send().await.unwrap();
+            let run = stage.client.start("research", &json!({"question": "a"})).enqueue().await.unwrap();
             assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["text"], "A");
             if let Some(listed) = printed(stage, &["workflows"]) {
                 assert!(listed.contains("research"), "{listed}");
@@ -241,7 +241,7 @@ async fn schemas_that_are_too_large_are_left_out() {
             let known = stage.client.workflows().await.unwrap();
             assert_eq!((known.len(), known[0].graph.steps.len()), (1, 2));
             assert!(known[0].graph.schemas.is_empty());
-            let run = stage.client.start("large", &json!({"question": "a"})).send().await.unwrap();
+            let run = stage.client.start("large", &json!({"question": "a"})).enqueue().await.unwrap();
             assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["text"], "a");
         })
         .await;

@@ -278,7 +278,7 @@ async fn a_fleet_at_work_ends_every_run_and_lives_on() {
     let mut redis = fleet.redis.connection().await;
     for (n, garbage) in GARBAGE.iter().enumerate() {
         let id = format!("bad-{n}");
-        let run = fleet.client.start("loop", &json!({ "n": 100_000 })).id(&id).send().await.unwrap();
+        let run = fleet.client.start("loop", &json!({ "n": 100_000 })).id(&id).enqueue().await.unwrap();
         while fleet.store.history(&id, 0, 20).await.unwrap().len() < 20 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -292,7 +292,7 @@ async fn a_fleet_at_work_ends_every_run_and_lives_on() {
         assert_eq!(ended.status, Status::Failed);
         assert!(ended.error.unwrap().contains("cannot"), "{garbage:?}");
     }
-    let good = fleet.client.start("loop", &json!({ "n": 50 })).send().await.unwrap();
+    let good = fleet.client.start("loop", &json!({ "n": 50 })).enqueue().await.unwrap();
     let answer: Value = good.result(Duration::from_secs(60)).await.unwrap();
     assert_eq!(answer["answer"], "51");
     worker.signal(stepfleet_integration_tests::fleet::Signal::TERM);

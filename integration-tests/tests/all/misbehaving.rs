@@ -31,7 +31,7 @@ impl Alone {
     }
 
     async fn end(&self, workflow: &str, input: Value) -> (Run, Vec<Record>) {
-        let run = self.fleet.client.start(workflow, &input).send().await.unwrap();
+        let run = self.fleet.client.start(workflow, &input).enqueue().await.unwrap();
         let ended = run.wait(LIMIT).await.unwrap();
         (ended, self.fleet.store.history(run.id(), 0, 100).await.unwrap())
     }
@@ -80,7 +80,7 @@ async fn a_step_that_uses_a_gibibyte_ends_well_and_leaves_its_worker_alive() {
 async fn kills_its_workers(input: Value, worker: impl Fn(&Fleet) -> Process) {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator_with(Config { max_losses: 2, ..Config::default() });
-    let run = fleet.client.start("unruly", &input).send().await.unwrap();
+    let run = fleet.client.start("unruly", &input).enqueue().await.unwrap();
     for _ in 0..3 {
         let mut victim = worker(&fleet);
         let status = victim.ended().await;
@@ -94,7 +94,7 @@ async fn kills_its_workers(input: Value, worker: impl Fn(&Fleet) -> Process) {
     assert_eq!(history.iter().filter(|r| r.kind == Kind::Lost).count(), 3, "{history:?}");
 
     let _survivor = worker(&fleet);
-    let after = fleet.client.start("chain", &json!({ "n": 1 })).send().await.unwrap();
+    let after = fleet.client.start("chain", &json!({ "n": 1 })).enqueue().await.unwrap();
     assert_eq!(after.wait(LIMIT).await.unwrap().status, Status::Completed);
 }
 
@@ -116,7 +116,7 @@ async fn a_step_that_runs_out_of_memory_is_named_as_what_kills_its_workers() {
 #[tokio::test]
 async fn a_step_that_blocks_its_thread_for_longer_than_the_lease_keeps_its_hold_and_holds_no_other_run_up() {
     let alone = Alone::with(&[("TOKIO_WORKER_THREADS", "4"), ("STEPFLEET_CONCURRENCY", "4")]).await;
-    let blocking = alone.fleet.client.start("blocking", &json!({ "n": 7 })).send().await.unwrap();
+    let blocking = alone.fleet.client.start("blocking", &json!({ "n": 7 })).enqueue().await.unwrap();
     while alone.fleet.store.run(blocking.id()).await.unwrap().is_none_or(|run| run.status != Status::Running) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

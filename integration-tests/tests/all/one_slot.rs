@@ -38,12 +38,12 @@ async fn a_fleet_keeps_to_one_slot() {
         ("flaky", json!({ "n": 1 }), "answer", json!("attempt 2 saw 0")),
     ];
     for (workflow, input, field, expected) in cases {
-        let run = fleet.client.start(workflow, &input).key(workflow).send().await.unwrap();
+        let run = fleet.client.start(workflow, &input).key(workflow).enqueue().await.unwrap();
         let end: Value = run.result(LIMIT).await.unwrap();
         assert_eq!(end[field], expected, "{workflow}");
     }
     let mut redis = fleet.redis.connection().await;
-    let gated = fleet.client.start("gated", &json!({})).id("gated").send().await.unwrap();
+    let gated = fleet.client.start("gated", &json!({})).id("gated").enqueue().await.unwrap();
     let victim = wait_for_arrival(&mut redis, "gated").await;
     workers.iter_mut().find(|worker| worker.id() == victim).unwrap().kill();
     assert_ne!(wait_for_arrival(&mut redis, "gated").await, victim);

@@ -34,7 +34,7 @@ impl Cast {
         let mut handles = Vec::new();
         for n in 0..runs {
             let run = self.fleet.client.start("loop", &json!({ "n": 300 })).id(format!("load-{n}"));
-            handles.push(run.send().await.unwrap());
+            handles.push(run.enqueue().await.unwrap());
         }
         while self.fleet.store.history("load-0", 0, 30).await.unwrap().len() < 30 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -133,7 +133,7 @@ async fn functions_groups_and_blocked_readers_vanish_under_load() {
     }
     cast.all_end_well(&runs).await;
     // Idle workers read again too.
-    let late = cast.fleet.client.start("loop", &json!({ "n": 300 })).id("late").send().await.unwrap();
+    let late = cast.fleet.client.start("loop", &json!({ "n": 300 })).id("late").enqueue().await.unwrap();
     cast.all_end_well(&[late]).await;
     cast.assert_no_flood();
 }
@@ -145,7 +145,7 @@ async fn everything_is_flushed_and_new_work_goes_through() {
     let mut redis = cast.fleet.redis.connection().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-    let after = cast.fleet.client.start("loop", &json!({ "n": 300 })).id("after").send().await.unwrap();
+    let after = cast.fleet.client.start("loop", &json!({ "n": 300 })).id("after").enqueue().await.unwrap();
     cast.all_end_well(&[after]).await;
     cast.assert_no_flood();
 }
@@ -157,7 +157,7 @@ async fn redis_is_out_of_memory_for_a_while() {
     let mut redis = cast.fleet.redis.connection().await;
     let () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").query_async(&mut redis).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let refused = cast.fleet.client.start("loop", &json!({ "n": 1 })).send().await.map(|r| r.id().to_owned());
+    let refused = cast.fleet.client.start("loop", &json!({ "n": 1 })).enqueue().await.map(|r| r.id().to_owned());
     let error = refused.unwrap_err();
     assert!(error.is_out_of_memory(), "{error:?}");
     let () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query_async(&mut redis).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_redis_that_answers_two_seconds_late_is_slow_and_not_dead() {
     // Slow from the beginning: the worker connects and registers that way too.
     proxy.delay(Duration::from_secs(2));
     let worker = fleet.worker(WORKER, &[("STEPFLEET_REDIS", proxy.url.as_str())]);
-    let run = fleet.client.start("chain", &json!({ "n": 1 })).id("slow").send().await.unwrap();
+    let run = fleet.client.start("chain", &json!({ "n": 1 })).id("slow").enqueue().await.unwrap();
     let ended = run.wait(LIMIT).await.unwrap();
     assert_eq!(ended.status, Status::Completed);
     let history = fleet.store.history("slow", 0, 100).await.unwrap();

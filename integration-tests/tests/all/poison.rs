@@ -251,7 +251,7 @@ async fn send(stage_client: &stepfleet::Client, workflow: &str, count: usize) ->
     let mut runs = Vec::new();
     for n in 0..count {
         let id = format!("{workflow}-{n}");
-        runs.push(stage_client.start(workflow, &json!({})).id(&id).send().await.unwrap());
+        runs.push(stage_client.start(workflow, &json!({})).id(&id).enqueue().await.unwrap());
     }
     runs
 }
@@ -320,9 +320,9 @@ async fn only_the_poison_fails(poison: Value, innocents: usize, workers: usize) 
     let _coordinator = fleet.coordinator();
     let mut others = Vec::new();
     for _ in 0..innocents {
-        others.push(fleet.client.start("unruly", &json!({ "how": "doze", "ms": 2000 })).send().await.unwrap());
+        others.push(fleet.client.start("unruly", &json!({ "how": "doze", "ms": 2000 })).enqueue().await.unwrap());
     }
-    let poison = fleet.client.start("unruly", &poison).send().await.unwrap();
+    let poison = fleet.client.start("unruly", &poison).enqueue().await.unwrap();
     let _workers: Vec<_> = (0..workers).map(|_| supervised(&fleet)).collect();
     let ended = poison.wait(LIMIT).await.unwrap();
     let error = ended.error.unwrap_or_default();

@@ -47,7 +47,7 @@ fn told(entries: &[Published]) -> Vec<(&str, u32, String)> {
 async fn play<W: Workflow>(stage: &mut Stage, _: W) -> (Value, Vec<Published>) {
     let name = W::definition().name;
     let id = format!("{name}-{}", if stage.redis.is_some() { "redis" } else { "memory" });
-    let run = stage.client.start(name, &json!({})).id(&id).send().await.unwrap();
+    let run = stage.client.start(name, &json!({})).id(&id).enqueue().await.unwrap();
     let end: Value = run.result(LIMIT).await.unwrap();
     nothing_is_remembered(stage, &id).await;
     (end["answer"].clone(), stage.store.published(&id, Position::BEGINNING, 1000).await.unwrap())

@@ -139,7 +139,7 @@ async fn full(fleet: &Fleet, pid: u32) -> HashSet<String> {
 
 async fn start(fleet: &Fleet, workflow: &str, n: usize, gate: Option<&Path>) {
     let input = json!({ "n": n, "gate": gate });
-    fleet.client.start(workflow, &input).id(format!("{workflow}-{n}")).send().await.unwrap();
+    fleet.client.start(workflow, &input).id(format!("{workflow}-{n}")).enqueue().await.unwrap();
 }
 
 async fn history(fleet: &Fleet, run: &str) -> Vec<Record> {
@@ -230,7 +230,7 @@ async fn a_task_that_raises_is_retried_and_then_fails_with_its_error() {
 
     // A result that is too large is refused, and the worker goes on.
     let input = json!({ "bytes": 1024 * 1024 });
-    fleet.client.start("huge", &input).id("huge").send().await.unwrap();
+    fleet.client.start("huge", &input).id("huge").enqueue().await.unwrap();
     let error = fleet.client.run("huge").wait(LIMIT).await.unwrap().error.unwrap();
     assert!(error.contains("the result has 1048578 bytes; at most 1048576 are taken"), "{error}");
     start(&fleet, "doubled", 8, None).await;

@@ -67,7 +67,7 @@ async fn is_refused_until_overridden(fault: Fault) {
 }
 
 async fn goes_through(fleet: &Fleet) {
-    let run = fleet.client.start("squares", &json!({ "count": 3 })).send().await.unwrap();
+    let run = fleet.client.start("squares", &json!({ "count": 3 })).enqueue().await.unwrap();
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["sum"], 14);
 }
 

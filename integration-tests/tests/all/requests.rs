@@ -55,8 +55,8 @@ async fn the_same_id_or_key_is_the_same_run() {
     let _worker = fleet.worker(WORKER, &[]);
     let mut handles = Vec::new();
     for n in 0..20 {
-        handles.push(fleet.client.start("loop", &json!({ "n": n })).id("same").send().await.unwrap());
-        handles.push(fleet.client.start("loop", &json!({ "n": n })).key("order-7").send().await.unwrap());
+        handles.push(fleet.client.start("loop", &json!({ "n": n })).id("same").enqueue().await.unwrap());
+        handles.push(fleet.client.start("loop", &json!({ "n": n })).key("order-7").enqueue().await.unwrap());
     }
     let mut answers = Vec::new();
     for handle in &handles {
@@ -107,7 +107,7 @@ async fn what_cannot_be_taken_is_kept_with_the_reason_and_holds_nothing_up() {
     let inbox: u64 = redis.xlen("sf:{0}:inbox").await.unwrap();
     assert_eq!(inbox, 0);
     // The same id, asked for properly now.
-    let run = fleet.client.start("chain", &json!({ "n": 1 })).id("b1").send().await.unwrap();
+    let run = fleet.client.start("chain", &json!({ "n": 1 })).id("b1").enqueue().await.unwrap();
     assert_eq!(run.wait_until_taken(LIMIT).await, Status::Completed);
 }
 
@@ -134,13 +134,13 @@ impl Taken for stepfleet::client::RunHandle {
 async fn a_workflow_that_nobody_serves_yet_is_waited_for_and_then_refused_with_the_nearest_name() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator_with(Config { grace: Duration::from_secs(2), ..Config::default() });
-    let early = fleet.client.start("chain", &json!({ "n": 5 })).id("early").send().await.unwrap();
+    let early = fleet.client.start("chain", &json!({ "n": 5 })).id("early").enqueue().await.unwrap();
     while fleet.store.deferred().await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let _worker = fleet.worker(WORKER, &[]);
     assert_eq!(early.result::<Value>(LIMIT).await.unwrap()["answer"], "hello 5 early");
-    let unknown = fleet.client.start("chian", &json!({})).id("typo").send().await.unwrap();
+    let unknown = fleet.client.start("chian", &json!({})).id("typo").enqueue().await.unwrap();
     let run = unknown.wait(LIMIT).await.unwrap();
     assert_eq!(run.status, Status::Rejected);
     let error = run.error.unwrap();
@@ -153,6 +153,6 @@ async fn a_run_gets_the_highest_version_that_a_live_worker_serves() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
-    let run = fleet.client.start("loop", &json!({ "n": 1 })).send().await.unwrap();
+    let run = fleet.client.start("loop", &json!({ "n": 1 })).enqueue().await.unwrap();
     assert_eq!(run.wait(LIMIT).await.unwrap().version, 3);
 }

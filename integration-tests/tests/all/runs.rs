@@ -11,12 +11,12 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn result(fleet: &Fleet, workflow: &str, input: Value) -> Value {
-    let run = fleet.client.start(workflow, &input).send().await.unwrap();
+    let run = fleet.client.start(workflow, &input).enqueue().await.unwrap();
     run.result(LIMIT).await.unwrap()
 }
 
 async fn end(fleet: &Fleet, workflow: &str, input: Value) -> Run {
-    let run = fleet.client.start(workflow, &input).send().await.unwrap();
+    let run = fleet.client.start(workflow, &input).enqueue().await.unwrap();
     run.wait(LIMIT).await.unwrap()
 }
 
@@ -28,7 +28,7 @@ async fn a_chain_keeps_its_typed_state_from_worker_to_worker() {
     let _workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "1")])).collect();
     let mut runs = Vec::new();
     for n in 0..30 {
-        runs.push(fleet.client.start("chain", &json!({ "n": n })).id(format!("chain-{n}")).send().await.unwrap());
+        runs.push(fleet.client.start("chain", &json!({ "n": n })).id(format!("chain-{n}")).enqueue().await.unwrap());
     }
     for (n, run) in runs.iter().enumerate() {
         let end: Value = run.result(LIMIT).await.unwrap();
@@ -68,7 +68,7 @@ async fn nothing_of_a_run_is_left_but_what_its_caller_can_read() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
-    let run = fleet.client.start("squares", &json!({ "count": 300 })).id("r").send().await.unwrap();
+    let run = fleet.client.start("squares", &json!({ "count": 300 })).id("r").enqueue().await.unwrap();
     let _: Value = run.result(LIMIT).await.unwrap();
     let mut redis = fleet.redis.connection().await;
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("sf:{0}:*r*").query_async(&mut redis).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_step_is_tried_again_and_failed_attempts_leave_nothing_behind() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
-    let run = fleet.client.start("flaky", &json!({ "n": 3 })).send().await.unwrap();
+    let run = fleet.client.start("flaky", &json!({ "n": 3 })).enqueue().await.unwrap();
     let end: Value = run.result(LIMIT).await.unwrap();
     assert_eq!(end["answer"], "attempt 4 saw 0");
     let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_run_that_is_put_off_begins_when_it_is_due_on_redis_clock() {
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
     let delay = Duration::from_millis(400);
-    let run = fleet.client.start("chain", &json!({ "n": 1 })).delay(delay).send().await.unwrap();
+    let run = fleet.client.start("chain", &json!({ "n": 1 })).delay(delay).enqueue().await.unwrap();
     let ended = run.wait(LIMIT).await.unwrap();
     assert_eq!(ended.status, Status::Completed);
     assert!(ended.started_ms.unwrap() >= ended.created_ms + 400, "{ended:?}");

@@ -25,7 +25,7 @@ async fn chains_loops_and_fan_outs_however_wide_and_nested() {
                 ("squares", json!({ "count": 7, "even_only": true }), json!({ "count": 3, "sum": 56 })),
             ] {
                 let start = stage.client.start(workflow, &input);
-                let run = if workflow == "chain" { start.id("chain") } else { start }.send().await.unwrap();
+                let run = if workflow == "chain" { start.id("chain") } else { start }.enqueue().await.unwrap();
                 let end: Value = run.result(LIMIT).await.unwrap();
                 assert_eq!(end, expected, "{workflow} {input}");
             }

@@ -90,7 +90,7 @@ async fn three_runs_on_three_workers_count_to_three() {
                 if let Some(last) = &last {
                     start = start.context_from(last);
                 }
-                let run = start.send().await.unwrap();
+                let run = start.enqueue().await.unwrap();
                 assert_eq!(count(&run).await, n);
                 workers.push(worker_of(stage, run.id()).await);
                 last = Some(run.id().to_owned());
@@ -112,7 +112,7 @@ async fn three_runs_on_three_workers_count_to_three() {
 async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
     Both::new(serve)
         .play(async |stage| {
-            let first = stage.client.start("counter", &json!({})).id("first").send().await.unwrap();
+            let first = stage.client.start("counter", &json!({})).id("first").enqueue().await.unwrap();
             assert_eq!(count(&first).await, 1);
             let text = serde_json::to_string(&first.snapshot().await.unwrap()).unwrap();
             let mut snapshot: stepfleet::snapshot::Snapshot = serde_json::from_str(&text).unwrap();
@@ -121,11 +121,11 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
                 ("first", "counter", Status::Completed)
             );
             snapshot.context["count"] = json!(100);
-            let second = stage.client.start("counter", &json!({})).context(&snapshot.context).send().await.unwrap();
+            let second = stage.client.start("counter", &json!({})).context(&snapshot.context).enqueue().await.unwrap();
             assert_eq!(count(&second).await, 101);
             // What is given goes on top of what comes from another run.
             let third = stage.client.start("counter", &json!({})).context_from("first").context(&json!({ "count": 7 }));
-            let third = third.id("third").send().await.unwrap();
+            let third = third.id("third").enqueue().await.unwrap();
             assert_eq!(count(&third).await, 8);
             let context = third.snapshot().await.unwrap().unwrap().context;
             assert_eq!(context["notes"], json!(["run 1", "run 8"]));
@@ -138,15 +138,15 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
 async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_with() {
     Both::new(serve)
         .play(async |stage| {
-            let stuck = stage.client.start("stuck", &json!({})).id("stuck").send().await.unwrap();
+            let stuck = stage.client.start("stuck", &json!({})).id("stuck").enqueue().await.unwrap();
             while stage.store.context("stuck").await.unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let beside = stage.client.start("counter", &json!({})).context_from("stuck").send().await.unwrap();
+            let beside = stage.client.start("counter", &json!({})).context_from("stuck").enqueue().await.unwrap();
             assert_eq!(count(&beside).await, 42);
             stuck.cancel().await.unwrap();
             assert_eq!(stuck.wait(LIMIT).await.unwrap().status, Status::Cancelled);
-            let after = stage.client.start("counter", &json!({})).context_from("stuck").send().await.unwrap();
+            let after = stage.client.start("counter", &json!({})).context_from("stuck").enqueue().await.unwrap();
             assert_eq!(count(&after).await, 42);
         })
         .await;
@@ -157,7 +157,7 @@ async fn a_source_that_nobody_knows_and_a_context_that_is_none_are_rejected() {
     Both::new(serve)
         .play(async |stage| {
             let lost =
-                stage.client.start("counter", &json!({})).id("lost").context_from("nobody").send().await.unwrap();
+                stage.client.start("counter", &json!({})).id("lost").context_from("nobody").enqueue().await.unwrap();
             let lost = lost.wait(LIMIT).await.unwrap();
             assert_eq!(lost.status, Status::Rejected);
             let why =

@@ -27,7 +27,7 @@ async fn a_running_step_is_dropped_and_its_slot_is_free() {
     let mut runs = Vec::new();
     for n in 0..3 {
         let id = format!("c-{n}");
-        runs.push(fleet.client.start("gated", &json!({})).id(&id).send().await.unwrap());
+        runs.push(fleet.client.start("gated", &json!({})).id(&id).enqueue().await.unwrap());
         wait_for_arrival(&mut redis, &id).await;
     }
     // All slots of the fleet are taken by steps that never return.
@@ -38,7 +38,7 @@ async fn a_running_step_is_dropped_and_its_slot_is_free() {
         assert!(run.result::<Value>(LIMIT).await.unwrap_err().to_string().contains("cancelled on request"));
     }
     for n in 0..3 {
-        let next = fleet.client.start("squares", &json!({ "count": 5 + n })).send().await.unwrap();
+        let next = fleet.client.start("squares", &json!({ "count": 5 + n })).enqueue().await.unwrap();
         let _: Value = next.result(LIMIT).await.unwrap();
     }
     assert!(workers.iter().any(|worker| worker.log().contains("the step is dropped")));
@@ -64,9 +64,9 @@ async fn branches_end_with_their_run_and_other_runs_go_on() {
     fleet.workers_ready(3).await;
     let mut redis = fleet.redis.connection().await;
     let (one, other) = ("branches-1", "branches-2");
-    let first = fleet.client.start("gated_branches", &json!({ "count": 300 })).id(one).send().await.unwrap();
+    let first = fleet.client.start("gated_branches", &json!({ "count": 300 })).id(one).enqueue().await.unwrap();
     wait_for_arrival(&mut redis, one).await;
-    let second = fleet.client.start("gated_branches", &json!({ "count": 60 })).id(other).send().await.unwrap();
+    let second = fleet.client.start("gated_branches", &json!({ "count": 60 })).id(other).enqueue().await.unwrap();
     first.cancel().await.unwrap();
     assert_eq!(first.wait(LIMIT).await.unwrap().status, Status::Cancelled);
     let_go(&mut redis, other, 6).await;
@@ -78,22 +78,22 @@ async fn what_has_not_begun_or_has_ended() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let url = &fleet.redis.url;
-    let waiting = fleet.client.start("squares", &json!({ "count": 1 })).id("waiting").send().await.unwrap();
+    let waiting = fleet.client.start("squares", &json!({ "count": 1 })).id("waiting").enqueue().await.unwrap();
     redis_cli(url, &["XADD", "sf:{0}:inbox", "*", "op", "cancel", "run", "waiting"]);
     assert_eq!(waiting.wait(LIMIT).await.unwrap().status, Status::Cancelled);
 
     let _worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
     let late = fleet.client.start("squares", &json!({ "count": 1 })).delay(Duration::from_secs(3600));
-    let late = late.id("late").send().await.unwrap();
+    let late = late.id("late").enqueue().await.unwrap();
     late.cancel().await.unwrap();
     assert_eq!(late.wait(LIMIT).await.unwrap().status, Status::Cancelled);
 
-    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").send().await.unwrap();
+    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").enqueue().await.unwrap();
     let end: Value = done.result(LIMIT).await.unwrap();
     done.cancel().await.unwrap();
     // The request behind it is seen to after it.
-    let after = fleet.client.start("squares", &json!({ "count": 1 })).send().await.unwrap();
+    let after = fleet.client.start("squares", &json!({ "count": 1 })).enqueue().await.unwrap();
     let _: Value = after.result(LIMIT).await.unwrap();
     assert_eq!(done.result::<Value>(LIMIT).await.unwrap(), end);
 }
@@ -106,7 +106,7 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
     let _coordinator = fleet.coordinator_with(config);
     let _worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
-    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").send().await.unwrap();
+    let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").enqueue().await.unwrap();
     let _: Value = done.result(LIMIT).await.unwrap();
     fleet.client.run("nobody").cancel().await.unwrap();
     fleet.client.run("nobody").signal("approval", &true).await.unwrap();
@@ -187,10 +187,10 @@ async fn the_command_line_cancels_and_says_what_became_of_it() {
         (process.ended().await.success(), process.log())
     };
     let mut redis = fleet.redis.connection().await;
-    fleet.client.start("gated", &json!({})).id("mine").send().await.unwrap();
+    fleet.client.start("gated", &json!({})).id("mine").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "mine").await;
     assert_eq!(cancel("mine").await, (true, "run mine is cancelled\n".into()));
-    let done = fleet.client.start("squares", &json!({ "count": 1 })).id("done").send().await.unwrap();
+    let done = fleet.client.start("squares", &json!({ "count": 1 })).id("done").enqueue().await.unwrap();
     let _: Value = done.result(LIMIT).await.unwrap();
     assert_eq!(cancel("done").await, (true, "run done had ended already, as completed\n".into()));
     let (fine, said) = cancel("nobody").await;
@@ -204,9 +204,10 @@ async fn the_command_line_lists_runs_by_workflow_and_status_page_by_page() {
     let _worker = fleet.worker(WORKER, &[]);
     fleet.workers_ready(1).await;
     for n in 0..3 {
-        let run = fleet.client.start("squares", &json!({ "count": 1 })).id(format!("good-{n}")).send().await.unwrap();
+        let run =
+            fleet.client.start("squares", &json!({ "count": 1 })).id(format!("good-{n}")).enqueue().await.unwrap();
         run.wait(LIMIT).await.unwrap();
-        let run = fleet.client.start("broken", &json!({ "n": 0 })).id(format!("bad-{n}")).send().await.unwrap();
+        let run = fleet.client.start("broken", &json!({ "n": 0 })).id(format!("bad-{n}")).enqueue().await.unwrap();
         run.wait(LIMIT).await.unwrap();
     }
     let list = async |arguments: &[&str]| {

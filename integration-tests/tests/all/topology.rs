@@ -69,10 +69,10 @@ impl Cast {
         let mut handles = Vec::new();
         for n in 0..8 {
             let run = self.client.start("loop", &json!({ "n": 300 })).id(format!("{name}-{n}"));
-            handles.push(run.send().await.unwrap());
+            handles.push(run.enqueue().await.unwrap());
         }
         let wide = self.client.start("squares", &json!({ "count": 2000 })).id(format!("{name}-wide"));
-        handles.push(wide.send().await.unwrap());
+        handles.push(wide.enqueue().await.unwrap());
         self.until(async || self.records(&format!("{name}-0")).await >= 30).await;
         handles
     }
@@ -111,7 +111,7 @@ impl Cast {
     /// The test's own client may be told once that the master is another; then its request goes there.
     async fn new_work_goes_through(&self) {
         let late = || self.client.start("chain", &json!({ "n": 1 })).id("late");
-        self.until(async || late().send().await.is_ok()).await;
+        self.until(async || late().enqueue().await.is_ok()).await;
         assert_eq!(self.client.run("late").wait(LIMIT).await.unwrap().status, Status::Completed);
     }
 
@@ -141,8 +141,8 @@ async fn a_fleet_works_on_each_of_three_masters() {
         clients.push((partition, Client::with_store(store())));
     }
     for (node, (partition, client)) in clients.iter().enumerate() {
-        let wide = client.start("squares", &json!({ "count": 1000 })).id("wide").send().await.unwrap();
-        let long = client.start("loop", &json!({ "n": 40 })).id("long").send().await.unwrap();
+        let wide = client.start("squares", &json!({ "count": 1000 })).id("wide").enqueue().await.unwrap();
+        let long = client.start("loop", &json!({ "n": 40 })).id("long").enqueue().await.unwrap();
         assert_eq!(wide.result::<Value>(LIMIT).await.unwrap()["count"], 1000);
         assert_eq!(long.result::<Value>(LIMIT).await.unwrap()["answer"], "41");
         assert_eq!(topology.address_of(&format!("sf:{{{partition}}}:inbox")), Some(cluster.address(node)));

@@ -99,7 +99,7 @@ async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
 
 /// A run of version 1 whose second step has failed at least once.
 async fn begun(stage: &Stage, id: &str) {
-    stage.client.start("lines", &json!({})).id(id).send().await.unwrap();
+    stage.client.start("lines", &json!({})).id(id).enqueue().await.unwrap();
     until("the second step has begun", async || {
         let history = stage.store.history(id, 0, 1000).await.unwrap();
         history.iter().any(|record| record.step == "end").then_some(())
@@ -110,7 +110,7 @@ async fn begun(stage: &Stage, id: &str) {
 /// Starts a run of version 2; a coordinator may learn half a second late that it is served.
 async fn new_run(stage: &Stage) -> String {
     until("new runs get the new version", async || {
-        let run = stage.client.start("lines", &json!({})).send().await.unwrap();
+        let run = stage.client.start("lines", &json!({})).enqueue().await.unwrap();
         let run = until("it is taken in", async || run.status().await.unwrap()).await;
         if run.version != 2 {
             stage.store.cancel(&run.id, None, Duration::from_secs(60)).await.unwrap();
@@ -218,7 +218,7 @@ async fn both_versions_are_served_side_by_side_by_several_workers_and_by_one() {
             let lone = "lone".to_owned();
             let start = Start { request, run: lone, version: 1, routes, key_ttl, ..Start::default() };
             stage.store.start(&start).await.unwrap();
-            let new = stage.client.start("lines", &json!({})).send().await.unwrap();
+            let new = stage.client.start("lines", &json!({})).enqueue().await.unwrap();
             GATES[1].store(true, Ordering::SeqCst);
             for (run, version) in [(old, 1), (new, 2)] {
                 assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["version"], version);

@@ -57,11 +57,11 @@ async fn chains_fan_outs_joins_loops_and_retries() {
         ("flaky", json!({ "n": 2 }), json!({ "answer": "attempt 3 saw 0" })),
     ];
     for (workflow, input, expected) in cases {
-        let run = fleet.client.start(workflow, &input).send().await.unwrap();
+        let run = fleet.client.start(workflow, &input).enqueue().await.unwrap();
         let end: Value = run.result(LIMIT).await.unwrap();
         assert_eq!(end, expected, "{workflow}");
     }
-    let large = fleet.client.start("squares", &json!({ "count": 1000 })).send().await.unwrap();
+    let large = fleet.client.start("squares", &json!({ "count": 1000 })).enqueue().await.unwrap();
     let end: Value = large.result(LIMIT).await.unwrap();
     assert_eq!(end["count"], 1000);
     assert_eq!(fleet.store.breaches(), Vec::<String>::new());
@@ -71,7 +71,7 @@ async fn chains_fan_outs_joins_loops_and_retries() {
 async fn a_worker_told_to_stop_leaves_nothing_behind_and_another_goes_on() {
     let fleet = Fleet::new();
     let (stop, first) = fleet.worker(Duration::from_secs(5));
-    let run = fleet.client.start("loop", &json!({ "n": 3000 })).id("r").send().await.unwrap();
+    let run = fleet.client.start("loop", &json!({ "n": 3000 })).id("r").enqueue().await.unwrap();
     while fleet.store.history("r", 0, 50).await.unwrap().len() < 50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -69,7 +69,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
     println!("{WORKERS} workers are ready, {SLOTS} steps at a time each");
 
     let id = format!("documents-{}", client.partitions().await?.first().now_ms().await?);
-    let run = client.start("documents", &Requested { folder, out }).id(id).send().await?;
+    let run = client.start("documents", &Requested { folder, out }).id(id).enqueue().await?;
     tokio::select! {
         done = watch(&client, &run, workers, found.documents.len()) => done,
         _ = tokio::signal::ctrl_c() => Err("interrupted; the processes of the demo have been ended".into()),

@@ -20,7 +20,7 @@ async fn a_fleet_at_work_ends_every_run() {
     fleet.workers_ready(3).await;
     let mut runs = Vec::new();
     for n in 0..12 {
-        runs.push(fleet.client.start("loop", &json!({ "n": 200 })).id(format!("l-{n}")).send().await.unwrap());
+        runs.push(fleet.client.start("loop", &json!({ "n": 200 })).id(format!("l-{n}")).enqueue().await.unwrap());
     }
     let done = CancellationToken::new();
     let vandal = tokio::spawn(vandalise(fleet.redis.url.clone(), done.clone()));

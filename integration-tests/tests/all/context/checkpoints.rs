@@ -18,7 +18,7 @@ async fn a_long_step_goes_on_at_the_document_that_it_had_reached() {
     let _coordinator = fleet.coordinator();
     let mut workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(3).await;
-    let run = fleet.client.start("documents", &json!({"n": DOCUMENTS})).id("long").send().await.unwrap();
+    let run = fleet.client.start("documents", &json!({"n": DOCUMENTS})).id("long").enqueue().await.unwrap();
     let mut redis = fleet.redis.connection().await;
     for stop in STOPS {
         let victim = wait_for_arrival(&mut redis, "long").await;

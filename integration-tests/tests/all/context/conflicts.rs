@@ -48,7 +48,7 @@ async fn a_body_that_is_told_another_answer_runs_again() {
     Both::new(|worker| worker.serve(Tickets))
         .play(async |stage| {
             let id = format!("tickets-{}", if stage.redis.is_some() { "redis" } else { "memory" });
-            let run = stage.client.start("tickets", &json!({"n": 20})).id(&id).send().await.unwrap();
+            let run = stage.client.start("tickets", &json!({"n": 20})).id(&id).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], json!((1..=20).collect::<Vec<u64>>()));
             let bodies = MEETINGS.lock().unwrap()[&id].bodies;
@@ -111,7 +111,7 @@ async fn a_body_that_knows_what_others_have_changed_runs_again_and_leaks_nothing
         .play(async |stage| {
             for round in 0..20 {
                 let id = format!("{}-{round}", if stage.redis.is_some() { "redis" } else { "memory" });
-                let run = stage.client.start("rivals", &json!({"n": 0})).id(id.clone()).send().await.unwrap();
+                let run = stage.client.start("rivals", &json!({"n": 0})).id(id.clone()).enqueue().await.unwrap();
                 let end: Value = run.result(LIMIT).await.unwrap();
                 let (mut order, last, tries): (Vec<u64>, u64, Vec<usize>) =
                     serde_json::from_value(end["answer"].clone()).unwrap();
@@ -159,7 +159,7 @@ async fn a_body_that_is_always_overtaken_fails_in_the_end() {
     let worker = serve_unlucky(Worker::new(fleet.another_store(), stepfleet_worker::Config::default())).unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
-    let run = fleet.client.start("unlucky", &json!({"n": 0})).send().await.unwrap();
+    let run = fleet.client.start("unlucky", &json!({"n": 0})).enqueue().await.unwrap();
     let end = run.wait(LIMIT).await.unwrap();
     let error = end.error.unwrap();
     assert!(error.contains("each of 1000 times") && error.contains("edit_field"), "{error}");

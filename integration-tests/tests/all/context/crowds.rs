@@ -62,7 +62,7 @@ async fn two_hundred_branches_on_ten_workers_lose_nothing() {
     Both::new(serve_crowd)
         .workers(10)
         .play(async |stage| {
-            let run = stage.client.start("crowd", &json!({"n": BRANCHES})).send().await.unwrap();
+            let run = stage.client.start("crowd", &json!({"n": BRANCHES})).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             let mut tally: Tally = serde_json::from_value(end["answer"].clone()).unwrap();
             tally.log.sort_unstable();
@@ -124,7 +124,7 @@ async fn conflicts_of_two_hundred_branches_run_no_body_again() {
     Both::new(|worker| worker.serve(Contended))
         .play(async |stage| {
             let id = format!("contended-{}", if stage.redis.is_some() { "redis" } else { "memory" });
-            let run = stage.client.start("contended", &json!({"n": BRANCHES})).id(&id).send().await.unwrap();
+            let run = stage.client.start("contended", &json!({"n": BRANCHES})).id(&id).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             let mut tally: Tally = serde_json::from_value(end["answer"].clone()).unwrap();
             tally.log.sort_unstable();

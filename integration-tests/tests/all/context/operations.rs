@@ -73,7 +73,7 @@ fn serve_operations(worker: Worker) -> Result<Worker, WorkerError> {
 async fn what_is_written_is_what_the_next_step_reads() {
     Both::new(serve_operations)
         .play(async |stage| {
-            let run = stage.client.start("operations", &json!({"n": 0})).send().await.unwrap();
+            let run = stage.client.start("operations", &json!({"n": 0})).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], json!(["left"]));
         })

@@ -34,7 +34,7 @@ async fn requests_that_wait_for_a_worker_keep_their_context_and_its_source() {
             let all = [start().context_from("b").id("c"), start().context_from("a").id("b"), start().id("a")];
             let mut runs = Vec::new();
             for start in all {
-                runs.push(start.context(&json!({"count": 5})).send().await.unwrap());
+                runs.push(start.context(&json!({"count": 5})).enqueue().await.unwrap());
             }
             while stage.store.deferred().await.unwrap().len() < 3 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -56,7 +56,7 @@ async fn a_request_that_was_rejected_is_no_source() {
             stage.store.enqueue(&fields).await.unwrap();
             assert_eq!(stage.client.run("bad").wait(LIMIT).await.unwrap().status, Status::Rejected);
             let run =
-                stage.client.start("counter", &json!({"n": 0})).context_from("bad").id("also").send().await.unwrap();
+                stage.client.start("counter", &json!({"n": 0})).context_from("bad").id("also").enqueue().await.unwrap();
             let end = run.wait(LIMIT).await.unwrap();
             assert_eq!(end.status, Status::Rejected);
             assert!(end.error.unwrap().contains("run bad"));

@@ -58,7 +58,7 @@ async fn of_kind(stage: &Stage, run: &str, kind: Kind) -> Vec<String> {
 }
 
 async fn asked(stage: &Stage, workflow: &str, input: Value) -> stepfleet::run::Run {
-    let run = stage.client.start(workflow, &input).send().await.unwrap();
+    let run = stage.client.start(workflow, &input).enqueue().await.unwrap();
     run.wait(LIMIT).await.unwrap()
 }
 

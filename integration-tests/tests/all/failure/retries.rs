@@ -123,7 +123,7 @@ async fn an_attempt_sees_what_came_before_it() {
 async fn what_is_kept_of_attempts_goes_away_with_their_step() {
     Both::new(|worker| worker.serve(Tried))
         .play(async |stage| {
-            let run = stage.client.start("tried", &json!({ "how": "once" })).send().await.unwrap();
+            let run = stage.client.start("tried", &json!({ "how": "once" })).enqueue().await.unwrap();
             // The run itself goes on.
             while of_kind(stage, run.id(), Kind::Done).await.len() < 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

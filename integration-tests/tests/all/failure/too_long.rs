@@ -76,7 +76,7 @@ async fn a_retry_delay_survives_that_everything_is_killed() {
     let mut all: Vec<Process> = (0..3).map(|_| fleet_worker(&fleet)).collect();
     all.push(fleet.coordinator_process(env!("CARGO_BIN_EXE_test-stepfleet")));
     fleet.workers_ready(3).await;
-    let run = fleet.client.start("patient", &json!({ "n": 4000 })).id("r").send().await.unwrap();
+    let run = fleet.client.start("patient", &json!({ "n": 4000 })).id("r").enqueue().await.unwrap();
     let retry = loop {
         let history = fleet.store.history("r", 0, 100).await.unwrap();
         if let Some(retry) = history.into_iter().find(|record| record.kind == Kind::Retry) {

@@ -56,7 +56,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 async fn a_step_whose_run_has_ended_publishes_nothing_and_is_dropped() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("overtaken", &json!({ "n": 1 })).id("r").send().await.unwrap();
+            let run = stage.client.start("overtaken", &json!({ "n": 1 })).id("r").enqueue().await.unwrap();
             while all(&*stage.store, "r").await.is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -78,7 +78,7 @@ async fn every_end_is_told_and_the_stream_goes_with_the_run() {
         .play(async |stage| {
             for (how, status) in [(0, Status::Completed), (1, Status::Failed), (2, Status::Cancelled)] {
                 let id = format!("r{how}");
-                let run = stage.client.start("ending", &json!({ "n": how })).id(&id).send().await.unwrap();
+                let run = stage.client.start("ending", &json!({ "n": how })).id(&id).enqueue().await.unwrap();
                 let mut follower = run.follow();
                 assert_eq!(next_event(&mut follower).await, how);
                 if status == Status::Cancelled {

@@ -46,7 +46,7 @@ impl Told {
 }
 
 async fn start_told(stage: &Stage, test: usize, n: u64) -> RunHandle {
-    stage.client.start("told", &json!({ "n": n, "test": test })).id("r").send().await.unwrap()
+    stage.client.start("told", &json!({ "n": n, "test": test })).id("r").enqueue().await.unwrap()
 }
 
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
@@ -57,7 +57,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 async fn what_a_step_publishes_is_kept_in_order_and_ends_with_the_run() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("counting", &json!({ "n": 20 })).id("r").send().await.unwrap();
+            let run = stage.client.start("counting", &json!({ "n": 20 })).id("r").enqueue().await.unwrap();
             run.result::<Value>(LIMIT).await.unwrap();
             let entries = all(&*stage.store, "r").await;
             assert_eq!(counted(&entries), (1..=20).collect::<Vec<_>>());

@@ -60,7 +60,7 @@ async fn next_event(follower: &mut Follower) -> u64 {
 }
 
 async fn start(stage: &Stage, workflow: &str, n: u64) -> RunHandle {
-    stage.client.start(workflow, &json!({ "n": n })).id("r").send().await.unwrap()
+    stage.client.start(workflow, &json!({ "n": n })).id("r").enqueue().await.unwrap()
 }
 
 struct Ending;

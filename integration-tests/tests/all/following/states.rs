@@ -57,7 +57,8 @@ fn states(entries: &[Published], of: u64) -> Vec<String> {
 async fn followers_are_told_where_steps_stand_when_that_is_asked_for() {
     Both::new(|worker| worker.serve(Spread))
         .play(async |stage| {
-            let spread = stage.client.start("spread", &json!({ "n": 3 })).id("r").follow_steps().send().await.unwrap();
+            let spread =
+                stage.client.start("spread", &json!({ "n": 3 })).id("r").follow_steps().enqueue().await.unwrap();
             let entries = rest(spread.follow()).await;
             let first = ["Waiting 0 split Asked", "Running 1 split Asked", "Done 1 split Asked Part"];
             assert_eq!(states(&entries, 1), first);
@@ -79,7 +80,7 @@ async fn followers_are_told_where_steps_stand_when_that_is_asked_for() {
             assert_eq!(entries.len(), 3 + 6 + 3 + 3 + 3 + 1);
             assert_eq!(entries.last().unwrap().what, What::End { status: Status::Completed });
 
-            let quiet = stage.client.start("spread", &json!({ "n": 3 })).id("q").send().await.unwrap();
+            let quiet = stage.client.start("spread", &json!({ "n": 3 })).id("q").enqueue().await.unwrap();
             quiet.result::<Value>(LIMIT).await.unwrap();
             assert_eq!(all(&*stage.store, "q").await, []);
         })
@@ -90,14 +91,15 @@ async fn followers_are_told_where_steps_stand_when_that_is_asked_for() {
 async fn a_failed_step_and_a_lost_worker_are_told_too() {
     Both::new(|worker| worker.serve(Ending))
         .play(async |stage| {
-            let failing = stage.client.start("ending", &json!({ "n": 1 })).id("r").follow_steps().send().await.unwrap();
+            let failing =
+                stage.client.start("ending", &json!({ "n": 1 })).id("r").follow_steps().enqueue().await.unwrap();
             let entries = rest(failing.follow()).await;
             let told = ["Waiting 0 end Asked", "Running 1 end Asked", "Failed 1 end Asked for good"];
             assert_eq!(states(&entries, 1), told);
             assert_eq!(counted(&entries), [1]);
 
             let left = stage.client.start("ending", &json!({ "n": 2 })).id("s").delay(Duration::from_millis(1));
-            let mut follower = left.follow_steps().send().await.unwrap().follow();
+            let mut follower = left.follow_steps().enqueue().await.unwrap().follow();
             let mut seen = Vec::new();
             while counted(&seen).is_empty() {
                 seen.extend(next(&mut follower).await);
@@ -142,7 +144,7 @@ impl Mending {
 async fn a_failure_that_is_caught_is_told_with_what_comes_of_it() {
     Both::new(|worker| worker.serve(Mending))
         .play(async |stage| {
-            let run = stage.client.start("mending", &json!({ "n": 1 })).id("r").follow_steps().send().await.unwrap();
+            let run = stage.client.start("mending", &json!({ "n": 1 })).id("r").follow_steps().enqueue().await.unwrap();
             let entries = rest(run.follow()).await;
             assert_eq!(states(&entries, 1)[2..], ["Failed 1 work Asked no 1"]);
             let What::State { emitted, .. } = &entries[2].what else { panic!("{:?}", entries[2]) };

@@ -108,10 +108,10 @@ async fn count_of(client: &Client) -> usize {
 async fn play(cast: &mut Cast, runs: usize) {
     let (mut ends, mut handles): (Vec<String>, Vec<RunHandle>) = (Vec::new(), Vec::new());
     for n in 0..runs {
-        let chain = cast.client.start("chain", &json!({"n": n})).send().await.unwrap();
+        let chain = cast.client.start("chain", &json!({"n": n})).enqueue().await.unwrap();
         let squares = cast.client.start("squares", &json!({"count": 20})).id(format!("squares-{n}"));
-        let long = cast.client.start("loop", &json!({"n": 40})).id(format!("loop-{n}")).send().await.unwrap();
-        handles.extend([chain, squares.send().await.unwrap(), long]);
+        let long = cast.client.start("loop", &json!({"n": 40})).id(format!("loop-{n}")).enqueue().await.unwrap();
+        handles.extend([chain, squares.enqueue().await.unwrap(), long]);
     }
     for n in 0..10 {
         asking(cast, n).await;
@@ -143,7 +143,7 @@ async fn asking(cast: &Cast, n: usize) {
     let (source, run) = (format!("loop-{n}"), format!("asking-{n}"));
     cast.ends(&source).await;
     let start = cast.client.start("asking", &json!({"n": n})).context(&json!({"n": 5})).context_from(&source);
-    let handle = start.id(&run).send().await.unwrap();
+    let handle = start.id(&run).enqueue().await.unwrap();
     until(async || handle.status().await.is_ok_and(|run| run.is_some())).await;
     for word in ["\"good\"", "\"morning\""] {
         let signal = [("op", "signal"), ("run", &run), ("name", "word"), ("input", word)];
@@ -160,7 +160,7 @@ async fn asking(cast: &Cast, n: usize) {
 
 /// One cancelled run, and what cannot be taken.
 async fn refuse(cast: &Cast) {
-    let handle = cast.client.start("asking", &json!({"n": 1})).id("stopped").send().await.unwrap();
+    let handle = cast.client.start("asking", &json!({"n": 1})).id("stopped").enqueue().await.unwrap();
     until(async || handle.waits().await.is_ok_and(|waits| !waits.is_empty())).await;
     cast.request(cast.wrong_inbox("stopped"), &[("op", "cancel"), ("run", "stopped")]).await;
     assert_eq!(cast.ends("stopped").await.status, Status::Cancelled);
@@ -174,7 +174,7 @@ async fn refuse(cast: &Cast) {
     length.arg(store.namespace().key("rejected"));
     until(async || store.command(&length).await.is_ok_and(|kept| kept == redis::Value::Int(1))).await;
     let missing =
-        cast.client.start("chain", &json!({"n": 1})).id("orphan").context_from("nobody").send().await.unwrap();
+        cast.client.start("chain", &json!({"n": 1})).id("orphan").context_from("nobody").enqueue().await.unwrap();
     let missing = missing.wait(LIMIT).await.unwrap();
     assert!(missing.error.unwrap().contains("nobody knows"));
 }

@@ -146,7 +146,7 @@ async fn a_join_with_the_first_drops_the_rest_however_deep() {
     Both::new(serve)
         .concurrency(20)
         .play(async |stage| {
-            let run = stage.client.start("race", &json!({ "n": 5 })).id("race").send().await.unwrap();
+            let run = stage.client.start("race", &json!({ "n": 5 })).id("race").enqueue().await.unwrap();
             history_until(stage, "race", |records| count(records, Kind::Done, "podium") == 1).await;
             // The run is under way; the rest of its fan-out is not.
             nothing_is_held(stage).await;
@@ -168,7 +168,7 @@ async fn a_stop_event_ends_its_siblings_and_nothing_of_theirs_appears_later() {
     Both::new(serve)
         .concurrency(8)
         .play(async |stage| {
-            let run = stage.client.start("early", &json!({ "n": 6 })).id("early").send().await.unwrap();
+            let run = stage.client.start("early", &json!({ "n": 6 })).id("early").enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], "early");
             let before = history(stage, run.id()).await;

@@ -25,7 +25,7 @@ struct Answered {
 }
 
 async fn answer(stage: &Stage, workflow: &str, n: u64) -> Value {
-    let run = stage.client.start(workflow, &json!({ "n": n })).send().await.unwrap();
+    let run = stage.client.start(workflow, &json!({ "n": n })).enqueue().await.unwrap();
     let end: Value = run.result(LIMIT).await.unwrap();
     end["answer"].clone()
 }

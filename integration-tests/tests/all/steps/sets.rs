@@ -89,7 +89,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 async fn a_set_is_complete_with_one_of_each_and_every_set_counts() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("orders", &json!({ "n": 3 })).send().await.unwrap();
+            let run = stage.client.start("orders", &json!({ "n": 3 })).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             let total: u64 = end["answer"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
             assert_eq!((total, end["answer"].as_array().unwrap().len()), (6 + 60, 3));

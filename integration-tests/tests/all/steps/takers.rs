@@ -152,7 +152,7 @@ async fn an_event_that_cannot_be_sent_fails_the_step_at_once_and_says_why() {
                 (3, "step plan sends Answered, which ends the run: return it instead"),
                 (4, "step plan sends Asked and does not say so; write #[step(sends = [Asked])]"),
             ] {
-                let run = stage.client.start("sender", &json!({ "n": n })).send().await.unwrap();
+                let run = stage.client.start("sender", &json!({ "n": n })).enqueue().await.unwrap();
                 let end = run.wait(LIMIT).await.unwrap();
                 if n == 2 {
                     // It returns notes: what is returned may be sent too.
@@ -171,7 +171,7 @@ async fn an_event_that_cannot_be_sent_fails_the_step_at_once_and_says_why() {
 async fn events_come_from_outside_while_a_run_rests() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("desk", &json!({ "n": 1 })).send().await.unwrap();
+            let run = stage.client.start("desk", &json!({ "n": 1 })).enqueue().await.unwrap();
             history_until(stage, run.id(), |records| count(records, Kind::Done, "open") == 1).await;
             assert_eq!(run.status().await.unwrap().unwrap().status, Status::Running);
             for name in ["ann", "bob"] {

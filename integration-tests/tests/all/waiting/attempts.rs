@@ -71,7 +71,7 @@ async fn what_is_there_before_its_wait_costs_no_attempt() {
         .play(async |stage| {
             let id = &id(stage, "served");
             // They are in the inbox before the run is there.
-            stage.client.start("served", &json!({})).id(id).delay(Duration::from_millis(300)).send().await.unwrap();
+            stage.client.start("served", &json!({})).id(id).delay(Duration::from_millis(300)).enqueue().await.unwrap();
             let run = stage.client.run(id.as_str());
             for n in [1, 2, 3, 4] {
                 run.signal("number", &n).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_signal_that_comes_while_a_call_is_under_way_costs_no_attempt() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "beside-again");
-            let run = stage.client.start("beside", &json!({})).id(id).send().await.unwrap();
+            let run = stage.client.start("beside", &json!({})).id(id).enqueue().await.unwrap();
             waiting(&*stage.store, id, 1).await;
             run.signal("answer", &30).await.unwrap();
             until(stage, id, Kind::Signal, 1).await;
@@ -112,7 +112,7 @@ async fn a_call_beside_a_wait_is_not_cut_off_and_the_wait_can_be_seen_meanwhile(
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "beside");
-            let run = stage.client.start("beside", &json!({})).id(id).send().await.unwrap();
+            let run = stage.client.start("beside", &json!({})).id(id).enqueue().await.unwrap();
             waiting(&*stage.store, id, 1).await;
             run.signal("answer", &30).await.unwrap();
             until(stage, id, Kind::Signal, 1).await;

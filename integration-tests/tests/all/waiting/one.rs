@@ -85,7 +85,7 @@ async fn more_runs_wait_than_there_are_slots_and_what_is_recorded_is_done_once()
             let ids: Vec<_> = (0..20).map(|n| id(stage, &format!("order-{n}"))).collect();
             let mut runs = Vec::new();
             for (n, id) in ids.iter().enumerate() {
-                runs.push(stage.client.start("approved", &json!({ "n": n })).id(id).send().await.unwrap());
+                runs.push(stage.client.start("approved", &json!({ "n": n })).id(id).enqueue().await.unwrap());
             }
             for (n, id) in ids.iter().enumerate() {
                 let waits = waiting(&*stage.store, id, 1).await;
@@ -114,7 +114,7 @@ async fn more_runs_wait_than_there_are_slots_and_what_is_recorded_is_done_once()
 async fn a_signal_before_its_wait_is_kept() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("two_waits", &json!({})).id("kept").send().await.unwrap();
+            let run = stage.client.start("two_waits", &json!({})).id("kept").enqueue().await.unwrap();
             waiting(&*stage.store, "kept", 1).await;
             run.signal("answer", &"early").await.unwrap();
             run.signal("go", &()).await.unwrap();
@@ -129,12 +129,13 @@ async fn a_deadline_ends_a_wait() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "impatient");
-            let run = stage.client.start("impatient", &json!({ "n": 30 })).id(id).send().await.unwrap();
+            let run = stage.client.start("impatient", &json!({ "n": 30 })).id(id).enqueue().await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!((end["answer"].clone(), counted(id, "sorry")), (json!("overdue"), 1));
             assert_eq!(kinds(stage, id, Kind::Overdue).await, 1);
 
-            let run = stage.client.start("impatient", &json!({ "n": 3_600_000 })).id("patient").send().await.unwrap();
+            let run =
+                stage.client.start("impatient", &json!({ "n": 3_600_000 })).id("patient").enqueue().await.unwrap();
             let waits = waiting(&*stage.store, "patient", 1).await;
             let left = waits[0].due_ms.unwrap() - stage.store.now_ms().await.unwrap();
             assert!((3_500_000..=3_600_000).contains(&left), "{left}");
@@ -149,7 +150,7 @@ async fn a_deadline_ends_a_wait() {
 async fn a_question_is_published_once_and_waits_for_its_answer() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("asker", &json!({})).id("asker").send().await.unwrap();
+            let run = stage.client.start("asker", &json!({})).id("asker").enqueue().await.unwrap();
             let waits = waiting(&*stage.store, "asker", 1).await;
             assert!(waits[0].name == "name" && waits[0].due_ms.is_some());
             run.signal("name", &"Ada").await.unwrap();

@@ -48,7 +48,7 @@ async fn an_error_that_a_body_has_gone_on_with_is_the_same_for_ever() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "undeterred");
-            let run = stage.client.start("undeterred", &json!({})).id(id).send().await.unwrap();
+            let run = stage.client.start("undeterred", &json!({})).id(id).enqueue().await.unwrap();
             waiting(&*stage.store, id, 1).await;
             run.signal("manual", &"by hand").await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
@@ -62,7 +62,7 @@ async fn code_that_has_changed_is_told_so() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "fickle");
-            let run = stage.client.start("fickle", &json!({})).id(id).send().await.unwrap();
+            let run = stage.client.start("fickle", &json!({})).id(id).enqueue().await.unwrap();
             waiting(&*stage.store, id, 1).await;
             run.signal("go", &()).await.unwrap();
             let ended = run.wait(LIMIT).await.unwrap();

@@ -24,7 +24,7 @@ async fn what_was_recorded_outlives_a_worker_that_is_killed() {
     let mut workers = three_workers(&fleet);
     fleet.workers_ready(3).await;
     let mut redis = fleet.redis.connection().await;
-    let run = fleet.client.start("gated_wait", &json!({ "n": 3_600_000 })).id("killed").send().await.unwrap();
+    let run = fleet.client.start("gated_wait", &json!({ "n": 3_600_000 })).id("killed").enqueue().await.unwrap();
     let pid = wait_for_arrival(&mut redis, "killed").await;
     workers.iter_mut().find(|worker| worker.id() == pid).unwrap().kill();
     let other = wait_for_arrival(&mut redis, "killed").await;
@@ -47,7 +47,7 @@ async fn waits_and_their_deadlines_outlive_a_restart_of_everything() {
     fleet.workers_ready(3).await;
     let mut redis = fleet.redis.connection().await;
     for (id, limit) in [("late", 5000), ("answered", 3_600_000)] {
-        fleet.client.start("gated_wait", &json!({ "n": limit })).id(id).send().await.unwrap();
+        fleet.client.start("gated_wait", &json!({ "n": limit })).id(id).enqueue().await.unwrap();
         let_go(&mut redis, id, 2).await;
     }
     let mut before = Vec::new();

@@ -85,7 +85,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 async fn branches_that_wait_for_one_name_get_their_own_signals_in_any_order() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("payments", &json!({ "n": 6 })).id("payments").send().await.unwrap();
+            let run = stage.client.start("payments", &json!({ "n": 6 })).id("payments").enqueue().await.unwrap();
             waiting(&*stage.store, "payments", 6).await;
             nothing_is_held(&*stage.store).await;
             for order in (0..6).rev() {
@@ -105,7 +105,7 @@ async fn branches_that_wait_for_one_name_get_their_own_signals_in_any_order() {
 async fn two_waits_at_a_time_are_answered_in_any_order() {
     Both::new(serve)
         .play(async |stage| {
-            let run = stage.client.start("pair", &json!({})).id("pair").send().await.unwrap();
+            let run = stage.client.start("pair", &json!({})).id("pair").enqueue().await.unwrap();
             waiting(&*stage.store, "pair", 2).await;
             run.signal("right", &2).await.unwrap();
             until(stage, "pair", Kind::Suspended, 2).await;
@@ -121,7 +121,7 @@ async fn a_wait_that_loses_a_race_loses_no_signal() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "mailbox");
-            let run = stage.client.start("mailbox", &json!({})).id(id).send().await.unwrap();
+            let run = stage.client.start("mailbox", &json!({})).id(id).enqueue().await.unwrap();
             waiting(&*stage.store, id, 2).await;
             for n in 0..5 {
                 run.signal("message", &n).await.unwrap();
