@@ -1,7 +1,7 @@
 //! Fan-outs and their joins.
 
 use stepfleet::run::Status;
-use stepfleet::step::{Commit, Fan, Join, JoinBuffer};
+use stepfleet::step::{Commit, CommitStatus, Fan, Join, JoinBuffer, Next, Refill};
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -74,7 +74,9 @@ async fn what_an_outer_join_leaves_behind_is_not_handed_over() {
         let inner = complete(store, 3, &outer[0], &with_the_first(&["inner"], "some"), 1).await.remove(0);
         // The inner join begins, and is void in the same moment, as the outer one closes the fan-out around it.
         let both = Commit { joins: vec![("some".into(), vec![1, 1]), ("all".into(), vec![1, 2])], ..emit(&[]) };
-        let next = complete(store, 4, &inner, &both, 1).await;
+        let following = Refill { next: Next::Following, after: None };
+        let (status, next) = store.complete(&call("a", 4, false), &inner, &both, &following).await.unwrap();
+        assert_eq!(status, CommitStatus::Committed);
         assert_eq!(next.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["all"]);
         scene.assert_sound().await;
         complete(store, 5, &next[0], &stop(), 0).await;

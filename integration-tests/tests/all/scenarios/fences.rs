@@ -2,7 +2,7 @@
 
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{CommitStatus, Failure, Next, Refill};
+use stepfleet::step::{Collect, CommitStatus, Failure, Next, Refill};
 use stepfleet::store::{Heartbeat, Started};
 use stepfleet_integration_tests::double::{
     call, claim, claim_again, emit, join_fleet, refill, route, slots, start, stop,
@@ -193,6 +193,26 @@ async fn the_short_ways_of_a_commit_are_fenced_too() {
         assert_eq!(kinds, [Kind::Start, Kind::Lost]);
         assert_eq!(store.holds("heir").await.unwrap(), std::slice::from_ref(&heir.fence));
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_collection_is_fenced() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let one = |number| Collect {
+            number,
+            step: step.step.clone(),
+            group: step.group,
+            buffer: "pages".into(),
+            count: 2,
+            payload: vec![1, 7],
+        };
+        assert!(store.collect("a", &step.fence, &one(1)).await.unwrap().is_some());
+        store.reap(&reap(&["a"])).await.unwrap();
+        assert_eq!(store.collect("a", &step.fence, &one(2)).await.unwrap(), None);
     })
     .await;
 }

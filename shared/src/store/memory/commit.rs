@@ -143,14 +143,19 @@ impl Data {
     /// What was handed over, a branch of the same fan-out that was not begun yet, or what waits in a queue.
     fn refill(&mut self, now: u64, call: &CallId, refill: &Refill, run: &str, taker: Option<Taker>) -> Option<Held> {
         let branches = taker.as_ref().and_then(|taker| taker.branches).filter(|_| refill.next == Next::Following);
-        // It is void where the same call ended its run or closed its fan-out.
-        let is_there = |held: &Held| {
+        if let Some(held) = taker.and_then(|taker| taker.taken) {
             let steps = self.runs.get(&held.run).and_then(|run| run.steps.as_ref());
-            steps.is_some_and(|steps| steps.executions.contains_key(&held.seq))
-        };
-        if let Some(held) = taker.and_then(|taker| taker.taken).filter(is_there) {
-            self.tell(now, &held.run, held.seq, StepState::Running, &call.worker);
-            return Some(held);
+            // It is gone where the same call ended its run, and void where it closed a fan-out around it.
+            let is_void =
+                steps.and_then(|steps| Some(steps.groups_of(steps.executions.get(&held.seq)?.work.group).is_none()));
+            match is_void {
+                Some(false) => {
+                    self.tell(now, &held.run, held.seq, StepState::Running, &call.worker);
+                    return Some(held);
+                }
+                Some(true) => self.discard(now, &held.run, held.seq),
+                None => {}
+            }
         }
         if let Some(held) = branches.and_then(|group| self.take_branch(now, call, run, group)) {
             return Some(held);

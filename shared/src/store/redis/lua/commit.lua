@@ -116,10 +116,13 @@ end
 -- a queue. `a` says who calls (worker, call) and what the slot wants (next, after). `memo` is that of `next_queue`.
 local function refill(p, a, taker, now, memo)
   local taken = taker and taker.taken
-  -- It is void where the same call ended its run or closed its fan-out.
+  -- It is gone where the same call ended its run, and void where it closed a fan-out around it.
   if taken and redis.call('HGET', key_of.steps(p, taken.run), taken.seq) == taken.line then
-    tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, a.worker, taken.record)
-    return taken
+    if groups_of(key_of.steps(p, taken.run), (parse_head(taken.record))) then
+      tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, a.worker, taken.record)
+      return taken
+    end
+    discard(p, taken.run, taken.meta, taken.seq, parse_state(taken.line), taken.record, now)
   end
   local branch = taker and a.next == FOLLOWING and take_branch(p, taker, now)
   if branch then return branch end
