@@ -50,9 +50,9 @@ impl Pair {
             start.entry = Some(theirs.clone());
             let theirs = self.redis.start(&start).await.map_err(failed)?;
             same("start", &ours, &theirs)?;
+            let left = (self.memory.waiting_requests().await, self.redis.waiting_requests().await);
+            same("requests left in the inbox", &left.0.map_err(failed)?, &left.1.map_err(failed)?)?;
         }
-        let left = (self.memory.waiting_requests().await, self.redis.waiting_requests().await);
-        same("requests left in the inbox", &left.0.map_err(failed)?, &left.1.map_err(failed)?)?;
         Ok("start")
     }
 }
