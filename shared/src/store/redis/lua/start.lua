@@ -82,9 +82,11 @@ start = function(p, a)
   redis.call('SET', key_of.input(p, run), a.input)
   local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (a.followed and ' follow' or '')
   if source or #a.fields > 0 then begin_context(p, run, source, a.fields) end
-  local about = { 'meta', meta, 'last', #a.heads, 'n0', #a.heads, 'born', now }
-  -- A run that is created a second time shows that.
-  redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta))
+  local about = { 'meta', meta, 'last', #a.heads, 'n0', #a.heads }
+  -- A run that is created a second time, beside what is left of its history, shows that.
+  if redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta)) == 0 then
+    about[#about + 1], about[#about + 2] = 'born', now
+  end
   redis.call('ZADD', key_of.runs(p), now, run)
   if a.timeout >= 0 then
     local due = now + delay + a.timeout
