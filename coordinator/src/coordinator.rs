@@ -4,6 +4,8 @@ use std::sync::Once;
 use std::time::Duration;
 
 use futures_util::future::{join_all, select_all};
+use stepfleet::log;
+use stepfleet::outage::Outages;
 use stepfleet::partitions::{Colocated, ColocatedReader};
 use stepfleet::store::{Audited, CoordinatorStore, Fired, InboxEntry, InboxReader, Reaped};
 use stepfleet::{Error, Result};
@@ -13,7 +15,6 @@ use crate::Partitions;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
-use crate::outage::Outages;
 use crate::partition::{Due, Partition};
 
 /// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
@@ -35,6 +36,8 @@ pub(crate) struct Post {
     colocated: Colocated<dyn CoordinatorStore>,
     pub(crate) partitions: Vec<Partition>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
+    /// Requests that were read and could not be taken in yet.
+    left: Mutex<Vec<InboxEntry>>,
     alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
     /// There are suspects to reap.
     suspected: Notify,
@@ -70,6 +73,28 @@ impl Coordinator {
         self.intake.take_all(entries, Early::Keep).await
     }
 
+    /// Waits for requests of a post, where none are left. May be dropped, as [`Coordinator::read_inbox`].
+    pub(crate) async fn read_next(&self, post: &Post) -> Result<()> {
+        if post.left.lock().await.is_empty() {
+            let read = self.read_inbox(post).await?;
+            *post.left.lock().await = read;
+        }
+        Ok(())
+    }
+
+    /// Takes in what was read. What a server in trouble refuses is left for the next try.
+    pub(crate) async fn take_read(&self, post: &Post) -> Result<()> {
+        let mut left = post.left.lock().await;
+        match self.take_in(left.clone()).await {
+            Err(error) if error.is_passing() => Err(error),
+            // For another reason it is found again as an orphan, and does not stand in the way of others.
+            taken => {
+                left.clear();
+                taken.map(drop)
+            }
+        }
+    }
+
     /// May be dropped while it waits: the next call opens another reader, as it does after an error.
     pub(crate) async fn read_inbox(&self, post: &Post) -> Result<Vec<InboxEntry>> {
         let mut slot = post.inbox.lock().await;
@@ -86,7 +111,7 @@ impl Coordinator {
                 Ok(entries)
             }
             Err(error) if lost_group(&error) => {
-                tracing::info!("the inbox has gone (was Redis emptied?); making it anew");
+                log::info!("the inbox has gone (was Redis emptied?); making it anew");
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
@@ -216,7 +241,14 @@ impl Coordinator {
 impl Post {
     fn new(colocated: Colocated<dyn CoordinatorStore>, config: &Config) -> Self {
         let partitions = colocated.stores().iter().map(|store| Partition::new(store.clone(), config)).collect();
-        Self { colocated, partitions, inbox: Mutex::default(), alarms: Mutex::default(), suspected: Notify::new() }
+        Self {
+            colocated,
+            partitions,
+            inbox: Mutex::default(),
+            left: Mutex::default(),
+            alarms: Mutex::default(),
+            suspected: Notify::new(),
+        }
     }
 
     /// Waits for a suspect, or the end of `limit`. May be dropped while it waits.

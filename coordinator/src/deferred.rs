@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::Result;
+use stepfleet::log;
 use stepfleet::request::StartRequest;
 use stepfleet::store::{CoordinatorStore, Deferred, Rejection};
 
@@ -75,7 +76,7 @@ impl Intake {
     }
 
     async fn give_up(&self, run: String, request: &StartRequest, reason: String) -> Result<Became> {
-        tracing::debug!(run, reason, "rejected a request");
+        log::debug!(run, reason, "rejected a request");
         let fields = shortened(&request.fields());
         let deferred = Some(run.clone());
         let store = self.partitions.of(&run);

@@ -4,15 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use stepfleet::Result;
+use stepfleet::backoff::DUTY;
+use stepfleet::{Result, log};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Coordinator, Post};
 
 /// How long the duties may take to finish what they are at.
-const PARTING: Duration = Duration::from_secs(3);
+const PARTING: Duration = Duration::from_millis(1500);
 /// How often to look whether `CLIENT LIST` is still denied.
 const DENIED: Duration = Duration::from_secs(60);
 /// A look at the workers' connections costs more the more workers there are: it may take one part in this many of the
@@ -53,12 +53,12 @@ impl Duty {
 }
 
 impl Coordinator {
-    /// Goes about all duties until `shutdown` is over, then finishes what is under way (for at most three seconds).
+    /// Goes about all duties until `shutdown` is over, then finishes what is under way (for at most a second and a half).
     ///
     /// Redis being away does not end it: it waits and goes on. Needs a Tokio runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (this, stop) = (Arc::new(self), CancellationToken::new());
-        tracing::info!(
+        log::info!(
             id = this.config.id,
             namespace = this.partitions.name(),
             partitions = this.partitions.count(),
@@ -81,9 +81,9 @@ impl Coordinator {
             }
         };
         if tokio::time::timeout(PARTING, finish).await.is_err() {
-            tracing::warn!("Redis does not answer; leaving what was under way to the other coordinators");
+            log::warn!("Redis does not answer; leaving what was under way to the other coordinators");
         }
-        tracing::info!("the coordinator has stopped");
+        log::info!("the coordinator has stopped");
     }
 
     /// One pass; answers how long to pause after it.
@@ -92,7 +92,10 @@ impl Coordinator {
             Duty::Intake => {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    entries = self.read_inbox(post) => { self.take_in(entries?).await?; }
+                    read = self.read_next(post) => {
+                        read?;
+                        self.take_read(post).await?;
+                    }
                 }
                 Ok(Duration::ZERO)
             }
@@ -131,7 +134,7 @@ impl Coordinator {
         match post.look_for_lost(false).await {
             Err(error) if error.is_denied() => {
                 self.denied.call_once(|| {
-                    tracing::warn!(
+                    log::warn!(
                         "CLIENT LIST is denied: dead workers are noticed only when their lease runs out; \
                          allow it with ACL SETUSER <user> +client|list"
                     );
@@ -144,18 +147,17 @@ impl Coordinator {
 }
 
 async fn perform(coordinator: Arc<Coordinator>, duty: Duty, at: usize, stop: CancellationToken) {
-    let (post, what) = (&coordinator.posts[at], (duty.name(), at));
-    let mut backoff = backoff();
+    let post = &coordinator.posts[at];
+    let mut watch = coordinator.outages.watch(duty.name(), DUTY);
     while !stop.is_cancelled() {
         let pause = match coordinator.pass(duty, post, &stop).await {
             Ok(pause) => {
-                coordinator.outages.fine(what);
-                backoff = self::backoff();
+                watch.fine();
                 pause
             }
             Err(error) => {
-                coordinator.outages.failed(what, &error);
-                backoff.next().unwrap_or(Duration::from_secs(1))
+                watch.failed(&error);
+                watch.pause()
             }
         };
         if !pause.is_zero() {
@@ -167,34 +169,10 @@ async fn perform(coordinator: Arc<Coordinator>, duty: Duty, at: usize, stop: Can
     }
 }
 
-/// 20 ms to a second: the jitter adds up to as much again.
-fn backoff() -> ExponentialBackoff {
-    ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_millis(500))
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
 fn panic_of(ended: Option<Result<(), tokio::task::JoinError>>) {
     if let Some(Err(error)) = ended
         && let Ok(panic) = error.try_into_panic()
     {
         std::panic::resume_unwind(panic);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pauses_after_failures_grow_and_stay_within_a_second() {
-        let pauses: Vec<_> = backoff().take(50).collect();
-        assert_eq!(pauses.len(), 50);
-        assert!(pauses[0] < Duration::from_millis(50), "{pauses:?}");
-        assert!(pauses.iter().all(|p| *p <= Duration::from_secs(1)), "{pauses:?}");
-        assert!(pauses[40..].iter().all(|p| *p >= Duration::from_millis(500)), "{pauses:?}");
     }
 }

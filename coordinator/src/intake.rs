@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::Result;
+use stepfleet::log;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::step::{Cancelled, Sent, Signalled};
@@ -246,7 +247,7 @@ impl Intake {
 
     /// A request that came in another inbox than that of its run's partition is kept where it came, and its run is shown in its own.
     async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
-        tracing::debug!(entry = entry.id, reason, "rejected a request");
+        log::debug!(entry = entry.id, reason, "rejected a request");
         let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
         if let Some(elsewhere) = run.take_if(|run| self.is_foreign(&entry, run)) {
             let run = Some(elsewhere.clone());
@@ -298,7 +299,7 @@ pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
         taken.count(became?);
     }
     if taken.rejected > 0 {
-        tracing::info!(rejected = taken.rejected, "rejected requests; the reasons are in the stream `rejected`");
+        log::info!(rejected = taken.rejected, "rejected requests; the reasons are in the stream `rejected`");
     }
     Ok(taken)
 }

@@ -27,7 +27,6 @@ mod duties;
 mod events;
 mod fleet;
 mod intake;
-mod outage;
 mod partition;
 mod routing;
 mod suspicion;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stepfleet::Result;
+use stepfleet::log;
 use stepfleet::store::{Audit, Audited, CoordinatorStore, Fire, Fired, Reap, Reaped};
 
 use crate::config::Config;
@@ -67,7 +68,7 @@ impl Partition {
         let reaped = self.store.reap(&Reap { limit, max_losses, retention, suspects }).await?;
         self.has_workers.store(reaped.workers > 0, Ordering::Relaxed);
         for worker in &reaped.reaped {
-            tracing::info!(worker, "a worker is gone; what it held is queued again");
+            log::info!(worker, "a worker is gone; what it held is queued again");
         }
         self.next_reap.set(if reaped.more { Duration::ZERO } else { config.reap });
         Ok(reaped)
@@ -113,10 +114,10 @@ impl Partition {
         let audited = self.store.audit(&Audit { repair: true, from, max_losses, retention }).await?;
         self.audited_to.store(audited.next.unwrap_or(0), Ordering::Relaxed);
         for breach in audited.breaches.iter().take(LOGGED) {
-            tracing::warn!(of = breach.of, what = breach.what, "an audit found something missing and dealt with it");
+            log::warn!(of = breach.of, what = breach.what, "an audit found something missing and dealt with it");
         }
         if audited.breaches.len() > LOGGED {
-            tracing::warn!(count = audited.breaches.len() - LOGGED, "the same audit dealt with more");
+            log::warn!(count = audited.breaches.len() - LOGGED, "the same audit dealt with more");
         }
         Ok(audited)
     }

@@ -29,6 +29,16 @@ pub fn start(run: &str) -> Start {
     }
 }
 
+/// The same, which was asked for through the inbox.
+///
+/// # Panics
+///
+/// Where the store fails.
+pub async fn requested(store: &dyn Store, run: &str) -> Start {
+    let entry = store.enqueue(&[(b"op".to_vec(), b"start".to_vec())]).await.expect("an inbox");
+    Start { entry: Some(entry), ..start(run) }
+}
+
 /// A worker that serves version 1 of the workflow `w`.
 pub fn introduction(worker: &str) -> Introduction {
     let serves =

@@ -7,6 +7,7 @@ pub mod double;
 pub mod fleet;
 pub mod proxy;
 pub mod redis;
+pub mod refusing;
 pub mod scene;
 pub mod sentinel;
 pub mod signals;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
@@ -39,7 +40,11 @@ impl TestRedis {
         redis
     }
 
-    async fn wait_until_ready(&self) {
+    /// Waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not within 20 s.
+    pub async fn wait_until_ready(&self) {
         let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
         let until = Instant::now() + Duration::from_secs(20);
         loop {
@@ -109,6 +114,26 @@ impl TestRedis {
         };
         *child = launch(*port, folder.path(), settings);
         self.wait_until_ready().await;
+    }
+
+    /// As [`TestRedis::start_again`], with more settings, and without waiting.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub fn begin_again(&mut self, more: &[&str]) {
+        let Server::Process { child, port, folder, settings } = &mut self.server else {
+            panic!("not a process of this machine")
+        };
+        *child = launch(*port, folder.path(), &[settings, more].concat());
+    }
+
+    /// Sends the server a signal.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub fn signal(&self, signal: Signal) {
+        let Server::Process { child, .. } = &self.server else { panic!("not a process of this machine") };
+        kill_process(Pid::from_child(child), signal).expect("it can be signalled");
     }
 
     /// What its files hold at this moment.

@@ -30,6 +30,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(GatedChain { redis: redis.clone() })?
         .serve(GatedBranches { redis: redis.clone() })?
         .serve(GatedWait { redis: redis.clone() })?
+        .serve(GatedRecord { redis: redis.clone() })?
         .serve(Documents { redis })
 }
 
@@ -422,5 +423,25 @@ impl GatedWait {
             approval => approval?,
         };
         Ok(End { answer: format!("reserved {reserved} times, {approval}") })
+    }
+}
+
+/// Waits for the test, does something outside that it counts, and records that.
+pub struct GatedRecord {
+    redis: Levers,
+}
+
+#[workflow(start = Begin, stop = End)]
+impl GatedRecord {
+    #[step]
+    async fn order(&self, ctx: &Context, _: Begin) -> Outcome<End> {
+        let mut redis = self.redis.connection().await?;
+        signals::arrive_and_wait(&mut redis, ctx.run_id()).await?;
+        let key = format!("reserved:{}", ctx.run_id());
+        let attempts = ctx.attempt();
+        let reserved: u64 = ctx
+            .step("reserve", || async move { Ok(redis::cmd("INCR").arg(key).query_async(&mut redis).await?) })
+            .await?;
+        Ok(End { answer: format!("reserved {reserved} times in attempt {attempts}") })
     }
 }

@@ -99,10 +99,50 @@ impl Error {
         self.kind == Kind::Timeout
     }
 
-    /// Waiting may mend it: Redis is not available, is out of memory, or its password is being changed. It is never the
-    /// fault of who called.
+    /// Waiting may mend it: it says something about the server, its configuration, its users or its topology, and nothing about the
+    /// call. It is never the fault of who called.
     pub fn is_passing(&self) -> bool {
         self.trouble().means_wait()
+    }
+
+    /// Nothing was answered: Redis could not be reached, or the connection broke.
+    pub fn is_unreachable(&self) -> bool {
+        self.trouble() == Trouble::ConnectionLost
+    }
+
+    /// Another connection may fare better than this one, as it may be to another server.
+    pub fn concerns_connection(&self) -> bool {
+        self.trouble().ends_connection() || self.trouble().means_look_again()
+    }
+
+    /// As [`Error::is_passing`], for whoever starts: a login that is refused at the beginning was most likely never right, and is
+    /// better told than waited for.
+    pub fn is_worth_waiting_at_start(&self) -> bool {
+        self.is_passing() && !matches!(self.trouble(), Trouble::Unauthorized | Trouble::Denied)
+    }
+
+    /// What to do about a server that refuses, where that is more than to wait.
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(match self.trouble() {
+            Trouble::NoReplicas => {
+                "see INFO replication: fewer replicas are in reach than min-replicas-to-write asks for"
+            }
+            Trouble::Misconf => "see the server's log: it cannot write its files; is its disk full?",
+            Trouble::Busy => "a script runs for long: SCRIPT KILL or FUNCTION KILL ends one that has written nothing",
+            Trouble::OutOfMemory => "raise maxmemory, or keep finished runs for a shorter time",
+            Trouble::Loading => "it reads its files: wait",
+            Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are away",
+            Trouble::MasterDown => "its link to its master is down: see INFO replication",
+            Trouble::Unauthorized => "give the right user and password: redis://user:password@host",
+            Trouble::Denied => "allow the user what the documentation of the ACL says: see ACL LOG",
+            _ => return None,
+        })
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub(crate) fn advising(self, advice: &str) -> Self {
+        Self { message: format!("{}; {advice}", self.message).into(), ..self }
     }
 
     /// What the error says about the server.
@@ -129,16 +169,30 @@ impl From<redis::RedisError> for Error {
     fn from(source: redis::RedisError) -> Self {
         use redis::ErrorKind;
         let kind = match source.kind() {
-            // Callers are told of these two as they are.
-            _ if matches!(Trouble::of(&source), Trouble::OutOfMemory | Trouble::Unauthorized) => Kind::Server,
+            // Callers are told of these as they are.
+            _ if matches!(Trouble::of(&source), Trouble::OutOfMemory | Trouble::Unauthorized | Trouble::Denied) => {
+                Kind::Server
+            }
             _ if Trouble::of(&source).means_wait() => Kind::Unavailable,
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => Kind::Server,
             ErrorKind::InvalidClientConfig => Kind::Invalid,
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Kind::Reply,
             _ => Kind::Unavailable,
         };
-        Self { kind, message: source.to_string().into(), source: Some(source) }
+        Self { kind, message: spelt(&source).into(), source: Some(source) }
     }
+}
+
+/// What a server answered, word for word; the library's words for the rest. Never a form that is for programmers.
+fn spelt(error: &redis::RedisError) -> String {
+    let answered = error.clone().into_server_errors().and_then(|errors| {
+        let (_, first) = errors.iter().next()?;
+        Some(match first.details() {
+            Some(details) => format!("{} {details}", first.code()),
+            None => first.code().to_owned(),
+        })
+    });
+    answered.unwrap_or_else(|| error.to_string())
 }
 
 impl fmt::Display for Error {
@@ -191,13 +245,31 @@ mod tests {
             let error = answered(text);
             assert!(error.is_unavailable() && error.is_passing() && !error.is_invalid(), "{text}: {error:?}");
         }
-        for text in ["OOM command not allowed when used memory > 'maxmemory'.", "NOAUTH Authentication required."] {
+        for text in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM this user has no permissions to run the 'fcall' command",
+        ] {
             let error = answered(text);
             assert!(!error.is_unavailable() && error.is_passing(), "{text}: {error:?}");
         }
-        for text in ["ERR Function not found", "NOPERM no permissions", "WRONGTYPE wrong kind of value"] {
+        for text in ["ERR Function not found", "WRONGTYPE wrong kind of value"] {
             let error = answered(text);
             assert!(!error.is_unavailable() && !error.is_passing(), "{text}: {error:?}");
         }
+    }
+
+    #[test]
+    fn messages_are_what_the_server_said() {
+        let text = "MISCONF Errors writing to the AOF file: No space left on device";
+        assert_eq!(answered(text).to_string(), format!("Redis is not available: {text}"));
+        let one = redis::parse_redis_value(b"*2\r\n+OK\r\n-MOVED 5 10.0.0.1:6379\r\n").expect("two replies");
+        let several: Error = one.extract_error().expect_err("one of them is an error").into();
+        assert_eq!(several.to_string(), "Redis is not available: MOVED 5 10.0.0.1:6379");
+        assert_eq!(
+            answered("READONLY no").advising("ask the master").to_string(),
+            "Redis is not available: READONLY no; ask the master"
+        );
     }
 }

@@ -1,15 +1,13 @@
 //! Following a run: all that it publishes, from any position, through reconnections, to its end.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use crate::backoff::{Backoff, FOLLOWING};
 use crate::error::{Error, Result};
+use crate::log;
 use crate::partitions::Home;
 use crate::published::{Position, Published, What};
 use crate::store::{CallerStore, EventReader};
-
-/// How long to wait before Redis is tried again: at first, and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Reads what a run publishes, one after the other. Made by [`RunHandle::follow`](crate::client::RunHandle::follow).
 ///
@@ -27,7 +25,7 @@ pub struct Follower {
     placed: bool,
     read: VecDeque<Published>,
     reader: Option<Box<dyn EventReader>>,
-    pause: Duration,
+    backoff: Backoff,
     over: bool,
 }
 
@@ -42,7 +40,7 @@ impl Follower {
             placed: after == Position::BEGINNING,
             read: VecDeque::new(),
             reader: None,
-            pause: PAUSES.0,
+            backoff: Backoff::new(FOLLOWING),
             over: false,
         }
     }
@@ -70,11 +68,12 @@ impl Follower {
                 return Ok(None);
             }
             match self.read_more().await {
-                Ok(()) => self.pause = PAUSES.0,
+                Ok(()) => {
+                    self.backoff.succeeds();
+                }
                 Err(error) if error.is_unavailable() => {
-                    tracing::debug!(run = self.asked, %error, "following goes on as soon as Redis is back");
-                    tokio::time::sleep(self.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-                    self.pause = (self.pause * 2).min(PAUSES.1);
+                    log::debug!(run = self.asked, %error, "following goes on as soon as Redis is back");
+                    self.backoff.wait().await;
                 }
                 Err(error) => return Err(error),
             }

@@ -13,11 +13,14 @@
 //! * [`partition`] says which partition a run belongs to, [`partitions`] has them all.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`values`] keeps context values in forms that can be merged into.
-//! * [`server`] judges whether a Redis is fit for a fleet.
+//! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
+//! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
 
+pub mod admission;
 pub mod attributes;
+pub mod backoff;
 pub mod client;
 pub mod codec;
 mod core;
@@ -31,7 +34,10 @@ pub mod graph;
 pub mod history;
 pub mod journal;
 pub mod listing;
+#[doc(hidden)]
+pub mod log;
 pub mod names;
+pub mod outage;
 pub mod partition;
 pub mod partitions;
 pub mod paths;

@@ -120,6 +120,19 @@ impl Info {
         Ok(warnings)
     }
 
+    /// Why the server cannot be judged yet, where that is so: it passes. What it says of its files is not true before they are read.
+    pub fn is_not_ready(&self) -> Option<String> {
+        let is = |name, value| self.get(name) == Some(value);
+        if is("loading", "1") || is("async_loading", "1") {
+            let part = self.get("loading_loaded_perc").map_or_else(String::new, |part| format!(" ({part} %)"));
+            return Some(format!("it reads its files{part}"));
+        }
+        if is("aof_enabled", "1") && is("aof_last_write_status", "err") {
+            return Some("it cannot write its append-only file; see its log: is its disk full?".to_owned());
+        }
+        None
+    }
+
     /// The version, where it is new enough for Redis Functions.
     pub fn version(&self) -> Check {
         const NAME: &str = "version";
@@ -202,6 +215,15 @@ mod tests {
         for check in [info.version(), info.eviction(), info.persistence()] {
             assert_eq!(check.level, Level::Ok, "{check:?}");
         }
+    }
+
+    #[test]
+    fn a_state_that_passes_is_no_fault() {
+        assert_eq!(info("aof_enabled:1\naof_last_write_status:ok\nloading:0\n").is_not_ready(), None);
+        let loading = info("aof_enabled:0\nloading:1\nloading_loaded_perc:12.50\n");
+        assert_eq!(loading.is_not_ready().unwrap(), "it reads its files (12.50 %)");
+        assert!(info("aof_enabled:1\naof_last_write_status:err\n").is_not_ready().unwrap().contains("disk full"));
+        assert_eq!(Info::default().is_not_ready(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet::log;
 use stepfleet::names;
 use stepfleet::step::Claimed;
 use stepfleet::store::Registration;
@@ -183,10 +184,7 @@ fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet::Result
         timeout_ms: definition.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
     };
     if registration.shorten() {
-        tracing::warn!(
-            workflow = definition.name,
-            "its schemas are too large to be registered: callers will not see them"
-        );
+        log::warn!(workflow = definition.name, "its schemas are too large to be registered: callers will not see them");
     }
     registration.check()?;
     registration.to_json()?;

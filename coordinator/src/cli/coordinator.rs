@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::{Config, Coordinator};
 use clap::Args;
-use stepfleet::Partitions;
-use stepfleet::server::{Check, Override};
+use stepfleet::admission::{Admission, Creation};
+use stepfleet::outage::Outages;
+use stepfleet::server::Override;
 
-use super::doctor::servers;
-use super::error::{CliError, CliResult};
-use super::{Creation, Fleet, log_to_stderr, told_to_stop};
+use super::error::CliResult;
+use super::{Fleet, log_to_stderr, told_to_stop};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +19,8 @@ Examples:
   RUST_LOG=debug stepfleet coordinator    log each rejected request
 
 Run one, or several: they share the work, and any of them may die. With --json, logs are JSON.
-At SIGTERM it finishes what is under way and ends.";
+At SIGTERM it finishes what is under way and ends.
+It waits for a Redis that is away, reads its files or cannot write them, and judges it then.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -34,7 +35,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
     #[command(flatten)]
-    creation: Creation,
+    creation: super::Creation,
     /// Start although Redis may delete runs when memory runs short
     #[arg(long)]
     allow_eviction: bool,
@@ -45,28 +46,21 @@ pub(super) struct Options {
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "info");
-    let home = fleet.home()?;
-    // Before it is made, where it is new.
-    if home.find().await?.is_none() {
-        check(&home.known().await?, options).await?;
-    }
-    let partitions = home.open(options.creation.partitions).await?;
-    check(&partitions, options).await?;
+    let admission = Admission {
+        eviction: Override { how: "say --allow-eviction", given: options.allow_eviction },
+        unpersisted: Override { how: "say --allow-unpersisted", given: options.allow_unpersisted },
+        creation: Creation::Make(options.creation.partitions),
+    };
+    let (home, outages) = (fleet.home()?, Outages::default());
+    let stop = told_to_stop();
+    tokio::pin!(stop);
+    let partitions = tokio::select! {
+        partitions = admission.open(&home, &outages) => partitions?,
+        stopped = &mut stop => return Ok(stopped.map(|()| ExitCode::SUCCESS)?),
+    };
     let defaults = Config::default();
     let id = options.id.clone().unwrap_or_else(|| defaults.id.clone());
     let config = Config { id, grace: options.grace, max_losses: options.max_losses, ..defaults };
-    Coordinator::new(partitions, config).run(async { drop(told_to_stop().await) }).await;
+    Coordinator::new(partitions, config).run(async { drop(stop.await) }).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The server of each partition.
-async fn check(partitions: &Partitions, options: &Options) -> Result<(), CliError> {
-    let eviction = Override { how: "say --allow-eviction", given: options.allow_eviction };
-    let unpersisted = Override { how: "say --allow-unpersisted", given: options.allow_unpersisted };
-    for (_, info) in servers(partitions).await? {
-        for Check { found, advice, .. } in info.admit(eviction, unpersisted)? {
-            tracing::warn!(advice, "{found}");
-        }
-    }
-    Ok(())
 }

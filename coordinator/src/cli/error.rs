@@ -10,6 +10,7 @@ pub(super) type CliResult = Result<ExitCode, CliError>;
 #[derive(Debug)]
 pub(super) struct CliError {
     message: String,
+    /// Nothing was answered.
     unreachable: bool,
 }
 
@@ -33,7 +34,19 @@ impl CliError {
 
 impl From<stepfleet::Error> for CliError {
     fn from(error: stepfleet::Error) -> Self {
-        Self { unreachable: error.is_unavailable(), message: error.to_string() }
+        match error.advice() {
+            Some(advice) => Self::new(format!("{error}. Do this: {advice}.")),
+            None => Self { unreachable: error.is_unreachable(), message: error.to_string() },
+        }
+    }
+}
+
+impl From<stepfleet::admission::Refused> for CliError {
+    fn from(refused: stepfleet::admission::Refused) -> Self {
+        match refused {
+            stepfleet::admission::Refused::Store(error) => error.into(),
+            stepfleet::admission::Refused::Unfit(refusal) => refusal.into(),
+        }
     }
 }
 

@@ -183,7 +183,9 @@ async fn run(cli: &Cli) -> CliResult {
 /// Logs go to standard error, at the level that `RUST_LOG` says (info by default).
 fn log_to_stderr(json: bool, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost; it ends nothing.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if json {
         logs.json().init();
     } else {
@@ -191,14 +193,21 @@ fn log_to_stderr(json: bool, default: &str) {
     }
 }
 
-/// Waits for SIGTERM or ctrl-c.
+/// Waits for SIGTERM or ctrl-c. A second one ends the process at once, whatever it is at.
 async fn told_to_stop() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut told = async move || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    told().await;
+    tokio::spawn(async move {
+        told().await;
+        std::process::exit(1);
+    });
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stepfleet::run::{Run, Status};
 use stepfleet::step::{CallId, Checkpoint, Claimed, Commit, CommitStatus, Failure, Wait};
-use stepfleet::store::{Audit, Store};
+use stepfleet::store::{Audit, Start, Started, Store};
 use stepfleet_coordinator::Config;
-use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, slots, start};
+use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, requested, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -249,6 +249,35 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     assert_eq!(again.journal, [(1, vec![1, 9])]);
     assert_eq!(again.context.len(), 2);
     stage.end_good(vec![]).await;
+}
+
+/// Calls that are made at the same time travel together.
+#[tokio::test]
+async fn a_list_of_runs_that_is_none_harms_the_starts_and_not_the_commits_beside_them() {
+    let mut stage = Stage::new().await;
+    let step = stage.claim(1).await.remove(0);
+    let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
+    stage.write(&[b"SET", b"runs", b"mine"]).await;
+    let call = stage.call();
+    let store = stage.store();
+    let [one, two, three] =
+        &[requested(store, "one").await, requested(store, "two").await, requested(store, "three").await];
+    let (_, second, third, (outcome, _)) =
+        tokio::join!(store.start(one), store.start(two), store.start(three), complete(store, &call, &step, &commit, 0));
+    assert_eq!(outcome, CommitStatus::Committed);
+    for answer in [second, third] {
+        assert!(matches!(answer, Ok(Started::Known(_)) | Err(_)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_timer_that_somebody_set_early_ends_no_run() {
+    let mut stage = Stage::new().await;
+    let timed = Start { timeout: Some(HOUR), ..start("timed") };
+    stage.store().start(&timed).await.unwrap();
+    stage.write(&[b"ZADD", b"timers", b"1", b"timeout timed"]).await;
+    stage.catch_up(&[]).await;
+    assert_eq!(stage.run("timed").await.status, Status::Queued);
 }
 
 #[tokio::test]

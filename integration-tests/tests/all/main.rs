@@ -33,6 +33,7 @@ mod snapshots;
 mod steering;
 mod steps;
 mod topology;
+mod troubles;
 mod versions;
 mod waiting;
 mod wake_ups;

@@ -89,7 +89,7 @@ async fn a_worker_waits_for_a_redis_that_is_not_there_yet_and_judges_it_then() {
     let mut refused = fleet.worker(WORKER, &[]);
     let worker = fleet.worker(WORKER, &[(EVICTING.setting, "1")]);
     for process in [&refused, &worker] {
-        while !process.log().contains("waiting for Redis") {
+        while !process.log().contains("Redis cannot take calls") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -8,7 +8,9 @@ use super::keys::{KEYS, Key, Type};
 use super::limits::{LIMITS, Unit};
 use super::states::Letter;
 use super::{Arg, Form, SHORT_WAYS, TRANSITIONS};
-use super::{DUTIES, FLAGS, FORMATS, JOURNAL, RUN_FIELDS, SLOT_LETTERS, STATES, STEPS_FIELDS, TIMERS, WORKER_FIELDS};
+use super::{
+    DUTIES, FLAGS, FORMATS, JOURNAL, LOOPS, RUN_FIELDS, SLOT_LETTERS, STATES, STEPS_FIELDS, TIMERS, WORKER_FIELDS,
+};
 
 /// A part of a document that is rendered. It stands between the lines `<!-- contract: NAME -->` and `<!-- end -->`.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,7 @@ pub const TABLES: &[Table] = &[
     Table { name: "journal", render: || formats("entry", JOURNAL, true) },
     Table { name: "limits", render: limits },
     Table { name: "duties", render: duties },
+    Table { name: "loops", render: loops },
 ];
 
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -172,4 +175,12 @@ fn duties() -> String {
         vec![duty.name.to_owned(), pause, duty.does.to_owned()]
     };
     table(&["duty", "longest pause", "what it does"], DUTIES.iter().map(row))
+}
+
+fn loops() -> String {
+    let row = |one: &super::Loop| {
+        let pauses = format!("{} to {} ms", grouped(one.first_ms), grouped(one.longest_ms));
+        vec![one.who.to_owned(), pauses, one.until.to_owned()]
+    };
+    table(&["who asks again", "pauses", "until"], LOOPS.iter().map(row))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Arg, Form, Group, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
+use super::{Arg, Form, Group, LOOPS, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
 
 /// Where it stands, from the root of the repository.
 const FOLDER: &str = "shared/src/core/generated";
@@ -17,8 +17,13 @@ pub fn render() -> Vec<(String, String)> {
     let mut callers: Vec<&str> = TRANSITIONS.iter().map(|transition| transition.by).collect();
     callers.sort_unstable();
     callers.dedup();
-    let mut files =
-        vec![("mod", module(&callers)), ("groups", groups()), ("short", short_ways()), ("words", all_words())];
+    let mut files = vec![
+        ("mod", module(&callers)),
+        ("groups", groups()),
+        ("short", short_ways()),
+        ("words", all_words()),
+        ("loops", loops()),
+    ];
     files.extend(callers.iter().map(|by| (*by, transitions_of(by))));
     files.into_iter().map(|(name, text)| (format!("{FOLDER}/{name}.rs"), format!("{HEAD}\n{text}"))).collect()
 }
@@ -29,9 +34,17 @@ fn module(callers: &[&str]) -> String {
     let modules = each(|name| format!("mod {name};"));
     let all = each(|name| format!("    pub(crate) use super::{name}::*;"));
     format!(
-        "{modules}\npub(crate) mod words;\n\n/// What transitions and short ways are given.\npub(crate) mod args {{\n{all}\n}}\n\n\
+        "{modules}\npub(crate) mod loops;\npub(crate) mod words;\n\n/// What transitions and short ways are given.\npub(crate) mod args {{\n{all}\n}}\n\n\
          /// The function that has the short ways.\npub(crate) const SHORT: &str = \"{SHORT}\";\n"
     )
+}
+
+fn loops() -> String {
+    let one = |one: &super::Loop| {
+        format!("\n/// {}.\npub const {}: Loop = Loop::new({}, {});\n", one.who, one.name, one.first_ms, one.longest_ms)
+    };
+    let all: String = LOOPS.iter().map(one).collect();
+    format!("use crate::backoff::Loop;\n{all}")
 }
 
 fn groups() -> String {

@@ -1,6 +1,7 @@
 //! Reading what is kept in Redis. Pure; whatever stands there is an error at worst, never a panic.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::reply::{self, Reply};
 use super::value::Value;
@@ -99,7 +100,7 @@ pub(crate) fn inbox_entries(mut entries: Reply, inbox: u16) -> Result<Vec<InboxE
         while !values.is_over() {
             fields.push((reply::bytes(values.value()?)?, reply::bytes(values.value()?)?));
         }
-        found.push(InboxEntry { id, inbox, fields });
+        found.push(InboxEntry { id, inbox, fields: Arc::new(fields) });
     }
     Ok(found)
 }

@@ -1,5 +1,6 @@
 //! What a coordinator may do: take requests in, and see to it that what is due happens and nothing stays behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -130,8 +131,8 @@ pub struct InboxEntry {
     pub id: String,
     /// The partition whose inbox has it.
     pub inbox: u16,
-    /// Its fields.
-    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its fields. Clones share them.
+    pub fields: Arc<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 /// Whom to give up, and the limits of one call.

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use stepfleet::backoff::BODY;
 use stepfleet::codec::Content;
+use stepfleet::outage::Outages;
 use stepfleet::step::Fence;
 use stepfleet::store::WorkerStore;
 
@@ -25,6 +26,7 @@ pub(crate) struct Reach {
     pub(crate) content: Content,
     /// Calls that are under way.
     pub(crate) busy: Busy,
+    pub(crate) outages: Outages,
 }
 
 /// Counts calls of a body that are under way.
@@ -56,23 +58,10 @@ impl Reach {
     /// is a repetition. Whoever loses the hold is dropped while it waits.
     pub(crate) async fn persist<'a, T>(
         &'a self,
-        mut send: impl FnMut(bool) -> BoxFuture<'a, stepfleet::Result<T>>,
+        send: impl FnMut(bool) -> BoxFuture<'a, stepfleet::Result<T>>,
     ) -> Outcome<T> {
         let _under_way = self.busy.enter();
-        let (mut again, mut pause) = (false, Duration::from_millis(10));
-        loop {
-            match send(again).await {
-                Err(error) if error.is_passing() => {
-                    if !again {
-                        tracing::warn!(worker = self.worker, %error, "a step's call is repeated until Redis answers");
-                    }
-                    again = true;
-                }
-                answer => return Ok(answer?),
-            }
-            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
+        Ok(self.outages.outlast(("a step's call", BODY), stepfleet::Error::is_passing, send).await?)
     }
 }
 

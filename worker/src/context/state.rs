@@ -282,6 +282,7 @@ mod tests {
             group: 0,
             content: codec::Content::Json,
             busy: Busy::default(),
+            outages: stepfleet::outage::Outages::default(),
         };
         let past = Past::of(&Claimed::default());
         Arc::new(Core::new(reach, past, snapshot, CancellationToken::new(), Journal::default()))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::names::QueueName;
+use stepfleet::outage::Outages;
 use stepfleet::step::{Claim, Claimed, Refill};
 use stepfleet::store::WorkerStore;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,8 @@ impl ByHand {
     ) -> stepfleet::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
-        let session = Session::new(&store, name.to_owned(), served, &slots, (never.clone(), never));
+        let session =
+            Session::new(&store, name.to_owned(), served, &slots, &Outages::default(), (never.clone(), never));
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })
     }

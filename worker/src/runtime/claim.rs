@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use stepfleet::backoff::WAKING;
+use stepfleet::outage::Outages;
 use stepfleet::partitions::ColocatedReader;
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::Notify;
@@ -84,18 +86,16 @@ impl Wakes {
     }
 
     /// Reads while a session waits; until it is dropped.
-    pub(super) async fn keep(self: Arc<Self>, colocated: Colocated) {
-        let (mut reader, mut failing, mut quiet) = (None, false, 0);
+    pub(super) async fn keep(self: Arc<Self>, colocated: Colocated, outages: Outages) {
+        let (mut reader, mut quiet) = (None, 0);
+        let mut watch = outages.watch("waking", WAKING);
         loop {
             while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
                 self.begun.notified().await;
             }
             match self.read(&colocated, &mut reader).await {
                 Ok(woken) => {
-                    if failing {
-                        failing = false;
-                        tracing::info!(worker = self.worker, "waits for step events again");
-                    }
+                    watch.fine();
                     // Now and then all look by themselves.
                     quiet = if woken.is_empty() { quiet + 1 } else { 0 };
                     let looks = quiet >= QUIET_WAITS;
@@ -105,12 +105,10 @@ impl Wakes {
                     self.wake(|partition| looks || woken.contains(&partition));
                 }
                 Err(error) => {
-                    if !failing {
-                        failing = true;
-                        tracing::warn!(worker = self.worker, %error, "cannot wait for step events; looking for them now and then");
-                    }
+                    watch.failed(&error);
                     reader = None;
-                    tokio::time::sleep(Duration::from_millis(rand::random_range(50..150))).await;
+                    watch.wait().await;
+                    // They look by themselves meanwhile.
                     self.wake(|_| true);
                 }
             }
@@ -143,15 +141,18 @@ impl Wakes {
 pub(super) async fn claim_once(session: &Session, claim: &Claim) -> Option<Vec<Claimed>> {
     let send = |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.claim(&call, claim).await }) };
     match session.persist(send, |claimed| claimed.as_deref().unwrap_or_default()).await? {
-        Ok(Some(claimed)) => Some(claimed),
+        Ok(Some(claimed)) => {
+            session.claims.accepted();
+            Some(claimed)
+        }
         Ok(None) => {
             // Known before the next heartbeat.
             session.lost.cancel();
             None
         }
         Err(error) => {
-            tracing::error!(worker = session.id, %error, "step events cannot be claimed");
-            session.unless_closing(tokio::time::sleep(Duration::from_secs(1))).await;
+            let pause = session.claims.refused(&error);
+            session.unless_closing(tokio::time::sleep(pause)).await;
             Some(Vec::new())
         }
     }

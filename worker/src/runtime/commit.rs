@@ -1,6 +1,7 @@
 //! Turns what an attempt came to into one transition.
 
 use futures_util::future::BoxFuture;
+use stepfleet::log;
 use stepfleet::step::{Claimed, CommitStatus, Refill};
 
 use super::drive::Waits;
@@ -65,7 +66,7 @@ pub(super) async fn commit(
 
 async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refill) -> Option<Committed> {
     if core.conflicts() < MAX_CONFLICTS {
-        tracing::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
+        log::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
         return Some(Committed::Conflict);
     }
     let error = Error::msg(format!(
@@ -109,12 +110,7 @@ async fn done(
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
         Ok((CommitStatus::Fenced, claimed)) => {
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
-            tracing::info!(
-                run,
-                seq,
-                attempt,
-                "the commit was rejected: another attempt took over, or the run has ended"
-            );
+            log::info!(run, seq, attempt, "the commit was rejected: another attempt took over, or the run has ended");
             Some(claimed)
         }
         Err(refused) => {
@@ -184,7 +180,7 @@ async fn suspend(
     };
     match suspended {
         Ok((_, claimed)) => {
-            tracing::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
+            log::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
             Some(claimed)
         }
         Err(refused) => {

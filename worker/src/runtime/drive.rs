@@ -127,6 +127,7 @@ impl Pause {
 mod tests {
     use stepfleet::codec::{self, Content};
     use stepfleet::names::Namespace;
+    use stepfleet::outage::Outages;
     use stepfleet::request::StartRequest;
     use stepfleet::step::{CallId, Claim, Claimed, Route};
     use stepfleet::store::prelude::*;
@@ -156,7 +157,16 @@ mod tests {
 
     fn of(store: Arc<dyn WorkerStore>, step: &Claimed) -> Arc<Core> {
         let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
-        let reach = Reach { store, worker, fence, step: "s".into(), group: 0, content: Content::Json, busy };
+        let reach = Reach {
+            store,
+            worker,
+            fence,
+            step: "s".into(),
+            group: 0,
+            content: Content::Json,
+            busy,
+            outages: Outages::default(),
+        };
         Arc::new(Core::new(
             reach,
             Past::of(step),

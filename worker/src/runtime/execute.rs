@@ -51,6 +51,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
         group: step.group,
         content: step.content,
         busy: Busy::default(),
+        outages: session.outages.clone(),
     };
     let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step));
@@ -153,7 +154,7 @@ pub(super) async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Ve
     Ok(events)
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }

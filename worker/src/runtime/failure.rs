@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use stepfleet::backoff::REFUSED;
+use stepfleet::log;
 use stepfleet::step::{Claimed, Commit, Failure, Refill, Route};
 
 use super::execute::{read_joined, served};
 use super::session::Session;
-use crate::context::Core;
+use crate::context::{Core, Past};
 use crate::decisions::recovery::{Catcher, catcher};
 use crate::error::Error;
 use crate::failed;
@@ -29,9 +31,9 @@ pub(super) async fn settle(
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
     let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
-    let reason = match decide(step, core, error, served) {
+    let reason = match decide(step, core.past.elapsed(), error, served) {
         Decision::Retry(delay) => {
-            tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
+            log::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
             let failure = Failure::Retry { delay, error: one_line(error) };
             return fail(session, step, &failure, refill).await;
         }
@@ -40,7 +42,7 @@ pub(super) async fn settle(
     let mut text = one_line(error);
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
-            tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
+            log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
             match catch(session, step, core, error, route, refill).await? {
                 Ok(claimed) => return Some(claimed),
                 Err(refused) => text = format!("{text} (the failure cannot be handed on: {refused})"),
@@ -49,17 +51,38 @@ pub(super) async fn settle(
         Some(Catcher::UsedUp(why)) => text = format!("{text} ({why})"),
         Some(Catcher::None) | None => {}
     }
-    tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
+    log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
     fail(session, step, &Failure::Fail { error: text, retention }, refill).await
 }
 
-fn decide(step: &Claimed, core: &Core, error: &Error, served: Option<&Served>) -> Decision {
+/// As [`settle`], by the shortest way: it is not known what of the attempt still stands. Nothing catches such a failure.
+pub(super) async fn after_panic(
+    session: &Session,
+    step: &Claimed,
+    error: &Error,
+    refill: &Refill,
+) -> Option<Vec<Claimed>> {
+    let served = served(session, step);
+    let failure = match decide(step, Past::of(step).elapsed(), error, served) {
+        Decision::Retry(delay) => Failure::Retry { delay, error: one_line(error) },
+        Decision::GiveUp(_) => {
+            let retention = served.map_or(RETENTION, |served| served.retention);
+            Failure::Fail { error: one_line(error), retention }
+        }
+    };
+    let claimed = fail(session, step, &failure, refill).await?;
+    session.ledger.ended(&step.fence);
+    log::error!(run = step.fence.run, step = step.step, %error, "an attempt was given up");
+    Some(claimed)
+}
+
+fn decide(step: &Claimed, elapsed: Duration, error: &Error, served: Option<&Served>) -> Decision {
     let Some(known) = served.and_then(|served| served.step(&step.step)) else {
         return Decision::GiveUp(Reason::Terminal);
     };
     let seed = Seed::new(&step.fence.run, step.fence.seq, step.fence.attempt);
-    known.retry.decide(step.failures, core.past.elapsed(), error, seed)
+    known.retry.decide(step.failures, elapsed, error, seed)
 }
 
 /// None when the lease is lost; an error when Redis refuses.
@@ -94,17 +117,16 @@ async fn catch(
 }
 
 async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Refill) -> Option<Vec<Claimed>> {
+    let mut watch = session.outages.watch("failure", REFUSED);
     loop {
         let send = |call| -> BoxFuture<'_, _> {
             Box::pin(async move { session.store.fail(&call, step, failure, refill).await })
         };
         match session.persist(send, |(_, claimed)| claimed).await? {
             Ok((_, claimed)) => return Some(claimed),
-            Err(refused) => {
-                tracing::error!(run = step.fence.run, error = %refused, "a failure cannot be recorded; trying on");
-            }
+            Err(refused) => watch.failed(&refused),
         }
-        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+        session.lost.run_until_cancelled(watch.wait()).await?;
     }
 }
 

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stepfleet::backoff::LEASE;
+use stepfleet::outage::{Outages, Watch};
 use stepfleet::store::{Heartbeat, Lease, WorkerStore};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ledger::Ledger;
+use super::session::needed;
 use super::slots::Slots;
 
 /// The thread's side of a worker's beginning: the connection is opened before the worker registers, so that its lease
@@ -39,13 +42,14 @@ impl Thread {
     /// Renews a lease until `closed` is cancelled. Cancels `lost` when the lease ran out, tells the ledger of runs that were
     /// cancelled, and has the slots make room for what must be executed alone.
     pub(super) fn keep(&self, kept: Kept, start: Start, closed: CancellationToken) {
-        self.runtime.spawn(async move {
+        let life = kept.lost.clone();
+        self.runtime.spawn(needed(life, async move {
             let lost = kept.lost.clone();
             tokio::select! {
                 () = closed.cancelled() => {}
                 () = renew(&kept, start) => lost.cancel(),
             }
-        });
+        }));
     }
 }
 
@@ -56,16 +60,17 @@ pub(super) struct Kept {
     pub(super) lease: Duration,
     pub(super) ledger: Arc<Ledger>,
     pub(super) slots: Arc<Slots>,
+    pub(super) outages: Outages,
     pub(super) lost: CancellationToken,
 }
 
 /// Returns when the lease is lost.
 async fn renew(kept: &Kept, start: Start) {
-    let Kept { store, worker, lease, ledger, slots, .. } = kept;
+    let Kept { store, worker, lease, ledger, slots, outages, .. } = kept;
     let (store, lease) = (&**store, *lease);
     let every = lease / 3;
-    let mut failing = false;
-    let mut connection = connect(store, worker, lease, &mut failing).await;
+    let mut watch = outages.watch("lease", LEASE);
+    let mut connection = connect(store, worker, lease, &mut watch).await;
     if start.connected.send(()).is_err() || start.registered.await.is_err() {
         return;
     }
@@ -77,15 +82,16 @@ async fn renew(kept: &Kept, start: Start) {
                     ledger.cancel(run);
                 }
                 slots.drain(drain);
-                if failing {
-                    failing = false;
-                    tracing::info!(worker, "the lease is renewed again");
-                }
+                watch.fine();
                 tokio::time::sleep(every).await;
             }
             Err(error) => {
-                complain(worker, &error, &mut failing);
-                connection = connect(store, worker, lease, &mut failing).await;
+                watch.failed(&error);
+                watch.wait().await;
+                // A refusal is no reason to hang up: a coordinator would take the worker for dead.
+                if error.concerns_connection() {
+                    connection = connect(store, worker, lease, &mut watch).await;
+                }
             }
         }
     }
@@ -100,21 +106,12 @@ async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet::Re
     Ok(if connection.heartbeat_idle().await? { none } else { Heartbeat::Lost })
 }
 
-async fn connect(store: &dyn WorkerStore, worker: &str, lease: Duration, failing: &mut bool) -> Box<dyn Lease> {
+async fn connect(store: &dyn WorkerStore, worker: &str, lease: Duration, watch: &mut Watch) -> Box<dyn Lease> {
     loop {
         match store.lease(worker, lease).await {
             Ok(connection) => return connection,
-            Err(error) => complain(worker, &error, failing),
+            Err(error) => watch.failed(&error),
         }
-        // Short: after a blip the coordinator must see the new connection before it takes the worker for dead.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Once for each time that it begins to fail.
-fn complain(worker: &str, error: &stepfleet::Error, failing: &mut bool) {
-    if !*failing {
-        *failing = true;
-        tracing::warn!(worker, %error, "the lease cannot be renewed; trying on");
+        watch.wait().await;
     }
 }

@@ -5,7 +5,7 @@
 //! only waits), `commit` turns what it
 //! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
 //! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
-//! registration to its last hand-back. `fitness` refuses a Redis that would lose work before any of this begins.
+//! registration to its last hand-back.
 //! `by_hand` is a worker for the test kit, which moves only when it is told to.
 
 mod by_hand;
@@ -14,7 +14,6 @@ mod commit;
 mod drive;
 mod execute;
 mod failure;
-mod fitness;
 mod lease;
 mod ledger;
 mod nudge;
@@ -22,15 +21,18 @@ mod reconcile;
 mod session;
 mod slots;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use stepfleet::admission::{Admission, Creation, Refused};
+use stepfleet::log;
 use stepfleet::names::QueueName;
-use stepfleet::server::Refusal;
+use stepfleet::outage::Outages;
+use stepfleet::server::{Override, Refusal};
 use stepfleet::store::WorkerStore;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +44,11 @@ use crate::workflow::{Served, Workflow};
 type Partitions = stepfleet::Partitions<dyn WorkerStore>;
 type Colocated = stepfleet::partitions::Colocated<dyn WorkerStore>;
 type Home = stepfleet::partitions::Home<dyn WorkerStore>;
+
+/// How long the last hand-back may take.
+const HAND_BACK: Duration = Duration::from_millis(1500);
+/// So long after its time to drain, or after a second signal, a process is over, whatever hangs.
+const LATEST: Duration = Duration::from_secs(2);
 
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
@@ -113,7 +120,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
-    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, and
+    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
     /// [`Config::allow_unpersisted`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
     /// refuses one that has another number of them.
@@ -125,6 +132,11 @@ impl Worker {
         if let Some(concurrency) = var("STEPFLEET_CONCURRENCY") {
             config.concurrency = concurrency.parse().map_err(|_| {
                 WorkerError::Setting(format!("STEPFLEET_CONCURRENCY is {concurrency:?}; it must be a whole number"))
+            })?;
+        }
+        if let Some(seconds) = var("STEPFLEET_DRAIN_SECONDS") {
+            config.drain = seconds.parse().map(Duration::from_secs).map_err(|_| {
+                WorkerError::Setting(format!("STEPFLEET_DRAIN_SECONDS is {seconds:?}; it must be a whole number"))
             })?;
         }
         if let Some(name) = var("STEPFLEET_WORKER_NAME") {
@@ -159,6 +171,13 @@ impl Worker {
         self
     }
 
+    /// Sets how long steps may go on after the worker was told to stop, before they are handed back.
+    #[must_use]
+    pub fn drain(mut self, limit: Duration) -> Self {
+        self.config.drain = limit;
+        self
+    }
+
     /// Starts although Redis may delete runs when memory runs short.
     #[must_use]
     pub fn allow_eviction(mut self) -> Self {
@@ -185,10 +204,14 @@ impl Worker {
 
     /// Works until the process gets SIGTERM or SIGINT; then takes no more, lets steps end for [`Config::drain`], hands
     /// back the rest, and returns. A second signal hands back at once.
+    ///
+    /// Two seconds after the end of the drain, or after a second signal, the process ends, with whatever hangs: a Redis that does not
+    /// answer, code that blocks its thread, what `main` does after this. What could not be handed back others take over when the
+    /// lease runs out.
     pub async fn run(self) -> Result<(), WorkerError> {
         let stop = CancellationToken::new();
         let now = CancellationToken::new();
-        tokio::spawn(on_signals(stop.clone(), now.clone()));
+        tokio::spawn(on_signals(stop.clone(), now.clone(), self.config.drain));
         self.work(stop, now).await
     }
 
@@ -211,10 +234,12 @@ impl Worker {
         }
         stepfleet::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
-        let Some(partitions) = stop.run_until_cancelled(self.admit().boxed()).await.transpose()? else { return Ok(()) };
+        let outages = Outages::default();
+        let admitted = self.admit(&outages).boxed();
+        let Some(partitions) = stop.run_until_cancelled(admitted).await.transpose()? else { return Ok(()) };
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
-        let common = Arc::new(session::Common { config, served, slots, leases, stop, now });
+        let common = Arc::new(session::Common { config, served, slots, leases, outages, stop, now });
         let lives =
             partitions.colocated().into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
@@ -222,12 +247,23 @@ impl Worker {
 
     /// Waits for Redis, and refuses one that would lose work. Once, and not for each life: a server that is mended while it is in
     /// use must not end its workers.
-    async fn admit(&self) -> Result<Partitions, WorkerError> {
-        let mut judged = BTreeSet::new();
-        fitness::check(&self.home, &self.config, &mut judged).await?;
-        let partitions = fitness::open(&self.home, self.partitions).await?;
-        fitness::check(&Home::from(partitions.clone()), &self.config, &mut judged).await?;
-        Ok(partitions)
+    async fn admit(&self, outages: &Outages) -> Result<Partitions, WorkerError> {
+        let admission = Admission {
+            eviction: Override {
+                how: "set STEPFLEET_ALLOW_EVICTION=1 (in code: Worker::allow_eviction)",
+                given: self.config.allow_eviction,
+            },
+            unpersisted: Override {
+                how: "set STEPFLEET_ALLOW_UNPERSISTED=1 (in code: Worker::allow_unpersisted)",
+                given: self.config.allow_unpersisted,
+            },
+            // One that came first and made another number of partitions would keep the coordinators out.
+            creation: self.partitions.map_or(Creation::Wait, |count| Creation::Make(Some(count))),
+        };
+        admission.open(&self.home, outages).await.map_err(|refused| match refused {
+            Refused::Store(error) => error.into(),
+            Refused::Unfit(refusal) => refusal.into(),
+        })
     }
 }
 
@@ -254,12 +290,23 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {
     }
 }
 
-async fn on_signals(stop: CancellationToken, now: CancellationToken) {
+async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) {
     signal().await;
-    tracing::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
+    end_after(drain + LATEST);
     stop.cancel();
+    log::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
     signal().await;
+    end_after(LATEST);
     now.cancel();
+}
+
+/// Ends the process then, where it is still there. From a thread of its own: code may block all others.
+fn end_after(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        log::error!("something hangs: ending without it");
+        std::process::exit(1);
+    });
 }
 
 #[cfg(unix)]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stepfleet::log;
+
 use super::session::Session;
 
 /// Looks once per `every`, until the session is closing.
@@ -10,7 +12,7 @@ pub(super) async fn keep(session: Arc<Session>, every: Duration) {
     while session.unless_closing(tokio::time::sleep(every)).await.is_some() {
         // Redis may be away: there is another look.
         if let Ok(count @ 1..) = once(&session).await {
-            tracing::warn!(
+            log::warn!(
                 worker = session.id,
                 steps = count,
                 "Redis came back without its last moments: handed back steps that this worker had committed before"

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
+use stepfleet::backoff::{Backoff, OPENING, PARTING, REFUSED, TRANSITION};
+use stepfleet::log;
 use stepfleet::names::QueueName;
+use stepfleet::outage::{Outages, Watch};
 use stepfleet::step::{CallId, Claimed};
 use stepfleet::store::{Introduction, WorkerStore};
 use tokio::sync::oneshot;
@@ -15,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::claim::Wakes;
+use super::execute::panic_message;
 use super::lease::Kept;
 use super::ledger::Ledger;
 use super::slots::{Pool, Slots};
-use super::{Colocated, Config, WorkerError, claim, host, lease, reconcile};
+use super::{Colocated, Config, HAND_BACK, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
 
 pub(super) struct Session {
@@ -35,6 +41,24 @@ pub(super) struct Session {
     /// The queue that was served last, where there are several.
     served_last: Mutex<Option<QueueName>>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) outages: Outages,
+    pub(super) claims: Claims,
+}
+
+/// Whether claims are refused for a reason that is not the server's.
+pub(super) struct Claims(Mutex<Watch>);
+
+impl Claims {
+    /// How long to pause before the next claim.
+    pub(super) fn refused(&self, error: &stepfleet::Error) -> Duration {
+        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.failed(error);
+        watch.pause()
+    }
+
+    pub(super) fn accepted(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fine();
+    }
 }
 
 /// What the lives of a worker share.
@@ -43,6 +67,7 @@ pub(super) struct Common {
     pub(super) served: Arc<HashMap<QueueName, Served>>,
     pub(super) slots: Arc<Pool>,
     pub(super) leases: lease::Thread,
+    pub(super) outages: Outages,
     /// Take no more, let steps end.
     pub(super) stop: CancellationToken,
     /// Do not wait for steps to end.
@@ -55,7 +80,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     let closing = stop.child_token();
     let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), CancellationToken::new());
-        Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, ends))
+        Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, &common.outages, ends))
     };
     let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
@@ -66,14 +91,15 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     }
     let serves = sessions.first().map_or(&[][..], |session| &session.queues);
     let (partitions, concurrency) = (sessions.len(), config.concurrency);
-    tracing::info!(worker = id, ?serves, concurrency, partitions, "ready");
+    log::info!(worker = id, ?serves, concurrency, partitions, "ready");
     let wakes = Wakes::new(&sessions);
-    let _waking = AbortOnDropHandle::new(tokio::spawn(wakes.clone().keep(colocated.clone())));
+    let waking = wakes.clone().keep(colocated.clone(), common.outages.clone());
+    let _waking = AbortOnDropHandle::new(tokio::spawn(needed(sessions[0].lost.clone(), waking)));
     let mut claiming = Vec::new();
     for session in &sessions {
-        let task = session.tasks.spawn(claim::keep_claiming(session.clone(), wakes.clone()));
-        claiming.push(task.abort_handle());
-        session.tasks.spawn(reconcile::keep(session.clone(), config.lease));
+        let keep_claiming = claim::keep_claiming(session.clone(), wakes.clone());
+        claiming.push(session.tasks.spawn(needed(session.lost.clone(), keep_claiming)).abort_handle());
+        session.tasks.spawn(needed(session.lost.clone(), reconcile::keep(session.clone(), config.lease)));
     }
     // Partitions of one server are lost together, and the worker needs a new id in all of them.
     let lost = select_all(sessions.iter().map(|session| Box::pin(session.lost.cancelled())));
@@ -83,7 +109,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
             for session in &sessions {
                 session.lost.cancel();
             }
-            tracing::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+            log::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
             drop(join_all(sessions.iter().map(|session| session.give_up())).await);
@@ -95,12 +121,21 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     Ok(())
 }
 
+/// A task that a life needs. Where it panics, the life is over: the next one begins with nothing that this one has left behind.
+pub(super) async fn needed(life: CancellationToken, task: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        life.cancel();
+        log::error!(panic = panic_message(&*panic), "a task of the worker panicked: please report it; beginning anew");
+    }
+}
+
 impl Session {
     pub(super) fn new(
         store: &Arc<dyn WorkerStore>,
         id: String,
         served: &Arc<HashMap<QueueName, Served>>,
         slots: &Arc<Pool>,
+        outages: &Outages,
         (closing, lost): (CancellationToken, CancellationToken),
     ) -> Self {
         let mut queues: Vec<_> = served.keys().cloned().collect();
@@ -116,6 +151,8 @@ impl Session {
             queues,
             served_last: Mutex::default(),
             ledger: Arc::default(),
+            outages: outages.clone(),
+            claims: Claims(Mutex::new(outages.watch("claim", REFUSED))),
         }
     }
 
@@ -142,6 +179,7 @@ impl Session {
             lease,
             ledger: self.ledger.clone(),
             slots: self.slots.clone(),
+            outages: self.outages.clone(),
             lost: self.lost.clone(),
         };
         common.leases.keep(kept, lease::Start { connected, registered }, closed.clone());
@@ -154,27 +192,14 @@ impl Session {
         Ok(true)
     }
 
-    /// Waits for Redis, and repeats the call until it is answered. False when told to stop first; an error when Redis
-    /// refuses.
+    /// Makes a call, and repeats it while waiting may mend what is wrong. False when told to stop first; an error when Redis refuses.
     async fn answered<'a>(
         &'a self,
         send: impl Fn() -> BoxFuture<'a, stepfleet::Result<()>>,
     ) -> Result<bool, WorkerError> {
-        let mut failing = false;
-        loop {
-            match send().await {
-                Ok(()) => return Ok(true),
-                Err(error) if !error.is_unavailable() => return Err(error.into()),
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::warn!(%error, "waiting for Redis");
-                }
-                Err(_) => {}
-            }
-            if self.unless_closing(tokio::time::sleep(Duration::from_millis(200))).await.is_none() {
-                return Ok(false);
-            }
-        }
+        let call =
+            self.outages.outlast(("registration", OPENING), stepfleet::Error::is_worth_waiting_at_start, |_| send());
+        Ok(self.unless_closing(call).await.transpose()?.is_some())
     }
 
     /// The queue that was served last: the next claim begins with the one after it, so that none starves.
@@ -203,38 +228,19 @@ impl Session {
     }
 
     /// Makes a call, and repeats it until Redis has answered, since it may have taken effect; None when the lease is
-    /// lost first. A refusal that waiting may mend (out of memory) is no answer. `took` finds what the call took.
+    /// lost first. A refusal that waiting may mend is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
         &'a self,
-        send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
+        mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
         took: impl FnOnce(&T) -> &[Claimed],
     ) -> Option<stepfleet::Result<T>> {
         let number = self.ledger.open();
-        let answer = self.repeat(CallId { worker: self.id.clone(), number, again: false }, send).await?;
+        let repeated = self.outages.outlast(("transition", TRANSITION), stepfleet::Error::is_passing, |again| {
+            send(CallId { worker: self.id.clone(), number, again })
+        });
+        let answer = self.lost.run_until_cancelled(repeated).await?;
         self.ledger.answered(number, answer.as_ref().map_or(&[], took));
         Some(answer)
-    }
-
-    async fn repeat<'a, T>(
-        &'a self,
-        mut call: CallId,
-        mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
-    ) -> Option<stepfleet::Result<T>> {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match send(call.clone()).await {
-                Err(error) if error.is_passing() => {
-                    if !call.again {
-                        tracing::warn!(worker = self.id, %error, "a call is repeated until Redis answers");
-                    }
-                    call.again = true;
-                }
-                answer => return Some(answer),
-            }
-            let wait = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-            self.lost.run_until_cancelled(tokio::time::sleep(wait)).await?;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
     }
 
     /// Lets steps end, hands back the rest, and leaves the fleet.
@@ -242,25 +248,22 @@ impl Session {
         self.tasks.close();
         tokio::select! {
             () = self.tasks.wait() => {}
-            () = tokio::time::sleep(limit) => tracing::warn!(worker = self.id, "steps are still running: handing them back"),
+            () = tokio::time::sleep(limit) => log::warn!(worker = self.id, "steps are still running: handing them back"),
             () = now.cancelled() => {}
             () = self.lost.cancelled() => return,
         }
         // What still runs can commit nothing once it is handed back.
         self.lost.cancel();
-        let mut left = false;
-        for _ in 0..50 {
-            match self.store.deregister(&self.id).await {
-                Ok(true) => {
-                    left = true;
-                    break;
-                }
-                Ok(false) => {}
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
+        if tokio::time::timeout(HAND_BACK, self.hand_back()).await.is_err() {
+            log::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
         }
-        if !left {
-            tracing::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
+    }
+
+    /// Repeated until everything is handed back.
+    async fn hand_back(&self) {
+        let mut backoff = Backoff::new(PARTING);
+        while !self.store.deregister(&self.id).await.unwrap_or_default() {
+            backoff.wait().await;
         }
     }
 

@@ -1,18 +1,23 @@
 //! Slots: each executes one step after the other, as long as its commits bring new ones along.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use stepfleet::backoff::{BODY, REFUSED};
+use stepfleet::log;
 use stepfleet::step::{Claimed, Next, Refill};
 use tokio::sync::Notify;
 
 use super::commit::Committed;
-use super::execute::Attempted;
+use super::execute::{Attempted, panic_message};
 use super::session::Session;
-use super::{commit, execute};
+use super::{commit, execute, failure};
 use crate::context::Core;
+use crate::error::Error;
 
 /// No more than so many slots are filled by one call.
 const MOST_CLAIMED: usize = 64;
@@ -223,7 +228,7 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
     let taken = slots.iter().position(at).map(|at| slots.swap_remove(at));
     slots.into_iter().for_each(Slot::free);
     if let (Some(slot), Some(step)) = (taken, claimed.pop()) {
-        tracing::warn!(
+        log::warn!(
             run = step.fence.run,
             step = step.step,
             "it was among what the last workers that executed it died with: it is executed alone"
@@ -241,7 +246,7 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         let yields = stay.is_long() && session.slots.others_wait();
         let ends = session.is_closing() || step.alone || session.slots.is_draining() || yields;
         let refill = Refill { next: row.next(ends), after: session.served_last() };
-        let following = match work(&session, &step, &refill).await {
+        let following = match survive(&session, &step, &refill).await {
             Worked::Ended(following) => following,
             Worked::Dropped => None,
             Worked::Lost => return,
@@ -300,6 +305,19 @@ pub(super) enum Worked {
     Lost,
 }
 
+/// As [`work`]. Where that panics, and not the step's own code, the attempt has failed: nobody else knows that it is held for nothing.
+async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
+    let panic = match AssertUnwindSafe(work(session, step, refill)).catch_unwind().await {
+        Ok(worked) => return worked,
+        Err(panic) => panic,
+    };
+    let error = Error::msg(format!("the worker itself panicked; please report it: {}", panic_message(&*panic)));
+    match failure::after_panic(session, step, &error, refill).await {
+        Some(claimed) => Worked::Ended(claimed.into_iter().next().map(Box::new)),
+        None => Worked::Lost,
+    }
+}
+
 /// Executes a step and commits it, as often as others change what it had read.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     let core = execute::core(session, step);
@@ -321,16 +339,19 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
     session.lost.run_until_cancelled(core.calm_down()).await?;
+    let mut watch = session.outages.watch("context", REFUSED);
     loop {
-        let read = reach.persist(|_| reach.store.context(&reach.fence.run));
+        let call = ("context", BODY);
+        let read =
+            session.outages.outlast(call, stepfleet::Error::is_passing, |_| reach.store.context(&reach.fence.run));
         match session.lost.run_until_cancelled(read).await? {
             Ok(context) => {
                 core.begin_again(context);
                 return Some(());
             }
-            Err(error) => tracing::error!(run = reach.fence.run, %error, "the context cannot be read; trying on"),
+            Err(error) => watch.failed(&error),
         }
-        session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+        session.lost.run_until_cancelled(watch.wait()).await?;
     }
 }
 
@@ -340,7 +361,7 @@ async fn execute(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Opt
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, core));
     let attempted = session.lost.run_until_cancelled(attempt).await?;
     if attempted.is_none() {
-        tracing::info!(
+        log::info!(
             run = step.fence.run,
             step = step.step,
             "the run, or the fan-out that the step belongs to, has ended: the step is dropped"

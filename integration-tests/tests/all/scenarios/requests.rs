@@ -3,7 +3,7 @@
 use stepfleet::request::{self, Request, StartRequest};
 use stepfleet::run::Status;
 use stepfleet::store::{Deferral, Rejection, Reservation, Start, Started};
-use stepfleet_integration_tests::double::{claim, join_fleet, start, stop};
+use stepfleet_integration_tests::double::{claim, join_fleet, requested, start, stop};
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
 
 use super::*;
@@ -51,6 +51,31 @@ async fn a_key_is_known_for_its_time_and_in_its_workflow() {
         assert_eq!(store.run("second").await.unwrap().unwrap().id, "first");
         scene.pass(LEASE).await;
         assert!(store.run("second").await.unwrap().is_none());
+    })
+    .await;
+}
+
+/// Those that are asked for at the same time travel to Redis in one call.
+#[tokio::test]
+async fn starts_at_the_same_time_of_which_one_is_known() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", LEASE).await;
+        let [first, second, third] =
+            &[requested(store, "first").await, requested(store, "second").await, requested(store, "third").await];
+        let mut again = requested(store, "second").await;
+        again.request.input = b"7".to_vec();
+        let answers = tokio::join!(store.start(first), store.start(second), store.start(&again), store.start(third));
+        let new = |run: &str| Started::New(run.into());
+        assert_eq!(answers.0.unwrap(), new("first"));
+        assert_eq!(answers.1.unwrap(), new("second"));
+        assert_eq!(answers.2.unwrap(), Started::Known("second".into()));
+        assert_eq!(answers.3.unwrap(), new("third"));
+        assert_eq!(store.waiting_requests().await.unwrap(), 0);
+        let mut begun: Vec<_> = claim(store, "a", 1, 8).await.into_iter().map(|step| step.fence.run).collect();
+        begun.sort();
+        assert_eq!(begun, ["first", "second", "third"]);
+        assert_eq!(store.run("second").await.unwrap().unwrap().input, b"{}");
     })
     .await;
 }

@@ -6,6 +6,7 @@ mod anyone;
 mod coordinator;
 mod worker;
 mod short;
+pub(crate) mod loops;
 pub(crate) mod words;
 
 /// What transitions and short ways are given.

@@ -1,5 +1,6 @@
 //! The pieces of what concerns two partitions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -109,7 +110,7 @@ impl Across for MemoryStore {
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>> {
         let fields = self.change(|data, _| data.inbox_entry(id));
         let inbox = self.shared.namespace.partition();
-        Ok(fields.map(|fields| InboxEntry { id: id.to_owned(), inbox, fields }))
+        Ok(fields.map(|fields| InboxEntry { id: id.to_owned(), inbox, fields: Arc::new(fields) }))
     }
 
     async fn dismiss(&self, entry: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! From a request to a run: the inbox, `start`, `defer`, `reject`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::data::{Begins, Data, Fields, Lead, RUN, Waiting};
 use super::run::{Actor, EventSource, Fanout, RunData, Steps, Timeout, Work};
@@ -231,7 +232,10 @@ fn field(name: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn inbox_entries(entries: Vec<(EntryId, Fields)>) -> Vec<InboxEntry> {
-    entries.into_iter().map(|(id, fields)| InboxEntry { id: id.to_string(), inbox: 0, fields }).collect()
+    entries
+        .into_iter()
+        .map(|(id, fields)| InboxEntry { id: id.to_string(), inbox: 0, fields: Arc::new(fields) })
+        .collect()
 }
 
 pub(super) fn run_itself(run: &str) -> Actor {

@@ -2,18 +2,36 @@
 //! blocks.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Pipeline};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
 
 use super::functions::LIBRARY;
-use super::topology::{Named, Node, Topology, slot_of};
+use super::topology::{Named, Node, SENTINEL, Topology, Trouble, slot_of};
 use crate::core::value::Value;
 use crate::error::{Error, Result};
+use crate::log;
 
 /// How much later than its block a blocking command may answer before its connection counts as dead.
 const BLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// What is sent at once.
+#[derive(Clone, Copy)]
+enum Sending<'a> {
+    One(&'a Cmd),
+    Several(&'a Pipeline),
+}
+
+impl Sending<'_> {
+    async fn over<T: FromRedisValue>(self, mut connection: MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Self::One(command) => command.query_async(&mut connection).await,
+            Self::Several(pipeline) => pipeline.query_async(&mut connection).await,
+        }
+    }
+}
 
 /// What is sent goes to the server that owns the slot now. An error that says that this is another one is heeded: the
 /// next call goes there.
@@ -70,18 +88,60 @@ impl Link {
 
     /// As [`Link::send`], with the answer in another form.
     pub(crate) async fn send_as<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        match self.send_once(command).await {
-            Err(error) if error.trouble().is_moved() => self.send_once(command).await,
-            answer => answer,
-        }
+        self.over_shared(Sending::One(command)).await
     }
 
     /// Sends several commands at once.
     pub(crate) async fn send_all(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
-        match self.send_all_once(pipeline).await {
-            Err(error) if error.trouble().is_moved() => self.send_all_once(pipeline).await,
+        self.over_shared(Sending::Several(pipeline)).await
+    }
+
+    /// Sends over the shared connection. Once more where nobody has begun with it: the slot has moved, or the connection was closed
+    /// before anything was sent, as a server does with idle ones.
+    async fn over_shared<T: FromRedisValue>(&self, what: Sending<'_>) -> Result<T> {
+        let (mut answer, sent) = self.over_shared_once(what).await;
+        if answer.as_ref().is_err_and(|error| !sent || error.trouble().is_moved()) {
+            answer = Box::pin(self.over_shared_once(what)).await.0;
+        }
+        match answer {
+            Err(error) => Err(Box::pin(self.explained(error)).await),
             answer => answer,
         }
+    }
+
+    /// The answer, and whether anything was sent.
+    async fn over_shared_once<T: FromRedisValue>(&self, what: Sending<'_>) -> (Result<T>, bool) {
+        let shared = async {
+            let node = self.topology.node(self.slot).await?;
+            let shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
+            Ok((node, shared))
+        };
+        let (node, shared) = match shared.await {
+            Ok(shared) => shared,
+            // It has been tried just now.
+            Err(error) => return (Err(error), true),
+        };
+        let mut sending = std::pin::pin!(what.over(shared.connection));
+        // A connection that is known to be closed takes nothing, and says so at once.
+        let (answer, sent) = match std::future::poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+            Poll::Ready(answer) => {
+                let was_closed = answer.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::ConnectionLost);
+                (answer, !was_closed)
+            }
+            Poll::Pending => (sending.await, true),
+        };
+        (answer.map_err(|error| self.heed(&node, Some(shared.number), error.into())), sent)
+    }
+
+    /// A Sentinel knows none of our commands; its address in the place of a server's is a mistake that is easily made.
+    async fn explained(&self, error: Error) -> Error {
+        if !self.topology.is_one_server() || !error.to_string().contains("unknown command") {
+            return error;
+        }
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let told: Result<String> = self.over_shared_once(Sending::One(&info)).await.0;
+        if told.is_ok_and(|told| told.contains("redis_mode:sentinel")) { error.advising(SENTINEL) } else { error }
     }
 
     /// As [`Link::send`], for a bulk read that should not hold others up.
@@ -96,20 +156,6 @@ impl Link {
         let node = self.topology.node(self.slot).await?;
         let answer = async { Ok(pipeline.query_async(&mut node.pooled().await?).await?) };
         answer.await.map_err(|error| self.heed(&node, None, error))
-    }
-
-    async fn send_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        let node = self.topology.node(self.slot).await?;
-        let mut shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
-        let answer = command.query_async(&mut shared.connection).await;
-        answer.map_err(|error: redis::RedisError| self.heed(&node, Some(shared.number), error.into()))
-    }
-
-    async fn send_all_once(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
-        let node = self.topology.node(self.slot).await?;
-        let mut shared = node.shared().await.map_err(|error| self.heed(&node, None, error))?;
-        let answer = pipeline.query_async(&mut shared.connection).await;
-        answer.map_err(|error| self.heed(&node, Some(shared.number), error.into()))
     }
 
     fn heed(&self, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
@@ -131,7 +177,7 @@ impl Link {
         let mut load = redis::cmd("FUNCTION");
         load.arg("LOAD").arg(&LIBRARY.source);
         match self.send(&load).await {
-            Ok(_) => tracing::debug!(library = LIBRARY.prefix, "loaded the function library"),
+            Ok(_) => log::debug!(library = LIBRARY.prefix, "loaded the function library"),
             Err(error) if error.to_string().contains("already exists") => {}
             Err(error) => return Err(error),
         }

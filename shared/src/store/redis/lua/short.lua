@@ -163,10 +163,10 @@ local function start_run(p, argv, at, _, now, batch)
 end
 
 local function finish_starts(p, batch)
+  for queue in pairs(batch.queues) do has_entries(p, 'q', queue) end
   redis.call('ZADD', key_of.runs(p), unpack(batch.created))
   redis.call('XACK', key_of.inbox(p), 'coordinators', unpack(batch.entries))
   redis.call('XDEL', key_of.inbox(p), unpack(batch.entries))
-  for queue in pairs(batch.queues) do has_entries(p, 'q', queue) end
 end
 
 local WAYS = { h = hand_over, b = end_branch, e = end_run, r = record, s = start_run }
@@ -175,15 +175,18 @@ local WAYS = { h = hand_over, b = end_branch, e = end_run, r = record, s = start
 -- will meet it again.
 short = function(keys, argv)
   local p, out, count, at, now = keys[1], {}, 0, 1, now_text()
-  local batch = { memos = {}, created = {}, entries = {}, queues = {} }
+  local batch, starts = { memos = {}, created = {}, entries = {}, queues = {} }, {}
   while argv[at] do
     local last = at + 1 + argv[at + 1]
     local is_fine, answer = pcall(WAYS[argv[at]], p, argv, at + 1, last, now, batch)
     count = count + 1
     out[count] = is_fine and answer or 0
+    if argv[at] == 's' then starts[#starts + 1] = count end
     at = last + 1
   end
-  if #batch.entries > 0 then finish_starts(p, batch) end
+  if #batch.entries > 0 and not pcall(finish_starts, p, batch) then
+    for _, index in ipairs(starts) do out[index] = 0 end
+  end
   return out
 end
 

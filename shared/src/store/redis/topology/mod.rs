@@ -29,9 +29,17 @@ pub(crate) use self::slots::slot_of;
 pub(crate) use self::trouble::Trouble;
 use self::url::Places;
 use crate::error::{Error, Result};
+use crate::log;
 
 /// Whoever waits longer for another's look goes on with what is known: that look's task may be held up.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+const CLUSTER_NODE: &str = "this is one node of a cluster, and another has the keys of this namespace: write redis+cluster:// in place \
+                            of redis://";
+const REPLICA: &str = "this is a replica: give the address of its master, or let Sentinels say who that is with \
+                       redis+sentinel://host:port/name-of-the-master";
+pub(super) const SENTINEL: &str =
+    "this is a Sentinel, and no Redis that keeps data: write redis+sentinel://host:port/name-of-the-master";
 
 /// The servers of one deployment, for all partitions of a process: where each is, and the connections to them. Cheap to
 /// clone; clones are one.
@@ -127,19 +135,22 @@ impl Topology {
     /// The answer is what to tell the caller.
     pub(super) fn heed(&self, slot: u16, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
         let trouble = error.trouble();
-        if trouble.is_moved() && matches!(self.0.places, Places::Standalone(_)) {
-            return Error::unavailable(
-                "it is one node of a cluster, and another has the keys of this namespace; write redis+cluster:// in \
-                 place of redis://",
-            );
-        }
         if let Some(number) = shared.filter(|_| trouble.ends_connection()) {
             node.drop_shared(number);
         }
         if trouble.means_look_again() {
             self.0.doubt(slot, node, &trouble);
         }
-        error
+        match (&self.0.places, trouble) {
+            (Places::Standalone(_), Trouble::Moved { .. }) => error.advising(CLUSTER_NODE),
+            (Places::Standalone(_), Trouble::ReadOnly) => error.advising(REPLICA),
+            _ => error,
+        }
+    }
+
+    /// Whether this is the only server there is, as far as the URL says.
+    pub(super) fn is_one_server(&self) -> bool {
+        matches!(self.0.places, Places::Standalone(_))
     }
 
     /// Refuses a node that is not the owner of the slot any more, so that who has a connection to it makes another.
@@ -235,7 +246,7 @@ impl State {
                 is_new = addresses != self.addresses;
                 if is_new && self.looks > 1 {
                     let masters: BTreeSet<_> = addresses.owners().map(ToString::to_string).collect();
-                    tracing::info!(?masters, "the masters, or what they own, have changed");
+                    log::info!(?masters, "the masters, or what they own, have changed");
                 }
                 let used: HashSet<_> = addresses.owners().collect();
                 self.nodes.retain(|address, _| used.contains(address));
@@ -243,7 +254,7 @@ impl State {
             }
             Err(error) => self.failure = Some(error),
         }
-        self.pace.looked(Instant::now(), is_new, rand::random());
+        self.pace.looked(Instant::now(), is_new);
     }
 
     /// The node at this address: the one there is, so that connections are shared.

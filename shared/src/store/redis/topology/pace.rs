@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-const SHORTEST: Duration = Duration::from_millis(25);
-const LONGEST: Duration = Duration::from_secs(1);
+use crate::backoff::{Backoff, LOOKING};
+
 /// After so long without a look the next one is the first again.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -12,12 +12,12 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) struct Pace {
     /// Before this moment nobody looks.
     next: Option<Instant>,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { next: None, pause: SHORTEST }
+        Self { next: None, backoff: Backoff::new(LOOKING) }
     }
 }
 
@@ -26,19 +26,21 @@ impl Pace {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// To be told of each look. `jitter`, from 0 to 1, keeps the processes of a fleet from looking all at once.
-    pub(super) fn looked(&mut self, now: Instant, found_new: bool, jitter: f64) {
+    /// To be told of each look.
+    pub(super) fn looked(&mut self, now: Instant, found_new: bool) {
         if found_new || self.next.is_some_and(|next| now >= next + QUIET) {
-            self.pause = SHORTEST;
+            self.backoff.succeeds();
         }
-        self.next = Some(now + self.pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0)));
-        self.pause = (self.pause * 2).min(LONGEST);
+        self.next = Some(now + self.backoff.pause());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The first pause is over.
+    const SHORT: Duration = Duration::from_millis(50);
 
     #[test]
     fn looks_that_find_nothing_new_become_rare() {
@@ -47,11 +49,11 @@ mod tests {
         while now < begin + Duration::from_secs(60) {
             if pace.may_look(now) {
                 looks += 1;
-                pace.looked(now, false, 0.5);
+                pace.looked(now, false);
             }
             now += Duration::from_millis(1);
         }
-        assert!((60..75).contains(&looks), "{looks} looks in a minute");
+        assert!((40..100).contains(&looks), "{looks} looks in a minute");
     }
 
     #[test]
@@ -60,13 +62,13 @@ mod tests {
         let mut pace = Pace::default();
         assert!(pace.may_look(begin));
         for _ in 0..20 {
-            pace.looked(begin, false, 1.0);
+            pace.looked(begin, false);
         }
-        assert!(!pace.may_look(begin + LONGEST));
-        let later = begin + LONGEST * 2 + QUIET;
+        assert!(!pace.may_look(begin + LOOKING.longest() / 3));
+        let later = begin + LOOKING.longest() + QUIET;
         assert!(pace.may_look(later));
-        pace.looked(later, false, 0.0);
-        assert!(pace.may_look(later + SHORTEST));
+        pace.looked(later, false);
+        assert!(pace.may_look(later + SHORT));
     }
 
     #[test]
@@ -74,10 +76,10 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::default();
         for _ in 0..20 {
-            pace.looked(now, false, 1.0);
+            pace.looked(now, false);
         }
-        pace.looked(now, true, 1.0);
+        pace.looked(now, true);
         assert!(!pace.may_look(now));
-        assert!(pace.may_look(now + SHORTEST * 2));
+        assert!(pace.may_look(now + SHORT));
     }
 }

@@ -39,9 +39,18 @@ pub(crate) enum Trouble {
     OutOfMemory,
     /// The password is wrong: it is being changed, or was never right.
     Unauthorized,
+    /// The user may not do this: its rules are being changed, or were never right.
+    Denied,
+    /// Something else that only the server, or a proxy before it, can have caused.
+    Other,
     /// The connection broke, could not be made, or was silent for too long.
     ConnectionLost,
 }
+
+/// The codes that say that a call itself is wrong, or that what it found is. Whatever else a server answers with, now or in a version
+/// to come, says something about the server.
+const AT_FAULT: [&str; 9] =
+    ["ERR", "WRONGTYPE", "CROSSSLOT", "NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "NOPROTO", ""];
 
 impl Trouble {
     pub(crate) fn of(error: &RedisError) -> Self {
@@ -79,9 +88,12 @@ impl Trouble {
             "BUSY" => Self::Busy,
             "OOM" => Self::OutOfMemory,
             "NOAUTH" | "WRONGPASS" => Self::Unauthorized,
+            "NOPERM" => Self::Denied,
             // A function that runs into a key which has moved away.
             _ if detail.contains("attempted to access a non local key") => Self::Moving,
-            _ => Self::None,
+            "ERR" if detail.starts_with("max number of clients") => Self::Other,
+            _ if AT_FAULT.contains(&code) => Self::None,
+            _ => Self::Other,
         }
     }
 
@@ -118,7 +130,7 @@ impl Trouble {
     }
 
     /// Whether the connection is of no more use. The others say where the trouble is and leave it open.
-    pub(super) fn ends_connection(&self) -> bool {
+    pub(crate) fn ends_connection(&self) -> bool {
         matches!(self, Self::ReadOnly | Self::MasterDown | Self::Unblocked | Self::ConnectionLost | Self::Unauthorized)
     }
 }
@@ -169,6 +181,12 @@ mod tests {
             ("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.", Trouble::Busy),
             ("OOM command not allowed when used memory > 'maxmemory'.", Trouble::OutOfMemory),
             ("NOAUTH Authentication required.", Trouble::Unauthorized),
+            ("NOPERM this user has no permissions to run the 'fcall' command", Trouble::Denied),
+            ("UNKILLABLE Sorry the script already executed write commands against the dataset.", Trouble::Other),
+            ("EXECABORT Transaction discarded because of previous errors.", Trouble::Other),
+            ("DENIED Redis is running in protected mode because protected mode is enabled", Trouble::Other),
+            ("ERR max number of clients reached", Trouble::Other),
+            ("upstream failure", Trouble::Other),
             ("WRONGPASS invalid username-password pair or user is disabled.", Trouble::Unauthorized),
         ];
         for (text, trouble) in cases {
@@ -183,7 +201,6 @@ mod tests {
             "ERR Function not found",
             "ERR wrong number of arguments for 'fcall' command",
             "WRONGTYPE Operation against a key holding the wrong kind of value",
-            "NOPERM this user has no permissions to run the 'fcall' command",
             "CROSSSLOT Keys in request don't hash to the same slot",
             "NOGROUP No such key 'x' or consumer group 'workers' in XREADGROUP with GROUP option",
             "BUSYGROUP Consumer Group name already exists",

@@ -10,11 +10,11 @@ use redis::Client;
 
 use super::Inner;
 use super::url::Places;
+use crate::backoff::{Backoff, LISTENING};
 
 /// A subscription is made anew after so long without a message: its Sentinel may be gone without a word.
 const SILENCE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Starts to listen, where there are Sentinels and nobody listens yet. It ends with the topology, or with the
@@ -41,16 +41,20 @@ impl Drop for Watch {
 
 async fn listen(watch: Watch, sentinels: Vec<Client>, master: String) {
     let first = rand::random_range(0..sentinels.len());
+    let mut backoff = Backoff::new(LISTENING);
     for sentinel in sentinels.iter().cycle().skip(first) {
         // The error of a Sentinel that is away is told when somebody needs an answer from one.
-        let _ = hear(&watch, sentinel, &master).await;
+        if hear(&watch, sentinel, &master).await.is_some() {
+            backoff.succeeds();
+        }
         if watch.0.strong_count() == 0 {
             return;
         }
-        tokio::time::sleep(PAUSE.mul_f64(0.5 + rand::random::<f64>())).await;
+        backoff.wait().await;
     }
 }
 
+/// None where it could not be subscribed.
 async fn hear(watch: &Watch, sentinel: &Client, master: &str) -> Option<()> {
     let subscribe = async {
         let mut pubsub = sentinel.get_async_pubsub().await?;
@@ -61,12 +65,12 @@ async fn hear(watch: &Watch, sentinel: &Client, master: &str) -> Option<()> {
     // What was said before nobody has heard.
     watch.0.upgrade()?.lock().wrong = true;
     let mut messages = pubsub.into_on_message();
-    while let Some(message) = tokio::time::timeout(SILENCE, messages.next()).await.ok()? {
+    while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
         if concerns(master, message.get_payload_bytes()) {
             watch.0.upgrade()?.lock().wrong = true;
         }
     }
-    None
+    Some(())
 }
 
 /// `<master> <old host> <old port> <new host> <new port>`

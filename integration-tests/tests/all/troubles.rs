@@ -1,0 +1,367 @@
+//! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use serde_json::{Value, json};
+use stepfleet::client::RunHandle;
+use stepfleet::{Client, Error};
+use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::refusing::Refusing;
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Word for word, as 7.0 to 9.0 answer.
+const ANSWERS: [&str; 19] = [
+    "READONLY You can't write against a read only replica.",
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "MISCONF Errors writing to the AOF file: No space left on device",
+    "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "NOAUTH Authentication required.",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "NOPERM this user has no permissions to run the 'fcall' command",
+    "MOVED 5 127.0.0.1:1",
+    "ASK 5 127.0.0.1:1",
+    "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+    "UNKILLABLE Sorry the script already executed write commands against the dataset.",
+    "EXECABORT Transaction discarded because of previous errors.",
+    "ERR max number of clients reached",
+    "DOWNSTREAM a code that nobody knows yet",
+];
+
+/// Redis behind a double that refuses, with a worker and a coordinator that know only the double.
+struct Cast {
+    fleet: Fleet,
+    server: Refusing,
+    worker: Process,
+    coordinator: Process,
+    levers: MultiplexedConnection,
+}
+
+impl Cast {
+    async fn new() -> Self {
+        let fleet = Fleet::new().await;
+        let server = Refusing::before(&fleet.redis.url).await;
+        let levers = ("TEST_LEVERS", fleet.redis.url.as_str());
+        let worker = fleet.worker(WORKER, &[("STEPFLEET_REDIS", &server.url), levers]);
+        let settings = [("STEPFLEET_REDIS", server.url.as_str()), ("RUST_LOG", "info")];
+        let coordinator = Process::start(STEPFLEET.as_ref(), &["coordinator"], &settings);
+        fleet.workers_ready(1).await;
+        let levers = fleet.redis.connection().await;
+        Self { fleet, server, worker, coordinator, levers }
+    }
+
+    /// A run whose step is about to record something.
+    async fn about_to_record(&mut self, id: &str) -> RunHandle {
+        let run = self.fleet.client.start("gated_record", &json!({})).id(id).enqueue().await.unwrap();
+        wait_for_arrival(&mut self.levers, id).await;
+        run
+    }
+
+    /// Until its step has done what it is to record.
+    async fn has_done(&mut self, id: &str) {
+        while self.levers.get::<_, Option<u64>>(format!("reserved:{id}")).await.unwrap() != Some(1) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn refuses(&self, more: u64) {
+        let before = self.server.refused();
+        while self.server.refused() < before + more {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+async fn did_it_once(run: &RunHandle) {
+    let end: Value = run.result(LIMIT).await.unwrap_or_else(|e| panic!("{}: {e}", run.id()));
+    assert_eq!(end["answer"], "reserved 1 times in attempt 1", "{}", run.id());
+}
+
+async fn looped(run: &RunHandle, turns: u64) {
+    let end: Value = run.result(LIMIT).await.unwrap_or_else(|e| panic!("{}: {e}", run.id()));
+    assert_eq!(end["answer"], (turns + 1).to_string());
+}
+
+/// How often a process complains, and whether it has said this.
+fn complaints(process: &Process) -> Vec<String> {
+    let is_one = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+    process.log().lines().filter(is_one).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn each_answer_of_a_server_is_waited_out_by_all_and_told_once() {
+    let mut cast = Cast::new().await;
+    let caller = Client::connect(&cast.server.url).unwrap();
+    for (n, answer) in ANSWERS.into_iter().enumerate() {
+        let recording = cast.about_to_record(&format!("record-{n}")).await;
+        let committing = cast.fleet.client.start("loop", &json!({ "n": 2000 })).enqueue().await.unwrap();
+        let connections = cast.server.connections();
+        cast.server.refuse(answer);
+        let_go(&mut cast.levers, recording.id(), 1).await;
+        cast.has_done(recording.id()).await;
+        // The lease, the wait to be woken, the commits and the record of the worker, and seven duties of the coordinator.
+        cast.refuses(15).await;
+        let told = caller.start("loop", &json!({ "n": 1 })).enqueue().await.map(|run| run.id().to_owned());
+        assert_is_told(answer, &told.unwrap_err());
+        cast.server.accept();
+        did_it_once(&recording).await;
+        looped(&committing, 2000).await;
+        let made = cast.server.connections() - connections;
+        assert!(made < 60, "{answer}: {made} connections");
+    }
+    for process in [&cast.worker, &cast.coordinator] {
+        let complaints = complaints(process);
+        for answer in ANSWERS {
+            let code = answer.split(' ').next().unwrap();
+            assert!(complaints.iter().any(|line| line.contains(code)), "{code} was not told: {complaints:#?}");
+        }
+        assert!(complaints.len() < 3 * ANSWERS.len(), "{complaints:#?}");
+    }
+}
+
+fn assert_is_told(answer: &str, error: &Error) {
+    let text = error.to_string();
+    assert!(error.is_passing() && text.contains(answer), "{answer} was told as {text}");
+    assert!(!text.contains(['{', '[']) && !text.contains("Pipeline"), "a form for programmers: {text}");
+}
+
+async fn config(fleet: &Fleet, name: &str, value: &str) {
+    let mut redis = fleet.redis.connection().await;
+    let () = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut redis).await.unwrap();
+}
+
+/// Of a real server: a worker that executes something, one that records something, and loops that commit all the time, under what
+/// `begin` brings about.
+async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet), end: impl AsyncFn(&Fleet)) {
+    let fleet = Fleet::on(redis);
+    let worker = fleet.worker(WORKER, &[]);
+    let coordinator = fleet.coordinator_process(STEPFLEET);
+    fleet.workers_ready(1).await;
+    let mut runs = Vec::new();
+    for _ in 0..8 {
+        runs.push(fleet.client.start("loop", &json!({ "n": 3000 })).enqueue().await.unwrap());
+    }
+    let store = fleet.another_store();
+    while store.history(runs[7].id(), 0, 20).await.unwrap().len() < 20 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    begin(&fleet).await;
+    for process in [&worker, &coordinator] {
+        while !process.log().contains(code) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    end(&fleet).await;
+    for run in &runs {
+        looped(run, 3000).await;
+        let history = store.history(run.id(), 0, 10_000).await.unwrap();
+        assert_eq!(history.len(), 3003, "start, each step once, completed");
+    }
+    for process in [&worker, &coordinator] {
+        assert!(complaints(process).len() < 10, "{}", process.log());
+    }
+}
+
+#[tokio::test]
+async fn too_few_replicas_are_waited_out() {
+    let set = async |fleet: &Fleet, value| config(fleet, "min-replicas-to-write", value).await;
+    let redis = TestRedis::start().await;
+    is_waited_out(redis, "NOREPLICAS", async |fleet| set(fleet, "1").await, async |fleet| set(fleet, "0").await).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_written_are_waited_out() {
+    // Snapshots of its own accord, of which one fails at once: where they are to be is a folder.
+    const SETTINGS: &[&str] = &["--enable-protected-configs", "yes", "--save", "3600 100000000"];
+    let begin = async |fleet: &Fleet| {
+        let mut redis = fleet.redis.connection().await;
+        config(fleet, "dbfilename", "appendonlydir").await;
+        let _: redis::RedisResult<String> = redis::cmd("BGSAVE").query_async(&mut redis).await;
+    };
+    let end = async |fleet: &Fleet| {
+        let mut redis = fleet.redis.connection().await;
+        config(fleet, "dbfilename", "dump.rdb").await;
+        let () = redis::cmd("SAVE").query_async(&mut redis).await.unwrap();
+    };
+    is_waited_out(TestRedis::process_with(SETTINGS).await, "MISCONF", begin, end).await;
+}
+
+#[tokio::test]
+async fn a_script_of_somebody_else_that_runs_for_long_is_waited_out() {
+    let begin = async |fleet: &Fleet| {
+        config(fleet, "busy-reply-threshold", "10").await;
+        let mut redis = fleet.redis.connection().await;
+        tokio::spawn(async move {
+            let _: redis::RedisResult<()> =
+                redis::cmd("EVAL").arg("while true do end").arg(0).query_async(&mut redis).await;
+        });
+    };
+    let end = async |fleet: &Fleet| {
+        let mut redis = fleet.redis.connection().await;
+        let () = redis::cmd("SCRIPT").arg("KILL").query_async(&mut redis).await.unwrap();
+    };
+    is_waited_out(TestRedis::start().await, "BUSY", begin, end).await;
+}
+
+#[tokio::test]
+async fn a_server_that_becomes_a_replica_for_a_while_is_waited_out() {
+    let of = async |fleet: &Fleet, host: &str, port: &str| {
+        let mut redis = fleet.redis.connection().await;
+        let () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(&mut redis).await.unwrap();
+    };
+    let begin = async |fleet: &Fleet| of(fleet, "127.0.0.1", "1").await;
+    let end = async |fleet: &Fleet| of(fleet, "no", "one").await;
+    is_waited_out(TestRedis::start().await, "READONLY", begin, end).await;
+}
+
+#[tokio::test]
+async fn rules_of_a_user_that_forbid_everything_for_a_while_are_waited_out() {
+    let rule = async |fleet: &Fleet, rules: &[&str]| {
+        let mut redis = fleet.redis.connection().await;
+        let () = redis::cmd("ACL").arg("SETUSER").arg("default").arg(rules).query_async(&mut redis).await.unwrap();
+    };
+    let begin = async |fleet: &Fleet| rule(fleet, &["-fcall", "-blpop", "-hset", "-xreadgroup"]).await;
+    let end = async |fleet: &Fleet| rule(fleet, &["+@all"]).await;
+    is_waited_out(TestRedis::start().await, "NOPERM", begin, end).await;
+}
+
+/// `CONFIG SET timeout`: what the server closed while nobody used it was never told anything.
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_made_anew_without_a_word() {
+    let fleet = Fleet::new().await;
+    let mut levers = fleet.redis.connection().await;
+    let client = Client::connect(&fleet.redis.url).unwrap();
+    for _ in 0..3 {
+        client.start("loop", &json!({ "n": 1 })).enqueue().await.unwrap();
+        let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut levers).await.unwrap();
+        let others = list.lines().filter(|line| !line.contains("cmd=client"));
+        for id in others.filter_map(|line| line.split(' ').next()?.strip_prefix("id=")) {
+            let _: u32 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut levers).await.unwrap();
+        }
+        // The client's machine has heard of it when the answer to something that came later is there.
+        let () = redis::cmd("PING").query_async(&mut levers).await.unwrap();
+    }
+}
+
+/// The wrong kind of server, each by its address in the place of a Redis.
+#[tokio::test]
+async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
+    let redis = TestRedis::start().await;
+    let server = Refusing::before(&redis.url).await;
+    for (answer, advice) in [
+        ("MOVED 5 10.0.0.1:6379", "redis+cluster://"),
+        ("READONLY You can't write against a read only replica.", "this is a replica"),
+    ] {
+        server.refuse(answer);
+        let client = Client::connect(&server.url).unwrap();
+        for error in [
+            client.start("loop", &json!({})).enqueue().await.map(drop).unwrap_err(),
+            client.run("r").status().await.map(drop).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains(advice) && !text.contains('['), "{answer}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_log_cannot_be_written_goes_on() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let settings = [("STEPFLEET_REDIS", fleet.redis.url.as_str()), ("RUST_LOG", "info"), ("STEPFLEET_PARTITIONS", "1")];
+    let mut worker = Process::start("/bin/sh".as_ref(), &["-c", &format!("exec {WORKER} >/dev/full 2>&1")], &settings);
+    fleet.workers_ready(1).await;
+    let mut runs = Vec::new();
+    for n in 0..8 {
+        runs.push((n, fleet.client.start("flaky", &json!({ "n": n % 4 })).enqueue().await.unwrap()));
+    }
+    for (n, run) in &runs {
+        let end: Value = run.result(LIMIT).await.unwrap();
+        assert_eq!(end["answer"], format!("attempt {} saw 0", n % 4 + 1));
+    }
+    let broken = fleet.client.start("broken", &json!({ "n": 0 })).enqueue().await.unwrap();
+    assert!(broken.wait(LIMIT).await.unwrap().error.unwrap().contains("no such customer"));
+    worker.signal(Signal::TERM);
+    assert!(worker.ended().await.success());
+}
+
+/// Both processes: within the time to drain and two seconds, and at once at a second signal.
+#[tokio::test]
+async fn stop_means_stop_while_redis_hangs() {
+    for signals in [1, 2] {
+        let fleet = Fleet::on(TestRedis::process().await);
+        let mut processes =
+            [fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "1")]), fleet.coordinator_process(STEPFLEET)];
+        fleet.workers_ready(1).await;
+        fleet.client.start("gated", &json!({})).id("held").enqueue().await.unwrap();
+        wait_for_arrival(&mut fleet.redis.connection().await, "held").await;
+        fleet.redis.signal(Signal::STOP);
+        for process in &mut processes {
+            for _ in 0..signals {
+                process.signal(Signal::TERM);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            // It is ended from outside after a minute; here it is over long before.
+            process.ended().await;
+        }
+        fleet.redis.signal(Signal::CONT);
+    }
+}
+
+/// A step that blocks its thread for good cannot be dropped, and its worker ends all the same.
+#[tokio::test]
+async fn stop_means_stop_while_a_step_blocks() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let mut worker = fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "0")]);
+    fleet.workers_ready(1).await;
+    let run = fleet.client.start("blocking", &json!({ "n": 3600 })).enqueue().await.unwrap();
+    while fleet.store.run(run.id()).await.unwrap().is_none_or(|run| run.status.as_str() != "running") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    worker.signal(Signal::TERM);
+    worker.ended().await;
+    assert!(fleet.store.workers().await.unwrap().is_empty(), "it has handed back first");
+}
+
+/// Before its files are read, a server says of itself what is not true.
+#[tokio::test]
+async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
+    let mut redis = TestRedis::process_with(&["--enable-debug-command", "yes", "--aof-use-rdb-preamble", "yes"]).await;
+    let mut levers = redis.connection().await;
+    let () = redis::cmd("DEBUG").arg("POPULATE").arg(20_000).query_async(&mut levers).await.unwrap();
+    let () = redis::cmd("BGREWRITEAOF").query_async(&mut levers).await.unwrap();
+    loop {
+        let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut levers).await.unwrap();
+        if info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    redis.kill();
+    let mut fleet = Fleet::on(redis);
+    // What comes after the first words about an outage is told at this level.
+    let worker = fleet.worker(WORKER, &[("RUST_LOG", "debug")]);
+    let settings = [("STEPFLEET_REDIS", fleet.redis.url.as_str()), ("RUST_LOG", "debug")];
+    let coordinator = Process::start(STEPFLEET.as_ref(), &["coordinator"], &settings);
+    // Twenty thousand keys, and 100 us for each.
+    fleet.redis.begin_again(&["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"]);
+    for process in [&worker, &coordinator] {
+        while !process.log().contains("LOADING") && !process.log().contains("reads its files") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    fleet.redis.wait_until_ready().await;
+    looped(&fleet.client.start("loop", &json!({ "n": 3 })).enqueue().await.unwrap(), 3).await;
+}

@@ -1,0 +1,109 @@
+//! Opening a namespace for those who are to work in it: waits for its servers, and refuses those that would lose work.
+
+use std::collections::BTreeSet;
+
+use futures_util::FutureExt;
+
+use crate::backoff::OPENING;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::outage::Outages;
+use crate::partitions::{Home, Partitions};
+use crate::server::{Check, Info, Override, Refusal};
+use crate::store::Role;
+
+/// Why nobody may work there.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The call was refused for a reason that waiting does not mend.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The server would lose work, or is too old.
+    #[error(transparent)]
+    Unfit(#[from] Refusal),
+}
+
+/// What becomes of a namespace that nobody has made yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// It is waited for.
+    Wait,
+    /// It is made, with so many partitions; by default as [`Partitions::open`] says.
+    Make(Option<u16>),
+}
+
+/// On which servers somebody starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Where Redis may evict keys.
+    pub eviction: Override,
+    /// Where Redis keeps no append-only file.
+    pub unpersisted: Override,
+    /// Where the namespace is new.
+    pub creation: Creation,
+}
+
+impl Admission {
+    /// Opens the namespace. Waits while a server is away, reads its files or cannot write them, as long as that takes, and says what
+    /// for; judges it then. May be dropped.
+    ///
+    /// Fails where the login is refused, where the server is not fit, and where the namespace has another number of partitions.
+    pub async fn open<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>, Refused> {
+        let mut judged = BTreeSet::new();
+        // Before it is made, where it is new.
+        self.judge_all(home, outages, &mut judged).await?;
+        let partitions = self.make(home, outages).await?;
+        self.judge_all(&Home::from(partitions.clone()), outages, &mut judged).await?;
+        Ok(partitions)
+    }
+
+    /// Each server once, however many partitions it has.
+    async fn judge_all<R: Role + ?Sized>(
+        &self,
+        home: &Home<R>,
+        outages: &Outages,
+        judged: &mut BTreeSet<String>,
+    ) -> Result<(), Refused> {
+        let partitions = answered(outages, || home.known().boxed()).await?;
+        for store in partitions.all() {
+            let info = answered(outages, || async { ready(store.server().await?) }.boxed()).await?;
+            let server = info.as_ref().and_then(|info| info.get("run_id")).unwrap_or_default().to_owned();
+            // A store in memory has no server to refuse.
+            if let Some(info) = info.filter(|_| judged.insert(server)) {
+                for Check { found, advice, .. } in info.admit(self.eviction, self.unpersisted)? {
+                    log::warn!(advice, "{found}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn make<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>> {
+        match self.creation {
+            Creation::Make(count) => answered(outages, || home.open(count).boxed()).await,
+            // Who came first and made another number of them would keep the coordinators out.
+            Creation::Wait => {
+                let find = || async {
+                    let found = home.find().await?;
+                    found.ok_or_else(|| Error::unavailable("no coordinator has made the namespace yet"))
+                };
+                answered(outages, || find().boxed()).await
+            }
+        }
+    }
+}
+
+/// A server says itself that it is not ready to be judged.
+fn ready(info: Option<Info>) -> Result<Option<Info>> {
+    match info.as_ref().and_then(Info::is_not_ready) {
+        Some(why) => Err(Error::unavailable(why)),
+        None => Ok(info),
+    }
+}
+
+async fn answered<'a, T>(
+    outages: &Outages,
+    call: impl Fn() -> futures_util::future::BoxFuture<'a, Result<T>>,
+) -> Result<T> {
+    outages.outlast(("opening", OPENING), Error::is_worth_waiting_at_start, |_| call()).await
+}
