@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# test.sh [all|integration|chaos]; STEPFLEET_TEST_REDIS=process|docker|auto says where Redis comes from.
+# test.sh [all|integration|chaos] [argument of the test program...]; STEPFLEET_TEST_REDIS=process|docker|auto says where Redis comes from.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=deploy/scripts/lib.sh
 . deploy/scripts/lib.sh
 
 what=${1:-all}
+[ $# -eq 0 ] || shift
 mode=${STEPFLEET_TEST_REDIS:-auto}
 
 need_cargo
@@ -51,7 +52,7 @@ command -v redis-server >/dev/null || command -v valkey-server >/dev/null ||
 
 case $what in
   all) cargo test --workspace ${locked:+"$locked"} ;;
-  integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} ;;
+  integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} -- "$@" ;;
   chaos)
     export STEPFLEET_CHAOS=1
     suite=(cargo test --release -p stepfleet-integration-tests ${locked:+"$locked"})

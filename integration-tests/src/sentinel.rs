@@ -41,6 +41,11 @@ impl Sentinels {
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
+    /// One of the Sentinels, as if it were a Redis.
+    pub fn url_of_one(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.sentinels[0].port)
+    }
+
     /// Which server is the master, as all Sentinels say; None while they do not agree.
     pub async fn master(&self) -> Option<usize> {
         let mut found = Vec::new();
@@ -54,8 +59,7 @@ impl Sentinels {
 
     /// Has the Sentinels make the replica the master; the old master lives on and becomes the replica.
     pub async fn fail_over(&self) {
-        let url = format!("redis://127.0.0.1:{}", self.sentinels[0].port);
-        let mut connection = open(&url).await.expect("the Sentinel answers");
+        let mut connection = open(&self.url_of_one()).await.expect("the Sentinel answers");
         let () = cmd("SENTINEL")
             .arg("FAILOVER")
             .arg(MASTER)

@@ -44,6 +44,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             info.persistence(),
             info.eviction(),
             info.mode(),
+            writes(store).await?,
             clock(store).await?,
             latency(store).await?,
             client_list(store).await?,
@@ -125,6 +126,27 @@ fn judge_clock(ahead_ms: i128) -> Check {
         return Check::ok(NAME, found);
     }
     Check::warn(NAME, found, "timers and leases use Redis' clock alone, but times in logs will not match: set up NTP")
+}
+
+/// Whether the server takes writes now: one is tried that changes nothing.
+async fn writes(store: &RedisStore) -> Result<Check, CliError> {
+    const NAME: &str = "writes";
+    let mut nothing = redis::cmd("SETRANGE");
+    // The name of a channel, which is no key.
+    nothing.arg(store.namespace().key("alarm")).arg(0).arg("");
+    match store.command(&nothing).await {
+        Ok(_) => Ok(Check::ok(NAME, "taken")),
+        Err(error) if error.is_denied() => Ok(Check::warn(
+            NAME,
+            "cannot be tried: this user may not write",
+            "ask as a user who may: --redis redis://user:password@host",
+        )),
+        Err(error) if error.is_unreachable() => Err(error.into()),
+        Err(error) => {
+            let advice = error.advice().unwrap_or("see INFO and the server's log");
+            Ok(Check::fail(NAME, format!("{error}; workers and coordinators wait for it"), advice))
+        }
+    }
 }
 
 async fn latency(store: &RedisStore) -> Result<Check, CliError> {

@@ -10,6 +10,7 @@ use stepfleet::{Client, Error};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::refusing::Refusing;
+use stepfleet_integration_tests::sentinel::Sentinels;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -273,6 +274,31 @@ async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
             assert!(text.contains(advice) && !text.contains('['), "{answer}: {text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_sentinel_in_the_place_of_a_redis_is_told_apart() {
+    let sentinels = Sentinels::start().await;
+    let client = Client::connect(&sentinels.url_of_one()).unwrap();
+    let error = client.start("loop", &json!({})).enqueue().await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("this is a Sentinel"), "{error}");
+}
+
+/// While it lasts, `doctor` shows it and what to do.
+#[tokio::test]
+async fn doctor_shows_a_server_that_takes_no_writes() {
+    let fleet = Fleet::new().await;
+    let doctor = || {
+        let command = std::process::Command::new(STEPFLEET).args(["--redis", &fleet.redis.url, "doctor"]).output();
+        let output = command.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(doctor().0, "{}", doctor().1);
+    config(&fleet, "min-replicas-to-write", "1").await;
+    let (is_fine, text) = doctor();
+    assert!(!is_fine && text.contains("NOREPLICAS") && text.contains("min-replicas-to-write asks for"), "{text}");
+    config(&fleet, "min-replicas-to-write", "0").await;
+    assert!(doctor().0);
 }
 
 #[tokio::test]
