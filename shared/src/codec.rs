@@ -2,11 +2,15 @@
 //!
 //! Events and context values travel as MessagePack with named fields, so that a field can be added or removed
 //! without breaking what is under way. A run's input may also be JSON, as the caller sent it.
+//!
+//! Types that are written in one way for people and in another for machines (addresses of hosts, UUIDs, times) are always written
+//! for people: so a value has the same shape in MessagePack and in JSON, and what went through JSON in between can be read again.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::{paths, untyped};
 
 /// Format byte of MessagePack with named fields.
 pub const MESSAGEPACK: u8 = 1;
@@ -51,9 +55,21 @@ impl Content {
 /// Writes a value as a MessagePack payload. Fails when it is over [`MAX_PAYLOAD`] or cannot be serialised.
 pub fn encode<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     let mut bytes = vec![MESSAGEPACK];
-    rmp_serde::encode::write_named(&mut bytes, value)
-        .map_err(|e| Error::invalid(format!("{what} cannot be written as MessagePack: {e}")))?;
+    write(&mut bytes, what, value)?;
     check_size(what, bytes.len() - 1)?;
+    Ok(bytes)
+}
+
+/// Appends a value as MessagePack, without a format byte.
+fn write<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, what: &str, value: &T) -> Result<()> {
+    let mut writer = rmp_serde::Serializer::new(bytes).with_struct_map().with_human_readable();
+    value.serialize(&mut writer).map_err(|e| Error::invalid(format!("{what} cannot be written as MessagePack: {e}")))
+}
+
+/// Writes a value as MessagePack, without a format byte and of any size.
+pub(crate) fn pack<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write(&mut bytes, what, value)?;
     Ok(bytes)
 }
 
@@ -70,22 +86,50 @@ pub fn decode<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T> {
     }
 }
 
-/// Reads MessagePack without a format byte.
+/// Reads MessagePack without a format byte. What went through JSON in between, whose keys are all text, is read as well.
 pub fn decode_messagepack<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     let mut rest = body;
-    let mut reader = rmp_serde::Deserializer::new(&mut rest);
+    let mut reader = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
     reader.set_max_depth(MAX_DEPTH + 1); // it counts the value itself
-    let value = T::deserialize(&mut reader)
-        .map_err(|e| Error::invalid(format!("{what} cannot be read as MessagePack: {e}")))?;
+    let Ok(value) = T::deserialize(&mut reader) else {
+        return decode_as_json(body).ok_or_else(|| unreadable::<T>(what, body));
+    };
     if !rest.is_empty() {
         return Err(Error::invalid(format!("{what} has {} bytes after its end", rest.len())));
     }
     Ok(value)
 }
 
+fn decode_as_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_json::from_value(untyped::to_json(paths::read(body)?).ok()?).ok()
+}
+
+/// Reads once more what cannot be read, to tell where in it the mistake is.
+fn unreadable<T: DeserializeOwned>(what: &str, body: &[u8]) -> Error {
+    let mut rest = body;
+    let mut reader = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
+    reader.set_max_depth(MAX_DEPTH + 1);
+    mistake(what, "MessagePack", serde_path_to_error::deserialize::<_, T>(&mut reader).err())
+}
+
+fn mistake<E: std::fmt::Display>(what: &str, format: &str, error: Option<serde_path_to_error::Error<E>>) -> Error {
+    let why = error.map_or_else(String::new, |error| match error.path().to_string().as_str() {
+        // It is the value itself.
+        "." => format!(": {}", error.inner()),
+        path => format!(": `{path}`: {}", error.inner()),
+    });
+    Error::invalid(format!("{what} cannot be read as {format}{why}"))
+}
+
 /// Reads JSON without a format byte.
 pub fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|e| Error::invalid(format!("{what} cannot be read as JSON: {e}")))
+    serde_json::from_slice(body).map_err(|_| {
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+            Err(error) => mistake(what, "JSON", Some(error)),
+            Ok(_) => Error::invalid(format!("{what} cannot be read as JSON: something follows its end")),
+        }
+    })
 }
 
 /// Writes a result the way the caller asked, without a format byte.
@@ -96,12 +140,28 @@ pub fn encode_result<T: Serialize + ?Sized>(content: Content, value: &T) -> Resu
 /// Writes a value (`what`, for the message) as JSON or MessagePack, without a format byte.
 pub fn encode_as<T: Serialize + ?Sized>(what: &str, content: Content, value: &T) -> Result<Vec<u8>> {
     let bytes = match content {
-        Content::Json => serde_json::to_vec(value).map_err(|e| e.to_string()),
-        Content::MessagePack => rmp_serde::to_vec_named(value).map_err(|e| e.to_string()),
-    }
-    .map_err(|e| Error::invalid(format!("{what} cannot be written as {}: {e}", content.as_str())))?;
+        Content::Json => json(what, value)?,
+        Content::MessagePack => pack(what, value)?,
+    };
     check_size(what, bytes.len())?;
     Ok(bytes)
+}
+
+/// Refuses what JSON has no form for, where it would be null.
+fn json<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
+    let text =
+        serde_json::to_string(value).map_err(|e| Error::invalid(format!("{what} cannot be written as JSON: {e}")))?;
+    if text.contains("null")
+        && let Ok(packed) = pack(what, value)
+        && let Some(place) = paths::read(&packed).and_then(|value| untyped::infinite(&value))
+    {
+        let place = if place.is_empty() { "it".to_owned() } else { format!("`{place}`") };
+        return Err(Error::invalid(format!(
+            "{what} cannot be written as JSON: {place} is infinite or no number (NaN), which JSON has no form for; make it an \
+             Option, or have the run's content be msgpack"
+        )));
+    }
+    Ok(text.into_bytes())
 }
 
 /// An input as a payload: with its format byte.
@@ -132,8 +192,11 @@ pub fn check_size(what: &str, size: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
     use serde::Deserialize;
+
+    use super::*;
 
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
     struct Old {
@@ -188,7 +251,75 @@ mod tests {
         assert!(error.is_too_large() && error.to_string().contains("the event Big"), "{error}");
     }
 
+    /// What JSON writes in another way than MessagePack: keys that are numbers, and types that are written in one way for people.
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Odd {
+        keys: BTreeMap<i64, Option<f32>>,
+        flags: BTreeMap<bool, u8>,
+        host: std::net::IpAddr,
+        wide: u64,
+        kind: Kind,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    }
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    enum Kind {
+        Unit,
+        One(char),
+        Named { at: (i8, String) },
+    }
+
+    fn odd() -> impl proptest::strategy::Strategy<Value = Odd> {
+        use proptest::prelude::*;
+        let kind = prop_oneof![
+            Just(Kind::Unit),
+            any::<char>().prop_map(Kind::One),
+            (any::<i8>(), ".*").prop_map(|at| Kind::Named { at })
+        ];
+        let keys = proptest::collection::btree_map(any::<i64>(), proptest::option::of(-1e9f32..1e9), 0..4);
+        let flags = proptest::collection::btree_map(any::<bool>(), any::<u8>(), 0..3);
+        let (host, bytes) = (any::<std::net::IpAddr>(), proptest::collection::vec(any::<u8>(), 0..8));
+        (keys, flags, host, any::<u64>(), kind, bytes).prop_map(|(keys, flags, host, wide, kind, bytes)| Odd {
+            keys,
+            flags,
+            host,
+            wide,
+            kind,
+            bytes,
+        })
+    }
+
+    #[test]
+    fn what_json_has_no_form_for_is_refused_by_its_place() {
+        let value = BTreeMap::from([("rates", BTreeMap::from([(3, vec![Some(1.0), None, Some(f64::NAN)])]))]);
+        let error = encode_as("the result", Content::Json, &value).unwrap_err().to_string();
+        assert!(error.starts_with("the result cannot be written as JSON: `rates.3.2` is infinite"), "{error}");
+        assert!(encode_as("x", Content::Json, &f32::INFINITY).unwrap_err().to_string().contains(": it is infinite"));
+        assert_eq!(encode_as("x", Content::Json, &None::<u8>).unwrap(), b"null");
+        assert!(encode_as("x", Content::MessagePack, &f64::NAN).is_ok());
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_its_place() {
+        let packed = encode("x", &BTreeMap::from([(1, vec![New { a: 1, b: None }])])).unwrap();
+        let error = decode::<BTreeMap<u8, Vec<BTreeMap<String, u8>>>>("the field", &packed).unwrap_err().to_string();
+        assert!(error.starts_with("the field cannot be read as MessagePack: `1[0].b`:"), "{error}");
+        let error = decode::<BTreeMap<u8, Vec<Old>>>("the field", b"\x02{\"1\":[{\"a\":-1}]}").unwrap_err().to_string();
+        assert!(error.starts_with("the field cannot be read as JSON: `1[0].a`: invalid value"), "{error}");
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_value_goes_through_json_and_keeps_its_type(value in odd()) {
+            let packed = encode("x", &value).unwrap();
+            proptest::prop_assert_eq!(&decode::<Odd>("x", &packed).unwrap(), &value);
+            let seen: serde_json::Value = decode("x", &packed).unwrap();
+            let back = encode("x", &seen).unwrap();
+            proptest::prop_assert_eq!(&decode::<Odd>("x", &back).unwrap(), &value);
+            let written = [&[JSON], &*encode_as("x", Content::Json, &value).unwrap()].concat();
+            proptest::prop_assert_eq!(&decode::<Odd>("x", &written).unwrap(), &value);
+        }
+
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = decode::<New>("x", &bytes);

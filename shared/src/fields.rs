@@ -11,8 +11,7 @@ use crate::{codec, values};
 /// A struct's fields, each as a value of [`values`]. Their sizes are not checked: only what is written counts.
 pub fn split<S: Serialize>(state: &S) -> Result<BTreeMap<String, Vec<u8>>> {
     let not_a_struct = || Error::invalid("the state's type must be a struct with named fields (or a map)");
-    let whole = rmp_serde::to_vec_named(state)
-        .map_err(|e| Error::invalid(format!("the state cannot be written as MessagePack: {e}")))?;
+    let whole = codec::pack("the state", state)?;
     let mut rest = whole.as_slice();
     let count = rmp::decode::read_map_len(&mut rest).map_err(|_| not_a_struct())?;
     let mut fields = BTreeMap::new();

@@ -48,6 +48,7 @@ pub mod server;
 pub mod snapshot;
 pub mod step;
 pub mod store;
+mod untyped;
 pub mod values;
 
 pub use client::Client;

@@ -1,12 +1,11 @@
 //! A run's context as JSON, to be looked at, kept elsewhere, or given to another run.
 
-use rmpv::Value as Packed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::run::{Run, Status};
-use crate::{codec, paths, values};
+use crate::{codec, paths, untyped, values};
 
 /// What a run's steps have committed so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,37 +43,8 @@ pub(crate) fn to_json(field: &str, value: &[u8]) -> Result<Value> {
     let packed = values::to_messagepack(field, value)?;
     let packed = paths::read(&packed)
         .ok_or_else(|| Error::invalid(format!("the context field {field} cannot be read as MessagePack")))?;
-    json(packed)
+    untyped::to_json(packed)
         .map_err(|what| Error::invalid(format!("the context field {field} has {what}: JSON has no form for it")))
-}
-
-type Json<T> = std::result::Result<T, &'static str>;
-
-fn json(packed: Packed) -> Json<Value> {
-    Ok(match packed {
-        Packed::Nil => Value::Null,
-        Packed::Boolean(flag) => flag.into(),
-        Packed::Integer(number) => number.as_i64().map_or_else(|| number.as_u64().into(), Value::from),
-        Packed::F32(number) => number.into(),
-        Packed::F64(number) => number.into(),
-        Packed::String(text) => String::from_utf8_lossy(text.as_bytes()).into(),
-        Packed::Binary(bytes) => bytes.into(),
-        Packed::Array(items) => Value::Array(items.into_iter().map(json).collect::<Json<_>>()?),
-        Packed::Map(entries) => {
-            let entries = entries.into_iter().map(|(key, value)| Ok((text(&key)?, json(value)?)));
-            Value::Object(entries.collect::<Json<_>>()?)
-        }
-        Packed::Ext(..) => return Err("a value of an extension type"),
-    })
-}
-
-fn text(key: &Packed) -> Json<String> {
-    match key {
-        Packed::String(text) => Ok(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        Packed::Integer(number) => Ok(number.to_string()),
-        Packed::Boolean(flag) => Ok(flag.to_string()),
-        _ => Err("a map whose keys are neither text nor numbers"),
-    }
 }
 
 #[cfg(test)]

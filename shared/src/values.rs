@@ -38,7 +38,7 @@ fn of(field: &str) -> String {
 
 /// Writes the value of a field. Fails when it is over [`MAX_PAYLOAD`] or cannot be serialised.
 pub fn encode<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Vec<u8>> {
-    let packed = pack(&of(field), value)?;
+    let packed = codec::pack(&of(field), value)?;
     let value = from_messagepack(&packed);
     check_size(field, value.len())?;
     Ok(value)
@@ -55,19 +55,14 @@ pub fn decode<T: DeserializeOwned>(field: &str, value: &[u8]) -> Result<T> {
 
 /// One element of a list, to be pushed.
 pub fn element<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Merge> {
-    Ok(Merge::Append { form: LIST, bytes: pack(&of(field), value)? })
+    Ok(Merge::Append { form: LIST, bytes: codec::pack(&of(field), value)? })
 }
 
 /// One entry of a map, to be inserted.
 pub fn entry<T: Serialize + ?Sized>(field: &str, key: &str, value: &T) -> Result<Merge> {
-    let mut bytes = pack(&of(field), key)?;
-    bytes.extend(pack(&of(field), value)?);
+    let mut bytes = codec::pack(&of(field), key)?;
+    bytes.extend(codec::pack(&of(field), value)?);
     Ok(Merge::Append { form: MAP, bytes })
-}
-
-fn pack<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
-    let packed = rmp_serde::to_vec_named(value);
-    packed.map_err(|e| Error::invalid(format!("{what} cannot be written as MessagePack: {e}")))
 }
 
 /// Checks the size of a field's value, its format byte included.

@@ -22,8 +22,8 @@ pub struct StepFailed {
     pub step: String,
     /// The name of the event that it failed on.
     pub event: String,
-    /// That event, or the list of those joined. None where it cannot be shown: it is larger than 256 KiB as JSON, or
-    /// has bytes in it.
+    /// That event, or the list of those joined, to be looked at. None where it cannot be shown: it is larger than 256 KiB, or nests
+    /// too deep. What JSON has no form for is written as near as can be: bytes as a list of numbers, NaN as null.
     pub input: Option<Value>,
     /// How many attempts it had.
     pub attempts: u32,
@@ -33,6 +33,9 @@ pub struct StepFailed {
     pub error: String,
     /// The causes of the last error, the nearest first.
     pub causes: Vec<String>,
+    /// The event as it was.
+    #[serde(default, with = "serde_bytes")]
+    payload: Vec<u8>,
 }
 
 impl Event for StepFailed {
@@ -51,14 +54,14 @@ impl StepFailed {
                 E::NAME
             )));
         }
-        let input = self.input.clone().ok_or_else(|| {
-            Error::terminal(format!(
-                "the event {} that step {} failed on is too large, or has bytes in it",
-                E::NAME,
-                self.step
-            ))
-        })?;
-        serde_json::from_value(input).map_err(|error| Error::terminal(format!("the event {}: {error}", E::NAME)))
+        if self.payload.is_empty() {
+            let (event, step) = (E::NAME, &self.step);
+            return Err(Error::terminal(format!(
+                "the event {event} that step {step} failed on is larger than 256 KiB, or there are several: it is not kept"
+            )));
+        }
+        codec::decode(&format!("the event {}", E::NAME), &self.payload)
+            .map_err(|error| Error::terminal(error.to_string()))
     }
 }
 
@@ -117,11 +120,25 @@ pub(crate) fn written(
         elapsed_ms,
         error: text.to_owned(),
         causes: error.causes().to_vec(),
+        payload: if step.joined.is_none() && step.payload.len() <= MAX_INPUT {
+            step.payload.clone()
+        } else {
+            Vec::new()
+        },
     };
     let what = "the event StepFailed";
     // An event that nests as deep as can be does not fit into another.
     let whole = codec::encode(what, &failed).ok().filter(|whole| codec::decode::<StepFailed>(what, whole).is_ok());
     Ok(whole.map_or_else(|| codec::encode(what, &StepFailed { input: None, ..failed }), Ok)?)
+}
+
+/// What failed first, where a step has failed that catches failures.
+pub(crate) fn caught_by(step: &Claimed) -> Option<String> {
+    if step.event != StepFailed::NAME {
+        return None;
+    }
+    let failed: StepFailed = codec::decode("the event StepFailed", &step.payload).ok()?;
+    Some(format!("step {}: {}", failed.step, failed.error))
 }
 
 fn shown(payload: &[u8]) -> Option<Value> {
@@ -130,6 +147,8 @@ fn shown(payload: &[u8]) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -138,6 +157,15 @@ mod tests {
     }
     impl Event for Page {
         const NAME: &'static str = "Page";
+    }
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Seats {
+        seats: BTreeMap<u32, f64>,
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+    }
+    impl Event for Seats {
+        const NAME: &'static str = "Seats";
     }
     #[derive(Serialize, Deserialize, Debug)]
     struct Other {}
@@ -165,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_json_has_no_form_for_can_be_had_again_as_it_was() {
+        let seats = BTreeMap::from([(7, f64::INFINITY), (8, 0.5)]);
+        let step = claimed(codec::encode("e", &Seats { seats: seats.clone(), key: b"\x00\xff".to_vec() }).unwrap());
+        let failed =
+            read(&written(&Claimed { event: "Seats".into(), ..step }, None, 0, &Error::msg("x"), "x").unwrap());
+        assert_eq!(failed.input, Some(serde_json::json!({ "seats": { "7": null, "8": 0.5 }, "key": [0, 255] })));
+        assert_eq!(failed.event::<Seats>().unwrap(), Seats { seats, key: b"\x00\xff".to_vec() });
+    }
+
+    #[test]
+    fn what_failed_first_is_read_of_a_failure() {
+        let step = claimed(codec::encode("e", &Page { number: 7 }).unwrap());
+        let caught = written(&step, None, 0, &Error::msg("no ink"), "no ink").unwrap();
+        let catching = Claimed { event: StepFailed::NAME.into(), payload: caught, ..claimed(vec![]) };
+        assert_eq!(caught_by(&catching).unwrap(), "step read: no ink");
+        assert_eq!(caught_by(&step), None);
+    }
+
+    #[test]
     fn joined_events_are_a_list() {
         let events: Vec<_> = (1..3).map(|number| codec::encode("e", &Page { number }).unwrap()).collect();
         let step = Claimed { joined: Some(stepfleet::step::JoinBuffer { group: 1, count: 2 }), ..claimed(vec![]) };
@@ -176,12 +223,9 @@ mod tests {
     #[test]
     fn what_cannot_be_shown_is_left_out() {
         let deep = (0..127).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
-        for payload in [
-            codec::encode("e", &"x".repeat(300_000)).unwrap(),
-            codec::encode("e", &deep).unwrap(),
-            b"\x01\xc4\x01\x00".to_vec(),
-            b"\x09".to_vec(),
-        ] {
+        for payload in
+            [codec::encode("e", &"x".repeat(300_000)).unwrap(), codec::encode("e", &deep).unwrap(), b"\x09".to_vec()]
+        {
             let failed = read(&written(&claimed(payload), None, 0, &Error::msg("x"), "x").unwrap());
             assert_eq!(failed.input, None);
             assert!(failed.event::<Page>().is_err());

@@ -14,6 +14,7 @@ mod failure;
 mod following;
 mod graphs;
 mod hostile;
+mod json;
 mod kernel;
 mod lost_replies;
 mod misbehaving;

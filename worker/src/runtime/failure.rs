@@ -40,6 +40,9 @@ pub(super) async fn settle(
         Decision::GiveUp(reason) => reason,
     };
     let mut text = one_line(error);
+    if let Some(first) = failed::caught_by(step) {
+        text = format!("{text} (while it dealt with the failure of {first})");
+    }
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
             log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
