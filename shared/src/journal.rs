@@ -5,6 +5,9 @@
 
 use crate::error::{Error, Result};
 
+/// Calls have lower numbers; from here on there are entries of their order.
+pub const FIRST_ORDER: u64 = 1 << 40;
+
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -12,6 +15,8 @@ pub enum Entry<'a> {
     Value {
         /// The call's name.
         name: &'a str,
+        /// What the body had been given before it was recorded, as workers write it; empty for all calls before it.
+        order: &'a str,
         /// The value.
         payload: &'a [u8],
     },
@@ -48,6 +53,11 @@ pub enum Entry<'a> {
         /// The call's name.
         name: &'a str,
     },
+    /// What the body had been given, where no value is recorded that could say so. It is of no call: see [`FIRST_ORDER`].
+    Order {
+        /// As workers write it.
+        order: &'a str,
+    },
 }
 
 impl<'a> Entry<'a> {
@@ -69,11 +79,12 @@ impl<'a> Entry<'a> {
         let letter = head.chars().next().filter(char::is_ascii)?;
         let (name, about) = head[1..].split_once(' ').unwrap_or((&head[1..], ""));
         match letter {
-            's' => Some(Self::Value { name, payload: rest }),
+            's' => Some(Self::Value { name, order: about, payload: rest }),
             'f' => Some(Self::Failed { name, terminal: about == "terminal", error: std::str::from_utf8(rest).ok()? }),
             'w' => Some(Self::Signal { name, attributes: about, payload: rest }),
             'o' => Some(Self::Overdue { name }),
             'x' => Some(Self::LetGo { name }),
+            'd' => Some(Self::Order { order: name }),
             _ => None,
         }
     }
@@ -82,7 +93,8 @@ impl<'a> Entry<'a> {
     pub fn write(&self) -> Vec<u8> {
         let entry = |letter: char, head: &str, rest: &[u8]| [format!("{letter}{head}\n").as_bytes(), rest].concat();
         match self {
-            Self::Value { name, payload } => entry('s', name, payload),
+            Self::Value { name, order: "", payload } => entry('s', name, payload),
+            Self::Value { name, order, payload } => entry('s', &format!("{name} {order}"), payload),
             Self::Failed { name, terminal, error } => {
                 let head = format!("{name}{}", if *terminal { " terminal" } else { "" });
                 entry('f', &head, error.as_bytes())
@@ -91,13 +103,14 @@ impl<'a> Entry<'a> {
             Self::Overdue { name } => entry('o', name, b""),
             Self::Collected { payload } => [b"c", *payload].concat(),
             Self::LetGo { name } => entry('x', name, b""),
+            Self::Order { order } => entry('d', order, b""),
         }
     }
 
-    /// The name of the call that made it; empty for a buffer.
+    /// The name of the call that made it; empty for a buffer and for an order.
     pub fn name(&self) -> &'a str {
         match self {
-            Self::Collected { .. } => "",
+            Self::Collected { .. } | Self::Order { .. } => "",
             Self::Value { name, .. }
             | Self::Failed { name, .. }
             | Self::Signal { name, .. }
@@ -114,7 +127,9 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         let entries = [
-            Entry::Value { name: "charge", payload: b"\x01\n\xff" },
+            Entry::Value { name: "charge", order: "", payload: b"\x01\n\xff" },
+            Entry::Value { name: "charge", order: "0:2,1", payload: b"" },
+            Entry::Order { order: "3:9,7-8" },
             Entry::Failed { name: "charge", terminal: true, error: "no\nmoney" },
             Entry::Failed { name: "charge", terminal: false, error: "" },
             Entry::Signal { name: "approval", attributes: "order=7&user=%22bob%22", payload: b"\x02{}\n" },

@@ -55,7 +55,11 @@ pub const TIMERS: &[Format] = &[
 
 /// The entries of a journal.
 pub const JOURNAL: &[Format] = &[
-    format("s", "s<name>\\n<payload>", "a call ended with this value"),
+    format(
+        "s",
+        "s<name>[ <order>]\\n<payload>",
+        "a call ended with this value; before, the body had been given what the order says, or all calls before it",
+    ),
     format("f", "f<name>[ terminal]\\n<text>", "a call ended with this error, and the body went on"),
     format("w", "w<name> <attributes>\\n<payload>", "a signal ended a wait"),
     format("o", "o<name>\\n", "a deadline ended a wait"),
@@ -65,4 +69,5 @@ pub const JOURNAL: &[Format] = &[
         "an event was put into a buffer, and this is what the buffer was full of, where it was",
     ),
     format("x", "x<name>\\n", "the body has let go of the call: whatever raced with it came first"),
+    format("d", "d<order>\\n", "what the body had been given, where no value is recorded with it"),
 ];

@@ -264,6 +264,13 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit("LONGEST_ROW", 250, Unit::Ms, "the same as a time", &["worker/src/runtime/slots.rs"]),
     limit(
+        "HELD_UP",
+        600_000,
+        Unit::Ms,
+        "a body that does not come by the call that an earlier attempt was given next, and is not woken, fails after",
+        &["worker/src/runtime/drive.rs"],
+    ),
+    limit(
         "GRACE",
         25,
         Unit::Ms,

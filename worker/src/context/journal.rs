@@ -2,7 +2,8 @@
 //! and tell it what came of them.
 //!
 //! Each call has the number of its place in the body, counted when it is made. A replay is told what each number came to
-//! before, and so takes the same way: what was recorded, what was waited for, and what the body had let go of.
+//! before, in the same order, and so takes the same way: what was recorded, what was waited for, and what the body had let
+//! go of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
@@ -10,6 +11,7 @@ use std::task::Waker;
 use stepfleet::journal::Entry;
 use stepfleet::step::{Checkpoint, Claimed, Wait};
 
+use super::order::Order;
 use crate::error::{Error, Outcome};
 
 /// One attempt's view of its journal.
@@ -29,10 +31,18 @@ pub(crate) struct Journal {
     opened: BTreeSet<u64>,
     /// Calls have ended since the store was asked: waits may have too.
     is_stale: bool,
+    /// Errors that calls have ended with and the body was not given yet.
+    failing: BTreeMap<u64, Vec<u8>>,
     /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
     failed: BTreeMap<u64, Vec<u8>>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
     let_go: BTreeMap<u64, String>,
+    /// In which order the body is given what its calls came to.
+    order: Order,
+    /// Calls that the body is told at once that it should not have made.
+    refused: BTreeSet<u64>,
+    /// The body does not go the way that an earlier attempt went.
+    astray: Option<String>,
     /// Something is in the store, or may be.
     is_used: bool,
     /// What the step is, for errors.
@@ -44,6 +54,8 @@ pub(crate) struct Journal {
 pub(crate) struct Along {
     pub(crate) entries: Vec<(u64, Vec<u8>)>,
     pub(crate) let_go: Vec<(u64, String)>,
+    /// How much of the order is recorded with it.
+    pub(super) order: usize,
 }
 
 impl Along {
@@ -102,13 +114,24 @@ pub(crate) enum Idle {
     Open,
     /// End, until there is an answer.
     Suspend,
+    /// Calls have ended that the body cannot be given, as it does not come by what it was given before them.
+    HeldUp,
 }
 
 impl Journal {
     pub(crate) fn of(step: &Claimed) -> Self {
         let about = format!("step {} of workflow {} version {}", step.step, step.workflow, step.version);
         let entries: BTreeMap<_, _> = step.journal.iter().cloned().collect();
-        Self { is_used: !entries.is_empty(), entries, about, ..Self::default() }
+        let mut journal = Self { is_used: !entries.is_empty(), entries, about, ..Self::default() };
+        journal.read_order();
+        journal
+    }
+
+    fn read_order(&mut self) {
+        match Order::of(&self.entries) {
+            Some(order) => self.order = order,
+            None => self.astray = Some("its journal contradicts itself about the order of its calls".into()),
+        }
     }
 
     /// A new call's number.
@@ -119,37 +142,52 @@ impl Journal {
 
     /// A call that records its value: what is there of it. The error of an earlier attempt that the body went on with is
     /// given again.
-    pub(crate) fn recorded(&self, number: u64, name: &str) -> Outcome<Recorded> {
-        match self.entry(number)? {
-            None => Ok(Recorded::New),
-            Some(Entry::Value { name: known, payload }) if known == name => Ok(Recorded::Value(payload.to_vec())),
-            Some(Entry::Failed { name: known, terminal, error }) if known == name => {
-                Err(if terminal { Error::terminal(error) } else { Error::msg(error) })
+    pub(crate) fn recorded(&mut self, number: u64, name: &str) -> Outcome<Recorded> {
+        let recorded = self.entry(number).and_then(|entry| match entry {
+            None => Ok(Ok(Recorded::New)),
+            Some(Entry::Value { name: known, payload, .. }) if known == name => {
+                Ok(Ok(Recorded::Value(payload.to_vec())))
             }
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Recorded::Never),
+            Some(Entry::Failed { name: known, terminal, error }) if known == name => {
+                Ok(Err(if terminal { Error::terminal(error) } else { Error::msg(error) }))
+            }
+            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Recorded::Never)),
             Some(other) => Err(self.changed(number, &format!("the call \"{name}\""), &other)),
-        }
+        });
+        self.or_refuse(number, recorded)
     }
 
     /// A wait: what is there of it.
-    pub(crate) fn waited(&self, number: u64, name: &str) -> Outcome<Waited> {
-        match self.entry(number)? {
-            None => Ok(Waited::New),
-            Some(Entry::Signal { name: known, payload, .. }) if known == name => Ok(Waited::Signal(payload.to_vec())),
-            Some(Entry::Overdue { name: known }) if known == name => Ok(Waited::Overdue),
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Waited::Never),
+    pub(crate) fn waited(&mut self, number: u64, name: &str) -> Outcome<Waited> {
+        let waited = self.entry(number).and_then(|entry| match entry {
+            None => Ok(Ok(Waited::New)),
+            Some(Entry::Signal { name: known, payload, .. }) if known == name => {
+                Ok(Ok(Waited::Signal(payload.to_vec())))
+            }
+            Some(Entry::Overdue { name: known }) if known == name => Ok(Ok(Waited::Overdue)),
+            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Waited::Never)),
             Some(other) => Err(self.changed(number, &format!("the wait for \"{name}\""), &other)),
-        }
+        });
+        self.or_refuse(number, waited)
     }
 
     /// An event for a buffer: the entry that says what came of it.
-    pub(crate) fn collected(&self, number: u64, buffer: &str) -> Outcome<Collected> {
-        match self.entry(number)? {
-            None => Ok(Collected::New),
-            Some(entry @ Entry::Collected { .. }) => Ok(Collected::Came(entry.write())),
-            Some(Entry::LetGo { name: known }) if known == buffer => Ok(Collected::Never),
+    pub(crate) fn collected(&mut self, number: u64, buffer: &str) -> Outcome<Collected> {
+        let collected = self.entry(number).and_then(|entry| match entry {
+            None => Ok(Ok(Collected::New)),
+            Some(entry @ Entry::Collected { .. }) => Ok(Ok(Collected::Came(entry.write()))),
+            Some(Entry::LetGo { name: known }) if known == buffer => Ok(Ok(Collected::Never)),
             Some(other) => Err(self.changed(number, &format!("an event for the buffer \"{buffer}\""), &other)),
+        });
+        self.or_refuse(number, collected)
+    }
+
+    /// A call that should not be there is told so at once, whatever the body is to be given before.
+    fn or_refuse<T>(&mut self, number: u64, found: Result<Outcome<T>, Error>) -> Outcome<T> {
+        if found.is_err() {
+            self.refused.insert(number);
         }
+        found?
     }
 
     /// A checkpoint is made.
@@ -178,6 +216,7 @@ impl Journal {
             Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{name}\""),
             Entry::LetGo { name } => format!("\"{name}\""),
             Entry::Collected { .. } => "an event for a buffer".to_owned(),
+            Entry::Order { .. } => "an order".to_owned(),
         };
         Error::terminal(format!(
             "{}: call {number} of its body is {now} now, and an earlier attempt recorded {before} there. A body must make \
@@ -189,20 +228,80 @@ impl Journal {
 
     /// What is to be recorded with whatever is recorded next, until it was.
     pub(crate) fn along(&mut self) -> Along {
+        let order = self.order.entry();
+        let along = self.along_value();
+        Along { entries: along.entries.into_iter().chain(order).collect(), ..along }
+    }
+
+    /// The same, beside an entry that tells the order itself.
+    fn along_value(&mut self) -> Along {
         self.is_used = true;
         Along {
             entries: self.failed.iter().map(|(number, entry)| (*number, entry.clone())).collect(),
             let_go: self.let_go.iter().map(|(number, name)| (*number, name.clone())).collect(),
+            order: self.order.len(),
         }
+    }
+
+    /// A call has ended with this value: its entry, and what is to be recorded with it.
+    pub(super) fn value(&mut self, number: u64, name: &str, payload: &[u8]) -> (Vec<u8>, Along) {
+        let order = self.order.before(number);
+        self.order.end(number);
+        (Entry::Value { name, order: &order, payload }.write(), self.along_value())
     }
 
     /// As [`Journal::along`], for what may be recorded without a journal.
     pub(crate) fn along_if_any(&mut self) -> Along {
-        if self.failed.is_empty() && self.let_go.is_empty() { Along::default() } else { self.along() }
+        let is_empty = self.failed.is_empty() && self.let_go.is_empty() && !self.order.has_news();
+        if is_empty { Along::default() } else { self.along() }
+    }
+
+    /// The body asks for what a call came to that has ended: whether it is given it now.
+    pub(super) fn pass(&mut self, number: u64, waker: &Waker) -> bool {
+        if self.refused.contains(&number) {
+            return true;
+        }
+        if !self.order.pass(number, waker) {
+            return false;
+        }
+        if let Some(entry) = self.failing.remove(&number) {
+            self.failed.insert(number, entry);
+        }
+        let is_recorded = self.entries.contains_key(&number) || self.kept.contains_key(&number);
+        if is_recorded || self.failed.contains_key(&number) {
+            self.order.give(number);
+        }
+        true
+    }
+
+    /// The body has come to rest. Answers whom to wake, for the next call that it is given.
+    pub(crate) fn rest(&mut self) -> Option<Waker> {
+        self.order.rest()
+    }
+
+    /// Why the body cannot be gone on with: it does not go the way that an earlier attempt went.
+    pub(crate) fn astray(&self) -> Option<Error> {
+        self.astray.as_ref().map(|what| self.other_way(what))
+    }
+
+    /// The body does not come by what an earlier attempt was given next.
+    pub(crate) fn held_up(&self) -> Error {
+        let next = self.order.expected().unwrap_or_default();
+        self.other_way(&format!("it does not await call {next}, which an earlier attempt was given next"))
+    }
+
+    fn other_way(&self, what: &str) -> Error {
+        Error::msg(format!(
+            "{}: {what}. A body must go the same way each time, as its calls end in the same order: if its code was \
+             changed, serve the change under a new version, and the old code under its own; if it was not, put what \
+             decides about its calls, such as a time, into ctx.step",
+            self.about
+        ))
     }
 
     /// It was recorded.
     pub(crate) fn was_recorded(&mut self, along: &Along) {
+        self.order.was_told(along.order);
         for (number, entry) in &along.entries {
             self.failed.remove(number);
             self.keep(*number, entry.clone());
@@ -223,19 +322,27 @@ impl Journal {
         self.entries.append(&mut self.kept);
         (self.made, self.sealed) = (0, None);
         (self.waits, self.opened, self.is_stale) = (BTreeMap::new(), BTreeSet::new(), false);
-        (self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new());
+        (self.failing, self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        (self.refused, self.astray) = (BTreeSet::new(), None);
+        self.read_order();
     }
 
-    /// The body was given this error of a call.
+    /// A call has ended with this error.
     pub(crate) fn fail(&mut self, number: u64, name: &str, error: &Error) {
         let error_text = error.to_string();
         let entry = Entry::Failed { name, terminal: error.is_terminal(), error: &error_text };
-        self.failed.insert(number, entry.write());
+        self.failing.insert(number, entry.write());
+        self.order.end(number);
     }
 
     /// The body has dropped a call that had not ended.
     pub(crate) fn let_go(&mut self, number: u64, name: &str) {
         self.waits.remove(&number);
+        self.failing.remove(&number);
+        if self.order.let_go(number) {
+            let what = format!("it drops call {number}, \"{name}\", whose end an earlier attempt was given");
+            self.astray.get_or_insert(what);
+        }
         let is_known =
             self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
         if !is_known {
@@ -269,6 +376,7 @@ impl Journal {
     pub(crate) fn idle(&self, is_busy: bool) -> Idle {
         let is_new = self.waits.keys().any(|number| !self.opened.contains(number));
         match is_busy {
+            false if self.order.is_held_up() => Idle::HeldUp,
             _ if self.waits.is_empty() => Idle::No,
             false if is_new || self.is_stale => Idle::Ask,
             false => Idle::Suspend,
@@ -296,142 +404,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests {
-    use stepfleet::codec;
-
-    use super::*;
-
-    fn journal(entries: &[(u64, Entry<'_>)]) -> Journal {
-        let entries: BTreeMap<_, _> = entries.iter().map(|(number, entry)| (*number, entry.write())).collect();
-        Journal { is_used: !entries.is_empty(), entries, about: "step s".into(), ..Journal::default() }
-    }
-
-    fn wait(number: u64, name: &str) -> Wait {
-        Wait { number, name: name.into(), ..Wait::default() }
-    }
-
-    #[test]
-    fn calls_are_told_what_they_came_to_before() {
-        let payload = codec::encode("x", &7).unwrap();
-        let journal = journal(&[
-            (1, Entry::Value { name: "charge", payload: &payload }),
-            (2, Entry::Failed { name: "ship", terminal: true, error: "no such street" }),
-            (3, Entry::Signal { name: "paid", attributes: "order=7", payload: &payload }),
-            (4, Entry::Overdue { name: "paid" }),
-            (5, Entry::LetGo { name: "paid" }),
-            (6, Entry::LetGo { name: "charge" }),
-        ]);
-        assert_eq!(journal.recorded(1, "charge").unwrap(), Recorded::Value(payload.clone()));
-        let error = journal.recorded(2, "ship").unwrap_err();
-        assert!(error.is_terminal() && error.to_string() == "no such street");
-        assert_eq!(journal.waited(3, "paid").unwrap(), Waited::Signal(payload));
-        assert_eq!(journal.waited(4, "paid").unwrap(), Waited::Overdue);
-        assert_eq!(journal.waited(5, "paid").unwrap(), Waited::Never);
-        assert_eq!(journal.recorded(6, "charge").unwrap(), Recorded::Never);
-        assert_eq!((journal.recorded(7, "x").unwrap(), journal.waited(7, "x").unwrap()), (Recorded::New, Waited::New));
-    }
-
-    #[test]
-    fn a_body_that_makes_other_calls_is_told_both_and_what_to_do() {
-        let journal = journal(&[
-            (1, Entry::Value { name: "charge", payload: b"\x01\x07" }),
-            (2, Entry::Overdue { name: "paid" }),
-            (3, Entry::LetGo { name: "paid" }),
-        ]);
-        let errors = [
-            (journal.recorded(1, "refund").unwrap_err(), ["the call \"refund\" now", "the call \"charge\" there"]),
-            (journal.waited(1, "charge").unwrap_err(), ["the wait for \"charge\" now", "the call \"charge\" there"]),
-            (journal.recorded(2, "paid").unwrap_err(), ["the call \"paid\" now", "the wait for \"paid\" there"]),
-            (journal.waited(3, "sent").unwrap_err(), ["the wait for \"sent\" now", "\"paid\" there"]),
-        ];
-        for (error, names) in errors {
-            let text = error.to_string();
-            assert!(error.is_terminal() && names.iter().all(|name| text.contains(name)), "{text}");
-            assert!(text.contains("under a new version"), "{text}");
-        }
-    }
-
-    #[test]
-    fn calls_on_both_sides_of_a_checkpoint_are_refused() {
-        let mut journal = journal(&[]);
-        journal.seal();
-        assert_eq!(journal.next(), 1, "before it there was none");
-        assert_eq!(journal.recorded(1, "list").unwrap(), Recorded::New);
-        journal.seal();
-        assert_eq!(journal.recorded(1, "list").unwrap(), Recorded::New, "it was made before");
-        assert_eq!(journal.next(), 2);
-        let error = journal.recorded(2, "read").unwrap_err();
-        assert!(
-            error.is_terminal() && error.to_string().contains("call 2 of its body comes after a checkpoint"),
-            "{error}"
-        );
-        assert!(journal.waited(2, "paid").is_err() && journal.collected(2, "votes").is_err());
-        journal.begin_again();
-        assert_eq!((journal.next(), journal.recorded(1, "list").unwrap()), (1, Recorded::New));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_no_reason_to_do_it_again() {
-        let mut journal = journal(&[]);
-        journal.entries.insert(1, b"?".to_vec());
-        assert!(journal.recorded(1, "charge").unwrap_err().is_terminal());
-    }
-
-    #[test]
-    fn a_body_is_idle_when_it_waits_and_nothing_else_is_under_way() {
-        let mut journal = journal(&[]);
-        assert_eq!(journal.idle(false), Idle::No, "it awaits something of its own");
-        journal.wait(wait(1, "paid"), Waker::noop());
-        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::Open, Idle::Ask));
-        assert_eq!(journal.ask().len(), 1);
-        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Suspend));
-        journal.has_gone_on();
-        assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Ask));
-        journal.wait(wait(2, "sent"), Waker::noop());
-        assert_eq!(journal.ask(), [wait(1, "paid"), wait(2, "sent")]);
-        assert_eq!(journal.idle(false), Idle::Suspend);
-        journal.let_go(1, "paid");
-        assert_eq!((journal.idle(false), journal.waits()), (Idle::Suspend, vec![wait(2, "sent")]));
-        journal.let_go(2, "sent");
-        assert_eq!(journal.idle(false), Idle::No);
-    }
-
-    #[test]
-    fn an_answer_is_for_who_waits_and_for_nobody_else() {
-        let mut journal = journal(&[]);
-        for number in 1..=3 {
-            journal.wait(wait(number, "paid"), Waker::noop());
-        }
-        journal.let_go(2, "paid");
-        let signal = Entry::Signal { name: "paid", attributes: "", payload: b"\x01\x07" }.write();
-        assert_eq!(journal.answer(vec![(1, signal.clone()), (2, signal)]).len(), 1);
-        assert_eq!(journal.waits(), [wait(3, "paid")]);
-        assert_eq!(journal.waited(1, "paid").unwrap(), Waited::Signal(b"\x01\x07".to_vec()));
-        assert_eq!(journal.waited(2, "paid").unwrap(), Waited::New, "it is there for others");
-    }
-
-    #[test]
-    fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
-        let mut journal = journal(&[(3, Entry::LetGo { name: "old" })]);
-        journal.fail(1, "charge", &Error::msg("no money"));
-        journal.let_go(2, "paid");
-        journal.let_go(3, "old");
-        let along = journal.along();
-        let failed = Entry::Failed { name: "charge", terminal: false, error: "no money" }.write();
-        assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())] });
-        assert_eq!(journal.along(), along, "until it was recorded");
-        journal.let_go(4, "sent");
-        journal.was_recorded(&along);
-        assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())] });
-    }
-
-    #[test]
-    fn a_commit_is_told_of_a_journal_only_where_there_is_one() {
-        let mut fresh = journal(&[]);
-        fresh.let_go(1, "never recorded");
-        assert_eq!(fresh.close(), None);
-        let mut replayed = journal(&[(1, Entry::Overdue { name: "paid" })]);
-        replayed.let_go(2, "sent");
-        assert_eq!(replayed.close(), Some(vec![(2, "sent".into())]));
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ mod checkpoint;
 mod collect;
 mod conflict;
 mod journal;
+mod order;
 mod publish;
 mod reach;
 mod send;
@@ -152,9 +153,9 @@ impl Core {
         self.journal().idle(self.reach.busy.is_busy())
     }
 
-    /// Records what a call came to, with what the body has gone on with before.
-    async fn record(&self, number: u64, entry: Vec<u8>) -> Outcome<()> {
-        let along = self.journal().along();
+    /// Records the value of a call, with what the body has gone on with before.
+    async fn record(&self, number: u64, name: &str, payload: &[u8]) -> Outcome<()> {
+        let (entry, along) = self.journal().value(number, name, payload);
         let mut checkpoint = along.checkpoint();
         checkpoint.entries.insert(0, (number, entry.clone()));
         self.checkpoint(&checkpoint, &along).await?;

@@ -7,7 +7,6 @@ use std::task::{Poll, ready};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::journal::Entry;
 use stepfleet::{codec, names};
 
 use super::journal::Recorded;
@@ -34,8 +33,8 @@ impl<S> Context<S> {
     ///
     /// The name (as [`names::check_name`] has it) is for people, and tells a body whose code was changed. Calls are told
     /// apart by their order, so a body must make the same calls in the same order each time: what decides about them
-    /// must come from the event, from calls, or from waits. The future may be joined or raced with others; the call that
-    /// a race drops is recorded as dropped, so that later attempts decide it alike.
+    /// must come from the event, from calls, or from waits. The future may be joined or raced with others, or kept; in
+    /// which order calls ended is recorded, and what a race dropped, so that later attempts decide it alike.
     ///
     /// Takes one round trip for each value that is recorded. Fails with a terminal error where the value is over 1 MiB,
     /// where the step has recorded 10,000 entries, and where the body makes other calls than the attempt that recorded.
@@ -71,7 +70,7 @@ where
         .and_then(|value| Ok((codec::encode(&what, &value)?, value)));
     match value {
         Ok((payload, value)) => {
-            core.record(number, Entry::Value { name: &name, payload: &payload }.write()).await?;
+            core.record(number, &name, &payload).await?;
             Ok(value)
         }
         Err(error) => {
@@ -87,8 +86,13 @@ where
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<'a, T> {
     work: BoxFuture<'a, Outcome<T>>,
+    /// What it came to, until the body is given it.
+    outcome: Option<Outcome<T>>,
     place: Place<'a>,
 }
+
+// Nothing points into its outcome.
+impl<T> Unpin for Call<'_, T> {}
 
 /// The place of a call in its body. Dropped before the call is over, it is let go.
 pub(super) struct Place<'a> {
@@ -100,7 +104,15 @@ pub(super) struct Place<'a> {
 
 impl<'a, T> Call<'a, T> {
     pub(super) fn new(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
-        Self { work, place: Place { core, number, name, is_over: false } }
+        Self { work, outcome: None, place: Place { core, number, name, is_over: false } }
+    }
+}
+
+impl Place<'_> {
+    /// The call has ended: ready when it is the body's turn to be given that.
+    pub(super) fn poll_over(&mut self, context: &std::task::Context<'_>) -> Poll<()> {
+        self.is_over = self.core.journal().pass(self.number, context.waker());
+        if self.is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -108,9 +120,18 @@ impl<T> Future for Call<'_, T> {
     type Output = Outcome<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
-        let outcome = ready!(self.work.as_mut().poll(context));
-        self.place.is_over = true;
-        Poll::Ready(outcome)
+        let call = &mut *self;
+        let outcome = match call.outcome.take() {
+            Some(outcome) => outcome,
+            None => ready!(call.work.as_mut().poll(context)),
+        };
+        match call.place.poll_over(context) {
+            Poll::Ready(()) => Poll::Ready(outcome),
+            Poll::Pending => {
+                call.outcome = Some(outcome);
+                Poll::Pending
+            }
+        }
     }
 }
 

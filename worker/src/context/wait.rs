@@ -117,9 +117,6 @@ impl<E> WaitFor<'_, E> {
 
 impl<E: DeserializeOwned> WaitFor<'_, E> {
     fn look(&mut self, waker: &Waker) -> Poll<Outcome<E>> {
-        if let Some(mistake) = self.mistake.take() {
-            return Poll::Ready(Err(mistake));
-        }
         let (number, name) = (self.place.number, &self.place.name);
         let mut journal = self.place.core.journal();
         let waited = match journal.waited(number, name) {
@@ -154,8 +151,12 @@ impl<E: DeserializeOwned> Future for WaitFor<'_, E> {
                 return Poll::Ready(Err(error));
             }
         }
+        if let Some(mistake) = self.mistake.take() {
+            self.place.is_over = true;
+            return Poll::Ready(Err(mistake));
+        }
         let outcome = ready!(self.look(context.waker()));
-        self.place.is_over = true;
+        ready!(self.place.poll_over(context));
         Poll::Ready(outcome)
     }
 }

@@ -18,6 +18,13 @@ use crate::error::Error;
 /// under way: something that it awaits beside the wait may be about to come.
 const GRACE: Duration = Duration::from_millis(25);
 
+/// A body that is woken again and again without a call of its own counts as come to rest after so many polls.
+const RESTLESS: u32 = 128;
+/// So many polls in a row, and others have their turn.
+const IN_A_ROW: u32 = 64;
+/// A body that was not woken for so long, and does not come by the call that an earlier attempt was given next, never will.
+const HELD_UP: Duration = Duration::from_secs(600);
+
 /// What became of a body.
 #[derive(Debug)]
 pub(super) enum Ended<T> {
@@ -58,23 +65,33 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
     let waker = Waker::from(bell.clone());
     let mut body = std::pin::pin!(body);
     let mut pause = Pause { core, grace: None, asking: None };
+    let mut restless = 0;
     std::future::poll_fn(move |context| {
-        bell.task.register(context.waker());
-        let was_woken = bell.rung.swap(false, Ordering::SeqCst);
-        if was_woken {
-            let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
-            // Whatever the body makes of it.
-            match pause.core.take_interrupt() {
-                Some(Interrupt::Conflict) => return Poll::Ready(Ended::Conflict),
-                Some(Interrupt::Refused(error)) => return Poll::Ready(Ended::Refused(error)),
-                None => {}
+        let mut was_woken = false;
+        for _ in 0..IN_A_ROW {
+            bell.task.register(context.waker());
+            if !bell.rung.swap(false, Ordering::SeqCst) {
+                // The body is still there: what it is dropped with later counts no more.
+                return pause.poll(context, was_woken).map(|paused| paused.map_or_else(Ended::Refused, Ended::Waits));
             }
+            was_woken = true;
+            // Nobody need wake the task while it is here.
+            bell.task.take();
+            let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
             if let Poll::Ready(returned) = polled {
-                return Poll::Ready(Ended::Returned(returned));
+                return Poll::Ready(pause.interrupted().unwrap_or(Ended::Returned(returned)));
+            }
+            if let Some(interrupted) = pause.interrupted().or_else(|| pause.astray()) {
+                return Poll::Ready(interrupted);
+            }
+            restless = if bell.rung.load(Ordering::SeqCst) { restless + 1 } else { RESTLESS };
+            if restless >= RESTLESS {
+                restless = 0;
+                pause.give_next(&bell);
             }
         }
-        // The body is still there: what it is dropped with later counts no more.
-        pause.poll(context, was_woken).map(|paused| paused.map_or_else(Ended::Refused, Ended::Waits))
+        context.waker().wake_by_ref();
+        Poll::Pending
     })
     .await
 }
@@ -87,6 +104,33 @@ struct Pause {
 }
 
 impl Pause {
+    /// Whatever the body makes of it.
+    fn interrupted<T>(&self) -> Option<Ended<T>> {
+        Some(match self.core.take_interrupt()? {
+            Interrupt::Conflict => Ended::Conflict,
+            Interrupt::Refused(error) => Ended::Refused(error),
+        })
+    }
+
+    /// The body has come to rest: whoever can be given something is woken.
+    fn give_next(&self, bell: &Bell) {
+        while let Some(waker) = self.next() {
+            waker.wake();
+            // Otherwise the body holds on to it and has not polled it since it was woken before.
+            if bell.rung.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Waker> {
+        self.core.journal().rest()
+    }
+
+    fn astray<T>(&self) -> Option<Ended<T>> {
+        self.core.journal().astray().map(Ended::Refused)
+    }
+
     /// Ready when the attempt is to end.
     fn poll(&mut self, context: &mut Context<'_>, was_woken: bool) -> Poll<Result<Waits, Error>> {
         let mut was_woken = was_woken;
@@ -99,7 +143,7 @@ impl Pause {
                 }
             }
             let idle = self.core.idle();
-            if idle == Idle::No || idle == Idle::Suspend && was_woken {
+            if idle == Idle::No || matches!(idle, Idle::Suspend | Idle::HeldUp) && was_woken {
                 self.grace = None;
             }
             was_woken = false;
@@ -107,12 +151,16 @@ impl Pause {
                 return Poll::Pending;
             }
             if idle != Idle::Ask {
-                let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(GRACE)));
+                let moment = if idle == Idle::HeldUp { HELD_UP } else { GRACE };
+                let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(moment)));
                 if grace.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
             }
             self.grace = None;
+            if idle == Idle::HeldUp {
+                return Poll::Ready(Err(self.core.journal().held_up()));
+            }
             if idle == Idle::Suspend {
                 let mut journal = self.core.journal();
                 return Poll::Ready(Ok(Waits { along: journal.along(), waits: journal.waits() }));

@@ -92,6 +92,10 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome
     match ended {
         Ended::Returned(Ok(returned)) => {
             let emission = returned?;
+            // It has come to its end on another way than an earlier attempt.
+            if let Some(astray) = core.journal().astray() {
+                return Err(astray);
+            }
             match core.settle_saves().await {
                 Ok(()) => Ok(Came::To(emission)),
                 Err(Interrupt::Conflict) => Ok(Came::Conflict),

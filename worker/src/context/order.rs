@@ -1,0 +1,381 @@
+//! In which order the body of a step is given what its calls came to. Pure.
+//!
+//! What a body does next may depend on which of its calls it was given first. So it is given one at a time, and each only
+//! when it has come to rest, that is, when it awaits and has not been woken: what it does then follows from the order
+//! alone. The order is recorded, and a later attempt gives the calls in the same one. What has not been given yet comes in
+//! the order in which it has ended, which is recorded too.
+//!
+//! An entry with a value says nothing where the body had been given all calls before it, one after the other, without
+//! those that it had let go of. Otherwise it says which was the last one given, as long as they were given like that. Once
+//! they were not, it says `<place>:<numbers>`: what was given from that place on, counted from 0, with `3-5` for 3,4,5.
+//! Whatever says so for the first time says all of it. `+<number>` behind it is the call that had ended last before, where
+//! it was not given yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::task::Waker;
+
+use stepfleet::journal::{Entry, FIRST_ORDER};
+
+/// More calls than any journal has entries: whatever the bytes are, they do not fill the memory.
+const MOST: u64 = 100_000;
+
+/// The order of one attempt.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// What earlier attempts were given, as far as it is recorded.
+    known: Vec<u64>,
+    /// What the body was given, of what is recorded.
+    given: Vec<u64>,
+    /// They were given by their numbers, and none was left out but what had been let go of.
+    is_straight: bool,
+    /// How many of them are recorded one by one.
+    told: usize,
+    /// Entries of the order alone: how many numbers are given out.
+    entries: u64,
+    /// What the body has let go of.
+    let_go: BTreeSet<u64>,
+    /// What has ended and was not given yet, in this order.
+    ended: Vec<u64>,
+    /// What the body may be given: it has asked for it.
+    ready: BTreeMap<u64, Waker>,
+    /// What the body is given next.
+    granted: Option<u64>,
+}
+
+impl Order {
+    /// As the entries of a journal tell it. None where they contradict each other.
+    pub(super) fn of(entries: &BTreeMap<u64, Vec<u8>>) -> Option<Self> {
+        let (mut places, mut straight_to, mut after) = (Vec::new(), 0, BTreeMap::new());
+        let read = entries.iter().filter_map(|(number, entry)| Some((*number, Entry::read(entry).ok()?)));
+        for (number, entry) in read {
+            let (given, ended) = match entry {
+                Entry::Value { order, .. } | Entry::Order { order } => order.split_once('+').unwrap_or((order, "")),
+                Entry::Failed { .. } => {
+                    straight_to = straight_to.max(number);
+                    continue;
+                }
+                _ => continue,
+            };
+            if !ended.is_empty() {
+                after.insert(number, ended.parse().ok()?);
+            }
+            match given.split_once(':') {
+                None if given.is_empty() => straight_to = straight_to.max(number - 1),
+                None => straight_to = straight_to.max(given.parse().ok()?),
+                Some((place, numbers)) => places.push((place.parse::<usize>().ok()?, read_numbers(numbers)?)),
+            }
+        }
+        let is_let_go = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::LetGo { .. }));
+        let calls = entries.range(..FIRST_ORDER).filter(|(_, entry)| !is_let_go(entry));
+        let mut left: BTreeSet<u64> = calls.map(|(number, _)| *number).collect();
+        let (known, told) = if places.is_empty() {
+            (left.range(..=straight_to).copied().collect(), 0)
+        } else {
+            let known = put_together(places)?;
+            let told = known.len();
+            (known, told)
+        };
+        for number in &known {
+            left.remove(number);
+        }
+        let ended = one_after_the_other(&left, &after);
+        let entries = entries.last_key_value().map_or(0, |(last, _)| last.saturating_sub(FIRST_ORDER));
+        Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })
+    }
+
+    /// The body asks for what the call came to: whether it is given it now.
+    pub(super) fn pass(&mut self, number: u64, waker: &Waker) -> bool {
+        if self.granted == Some(number) {
+            self.granted = None;
+            self.remove(number);
+            return true;
+        }
+        self.ready.insert(number, waker.clone());
+        self.end(number);
+        false
+    }
+
+    /// A call has ended.
+    pub(super) fn end(&mut self, number: u64) {
+        if !self.ended.contains(&number) && !self.is_to_come(number) {
+            self.ended.push(number);
+        }
+    }
+
+    /// The body was given a call that is recorded, or will be.
+    pub(super) fn give(&mut self, number: u64) {
+        let last = self.given.last().copied().unwrap_or(0);
+        self.is_straight = self.is_straight && last < number && self.has_let_go(last + 1, number);
+        self.given.push(number);
+    }
+
+    /// The body has come to rest. Answers whom to wake, for the next one to be given.
+    pub(super) fn rest(&mut self) -> Option<Waker> {
+        // The body holds on to it and does not poll it: it is not its turn before it does.
+        if let Some(parked) = self.granted.take() {
+            self.ready.remove(&parked);
+        }
+        let next = match self.expected() {
+            Some(next) => next,
+            None => *self.ended.iter().find(|number| self.ready.contains_key(number))?,
+        };
+        let waker = self.ready.get(&next)?.clone();
+        self.granted = Some(next);
+        Some(waker)
+    }
+
+    /// Something has ended that the body is not given, since it has not come by what it was given before.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.granted.is_none() && !self.ready.is_empty()
+    }
+
+    /// What an earlier attempt was given next.
+    pub(super) fn expected(&self) -> Option<u64> {
+        self.known.get(self.given.len()).copied()
+    }
+
+    /// The body has dropped a call. Answers whether it was given that by an earlier attempt.
+    pub(super) fn let_go(&mut self, number: u64) -> bool {
+        self.let_go.insert(number);
+        if self.ended.contains(&number) {
+            // Its entry goes, and what that says of the order with it.
+            (self.is_straight, self.told) = (false, 0);
+        }
+        self.remove(number);
+        if self.granted == Some(number) {
+            self.granted = None;
+        }
+        self.is_to_come(number)
+    }
+
+    /// An earlier attempt was given it, and this one was not yet.
+    fn is_to_come(&self, number: u64) -> bool {
+        self.known.get(self.given.len()..).is_some_and(|left| left.contains(&number))
+    }
+
+    /// How much there is to tell: for [`Order::was_told`], once it is recorded.
+    pub(super) fn len(&self) -> usize {
+        if self.is_straight { 0 } else { self.given.len() }
+    }
+
+    pub(super) fn was_told(&mut self, len: usize) {
+        self.told = self.told.max(len);
+    }
+
+    /// What an entry with the value of this call says of the order.
+    pub(super) fn before(&self, number: u64) -> String {
+        let last = self.given.last().copied().unwrap_or(0);
+        let mut order = match self.is_straight {
+            true if self.has_let_go(last + 1, number) => String::new(),
+            true => last.to_string(),
+            false => self.news().unwrap_or_default(),
+        };
+        if let Some(last) = self.ended.last() {
+            let _ = write!(order, "+{last}");
+        }
+        order
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.ready.remove(&number);
+        self.ended.retain(|ended| *ended != number);
+    }
+
+    /// There is something to tell.
+    pub(super) fn has_news(&self) -> bool {
+        !self.is_straight && self.told < self.given.len()
+    }
+
+    /// The entry that says what is not recorded yet, where there is anything; each has a number of its own.
+    pub(super) fn entry(&mut self) -> Option<(u64, Vec<u8>)> {
+        let order = if self.is_straight { None } else { self.news() }?;
+        self.entries += 1;
+        Some((FIRST_ORDER + self.entries, Entry::Order { order: &order }.write()))
+    }
+
+    fn news(&self) -> Option<String> {
+        let news = self.given.get(self.told..).filter(|news| !news.is_empty())?;
+        Some(format!("{}:{}", self.told, write_numbers(news)))
+    }
+
+    /// All of these are let go of.
+    fn has_let_go(&self, from: u64, to: u64) -> bool {
+        (from..to).all(|number| self.let_go.contains(&number))
+    }
+}
+
+/// By their numbers, but each after the one that it is said to have come after.
+fn one_after_the_other(left: &BTreeSet<u64>, after: &BTreeMap<u64, u64>) -> Vec<u64> {
+    let mut next: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut first = left.clone();
+    for (number, before) in after.iter().filter(|(number, before)| left.contains(number) && left.contains(before)) {
+        first.remove(number);
+        next.entry(*before).or_default().push(*number);
+    }
+    let mut sorted = Vec::new();
+    while let Some(number) = first.pop_first() {
+        sorted.push(number);
+        first.extend(next.remove(&number).unwrap_or_default());
+    }
+    sorted
+}
+
+fn write_numbers(numbers: &[u64]) -> String {
+    let mut text = String::new();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = match run {
+            [first, .., last] => write!(text, "{comma}{first}-{last}"),
+            _ => write!(text, "{comma}{}", run[0]),
+        };
+    }
+    text
+}
+
+fn read_numbers(text: &str) -> Option<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for run in text.split(',') {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        if last.checked_sub(first)? > MOST || numbers.len() as u64 > MOST {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+/// One sequence of parts that may overlap, where they agree and leave no gap.
+fn put_together(mut parts: Vec<(usize, Vec<u64>)>) -> Option<Vec<u64>> {
+    parts.sort_by_key(|(place, _)| *place);
+    let mut all: Vec<u64> = Vec::new();
+    for (place, numbers) in parts {
+        let known = all.get(place..)?;
+        let same = known.len().min(numbers.len());
+        if known[..same] != numbers[..same] {
+            return None;
+        }
+        all.extend_from_slice(&numbers[same..]);
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(order: &str) -> Vec<u8> {
+        Entry::Value { name: "a", order, payload: b"" }.write()
+    }
+
+    fn known(entries: &[(u64, Vec<u8>)]) -> Option<Vec<u64>> {
+        Order::of(&entries.iter().cloned().collect()).map(|order| order.known)
+    }
+
+    /// All of these have ended, and are given as they come.
+    fn given(order: &mut Order, numbers: &[u64]) -> Vec<u64> {
+        for number in numbers {
+            order.pass(*number, Waker::noop());
+        }
+        let mut given = Vec::new();
+        while order.rest().is_some() {
+            let number = order.granted.unwrap();
+            assert!(order.pass(number, Waker::noop()));
+            order.give(number);
+            given.push(number);
+        }
+        given
+    }
+
+    #[test]
+    fn what_has_ended_first_is_given_first_and_one_at_a_time() {
+        let mut order = Order { is_straight: true, ..Order::default() };
+        assert!(!order.pass(1, Waker::noop()) && !order.pass(2, Waker::noop()), "the body has not come to rest");
+        assert!(order.rest().is_some() && order.granted == Some(1));
+        assert!(!order.pass(2, Waker::noop()) && order.pass(1, Waker::noop()), "one at a time");
+        order.give(1);
+        assert_eq!(given(&mut order, &[]), [2]);
+    }
+
+    #[test]
+    fn what_the_body_does_not_poll_holds_nothing_up() {
+        let mut order = Order { is_straight: true, ..Order::default() };
+        order.pass(1, Waker::noop());
+        order.pass(2, Waker::noop());
+        assert!(order.rest().is_some() && order.granted == Some(1));
+        assert!(order.rest().is_some() && order.granted == Some(2), "the body was woken for 1, and went past it");
+        assert!(order.pass(2, Waker::noop()));
+        order.give(2);
+        assert_eq!(given(&mut order, &[]), [0; 0]);
+        assert_eq!(given(&mut order, &[1]), [1]);
+    }
+
+    #[test]
+    fn what_was_recorded_before_comes_before_what_ends_now() {
+        let entries = [(1, value("+4")), (3, value("0+1")), (4, value("0+5")), (5, value("0")), (6, value("0+7"))];
+        let mut order = Order::of(&entries.into_iter().collect()).unwrap();
+        assert_eq!(order.before(8), "0+6");
+        assert_eq!(given(&mut order, &[1, 2, 3, 4, 5, 6]), [5, 4, 1, 3, 6, 2]);
+    }
+
+    #[test]
+    fn what_the_entry_of_a_dropped_call_said_is_said_again() {
+        let mut order = Order { is_straight: true, ..Order::default() };
+        order.give(2);
+        order.end(1);
+        order.was_told(order.len());
+        order.let_go(1);
+        assert_eq!(order.entry().unwrap().1, Entry::Order { order: "0:2" }.write());
+    }
+
+    #[test]
+    fn a_body_that_makes_one_call_after_the_other_records_no_order() {
+        let mut order = Order { is_straight: true, ..Order::default() };
+        for number in 1..=3 {
+            assert_eq!((order.before(number), order.entry()), (String::new(), None));
+            order.give(number);
+        }
+        order.let_go(4);
+        assert_eq!(order.before(5), "", "what was let go of is recorded as such");
+        assert_eq!(order.before(6), "3");
+        order.give(6);
+        assert_eq!(order.before(7), "0:1-3,6", "5 comes later");
+        assert_eq!(order.entry().unwrap(), (FIRST_ORDER + 1, Entry::Order { order: "0:1-3,6" }.write()));
+        order.was_told(order.len());
+        assert_eq!((order.before(7), order.entry()), (String::new(), None));
+        order.give(5);
+        assert_eq!(order.before(8), "4:5");
+    }
+
+    #[test]
+    fn the_order_is_read_as_it_was_written() {
+        let let_go = Entry::LetGo { name: "a" }.write();
+        let failed = Entry::Failed { name: "a", terminal: false, error: "" }.write();
+        assert_eq!(known(&[]).unwrap(), [0; 0]);
+        assert_eq!(known(&[(1, value("")), (2, value("")), (3, value("1"))]).unwrap(), [1]);
+        assert_eq!(known(&[(1, value("")), (2, let_go), (3, value("")), (4, failed)]).unwrap(), [1, 3, 4]);
+        let recorded = [(1, value("")), (3, value("0:2")), (4, value("1:3,1")), (5, value("0:2-3,1"))];
+        assert_eq!(known(&recorded).unwrap(), [2, 3, 1], "whatever says all of it knows more than what says nothing");
+        for (one, other) in [("0:2", "0:3"), ("0:2", "2:3"), ("0:x", "0:2"), ("0:3-1", "0:3"), ("0:1-99999999", "0:1")]
+        {
+            assert_eq!(known(&[(1, value(one)), (2, value(other))]), None, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_was_given_first_is_given_first_again() {
+        let entries = [(1, value("")), (2, value("0")), (3, value("0:2")), (4, value(""))];
+        let mut order = Order::of(&entries.into_iter().collect()).unwrap();
+        assert_eq!(given(&mut order, &[1, 5, 4]), [0; 0], "2 has not come by");
+        assert!(order.is_held_up() && order.expected() == Some(2));
+        assert_eq!(given(&mut order, &[2]), [2, 1, 4, 5]);
+    }
+
+    #[test]
+    fn a_body_that_drops_what_it_was_given_before_is_found_out() {
+        let entries = [(1, value("")), (2, value("0:1"))];
+        let mut order = Order::of(&entries.into_iter().collect()).unwrap();
+        assert!(!order.let_go(2) && order.let_go(1));
+    }
+}

@@ -1,0 +1,217 @@
+//! A body that runs again is given what its calls came to in the order in which it was given it before, wherever its
+//! worker died.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{self, BoxFuture, Either};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use stepfleet_worker::prelude::*;
+use stepfleet_worker::testing;
+use tokio::time::Instant;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+
+#[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
+struct Told {
+    lines: Vec<String>,
+}
+
+/// Asks two shops for a quote, and reserves at each as soon as it has answered.
+struct Quotes;
+
+#[workflow(start = Asked, stop = Told)]
+impl Quotes {
+    #[step]
+    async fn compare(&self, ctx: &Context, _: Asked) -> Outcome<Told> {
+        let quote = |shop: &'static str, ms| {
+            ctx.step("quote", move || async move {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Ok(shop.to_owned())
+            })
+        };
+        let mut quotes: FuturesUnordered<_> = [quote("slow", 400), quote("fast", 5)].into_iter().collect();
+        let mut lines = Vec::new();
+        while let Some(shop) = quotes.next().await {
+            let shop = shop?;
+            let ticket = ctx.step("reserve", || future::ready(Ok(format!("ticket of {shop}")))).await?;
+            lines.push(format!("{shop}: {ticket}"));
+        }
+        ctx.wait_for::<()>("go").await?;
+        Ok(Told { lines })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_ended_first_comes_first_after_a_wait_and_after_each_crash() {
+    let quotes = || testing::run(Quotes).signal("go", &());
+    let run = testing::survives_every_crash(quotes, &Asked {}).await;
+    assert_eq!(run.result::<Told>().lines, ["fast: ticket of fast", "slow: ticket of slow"]);
+}
+
+/// A part of a body. Each call takes so many ms from when what it follows had ended, on a clock that goes on over a crash.
+#[derive(Clone, Debug)]
+enum Part {
+    Call(u64),
+    Wait,
+    Seq(Vec<Part>),
+    Join(Vec<Part>),
+    /// The first one counts, and the others are dropped.
+    Race(Vec<Part>),
+    /// After each one another call.
+    Unordered(Vec<(Part, u64)>),
+    /// The first of two, then another call, and then the one that was kept.
+    Keep(Box<(Part, Part)>, u64),
+    /// So many at a time.
+    Buffered(usize, Vec<Part>),
+}
+
+/// `most`: how long at most the body awaits a call without polling others, which then end unseen.
+fn parts(most: u64) -> impl Strategy<Value = Part> {
+    let (ms, alone) = (|| 1..1_000_000u64, move || 0..=most);
+    let leaf = prop_oneof![6 => ms().prop_map(Part::Call), 1 => Just(Part::Wait)];
+    leaf.prop_recursive(3, 16, 4, move |part| {
+        let list = || prop::collection::vec(part.clone(), 1..4);
+        prop_oneof![
+            list().prop_map(Part::Seq),
+            list().prop_map(Part::Join),
+            list().prop_map(Part::Race),
+            prop::collection::vec((part.clone(), alone()), 1..4).prop_map(Part::Unordered),
+            (part.clone(), part.clone(), alone()).prop_map(|(one, other, ms)| Part::Keep(Box::new((one, other)), ms)),
+            (1..3usize, list()).prop_map(|(width, parts)| Part::Buffered(width, parts)),
+        ]
+    })
+}
+
+/// Does what its plan says, and tells what it has seen.
+struct Planned {
+    plan: Arc<Part>,
+    began: Instant,
+    /// When calls end, and which.
+    ends: Ends,
+    /// Whether the order of its calls is a part of the result.
+    tells: bool,
+}
+
+type Ends = Arc<Mutex<BTreeMap<u64, BTreeSet<String>>>>;
+
+#[workflow(start = Asked, stop = Told)]
+impl Planned {
+    #[step]
+    async fn go(&self, ctx: &Context, _: Asked) -> Outcome<Told> {
+        let trace = Mutex::default();
+        self.play(ctx, &trace, &self.plan, "0".into(), 0).await;
+        // All that was recorded is replayed once more.
+        ctx.wait_for::<()>("end").await?;
+        Ok(Told { lines: if self.tells { trace.into_inner().unwrap() } else { Vec::new() } })
+    }
+}
+
+impl Planned {
+    /// Answers when it has ended, in ms.
+    fn play<'a>(
+        &'a self,
+        ctx: &'a Context,
+        trace: &'a Mutex<Vec<String>>,
+        part: &'a Part,
+        path: String,
+        at: u64,
+    ) -> BoxFuture<'a, u64> {
+        Box::pin(async move {
+            let inner =
+                |number: usize, part: &'a Part, at: u64| self.play(ctx, trace, part, format!("{path}.{number}"), at);
+            let end = match part {
+                Part::Call(ms) => self.call(ctx, trace, &path, at + ms).await,
+                Part::Wait => ctx.wait_for::<u64>("word").await.map_or(at, |word| at.max(word)),
+                Part::Seq(parts) => {
+                    let mut at = at;
+                    for (number, part) in parts.iter().enumerate() {
+                        at = inner(number, part, at).await;
+                    }
+                    at
+                }
+                Part::Join(parts) => {
+                    let all = parts.iter().enumerate().map(|(number, part)| inner(number, part, at));
+                    future::join_all(all).await.into_iter().max().unwrap_or(at)
+                }
+                Part::Race(parts) => {
+                    let all = parts.iter().enumerate().map(|(number, part)| inner(number, part, at));
+                    future::select_all(all).await.0
+                }
+                Part::Unordered(parts) => {
+                    let one = async |number: usize, part, ms: u64| (inner(number, part, at).await, number, ms);
+                    let mut all: FuturesUnordered<_> =
+                        parts.iter().enumerate().map(|(number, (part, ms))| one(number, part, *ms)).collect();
+                    let mut last = at;
+                    while let Some((end, number, ms)) = all.next().await {
+                        last = self.call(ctx, trace, &format!("{path}.{number}.then"), last.max(end) + ms).await;
+                    }
+                    last
+                }
+                Part::Keep(parts, ms) => {
+                    let (one, other) = (inner(0, &parts.0, at), inner(1, &parts.1, at));
+                    let (end, kept) = match future::select(one, other).await {
+                        Either::Left((end, kept)) | Either::Right((end, kept)) => (end, kept),
+                    };
+                    let end = self.call(ctx, trace, &format!("{path}.then"), end + ms).await;
+                    end.max(kept.await)
+                }
+                Part::Buffered(width, parts) => {
+                    let all: Vec<_> = parts.iter().enumerate().map(|(number, part)| inner(number, part, at)).collect();
+                    let ends: Vec<u64> = futures_util::stream::iter(all).buffer_unordered(*width).collect().await;
+                    ends.into_iter().max().unwrap_or(at)
+                }
+            };
+            trace.lock().unwrap().push(path);
+            end
+        })
+    }
+
+    /// All calls have one name: nothing but their order tells them apart. Each records what the body had seen before it.
+    async fn call(&self, ctx: &Context, trace: &Mutex<Vec<String>>, path: &str, until: u64) -> u64 {
+        self.ends.lock().unwrap().entry(until).or_default().insert(path.to_owned());
+        let made = (path.to_owned(), until, trace.lock().unwrap().clone());
+        let work = || async {
+            tokio::time::sleep_until(self.began + Duration::from_millis(until)).await;
+            Ok(made.clone())
+        };
+        let given = ctx.step("call", work).await;
+        assert_eq!(given.ok(), Some(made.clone()), "it was given the value of another, or of another time");
+        until
+    }
+}
+
+fn replay(most: u64, tells: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let cases = std::env::var("STEPFLEET_REPLAYS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&parts(most), |plan| {
+            let (plan, ends) = (Arc::new(plan), Ends::default());
+            let setup = || {
+                let planned = Planned { plan: plan.clone(), began: Instant::now(), ends: ends.clone(), tells };
+                (0..20).fold(testing::run(planned), |run, _| run.signal("word", &0u64)).signal("end", &())
+            };
+            runtime.block_on(async { setup().start(&Asked {}).await });
+            // What ends at the same time may come in any order.
+            prop_assume!(ends.lock().unwrap().values().all(|paths| paths.len() == 1));
+            let run = runtime.block_on(testing::survives_every_crash(setup, &Asked {}));
+            prop_assert_eq!(run.status(), testing::Status::Completed, "{}", run);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn random_bodies_end_alike_wherever_their_worker_dies() {
+    replay(0, true);
+}
+
+#[test]
+fn random_bodies_that_let_calls_end_unseen_are_never_given_the_value_of_another() {
+    replay(1_000_000, false);
+}
