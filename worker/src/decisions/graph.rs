@@ -3,6 +3,7 @@
 mod catches;
 mod check;
 mod data;
+mod levels;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -29,6 +29,9 @@ impl Router {
         let reached = self.reached();
         self.check_reach(&reached, &mut mistakes);
         self.check_joins(&reached, &mut mistakes);
+        if mistakes.is_empty() {
+            self.check_levels(&mut mistakes);
+        }
         if reached.contains(self.stop) {
             self.check_loops(&reached, &mut mistakes);
         }
@@ -253,13 +256,13 @@ mod tests {
                 &[NEVER],
             ),
             (
-                // In a fan-out and outside of it: that depends on what comes.
+                // In a fan-out, and outside of it, where nothing can be joined.
                 vec![
                     node("split", Each("Start"), &[("Page", true), ("Page", false)]),
                     node("read", Each("Page"), &[("Count", false), ("Stop", false)]),
                     total(),
                 ],
-                &[],
+                &["step total takes Joined<Count>, and Count comes from step read outside of any fan-out too"],
             ),
         ];
         check_all(cases);
