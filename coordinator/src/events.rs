@@ -9,6 +9,13 @@ pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -
     if event == graph.stop {
         return Err(format!("{event} is the stop event of {of}: it cannot come from outside; cancel the run instead"));
     }
+    if !graph.external.iter().any(|external| external == event) && !all.is_empty() {
+        let known = if graph.external.is_empty() { "none".to_owned() } else { graph.external.join(", ") };
+        return Err(format!(
+            "{event} does not come from outside in {of}: its workflow names it in #[workflow(external = [..])] where it may; \
+             named are: {known}"
+        ));
+    }
     if all.is_empty() {
         let mut known: Vec<&str> = graph
             .steps
@@ -50,7 +57,8 @@ mod tests {
             step("sum", &["Counted"], true),
             step("pair", &["Left", "Right"], false),
         ];
-        Graph { start: "Asked".into(), stop: "Answered".into(), steps, ..Graph::default() }
+        let external = vec!["Asked".to_owned()];
+        Graph { start: "Asked".into(), stop: "Answered".into(), steps, external, ..Graph::default() }
     }
 
     #[test]
@@ -72,6 +80,12 @@ mod tests {
         );
         assert!(
             refusal("Counted", None).contains("no step of rag version 1 takes Counted by itself; its steps take Asked")
+        );
+        let closed = Graph { external: vec!["Approval".into()], ..graph() };
+        let refused = takers(&closed, "rag version 1", "Asked", None).unwrap_err();
+        assert!(
+            refused.contains("Asked does not come from outside") && refused.contains("named are: Approval"),
+            "{refused}"
         );
         assert!(refusal("Left", None).contains("by itself"));
         assert!(refusal("Answered", None).contains("is the stop event"));

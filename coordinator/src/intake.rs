@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::Result;
 use stepfleet::log;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::step::{Cancelled, Sent, Signalled};
 use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Rejection, Start, Started};
+use stepfleet::{Result, names};
 
 use crate::Partitions;
 use crate::across::Keyed;
@@ -127,7 +127,7 @@ impl Intake {
         let (store, name) = (self.partitions.of(run), self.name_of(entry, run));
         let became = match request {
             Ok(Request::Signal(signal)) => {
-                let answer = store.signal(run, &signal.name, &signal.payload(), Some(&name)).await?;
+                let answer = store.signal(run, &names::token(&signal.name), &signal.payload(), Some(&name)).await?;
                 Steering::of_signal(answer, signal)
             }
             Ok(Request::Send(send)) => self.send(&**store, run, send, &name).await?,

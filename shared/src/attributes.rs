@@ -81,14 +81,16 @@ pub(crate) fn read(written: &str) -> Vec<(String, String)> {
 }
 
 fn token(field: &str, value: &str) -> String {
+    let encoded = |text| encoded(text, |byte| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte));
     format!("{}={}", encoded(field), encoded(value))
 }
 
-fn encoded(text: &str) -> String {
+/// Percent-encoded, but for the bytes that stay.
+pub(crate) fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/') {
+        if stays(byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
@@ -98,7 +100,7 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
-fn decoded(text: &str) -> Option<String> {
+pub(crate) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

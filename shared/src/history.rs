@@ -1,6 +1,10 @@
 //! A run's history: one record for each thing that happened to it.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+
+use crate::names;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +32,8 @@ pub enum Kind {
     Overdue,
     /// A joining step had all that it begins with: the rest of its fan-out is of no use.
     Dropped,
+    /// The run completed, and these events were given to no step: a set, a buffer or a join that never was complete.
+    Left,
     /// The run was stopped by request.
     Cancelled,
     /// The run completed.
@@ -53,6 +59,7 @@ impl Kind {
             Self::Signal => "signal",
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
+            Self::Left => "left",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -62,11 +69,11 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Dropped, Failed, Lost, Overdue, Released, Repaired, Retry, Signal,
-            Start, Suspended,
+            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Released, Repaired, Retry,
+            Signal, Start, Suspended,
         };
         [
-            Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Cancelled,
+            Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Left, Cancelled,
             Completed, Failed,
         ]
         .into_iter()
@@ -90,7 +97,7 @@ pub struct Record {
     /// The worker, `-` for none.
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
-    /// `failed`: the error; `start`: workflow and version.
+    /// `failed`: the error; `start`: workflow and version; `left`: how many events of what.
     pub detail: String,
 }
 
@@ -120,6 +127,14 @@ impl Record {
             worker: parts.next()?.to_owned(),
             detail: parts.next().unwrap_or_default().to_owned(),
         })
+    }
+
+    /// The detail as people read it: names of calls, signals and buffers stand in it as [`crate::names::token`] writes them.
+    pub fn told(&self) -> Cow<'_, str> {
+        match self.kind {
+            Kind::Suspended | Kind::Signal | Kind::Overdue | Kind::Left => Cow::Owned(names::text(&self.detail)),
+            _ => Cow::Borrowed(&self.detail),
+        }
     }
 
     /// For a `done` record: when the committed attempt began.

@@ -5,10 +5,14 @@
 
 use std::fmt;
 
+use crate::attributes;
 use crate::error::{Error, Result};
 
 /// The longest name of a workflow, step, event or context field, in bytes.
 pub const MAX_NAME: usize = 128;
+
+/// The longest name of a call, a signal or a buffer, in bytes: see [`check_call`].
+pub const MAX_CALL: usize = 200;
 
 /// The longest run id or idempotency key, in bytes.
 pub const MAX_ID: usize = 200;
@@ -113,6 +117,23 @@ pub fn check_field(name: &str) -> Result<()> {
     check("context field", name, MAX_NAME, |c| !c.is_control(), "anything but control characters")
 }
 
+/// Checks the name of a call that a body records, of a signal or of a buffer. They are for people: any text without control
+/// characters, up to 200 bytes of UTF-8.
+pub fn check_call(what: &str, name: &str) -> Result<()> {
+    check(what, name, MAX_CALL, |c| !c.is_control(), "anything but control characters")
+}
+
+/// A name of a call, a signal or a buffer as it stands in Redis: whatever is not an ASCII letter, a digit or one of `_-.` is
+/// percent-encoded, so that it is one word.
+pub fn token(name: &str) -> String {
+    attributes::encoded(name, |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
+/// The name that [`token`] wrote; what it has not written stays as it is.
+pub fn text(token: &str) -> String {
+    attributes::decoded(token).unwrap_or_else(|| token.to_owned())
+}
+
 fn check(what: &str, text: &str, max: usize, fine: impl Fn(char) -> bool, allowed: &str) -> Result<()> {
     if text.is_empty() {
         return Err(Error::invalid(format!("the {what} is empty; give it a name")));
@@ -150,6 +171,21 @@ mod tests {
         }
         check_id("run id", "1719922-0").unwrap();
         check_id("run id", "orders/2026:7@shop").unwrap();
+    }
+
+    #[test]
+    fn names_for_people_are_any_text_and_one_word_in_redis() {
+        for name in ["approval", "convert a.pdf", "überprüfen: 100 %", "a,b/c~d", "%20", &"x".repeat(200)] {
+            check_call("signal", name).unwrap();
+            let token = token(name);
+            assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.%".contains(&b)), "{token}");
+            assert_eq!(text(&token), name);
+        }
+        assert_eq!(token("approval_2.b-c"), "approval_2.b-c");
+        assert_eq!((token("a b"), text("100%"), text("%zz")), ("a%20b".into(), "100%".into(), "%zz".into()));
+        for bad in ["", "a\nb", &"x".repeat(201)] {
+            assert!(check_call("signal", bad).unwrap_err().is_invalid(), "{bad:?} was taken");
+        }
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl SignalRequest {
     /// Checks all that can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
-        names::check_name("signal", &self.name)?;
+        names::check_call("signal", &self.name)?;
         codec::check_input(self.content, &self.input)
     }
 

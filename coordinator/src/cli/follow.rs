@@ -227,14 +227,14 @@ fn line(record: &Record) -> String {
     let kind = output::graded(&format!("{:<9}", record.kind.as_str()), good);
     let at = time_of_day(record.at_ms);
     if record.seq == 0 {
-        return format!("{at}  {kind}  {}", shortened(&record.detail, 200)).trim_end().to_owned();
+        return format!("{at}  {kind}  {}", shortened(&record.told(), 200)).trim_end().to_owned();
     }
     let detail = match record.kind {
         Kind::Done => record.began_ms().map(|began| format!("in {}", span(record.at_ms.saturating_sub(began)))),
         Kind::Retry => record.detail.split_once(' ').map(|(delay, error)| {
             format!("again in {}: {}", span(delay.parse().unwrap_or_default()), shortened(error, 200))
         }),
-        _ => Some(shortened(&record.detail, 200)),
+        _ => Some(shortened(&record.told(), 200)),
     };
     let Record { seq, attempt, step, worker, .. } = record;
     format!("{at}  {kind}  #{seq} {step}, attempt {attempt}, on {worker}  {}", detail.unwrap_or_default())

@@ -96,6 +96,20 @@ pub const LIMITS: &[Limit] = &[
         &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/data.rs"],
     ),
     limit(
+        "MAX_CALL",
+        200,
+        Unit::Bytes,
+        "the name of a recorded call, a signal or a buffer: any text without control characters",
+        &["shared/src/names.rs"],
+    ),
+    limit(
+        "MAX_LEFT",
+        100,
+        Unit::Count,
+        "records of a history about events that are left when the run completes",
+        &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/data.rs"],
+    ),
+    limit(
         "MAX_EVENTS",
         10_000,
         Unit::Count,

@@ -8,6 +8,7 @@ use super::value::Value;
 use crate::attributes;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
 use crate::run::{Run, Status};
@@ -80,7 +81,7 @@ pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWa
         seq: seq.parse().ok()?,
         step,
         number: number.parse().ok()?,
-        name,
+        name: names::text(&name),
         filter: attributes::read(filter),
         due_ms: Some(due.parse().ok()?).filter(|due| *due > 0),
     })

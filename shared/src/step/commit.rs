@@ -50,7 +50,7 @@ impl From<CommitStatus> for Checkpointed {
 pub struct Wait {
     /// The number under which the signal is recorded in the journal.
     pub number: u64,
-    /// The signal's name: see [`crate::names::check_name`].
+    /// The signal's name, as [`crate::names::token`] writes it.
     pub name: String,
     /// After this time the wait ends without a signal. It is counted from when the wait was opened first.
     pub deadline: Option<Duration>,
@@ -158,7 +158,7 @@ pub struct Collect {
     pub step: String,
     /// 0 for none.
     pub group: u64,
-    /// The buffer's name: see [`crate::names::check_name`].
+    /// The buffer's name, as [`crate::names::token`] writes it.
     pub buffer: String,
     /// How many fill it.
     pub count: u32,

@@ -32,12 +32,12 @@ impl<S> Context<S> {
     /// # }
     /// ```
     ///
-    /// Fails with a terminal error for a count of 0 or over 1,000, a name that is none, an event over 1 MiB, and where the step has recorded
+    /// Fails with a terminal error for a count of 0 or over 1,000, a name that is none ([`names::check_call`]), an event over 1 MiB, and where the step has recorded
     /// 10,000 entries.
     pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
         let number = self.core.journal().next();
         let payload = codec::encode(&format!("the event {}", E::NAME), event).map_err(Error::from);
-        let name = buffer.to_owned();
+        let name = names::token(buffer);
         let work = Box::pin(collect(&self.core, number, name.clone(), count, payload));
         Call::new(&self.core, number, name, work)
     }
@@ -50,10 +50,11 @@ async fn collect<E: Event>(
     count: u32,
     payload: Outcome<Vec<u8>>,
 ) -> Outcome<Option<Vec<E>>> {
-    names::check_name("buffer", &buffer)?;
+    let text = names::text(&buffer);
+    names::check_call("buffer", &text)?;
     if !(1..=MAX_COUNT).contains(&count) {
         return Err(Error::terminal(format!(
-            "the buffer {buffer} is to hold {count} events; it takes 1 to {MAX_COUNT} (a fan-out and Joined take any number)"
+            "the buffer {text} is to hold {count} events; it takes 1 to {MAX_COUNT} (a fan-out and Joined take any number)"
         )));
     }
     let known = core.journal().collected(number, &buffer)?;

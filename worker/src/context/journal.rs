@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use stepfleet::journal::Entry;
+use stepfleet::names;
 use stepfleet::step::{Checkpoint, Claimed, Wait};
 
 use super::order::Order;
@@ -152,7 +153,7 @@ impl Journal {
                 Ok(Err(if terminal { Error::terminal(error) } else { Error::msg(error) }))
             }
             Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Recorded::Never)),
-            Some(other) => Err(self.changed(number, &format!("the call \"{name}\""), &other)),
+            Some(other) => Err(self.changed(number, &format!("the call \"{}\"", names::text(name)), &other)),
         });
         self.or_refuse(number, recorded)
     }
@@ -166,7 +167,7 @@ impl Journal {
             }
             Some(Entry::Overdue { name: known }) if known == name => Ok(Ok(Waited::Overdue)),
             Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Waited::Never)),
-            Some(other) => Err(self.changed(number, &format!("the wait for \"{name}\""), &other)),
+            Some(other) => Err(self.changed(number, &format!("the wait for \"{}\"", names::text(name)), &other)),
         });
         self.or_refuse(number, waited)
     }
@@ -177,7 +178,9 @@ impl Journal {
             None => Ok(Ok(Collected::New)),
             Some(entry @ Entry::Collected { .. }) => Ok(Ok(Collected::Came(entry.write()))),
             Some(Entry::LetGo { name: known }) if known == buffer => Ok(Ok(Collected::Never)),
-            Some(other) => Err(self.changed(number, &format!("an event for the buffer \"{buffer}\""), &other)),
+            Some(other) => {
+                Err(self.changed(number, &format!("an event for the buffer \"{}\"", names::text(buffer)), &other))
+            }
         });
         self.or_refuse(number, collected)
     }
@@ -212,9 +215,9 @@ impl Journal {
 
     fn changed(&self, number: u64, now: &str, recorded: &Entry<'_>) -> Error {
         let before = match recorded {
-            Entry::Value { name, .. } | Entry::Failed { name, .. } => format!("the call \"{name}\""),
-            Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{name}\""),
-            Entry::LetGo { name } => format!("\"{name}\""),
+            Entry::Value { name, .. } | Entry::Failed { name, .. } => format!("the call \"{}\"", names::text(name)),
+            Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{}\"", names::text(name)),
+            Entry::LetGo { name } => format!("\"{}\"", names::text(name)),
             Entry::Collected { .. } => "an event for a buffer".to_owned(),
             Entry::Order { .. } => "an order".to_owned(),
         };
@@ -340,7 +343,8 @@ impl Journal {
         self.waits.remove(&number);
         self.failing.remove(&number);
         if self.order.let_go(number) {
-            let what = format!("it drops call {number}, \"{name}\", whose end an earlier attempt was given");
+            let what =
+                format!("it drops call {number}, \"{}\", whose end an earlier attempt was given", names::text(name));
             self.astray.get_or_insert(what);
         }
         let is_known =

@@ -31,7 +31,7 @@ impl<S> Context<S> {
     /// attempt that fails with it tries the work again; a body that goes on after it is given the same error by each
     /// later attempt.
     ///
-    /// The name (as [`names::check_name`] has it) is for people, and tells a body whose code was changed. Calls are told
+    /// The name (any text of up to 200 bytes: [`names::check_call`]) is for people, and tells a body whose code was changed. Calls are told
     /// apart by their order, so a body must make the same calls in the same order each time: what decides about them
     /// must come from the event, from calls, or from waits. The future may be joined or raced with others, or kept; in
     /// which order calls ended is recorded, and what a race dropped, so that later attempts decide it alike.
@@ -45,8 +45,9 @@ impl<S> Context<S> {
         W: Future<Output = Outcome<T>> + Send + 'a,
     {
         let number = self.core.journal().next();
-        let work = Box::pin(record(&self.core, number, name.to_owned(), work));
-        Call::new(&self.core, number, name.to_owned(), work)
+        let name = names::token(name);
+        let work = Box::pin(record(&self.core, number, name.clone(), work));
+        Call::new(&self.core, number, name, work)
     }
 }
 
@@ -56,8 +57,9 @@ where
     F: FnOnce() -> W,
     W: Future<Output = Outcome<T>>,
 {
-    names::check_name("call", &name)?;
-    let what = format!("the value of the call {name}");
+    let text = names::text(&name);
+    names::check_call("call", &text)?;
+    let what = format!("the value of the call {text}");
     let known = core.journal().recorded(number, &name)?;
     match known {
         Recorded::Value(payload) => return Ok(codec::decode(&what, &payload)?),
@@ -94,7 +96,7 @@ pub struct Call<'a, T> {
 // Nothing points into its outcome.
 impl<T> Unpin for Call<'_, T> {}
 
-/// The place of a call in its body. Dropped before the call is over, it is let go.
+/// The place of a call in its body; its name is as [`names::token`] writes it. Dropped before the call is over, it is let go.
 pub(super) struct Place<'a> {
     pub(super) core: &'a Core,
     pub(super) number: u64,

@@ -18,7 +18,7 @@ use crate::error::{Error, Outcome};
 use crate::event::Event;
 
 impl<S> Context<S> {
-    /// Waits for a signal of this name that anyone may send to the run: a Rust client
+    /// Waits for a signal of this name (any text of up to 200 bytes: [`names::check_call`]) that anyone may send to the run: a Rust client
     /// ([`RunHandle::signal`](stepfleet::client::RunHandle::signal)), `stepfleet signal`, or an `XADD` from any language.
     ///
     /// ```
@@ -49,10 +49,10 @@ impl<S> Context<S> {
         let number = self.core.journal().next();
         WaitFor {
             question: None,
-            place: Place { core: &self.core, number, name: name.to_owned(), is_over: false },
+            place: Place { core: &self.core, number, name: names::token(name), is_over: false },
             filter: Vec::new(),
             timeout: None,
-            mistake: names::check_name("signal", name).err().map(Error::from),
+            mistake: names::check_call("signal", name).err().map(Error::from),
             signal: PhantomData,
         }
     }
@@ -125,9 +125,11 @@ impl<E: DeserializeOwned> WaitFor<'_, E> {
         };
         match waited {
             Waited::Signal(payload) => {
-                Poll::Ready(codec::decode(&format!("the signal {name}"), &payload).map_err(Error::from))
+                Poll::Ready(codec::decode(&format!("the signal {}", names::text(name)), &payload).map_err(Error::from))
             }
-            Waited::Overdue => Poll::Ready(Err(Error::overdue(format!("no signal {name} came in time")))),
+            Waited::Overdue => {
+                Poll::Ready(Err(Error::overdue(format!("no signal {} came in time", names::text(name)))))
+            }
             Waited::Never => Poll::Pending,
             // The answer comes when the store is asked, or to a later attempt.
             Waited::New => {

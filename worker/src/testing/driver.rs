@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::history::Record;
-use stepfleet::names::{Namespace, QueueName};
+use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
 use stepfleet::request::StartRequest;
 use stepfleet::store::{Fire, MemoryStore, Reap, Start, Store};
@@ -146,7 +146,7 @@ impl Driver {
         }
         match self.timed.remove(0).1 {
             Timed::Signal(name, payload) => {
-                answer(self.store.signal(&self.run, &name, &payload, None).await);
+                answer(self.store.signal(&self.run, &names::token(&name), &payload, None).await);
             }
             Timed::Cancel => {
                 answer(self.store.cancel(&self.run, None, self.retention).await);
@@ -161,7 +161,7 @@ impl Driver {
         let scripted = |wait: &String| self.signals.iter().position(|(name, _)| name == wait);
         let Some(at) = waits.iter().find_map(scripted) else { return false };
         let (name, payload) = self.signals.remove(at);
-        answer(self.store.signal(&self.run, &name, &payload, None).await);
+        answer(self.store.signal(&self.run, &names::token(&name), &payload, None).await);
         true
     }
 

@@ -82,8 +82,8 @@ impl fmt::Display for History {
                     write!(f, ", again in {delay} ms: {error}")?;
                 }
                 _ if record.detail.is_empty() => {}
-                _ if record.seq == 0 => write!(f, " {}", record.detail)?,
-                _ => write!(f, ": {}", record.detail)?,
+                _ if record.seq == 0 => write!(f, " {}", record.told())?,
+                _ => write!(f, ": {}", record.told())?,
             }
         }
         Ok(())

@@ -117,10 +117,12 @@ impl Setup {
     /// option `external` of `#[workflow]`. Several are given one after the other, in the order in which they were added.
     ///
     /// # Panics
-    /// When no step takes the event, or it cannot be written.
+    /// When no step takes the event, the workflow does not name it as `external`, or it cannot be written.
     pub fn send<E: Event>(mut self, event: &E) -> Self {
         let (name, workflow) = (E::NAME, &self.served.registration.workflow);
         assert!(!self.served.router.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
+        let external = &self.served.registration.graph.external;
+        assert!(external.iter().any(|known| known == name), "{workflow} does not name {name} in `external`");
         let payload = codec::encode(&format!("the event {name}"), event).unwrap_or_else(|mistake| panic!("{mistake}"));
         self.events.push_back((name, payload));
         self

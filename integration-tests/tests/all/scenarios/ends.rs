@@ -1,8 +1,9 @@
 //! Runs that end, and those that are cancelled.
 
+use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{Cancelled, CommitStatus};
-use stepfleet_integration_tests::double::{claim, join_fleet, refill, start, stop};
+use stepfleet::step::{Cancelled, Collect, CommitStatus, Part};
+use stepfleet_integration_tests::double::{claim, fan, join_fleet, joins, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
 use super::*;
@@ -107,6 +108,34 @@ async fn a_request_that_waits_to_be_served_can_be_cancelled() {
         assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Stopped);
         assert!(store.deferred().await.unwrap().is_empty());
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Cancelled);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_that_no_step_was_given_are_told_when_the_run_has_completed() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let first = held(scene).await;
+        let branches = complete(store, 2, &first, &fan(&["branch"; 2], &["join"], 0), 2).await;
+        let (step, buffer) = ("branch".to_owned(), "votes".to_owned());
+        let collect = Collect { number: 1, step, group: 1, buffer, count: 3, payload: vec![1, 7] };
+        store.collect("a", &branches[0].fence, &collect).await.unwrap().unwrap();
+        let part = Part { route: route("both"), slot: 2, slots: 2, payload: vec![1, 8] };
+        let commit = Commit { parts: vec![part.clone(), part], journalled: true, ..joins("join", 9) };
+        complete(store, 3, &branches[0], &commit, 0).await;
+        complete(store, 4, &branches[1], &stop(), 0).await;
+        let history = store.history("r", 0, 20).await.unwrap();
+        let left = history.iter().skip_while(|record| record.kind != Kind::Completed).skip(1);
+        let left: Vec<_> = left.map(|record| (record.kind, &*record.step, &*record.detail)).collect();
+        assert_eq!(
+            left,
+            [
+                (Kind::Left, "both", "2 set 1 2"),
+                (Kind::Left, "branch", "1 buffer 1 votes"),
+                (Kind::Left, "join", "1 join 1")
+            ]
+        );
     })
     .await;
 }

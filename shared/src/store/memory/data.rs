@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::publish::Told;
-use super::run::{Actor, Execution, KeptSignal, Phase, RunData, RunEnd, Steps, Work};
+use super::run::{Actor, Execution, KeptSignal, Left, Phase, RunData, RunEnd, Steps, Work};
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
@@ -16,6 +16,8 @@ use crate::step::{Fence, Line};
 use crate::store::{Registration, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
+/// More than so many kinds of events that are left are not told one by one.
+const MAX_LEFT: usize = 100;
 
 /// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
 const TOLD_FOR: u64 = 600_000;
@@ -319,6 +321,8 @@ impl Data {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         run.shown.finished_ms = Some(now);
         let steps = run.steps.take();
+        let left = steps.as_ref().map(Steps::left).unwrap_or_default();
+        let has_completed = matches!(end, RunEnd::Completed(_));
         match end {
             RunEnd::Completed(result) => {
                 run.shown.status = Status::Completed;
@@ -342,6 +346,20 @@ impl Data {
         self.news.arrived = true;
         self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
+        if has_completed {
+            self.tell_left(now, &attempt.run, &left);
+        }
+    }
+
+    /// What no step was given, since it never came to a whole.
+    fn tell_left(&mut self, now: u64, run: &str, left: &[Left]) {
+        let of = |step: &str| Actor { run: run.into(), seq: 0, number: 0, step: step.into(), worker: "-".into() };
+        for Left { step, count, what, .. } in left.iter().take(MAX_LEFT) {
+            self.note(now, Kind::Left, &of(step), format!("{count} {what}"));
+        }
+        if left.len() > MAX_LEFT {
+            self.note(now, Kind::Left, &of("-"), format!("{} more", left.len() - MAX_LEFT));
+        }
     }
 
     pub(super) fn forget(&mut self, run: &str) {

@@ -3,7 +3,7 @@
 use super::data::{Data, Member};
 use crate::fleet::Queue;
 use crate::history::Record;
-use crate::names::QueueName;
+use crate::names::{self, QueueName};
 use crate::run::Run;
 use crate::step::{JoinBuffer, OpenWait};
 use crate::store::{Deferred, Registration, WorkerInfo, in_order};
@@ -49,7 +49,7 @@ impl Data {
             seq: wait.seq,
             step: steps.executions[&wait.seq].work.route.step.clone(),
             number: wait.number,
-            name: name.clone(),
+            name: names::text(name),
             filter: wait.filter.clone(),
             due_ms: wait.due,
         });

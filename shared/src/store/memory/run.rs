@@ -56,6 +56,36 @@ impl RunData {
     }
 }
 
+/// Events that are left over when a run has completed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Left {
+    /// As its key in Redis is named: they are told in this order.
+    place: String,
+    pub(super) step: String,
+    pub(super) count: usize,
+    /// Of what.
+    pub(super) what: String,
+}
+
+impl Steps {
+    /// What no step was given, since it never came to a whole.
+    pub(super) fn left(&self) -> Vec<Left> {
+        let left = |place: String, step: &String, count, what| Left { place, step: step.clone(), count, what };
+        let joins = self.joined.iter().map(|((group, step), events)| {
+            left(format!("{group}:{step}"), step, events.len(), format!("join {group}"))
+        });
+        let sets = self.parts.iter().map(|((group, step, slot), events)| {
+            left(format!("{group}:{step}+{slot}"), step, events.len(), format!("set {group} {slot}"))
+        });
+        let buffers = self.collected.iter().map(|((group, step, name), events)| {
+            left(format!("{group}:{step}*{name}"), step, events.len(), format!("buffer {group} {name}"))
+        });
+        let mut all: Vec<Left> = joins.chain(sets).chain(buffers).filter(|left| left.count > 0).collect();
+        all.sort();
+        all
+    }
+}
+
 /// The step executions of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps {

@@ -52,7 +52,9 @@ impl Router {
             mistakes.push(format!("no step accepts its start event {start}; add a step that takes {start}"));
         }
         for event in &self.external {
-            if *event == stop {
+            if *event == StepFailed::NAME {
+                mistakes.push(format!("{event} cannot come from outside; remove it from `external`"));
+            } else if *event == stop {
                 mistakes.push(format!(
                     "its stop event {stop} cannot come from outside; let a step take another external event and return {stop}"
                 ));
@@ -80,6 +82,13 @@ impl Router {
             if let Some(twice) = node.accepts.events().into_iter().find(|event| !parts.insert(*event)) {
                 mistakes.push(format!(
                     "step {step} takes a set with two {twice}; take events of different types, or collect them with ctx.collect"
+                ));
+            }
+            if node.accepts.events().contains(&self.stop) {
+                mistakes.push(format!(
+                    "step {step} takes the stop event {0}, which ends the run: no step is executed after it; return another \
+                     event that {step} takes, and return {0} from {step}",
+                    self.stop
                 ));
             }
             if node.emits.contains(&(self.stop, true)) {
@@ -308,6 +317,19 @@ mod tests {
             for (found, expected) in found.iter().zip(expected) {
                 assert!(found.starts_with(expected), "{found} is not {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn a_step_that_takes_the_stop_event_is_a_mistake() {
+        for accepts in [Each("Stop"), Accepts::Set(&["Stop", "Page"]), Joined("Stop")] {
+            let nodes = vec![
+                node("split", Each("Start"), &[("Page", true), ("Stop", false)]),
+                node("read", Each("Page"), &[]),
+                node("late", accepts, &[]),
+            ];
+            let found = mistakes(&graph(nodes));
+            assert!(found.iter().any(|found| found.starts_with("step late takes the stop event Stop")), "{found:?}");
         }
     }
 

@@ -307,6 +307,25 @@ local function tell_workers(p, what, now)
   redis.call('ZADD', key_of.cancelled(p), now, what)
 end
 
+-- What no step was given, since it never came to a whole: `joined` keys of the run that still have events. Of so many as people
+-- look at, each is a record of the history.
+local function tell_left(p, run, now, extra)
+  if #extra == 0 then return end
+  local start, left = string.sub(key_of.joined(p, run, '', ''), 1, -2), {}
+  for _, key in ipairs(extra) do
+    if string.sub(key, 1, #start) == start then left[#left + 1] = string.sub(key, #start + 1) end
+  end
+  if #left == 0 then return end
+  table.sort(left, comes_before)
+  for i = 1, math.min(#left, LIMIT.MAX_LEFT) do
+    local group, step, kind, name = string.match(left[i], '^(%d+):([%w_%.%-]+)([+*]?)(.*)$')
+    local count = group and redis.call('LLEN', start .. left[i]) or 0
+    local what = kind == '+' and 'set ' .. group .. ' ' .. name or kind == '*' and 'buffer ' .. group .. ' ' .. name or 'join ' .. (group or '')
+    if count > 0 then note(p, run, now, 'left', 0, 0, step, '-', count .. ' ' .. what) end
+  end
+  if #left > LIMIT.MAX_LEFT then note(p, run, now, 'left', 0, 0, '-', '-', #left - LIMIT.MAX_LEFT .. ' more') end
+end
+
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 -- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known.
 local function finish(p, run, now, status, retention, fields, publishes, has_timeout)
@@ -318,6 +337,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else
     local extra = extra_of(p, run)
+    tell_left(p, run, now, extra)
     extra[#extra + 1] = key_of.extra(p, run)
     extra[#extra + 1] = steps
     unlink(extra)

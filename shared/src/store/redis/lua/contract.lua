@@ -11,6 +11,7 @@ local LIMIT = {
   MAX_WAITS = 1000, -- open waits of one name in a run
   MAX_SIGNALS = 1000, -- kept signals of one name in a run
   HISTORY_MAX = 100000, -- records in a history, the newest
+  MAX_LEFT = 100, -- records of a history about events that are left when the run completes
   MAX_EVENTS = 10000, -- entries in `events:<id>`, about, the newest
   MAX_REMEMBERED = 10000, -- places of published events that are remembered for a step execution
   MAX_VALUE = 1048576, -- a list or map of the context after a merge

@@ -240,7 +240,7 @@ end
 
 -- What `about` of a suspended step execution names: name, number and filter of each wait.
 local function suspended_by(about)
-  return string.gmatch(about, '([%w_%.%-]+)%.(%d+)~?([^,]*)')
+  return string.gmatch(about, '([%w_%.%-%%]+)%.(%d+)~?([^,]*)')
 end
 
 -- It is waited for no more.
