@@ -21,7 +21,6 @@ impl Router {
     fn walk(&self, from: &[&'static str]) -> Walk {
         let mut walk = Walk::default();
         for event in from {
-            walk.comes.entry(event).or_default();
             self.go(event, 0, &mut walk);
         }
         walk
@@ -147,11 +146,12 @@ fn outside(step: &str, event: &str, run: &Walk, fans: &BTreeMap<&'static str, Wa
     ))
 }
 
-/// A set of which some events come on a level where others never do.
+/// A set of which some events come on a level where others never do, or nowhere. What comes from outside, and the start
+/// event, goes to steps that take it by itself.
 fn incomplete(step: &str, events: &[&str], run: &Walk, fans: &BTreeMap<&'static str, Walk>) -> Option<String> {
     let levels = fans.iter().map(|(fan, walk)| (format!("in the fan-out of {fan}"), walk));
     let mut levels = [("outside of any fan-out".to_owned(), run)].into_iter().chain(levels);
-    levels.find_map(|(level, walk)| {
+    let apart = levels.find_map(|(level, walk)| {
         let (come, missing): (Vec<&str>, Vec<&str>) = events.iter().partition(|event| walk.comes.contains_key(*event));
         let (comes, missing) = (come.first()?, missing.first()?);
         let by = walk.comes.get(comes).map(names).unwrap_or_default();
@@ -160,6 +160,16 @@ fn incomplete(step: &str, events: &[&str], run: &Walk, fans: &BTreeMap<&'static 
              set is never complete; let both come on one level, or put {missing} into the state (ctx.state()) and take \
              {comes} alone{}",
             hint(&by)
+        ))
+    });
+    let comes =
+        |event: &&&str| run.comes.contains_key(**event) || fans.values().any(|walk| walk.comes.contains_key(**event));
+    let never = || events.iter().find(|event| !comes(event));
+    apart.or_else(|| {
+        let event = never()?;
+        Some(format!(
+            "step {step} takes a set with {event}, which no step returns or sends: the start event and events from outside go \
+             to steps that take them by themselves; let such a step return another event for the set"
         ))
     })
 }
@@ -272,6 +282,14 @@ mod tests {
         };
         let parts = ["step both takes a set with", "Item", "Conf", "never complete", "ctx.state()"];
         assert_told(apart(), &parts);
+        let mut from_outside = graph(vec![
+            node("start", Each("Start"), &[("Stop", false)]),
+            node("note", Each("Word"), &[]),
+            node("both", Set(&["Start", "Word"]), &[("Stop", false)]),
+        ]);
+        from_outside.external = vec!["Word"];
+        let told = from_outside.check().unwrap_err().to_string();
+        assert!(told.contains("step both takes a set with Start, which no step returns or sends"), "{told}");
         let mut together = apart();
         together[1].accepts = Each("Item");
         assert!(mistakes(together).is_empty());
