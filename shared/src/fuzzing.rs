@@ -161,7 +161,7 @@ fn signal(bytes: &[u8]) {
     for token in attributes::of(bytes) {
         assert!(token.len() <= attributes::MAX_ATTRIBUTE && attributes::read(&token).len() == 1, "{token}");
     }
-    drop(decode::open_wait("n".into(), &String::from_utf8_lossy(bytes), "s".into()));
+    drop(decode::open_wait("n", &String::from_utf8_lossy(bytes), "s".into()));
 }
 
 /// What a worker's transitions answer, as Redis sends it.

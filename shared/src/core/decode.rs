@@ -73,7 +73,7 @@ pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
 }
 
 /// `<seq>.<number>@<deadline>`, with `~<filter>` where there is one.
-pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWait> {
+pub(crate) fn open_wait(name: &str, wait: &str, step: String) -> Option<OpenWait> {
     let (seq, rest) = wait.split_once('.')?;
     let (number, rest) = rest.split_once('@')?;
     let (due, filter) = rest.split_once('~').unwrap_or((rest, ""));
@@ -81,7 +81,7 @@ pub(crate) fn open_wait(name: String, wait: &str, step: String) -> Option<OpenWa
         seq: seq.parse().ok()?,
         step,
         number: number.parse().ok()?,
-        name: names::text(&name),
+        name: names::text(name),
         filter: attributes::read(filter),
         due_ms: Some(due.parse().ok()?).filter(|due| *due > 0),
     })

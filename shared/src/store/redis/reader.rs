@@ -117,7 +117,7 @@ impl ReaderStore for RedisStore {
             let mut found = reply.array()?;
             while !found.is_over() {
                 let mut wait = found.array()?;
-                waits.extend(open_wait(wait.text()?, &wait.text()?, wait.text()?));
+                waits.extend(open_wait(&wait.text()?, &wait.text()?, wait.text()?));
             }
             if cursor == "0" {
                 return Ok(in_order(waits));
