@@ -134,11 +134,14 @@ fn nested_joins(step: &str, event: &str, fans: &BTreeMap<&'static str, Walk>) ->
     ))
 }
 
-/// A step that joins, and whose event comes outside of any fan-out too.
+/// A step that joins, and whose event comes outside of any fan-out too. Whoever returns it in both may know when to.
 fn outside(step: &str, event: &str, run: &Walk, fans: &BTreeMap<&'static str, Walk>) -> Option<String> {
-    let by = run.comes.get(event).filter(|by| !by.contains(step))?;
-    fans.values().find(|walk| walk.joins.contains(step))?;
-    let by = names(by);
+    let joining: Vec<&Walk> = fans.values().filter(|walk| walk.joins.contains(step)).collect();
+    let by = only_there(event, run, &joining)?;
+    if by.contains(step) || joining.is_empty() {
+        return None;
+    }
+    let by = names(&by);
     Some(format!(
         "step {step} takes Joined<{event}>, and {event} comes{by} outside of any fan-out too, where nothing can be joined; \
          let it be another event there{}",
@@ -146,15 +149,24 @@ fn outside(step: &str, event: &str, run: &Walk, fans: &BTreeMap<&'static str, Wa
     ))
 }
 
+/// The steps that leave an event on this level, and on none of the others.
+fn only_there(event: &str, level: &Walk, others: &[&Walk]) -> Option<BTreeSet<&'static str>> {
+    let mut by = level.comes.get(event)?.clone();
+    by.retain(|step| others.iter().all(|other| other.comes.get(event).is_none_or(|by| !by.contains(step))));
+    (!by.is_empty()).then_some(by)
+}
+
 /// A set of which some events come on a level where others never do, or nowhere. What comes from outside, and the start
-/// event, goes to steps that take it by itself.
+/// event, goes to steps that take it by itself. Whoever also returns an event where the set can be complete may know when to.
 fn incomplete(step: &str, events: &[&str], run: &Walk, fans: &BTreeMap<&'static str, Walk>) -> Option<String> {
-    let levels = fans.iter().map(|(fan, walk)| (format!("in the fan-out of {fan}"), walk));
-    let mut levels = [("outside of any fan-out".to_owned(), run)].into_iter().chain(levels);
-    let apart = levels.find_map(|(level, walk)| {
-        let (come, missing): (Vec<&str>, Vec<&str>) = events.iter().partition(|event| walk.comes.contains_key(*event));
-        let (comes, missing) = (come.first()?, missing.first()?);
-        let by = walk.comes.get(comes).map(names).unwrap_or_default();
+    let inner = fans.iter().map(|(fan, walk)| (format!("in the fan-out of {fan}"), walk));
+    let levels: Vec<_> = [("outside of any fan-out".to_owned(), run)].into_iter().chain(inner).collect();
+    let misses = |walk: &Walk| events.iter().copied().find(|event| !walk.comes.contains_key(event));
+    let whole: Vec<&Walk> = levels.iter().map(|(_, walk)| *walk).filter(|walk| misses(walk).is_none()).collect();
+    let apart = levels.iter().find_map(|(level, walk)| {
+        let missing = misses(walk)?;
+        let (comes, by) = events.iter().find_map(|event| Some((event, only_there(event, walk, &whole)?)))?;
+        let by = names(&by);
         Some(format!(
             "step {step} takes a set with {comes} and {missing}, and {level} {comes} comes{by} but {missing} never does: such a \
              set is never complete; let both come on one level, or put {missing} into the state (ctx.state()) and take \
@@ -162,11 +174,9 @@ fn incomplete(step: &str, events: &[&str], run: &Walk, fans: &BTreeMap<&'static 
             hint(&by)
         ))
     });
-    let comes =
-        |event: &&&str| run.comes.contains_key(**event) || fans.values().any(|walk| walk.comes.contains_key(**event));
-    let never = || events.iter().find(|event| !comes(event));
+    let comes = |event: &str| levels.iter().any(|(_, walk)| walk.comes.contains_key(event));
     apart.or_else(|| {
-        let event = never()?;
+        let event = events.iter().find(|event| !comes(event))?;
         Some(format!(
             "step {step} takes a set with {event}, which no step returns or sends: the start event and events from outside go \
              to steps that take them by themselves; let such a step return another event for the set"
