@@ -184,13 +184,15 @@ async fn events_come_from_outside_while_a_run_rests() {
             .await;
             assert!(records.iter().all(|record| record.kind != Kind::Failed));
             run.send("Nonsense", &json!({})).await.unwrap();
+            run.send("Asked", &json!({ "n": 1 })).await.unwrap();
             run.send("Close", &Value::Null).await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], json!(["ann", "bob"]));
             run.send("Close", &Value::Null).await.unwrap();
-            let reasons = stage.reasons(2).await;
+            let reasons = stage.reasons(3).await;
             assert!(reasons[0].contains("no step of desk version 1 takes Nonsense by itself"), "{reasons:?}");
-            assert!(reasons[1].contains("has ended: it takes no more events"), "{reasons:?}");
+            assert!(reasons[1].contains("Asked does not come from outside in desk version 1"), "{reasons:?}");
+            assert!(reasons[2].contains("has ended: it takes no more events"), "{reasons:?}");
         })
         .await;
 }
