@@ -28,6 +28,9 @@ pub enum Kind {
     Overdue,
     /// A joining step had all that it begins with: the rest of its fan-out is of no use.
     Dropped,
+    /// The run has ended, and nobody will take signals that were kept for it.
+    #[serde(rename = "unused-signals")]
+    UnusedSignals,
     /// The run was stopped by request.
     Cancelled,
     /// The run completed.
@@ -53,6 +56,7 @@ impl Kind {
             Self::Signal => "signal",
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
+            Self::UnusedSignals => "unused-signals",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -63,11 +67,11 @@ impl Kind {
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
             Cancelled, Caught, Completed, Done, Dropped, Failed, Lost, Overdue, Released, Repaired, Retry, Signal,
-            Start, Suspended,
+            Start, Suspended, UnusedSignals,
         };
         [
             Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Cancelled,
-            Completed, Failed,
+            Completed, Failed, UnusedSignals,
         ]
         .into_iter()
         .find(|k| k.as_str() == text)
@@ -90,7 +94,7 @@ pub struct Record {
     /// The worker, `-` for none.
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
-    /// `failed`: the error; `start`: workflow and version.
+    /// `failed`: the error; `start`: workflow and version; `unused-signals`: names, and how many of each.
     pub detail: String,
 }
 

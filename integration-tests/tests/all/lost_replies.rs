@@ -253,6 +253,7 @@ async fn checkpoint_suspend_and_signal() {
     assert!(shaky.claim(1).await.is_empty());
 
     let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
+    let entry = stepfleet::store::Origin::entry(entry);
     shaky.lose(shaky.store.signal("r", "approval", &[1, 9], Some(&entry))).await;
     let again = shaky.store.signal("r", "approval", &[1, 9], Some(&entry)).await.unwrap();
     assert_eq!(again, Signalled::Gone, "it would have ended another wait");

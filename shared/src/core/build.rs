@@ -118,7 +118,10 @@ pub(crate) fn defer<'a>(start: &'a store::Start, request: &'a [u8], limit: usize
 /// `limit` is how many are kept, `most` how many fields of each.
 pub(crate) fn reject(rejection: &Rejection, limit: usize, most: usize, retention: Duration) -> Reject<'_> {
     let kept = if rejection.only_shown { 0 } else { limit as u64 };
+    let (asked, request) = rejection.request.as_ref().map_or(("", ""), |(run, request)| (run, request));
     Reject {
+        asked,
+        request,
         entry: &rejection.entry,
         deferred: rejection.deferred.as_deref().unwrap_or_default(),
         run: rejection.run.as_deref().unwrap_or_default(),

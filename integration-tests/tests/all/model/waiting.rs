@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::test_runner::TestCaseError;
 use stepfleet::step::{Checkpoint, Claimed, Fence, Next, Refill, Signalled, Wait};
 use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Breach, Heartbeat, Store};
+use stepfleet::store::{Audit, Breach, Heartbeat, Origin, Store};
 
 use super::ops::RUNS;
 use super::rollback::Snapshot;
@@ -96,13 +96,16 @@ impl Pair {
 
     pub(crate) async fn signal(&mut self, run: usize, name: bool, order: Option<u8>, by_inbox: bool) -> Case {
         let (run, name, payload) = (format!("r{run}"), NAMES[usize::from(name)], signal_about(order));
+        // Sent twice, the second time as another request or as the same.
+        let request = if order == Some(2) { "q" } else { "" };
         if !by_inbox {
-            both!(self, store => store.signal(&run, name, &payload, None));
-            return Ok("signal");
+            both!(self, store => store.signal(&run, name, &payload, Some(&Origin::request(request))));
+            return Ok(if request.is_empty() { "signal" } else { "signal: with an id" });
         }
         let fields = [(b"op".to_vec(), b"signal".to_vec())];
-        let ours = self.memory.enqueue(&fields).await.map_err(failed)?;
-        let theirs = self.redis.enqueue(&fields).await.map_err(failed)?;
+        let origin = |entry| Origin { entry, request: request.to_owned() };
+        let ours = origin(self.memory.enqueue(&fields).await.map_err(failed)?);
+        let theirs = origin(self.redis.enqueue(&fields).await.map_err(failed)?);
         for _ in 0..2 {
             let ours = self.memory.signal(&run, name, &payload, Some(&ours)).await.map_err(failed)?;
             let theirs = self.redis.signal(&run, name, &payload, Some(&theirs)).await.map_err(failed)?;
@@ -113,8 +116,9 @@ impl Pair {
 
     pub(crate) async fn cancel(&mut self, run: usize, repeat: bool) -> Case {
         let run = format!("r{run}");
+        let origin = Origin::request(if repeat { "q" } else { "" });
         for _ in 0..=usize::from(repeat) {
-            both!(self, store => store.cancel(&run, None, HOUR));
+            both!(self, store => store.cancel(&run, Some(&origin), HOUR));
         }
         Ok("cancel")
     }

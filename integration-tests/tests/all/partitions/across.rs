@@ -199,7 +199,7 @@ async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_de
         let inbox = (partition_of("r", 4) + 1) % 4;
         let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
         // A coordinator delivers it and dies before it takes the entry off its inbox.
-        let name = stepfleet::partition::foreign_entry(&entry, inbox);
+        let name = stepfleet::store::Origin::entry(stepfleet::partition::foreign_entry(&entry, inbox));
         desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
         desk.take_in(&coordinator).await;
         assert_eq!(desk.kept_signals("r").await, 1);

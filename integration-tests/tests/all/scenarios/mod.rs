@@ -1,10 +1,12 @@
 //! The transitions, driven by hand: each scenario goes the same way on the store in memory and on a real Redis.
 
+mod answers;
 mod ends;
 mod fan_outs;
 mod fences;
 mod journal;
 mod losses;
+mod repeats;
 mod requests;
 mod slots;
 mod timers;

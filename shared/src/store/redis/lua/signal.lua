@@ -87,24 +87,26 @@ end
 
 signal = function(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
   if stands == 'live' and deliver(p, run, a.name, a.attributes, a.payload, now_ms()) then
-    leave_inbox(p, a.entry)
+    across.settle_request(p, a)
     return { 'delivered' }
   end
   if not keep(p, run, a.name, a.attributes, a.payload) then return { 'full' } end
-  leave_inbox(p, a.entry)
+  across.settle_request(p, a)
   return { 'kept' }
 end
 
 cancel = function(p, a)
+  if across.is_repeated(p, a) then return { 'repeated' } end
   local now, stands, run = now_ms(), standing(p, a.asked)
   if stands == 'unknown' then return { is_gone(p, a.entry) and 'gone' or stands } end
-  leave_inbox(p, a.entry)
+  across.settle_request(p, a)
   if stands == 'over' then return { 'over' } end
   if stands == 'waiting' then
-    redis.call('HDEL', key_of.deferred(p), run)
+    across.hold_no_more(p, run)
     redis.call('HSET', key_of.run(p, run), 'created', now)
     redis.call('ZADD', key_of.runs(p), now, run)
   end
@@ -114,22 +116,24 @@ cancel = function(p, a)
   return { 'cancelled' }
 end
 
--- Signals for a request that turned out to repeat a known run are that run's.
+-- Signals for a request that turned out to repeat a known run are that run's. Those that it cannot take are told there.
 redirect_signals = function(p, from, to)
-  if redis.call('EXISTS', key_of.run(p, from)) == 1 then return end
-  local stands, now = standing(p, to), now_ms()
-  for _, key in ipairs(extra_of(p, from)) do
+  local status = redis.call('HGET', key_of.run(p, from), 'status')
+  if status and status ~= 'rejected' then return end
+  local stands, now, keys, lost = standing(p, to), now_ms(), extra_of(p, from), {}
+  table.sort(keys, comes_before)
+  for _, key in ipairs(keys) do
     local name = string.match(key, ':([^:]+)$')
-    local attributes, payload = nil, nil
-    if stands ~= 'over' then attributes, payload = take_signal(p, from, name, '') end
+    lost[key] = 0
+    local attributes, payload = take_signal(p, from, name, '')
     while payload do
-      if not (stands == 'live' and deliver(p, to, name, attributes, payload, now)) then
-        keep(p, to, name, attributes, payload)
-      end
+      local is_theirs = stands == 'live' and deliver(p, to, name, attributes, payload, now)
+      if not is_theirs and (stands == 'over' or not keep(p, to, name, attributes, payload)) then lost[key] = lost[key] + 1 end
       attributes, payload = take_signal(p, from, name, '')
     end
     redis.call('UNLINK', key)
   end
   redis.call('UNLINK', key_of.extra(p, from))
+  tell_unused(p, to, now, keys, lost)
 end
 end
