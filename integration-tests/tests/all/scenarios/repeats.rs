@@ -44,7 +44,7 @@ async fn one_approval_approves_one_stage_however_often_it_is_sent() {
         complete(store, 7, &last, &stop(), 0).await;
         assert_eq!(approve(store, "p").await, Signalled::Repeated, "the run has ended: it was taken all the same");
         assert_eq!(approve(store, "late").await, Signalled::Over);
-        scene.pass(24 * HOUR).await;
+        scene.pass(24 * HOUR + MS).await;
         assert_eq!(fate(store, "p").await, None);
         assert_eq!(approve(store, "p").await, Signalled::Over);
     })
@@ -135,7 +135,7 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
         let retention = HOUR;
         for (number, end) in [(1, "completes"), (10, "fails"), (20, "cancelled"), (30, "times-out"), (40, "longer")] {
             let mut asked = start(end);
-            asked.timeout = (end == "times-out").then_some(LEASE);
+            asked.timeout = (end == "times-out").then_some(Duration::ZERO);
             store.start(&asked).await.unwrap();
             let step = claim(store, "a", number, 1).await.remove(0);
             for name in ["b", "a", "b", "used"] {
@@ -156,10 +156,7 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
                     store.fail(&call("a", number + 1, false), &step, &failure, &refill(0)).await.unwrap();
                 }
                 "cancelled" => drop(store.cancel(end, None, retention).await.unwrap()),
-                _ => {
-                    scene.pass(LEASE).await;
-                    store.fire(&fire()).await.unwrap();
-                }
+                _ => drop(store.fire(&fire()).await.unwrap()),
             }
             assert!(store.run(end).await.unwrap().unwrap().status.is_over(), "{end}");
             assert_eq!(unused(store, end).await, ["a 1, b 2"], "{end}");
