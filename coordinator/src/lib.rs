@@ -30,6 +30,7 @@ mod intake;
 mod outage;
 mod partition;
 mod routing;
+mod schemas;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.
