@@ -31,6 +31,8 @@ pub enum Kind {
     /// The run has ended, and nobody will take signals that were kept for it.
     #[serde(rename = "unused-signals")]
     UnusedSignals,
+    /// A signal or an event from outside was none that its taker can read, and was set aside.
+    Unreadable,
     /// The run was stopped by request.
     Cancelled,
     /// The run completed.
@@ -57,6 +59,7 @@ impl Kind {
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
             Self::UnusedSignals => "unused-signals",
+            Self::Unreadable => "unreadable",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -67,11 +70,25 @@ impl Kind {
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
             Cancelled, Caught, Completed, Done, Dropped, Failed, Lost, Overdue, Released, Repaired, Retry, Signal,
-            Start, Suspended, UnusedSignals,
+            Start, Suspended, Unreadable, UnusedSignals,
         };
         [
-            Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Cancelled,
-            Completed, Failed, UnusedSignals,
+            Start,
+            Done,
+            Retry,
+            Caught,
+            Lost,
+            Released,
+            Repaired,
+            Suspended,
+            Signal,
+            Overdue,
+            Dropped,
+            Cancelled,
+            Completed,
+            Failed,
+            UnusedSignals,
+            Unreadable,
         ]
         .into_iter()
         .find(|k| k.as_str() == text)
@@ -94,7 +111,7 @@ pub struct Record {
     /// The worker, `-` for none.
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
-    /// `failed`: the error; `start`: workflow and version; `unused-signals`: names, and how many of each.
+    /// `failed`: the error; `start`: workflow and version; `unused-signals`: names, and how many of each; `unreadable`: the signal's name, and why.
     pub detail: String,
 }
 

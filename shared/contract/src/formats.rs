@@ -57,7 +57,7 @@ pub const TIMERS: &[Format] = &[
 pub const JOURNAL: &[Format] = &[
     format("s", "s<name>\\n<payload>", "a call ended with this value"),
     format("f", "f<name>[ terminal]\\n<text>", "a call ended with this error, and the body went on"),
-    format("w", "w<name> <attributes>\\n<payload>", "a signal ended a wait"),
+    format("w", "w<name> <attributes>[ <deadline ms>]\\n<payload>", "a signal ended a wait, which had this deadline"),
     format("o", "o<name>\\n", "a deadline ended a wait"),
     format(
         "c",

@@ -198,6 +198,7 @@ pub const TRANSITIONS: &[Transition] = &[
             own(&[
                 list("entries", &[digits("number"), bytes("entry")]),
                 list("gone", &[digits("number"), text("name")]),
+                list("unreadable", &[digits("number"), text("name"), text("digest"), text("why")]),
                 WAITS,
             ]),
         ],
@@ -269,6 +270,7 @@ pub const TRANSITIONS: &[Transition] = &[
                 list("stop", &[bytes("result")]),
                 ms("retention"),
                 list("caught", &[text("error")]),
+                flag("unreadable"),
                 line("emitted"),
             ]),
         ],
@@ -365,13 +367,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "coordinator",
         "ends a run where it stands",
         &[own(&[text("asked"), text("entry"), text("request"), ms("retention")])],
-        &[
-            reply("cancelled", ""),
-            reply("gone", ""),
-            reply("repeated", ""),
-            reply("over", ""),
-            reply("unknown", ""),
-        ],
+        &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
     ),
     transition(
         "register",

@@ -172,6 +172,7 @@ pub(crate) fn complete<'a>(
         stop: commit.result.as_deref().into_iter().collect(),
         retention: ms(commit.retention),
         caught: commit.caught.as_deref().into_iter().collect(),
+        unreadable: commit.unreadable,
         emitted: commit.emitted.join(" "),
     }
 }
@@ -219,6 +220,7 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
         changes: changes(checkpoint.changes()),
         entries: checkpoint.entries.iter().map(|(number, entry)| (*number, &**entry)).collect(),
         gone: checkpoint.let_go.iter().map(|(number, name)| (*number, &**name)).collect(),
+        unreadable: checkpoint.unreadable.iter().map(|one| (one.number, &*one.name, &*one.digest, &*one.why)).collect(),
         waits: waits(&checkpoint.waits),
     }
 }
@@ -252,7 +254,7 @@ pub(crate) fn publish<'a>(worker: &'a str, fence: &'a Fence, event: &'a Publicat
 
 /// Events from outside: they belong to no fan-out.
 pub(crate) fn sent(events: &[(Route, Vec<u8>)]) -> Vec<Headed<'_>> {
-    records(0, events)
+    events.iter().map(|(route, payload)| route.record(0, Some('o'), payload)).collect()
 }
 
 pub(crate) fn register(worker: &Introduction, lease: Duration) -> Result<Register<'_>> {

@@ -26,8 +26,24 @@ pub struct Checkpoint {
     /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
     /// any more, and one that has reached it since is delivered to another or kept.
     pub let_go: Vec<(u64, String)>,
+    /// Signals that have ended waits, and that the body cannot read. They are set aside and told of in the history; whoever opens such a
+    /// wait again in the same checkpoint waits on, with the deadline that it had.
+    pub unreadable: Vec<Unreadable>,
     /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
+}
+
+/// A signal that a body cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The number of its wait.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// The digest ([`crate::values::digest`]) of the entry in the journal: another one that is there by then is left.
+    pub digest: String,
+    /// Why, in one line.
+    pub why: String,
 }
 
 /// What a checkpoint came to.
@@ -96,6 +112,8 @@ pub struct Commit {
     pub journalled: bool,
     /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
     pub caught: Option<String>,
+    /// With `caught`: it is the event from outside that the step cannot read. It is set aside, and nothing has failed.
+    pub unreadable: bool,
     /// Where nothing of the run is left to do it stays under way: events from outside may come.
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
@@ -261,6 +279,7 @@ impl Checkpoint {
             && changes.merges.is_empty()
             && changes.expects.is_empty()
             && self.let_go.is_empty()
+            && self.unreadable.is_empty()
             && self.waits.is_empty();
         let [entry] = &self.entries[..] else { return None };
         // Numbers count calls: up to here there is room for all of them.

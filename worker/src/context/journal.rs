@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use stepfleet::journal::Entry;
-use stepfleet::step::{Checkpoint, Claimed, Wait};
+use stepfleet::step::{Checkpoint, Claimed, Unreadable, Wait};
+use stepfleet::values;
 
 use crate::error::{Error, Outcome};
 
@@ -31,6 +32,8 @@ pub(crate) struct Journal {
     is_stale: bool,
     /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
     failed: BTreeMap<u64, Vec<u8>>,
+    /// Signals that the body cannot read: to be set aside when the store is asked next.
+    unreadable: Vec<Unreadable>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
     let_go: BTreeMap<u64, String>,
     /// Something is in the store, or may be.
@@ -223,7 +226,7 @@ impl Journal {
         self.entries.append(&mut self.kept);
         (self.made, self.sealed) = (0, None);
         (self.waits, self.opened, self.is_stale) = (BTreeMap::new(), BTreeSet::new(), false);
-        (self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new());
+        (self.failed, self.let_go, self.unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     }
 
     /// The body was given this error of a call.
@@ -236,6 +239,7 @@ impl Journal {
     /// The body has dropped a call that had not ended.
     pub(crate) fn let_go(&mut self, number: u64, name: &str) {
         self.waits.remove(&number);
+        self.unreadable.retain(|one| one.number != number);
         let is_known =
             self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
         if !is_known {
@@ -246,6 +250,20 @@ impl Journal {
     /// The body waits for this.
     pub(crate) fn wait(&mut self, wait: Wait, waker: &Waker) {
         self.waits.insert(wait.number, (wait, waker.clone()));
+    }
+
+    /// The signal that has ended this wait is none that the body can read: it waits on.
+    pub(crate) fn set_aside(&mut self, number: u64, name: &str, why: String) {
+        let Some(entry) = self.entries.remove(&number) else { return };
+        let (name, digest) = (name.to_owned(), values::digest(&entry));
+        self.unreadable.push(Unreadable { number, name, digest, why });
+        // The store is to be told, and to be asked for another.
+        self.opened.remove(&number);
+    }
+
+    /// What is to be set aside, for the store to be told.
+    pub(crate) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
     }
 
     /// What these waits came to. Answers whom to wake.
@@ -316,7 +334,7 @@ mod tests {
         let journal = journal(&[
             (1, Entry::Value { name: "charge", payload: &payload }),
             (2, Entry::Failed { name: "ship", terminal: true, error: "no such street" }),
-            (3, Entry::Signal { name: "paid", attributes: "order=7", payload: &payload }),
+            (3, Entry::Signal { name: "paid", attributes: "order=7", due_ms: None, payload: &payload }),
             (4, Entry::Overdue { name: "paid" }),
             (5, Entry::LetGo { name: "paid" }),
             (6, Entry::LetGo { name: "charge" }),
@@ -403,7 +421,7 @@ mod tests {
             journal.wait(wait(number, "paid"), Waker::noop());
         }
         journal.let_go(2, "paid");
-        let signal = Entry::Signal { name: "paid", attributes: "", payload: b"\x01\x07" }.write();
+        let signal = Entry::Signal { name: "paid", attributes: "", due_ms: None, payload: b"\x01\x07" }.write();
         assert_eq!(journal.answer(vec![(1, signal.clone()), (2, signal)]).len(), 1);
         assert_eq!(journal.waits(), [wait(3, "paid")]);
         assert_eq!(journal.waited(1, "paid").unwrap(), Waited::Signal(b"\x01\x07".to_vec()));

@@ -29,15 +29,23 @@ pub(super) async fn settle(
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
     let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
+    if let Some(served) = served.filter(|_| error.is_unreadable()) {
+        tracing::warn!(run, step = name, event = step.event, %error, "an event from outside cannot be read: it is set aside");
+        let rests = served.router.rests();
+        let commit = Commit { unreadable: true, rests, ..instead(core, served.retention, error.one_line()) };
+        if let Ok(claimed) = complete(session, step, &commit, refill).await? {
+            return Some(claimed);
+        }
+    }
     let reason = match decide(step, core, error, served) {
         Decision::Retry(delay) => {
             tracing::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
-            let failure = Failure::Retry { delay, error: one_line(error) };
+            let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;
         }
         Decision::GiveUp(reason) => reason,
     };
-    let mut text = one_line(error);
+    let mut text = error.one_line();
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
             tracing::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
@@ -76,16 +84,30 @@ async fn catch(
         _ => None,
     };
     let elapsed_ms = u64::try_from(core.past.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let text = one_line(error);
+    let text = error.one_line();
     let event = match failed::written(step, joined.as_deref(), elapsed_ms, error, &text) {
         Ok(event) => event,
         Err(refused) => return Some(Err(refused)),
     };
     let retention = served(session, step).map_or(RETENTION, |served| served.retention);
     let emitted = if step.follow_steps { vec![route.event.clone()] } else { Vec::new() };
-    let (emits, caught) = (vec![(route, event)], Some(text));
+    let commit = Commit { emits: vec![(route, event)], emitted, ..instead(core, retention, text) };
+    complete(session, step, &commit, refill).await
+}
+
+/// What ends a step execution that has not done what it was to do, and not the run.
+fn instead(core: &Core, retention: Duration, why: String) -> Commit {
     let let_go = core.journal().close().unwrap_or_default();
-    let commit = &Commit { emits, caught, emitted, retention, journalled: true, let_go, ..Commit::default() };
+    Commit { caught: Some(why), retention, journalled: true, let_go, ..Commit::default() }
+}
+
+/// None when the lease is lost; an error when Redis refuses.
+async fn complete(
+    session: &Session,
+    step: &Claimed,
+    commit: &Commit,
+    refill: &Refill,
+) -> Option<Result<Vec<Claimed>, Error>> {
     let send = |call| -> BoxFuture<'_, _> {
         Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
     };
@@ -106,8 +128,4 @@ async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Ref
         }
         session.lost.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
     }
-}
-
-fn one_line(error: &Error) -> String {
-    error.to_string().replace(['\n', '\r'], " ")
 }

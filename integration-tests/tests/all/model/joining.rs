@@ -4,8 +4,8 @@ use proptest::test_runner::TestCaseError;
 use stepfleet::codec::Content;
 use stepfleet::request::SendRequest;
 use stepfleet::step::{Claimed, Collect, Commit, Fan, Join, Part, Route, SendDeferral};
-use stepfleet::store::{Origin, Store};
 use stepfleet::store::prelude::*;
+use stepfleet::store::{Origin, Store};
 
 use super::ops::Leaves;
 use super::{Case, HOUR, Pair, both, events, failed, plain, route, same};

@@ -10,6 +10,7 @@ mod repeats;
 mod requests;
 mod slots;
 mod timers;
+mod unreadable;
 mod waits;
 
 use std::time::Duration;

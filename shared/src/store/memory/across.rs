@@ -67,7 +67,8 @@ impl Data {
                     let is_packed = signal.payload.first() == Some(&MESSAGEPACK);
                     let content = if is_packed { Content::MessagePack } else { Content::Json };
                     let input = signal.payload.get(1..).unwrap_or_default().to_vec();
-                    let request = SignalRequest { run: known.to_owned(), name: key.1.clone(), content, input, request: None };
+                    let request =
+                        SignalRequest { run: known.to_owned(), name: key.1.clone(), content, input, request: None };
                     self.enqueue(now, request.fields());
                 }
             }

@@ -39,13 +39,7 @@ impl Data {
     }
 
     /// Where the run was started with a delay that is not over, they begin with its first steps.
-    pub(super) fn send(
-        &mut self,
-        now: u64,
-        asked: &str,
-        events: &[(Route, Vec<u8>)],
-        origin: Option<&Origin>,
-    ) -> Sent {
+    pub(super) fn send(&mut self, now: u64, asked: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Sent {
         if self.is_gone(entry_of(origin)) {
             return Sent::Gone;
         }
@@ -73,7 +67,7 @@ impl Data {
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
             group: RUN,
             route: route.clone(),
-            event: EventSource::Payload(payload.clone()),
+            event: EventSource::Outside(payload.clone()),
         };
         self.create(now, &run, begins, events.iter().map(work).collect());
         Sent::Delivered

@@ -225,7 +225,10 @@ impl Data {
             steps.joined.remove(&(joined.group, step.step.clone()));
         }
         match &commit.caught {
-            Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
+            Some(error) => {
+                let kind = if commit.unreadable { Kind::Unreadable } else { Kind::Caught };
+                self.note(now, kind, attempt, error.clone());
+            }
             None => self.note(now, Kind::Done, attempt, since.to_string()),
         }
         if commit.journalled {

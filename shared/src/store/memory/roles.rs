@@ -19,8 +19,8 @@ use crate::step::{
 };
 use crate::store::{
     AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
-    InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, RequestFate, Reaped, Registration, Rejection, Start, Started,
-    WakeReader, WorkerInfo, WorkerStore, millis,
+    InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection,
+    RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]

@@ -169,7 +169,7 @@ impl Data {
         let Some(wait) = self.next_wait(run, name, &signal.attributes) else { return false };
         let attempt = Actor { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Signal, &attempt, name.to_owned());
-        self.record_signal(run, wait.seq, wait.number, name, signal);
+        self.record_signal(run, wait.seq, wait.number, name, signal, wait.due);
         self.wake(now, run, wait.seq);
         true
     }

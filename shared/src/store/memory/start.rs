@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::data::{Begins, Data, Fields, Lead, RUN, Waiting};
 use super::run::{Actor, EventSource, Fanout, RunData, Steps, Timeout, Work};
-use super::stream::EntryId;
 use super::signal::REQUEST_MS;
+use super::stream::EntryId;
 use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
 use crate::codec::Content;

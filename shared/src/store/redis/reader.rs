@@ -23,7 +23,9 @@ use crate::published::{Position, Published};
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
-use crate::store::{Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, WorkerInfo, in_order};
+use crate::store::{
+    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, WorkerInfo, in_order,
+};
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
 fn waiting(groups: Value) -> u64 {

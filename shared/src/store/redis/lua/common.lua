@@ -92,13 +92,13 @@ local function parse_record(record)
   if not stop then return nil end
   local name = '([%w_%.%-]+)'
   local group, step, flags, event =
-    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjt%-]+=?%d*%+?%d*) ' .. name .. '$')
+    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjot%-]+=?%d*%+?%d*) ' .. name .. '$')
   return group, step, flags, event, string.sub(record, stop + 1)
 end
 
 -- Who a step execution belongs to: its group, and the flags of its record. Nothing where it is no record. The payload is not touched.
 local function parse_head(record)
-  return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjt%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
+  return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjot%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
 end
 
 -- What a state is about, and for a hold the call that took it.

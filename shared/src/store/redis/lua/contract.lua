@@ -171,10 +171,11 @@ function read.checkpoint(argv)
   local expects, at = take_list(argv, at)
   local entries, at = take_list(argv, at)
   local gone, at = take_list(argv, at)
+  local unreadable, at = take_list(argv, at)
   local waits = take_list(argv, at)
   return {
     run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], set = set, unset = unset, merges = merges,
-    expects = expects, entries = entries, gone = gone, waits = waits,
+    expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits,
   }
 end
 
@@ -221,7 +222,7 @@ function read.complete(argv)
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], set = set, unset = unset,
     merges = merges, expects = expects, joins = joins, parts = parts, emits = emits, fan = fan, heads = heads,
     staged = staged, consumed = consumed, journal = journal, rests = rests, stop = stop, retention = retention,
-    caught = caught, emitted = argv[at],
+    caught = caught, unreadable = argv[at] == '1', emitted = argv[at + 1],
   }
 end
 

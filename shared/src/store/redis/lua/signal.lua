@@ -7,20 +7,20 @@ do -- a chunk of Lua has at most 200 locals
 local function next_wait(p, run, name, attributes)
   local steps, has = key_of.steps(p, run), set_of(attributes)
   for _, wait in ipairs(read_waits(steps, name)) do
-    local seq, number, _, filter = parse_wait(wait)
+    local seq, number, due, filter = parse_wait(wait)
     if not seq or passes(has, filter) then
       close_wait(p, run, name, wait)
-      if seq and is_waiting(steps, seq) then return seq, number end
+      if seq and is_waiting(steps, seq) then return seq, number, due end
     end
   end
   return nil
 end
 
 local function deliver(p, run, name, attributes, payload, now)
-  local seq, number = next_wait(p, run, name, attributes)
+  local seq, number, due = next_wait(p, run, name, attributes)
   if not seq then return false end
   note(p, run, now, 'signal', seq, 0, '-', '-', name)
-  record_signal(p, run, seq, number, name, attributes, payload)
+  record_signal(p, run, seq, number, name, attributes, payload, due)
   wake(p, run, seq)
   return true
 end
@@ -56,7 +56,7 @@ let_go = function(p, run, seq, gone, now)
     record_entry(p, run, seq, number, 'x' .. name .. '\n')
     local stop = string.sub(entry, 1, 1) == 'w' and string.find(entry, '\n', 1, true)
     if stop then
-      local attributes = string.match(string.sub(entry, 1, stop - 1), ' (%S*)$') or ''
+      local attributes = string.match(string.sub(entry, 1, stop - 1), '^%S+ (%S*)') or ''
       unseen[#unseen + 1] = { name, attributes, string.sub(entry, stop + 1) }
     end
   end
