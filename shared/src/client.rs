@@ -75,7 +75,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn partitions(&self) -> Result<Partitions<dyn CallerStore>> {
-        patiently(async || self.home.known().await).await
+        patiently(|| async { self.home.known().await }).await
     }
 
     /// Prepares the start of a run; [`StartRun::enqueue`] sends it. The input becomes the start event.
@@ -98,7 +98,7 @@ impl Client {
     /// What the fleet serves, or has served: every version of every workflow that a worker ever registered, by name and
     /// version, with its steps and the schemas of its input and result.
     pub async fn workflows(&self) -> Result<Vec<Registration>> {
-        patiently(async || self.home.known().await?.registrations().await).await
+        patiently(|| async { self.home.known().await?.registrations().await }).await
     }
 
     /// Lists runs: `client.runs().workflow("research").status(Status::Failed).list(20)`.
@@ -178,7 +178,7 @@ impl StartRun {
         let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;
         // The id makes it safe to repeat.
-        patiently(async || self.client.home.known().await?.of(&id).submit(&request).await).await?;
+        patiently(|| async { self.client.home.known().await?.of(&id).submit(&request).await }).await?;
         Ok(RunHandle { id, client: self.client })
     }
 }
@@ -198,12 +198,12 @@ impl RunHandle {
 
     /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
     pub async fn status(&self) -> Result<Option<Run>> {
-        patiently(async || self.client.home.known().await?.run(&self.id).await).await
+        patiently(|| async { self.client.home.known().await?.run(&self.id).await }).await
     }
 
     /// The run's context as its steps have committed it so far; None where there is no such run (yet).
     pub async fn snapshot(&self) -> Result<Option<Snapshot>> {
-        patiently(async || {
+        patiently(|| async {
             let partitions = self.client.home.known().await?;
             let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
             let fields = partitions.of(&run.id).context(&run.id).await?;
@@ -244,12 +244,12 @@ impl RunHandle {
     /// What the run waits for now: the names of the signals, what they must have, and until when. Empty where it waits
     /// for none, has ended, or there is none.
     pub async fn waits(&self) -> Result<Vec<OpenWait>> {
-        patiently(async || self.client.home.known().await?.of(&self.id).waits(&self.id).await).await
+        patiently(|| async { self.client.home.known().await?.of(&self.id).waits(&self.id).await }).await
     }
 
     /// Its id makes it safe to repeat.
     async fn ask(&self, request: String, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Asked> {
-        patiently(async || self.client.home.known().await?.of(&self.id).enqueue(fields).await).await?;
+        patiently(|| async { self.client.home.known().await?.of(&self.id).enqueue(fields).await }).await?;
         Ok(Asked { client: self.client.clone(), run: self.id.clone(), request })
     }
 
@@ -378,6 +378,20 @@ mod tests {
         let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| new_id()).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.len() == 21 && names::check_id("run id", id).is_ok()), "{ids:?}");
+    }
+
+    /// Whoever awaits a call may be on any thread.
+    #[test]
+    fn calls_can_be_sent_to_other_threads() {
+        fn is_send<T: Send>(_: T) {}
+        let client = Client::connect("redis://localhost").unwrap();
+        let (run, limit) = (client.run("r"), Duration::ZERO);
+        is_send(client.start("w", &1).enqueue());
+        is_send((client.workflows(), client.runs().list(1), client.partitions()));
+        is_send((run.status(), run.snapshot(), run.waits(), run.wait(limit), run.result::<u8>(limit)));
+        is_send((run.signal("s", &1), run.send("E", &1), run.cancel()));
+        let asked = Asked { client, run: "r".into(), request: "q".into() };
+        is_send((asked.fate(), asked.taken(limit)));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Runs {
     /// At most `limit` runs, the newest first. Reads the runs of the whole namespace until enough were found: there is no
     /// index by workflow or status.
     pub async fn list(self, limit: usize) -> Result<Vec<Run>> {
-        patiently(async || self.read(limit).await).await
+        patiently(|| async { self.read(limit).await }).await
     }
 
     async fn read(&self, limit: usize) -> Result<Vec<Run>> {

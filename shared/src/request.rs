@@ -398,7 +398,7 @@ mod tests {
             (&[("op", "dance")], "\"dance\" is not known"),
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
-            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run"),
+            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
             (&[("op", "send"), ("run", "r")], "no field event"),
             (&[("op", "send"), ("run", "r"), ("event", "E"), ("step", "a b")], "step has ' '"),
             (&[("op", "signal"), ("run", "r")], "no field name"),
@@ -406,7 +406,7 @@ mod tests {
             (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),
             (
                 &[("op", "signal"), ("run", "r"), ("name", "n"), ("id", "x")],
-                "a signal has run, name, input and content",
+                "a signal has run, name, input, content and request",
             ),
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::Client;
 use stepfleet::step::Signalled;
-use stepfleet::store::prelude::*;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_integration_tests::redis::TestRedis;
@@ -41,6 +40,8 @@ async fn the_first_call_after_a_restart_of_redis_works_whatever_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_reply_is_lost_is_sent_again_and_taken_once() {
     let fleet = Fleet::new().await;
+    // So that no caller looks for the namespace again.
+    fleet.store.open().await.unwrap();
     let proxy = Proxy::to(&fleet.redis.url).await;
     let client = Client::connect(&proxy.url).unwrap();
     let run = client.start("nobody-serves-it", &json!({})).id("r").enqueue().await.unwrap();

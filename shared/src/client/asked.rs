@@ -34,7 +34,7 @@ impl Asked {
 
     /// What became of the request; None where no coordinator has taken it up yet, or more than a day ago.
     pub async fn fate(&self) -> Result<Option<RequestFate>> {
-        patiently(async || {
+        patiently(|| async {
             let partitions = self.client.home.known().await?;
             let fate = partitions.of(&self.run).request_fate(&self.run, &self.request).await?;
             match partitions.led_elsewhere(&self.run).await? {

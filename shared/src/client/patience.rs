@@ -11,7 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Repeats a call that failed because Redis is away or cannot take it now. Only for what may take effect twice without harm: reads,
 /// and requests that have an id.
-pub(crate) async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+///
+/// Not of an `AsyncFnMut`: what comes of that could not be sent to another thread.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {
     let mut pauses = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(10))
         .with_max_delay(Duration::from_millis(500))
@@ -32,34 +34,32 @@ pub(crate) async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T>) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::error::Error;
 
+    async fn fails_until(calls: &AtomicU32, last: u32, error: Error) -> Result<u32> {
+        let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if call < last { Err(error) } else { Ok(call) }
+    }
+
     #[tokio::test]
     async fn a_call_is_repeated_while_redis_is_away_and_not_when_it_is_wrong() {
-        let mut calls = 0;
-        let answer = patiently(async || {
-            calls += 1;
-            if calls < 4 { Err(Error::unavailable("broken pipe")) } else { Ok(calls) }
-        });
-        assert_eq!(answer.await.unwrap(), 4);
-        let mut calls = 0;
-        let answer = patiently(async || {
-            calls += 1;
-            Err::<(), _>(Error::invalid("wrong"))
-        });
-        assert!(answer.await.unwrap_err().is_invalid());
-        assert_eq!(calls, 1);
+        let calls = AtomicU32::new(0);
+        assert_eq!(patiently(|| fails_until(&calls, 4, Error::unavailable("broken pipe"))).await.unwrap(), 4);
+        let calls = AtomicU32::new(0);
+        let answer = patiently(|| fails_until(&calls, 4, Error::invalid("wrong"))).await;
+        assert!(answer.unwrap_err().is_invalid());
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn patience_has_an_end() {
-        let mut calls = 0;
-        let answer = patiently(async || {
-            calls += 1;
-            Err::<(), _>(Error::unavailable("away"))
-        });
-        assert!(answer.await.unwrap_err().is_unavailable());
+        let calls = AtomicU32::new(0);
+        let answer = patiently(|| fails_until(&calls, u32::MAX, Error::unavailable("away"))).await;
+        assert!(answer.unwrap_err().is_unavailable());
+        let calls = calls.load(Ordering::Relaxed);
         assert!(calls > 3, "{calls}");
     }
 }

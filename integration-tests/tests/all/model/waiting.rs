@@ -42,7 +42,7 @@ impl Pair {
         }
         let id = self.worker(worker);
         checkpoint.let_go = self.let_go(&step, set);
-        if set.is_multiple_of(3) {
+        if set.is_multiple_of(2) {
             set_aside(&step, &mut checkpoint);
         }
         let first = both!(self, store => timeless(store.checkpoint(&id, &step.fence, &checkpoint)));
