@@ -22,7 +22,8 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut call: impl F
         .without_max_times()
         .build();
     loop {
-        match call().await {
+        // Many calls are made of one: kept apart, they make its future no larger.
+        match Box::pin(call()).await {
             Err(error) if error.is_unavailable() => match pauses.next() {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(error),

@@ -171,8 +171,8 @@ pub(crate) fn complete<'a>(
         rests: commit.rests,
         stop: commit.result.as_deref().into_iter().collect(),
         retention: ms(commit.retention),
-        caught: commit.caught.as_deref().into_iter().collect(),
-        unreadable: commit.unreadable,
+        caught: commit.instead().into_iter().collect(),
+        unreadable: commit.unreadable.is_some(),
         emitted: commit.emitted.join(" "),
     }
 }

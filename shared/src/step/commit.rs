@@ -112,8 +112,9 @@ pub struct Commit {
     pub journalled: bool,
     /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
     pub caught: Option<String>,
-    /// With `caught`: it is the event from outside that the step cannot read. It is set aside, and nothing has failed.
-    pub unreadable: bool,
+    /// Set where the event came from outside and is none that the step can read, with the reason: it is set aside, and nothing has
+    /// failed.
+    pub unreadable: Option<String>,
     /// Where nothing of the run is left to do it stays under way: events from outside may come.
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
@@ -243,6 +244,11 @@ impl Commit {
         if self.fan.is_some() { step.fence.seq } else { step.group }
     }
 
+    /// Why the step execution has not done what it was to do, where the run goes on without.
+    pub(crate) fn instead(&self) -> Option<&str> {
+        self.unreadable.as_deref().or(self.caught.as_deref())
+    }
+
     /// The step execution leaves nothing behind but context fields, events for one step, and what follows. Pure.
     pub(crate) fn is_plain(&self, step: &Claimed) -> bool {
         let is_plain = self.parts.is_empty()
@@ -252,6 +258,7 @@ impl Commit {
             && self.expects.is_empty()
             && self.set.len() <= MAX_SHORT_FIELDS
             && self.caught.is_none()
+            && self.unreadable.is_none()
             && !self.journalled
             && !self.has_traces;
         is_plain && !step.is_limited && !step.follow_steps && step.joined.is_none()

@@ -23,6 +23,7 @@ pub use self::route::{Fence, Line, Route};
 
 /// A step execution that this worker holds.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Claimed {
     /// What a commit must show.
     pub fence: Fence,

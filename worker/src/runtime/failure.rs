@@ -32,7 +32,7 @@ pub(super) async fn settle(
     if let Some(served) = served.filter(|_| error.is_unreadable()) {
         tracing::warn!(run, step = name, event = step.event, %error, "an event from outside cannot be read: it is set aside");
         let rests = served.router.rests();
-        let commit = Commit { unreadable: true, rests, ..instead(core, served.retention, error.one_line()) };
+        let commit = Commit { unreadable: Some(error.one_line()), rests, ..instead(core, served.retention) };
         if let Ok(claimed) = complete(session, step, &commit, refill).await? {
             return Some(claimed);
         }
@@ -91,14 +91,14 @@ async fn catch(
     };
     let retention = served(session, step).map_or(RETENTION, |served| served.retention);
     let emitted = if step.follow_steps { vec![route.event.clone()] } else { Vec::new() };
-    let commit = Commit { emits: vec![(route, event)], emitted, ..instead(core, retention, text) };
+    let commit = Commit { emits: vec![(route, event)], caught: Some(text), emitted, ..instead(core, retention) };
     complete(session, step, &commit, refill).await
 }
 
 /// What ends a step execution that has not done what it was to do, and not the run.
-fn instead(core: &Core, retention: Duration, why: String) -> Commit {
+fn instead(core: &Core, retention: Duration) -> Commit {
     let let_go = core.journal().close().unwrap_or_default();
-    Commit { caught: Some(why), retention, journalled: true, let_go, ..Commit::default() }
+    Commit { retention, journalled: true, let_go, ..Commit::default() }
 }
 
 /// None when the lease is lost; an error when Redis refuses.

@@ -93,7 +93,7 @@ async fn an_event_that_is_set_aside_ends_its_step_and_not_the_run() {
         assert_eq!(store.send("r", &events, None).await.unwrap(), Sent::Delivered);
         let sent = claim(store, "a", 2, 1).await.remove(0);
         assert!(sent.is_outside && !first.is_outside);
-        let commit = Commit { caught: Some("no word".into()), unreadable: true, retention: HOUR, ..Commit::default() };
+        let commit = Commit { unreadable: Some("no word".into()), retention: HOUR, ..Commit::default() };
         complete(store, 3, &sent, &commit, 0).await;
         assert_eq!(told(store).await, ["no word"]);
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
