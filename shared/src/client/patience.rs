@@ -35,14 +35,15 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut call: impl F
 
 #[cfg(test)]
 mod tests {
+    use std::future::Ready;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::error::Error;
 
-    async fn fails_until(calls: &AtomicU32, last: u32, error: Error) -> Result<u32> {
+    fn fails_until(calls: &AtomicU32, last: u32, error: Error) -> Ready<Result<u32>> {
         let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
-        if call < last { Err(error) } else { Ok(call) }
+        std::future::ready(if call < last { Err(error) } else { Ok(call) })
     }
 
     #[tokio::test]
