@@ -48,7 +48,7 @@ impl Pair {
             same("checkpoint", &first, &again)?;
         }
         let aside = set_aside(&first.answers);
-        let is_aside = set.is_multiple_of(2) && !aside.unreadable.is_empty();
+        let is_aside = !aside.unreadable.is_empty();
         // A signal that comes instead may be the same again, and is set aside then too.
         for _ in 0..usize::from(is_aside) + usize::from(is_aside && repeat) {
             both!(self, store => timeless(store.checkpoint(&id, &step.fence, &aside)));
