@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use crate::Partitions;
 use crate::events;
 use crate::routing::{Destination, Routes};
+use crate::schemas::Schemas;
 
 /// However many requests miss, the fleet is read at most this often.
 const MISS_AGE: Duration = Duration::from_millis(50);
@@ -20,11 +21,12 @@ pub(crate) struct Fleet {
     partitions: Partitions,
     max_age: Duration,
     known: Mutex<Option<(Instant, Arc<Routes>)>>,
+    schemas: Schemas,
 }
 
 impl Fleet {
     pub(crate) fn new(partitions: Partitions, max_age: Duration) -> Self {
-        Self { partitions, max_age, known: Mutex::new(None) }
+        Self { partitions, max_age, known: Mutex::new(None), schemas: Schemas::default() }
     }
 
     /// What the fleet serves, as it was at most `max_age` ago.
@@ -41,7 +43,7 @@ impl Fleet {
         Ok(fresh.route(workflow).cloned())
     }
 
-    /// The steps that take an event from outside, in a version of a workflow; or why none does. A version that is not found
+    /// The steps that take an event from outside, in a version of a workflow; or why none does, or the event is none. A version that is not found
     /// is looked for again.
     pub(crate) async fn takers(
         &self,
@@ -58,7 +60,9 @@ impl Fleet {
                 "no worker has registered {workflow} version {version}; start one, and send it again"
             )));
         };
-        Ok(events::takers(graph, &format!("{workflow} version {version}"), &send.event, send.step.as_deref()))
+        let of = format!("{workflow} version {version}");
+        Ok(events::takers(graph, &of, &send.event, send.step.as_deref())
+            .and_then(|routes| self.schemas.mistake(graph, &of, send).map_or(Ok(routes), Err)))
     }
 
     async fn younger_than(&self, age: Duration) -> Result<Arc<Routes>> {

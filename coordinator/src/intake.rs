@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use stepfleet::log;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
-use stepfleet::step::{Cancelled, Sent, Signalled};
-use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Rejection, Start, Started};
+use stepfleet::run::Run;
+use stepfleet::step::{Cancelled, SendDeferral, Sent, Signalled};
+use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
 use stepfleet::{Result, names};
 
 use crate::Partitions;
@@ -17,6 +18,8 @@ use crate::routing::Destination;
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
+/// How often it is looked what a run that an event is for stands at, where it changes in between.
+const LOOKS: usize = 3;
 /// How many fields of a rejected request are kept.
 const KEPT_FIELDS: usize = 16;
 
@@ -102,7 +105,7 @@ impl Intake {
         let run = match &request {
             Ok(Request::Signal(signal)) => signal.run.clone(),
             Ok(Request::Send(send)) => send.run.clone(),
-            Ok(Request::Cancel(run)) => run.clone(),
+            Ok(Request::Cancel(cancel)) => cancel.run.clone(),
             _ => return self.take(request, entry).await,
         };
         let mut became = self.steer_run(&request, &run, &entry).await?;
@@ -124,14 +127,17 @@ impl Intake {
 
     /// In the partition of this run.
     async fn steer_run(&self, request: &Result<Request>, run: &str, entry: &InboxEntry) -> Result<Steering> {
-        let (store, name) = (self.partitions.of(run), self.name_of(entry, run));
+        let store = self.partitions.of(run);
+        let asked = request.as_ref().ok().and_then(Request::identity).map(|(_, request)| request.to_owned());
+        let origin = Origin { entry: self.name_of(entry, run), request: asked.unwrap_or_default() };
         let became = match request {
             Ok(Request::Signal(signal)) => {
-                let answer = store.signal(run, &names::token(&signal.name), &signal.payload(), Some(&name)).await?;
+                let name = names::token(&signal.name);
+                let answer = store.signal(run, &name, &signal.payload(), Some(&origin)).await?;
                 Steering::of_signal(answer, signal)
             }
-            Ok(Request::Send(send)) => self.send(&**store, run, send, &name).await?,
-            Ok(Request::Cancel(_)) => match store.cancel(run, Some(&name), self.retention).await? {
+            Ok(Request::Send(send)) => self.send(&**store, run, send, &origin).await?,
+            Ok(Request::Cancel(_)) => match store.cancel(run, Some(&origin), self.retention).await? {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
             },
@@ -143,20 +149,50 @@ impl Intake {
         Ok(became)
     }
 
-    async fn send(&self, store: &dyn CoordinatorStore, run: &str, send: &SendRequest, entry: &str) -> Result<Steering> {
-        let Some(run) = store.run(run).await? else { return Ok(Steering::Unknown) };
-        if run.status.is_over() {
-            return Ok(Steering::Refused(format!("run {} has ended: it takes no more events", send.run)));
+    /// What is held is asked for again when it is held no more: only then it is known which steps take it.
+    async fn send(
+        &self,
+        store: &dyn CoordinatorStore,
+        run: &str,
+        send: &SendRequest,
+        origin: &Origin,
+    ) -> Result<Steering> {
+        for _ in 0..LOOKS {
+            if let Some(live) = store.run(run).await?.filter(|run| !run.status.is_over()) {
+                return self.send_to(store, &live, send, origin).await;
+            }
+            let held = SendRequest { run: run.to_owned(), ..send.clone() };
+            return Ok(match store.defer_send(&held, Some(origin)).await? {
+                SendDeferral::Deferred | SendDeferral::Gone | SendDeferral::Repeated => Steering::Done,
+                SendDeferral::Unknown => Steering::Unknown,
+                SendDeferral::Over => Steering::Refused(ended(send)),
+                SendDeferral::Full => Steering::Refused(format!(
+                    "run {} waits for a worker that starts it, and as many events are kept for it as may be; send it again then",
+                    send.run
+                )),
+                // It has just started.
+                SendDeferral::Live => continue,
+            });
         }
+        Ok(Steering::Unknown)
+    }
+
+    async fn send_to(
+        &self,
+        store: &dyn CoordinatorStore,
+        run: &Run,
+        send: &SendRequest,
+        origin: &Origin,
+    ) -> Result<Steering> {
         let routes = match self.fleet.takers(&run.workflow, run.version, send).await? {
             Ok(routes) => routes,
             Err(reason) => return Ok(Steering::Refused(reason)),
         };
         let events: Vec<_> = routes.into_iter().map(|route| (route, send.payload())).collect();
-        Ok(match store.send(&run.id, &events, Some(entry)).await? {
-            Sent::Delivered | Sent::Gone => Steering::Done,
+        Ok(match store.send(&run.id, &events, Some(origin)).await? {
+            Sent::Delivered | Sent::Gone | Sent::Repeated => Steering::Done,
             Sent::Unknown => Steering::Unknown,
-            Sent::Over => Steering::Refused(format!("run {} has ended: it takes no more events", send.run)),
+            Sent::Over => Steering::Refused(ended(send)),
             Sent::Full => Steering::Refused(format!("run {} has as many step executions as it may have", send.run)),
         })
     }
@@ -254,10 +290,20 @@ impl Intake {
             let shown = Rejection { run, reason: reason.clone(), only_shown: true, ..Rejection::default() };
             self.partitions.of(&elsewhere).reject(&shown).await?;
         }
+        let mut request = request::identity_of(&entry.fields);
+        if let Some(elsewhere) = request.take_if(|(run, _)| self.is_foreign(&entry, run)) {
+            let store = self.partitions.of(&elsewhere.0);
+            let (request, reason) = (Some(elsewhere), reason.clone());
+            store.reject(&Rejection { request, reason, only_shown: true, ..Rejection::default() }).await?;
+        }
         let store = self.partitions.get(entry.inbox);
-        store.reject(&Rejection { entry: entry.id, run, reason, fields, ..Rejection::default() }).await?;
+        store.reject(&Rejection { entry: entry.id, run, request, reason, fields, ..Rejection::default() }).await?;
         Ok(Became::Rejected)
     }
+}
+
+fn ended(send: &SendRequest) -> String {
+    format!("run {} has ended: it takes no more events", send.run)
 }
 
 fn no_source(from: &str) -> String {
@@ -282,7 +328,7 @@ impl Steering {
     fn of_signal(answer: Signalled, signal: &SignalRequest) -> Self {
         let (run, name) = (&signal.run, &signal.name);
         match answer {
-            Signalled::Delivered | Signalled::Kept | Signalled::Gone => Self::Done,
+            Signalled::Delivered | Signalled::Kept | Signalled::Gone | Signalled::Repeated => Self::Done,
             Signalled::Unknown => Self::Unknown,
             Signalled::Over => Self::Refused(format!("run {run} has ended: nobody will take the signal {name}")),
             Signalled::Full => Self::Refused(format!(

@@ -29,6 +29,7 @@ mod fleet;
 mod intake;
 mod partition;
 mod routing;
+mod schemas;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.

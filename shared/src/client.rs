@@ -6,19 +6,29 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod asked;
+pub(crate) mod patience;
+
+use self::patience::patiently;
+use crate::backoff::{Backoff, FOLLOWING};
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::listing::Runs;
 use crate::partitions::{Home, Partitions};
 use crate::published::Position;
-use crate::request::{self, SendRequest, SignalRequest, StartRequest};
+use crate::request::{CancelRequest, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
+pub use self::asked::Asked;
+
 /// A caller of a fleet. Cheap to clone.
+///
+/// What a call finds Redis unable to answer (it is started again, or another server takes over) is repeated for about two seconds
+/// before the call fails: reads change nothing, and each request has an id, so that it is taken once.
 ///
 /// ```no_run
 /// # async fn example() -> stepfleet::Result<()> {
@@ -66,14 +76,12 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn partitions(&self) -> Result<Partitions<dyn CallerStore>> {
-        self.home.known().await
+        patiently(|| async { self.home.known().await }).await
     }
 
     /// Prepares the start of a run; [`StartRun::enqueue`] sends it. The input becomes the start event.
     pub fn start<T: Serialize + ?Sized>(&self, workflow: &str, input: &T) -> StartRun {
-        let input =
-            serde_json::to_vec(input).map_err(|e| Error::invalid(format!("the input cannot be written as JSON: {e}")));
-        self.prepare(workflow, input)
+        self.prepare(workflow, codec::encode_as("the input", Content::Json, input))
     }
 
     /// As [`Client::start`], with an input that is JSON text already.
@@ -89,7 +97,7 @@ impl Client {
     /// What the fleet serves, or has served: every version of every workflow that a worker ever registered, by name and
     /// version, with its steps and the schemas of its input and result.
     pub async fn workflows(&self) -> Result<Vec<Registration>> {
-        self.partitions().await?.registrations().await
+        patiently(|| async { self.home.known().await?.registrations().await }).await
     }
 
     /// Lists runs: `client.runs().workflow("research").status(Status::Failed).list(20)`.
@@ -133,10 +141,10 @@ impl StartRun {
     /// their state. The context of a [`Snapshot`] can be given as it is.
     #[must_use]
     pub fn context<T: Serialize + ?Sized>(mut self, fields: &T) -> Self {
-        match serde_json::to_vec(fields) {
+        match codec::encode_as("the context", Content::Json, fields) {
             Ok(context) => self.with(|r| r.context = context),
             Err(error) => {
-                self.request = Err(Error::invalid(format!("the context cannot be written as JSON: {error}")));
+                self.request = Err(error);
                 self
             }
         }
@@ -168,7 +176,8 @@ impl StartRun {
         let mut request = self.request?;
         let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;
-        self.client.partitions().await?.of(&id).submit(&request).await?;
+        // The id makes it safe to repeat.
+        patiently(|| async { self.client.home.known().await?.of(&id).submit(&request).await }).await?;
         Ok(RunHandle { id, client: self.client })
     }
 }
@@ -188,50 +197,58 @@ impl RunHandle {
 
     /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
     pub async fn status(&self) -> Result<Option<Run>> {
-        self.client.partitions().await?.run(&self.id).await
+        patiently(|| async { self.client.home.known().await?.run(&self.id).await }).await
     }
 
     /// The run's context as its steps have committed it so far; None where there is no such run (yet).
     pub async fn snapshot(&self) -> Result<Option<Snapshot>> {
-        let partitions = self.client.partitions().await?;
-        let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
-        let fields = partitions.of(&run.id).context(&run.id).await?;
-        Snapshot::of(run, fields).map(Some)
+        patiently(|| async {
+            let partitions = self.client.home.known().await?;
+            let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
+            let fields = partitions.of(&run.id).context(&run.id).await?;
+            Snapshot::of(run, fields).map(Some)
+        })
+        .await
     }
 
     /// Asks that the run be stopped where it stands. It ends as `cancelled` as soon as a coordinator has taken the
     /// request; steps that are running are dropped, and can commit nothing.
     ///
-    /// Fails only when the request cannot be sent. A run that has ended stays as it is.
-    pub async fn cancel(&self) -> Result<()> {
-        self.enqueue(&request::cancel_fields(&self.id)?).await
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that has ended stays as it is.
+    pub async fn cancel(&self) -> Result<Asked> {
+        let request = new_id();
+        let cancel = CancelRequest { run: self.id.clone(), request: Some(request.clone()) };
+        cancel.check()?;
+        self.ask(request, &cancel.fields()).await
     }
 
     /// Sends the run a signal: the step that waits for this name gets the value. It is kept where none waits yet.
-    pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
-        let input = serde_json::to_vec(value)
-            .map_err(|e| Error::invalid(format!("the signal's value cannot be written as JSON: {e}")))?;
+    ///
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
+    pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Asked> {
+        let input = codec::encode_as("the signal's value", Content::Json, value)?;
         self.signal_json(name, input).await
     }
 
     /// As [`RunHandle::signal`], with a value that is JSON text already.
-    pub async fn signal_json(&self, name: &str, value: impl Into<Vec<u8>>) -> Result<()> {
-        let signal =
-            SignalRequest { run: self.id.clone(), name: name.into(), content: Content::Json, input: value.into() };
+    pub async fn signal_json(&self, name: &str, value: impl Into<Vec<u8>>) -> Result<Asked> {
+        let (run, request) = (self.id.clone(), new_id());
+        let (content, input) = (Content::Json, value.into());
+        let signal = SignalRequest { run, name: name.into(), content, input, request: Some(request.clone()) };
         signal.check()?;
-        self.enqueue(&signal.fields()).await
+        self.ask(request, &signal.fields()).await
     }
 
     /// What the run waits for now: the names of the signals, what they must have, and until when. Empty where it waits
     /// for none, has ended, or there is none.
     pub async fn waits(&self) -> Result<Vec<OpenWait>> {
-        let partitions = self.client.partitions().await?;
-        partitions.of(&self.id).waits(&self.id).await
+        patiently(|| async { self.client.home.known().await?.of(&self.id).waits(&self.id).await }).await
     }
 
-    async fn enqueue(&self, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        let partitions = self.client.partitions().await?;
-        partitions.of(&self.id).enqueue(fields).await.map(drop)
+    /// Its id makes it safe to repeat.
+    async fn ask(&self, request: String, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Asked> {
+        patiently(|| async { self.client.home.known().await?.of(&self.id).enqueue(fields).await }).await?;
+        Ok(Asked { client: self.client.clone(), run: self.id.clone(), request })
     }
 
     /// Follows what the run publishes, from the beginning to its end. Reads when [`Follower::next`] is called, and not
@@ -258,34 +275,34 @@ impl RunHandle {
     /// step outside of any fan-out had returned it.
     ///
     /// Fails only when the request cannot be sent. What cannot be taken (the run has ended, no step takes the event) lands
-    /// among the rejected requests.
-    pub async fn send<T: Serialize + ?Sized>(&self, event: &str, value: &T) -> Result<()> {
+    /// among the rejected requests, and [`Asked::taken`] says so.
+    pub async fn send<T: Serialize + ?Sized>(&self, event: &str, value: &T) -> Result<Asked> {
         self.send_to(None, event, value).await
     }
 
     /// As [`RunHandle::send`], for one step of those that take it.
-    pub async fn send_to<T: Serialize + ?Sized>(&self, step: Option<&str>, event: &str, value: &T) -> Result<()> {
-        let input = serde_json::to_vec(value)
-            .map_err(|e| Error::invalid(format!("the event {event} cannot be written as JSON: {e}")))?;
+    pub async fn send_to<T: Serialize + ?Sized>(&self, step: Option<&str>, event: &str, value: &T) -> Result<Asked> {
+        let input = codec::encode_as(&format!("the event {event}"), Content::Json, value)?;
         let (run, event, step) = (self.id.clone(), event.to_owned(), step.map(str::to_owned));
-        let request = SendRequest { run, event, step, content: Content::Json, input };
-        request.check()?;
-        self.enqueue(&request.fields()).await
+        let request = new_id();
+        let send = SendRequest { run, event, step, content: Content::Json, input, request: Some(request.clone()) };
+        send.check()?;
+        self.ask(request, &send.fields()).await
     }
 
     /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.
     ///
-    /// Goes on waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over.
+    /// Goes on waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says whether the run goes
+    /// on, waits for a worker that serves its workflow, or is not there.
     pub async fn wait(&self, limit: Duration) -> Result<Run> {
-        let until = Instant::now() + limit;
+        let (until, mut backoff) = (Instant::now() + limit, Backoff::new(FOLLOWING));
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.status().await {
+            let seen = async { self.client.home.known().await?.run(&self.id).await };
+            match seen.await {
                 Ok(Some(run)) if run.status.is_over() => return Ok(run),
                 Err(error) if !error.is_unavailable() => return Err(error),
-                _ if left.is_zero() => {
-                    return Err(Error::timeout(format!("run {} has not ended within {limit:?}; it goes on", self.id)));
-                }
+                seen if left.is_zero() => return Err(self.timed_out(limit, seen).await),
                 Ok(run) => {
                     let id = run.map_or_else(|| self.id.clone(), |run| run.id);
                     // A message may be lost with its connection: look again after a while at the latest.
@@ -294,9 +311,25 @@ impl RunHandle {
                         let _ = partitions.of(&id).wait_ended(&id, limit).await;
                     }
                 }
-                Err(_) => tokio::time::sleep(left.min(Duration::from_millis(200))).await,
+                Err(_) => tokio::time::sleep(left.min(backoff.pause())).await,
             }
         }
+    }
+
+    /// Why the end was not seen.
+    async fn timed_out(&self, limit: Duration, seen: Result<Option<Run>>) -> Error {
+        let id = &self.id;
+        let is_held = async { self.client.home.known().await?.of(id).is_deferred(id).await };
+        Error::timeout(match seen {
+            Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
+            Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
+            Ok(None) if is_held.await.unwrap_or_default() => format!(
+                "run {id} has not started within {limit:?}: it waits for a worker that serves its workflow; start one"
+            ),
+            Ok(None) => format!(
+                "there is no run {id}: it was never started, has expired, or no coordinator has taken its request in within {limit:?}"
+            ),
+        })
     }
 
     /// Waits for the result, for at most `limit`. Fails with [`Error::is_run_failed`] when the run ended without.
@@ -342,6 +375,20 @@ mod tests {
         let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| new_id()).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.len() == 21 && names::check_id("run id", id).is_ok()), "{ids:?}");
+    }
+
+    /// Whoever awaits a call may be on any thread.
+    #[test]
+    fn calls_can_be_sent_to_other_threads() {
+        fn is_send<T: Send>(_: T) {}
+        let client = Client::connect("redis://localhost").unwrap();
+        let (run, limit) = (client.run("r"), Duration::ZERO);
+        is_send(client.start("w", &1).enqueue());
+        is_send((client.workflows(), client.runs().list(1), client.partitions()));
+        is_send((run.status(), run.snapshot(), run.waits(), run.wait(limit), run.result::<u8>(limit)));
+        is_send((run.signal("s", &1), run.send("E", &1), run.cancel()));
+        let asked = Asked { client, run: "r".into(), request: "q".into() };
+        is_send((asked.fate(), asked.taken(limit)));
     }
 
     #[test]

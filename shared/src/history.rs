@@ -34,6 +34,11 @@ pub enum Kind {
     Dropped,
     /// The run completed, and these events were given to no step: a set, a buffer or a join that never was complete.
     Left,
+    /// The run has ended, and nobody will take signals that were kept for it.
+    #[serde(rename = "unused-signals")]
+    UnusedSignals,
+    /// A signal or an event from outside was none that its taker can read, and was set aside.
+    Unreadable,
     /// The run was stopped by request.
     Cancelled,
     /// The run completed.
@@ -60,6 +65,8 @@ impl Kind {
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
             Self::Left => "left",
+            Self::UnusedSignals => "unused-signals",
+            Self::Unreadable => "unreadable",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -70,11 +77,26 @@ impl Kind {
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
             Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Released, Repaired, Retry,
-            Signal, Start, Suspended,
+            Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
-            Start, Done, Retry, Caught, Lost, Released, Repaired, Suspended, Signal, Overdue, Dropped, Left, Cancelled,
-            Completed, Failed,
+            Start,
+            Done,
+            Retry,
+            Caught,
+            Lost,
+            Released,
+            Repaired,
+            Suspended,
+            Signal,
+            Overdue,
+            Dropped,
+            Left,
+            Cancelled,
+            Completed,
+            Failed,
+            UnusedSignals,
+            Unreadable,
         ]
         .into_iter()
         .find(|k| k.as_str() == text)
@@ -97,7 +119,8 @@ pub struct Record {
     /// The worker, `-` for none.
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
-    /// `failed`: the error; `start`: workflow and version; `left`: how many events of what.
+    /// `failed`: the error; `start`: workflow and version; `left`: how many events of what; `unused-signals`: names, and how many
+    /// of each; `unreadable`: the signal's name, and why.
     pub detail: String,
 }
 
@@ -132,7 +155,13 @@ impl Record {
     /// The detail as people read it: names of calls, signals and buffers stand in it as [`crate::names::token`] writes them.
     pub fn told(&self) -> Cow<'_, str> {
         match self.kind {
-            Kind::Suspended | Kind::Signal | Kind::Overdue | Kind::Left => Cow::Owned(names::text(&self.detail)),
+            Kind::Suspended | Kind::Signal | Kind::Overdue | Kind::Left | Kind::UnusedSignals => {
+                Cow::Owned(names::text(&self.detail))
+            }
+            Kind::Unreadable => match self.detail.split_once(' ') {
+                Some((name, why)) => Cow::Owned(format!("{} {why}", names::text(name))),
+                None => Cow::Owned(names::text(&self.detail)),
+            },
             _ => Cow::Borrowed(&self.detail),
         }
     }

@@ -35,6 +35,8 @@ pub enum Entry<'a> {
         name: &'a str,
         /// What it can be told by, as tokens of [`crate::attributes`].
         attributes: &'a str,
+        /// The deadline that the wait had (ms since 1970, on the store's clock); None for none.
+        due_ms: Option<u64>,
         /// The signal, as a payload of [`crate::codec`].
         payload: &'a [u8],
     },
@@ -81,7 +83,11 @@ impl<'a> Entry<'a> {
         match letter {
             's' => Some(Self::Value { name, order: about, payload: rest }),
             'f' => Some(Self::Failed { name, terminal: about == "terminal", error: std::str::from_utf8(rest).ok()? }),
-            'w' => Some(Self::Signal { name, attributes: about, payload: rest }),
+            'w' => {
+                let (attributes, due) = about.split_once(' ').map_or((about, None), |(head, due)| (head, Some(due)));
+                let due_ms = due.map(str::parse).transpose().ok()?;
+                Some(Self::Signal { name, attributes, due_ms, payload: rest })
+            }
             'o' => Some(Self::Overdue { name }),
             'x' => Some(Self::LetGo { name }),
             'd' => Some(Self::Order { order: name }),
@@ -99,7 +105,10 @@ impl<'a> Entry<'a> {
                 let head = format!("{name}{}", if *terminal { " terminal" } else { "" });
                 entry('f', &head, error.as_bytes())
             }
-            Self::Signal { name, attributes, payload } => entry('w', &format!("{name} {attributes}"), payload),
+            Self::Signal { name, attributes, due_ms, payload } => {
+                let due = due_ms.map(|due| format!(" {due}")).unwrap_or_default();
+                entry('w', &format!("{name} {attributes}{due}"), payload)
+            }
             Self::Overdue { name } => entry('o', name, b""),
             Self::Collected { payload } => [b"c", *payload].concat(),
             Self::LetGo { name } => entry('x', name, b""),
@@ -132,8 +141,13 @@ mod tests {
             Entry::Order { order: "3:9,7-8" },
             Entry::Failed { name: "charge", terminal: true, error: "no\nmoney" },
             Entry::Failed { name: "charge", terminal: false, error: "" },
-            Entry::Signal { name: "approval", attributes: "order=7&user=%22bob%22", payload: b"\x02{}\n" },
-            Entry::Signal { name: "approval", attributes: "", payload: b"" },
+            Entry::Signal {
+                name: "approval",
+                attributes: "order=7&user=%22bob%22",
+                due_ms: None,
+                payload: b"\x02{}\n",
+            },
+            Entry::Signal { name: "approval", attributes: "", due_ms: Some(1_795_312_270_626), payload: b"" },
             Entry::Overdue { name: "approval" },
             Entry::LetGo { name: "approval" },
             Entry::Collected { payload: b"2 3\n\x01\x02" },

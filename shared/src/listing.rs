@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::client::patience::patiently;
 use crate::error::Result;
 use crate::partitions::{Home, Partitions};
 use crate::run::{Run, Status};
@@ -50,6 +51,10 @@ impl Runs {
     /// At most `limit` runs, the newest first. Reads the runs of the whole namespace until enough were found: there is no
     /// index by workflow or status.
     pub async fn list(self, limit: usize) -> Result<Vec<Run>> {
+        patiently(|| async { self.read(limit).await }).await
+    }
+
+    async fn read(&self, limit: usize) -> Result<Vec<Run>> {
         let (mut found, mut skip) = (Vec::new(), self.skip);
         let mut newest = Newest::of(&self.home.known().await?);
         while found.len() < limit

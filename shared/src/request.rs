@@ -6,6 +6,10 @@ use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::{names, values};
 
+mod about_runs;
+
+pub use self::about_runs::{CancelRequest, SendRequest, SignalRequest};
+
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
 
@@ -130,97 +134,6 @@ impl StartRequest {
 /// One inbox entry: its fields in order, as Redis has them.
 pub type Fields = [(Vec<u8>, Vec<u8>)];
 
-/// A request to give a run a signal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignalRequest {
-    /// The run's id.
-    pub run: String,
-    /// The name that the run waits for.
-    pub name: String,
-    /// How the value is written.
-    pub content: Content,
-    /// The value.
-    pub input: Vec<u8>,
-}
-
-impl SignalRequest {
-    /// Checks all that can be checked without knowing the run.
-    pub fn check(&self) -> Result<()> {
-        names::check_id("run id", &self.run)?;
-        names::check_call("signal", &self.name)?;
-        codec::check_input(self.content, &self.input)
-    }
-
-    /// As an inbox entry.
-    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        [
-            ("op", &b"signal"[..]),
-            ("run", self.run.as_bytes()),
-            ("name", self.name.as_bytes()),
-            ("content", self.content.as_str().as_bytes()),
-            ("input", &self.input),
-        ]
-        .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
-        .to_vec()
-    }
-
-    /// As a payload of [`crate::codec`].
-    pub fn payload(&self) -> Vec<u8> {
-        codec::input_payload(self.content, &self.input)
-    }
-}
-
-/// A request to give a run an event from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SendRequest {
-    /// The run's id.
-    pub run: String,
-    /// The event's name.
-    pub event: String,
-    /// The step that is to get it; none for all that take it.
-    pub step: Option<String>,
-    /// How the event is written.
-    pub content: Content,
-    /// The event.
-    pub input: Vec<u8>,
-}
-
-impl SendRequest {
-    /// Checks all that can be checked without knowing the run.
-    pub fn check(&self) -> Result<()> {
-        names::check_id("run id", &self.run)?;
-        names::check_name("event", &self.event)?;
-        if let Some(step) = &self.step {
-            names::check_name("step", step)?;
-        }
-        codec::check_input(self.content, &self.input)
-    }
-
-    /// As an inbox entry.
-    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut fields = vec![
-            ("op", &b"send"[..]),
-            ("run", self.run.as_bytes()),
-            ("event", self.event.as_bytes()),
-            ("content", self.content.as_str().as_bytes()),
-            ("input", &self.input),
-        ];
-        fields.extend(self.step.as_ref().map(|step| ("step", step.as_bytes())));
-        fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
-    }
-
-    /// As a payload of [`crate::codec`].
-    pub fn payload(&self) -> Vec<u8> {
-        codec::input_payload(self.content, &self.input)
-    }
-}
-
-/// The inbox entry that asks to cancel a run.
-pub fn cancel_fields(run: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    names::check_id("run id", run)?;
-    Ok(vec![(b"op".to_vec(), b"cancel".to_vec()), (b"run".to_vec(), run.as_bytes().to_vec())])
-}
-
 /// What an inbox entry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -230,8 +143,21 @@ pub enum Request {
     Signal(SignalRequest),
     /// Give a run an event.
     Send(SendRequest),
-    /// Stop the run of this id.
-    Cancel(String),
+    /// Stop a run.
+    Cancel(CancelRequest),
+}
+
+impl Request {
+    /// The run that it is about and the id that its sender gave it; None where it has none.
+    pub fn identity(&self) -> Option<(&str, &str)> {
+        let (run, request) = match self {
+            Self::Start(_) => return None,
+            Self::Signal(SignalRequest { run, request, .. })
+            | Self::Send(SendRequest { run, request, .. })
+            | Self::Cancel(CancelRequest { run, request }) => (run, request),
+        };
+        Some((run, request.as_deref()?))
+    }
 }
 
 /// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
@@ -274,7 +200,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 fn parse_signal(fields: &Fields) -> Result<SignalRequest> {
-    check_fields(fields, "signal", &["run", "name", "input", "content"])?;
+    check_fields(fields, "signal", &["run", "name", "input", "content", "request"])?;
     let needed = |name: &str, what: &str| {
         let found = field(fields, name)?.map(str::to_owned);
         found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
@@ -285,13 +211,14 @@ fn parse_signal(fields: &Fields) -> Result<SignalRequest> {
         name: needed("name", "give the name that the run waits for")?,
         content,
         input: raw(fields, "input").unwrap_or(if content == Content::MessagePack { b"\xc0" } else { b"null" }).to_vec(),
+        request: field(fields, "request")?.map(str::to_owned),
     };
     request.check()?;
     Ok(request)
 }
 
 fn parse_send(fields: &Fields) -> Result<SendRequest> {
-    check_fields(fields, "send", &["run", "event", "step", "input", "content"])?;
+    check_fields(fields, "send", &["run", "event", "step", "input", "content", "request"])?;
     let needed = |name: &str, what: &str| {
         let found = field(fields, name)?.map(str::to_owned);
         found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
@@ -303,17 +230,21 @@ fn parse_send(fields: &Fields) -> Result<SendRequest> {
         step: field(fields, "step")?.map(str::to_owned),
         content: Content::parse(content)?,
         input: raw(fields, "input").unwrap_or_else(|| empty_input(content)).to_vec(),
+        request: field(fields, "request")?.map(str::to_owned),
     };
     request.check()?;
     Ok(request)
 }
 
-fn parse_cancel(fields: &Fields) -> Result<String> {
-    check_fields(fields, "cancel", &["run"])?;
-    let run =
-        field(fields, "run")?.ok_or_else(|| Error::invalid("the entry has no field run; name the run to cancel"))?;
-    names::check_id("run id", run)?;
-    Ok(run.to_owned())
+fn parse_cancel(fields: &Fields) -> Result<CancelRequest> {
+    check_fields(fields, "cancel", &["run", "request"])?;
+    let run = field(fields, "run")?.map(str::to_owned);
+    let request = CancelRequest {
+        run: run.ok_or_else(|| Error::invalid("the entry has no field run; name the run to cancel"))?,
+        request: field(fields, "request")?.map(str::to_owned),
+    };
+    request.check()?;
+    Ok(request)
 }
 
 fn parse_start(fields: &Fields) -> Result<StartRequest> {
@@ -366,6 +297,15 @@ pub fn id_of(fields: &Fields) -> Option<String> {
     let id = field(fields, "id").ok()??;
     names::check_id("run id", id).ok()?;
     Some(id.to_owned())
+}
+
+/// The run that an entry is about and the id that its sender gave the request, as far as both can be read: whoever asks by them is
+/// told what became of it.
+pub fn identity_of(fields: &Fields) -> Option<(String, String)> {
+    let (run, request) = (field(fields, "run").ok()??, field(fields, "request").ok()??);
+    names::check_id("run id", run).ok()?;
+    names::check_name("request", request).ok()?;
+    Some((run.to_owned(), request.to_owned()))
 }
 
 fn raw<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
@@ -426,15 +366,22 @@ mod tests {
     #[test]
     fn a_signal_is_read_as_it_is_written() {
         for (content, input) in [(Content::Json, &b"[1,2]"[..]), (Content::MessagePack, b"\xc3")] {
-            let request = SignalRequest { run: "r".into(), name: "approval".into(), content, input: input.to_vec() };
+            let request = SignalRequest {
+                run: "r".into(),
+                name: "approval".into(),
+                content,
+                input: input.to_vec(),
+                request: Some("q-1".into()),
+            };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Signal(request));
         }
         for step in [None, Some("judge".to_owned())] {
             let (run, event, input) = ("r".into(), "Approval".into(), b"{}".to_vec());
-            let request = SendRequest { run, event, step, content: Content::Json, input };
+            let request = SendRequest { run, event, step, content: Content::Json, input, request: Some("q-2".into()) };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Send(request));
         }
-        assert_eq!(parse(&cancel_fields("r").unwrap()).unwrap(), Request::Cancel("r".into()));
+        let request = CancelRequest { run: "r".into(), request: None };
+        assert_eq!(parse(&request.fields()).unwrap(), Request::Cancel(request));
     }
 
     #[test]
@@ -451,7 +398,7 @@ mod tests {
             (&[("op", "dance")], "\"dance\" is not known"),
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
-            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run"),
+            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
             (&[("op", "send"), ("run", "r")], "no field event"),
             (&[("op", "send"), ("run", "r"), ("event", "E"), ("step", "a b")], "step has ' '"),
             (&[("op", "signal"), ("run", "r")], "no field name"),
@@ -459,7 +406,7 @@ mod tests {
             (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),
             (
                 &[("op", "signal"), ("run", "r"), ("name", "n"), ("id", "x")],
-                "a signal has run, name, input and content",
+                "a signal has run, name, input, content and request",
             ),
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),

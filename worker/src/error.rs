@@ -20,6 +20,7 @@ pub struct Error {
     message: String,
     terminal: bool,
     overdue: bool,
+    unreadable: bool,
     causes: Vec<String>,
     type_name: Option<&'static str>,
 }
@@ -31,6 +32,7 @@ impl Error {
             message: bounded(message.to_string(), MAX_MESSAGE),
             terminal: false,
             overdue: false,
+            unreadable: false,
             causes: Vec::new(),
             type_name: None,
         }
@@ -49,6 +51,20 @@ impl Error {
     /// The time of a wait was over before its signal came: see [`WaitFor::timeout`](crate::context::WaitFor::timeout).
     pub fn is_overdue(&self) -> bool {
         self.overdue
+    }
+
+    /// The event came from outside, and is none that the step can read: it is set aside.
+    pub(crate) fn unreadable(self) -> Self {
+        Self { unreadable: true, ..self }
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// Its text, without line breaks.
+    pub(crate) fn one_line(&self) -> String {
+        self.message.replace(['\n', '\r'], " ")
     }
 
     /// No retry will help.
@@ -90,6 +106,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
             message: bounded(message, MAX_MESSAGE),
             terminal,
             overdue: false,
+            unreadable: false,
             causes,
             type_name: Some(std::any::type_name::<E>()),
         }

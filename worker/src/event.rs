@@ -200,7 +200,8 @@ impl<E: Event> Input for E {
     const ACCEPTS: Accepts = Accepts::Each(E::NAME);
 
     fn read(attempt: &Attempt) -> Outcome<Self> {
-        decode(&attempt.claimed.payload)
+        let read = decode(&attempt.claimed.payload);
+        read.map_err(|error| if attempt.claimed.is_outside { error.unreadable() } else { error })
     }
 }
 
@@ -246,7 +247,7 @@ fn read_all<E: Event, M>(attempt: &Attempt) -> Outcome<Joined<E, M>> {
     attempt.joined.iter().map(|payload| decode(payload)).collect::<Outcome<Vec<E>>>().map(Joined::new)
 }
 
-/// An event that cannot be read now cannot be read later: the error is terminal.
+/// An event that cannot be read now cannot be read later: the error is terminal. What comes from outside may be anything.
 fn decode<E: Event>(payload: &[u8]) -> Outcome<E> {
     Ok(codec::decode(&format!("the event {}", E::NAME), payload)?)
 }

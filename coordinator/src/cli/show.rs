@@ -152,6 +152,13 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if !counts.is_empty() {
         field("history", counts.join(", "));
     }
+    for record in history {
+        match record.kind {
+            Kind::UnusedSignals => field("unused", format!("signals {}", shown(&record.told()))),
+            Kind::Unreadable => field("set aside", shown(&record.told())),
+            _ => {}
+        }
+    }
 }
 
 fn field(name: &str, value: impl std::fmt::Display) {

@@ -72,11 +72,12 @@ pub(super) async fn send(fleet: &Fleet, options: &Send) -> CliResult {
     let run = known(fleet, &options.id).await?;
     let event: Value = serde_json::from_str(&read_input(&options.input)?)
         .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
-    run.send_to(options.step.as_deref(), &options.event, &event).await?;
+    let asked = run.send_to(options.step.as_deref(), &options.event, &event).await?;
+    asked.taken(SEEN_TO).await.map_err(|error| explain(error, &options.id, "get the event"))?;
     if fleet.json {
         output::json(&json!({ "id": options.id, "event": options.event }))?;
     } else {
-        output::line(&format!("the event {} is on its way to run {}", options.event, options.id));
+        output::line(&format!("run {} has been given the event {}", options.id, options.event));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +85,7 @@ pub(super) async fn send(fleet: &Fleet, options: &Send) -> CliResult {
 pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> CliResult {
     let run = known(fleet, &options.id).await?;
     run.cancel().await?;
-    let ended = run.wait(SEEN_TO).await.map_err(|error| explain(error, &options.id))?;
+    let ended = run.wait(SEEN_TO).await.map_err(|error| explain(error, &options.id, "be cancelled"))?;
     if fleet.json {
         output::json(&json!({ "id": ended.id, "status": ended.status }))?;
     } else if ended.status == Status::Cancelled {
@@ -97,11 +98,12 @@ pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> CliResult {
 
 pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
     let run = known(fleet, &options.id).await?;
-    run.signal_json(&options.name, read_input(&options.input)?).await?;
+    let asked = run.signal_json(&options.name, read_input(&options.input)?).await?;
+    asked.taken(SEEN_TO).await.map_err(|error| explain(error, &options.id, "get the signal"))?;
     if fleet.json {
         output::json(&json!({ "id": options.id, "name": options.name }))?;
     } else {
-        output::line(&format!("the signal {} is on its way to run {}", options.name, options.id));
+        output::line(&format!("run {} has been given the signal {}", options.id, options.name));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,18 +111,18 @@ pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
 async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {
     let run = fleet.client()?.run(id);
     // A request that waits for a worker is no run yet.
-    let waits = fleet.partitions().await?.deferred().await?.iter().any(|waiting| waiting.run == id);
+    let waits = fleet.partitions().await?.of(id).is_deferred(id).await?;
     if !waits && run.status().await?.is_none() {
         return Err(Error::not_found(format!("there is no run {id}; see stepfleet runs")).into());
     }
     Ok(run)
 }
 
-fn explain(error: Error, id: &str) -> CliError {
+fn explain(error: Error, id: &str, what: &str) -> CliError {
     if error.is_timeout() {
         let seconds = SEEN_TO.as_secs();
         return Error::timeout(format!(
-            "no coordinator has seen to it within {seconds} s; run {id} will be cancelled when one does (stepfleet coordinator)"
+            "no coordinator has seen to it within {seconds} s; run {id} will {what} when one does (stepfleet coordinator)"
         ))
         .into();
     }

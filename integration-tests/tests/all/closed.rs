@@ -173,6 +173,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
             assert_eq!(events, [[1, 8], [1, 8]]);
         }
         let entry = store.enqueue(&[(b"op".to_vec(), b"send".to_vec())]).await.unwrap();
+        let entry = stepfleet::store::Origin::entry(entry);
         let events = [(route("sent"), vec![1, 5])];
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Delivered);
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);

@@ -253,6 +253,7 @@ async fn checkpoint_suspend_and_signal() {
     assert!(shaky.claim(1).await.is_empty());
 
     let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
+    let entry = stepfleet::store::Origin::entry(entry);
     shaky.lose(shaky.store.signal("r", "approval", &[1, 9], Some(&entry))).await;
     let again = shaky.store.signal("r", "approval", &[1, 9], Some(&entry)).await.unwrap();
     assert_eq!(again, Signalled::Gone, "it would have ended another wait");
@@ -261,7 +262,7 @@ async fn checkpoint_suspend_and_signal() {
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 0));
     let mut journal = second[0].journal.clone();
     journal.sort();
-    let signal = Entry::Signal { name: "approval", attributes: "", payload: &[1, 9] }.write();
+    let signal = Entry::Signal { name: "approval", attributes: "", due_ms: None, payload: &[1, 9] }.write();
     assert_eq!(journal, [(1, vec![1, 7]), (2, signal)]);
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Suspended, Kind::Signal]);
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bounds;
+mod callers;
 mod cancel_and_list;
 mod chaos;
 mod cli;
@@ -17,6 +18,7 @@ mod hostile;
 mod json;
 mod kernel;
 mod lost_replies;
+mod malformed;
 mod misbehaving;
 mod model;
 mod one_slot;

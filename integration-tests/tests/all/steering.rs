@@ -198,6 +198,25 @@ async fn the_command_line_cancels_and_says_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn the_command_line_shows_what_nobody_took_and_says_what_cannot_be_taken() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    fleet.store.start(&start("r")).await.unwrap();
+    let tell = async |arguments: &[&str]| {
+        let all = [&["--redis", fleet.redis.url.as_str()], arguments].concat();
+        let mut process = Process::start(std::path::Path::new(STEPFLEET), &all, &[]);
+        (process.ended().await.success(), process.log())
+    };
+    let given = tell(&["signal", "r", "word", "--input", "1"]).await;
+    assert_eq!(given, (true, "run r has been given the signal word\n".into()));
+    let (fine, said) = tell(&["send", "r", "Nonsense"]).await;
+    assert!(!fine && said.contains("no worker has registered w version 1"), "{said}");
+    assert!(tell(&["cancel", "r"]).await.0);
+    let (_, shown) = tell(&["show", "r"]).await;
+    assert!(shown.contains("unused    signals word 1"), "{shown}");
+}
+
+#[tokio::test]
 async fn the_command_line_lists_runs_by_workflow_and_status_page_by_page() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();

@@ -6,6 +6,8 @@ use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stepfleet::client::RunHandle;
+use stepfleet::names::Namespace;
+use stepfleet::store::{CallerStore as _, RedisStore};
 use stepfleet::{Client, Error};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::TestRedis;
@@ -103,7 +105,8 @@ fn complaints(process: &Process) -> Vec<String> {
 #[tokio::test]
 async fn each_answer_of_a_server_is_waited_out_by_all_and_told_once() {
     let mut cast = Cast::new().await;
-    let caller = Client::connect(&cast.server.url).unwrap();
+    // A client would repeat it for a while.
+    let caller = RedisStore::new(&cast.server.url, Namespace::default()).unwrap();
     for (n, answer) in ANSWERS.into_iter().enumerate() {
         let recording = cast.about_to_record(&format!("record-{n}")).await;
         let committing = cast.fleet.client.start("loop", &json!({ "n": 2000 })).enqueue().await.unwrap();
@@ -113,7 +116,7 @@ async fn each_answer_of_a_server_is_waited_out_by_all_and_told_once() {
         cast.has_done(recording.id()).await;
         // The lease, the wait to be woken, the commits and the record of the worker, and seven duties of the coordinator.
         cast.refuses(15).await;
-        let told = caller.start("loop", &json!({ "n": 1 })).enqueue().await.map(|run| run.id().to_owned());
+        let told = caller.enqueue(&[(b"op".to_vec(), b"start".to_vec())]).await;
         assert_is_told(answer, &told.unwrap_err());
         cast.server.accept();
         did_it_once(&recording).await;

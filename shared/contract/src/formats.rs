@@ -61,7 +61,7 @@ pub const JOURNAL: &[Format] = &[
         "a call ended with this value; before, the body had been given what the order says, or all calls before it",
     ),
     format("f", "f<name>[ terminal]\\n<text>", "a call ended with this error, and the body went on"),
-    format("w", "w<name> <attributes>\\n<payload>", "a signal ended a wait"),
+    format("w", "w<name> <attributes>[ <deadline ms>]\\n<payload>", "a signal ended a wait, which had this deadline"),
     format("o", "o<name>\\n", "a deadline ended a wait"),
     format(
         "c",

@@ -54,6 +54,18 @@ pub const KEYS: &[Key] = &[
     ),
     public("key", "<workflow>:<key>", Type::Text, "the run that an idempotency key stands for; expires after a day"),
     public("alias", "<id>", Type::Text, "the run that a request with this id turned out to be; expires after a day"),
+    public(
+        "request",
+        "<id>:<request>",
+        Type::Text,
+        "what became of a request about a run that had an id of its own: `taken`, or `rejected <reason>`; expires after a day",
+    ),
+    internal(
+        "sent",
+        "<id>",
+        Type::List,
+        "events that were sent to a run whose request is held, `<event> <step> <content>` and the input on the next line; they go back to the inbox when it is held no more",
+    ),
     internal(
         "reserved",
         "<workflow>:<key>",

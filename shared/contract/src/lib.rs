@@ -11,6 +11,7 @@
 //!
 //! It depends on neither a runtime nor a Redis client.
 
+pub mod answers;
 mod args;
 mod duties;
 mod fields;

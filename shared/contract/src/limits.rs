@@ -82,6 +82,27 @@ pub const LIMITS: &[Limit] = &[
         &["shared/src/store/redis/lua/journal.lua", "shared/src/store/mod.rs"],
     ),
     limit(
+        "MAX_SENT",
+        1000,
+        Unit::Count,
+        "events that are kept for a run whose request is held",
+        &["shared/src/store/redis/lua/collect.lua", "shared/src/store/memory/collect.rs"],
+    ),
+    limit(
+        "REQUEST_MS",
+        86_400_000,
+        Unit::Ms,
+        "what became of a request with an id is known for so long",
+        &["shared/src/store/redis/lua/start.lua", "shared/src/store/memory/signal.rs"],
+    ),
+    limit(
+        "NAMED_SIGNALS",
+        20,
+        Unit::Count,
+        "names of signals that are told of at the end of a run that has not used them",
+        &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/signal.rs"],
+    ),
+    limit(
         "MAX_SIGNALS",
         1000,
         Unit::Count,

@@ -74,6 +74,13 @@ pub const LOOPS: &[Loop] = &[
         until: "the coordinator's end",
     },
     Loop {
+        name: "CALLING",
+        who: "a client that reads, or sends a request that has an id",
+        first_ms: 10,
+        longest_ms: 1000,
+        until: "an answer, or two seconds are over",
+    },
+    Loop {
         name: "FOLLOWING",
         who: "a client or CLI that follows a run, or waits for its end",
         first_ms: 10,

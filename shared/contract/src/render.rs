@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::answers::{Operation, Standing, answer};
 use super::fields::Field;
 use super::formats::Format;
 use super::keys::{KEYS, Key, Type};
@@ -40,6 +41,7 @@ pub const TABLES: &[Table] = &[
     Table { name: "limits", render: limits },
     Table { name: "duties", render: duties },
     Table { name: "loops", render: loops },
+    Table { name: "answers", render: answers },
 ];
 
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -166,6 +168,14 @@ fn limits() -> String {
         vec![limit.of.to_owned(), format!("{}{unit}", grouped(limit.value)), code(limit.name), files]
     };
     table(&["of what", "limit", "constant", "where"], LIMITS.iter().map(row))
+}
+
+fn answers() -> String {
+    let operations = Operation::ALL.map(|operation| code(operation.word()));
+    let head: Vec<&str> = ["the run"].into_iter().chain(operations.iter().map(String::as_str)).collect();
+    let cell = |run: Standing| move |operation: Operation| answer(operation, run).text().to_owned();
+    let row = |run: Standing| [vec![run.text().to_owned()], Operation::ALL.map(cell(run)).to_vec()].concat();
+    table(&head, Standing::ALL.map(row))
 }
 
 fn duties() -> String {

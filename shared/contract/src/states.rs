@@ -29,6 +29,7 @@ pub const FLAGS: &[Letter] = &[
     letter('i', "the event is the run's input", "no payload: it is read from `input:<id>`"),
     letter('c', "the step takes the context", "the event"),
     letter('j', "the event is what a fan-out joined", "where: `<group> <count>`"),
+    letter('o', "the event came from outside of the run", "the event"),
     letter('t', "the event is a set of several", "the lengths of the parts, a line feed, and the parts"),
 ];
 

@@ -118,7 +118,10 @@ pub(crate) fn defer<'a>(start: &'a store::Start, request: &'a [u8], limit: usize
 /// `limit` is how many are kept, `most` how many fields of each.
 pub(crate) fn reject(rejection: &Rejection, limit: usize, most: usize, retention: Duration) -> Reject<'_> {
     let kept = if rejection.only_shown { 0 } else { limit as u64 };
+    let (asked, request) = rejection.request.as_ref().map_or(("", ""), |(run, request)| (run, request));
     Reject {
+        asked,
+        request,
         entry: &rejection.entry,
         deferred: rejection.deferred.as_deref().unwrap_or_default(),
         run: rejection.run.as_deref().unwrap_or_default(),
@@ -168,7 +171,8 @@ pub(crate) fn complete<'a>(
         rests: commit.rests,
         stop: commit.result.as_deref().into_iter().collect(),
         retention: ms(commit.retention),
-        caught: commit.caught.as_deref().into_iter().collect(),
+        caught: commit.instead().into_iter().collect(),
+        unreadable: commit.unreadable.is_some(),
         emitted: commit.emitted.join(" "),
     }
 }
@@ -216,6 +220,7 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
         changes: changes(checkpoint.changes()),
         entries: checkpoint.entries.iter().map(|(number, entry)| (*number, &**entry)).collect(),
         gone: checkpoint.let_go.iter().map(|(number, name)| (*number, &**name)).collect(),
+        unreadable: checkpoint.unreadable.iter().map(|one| (one.number, &*one.name, &*one.digest, &*one.why)).collect(),
         waits: waits(&checkpoint.waits),
     }
 }
@@ -249,7 +254,7 @@ pub(crate) fn publish<'a>(worker: &'a str, fence: &'a Fence, event: &'a Publicat
 
 /// Events from outside: they belong to no fan-out.
 pub(crate) fn sent(events: &[(Route, Vec<u8>)]) -> Vec<Headed<'_>> {
-    records(0, events)
+    events.iter().map(|(route, payload)| route.record(0, Some('o'), payload)).collect()
 }
 
 pub(crate) fn register(worker: &Introduction, lease: Duration) -> Result<Register<'_>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, CommitStatus, Sent, Signalled};
+use crate::step::{Cancelled, CommitStatus, SendDeferral, Sent, Signalled};
 use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
@@ -67,6 +67,7 @@ impl From<words::Signal> for Signalled {
             words::Signal::Kept => Self::Kept,
             words::Signal::Full => Self::Full,
             words::Signal::Gone => Self::Gone,
+            words::Signal::Repeated => Self::Repeated,
             words::Signal::Over => Self::Over,
             words::Signal::Unknown => Self::Unknown,
         }
@@ -78,6 +79,7 @@ impl From<words::Cancel> for Cancelled {
         match word {
             words::Cancel::Cancelled => Self::Stopped,
             words::Cancel::Gone => Self::Gone,
+            words::Cancel::Repeated => Self::Repeated,
             words::Cancel::Over => Self::Over,
             words::Cancel::Unknown => Self::Unknown,
         }
@@ -90,8 +92,23 @@ impl From<words::Send> for Sent {
             words::Send::Delivered => Self::Delivered,
             words::Send::Full => Self::Full,
             words::Send::Gone => Self::Gone,
+            words::Send::Repeated => Self::Repeated,
             words::Send::Over => Self::Over,
             words::Send::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::DeferSend> for SendDeferral {
+    fn from(word: words::DeferSend) -> Self {
+        match word {
+            words::DeferSend::Deferred => Self::Deferred,
+            words::DeferSend::Gone => Self::Gone,
+            words::DeferSend::Repeated => Self::Repeated,
+            words::DeferSend::Full => Self::Full,
+            words::DeferSend::Live => Self::Live,
+            words::DeferSend::Over => Self::Over,
+            words::DeferSend::Unknown => Self::Unknown,
         }
     }
 }

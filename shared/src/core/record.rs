@@ -10,7 +10,7 @@ use crate::step::{self, Claimed, Fence, Join, JoinBuffer, Line, Route};
 
 impl Route {
     /// As it stands in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
-    /// event is what a fan-out joined; `t`, it is a set of several. `c`: send the context. Then `=` and the limit, and `+` and
+    /// event is what a fan-out joined; `t`, it is a set of several; `o`, it came from outside. `c`: send the context. Then `=` and the limit, and `+` and
     /// how many failures were caught.
     pub(crate) fn header(&self, kind: Option<char>) -> String {
         let mut flags: String = kind.into_iter().chain(self.context.then_some('c')).collect();
@@ -108,6 +108,7 @@ fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8]) -> Option<
     let (letters, limit) = letters.split_once('=').map_or((letters, None), |(letters, limit)| (letters, Some(limit)));
     step.recoveries = recoveries.parse().ok()?;
     step.is_limited = limit.is_some();
+    step.is_outside = letters.contains('o');
     let (is_input, is_joined, is_set) = (letters.contains('i'), letters.contains('j'), letters.contains('t'));
     record.drain(..=line);
     step.payload = if is_input { codec::input_payload(step.content, input) } else { record };

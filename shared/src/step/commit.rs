@@ -26,8 +26,24 @@ pub struct Checkpoint {
     /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
     /// any more, and one that has reached it since is delivered to another or kept.
     pub let_go: Vec<(u64, String)>,
+    /// Signals that have ended waits, and that the body cannot read. They are set aside and told of in the history; whoever opens such a
+    /// wait again in the same checkpoint waits on, with the deadline that it had.
+    pub unreadable: Vec<Unreadable>,
     /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
+}
+
+/// A signal that a body cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The number of its wait.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// The digest ([`crate::values::digest`]) of the entry in the journal: another one that is there by then is left.
+    pub digest: String,
+    /// Why, in one line.
+    pub why: String,
 }
 
 /// What a checkpoint came to.
@@ -96,6 +112,9 @@ pub struct Commit {
     pub journalled: bool,
     /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
     pub caught: Option<String>,
+    /// Set where the event came from outside and is none that the step can read, with the reason: it is set aside, and nothing has
+    /// failed.
+    pub unreadable: Option<String>,
     /// Where nothing of the run is left to do it stays under way: events from outside may come.
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
@@ -225,6 +244,11 @@ impl Commit {
         if self.fan.is_some() { step.fence.seq } else { step.group }
     }
 
+    /// Why the step execution has not done what it was to do, where the run goes on without.
+    pub(crate) fn instead(&self) -> Option<&str> {
+        self.unreadable.as_deref().or(self.caught.as_deref())
+    }
+
     /// The step execution leaves nothing behind but context fields, events for one step, and what follows. Pure.
     pub(crate) fn is_plain(&self, step: &Claimed) -> bool {
         let is_plain = self.parts.is_empty()
@@ -234,6 +258,7 @@ impl Commit {
             && self.expects.is_empty()
             && self.set.len() <= MAX_SHORT_FIELDS
             && self.caught.is_none()
+            && self.unreadable.is_none()
             && !self.journalled
             && !self.has_traces;
         is_plain && !step.is_limited && !step.follow_steps && step.joined.is_none()
@@ -261,6 +286,7 @@ impl Checkpoint {
             && changes.merges.is_empty()
             && changes.expects.is_empty()
             && self.let_go.is_empty()
+            && self.unreadable.is_empty()
             && self.waits.is_empty();
         let [entry] = &self.entries[..] else { return None };
         // Numbers count calls: up to here there is room for all of them.

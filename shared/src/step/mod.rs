@@ -14,15 +14,16 @@ use crate::names::QueueName;
 
 pub(crate) use self::commit::Changes;
 pub use self::commit::{
-    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, Merge, Part, Wait,
+    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, Merge, Part, Unreadable, Wait,
 };
-pub use self::outside::{Cancelled, OpenWait, Sent, Signalled};
+pub use self::outside::{Cancelled, OpenWait, SendDeferral, Sent, Signalled};
 pub use self::payloads::collected;
 pub(crate) use self::payloads::{cut_payloads, join_payloads};
 pub use self::route::{Fence, Line, Route};
 
 /// A step execution that this worker holds.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Claimed {
     /// What a commit must show.
     pub fence: Fence,
@@ -63,6 +64,8 @@ pub struct Claimed {
     pub context_version: u64,
     /// The step has a limit of executions at once.
     pub is_limited: bool,
+    /// The event came from outside of the run: it may be anything.
+    pub is_outside: bool,
     /// It may be what has killed its last workers: nothing is to be executed beside it.
     pub alone: bool,
     /// Why it cannot be executed: somebody wrote into the store's keys.

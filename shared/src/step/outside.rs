@@ -26,6 +26,8 @@ pub enum Signalled {
     Kept,
     /// It was dealt with before.
     Gone,
+    /// A request with this id was taken before.
+    Repeated,
     /// Too many of that name are kept; it is still in the inbox.
     Full,
     /// The run has ended; the signal is still in the inbox.
@@ -43,6 +45,8 @@ pub enum Cancelled {
     Over,
     /// The request was dealt with before.
     Gone,
+    /// A request with this id was taken before.
+    Repeated,
     /// There is no such run (yet); the request is still in the inbox.
     Unknown,
 }
@@ -54,10 +58,31 @@ pub enum Sent {
     Delivered,
     /// They were dealt with before.
     Gone,
+    /// A request with this id was taken before.
+    Repeated,
     /// The run has as many step executions as it may have; the events are still in the inbox.
     Full,
     /// The run has ended; the events are still in the inbox.
     Over,
     /// There is no such run (yet); the events are still in the inbox.
+    Unknown,
+}
+
+/// What became of an event for a run whose request was thought to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendDeferral {
+    /// It is kept until the request is held no more.
+    Deferred,
+    /// It was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// Too many are kept for this run; the event is still in the inbox.
+    Full,
+    /// The run has started; the event is still in the inbox.
+    Live,
+    /// The run has ended; the event is still in the inbox.
+    Over,
+    /// There is no such run (yet); the event is still in the inbox.
     Unknown,
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{Across, CallerStore};
 use crate::error::Result;
-use crate::request::StartRequest;
-use crate::step::{Cancelled, Route, Sent, Signalled};
+use crate::request::{SendRequest, StartRequest};
+use crate::step::{Cancelled, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
 #[async_trait]
@@ -21,12 +21,15 @@ pub trait CoordinatorStore: CallerStore + Across {
     async fn reject(&self, rejection: &Rejection) -> Result<()>;
     /// Delivers to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
     /// away with it.
-    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled>;
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled>;
     /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
-    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent>;
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent>;
+    /// Keeps an event for a run whose request is held. It goes back to the inbox, as a request without an id, once that request is held
+    /// no more, whatever became of it. Takes the inbox entry away with it.
+    async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral>;
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
-    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled>;
+    async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
     /// Fires the timers that are due.
@@ -107,6 +110,27 @@ pub enum Deferral {
     Full,
 }
 
+/// Where a request about a run comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The inbox entry, which is taken away with it; empty where there is none.
+    pub entry: String,
+    /// The id that its sender has given it: within a day it is taken once, for the run as it was asked for. Empty where it has none.
+    pub request: String,
+}
+
+impl Origin {
+    /// An inbox entry without an id of its sender's.
+    pub fn entry(entry: impl Into<String>) -> Self {
+        Self { entry: entry.into(), request: String::new() }
+    }
+
+    /// A request with an id, and no entry.
+    pub fn request(request: impl Into<String>) -> Self {
+        Self { entry: String::new(), request: request.into() }
+    }
+}
+
 /// A request that cannot be taken.
 #[derive(Clone, Debug, Default)]
 pub struct Rejection {
@@ -118,6 +142,8 @@ pub struct Rejection {
     pub deferred: Option<String>,
     /// The run id to show it under.
     pub run: Option<String>,
+    /// The run that it is about and the id that its sender gave it, where it has one: whoever asks for that is told.
+    pub request: Option<(String, String)>,
     /// Why.
     pub reason: String,
     /// What was asked for, shortened.

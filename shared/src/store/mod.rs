@@ -33,11 +33,11 @@ use crate::step::OpenWait;
 pub use self::across::{Across, Reservation, Voided};
 pub use self::caller::CallerStore;
 pub use self::coordinator::{
-    AlarmReader, Audit, Audited, Breach, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Reap,
-    Reaped, Rejection, Start, Started,
+    AlarmReader, Audit, Audited, Breach, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin,
+    Reap, Reaped, Rejection, Start, Started,
 };
 pub use self::memory::MemoryStore;
-pub use self::reader::{Deferred, EventReader, ReaderStore, WorkerInfo};
+pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;

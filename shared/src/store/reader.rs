@@ -37,6 +37,11 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn run(&self, id: &str) -> Result<Option<Run>>;
     /// The run that this id leads to, where its request turned out to repeat another. That one may be in another partition.
     async fn leads_to(&self, run: &str) -> Result<Option<String>>;
+    /// Whether the request for this run is held for a worker that serves its workflow.
+    async fn is_deferred(&self, run: &str) -> Result<bool>;
+    /// What became of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The
+    /// run is meant as the request names it.
+    async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
     /// A run's context as it is now, in no order; empty where there is no such run.
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
     /// The newest runs first, `count` from `offset`.
@@ -64,6 +69,15 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()>;
     /// The time on the store's clock, in ms since 1970.
     async fn now_ms(&self) -> Result<u64>;
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestFate {
+    /// It was taken: what it asked for is done, or kept for when it can be.
+    Taken,
+    /// It could not be taken, for this reason.
+    Rejected(String),
 }
 
 /// A worker as the fleet sees it.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use stepfleet::journal::Entry;
-use stepfleet::names;
-use stepfleet::step::{Checkpoint, Claimed, Wait};
+use stepfleet::step::{Checkpoint, Claimed, Unreadable, Wait};
+use stepfleet::{names, values};
 
 use super::order::Order;
 use crate::error::{Error, Outcome};
@@ -36,6 +36,8 @@ pub(crate) struct Journal {
     failing: BTreeMap<u64, Vec<u8>>,
     /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
     failed: BTreeMap<u64, Vec<u8>>,
+    /// Signals that the body cannot read: to be set aside when the store is asked next.
+    unreadable: Vec<Unreadable>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
     let_go: BTreeMap<u64, String>,
     /// In which order the body is given what its calls came to.
@@ -326,7 +328,7 @@ impl Journal {
         (self.made, self.sealed) = (0, None);
         (self.waits, self.opened, self.is_stale) = (BTreeMap::new(), BTreeSet::new(), false);
         (self.failing, self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        (self.refused, self.astray) = (BTreeSet::new(), None);
+        (self.refused, self.astray, self.unreadable) = (BTreeSet::new(), None, Vec::new());
         self.read_order();
     }
 
@@ -347,6 +349,7 @@ impl Journal {
                 format!("it drops call {number}, \"{}\", whose end an earlier attempt was given", names::text(name));
             self.astray.get_or_insert(what);
         }
+        self.unreadable.retain(|one| one.number != number);
         let is_known =
             self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
         if !is_known {
@@ -357,6 +360,20 @@ impl Journal {
     /// The body waits for this.
     pub(crate) fn wait(&mut self, wait: Wait, waker: &Waker) {
         self.waits.insert(wait.number, (wait, waker.clone()));
+    }
+
+    /// The signal that has ended this wait is none that the body can read: it waits on.
+    pub(crate) fn set_aside(&mut self, number: u64, name: &str, why: String) {
+        let Some(entry) = self.entries.remove(&number) else { return };
+        let (name, digest) = (name.to_owned(), values::digest(&entry));
+        self.unreadable.push(Unreadable { number, name, digest, why });
+        // The store is to be told, and to be asked for another.
+        self.opened.remove(&number);
+    }
+
+    /// What is to be set aside, for the store to be told.
+    pub(crate) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
     }
 
     /// What these waits came to. Answers whom to wake.

@@ -173,11 +173,11 @@ impl Core {
 
     /// Tells the store what the body waits for, and gives the body what is there of it already.
     pub(crate) async fn ask(&self) -> Outcome<()> {
-        let (along, waits) = {
+        let (along, waits, unreadable) = {
             let mut journal = self.journal();
-            (journal.along(), journal.ask())
+            (journal.along(), journal.ask(), journal.take_unreadable())
         };
-        let answers = self.checkpoint(&Checkpoint { waits, ..along.checkpoint() }, &along).await?;
+        let answers = self.checkpoint(&Checkpoint { waits, unreadable, ..along.checkpoint() }, &along).await?;
         let wakers = self.journal().answer(answers);
         wakers.into_iter().for_each(Waker::wake);
         Ok(())

@@ -43,8 +43,11 @@ impl<S> Context<S> {
     /// its wait is kept. A wait that a race drops takes no signal any more, and one that has reached it in the same
     /// moment is there for the next wait.
     ///
-    /// Fails when the time is over ([`Error::is_overdue`]); with a terminal error where the signal is not an `E`, where
-    /// 1,000 waits of this name are open, and where the body makes other calls than an earlier attempt.
+    /// A signal that is not an `E` is set aside: the history tells of it (`unreadable`), and the wait goes on, with the deadline that
+    /// it has.
+    ///
+    /// Fails when the time is over ([`Error::is_overdue`]); with a terminal error where 1,000 waits of this name are open, and
+    /// where the body makes other calls than an earlier attempt.
     pub fn wait_for<E: DeserializeOwned>(&self, name: &str) -> WaitFor<'_, E> {
         let number = self.core.journal().next();
         WaitFor {
@@ -125,7 +128,16 @@ impl<E: DeserializeOwned> WaitFor<'_, E> {
         };
         match waited {
             Waited::Signal(payload) => {
-                Poll::Ready(codec::decode(&format!("the signal {}", names::text(name)), &payload).map_err(Error::from))
+                match codec::decode(&format!("the signal {}", names::text(name)), &payload) {
+                    Ok(signal) => Poll::Ready(Ok(signal)),
+                    // It is not the run's fault, nor would another attempt read it.
+                    Err(error) => {
+                        journal.set_aside(number, name, Error::from(error).one_line());
+                        let (name, filter) = (name.clone(), self.filter.clone());
+                        journal.wait(Wait { number, name, deadline: self.timeout, filter }, waker);
+                        Poll::Pending
+                    }
+                }
             }
             Waited::Overdue => {
                 Poll::Ready(Err(Error::overdue(format!("no signal {} came in time", names::text(name)))))

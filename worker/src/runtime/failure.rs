@@ -31,15 +31,23 @@ pub(super) async fn settle(
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
     let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
+    if let Some(served) = served.filter(|_| error.is_unreadable()) {
+        log::warn!(run, step = name, event = step.event, %error, "an event from outside cannot be read: it is set aside");
+        let rests = served.router.rests();
+        let commit = Commit { unreadable: Some(error.one_line()), rests, ..instead(core, served.retention) };
+        if let Ok(claimed) = complete(session, step, &commit, refill).await? {
+            return Some(claimed);
+        }
+    }
     let reason = match decide(step, core.past.elapsed(), error, served) {
         Decision::Retry(delay) => {
             log::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
-            let failure = Failure::Retry { delay, error: one_line(error) };
+            let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;
         }
         Decision::GiveUp(reason) => reason,
     };
-    let mut text = one_line(error);
+    let mut text = error.one_line();
     if let Some(first) = failed::caught_by(step) {
         text = format!("{text} (while it dealt with the failure of {first})");
     }
@@ -68,10 +76,10 @@ pub(super) async fn after_panic(
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
     let failure = match decide(step, Past::of(step).elapsed(), error, served) {
-        Decision::Retry(delay) => Failure::Retry { delay, error: one_line(error) },
+        Decision::Retry(delay) => Failure::Retry { delay, error: error.one_line() },
         Decision::GiveUp(_) => {
             let retention = served.map_or(RETENTION, |served| served.retention);
-            Failure::Fail { error: one_line(error), retention }
+            Failure::Fail { error: error.one_line(), retention }
         }
     };
     let claimed = fail(session, step, &failure, refill).await?;
@@ -102,16 +110,30 @@ async fn catch(
         _ => None,
     };
     let elapsed_ms = u64::try_from(core.past.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let text = one_line(error);
+    let text = error.one_line();
     let event = match failed::written(step, joined.as_deref(), elapsed_ms, error, &text) {
         Ok(event) => event,
         Err(refused) => return Some(Err(refused)),
     };
     let retention = served(session, step).map_or(RETENTION, |served| served.retention);
     let emitted = if step.follow_steps { vec![route.event.clone()] } else { Vec::new() };
-    let (emits, caught) = (vec![(route, event)], Some(text));
+    let commit = Commit { emits: vec![(route, event)], caught: Some(text), emitted, ..instead(core, retention) };
+    complete(session, step, &commit, refill).await
+}
+
+/// What ends a step execution that has not done what it was to do, and not the run.
+fn instead(core: &Core, retention: Duration) -> Commit {
     let let_go = core.journal().close().unwrap_or_default();
-    let commit = &Commit { emits, caught, emitted, retention, journalled: true, let_go, ..Commit::default() };
+    Commit { retention, journalled: true, let_go, ..Commit::default() }
+}
+
+/// None when the lease is lost; an error when Redis refuses.
+async fn complete(
+    session: &Session,
+    step: &Claimed,
+    commit: &Commit,
+    refill: &Refill,
+) -> Option<Result<Vec<Claimed>, Error>> {
     let send = |call| -> BoxFuture<'_, _> {
         Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
     };
@@ -131,8 +153,4 @@ async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Ref
         }
         session.lost.run_until_cancelled(watch.wait()).await?;
     }
-}
-
-fn one_line(error: &Error) -> String {
-    error.to_string().replace(['\n', '\r'], " ")
 }

@@ -203,7 +203,13 @@ impl Setup {
     fn payload<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Vec<u8> {
         let input = serde_json::to_vec(value);
         let input = input.unwrap_or_else(|e| panic!("the signal {name} cannot be written as JSON: {e}"));
-        let request = SignalRequest { run: self.run.clone(), name: name.to_owned(), content: Content::Json, input };
+        let request = SignalRequest {
+            run: self.run.clone(),
+            name: name.to_owned(),
+            content: Content::Json,
+            input,
+            request: None,
+        };
         request.check().unwrap_or_else(|mistake| panic!("{mistake}"));
         request.payload()
     }

@@ -1,9 +1,11 @@
 //! What a step leaves behind for others: events, fan-outs and their joins, sets, turns; and what it collects meanwhile.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::{Claimed, Collect, Commit, Fan, Join, Part, Route};
-use stepfleet::store::Store;
+use stepfleet::codec::Content;
+use stepfleet::request::SendRequest;
+use stepfleet::step::{Claimed, Collect, Commit, Fan, Join, Part, Route, SendDeferral};
 use stepfleet::store::prelude::*;
+use stepfleet::store::{Origin, Store};
 
 use super::ops::Leaves;
 use super::{Case, HOUR, Pair, both, events, failed, plain, route, same};
@@ -86,13 +88,27 @@ impl Pair {
     /// Events from outside, by the inbox or straight.
     pub(crate) async fn send(&mut self, run: usize, count: usize, by_inbox: bool) -> Case {
         let (run, events) = (format!("r{run}"), events(count));
+        let request = if count == 2 { "q" } else { "" };
         if !by_inbox {
-            both!(self, store => store.send(&run, &events, None));
+            let origin = Origin::request(request);
+            let send = SendRequest {
+                run: run.clone(),
+                event: "E".into(),
+                step: (count == 1).then(|| "next".into()),
+                content: Content::Json,
+                input: b"{}".to_vec(),
+                request: None,
+            };
+            if both!(self, store => store.defer_send(&send, Some(&origin))) == SendDeferral::Deferred {
+                return Ok("send: to a run that is held");
+            }
+            both!(self, store => store.send(&run, &events, Some(&origin)));
             return Ok("send");
         }
         let fields = [(b"op".to_vec(), b"send".to_vec())];
-        let ours = self.memory.enqueue(&fields).await.map_err(failed)?;
-        let theirs = self.redis.enqueue(&fields).await.map_err(failed)?;
+        let origin = |entry| Origin { entry, request: request.to_owned() };
+        let ours = origin(self.memory.enqueue(&fields).await.map_err(failed)?);
+        let theirs = origin(self.redis.enqueue(&fields).await.map_err(failed)?);
         for _ in 0..2 {
             let ours = self.memory.send(&run, &events, Some(&ours)).await.map_err(failed)?;
             let theirs = self.redis.send(&run, &events, Some(&theirs)).await.map_err(failed)?;

@@ -337,6 +337,7 @@ fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
         // A time, which may differ.
         claim.elapsed = Duration::ZERO;
         claim.journal.sort();
+        waiting::without_dues(&mut claim.journal);
     }
     claims
 }

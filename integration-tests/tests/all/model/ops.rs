@@ -165,7 +165,7 @@ fn waiting() -> impl Strategy<Value = Op> {
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         2 => (any::<usize>(), proptest::option::weighted(0.2, 0..3u8), 1..4u32, any::<bool>())
             .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),
-        1 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),
+        3 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),
         1 => Just(Op::Audit),
         1 => Just(Op::Save),
         2 => Just(Op::Forget),

@@ -9,7 +9,7 @@ use stepfleet::names::Namespace;
 use stepfleet::partition::partition_of;
 use stepfleet::run::Status;
 use stepfleet::step::Route;
-use stepfleet::store::{Introduction, MemoryStore, Registration, Reservation, Store, Topology, Voided};
+use stepfleet::store::{Introduction, MemoryStore, Registration, RequestFate, Reservation, Store, Topology, Voided};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::redis::TestRedis;
 
@@ -199,11 +199,40 @@ async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_de
         let inbox = (partition_of("r", 4) + 1) % 4;
         let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
         // A coordinator delivers it and dies before it takes the entry off its inbox.
-        let name = stepfleet::partition::foreign_entry(&entry, inbox);
+        let name = stepfleet::store::Origin::entry(stepfleet::partition::foreign_entry(&entry, inbox));
         desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
         desk.take_in(&coordinator).await;
         assert_eq!(desk.kept_signals("r").await, 1);
         assert!(desk.partitions.get(inbox).inbox_entry(&entry).await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_an_id_is_taken_once_in_whatever_inboxes_it_comes() {
+    Desk::both(async |desk: &Desk| {
+        desk.start("r", "k").await;
+        let coordinator = desk.coordinator("a");
+        desk.take_in(&coordinator).await;
+        // Its request leads to the run, which is in another partition.
+        let other =
+            (0..100).map(|n| format!("again-{n}")).find(|id| partition_of(id, 4) != partition_of("r", 4)).unwrap();
+        desk.start(&other, "k").await;
+        desk.take_in(&coordinator).await;
+        for run in ["r", &other] {
+            for inbox in 0..4 {
+                let ask = [("op", "signal"), ("run", run), ("name", "word"), ("input", "1"), ("request", run)];
+                desk.ask(inbox, &ask).await;
+                desk.take_in(&coordinator).await;
+            }
+            // Refused, and told in the partition of the run that it names.
+            let refused = [("op", "send"), ("run", run), ("event", "Nonsense"), ("request", "no")];
+            desk.ask((partition_of(run, 4) + 1) % 4, &refused).await;
+            desk.take_in(&coordinator).await;
+            let fate = desk.partitions.of(run).request_fate(run, "no").await.unwrap();
+            assert!(matches!(fate, Some(RequestFate::Rejected(_))), "{fate:?}");
+        }
+        assert_eq!(desk.kept_signals("r").await, 2);
     })
     .await;
 }

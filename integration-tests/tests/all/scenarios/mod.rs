@@ -1,13 +1,16 @@
 //! The transitions, driven by hand: each scenario goes the same way on the store in memory and on a real Redis.
 
+mod answers;
 mod ends;
 mod fan_outs;
 mod fences;
 mod journal;
 mod losses;
+mod repeats;
 mod requests;
 mod slots;
 mod timers;
+mod unreadable;
 mod waits;
 
 use std::time::Duration;

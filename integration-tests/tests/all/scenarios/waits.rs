@@ -17,7 +17,7 @@ fn wait(number: u64, name: &str, deadline: Option<Duration>) -> Wait {
 }
 
 fn signal(number: u64, name: &str, value: u8) -> (u64, Vec<u8>) {
-    (number, Entry::Signal { name, attributes: "", payload: &[1, value] }.write())
+    (number, Entry::Signal { name, attributes: "", due_ms: None, payload: &[1, value] }.write())
 }
 
 fn opens(waits: &[Wait]) -> Checkpoint {

@@ -6,7 +6,7 @@ use super::*;
 use crate::core::args::{Args, Transition, Way};
 use crate::core::short;
 use crate::names::QueueName;
-use crate::step::{Checkpoint, Claim, Fan, Join, Line, Part};
+use crate::step::{Checkpoint, Claim, Fan, Join, Line, Part, Unreadable};
 use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 
 fn texts(args: &Args) -> Vec<String> {
@@ -96,7 +96,9 @@ fn what_is_built_is_what_the_contract_says() {
     follow(&claim(&call, &Claim { slots: vec![0, 4], alone: false, after: None }));
     let Commit { set, unset, merges, expects, let_go, .. } = commit.clone();
     let entries = vec![(1, vec![1])];
-    let made = Checkpoint { mark: Some(1), set, unset, merges, expects, entries, let_go, waits };
+    let unreadable =
+        vec![Unreadable { number: 1, name: "word".into(), digest: "d".into(), why: "no word at all".into() }];
+    let made = Checkpoint { mark: Some(1), set, unset, merges, expects, entries, let_go, unreadable, waits };
     follow(&checkpoint(&step.fence, &made));
     follow(&stage(&step.fence, 0, &commit.emits));
     follow(&release("worker", std::slice::from_ref(&step.fence)));

@@ -202,6 +202,8 @@ pub(crate) struct Reject<'a> {
     pub(crate) entry: &'a str,
     pub(crate) deferred: &'a str,
     pub(crate) run: &'a str,
+    pub(crate) asked: &'a str,
+    pub(crate) request: &'a str,
     pub(crate) reason: &'a str,
     pub(crate) limit: u64,
     pub(crate) retention: i64,
@@ -213,6 +215,8 @@ impl Write for Reject<'_> {
         args.text(self.entry);
         args.text(self.deferred);
         args.text(self.run);
+        args.text(self.asked);
+        args.text(self.request);
         args.text(self.reason);
         args.number(self.limit);
         args.ms(self.retention);
@@ -237,6 +241,7 @@ pub(crate) struct Signal<'a> {
     pub(crate) attributes: String,
     pub(crate) payload: &'a [u8],
     pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
 }
 
 impl Write for Signal<'_> {
@@ -246,6 +251,7 @@ impl Write for Signal<'_> {
         args.text(&self.attributes);
         args.bytes(self.payload);
         args.text(self.entry);
+        args.text(self.request);
     }
 }
 
@@ -259,6 +265,7 @@ impl Transition for Signal<'_> {
 pub(crate) struct Send<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
     pub(crate) list: Vec<Headed<'a>>,
 }
 
@@ -266,6 +273,7 @@ impl Write for Send<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         args.text(self.asked);
         args.text(self.entry);
+        args.text(self.request);
         args.count(self.list.len());
         for record in &self.list {
             args.headed(record);
@@ -278,11 +286,41 @@ impl Transition for Send<'_> {
     const NAME: &'static str = "send";
 }
 
+/// Keeps an event from outside for a run whose request waits for a worker, until it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct DeferSend<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) event: &'a str,
+    pub(crate) step: &'a str,
+    pub(crate) content: &'a str,
+    pub(crate) input: &'a [u8],
+}
+
+impl Write for DeferSend<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.text(self.request);
+        args.text(self.event);
+        args.text(self.step);
+        args.text(self.content);
+        args.bytes(self.input);
+    }
+}
+
+impl Transition for DeferSend<'_> {
+    type Word = words::DeferSend;
+    const NAME: &'static str = "defer_send";
+}
+
 /// Ends a run where it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Cancel<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
     pub(crate) retention: i64,
 }
 
@@ -290,6 +328,7 @@ impl Write for Cancel<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         args.text(self.asked);
         args.text(self.entry);
+        args.text(self.request);
         args.ms(self.retention);
     }
 }

@@ -27,6 +27,9 @@ pub const PARTING: Loop = Loop::new(20, 200);
 /// each duty of a coordinator, for each of its servers.
 pub const DUTY: Loop = Loop::new(20, 1000);
 
+/// a client that reads, or sends a request that has an id.
+pub const CALLING: Loop = Loop::new(10, 1000);
+
 /// a client or CLI that follows a run, or waits for its end.
 pub const FOLLOWING: Loop = Loop::new(10, 1000);
 

@@ -277,6 +277,8 @@ pub(crate) enum Signal {
     Full,
     /// `gone`.
     Gone,
+    /// `repeated`.
+    Repeated,
     /// `over`.
     Over,
     /// `unknown`.
@@ -289,6 +291,7 @@ impl Word for Signal {
         ("kept", Self::Kept),
         ("full", Self::Full),
         ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
         ("over", Self::Over),
         ("unknown", Self::Unknown),
     ];
@@ -303,6 +306,8 @@ pub(crate) enum Send {
     Full,
     /// `gone`.
     Gone,
+    /// `repeated`.
+    Repeated,
     /// `over`.
     Over,
     /// `unknown`.
@@ -314,6 +319,38 @@ impl Word for Send {
         ("delivered", Self::Delivered),
         ("full", Self::Full),
         ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `defer_send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeferSend {
+    /// `deferred`.
+    Deferred,
+    /// `full`.
+    Full,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `live`.
+    Live,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for DeferSend {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("deferred", Self::Deferred),
+        ("full", Self::Full),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("live", Self::Live),
         ("over", Self::Over),
         ("unknown", Self::Unknown),
     ];
@@ -326,6 +363,8 @@ pub(crate) enum Cancel {
     Cancelled,
     /// `gone`.
     Gone,
+    /// `repeated`.
+    Repeated,
     /// `over`.
     Over,
     /// `unknown`.
@@ -336,6 +375,7 @@ impl Word for Cancel {
     const ALL: &'static [(&'static str, Self)] = &[
         ("cancelled", Self::Cancelled),
         ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
         ("over", Self::Over),
         ("unknown", Self::Unknown),
     ];

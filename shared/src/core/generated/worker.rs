@@ -39,6 +39,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) changes: Changes<'a>,
     pub(crate) entries: Vec<(u64, &'a [u8])>,
     pub(crate) gone: Vec<(u64, &'a str)>,
+    pub(crate) unreadable: Vec<(u64, &'a str, &'a str, &'a str)>,
     pub(crate) waits: Vec<(u64, &'a str, i64, String)>,
 }
 
@@ -56,6 +57,13 @@ impl Write for Checkpoint<'_> {
         for (number, name) in &self.gone {
             args.number(*number);
             args.text(name);
+        }
+        args.count(4 * self.unreadable.len());
+        for (number, name, digest, why) in &self.unreadable {
+            args.number(*number);
+            args.text(name);
+            args.text(digest);
+            args.text(why);
         }
         args.count(4 * self.waits.len());
         for (number, name, deadline, filter) in &self.waits {
@@ -180,6 +188,7 @@ pub(crate) struct Complete<'a> {
     pub(crate) stop: Vec<&'a [u8]>,
     pub(crate) retention: i64,
     pub(crate) caught: Vec<&'a str>,
+    pub(crate) unreadable: bool,
     pub(crate) emitted: String,
 }
 
@@ -224,6 +233,7 @@ impl Write for Complete<'_> {
         for error in &self.caught {
             args.text(error);
         }
+        args.flag(self.unreadable);
         args.text(&self.emitted);
     }
 }

@@ -61,20 +61,21 @@ impl Data {
     }
 
     fn alias(&mut self, now: u64, run: &str, known: &str, entry: Option<&str>, ttl: u64) {
-        if !self.runs.contains_key(run) {
+        if !self.is_taken(run) {
             let keys: Vec<_> = self.signals.keys().filter(|(of, _)| of == run).cloned().collect();
             for key in keys {
                 for signal in self.signals.remove(&key).unwrap_or_default() {
                     let is_packed = signal.payload.first() == Some(&MESSAGEPACK);
                     let content = if is_packed { Content::MessagePack } else { Content::Json };
                     let input = signal.payload.get(1..).unwrap_or_default().to_vec();
-                    let request = SignalRequest { run: known.to_owned(), name: key.1.clone(), content, input };
+                    let request =
+                        SignalRequest { run: known.to_owned(), name: key.1.clone(), content, input, request: None };
                     self.enqueue(now, request.fields());
                 }
             }
         }
         self.aliases.insert(run.to_owned(), Lead { run: known.to_owned(), expires: now.saturating_add(ttl) });
-        self.deferred.remove(run);
+        self.hold_no_more(now, run);
         self.leave_inbox(entry);
     }
 

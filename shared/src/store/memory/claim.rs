@@ -165,7 +165,7 @@ impl Data {
                 }
                 (codec::input_payload(state.shown.content, &state.shown.input), None)
             }
-            EventSource::Payload(payload) => (payload.clone(), None),
+            EventSource::Payload(payload) | EventSource::Outside(payload) => (payload.clone(), None),
             // Not for reading: it only makes the answer the same as that of Redis.
             EventSource::Set(set) => (join_payloads(set.iter()), None),
             EventSource::Joined(joined) => {
@@ -195,6 +195,7 @@ impl Data {
             event: route.event.clone(),
             payload,
             joined,
+            is_outside: matches!(event, EventSource::Outside(_)),
             parts: if let EventSource::Set(set) = event { Some(set.clone()) } else { None },
             workflow: state.shown.workflow.clone(),
             version: state.shown.version,

@@ -1,11 +1,15 @@
 //! `collect`: one event for a buffer of a step, while it executes. `send`: events from outside for a run under way.
 
 use super::data::{Begins, Data, RUN};
-use super::run::{EventSource, Work};
-use super::signal::Standing;
+use super::run::{EventSource, Execution, Phase, Work};
+use super::signal::{Standing, entry_of};
 use crate::error::Result;
-use crate::step::{Collect, Fence, Route, Sent, join_payloads};
-use crate::store::journal_is_full;
+use crate::request::SendRequest;
+use crate::step::{Collect, Fence, Route, SendDeferral, Sent, join_payloads};
+use crate::store::{Origin, journal_is_full};
+
+/// At most this many events are kept for a run whose request is held.
+const MAX_SENT: usize = 1000;
 
 impl Data {
     /// The one that fills the buffer gets all that is in it. What it came to is in the journal: an attempt that runs again
@@ -34,11 +38,15 @@ impl Data {
         Ok(Some(entry))
     }
 
-    pub(super) fn send(&mut self, now: u64, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Sent {
-        if self.is_gone(entry) {
+    /// Where the run was started with a delay that is not over, they begin with its first steps.
+    pub(super) fn send(&mut self, now: u64, asked: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Sent {
+        if self.is_gone(entry_of(origin)) {
             return Sent::Gone;
         }
-        let run = self.led_to(now, run);
+        if self.is_repeated(now, asked, origin) {
+            return Sent::Repeated;
+        }
+        let run = self.led_to(now, asked);
         match self.standing(&run) {
             Standing::Live => {}
             Standing::Over => return Sent::Over,
@@ -51,13 +59,42 @@ impl Data {
         if let Some(itself) = steps.groups.get_mut(&RUN) {
             itself.live += events.len() as u64;
         }
-        self.leave_inbox(entry);
+        let begins = match steps.executions.get(&1) {
+            Some(Execution { phase: Phase::Waiting { due }, attempt: 0, .. }) => Begins::At(*due),
+            _ => Begins::Now,
+        };
+        self.settle_request(now, asked, origin);
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
             group: RUN,
             route: route.clone(),
-            event: EventSource::Payload(payload.clone()),
+            event: EventSource::Outside(payload.clone()),
         };
-        self.create(now, &run, Begins::Now, events.iter().map(work).collect());
+        self.create(now, &run, begins, events.iter().map(work).collect());
         Sent::Delivered
+    }
+
+    /// Keeps an event for a run whose request is held. Which steps take it is known when the run has a version.
+    pub(super) fn defer_send(&mut self, now: u64, send: &SendRequest, origin: Option<&Origin>) -> SendDeferral {
+        if self.is_gone(entry_of(origin)) {
+            return SendDeferral::Gone;
+        }
+        if self.is_repeated(now, &send.run, origin) {
+            return SendDeferral::Repeated;
+        }
+        let run = self.led_to(now, &send.run);
+        match self.standing(&run) {
+            Standing::Waiting => {}
+            Standing::Live => return SendDeferral::Live,
+            Standing::Over => return SendDeferral::Over,
+            Standing::Unknown => return SendDeferral::Unknown,
+        }
+        let kept = self.sent.entry(run.clone()).or_default();
+        if kept.len() >= MAX_SENT {
+            return SendDeferral::Full;
+        }
+        // Its id is judged now, and not again.
+        kept.push(SendRequest { run, request: None, ..send.clone() });
+        self.settle_request(now, &send.run, origin);
+        SendDeferral::Deferred
     }
 }

@@ -208,8 +208,8 @@ impl Data {
 
     fn apply(&mut self, now: u64, attempt: &Actor, step: &Claimed, commit: &Commit) {
         self.write_context(&attempt.run, commit.changes());
-        let (state, emitted, error) = match &commit.caught {
-            Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.clone())),
+        let (state, emitted, error) = match commit.instead() {
+            Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.to_owned())),
             None => (StepState::Done, commit.emitted.clone(), None),
         };
         self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, emitted, error);
@@ -224,8 +224,11 @@ impl Data {
         if let Some(joined) = &step.joined {
             steps.joined.remove(&(joined.group, step.step.clone()));
         }
-        match &commit.caught {
-            Some(error) => self.note(now, Kind::Caught, attempt, error.clone()),
+        match commit.instead() {
+            Some(error) => {
+                let kind = if commit.unreadable.is_some() { Kind::Unreadable } else { Kind::Caught };
+                self.note(now, kind, attempt, error.to_owned());
+            }
             None => self.note(now, Kind::Done, attempt, since.to_string()),
         }
         if commit.journalled {

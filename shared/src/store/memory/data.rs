@@ -10,10 +10,10 @@ use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
 use crate::names::QueueName;
 use crate::published::StepState;
-use crate::request::StartRequest;
+use crate::request::{SendRequest, StartRequest};
 use crate::run::Status;
 use crate::step::{Fence, Line};
-use crate::store::{Registration, Reservation};
+use crate::store::{Registration, RequestFate, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
 /// More than so many kinds of events that are left are not told one by one.
@@ -63,6 +63,10 @@ pub(super) struct Data {
     /// The lease connections that are open.
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,
+    /// What became of requests that had an id, by the run that they named and the id, and until when that is known.
+    pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
+    /// Events that were sent to runs whose requests are held.
+    pub(super) sent: BTreeMap<String, Vec<SendRequest>>,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
     /// What workers need not go on with, by when: a run, or `<run> <group>`.
@@ -139,7 +143,6 @@ pub(super) struct QueuePlace {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Begins {
     Now,
-    /// Their timers are set by whoever creates them.
     At(u64),
 }
 
@@ -253,12 +256,15 @@ impl Data {
             let seq = steps.last;
             let has_turn = self.take_turn(run, seq, &work.route);
             let phase = match begins {
-                Begins::Now if !has_turn => Phase::Turn,
+                _ if !has_turn => Phase::Turn,
                 Begins::Now => self.hand_over(now, run, seq).unwrap_or_else(|| {
                     let entry = QueueEntry::Step { run: run.to_owned(), seq };
                     Phase::Queued(self.append(now, &queue, Lane::New, entry))
                 }),
-                Begins::At(due) => Phase::Waiting { due },
+                Begins::At(due) => {
+                    self.timers.set(due, Timer::step(run, seq, 0));
+                    Phase::Waiting { due }
+                }
             };
             let attempt = u32::from(matches!(phase, Phase::Held { .. }));
             let fresh = Execution {
@@ -346,6 +352,7 @@ impl Data {
         self.news.arrived = true;
         self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
+        self.tell_kept(now, &attempt.run);
         if has_completed {
             self.tell_left(now, &attempt.run, &left);
         }
@@ -364,6 +371,11 @@ impl Data {
 
     pub(super) fn forget(&mut self, run: &str) {
         self.signals.retain(|(of, _), _| of != run);
+        self.forget_but_signals(run);
+    }
+
+    /// What is kept for its successor under the same id stays.
+    pub(super) fn forget_but_signals(&mut self, run: &str) {
         if let Some(gone) = self.runs.remove(run) {
             self.created.remove(&(gone.shown.created_ms, run.to_owned()));
         }

@@ -1,7 +1,7 @@
 //! `checkpoint`: what a step that goes on has come to so far. `suspend`: a step that waits holds no worker until what it
 //! waits for is in its journal.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::data::Data;
 use super::millis;
@@ -12,8 +12,9 @@ use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
 use crate::published::StepState;
-use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, Refill, Wait};
+use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, Refill, Unreadable, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
+use crate::values;
 
 impl Data {
     pub(super) fn checkpoint(
@@ -49,8 +50,10 @@ impl Data {
             self.record(&fence.run, fence.seq, *number, payload.clone());
         }
         self.let_go(now, &fence.run, fence.seq, let_go);
+        let dues = self.set_aside(now, fence, &checkpoint.unreadable);
         for wait in waits {
-            self.open_wait(now, &fence.run, fence.seq, wait);
+            let due = dues.get(&wait.number).copied().unwrap_or_else(|| due_of(now, wait));
+            self.open_wait_until(now, &fence.run, fence.seq, wait, due);
         }
         Ok(self.checkpointed(fence, waits))
     }
@@ -142,18 +145,40 @@ impl Data {
         }
     }
 
-    /// A signal that came before its wait ends it at once; so does a deadline of no time.
+    /// The body cannot read these signals: they are told of and set aside, and their waits may be opened again. Answers the deadlines
+    /// that these had. A repetition finds other entries there.
+    fn set_aside(&mut self, now: u64, fence: &Fence, unreadable: &[Unreadable]) -> BTreeMap<u64, Option<u64>> {
+        let (run, seq) = (&fence.run, fence.seq);
+        let mut dues = BTreeMap::new();
+        for Unreadable { number, name, digest, why } in unreadable {
+            let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { break };
+            let Some(entry) = execution.journal.get(number).filter(|entry| values::digest(entry) == *digest) else {
+                continue;
+            };
+            let Ok(Entry::Signal { due_ms, .. }) = Entry::read(entry) else { continue };
+            execution.journal.remove(number);
+            dues.insert(*number, due_ms);
+            let attempt = Actor { run: run.clone(), seq, number: 0, step: "-".into(), worker: "-".into() };
+            self.note(now, Kind::Unreadable, &attempt, format!("{name} {why}"));
+        }
+        dues
+    }
+
     pub(super) fn open_wait(&mut self, now: u64, run: &str, seq: u64, wait: &Wait) {
+        self.open_wait_until(now, run, seq, wait, due_of(now, wait));
+    }
+
+    /// A signal that came before its wait ends it at once; so does a deadline of no time, or one that is over.
+    fn open_wait_until(&mut self, now: u64, run: &str, seq: u64, wait: &Wait, due: Option<u64>) {
         if self.is_open_or_over(run, seq, wait) {
             return;
         }
         if let Some(signal) = self.take_signal(run, &wait.name, &wait.filter) {
-            return self.record_signal(run, seq, wait.number, &wait.name, &signal);
+            return self.record_signal(run, seq, wait.number, &wait.name, &signal, due);
         }
-        if wait.deadline.is_some_and(|deadline| millis(deadline) == 0) {
+        if due.is_some_and(|due| due <= now) {
             return self.end_overdue(now, run, seq, wait.number, &wait.name);
         }
-        let due = wait.deadline.map(|deadline| now.saturating_add(millis(deadline)));
         let open = PendingWait { seq, number: wait.number, due, filter: wait.filter.clone() };
         let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return };
         if let Some(due) = open.due {
@@ -195,9 +220,17 @@ impl Data {
         }
     }
 
-    pub(super) fn record_signal(&mut self, run: &str, seq: u64, number: u64, name: &str, signal: &KeptSignal) {
+    pub(super) fn record_signal(
+        &mut self,
+        run: &str,
+        seq: u64,
+        number: u64,
+        name: &str,
+        signal: &KeptSignal,
+        due_ms: Option<u64>,
+    ) {
         let attributes = attributes::joined(&signal.attributes);
-        let entry = Entry::Signal { name, attributes: &attributes, payload: &signal.payload };
+        let entry = Entry::Signal { name, attributes: &attributes, due_ms, payload: &signal.payload };
         self.record(run, seq, number, entry.write());
     }
 
@@ -218,4 +251,8 @@ impl Data {
         let execution = steps.and_then(|steps| steps.executions.get(&seq));
         execution.is_some_and(|execution| execution.journal.contains_key(&number))
     }
+}
+
+fn due_of(now: u64, wait: &Wait) -> Option<u64> {
+    wait.deadline.map(|deadline| now.saturating_add(millis(deadline)))
 }

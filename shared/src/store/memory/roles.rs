@@ -11,16 +11,16 @@ use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
 use crate::published::{Position, Publication, Published};
-use crate::request::StartRequest;
+use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
     CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence,
-    JoinBuffer, OpenWait, Refill, Route, Sent, Signalled, Wait,
+    JoinBuffer, OpenWait, Refill, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
-    InboxEntry, InboxReader, Introduction, Lease, ReaderStore, Reap, Reaped, Registration, Rejection, Start, Started,
-    WakeReader, WorkerInfo, WorkerStore, millis,
+    InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection,
+    RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -37,6 +37,14 @@ impl ReaderStore for MemoryStore {
         let known =
             |data: &mut Data, now| data.aliases.get(run).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone());
         Ok(self.change(known))
+    }
+
+    async fn is_deferred(&self, run: &str) -> Result<bool> {
+        Ok(self.change(|data, _| data.deferred.contains_key(run)))
+    }
+
+    async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
+        Ok(self.change(|data, now| data.request_fate(now, run, request)))
     }
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
@@ -202,16 +210,20 @@ impl CoordinatorStore for MemoryStore {
         Ok(())
     }
 
-    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
-        Ok(self.change(|data, now| data.signal(now, run, name, payload, entry)))
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled> {
+        Ok(self.change(|data, now| data.signal(now, run, name, payload, origin)))
     }
 
-    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
-        Ok(self.change(|data, now| data.send(now, run, events, entry)))
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent> {
+        Ok(self.change(|data, now| data.send(now, run, events, origin)))
     }
 
-    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
-        Ok(self.change(|data, now| data.cancel(now, run, entry, millis(retention))))
+    async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral> {
+        Ok(self.change(|data, now| data.defer_send(now, send, origin)))
+    }
+
+    async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled> {
+        Ok(self.change(|data, now| data.cancel(now, run, origin, millis(retention))))
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -214,6 +214,8 @@ pub(super) enum EventSource {
     /// The run's input.
     Input,
     Payload(Vec<u8>),
+    /// An event from outside of the run.
+    Outside(Vec<u8>),
     /// All that a fan-out joined.
     Joined(JoinBuffer),
     /// One for each slot.

@@ -1,5 +1,7 @@
 //! `signal`: deliver to the oldest wait of that name, or keep for the next. `cancel`: stop a run where it stands.
 
+use std::collections::VecDeque;
+
 use super::data::Data;
 use super::run::{Actor, KeptSignal, PendingWait, RunData, RunEnd};
 use super::start::{run_itself, shown};
@@ -10,9 +12,15 @@ use crate::history::Kind;
 use crate::journal;
 use crate::run::Status;
 use crate::step::{Cancelled, Signalled};
+use crate::store::{Origin, RequestFate};
 
 /// At most this many signals wait for a wait, per run and name.
 const MAX_SIGNALS: usize = 1000;
+
+/// How many names of signals are told of at the end of a run that has not used them.
+const NAMED_SIGNALS: usize = 20;
+/// What became of a request with an id is known for so long, in ms.
+pub(super) const REQUEST_MS: u64 = 24 * 3600 * 1000;
 
 /// What can be done about a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,17 +33,27 @@ pub(super) enum Standing {
 }
 
 impl Data {
-    pub(super) fn signal(&mut self, now: u64, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Signalled {
-        if self.is_gone(entry) {
+    pub(super) fn signal(
+        &mut self,
+        now: u64,
+        asked: &str,
+        name: &str,
+        payload: &[u8],
+        origin: Option<&Origin>,
+    ) -> Signalled {
+        if self.is_gone(entry_of(origin)) {
             return Signalled::Gone;
         }
-        let run = self.led_to(now, run);
+        if self.is_repeated(now, asked, origin) {
+            return Signalled::Repeated;
+        }
+        let run = self.led_to(now, asked);
         let signal = KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() };
         match self.standing(&run) {
             Standing::Over => return Signalled::Over,
             Standing::Unknown => return Signalled::Unknown,
             Standing::Live if self.end_wait(now, &run, name, &signal) => {
-                self.leave_inbox(entry);
+                self.settle_request(now, asked, origin);
                 return Signalled::Delivered;
             }
             Standing::Live | Standing::Waiting => {}
@@ -45,22 +63,25 @@ impl Data {
             return Signalled::Full;
         }
         kept.push_back(signal);
-        self.leave_inbox(entry);
+        self.settle_request(now, asked, origin);
         Signalled::Kept
     }
 
-    pub(super) fn cancel(&mut self, now: u64, run: &str, entry: Option<&str>, retention: u64) -> Cancelled {
-        let run = self.led_to(now, run);
+    pub(super) fn cancel(&mut self, now: u64, asked: &str, origin: Option<&Origin>, retention: u64) -> Cancelled {
+        if self.is_repeated(now, asked, origin) {
+            return Cancelled::Repeated;
+        }
+        let run = self.led_to(now, asked);
         let standing = self.standing(&run);
         if standing == Standing::Unknown {
-            return if self.is_gone(entry) { Cancelled::Gone } else { Cancelled::Unknown };
+            return if self.is_gone(entry_of(origin)) { Cancelled::Gone } else { Cancelled::Unknown };
         }
-        self.leave_inbox(entry);
+        self.settle_request(now, asked, origin);
         if standing == Standing::Over {
             return Cancelled::Over;
         }
         if standing == Standing::Waiting {
-            self.deferred.remove(&run);
+            self.hold_no_more(now, &run);
             // What was rejected under this id gives way.
             self.created.retain(|(_, other)| *other != run);
             self.runs.insert(run.clone(), RunData::new(shown(&run, Status::Queued, now)));
@@ -73,19 +94,74 @@ impl Data {
         Cancelled::Stopped
     }
 
-    /// Signals for a request that turned out to repeat a known run are that run's.
+    /// A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing.
+    pub(super) fn is_repeated(&mut self, now: u64, asked: &str, origin: Option<&Origin>) -> bool {
+        let Some((_, request)) = request_of(asked, origin) else { return false };
+        let is_taken = self.request_fate(now, asked, &request) == Some(RequestFate::Taken);
+        if is_taken {
+            self.leave_inbox(entry_of(origin));
+        }
+        is_taken
+    }
+
+    pub(super) fn request_fate(&self, now: u64, run: &str, request: &str) -> Option<RequestFate> {
+        let (fate, until) = self.requests.get(&(run.to_owned(), request.to_owned()))?;
+        (now <= *until).then(|| fate.clone())
+    }
+
+    pub(super) fn settle_request(&mut self, now: u64, asked: &str, origin: Option<&Origin>) {
+        if let Some(request) = request_of(asked, origin) {
+            self.requests.insert(request, (RequestFate::Taken, now + REQUEST_MS));
+        }
+        self.leave_inbox(entry_of(origin));
+    }
+
+    /// Signals for a request that turned out to repeat a known run are that run's. Those that it cannot take are told there.
     pub(super) fn redirect_signals(&mut self, now: u64, from: &str, to: &str) {
-        if self.runs.contains_key(from) {
+        if self.is_taken(from) {
             return;
         }
-        let is_theirs = |(run, _): &&(String, String)| run == from;
-        let keys: Vec<_> = self.signals.keys().filter(is_theirs).cloned().collect();
-        for key in keys {
-            let kept = self.signals.remove(&key).unwrap_or_default();
-            let name = key.1;
-            for signal in kept {
-                self.signal(now, to, &name, &signal.payload, None);
+        let mut lost = Vec::new();
+        for name in self.kept_names(from) {
+            let mut count = 0;
+            for signal in self.signals.remove(&(from.to_owned(), name.clone())).unwrap_or_default() {
+                let became = self.signal(now, to, &name, &signal.payload, None);
+                count += usize::from(!matches!(became, Signalled::Delivered | Signalled::Kept));
             }
+            lost.push((name, count));
+        }
+        self.tell_unused(now, to, lost);
+    }
+
+    fn kept_names(&self, run: &str) -> Vec<String> {
+        let from = (run.to_owned(), String::new());
+        self.signals.range(from..).take_while(|((of, _), _)| of == run).map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// Tells in the history which signals are kept for a run and nobody will take.
+    pub(super) fn tell_kept(&mut self, now: u64, run: &str) {
+        let names = self.kept_names(run);
+        let count = |name: String| {
+            let count = self.signals.get(&(run.to_owned(), name.clone())).map_or(0, VecDeque::len);
+            (name, count)
+        };
+        let counted = names.into_iter().map(count).collect();
+        self.tell_unused(now, run, counted);
+    }
+
+    fn tell_unused(&mut self, now: u64, run: &str, counted: Vec<(String, usize)>) {
+        let unused: Vec<String> = counted
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let unnamed = unused.len().saturating_sub(NAMED_SIGNALS);
+        let mut told: Vec<String> = unused.into_iter().take(NAMED_SIGNALS).collect();
+        if unnamed > 0 {
+            told.push(format!("{unnamed} more names"));
+        }
+        if !told.is_empty() {
+            self.note(now, Kind::UnusedSignals, &run_itself(run), told.join(", "));
         }
     }
 
@@ -93,7 +169,7 @@ impl Data {
         let Some(wait) = self.next_wait(run, name, &signal.attributes) else { return false };
         let attempt = Actor { run: run.into(), seq: wait.seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Signal, &attempt, name.to_owned());
-        self.record_signal(run, wait.seq, wait.number, name, signal);
+        self.record_signal(run, wait.seq, wait.number, name, signal, wait.due);
         self.wake(now, run, wait.seq);
         true
     }
@@ -164,4 +240,14 @@ impl Data {
         }
         entry.and_then(EntryId::parse).is_some_and(|id| !self.inbox.has(id))
     }
+}
+
+pub(super) fn entry_of(origin: Option<&Origin>) -> Option<&str> {
+    origin.map(|origin| origin.entry.as_str()).filter(|entry| !entry.is_empty())
+}
+
+/// The run that it names, and its id.
+fn request_of(asked: &str, origin: Option<&Origin>) -> Option<(String, String)> {
+    let request = origin.map(|origin| &origin.request).filter(|request| !request.is_empty())?;
+    Some((asked.to_owned(), request.clone()))
 }

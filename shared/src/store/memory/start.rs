@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::data::{Begins, Data, Fields, Lead, RUN, Waiting};
 use super::run::{Actor, EventSource, Fanout, RunData, Steps, Timeout, Work};
+use super::signal::REQUEST_MS;
 use super::stream::EntryId;
 use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
@@ -13,7 +14,7 @@ use crate::history::Kind;
 use crate::request::StartRequest;
 use crate::run::{Run, Status};
 use crate::step::Route;
-use crate::store::{Deferral, InboxEntry, Rejection, Start, Started};
+use crate::store::{Deferral, InboxEntry, Rejection, RequestFate, Start, Started};
 
 /// At most this many requests wait for a worker that serves their workflow.
 const MAX_DEFERRED: usize = 10_000;
@@ -63,7 +64,7 @@ impl Data {
         self.leave_inbox(start.entry.as_deref());
         // One that was deferred has left the inbox before.
         if start.entry.is_none() {
-            self.deferred.remove(&start.run);
+            self.hold_no_more(now, &start.run);
         }
         if let Some(known) = known {
             return Started::Known(known);
@@ -71,7 +72,7 @@ impl Data {
         let (run, request) = (&start.run, &start.request);
         if self.runs.contains_key(run) {
             // A rejected request: its id is free.
-            self.forget(run);
+            self.forget_but_signals(run);
             self.timers.remove(&Timer::expire(run));
         }
         if let Some(key) = key_of(start) {
@@ -96,11 +97,6 @@ impl Data {
         let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
         let work = |route: &Route| Work { group: RUN, route: route.clone(), event: EventSource::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());
-        if request.delay_ms > 0 {
-            for seq in 1..=start.routes.len() as u64 {
-                self.timers.set(now.saturating_add(request.delay_ms), Timer::step(run, seq, 0));
-            }
-        }
         Started::New(run.clone())
     }
 
@@ -170,10 +166,15 @@ impl Data {
     pub(super) fn reject(&mut self, now: u64, rejection: &Rejection) {
         self.leave_inbox(Some(&rejection.entry));
         if let Some(deferred) = &rejection.deferred
-            && self.deferred.remove(deferred).is_none()
+            && !self.hold_no_more(now, deferred)
         {
             // Of several coordinators that judge a deferred request, one rejects it.
             return;
+        }
+        if let Some(request) = &rejection.request {
+            self.requests.retain(|_, (_, until)| now <= *until);
+            let fate = RequestFate::Rejected(rejection.reason.clone());
+            self.requests.entry(request.clone()).or_insert((fate, now + REQUEST_MS));
         }
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
@@ -185,7 +186,22 @@ impl Data {
         }
         if let Some(run) = &rejection.run {
             self.show_rejected(now, run, &rejection.reason);
+            let is_rejected = self.runs.get(run).is_some_and(|run| run.shown.status == Status::Rejected);
+            if is_rejected && rejection.deferred.is_some() {
+                // What was kept while it was held has nobody to take it.
+                self.tell_kept(now, run);
+                self.signals.retain(|(of, _), _| of != run);
+            }
         }
+    }
+
+    /// The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it.
+    pub(super) fn hold_no_more(&mut self, now: u64, run: &str) -> bool {
+        let was_held = self.deferred.remove(run).is_some();
+        for send in self.sent.remove(run).unwrap_or_default() {
+            self.enqueue(now, send.fields());
+        }
+        was_held
     }
 
     fn show_rejected(&mut self, now: u64, run: &str, reason: &str) {

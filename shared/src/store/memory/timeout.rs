@@ -46,7 +46,7 @@ fn name_active(steps: &Steps) -> String {
         }
         bytes += match &execution.work.event {
             EventSource::Input => 0,
-            EventSource::Payload(payload) => payload.len(),
+            EventSource::Payload(payload) | EventSource::Outside(payload) => payload.len(),
             EventSource::Set(set) => join_payloads(set.iter()).len(),
             EventSource::Joined(joined) => format!("{} {}", joined.group, joined.count).len(),
         };

@@ -14,10 +14,11 @@ use crate::core::reply::{Reply, text};
 use crate::core::short as short_ways;
 use crate::core::{build, outcome};
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, Route, Sent, Signalled};
+use crate::request::SendRequest;
+use crate::step::{Cancelled, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
-    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Reap, Reaped,
-    Rejection, Start, Started, millis,
+    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin, Reap,
+    Reaped, Rejection, Start, Started, millis,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -28,6 +29,11 @@ const MAX_REJECTED: usize = 10_000;
 const MAX_REJECTED_FIELDS: usize = 32;
 /// How long a rejected request is shown as a run.
 const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// The inbox entry and the id of the request.
+fn parts(origin: Option<&Origin>) -> (&str, &str) {
+    origin.map_or(("", ""), |origin| (&origin.entry, &origin.request))
+}
 
 #[async_trait]
 impl CoordinatorStore for RedisStore {
@@ -54,21 +60,33 @@ impl CoordinatorStore for RedisStore {
         }
     }
 
-    async fn signal(&self, run: &str, name: &str, payload: &[u8], entry: Option<&str>) -> Result<Signalled> {
+    async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled> {
         let attributes = attributes::joined(&attributes::of(payload));
-        let given = args::Signal { asked: run, name, attributes, payload, entry: entry.unwrap_or_default() };
+        let (entry, request) = parts(origin);
+        let given = args::Signal { asked: run, name, attributes, payload, entry, request };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
 
-    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], entry: Option<&str>) -> Result<Sent> {
-        let given = args::Send { asked: run, entry: entry.unwrap_or_default(), list: build::sent(events) };
+    async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent> {
+        let (entry, request) = parts(origin);
+        let given = args::Send { asked: run, entry, request, list: build::sent(events) };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
 
-    async fn cancel(&self, run: &str, entry: Option<&str>, retention: Duration) -> Result<Cancelled> {
-        let given = args::Cancel { asked: run, entry: entry.unwrap_or_default(), retention: ms(retention) };
+    async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral> {
+        let SendRequest { run, event, content, input, .. } = send;
+        let (entry, request) = parts(origin);
+        let (step, content) = (send.step.as_deref().unwrap_or_default(), content.as_str());
+        let given = args::DeferSend { asked: run, entry, request, event, step, content, input };
+        let (word, _) = self.ask(&given).await?;
+        Ok(word.into())
+    }
+
+    async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled> {
+        let (entry, request) = parts(origin);
+        let given = args::Cancel { asked: run, entry, request, retention: ms(retention) };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }

@@ -23,13 +23,24 @@ use crate::published::{Position, Published};
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
-use crate::store::{Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, WorkerInfo, in_order};
+use crate::store::{
+    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, WorkerInfo, in_order,
+};
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
 fn waiting(groups: Value) -> u64 {
     let lag = |group: Reply| Some(group.pairs_of_values().ok()?.into_iter().find(|(name, _)| name == "lag")?.1);
     let Ok(mut groups) = Reply::new(groups) else { return 0 };
     groups.array().ok().and_then(lag).and_then(|lag| number(&lag).ok()).unwrap_or(0)
+}
+
+/// As the coordinators' transitions write it.
+fn request_fate(text: &str) -> Result<RequestFate> {
+    match text.split_once(' ') {
+        None if text == "taken" => Ok(RequestFate::Taken),
+        Some(("rejected", reason)) => Ok(RequestFate::Rejected(reason.to_owned())),
+        _ => Err(Error::reply("what became of a request cannot be read")),
+    }
 }
 
 /// The streams of a queue.
@@ -67,6 +78,21 @@ impl ReaderStore for RedisStore {
         match self.link.send(&get).await? {
             Value::Nil => Ok(None),
             known => text(known).map(Some),
+        }
+    }
+
+    async fn is_deferred(&self, run: &str) -> Result<bool> {
+        let mut exists = redis::cmd("HEXISTS");
+        exists.arg(self.namespace.key("deferred")).arg(run);
+        Ok(number::<u64>(&self.link.send(&exists).await?)? == 1)
+    }
+
+    async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("request", &format!("{run}:{request}")));
+        match self.link.send(&get).await? {
+            Value::Nil => Ok(None),
+            fate => request_fate(&text(fate)?).map(Some),
         }
     }
 

@@ -19,7 +19,7 @@ fn calls_are_told_what_they_came_to_before() {
     let mut journal = journal(&[
         (1, Entry::Value { name: "charge", order: "", payload: &payload }),
         (2, Entry::Failed { name: "ship", terminal: true, error: "no such street" }),
-        (3, Entry::Signal { name: "paid", attributes: "order=7", payload: &payload }),
+        (3, Entry::Signal { name: "paid", attributes: "order=7", due_ms: None, payload: &payload }),
         (4, Entry::Overdue { name: "paid" }),
         (5, Entry::LetGo { name: "paid" }),
         (6, Entry::LetGo { name: "charge" }),
@@ -106,7 +106,7 @@ fn an_answer_is_for_who_waits_and_for_nobody_else() {
         journal.wait(wait(number, "paid"), Waker::noop());
     }
     journal.let_go(2, "paid");
-    let signal = Entry::Signal { name: "paid", attributes: "", payload: b"\x01\x07" }.write();
+    let signal = Entry::Signal { name: "paid", attributes: "", due_ms: None, payload: b"\x01\x07" }.write();
     assert_eq!(journal.answer(vec![(1, signal.clone()), (2, signal)]).len(), 1);
     assert_eq!(journal.waits(), [wait(3, "paid")]);
     assert_eq!(journal.waited(1, "paid").unwrap(), Waited::Signal(b"\x01\x07".to_vec()));

@@ -46,8 +46,8 @@ end
 
 function across.alias(p, a)
   local run, known = a.run, a.known
-  local is_run = redis.call('EXISTS', key_of.run(p, run)) == 1
-  if not is_run then
+  local status = redis.call('HGET', key_of.run(p, run), 'status')
+  if not status or status == 'rejected' then
     for _, key in ipairs(extra_of(p, run)) do
       local name = string.match(key, ':([^:]+)$')
       local _, payload = take_signal(p, run, name, '')
@@ -61,7 +61,7 @@ function across.alias(p, a)
     redis.call('UNLINK', key_of.extra(p, run))
   end
   redis.call('SET', key_of.alias(p, run), known, 'PX', a.ttl)
-  redis.call('HDEL', key_of.deferred(p), run)
+  across.hold_no_more(p, run)
   leave_inbox(p, a.entry)
   return { 'ok' }
 end

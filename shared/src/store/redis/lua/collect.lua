@@ -21,17 +21,34 @@ local function collect(p, a)
   return { 'ok', entry }
 end
 
--- send: events from outside for a run that is under way. They belong to no fan-out.
+-- send: events from outside for a run that is under way. They belong to no fan-out. Where the run was started with a delay that is
+-- not over, they begin with its first steps.
 local function send(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   if stands ~= 'live' then return { stands == 'over' and 'over' or 'unknown' } end
   local steps, count = key_of.steps(p, run), #a.list
-  local found = redis.call('HMGET', steps, 'meta', 'last')
+  local found = redis.call('HMGET', steps, 'meta', 'last', '1')
   if not found[1] or tonumber(found[2]) + count > LIMIT.MAX_EXECUTIONS then return { 'full' } end
-  leave_inbox(p, a.entry)
+  across.settle_request(p, a)
   local last = redis.call('HINCRBY', steps, 'last', count)
   redis.call('HINCRBY', steps, 'n0', count)
-  create(p, run, found[1], last - count + 1, a.list)
+  local first = parse_state(found[3])
+  local later = first.letter == 'W' and first.attempt == 0 and { now = now_ms(), due = tonumber(first.about) }
+  create(p, run, found[1], last - count + 1, a.list, nil, nil, later)
   return { 'delivered' }
+end
+
+-- defer_send: keeps an event for a run whose request is held. Which steps take it is known when the run has a version.
+local function defer_send(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
+  local stands, run = standing(p, a.asked)
+  if stands ~= 'waiting' then return { stands } end
+  local key = key_of.sent(p, run)
+  if redis.call('LLEN', key) >= LIMIT.MAX_SENT then return { 'full' } end
+  redis.call('RPUSH', key, a.event .. ' ' .. a.step .. ' ' .. a.content .. '\n' .. a.input)
+  across.settle_request(p, a)
+  return { 'deferred' }
 end

@@ -70,7 +70,7 @@ local function apply(p, x, c)
   end
   redis.call('HDEL', steps, x.seq, 'e' .. x.seq, 'm' .. x.seq)
   if x.publishes then forget_published(p, run, x.seq) end
-  note(p, run, x.now, caught and 'caught' or 'done', x.seq, x.attempt, x.step, x.worker, caught or x.state.since)
+  note(p, run, x.now, caught and (c.unreadable and 'unreadable' or 'caught') or 'done', x.seq, x.attempt, x.step, x.worker, caught or x.state.since)
   if c.consumed ~= '' then
     local group, step = string.match(c.consumed, '^(%d+):(.+)$')
     local list = key_of.joined(p, run, group, step)

@@ -92,13 +92,13 @@ local function parse_record(record)
   if not stop then return nil end
   local name = '([%w_%.%-]+)'
   local group, step, flags, event =
-    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjt%-]+=?%d*%+?%d*) ' .. name .. '$')
+    string.match(string.sub(record, 1, stop - 1), '^(%d+) ' .. name .. ' ([icjot%-]+=?%d*%+?%d*) ' .. name .. '$')
   return group, step, flags, event, string.sub(record, stop + 1)
 end
 
 -- Who a step execution belongs to: its group, and the flags of its record. Nothing where it is no record. The payload is not touched.
 local function parse_head(record)
-  return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjt%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
+  return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjot%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
 end
 
 -- What a state is about, and for a hold the call that took it.
@@ -262,8 +262,9 @@ local function parse_slot(value)
 end
 
 -- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
--- execution ends, without the queue. `fields` are others of the steps hash to be written with them.
-local function create(p, run, meta, first, records, taker, fields)
+-- execution ends, without the queue. `fields` are others of the steps hash to be written with them. `later` has `now` and `due`
+-- where they are to begin then.
+local function create(p, run, meta, first, records, taker, fields, later)
   local queue, has_queued = queue_of(meta), false
   fields = fields or {}
   for i, record in ipairs(records) do
@@ -275,6 +276,9 @@ local function create(p, run, meta, first, records, taker, fields)
       local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. taker.now .. ' ' .. taker.call
       taker.taken = { run = run, seq = seq, attempt = 1, line = line, record = record, meta = meta }
       fields[#fields + 1] = line
+    elseif later then
+      fields[#fields + 1] = state_line('W', NEW, later.due)
+      set_timer(p, later.now, later.due, 'step ' .. run .. ' ' .. seq .. ' 0')
     else
       fields[#fields + 1] = state_line('Q', NEW, add_entry(p, 'q', queue, run, seq))
       has_queued = true
@@ -287,16 +291,47 @@ local function create(p, run, meta, first, records, taker, fields)
   if has_queued then has_entries(p, 'q', queue) end
 end
 
--- The other keys of a run, as its set `extra` lists them. Whatever else is in there is not ours to remove.
+-- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any. Whatever else is in
+-- there is not ours to remove.
 local function extra_of(p, run)
-  local keys = {}
+  local keys, signals = {}, nil
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     for _, kind in ipairs({ 'joined', 'fan', 'journal', 'signals', 'turns', 'published' }) do
       local start = p .. kind .. ':' .. run .. ':'
-      if string.sub(key, 1, #start) == start then keys[#keys + 1] = key end
+      if string.sub(key, 1, #start) == start then
+        keys[#keys + 1] = key
+        if kind == 'signals' then
+          signals = signals or {}
+          signals[#signals + 1] = key
+        end
+      end
     end
   end
-  return keys
+  return keys, signals
+end
+
+-- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
+local function tell_unused(p, run, now, keys, count_of)
+  local told, unnamed = {}, 0
+  table.sort(keys, comes_before)
+  for _, key in ipairs(keys) do
+    local count = count_of[key]
+    if count > 0 and #told < LIMIT.NAMED_SIGNALS then
+      told[#told + 1] = string.match(key, ':([^:]+)$') .. ' ' .. count
+    elseif count > 0 then
+      unnamed = unnamed + 1
+    end
+  end
+  if unnamed > 0 then told[#told + 1] = unnamed .. ' more names' end
+  if #told > 0 then note(p, run, now, 'unused-signals', 0, 0, '-', '-', table.concat(told, ', ')) end
+end
+
+-- The same of all that are kept for a run.
+local function tell_kept(p, run, now, keys)
+  local count_of = {}
+  -- Two fields each, and the number given out last.
+  for _, key in ipairs(keys) do count_of[key] = math.floor(redis.call('HLEN', key) / 2) end
+  tell_unused(p, run, now, keys, count_of)
 end
 
 -- For the workers: their next heartbeat names what they need not go on with, a run or `<run> <group>`. A lease is shorter than
@@ -333,10 +368,11 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
+  local extra, signals = extra_of(p, run)
+  if signals then tell_kept(p, run, now, signals) end
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else
-    local extra = extra_of(p, run)
     tell_left(p, run, now, extra)
     extra[#extra + 1] = key_of.extra(p, run)
     extra[#extra + 1] = steps
@@ -347,9 +383,15 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   redis.call('PUBLISH', key_of.ended(p, run), status)
 end
 
-local function forget(p, run)
-  local keys = extra_of(p, run)
-  for _, kind in ipairs({ 'extra', 'run', 'input', 'context', 'history', 'stopped', 'steps', 'events' }) do
+-- `but_signals`: all but what is kept for its successor under the same id.
+local function forget(p, run, but_signals)
+  local keys, signals = extra_of(p, run)
+  if but_signals and signals then
+    keys = {}
+  else
+    keys[#keys + 1] = key_of.extra(p, run)
+  end
+  for _, kind in ipairs({ 'run', 'input', 'context', 'history', 'stopped', 'steps', 'events' }) do
     keys[#keys + 1] = key_of[kind](p, run)
   end
   unlink(keys)

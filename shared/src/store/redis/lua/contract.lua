@@ -9,6 +9,9 @@ local LIMIT = {
   MAX_EXECUTIONS = 1000000, -- step executions of a run
   MAX_ENTRIES = 10000, -- entries and waits in the journal of a step execution
   MAX_WAITS = 1000, -- open waits of one name in a run
+  MAX_SENT = 1000, -- events that are kept for a run whose request is held
+  REQUEST_MS = 86400000, -- what became of a request with an id is known for so long
+  NAMED_SIGNALS = 20, -- names of signals that are told of at the end of a run that has not used them
   MAX_SIGNALS = 1000, -- kept signals of one name in a run
   HISTORY_MAX = 100000, -- records in a history, the newest
   MAX_LEFT = 100, -- records of a history about events that are left when the run completes
@@ -41,6 +44,8 @@ function key_of.rejected(p) return p .. 'rejected' end
 function key_of.deferred(p) return p .. 'deferred' end
 function key_of.key(p, workflow, key) return p .. 'key:' .. workflow .. ':' .. key end
 function key_of.alias(p, id) return p .. 'alias:' .. id end
+function key_of.request(p, id, request) return p .. 'request:' .. id .. ':' .. request end
+function key_of.sent(p, id) return p .. 'sent:' .. id end
 function key_of.reserved(p, workflow, key) return p .. 'reserved:' .. workflow .. ':' .. key end
 function key_of.void(p, id, ticket) return p .. 'void:' .. id .. ':' .. ticket end
 function key_of.taken(p, entry) return p .. 'taken:' .. entry end
@@ -145,10 +150,10 @@ function read.defer(argv)
 end
 
 function read.reject(argv)
-  local fields = take_list(argv, 7)
+  local fields = take_list(argv, 9)
   return {
-    entry = argv[1], deferred = argv[2], run = argv[3], reason = argv[4], limit = tonumber(argv[5]),
-    retention = tonumber(argv[6]), fields = fields,
+    entry = argv[1], deferred = argv[2], run = argv[3], asked = argv[4], request = argv[5], reason = argv[6],
+    limit = tonumber(argv[7]), retention = tonumber(argv[8]), fields = fields,
   }
 end
 
@@ -167,10 +172,11 @@ function read.checkpoint(argv)
   local expects, at = take_list(argv, at)
   local entries, at = take_list(argv, at)
   local gone, at = take_list(argv, at)
+  local unreadable, at = take_list(argv, at)
   local waits = take_list(argv, at)
   return {
     run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], set = set, unset = unset, merges = merges,
-    expects = expects, entries = entries, gone = gone, waits = waits,
+    expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits,
   }
 end
 
@@ -217,7 +223,7 @@ function read.complete(argv)
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], set = set, unset = unset,
     merges = merges, expects = expects, joins = joins, parts = parts, emits = emits, fan = fan, heads = heads,
     staged = staged, consumed = consumed, journal = journal, rests = rests, stop = stop, retention = retention,
-    caught = caught, emitted = argv[at],
+    caught = caught, unreadable = argv[at] == '1', emitted = argv[at + 1],
   }
 end
 
@@ -240,19 +246,27 @@ end
 function read.signal(argv)
   return {
     asked = argv[1], name = argv[2], attributes = argv[3], payload = argv[4], entry = argv[5],
+    request = argv[6],
   }
 end
 
 function read.send(argv)
-  local list = take_list(argv, 3)
+  local list = take_list(argv, 4)
   return {
-    asked = argv[1], entry = argv[2], list = list,
+    asked = argv[1], entry = argv[2], request = argv[3], list = list,
+  }
+end
+
+function read.defer_send(argv)
+  return {
+    asked = argv[1], entry = argv[2], request = argv[3], event = argv[4], step = argv[5], content = argv[6],
+    input = argv[7],
   }
 end
 
 function read.cancel(argv)
   return {
-    asked = argv[1], entry = argv[2], retention = tonumber(argv[3]),
+    asked = argv[1], entry = argv[2], request = argv[3], retention = tonumber(argv[4]),
   }
 end
 

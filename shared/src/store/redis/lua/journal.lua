@@ -12,8 +12,28 @@ local function record_entry(p, run, seq, number, entry)
   redis.call('SADD', key_of.extra(p, run), key)
 end
 
-local function record_signal(p, run, seq, number, name, attributes, payload)
-  record_entry(p, run, seq, number, 'w' .. name .. ' ' .. attributes .. '\n' .. payload)
+-- `due` is the deadline that the wait had, 0 for none: should the signal turn out to be none that the body can read, it waits on until then.
+local function record_signal(p, run, seq, number, name, attributes, payload, due)
+  local head = 'w' .. name .. ' ' .. attributes
+  if tonumber(due) > 0 then head = head .. ' ' .. due end
+  record_entry(p, run, seq, number, head .. '\n' .. payload)
+end
+
+-- The body cannot read these signals (number, name, digest of the entry, why, number, ...): they are told of and set aside, and their
+-- waits may be opened again. Answers the deadlines that these had. A repetition finds other entries there.
+local function set_aside(p, run, seq, unreadable, now)
+  local dues, journal = {}, key_of.journal(p, run, seq)
+  for i = 1, #unreadable, 4 do
+    local number, name, digest, why = unpack(unreadable, i, i + 3)
+    local entry = redis.call('HGET', journal, number)
+    if entry and string.sub(entry, 1, 1) == 'w' and redis.sha1hex(entry) == digest then
+      local due = string.match(string.sub(entry, 1, string.find(entry, '\n', 1, true) - 1), '^w%S* %S* (%d+)$')
+      redis.call('HDEL', journal, number)
+      note(p, run, now, 'unreadable', seq, 0, '-', '-', name .. ' ' .. why)
+      dues[number] = tonumber(due or 0)
+    end
+  end
+  return dues
 end
 
 local function is_recorded(p, run, seq, number)
@@ -119,23 +139,25 @@ local function take_signal(p, run, name, filter)
 end
 
 -- A signal that came before its wait ends it at once; so does a deadline of no time.
-local function open_wait(p, run, seq, number, name, deadline, filter, now)
+local function open_wait(p, run, seq, number, name, deadline, filter, now, known_due)
   local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
   local attributes, payload = take_signal(p, run, name, filter)
-  if payload then return record_signal(p, run, seq, number, name, attributes, payload) end
-  if tonumber(deadline) == 0 then return end_overdue(p, run, seq, number, name, now) end
-  local due = tonumber(deadline) >= 0 and now + deadline or 0
+  local due = known_due or tonumber(deadline) >= 0 and now + deadline or 0
+  if payload then return record_signal(p, run, seq, number, name, attributes, payload, due) end
+  if due > 0 and due <= now then return end_overdue(p, run, seq, number, name, now) end
   local wait = mark .. due
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
 end
 
--- `waits` is number, name, deadline (-1 for none), filter, number, ...
-local function open_waits(p, run, seq, waits, now)
-  for i = 1, #waits, 4 do open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], now) end
+-- `waits` is number, name, deadline (-1 for none), filter, number, ... Those that are opened again have the deadlines in `dues`.
+local function open_waits(p, run, seq, waits, now, dues)
+  for i = 1, #waits, 4 do
+    open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], now, dues and dues[waits[i]])
+  end
 end
 
 -- Those that have their answer: number, entry, number, ...
@@ -201,7 +223,7 @@ local function checkpoint(p, a)
   if a.mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
   for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
   let_go(p, run, seq, a.gone, now)
-  open_waits(p, run, seq, waits, now)
+  open_waits(p, run, seq, waits, now, set_aside(p, run, seq, a.unreadable, now))
   return { 'ok', answers_of(p, run, seq, waits) }
 end
 

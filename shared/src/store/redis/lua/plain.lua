@@ -127,7 +127,8 @@ v1.complete = function(keys, argv)
   if #result > LIMIT.MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. LIMIT.MAX_RESULT .. ' are taken') end
   return complete(keys[1], of_hold(keys[1], argv, {
     set = {}, unset = {}, merges = {}, expects = {}, joins = {}, parts = {}, emits = {}, fan = false, heads = {}, staged = 0,
-    consumed = '', journal = '', rests = false, stop = { result }, retention = tonumber(retention), caught = {}, emitted = event,
+    consumed = '', journal = '', rests = false, stop = { result }, retention = tonumber(retention), caught = {}, unreadable = false,
+    emitted = event,
   }))[1]
 end
 

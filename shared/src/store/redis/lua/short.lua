@@ -148,7 +148,7 @@ end
 local function start_run(p, argv, at, _, now, batch)
   local run, workflow, version, content = argv[at + S.run], argv[at + S.workflow], argv[at + S.version], argv[at + S.content]
   local key = key_of.run(p, run)
-  if redis.call('EXISTS', key, key_of.history(p, run)) > 0 then return 0 end
+  if redis.call('EXISTS', key, key_of.history(p, run), key_of.extra(p, run)) > 0 then return 0 end
   local queue = workflow .. ':' .. version
   redis.call('HSET', key, 'status', 'queued', 'workflow', workflow, 'version', version, 'content', content, 'created', now)
   redis.call('SET', key_of.input(p, run), argv[at + S.input])

@@ -7,20 +7,20 @@ do -- a chunk of Lua has at most 200 locals
 local function next_wait(p, run, name, attributes)
   local steps, has = key_of.steps(p, run), set_of(attributes)
   for _, wait in ipairs(read_waits(steps, name)) do
-    local seq, number, _, filter = parse_wait(wait)
+    local seq, number, due, filter = parse_wait(wait)
     if not seq or passes(has, filter) then
       close_wait(p, run, name, wait)
-      if seq and is_waiting(steps, seq) then return seq, number end
+      if seq and is_waiting(steps, seq) then return seq, number, due end
     end
   end
   return nil
 end
 
 local function deliver(p, run, name, attributes, payload, now)
-  local seq, number = next_wait(p, run, name, attributes)
+  local seq, number, due = next_wait(p, run, name, attributes)
   if not seq then return false end
   note(p, run, now, 'signal', seq, 0, '-', '-', name)
-  record_signal(p, run, seq, number, name, attributes, payload)
+  record_signal(p, run, seq, number, name, attributes, payload, due)
   wake(p, run, seq)
   return true
 end
@@ -56,7 +56,7 @@ let_go = function(p, run, seq, gone, now)
     record_entry(p, run, seq, number, 'x' .. name .. '\n')
     local stop = string.sub(entry, 1, 1) == 'w' and string.find(entry, '\n', 1, true)
     if stop then
-      local attributes = string.match(string.sub(entry, 1, stop - 1), ' (%S*)$') or ''
+      local attributes = string.match(string.sub(entry, 1, stop - 1), '^%S+ (%S*)') or ''
       unseen[#unseen + 1] = { name, attributes, string.sub(entry, stop + 1) }
     end
   end
@@ -87,24 +87,26 @@ end
 
 signal = function(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
   if stands == 'live' and deliver(p, run, a.name, a.attributes, a.payload, now_ms()) then
-    leave_inbox(p, a.entry)
+    across.settle_request(p, a)
     return { 'delivered' }
   end
   if not keep(p, run, a.name, a.attributes, a.payload) then return { 'full' } end
-  leave_inbox(p, a.entry)
+  across.settle_request(p, a)
   return { 'kept' }
 end
 
 cancel = function(p, a)
+  if across.is_repeated(p, a) then return { 'repeated' } end
   local now, stands, run = now_ms(), standing(p, a.asked)
   if stands == 'unknown' then return { is_gone(p, a.entry) and 'gone' or stands } end
-  leave_inbox(p, a.entry)
+  across.settle_request(p, a)
   if stands == 'over' then return { 'over' } end
   if stands == 'waiting' then
-    redis.call('HDEL', key_of.deferred(p), run)
+    across.hold_no_more(p, run)
     redis.call('HSET', key_of.run(p, run), 'created', now)
     redis.call('ZADD', key_of.runs(p), now, run)
   end
@@ -114,22 +116,24 @@ cancel = function(p, a)
   return { 'cancelled' }
 end
 
--- Signals for a request that turned out to repeat a known run are that run's.
+-- Signals for a request that turned out to repeat a known run are that run's. Those that it cannot take are told there.
 redirect_signals = function(p, from, to)
-  if redis.call('EXISTS', key_of.run(p, from)) == 1 then return end
-  local stands, now = standing(p, to), now_ms()
-  for _, key in ipairs(extra_of(p, from)) do
+  local status = redis.call('HGET', key_of.run(p, from), 'status')
+  if status and status ~= 'rejected' then return end
+  local stands, now, keys, lost = standing(p, to), now_ms(), extra_of(p, from), {}
+  table.sort(keys, comes_before)
+  for _, key in ipairs(keys) do
     local name = string.match(key, ':([^:]+)$')
-    local attributes, payload = nil, nil
-    if stands ~= 'over' then attributes, payload = take_signal(p, from, name, '') end
+    lost[key] = 0
+    local attributes, payload = take_signal(p, from, name, '')
     while payload do
-      if not (stands == 'live' and deliver(p, to, name, attributes, payload, now)) then
-        keep(p, to, name, attributes, payload)
-      end
+      local is_theirs = stands == 'live' and deliver(p, to, name, attributes, payload, now)
+      if not is_theirs and (stands == 'over' or not keep(p, to, name, attributes, payload)) then lost[key] = lost[key] + 1 end
       attributes, payload = take_signal(p, from, name, '')
     end
     redis.call('UNLINK', key)
   end
   redis.call('UNLINK', key_of.extra(p, from))
+  tell_unused(p, to, now, keys, lost)
 end
 end

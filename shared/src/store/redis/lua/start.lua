@@ -19,6 +19,34 @@ local function leave_inbox(p, entry)
   end
 end
 
+-- A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. The id counts for the run as the
+-- request names it, whatever that leads to.
+function across.is_repeated(p, a)
+  if a.request == '' or redis.call('GET', key_of.request(p, a.asked, a.request)) ~= 'taken' then return false end
+  leave_inbox(p, a.entry)
+  return true
+end
+
+function across.settle_request(p, a)
+  if a.request ~= '' then redis.call('SET', key_of.request(p, a.asked, a.request), 'taken', 'PX', LIMIT.REQUEST_MS) end
+  leave_inbox(p, a.entry)
+end
+
+-- The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it.
+function across.hold_no_more(p, run)
+  if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false end
+  local key = key_of.sent(p, run)
+  for _, kept in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    local stop = string.find(kept, '\n', 1, true)
+    local event, step, content = string.match(string.sub(kept, 1, stop - 1), '^(%S+) (%S*) (%S+)$')
+    local fields = { 'op', 'send', 'run', run, 'event', event, 'content', content, 'input', string.sub(kept, stop + 1) }
+    if step ~= '' then fields[#fields + 1], fields[#fields + 2] = 'step', step end
+    redis.call('XADD', key_of.inbox(p), '*', unpack(fields))
+  end
+  redis.call('UNLINK', key)
+  return true
+end
+
 -- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
 -- replaced, where it is new. A key may outlive its run: then it is new too.
 local function known_run(p, run, workflow, key, key_ttl)
@@ -70,10 +98,10 @@ start = function(p, a)
   if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
   -- One that was deferred has left the inbox before.
-  if entry == '' then redis.call('HDEL', key_of.deferred(p), run) end
+  if entry == '' then across.hold_no_more(p, run) end
   if known then return { 'exists', known } end
   if status then
-    forget(p, run)
+    forget(p, run, true)
     redis.call('ZREM', key_of.timers(p), 'expire ' .. run)
   end
   if key ~= '' then redis.call('SET', key_of.key(p, workflow, key), run, 'PX', a.key_ttl) end
@@ -94,17 +122,7 @@ start = function(p, a)
     about[#about + 1], about[#about + 2] = 'timed', 1
     set_timer(p, now, due, 'timeout ' .. run)
   end
-  if delay > 0 then
-    redis.call('HSET', key_of.steps(p, run), unpack(about))
-    for seq, head in ipairs(a.heads) do
-      take_turn(p, run, seq, head)
-      redis.call('HSET', key_of.steps(p, run), seq, state_line('W', NEW, now + delay), 'e' .. seq, head)
-      tell_followers(p, run, meta, 'waiting', seq, 0, '-')
-      set_timer(p, now, now + delay, 'step ' .. run .. ' ' .. seq .. ' 0')
-    end
-  else
-    create(p, run, meta, 1, a.heads, nil, about)
-  end
+  create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay })
   return { 'started', run }
 end
 end
@@ -128,7 +146,10 @@ local function reject(p, a)
   local now, run, retention = now_ms(), a.run, a.retention
   leave_inbox(p, a.entry)
   -- Of several coordinators that judge a deferred request, one rejects it.
-  if a.deferred ~= '' and redis.call('HDEL', key_of.deferred(p), a.deferred) == 0 then return { 'gone', run } end
+  if a.deferred ~= '' and not across.hold_no_more(p, a.deferred) then return { 'gone', run } end
+  if a.request ~= '' then
+    redis.call('SET', key_of.request(p, a.asked, a.request), 'rejected ' .. a.reason, 'PX', LIMIT.REQUEST_MS, 'NX')
+  end
   if a.limit > 0 then
     redis.call('XADD', key_of.rejected(p), 'MAXLEN', '~', a.limit, '*', 'reason', a.reason, 'entry', a.entry, unpack(a.fields))
   end
@@ -140,6 +161,15 @@ local function reject(p, a)
     redis.call('ZADD', key_of.runs(p), now, run)
     set_timer(p, now, now + retention, 'expire ' .. run)
     redis.call('PUBLISH', key_of.ended(p, run), 'rejected')
+  end
+  -- What was kept while it was held has nobody to take it.
+  if a.deferred ~= '' and redis.call('HGET', key_of.run(p, run), 'status') == 'rejected' then
+    local _, signals = extra_of(p, run)
+    if signals then
+      tell_kept(p, run, now, signals)
+      unlink(signals)
+      redis.call('UNLINK', key_of.extra(p, run))
+    end
   end
   return { 'rejected', run }
 end

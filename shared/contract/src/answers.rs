@@ -1,0 +1,149 @@
+//! What a request about a run comes to, by where the run stands.
+
+/// Where a run may stand when a request about it is taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none of this id.
+    Unknown,
+    /// Its request waits for a worker that serves its workflow.
+    Held,
+    /// It was started with a delay that is not over.
+    Delayed,
+    /// No step has begun.
+    Queued,
+    /// A worker executes a step.
+    Running,
+    /// A step waits for its retry.
+    Resting,
+    /// A step waits for a signal, and holds no worker.
+    Suspended,
+    /// It has completed, failed or was cancelled.
+    Ended,
+    /// Its request was rejected.
+    Rejected,
+    /// The id leads to another run, which is under way: its request had the same idempotency key.
+    Alias,
+}
+
+impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Unknown,
+        Self::Held,
+        Self::Delayed,
+        Self::Queued,
+        Self::Running,
+        Self::Resting,
+        Self::Suspended,
+        Self::Ended,
+        Self::Rejected,
+        Self::Alias,
+    ];
+
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Unknown => "is not known",
+            Self::Held => "is held: no worker serves its workflow yet",
+            Self::Delayed => "waits for its delay",
+            Self::Queued => "is queued",
+            Self::Running => "is running",
+            Self::Resting => "rests: a step waits for its retry",
+            Self::Suspended => "is suspended: a step waits for this signal",
+            Self::Ended => "has ended",
+            Self::Rejected => "was rejected",
+            Self::Alias => "is another one, under way, which the id leads to",
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A run of this id, without an idempotency key.
+    Start,
+    /// A signal.
+    Signal,
+    /// An event from outside, which a step of the workflow takes.
+    Send,
+    /// The end.
+    Cancel,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Signal, Self::Send, Self::Cancel];
+
+    /// As it stands in the field `op`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Send => "send",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A run is made.
+    Starts,
+    /// It is the same run, and nothing changes.
+    Repeats,
+    /// A wait gets the signal.
+    Delivered,
+    /// The signal is kept for a wait.
+    Kept,
+    /// The steps that take the event begin with it.
+    Begins,
+    /// The same, once the delay is over, behind the run's first steps.
+    BeginsLater,
+    /// The event is kept until the run starts; what the run is rejected or cancelled with, it is rejected with too.
+    Waits,
+    /// The run ends.
+    Cancels,
+    /// Nothing changes.
+    Nothing,
+    /// It is rejected.
+    Rejected,
+    /// It is looked at once more after five seconds, and rejected then.
+    LookedAtTwice,
+}
+
+impl Answer {
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Starts => "a run is made",
+            Self::Repeats => "is the same run",
+            Self::Delivered => "is delivered",
+            Self::Kept => "is kept",
+            Self::Begins => "its steps begin",
+            Self::BeginsLater => "its steps begin after the first ones",
+            Self::Waits => "is kept until the run starts",
+            Self::Cancels => "the run ends",
+            Self::Nothing => "changes nothing",
+            Self::Rejected => "is rejected",
+            Self::LookedAtTwice => "is looked at twice, then rejected",
+        }
+    }
+}
+
+/// What becomes of a request of this kind.
+pub const fn answer(operation: Operation, run: Standing) -> Answer {
+    match (operation, run) {
+        (Operation::Start, Standing::Unknown | Standing::Rejected | Standing::Alias) => Answer::Starts,
+        (Operation::Start, _) => Answer::Repeats,
+        (_, Standing::Unknown) => Answer::LookedAtTwice,
+        (Operation::Cancel, Standing::Ended | Standing::Rejected) => Answer::Nothing,
+        (Operation::Cancel, _) => Answer::Cancels,
+        (_, Standing::Ended | Standing::Rejected) => Answer::Rejected,
+        (Operation::Signal, Standing::Suspended) => Answer::Delivered,
+        (Operation::Signal, _) => Answer::Kept,
+        (Operation::Send, Standing::Held) => Answer::Waits,
+        (Operation::Send, Standing::Delayed) => Answer::BeginsLater,
+        (Operation::Send, _) => Answer::Begins,
+    }
+}

@@ -1,0 +1,79 @@
+//! What became of a request about a run.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Client;
+use super::patience::patiently;
+use crate::error::{Error, Result};
+use crate::store::RequestFate;
+
+/// How often it is looked what became of a request: at first, and in the end.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
+///
+/// ```no_run
+/// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
+/// let asked = run.send("Approval", &serde_json::json!({"by": "ann"})).await?;
+/// // Fails where nothing takes the event, with the reason.
+/// asked.taken(std::time::Duration::from_secs(10)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Asked {
+    pub(super) client: Client,
+    pub(super) run: String,
+    pub(super) request: String,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("run", &self.run).field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl Asked {
+    /// The id of the request. Within a day it is taken once, however often it is sent.
+    pub fn id(&self) -> &str {
+        &self.request
+    }
+
+    /// What became of the request; None where no coordinator has taken it up yet, or more than a day ago.
+    pub async fn fate(&self) -> Result<Option<RequestFate>> {
+        patiently(|| async {
+            let partitions = self.client.home.known().await?;
+            let fate = partitions.of(&self.run).request_fate(&self.run, &self.request).await?;
+            match partitions.led_elsewhere(&self.run).await? {
+                Some(known) if fate.is_none() => partitions.of(&known).request_fate(&known, &self.request).await,
+                _ => Ok(fate),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a coordinator has taken the request, for at most `limit`.
+    ///
+    /// Fails with [`Error::is_invalid`] and the reason where it could not be taken: there is no such run, it has ended, nothing
+    /// takes the event. That there is no such run is known after some seconds, since the request for the run may still be on its way.
+    /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
+    pub async fn taken(&self, limit: Duration) -> Result<()> {
+        let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
+        loop {
+            match self.fate().await? {
+                Some(RequestFate::Taken) => return Ok(()),
+                Some(RequestFate::Rejected(reason)) => return Err(Error::invalid(reason)),
+                None => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::timeout(format!(
+                    "no coordinator has taken up the request about run {} within {limit:?}; one will when it is there",
+                    self.run
+                )));
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Requests about a run that is there, or is to be: signals, events from outside, and its end.
+
+use crate::codec::{self, Content};
+use crate::error::Result;
+use crate::names;
+
+/// A request to give a run a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalRequest {
+    /// The run's id.
+    pub run: String,
+    /// The name that the run waits for.
+    pub name: String,
+    /// How the value is written.
+    pub content: Content,
+    /// The value.
+    pub input: Vec<u8>,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl SignalRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        names::check_call("signal", &self.name)?;
+        check_request(self.request.as_deref())?;
+        codec::check_input(self.content, &self.input)
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![
+            ("op", &b"signal"[..]),
+            ("run", self.run.as_bytes()),
+            ("name", self.name.as_bytes()),
+            ("content", self.content.as_str().as_bytes()),
+            ("input", &self.input),
+        ];
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+
+    /// As a payload of [`crate::codec`].
+    pub fn payload(&self) -> Vec<u8> {
+        codec::input_payload(self.content, &self.input)
+    }
+}
+
+/// A request to give a run an event from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendRequest {
+    /// The run's id.
+    pub run: String,
+    /// The event's name.
+    pub event: String,
+    /// The step that is to get it; none for all that take it.
+    pub step: Option<String>,
+    /// How the event is written.
+    pub content: Content,
+    /// The event.
+    pub input: Vec<u8>,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl SendRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        names::check_name("event", &self.event)?;
+        if let Some(step) = &self.step {
+            names::check_name("step", step)?;
+        }
+        check_request(self.request.as_deref())?;
+        codec::check_input(self.content, &self.input)
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![
+            ("op", &b"send"[..]),
+            ("run", self.run.as_bytes()),
+            ("event", self.event.as_bytes()),
+            ("content", self.content.as_str().as_bytes()),
+            ("input", &self.input),
+        ];
+        fields.extend(self.step.as_ref().map(|step| ("step", step.as_bytes())));
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+
+    /// As a payload of [`crate::codec`].
+    pub fn payload(&self) -> Vec<u8> {
+        codec::input_payload(self.content, &self.input)
+    }
+}
+
+/// A request to stop a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// The run's id.
+    pub run: String,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl CancelRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        check_request(self.request.as_deref())
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![("op", &b"cancel"[..]), ("run", self.run.as_bytes())];
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+}
+
+fn owned(fields: &[(&str, &[u8])]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
+}
+
+/// It is the last part of a key, behind the run's id, which may have colons.
+fn check_request(request: Option<&str>) -> Result<()> {
+    request.map_or(Ok(()), |request| names::check_name("request", request))
+}
