@@ -402,7 +402,7 @@ mod tests {
             (&[("op", "send"), ("run", "r")], "no field event"),
             (&[("op", "send"), ("run", "r"), ("event", "E"), ("step", "a b")], "step has ' '"),
             (&[("op", "signal"), ("run", "r")], "no field name"),
-            (&[("op", "signal"), ("run", "r"), ("name", "a b")], "signal has ' '"),
+            (&[("op", "signal"), ("run", "r"), ("name", "a\nb")], "signal has '\\n'"),
             (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),
             (
                 &[("op", "signal"), ("run", "r"), ("name", "n"), ("id", "x")],

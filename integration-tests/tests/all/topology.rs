@@ -209,7 +209,7 @@ async fn a_master_is_replaced_while_it_lives() {
     for run in &runs {
         cast.until(async || servers.has_ended(1, run.id()).await).await;
     }
-    let told = "does not have this partition any more";
+    let told = "the masters, or what they own, have changed";
     assert!(cast.processes.iter().any(|process| process.log().contains(told)), "nobody has heard of the new master");
 
     // Everybody is idle: those who read are blocked on the server that is replaced now.

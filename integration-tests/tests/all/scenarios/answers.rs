@@ -24,11 +24,12 @@ struct Desk<'a> {
 
 type Fields<'a> = Vec<(&'a str, &'a str)>;
 
-/// A worker of the workflow `w`, whose step `first` takes `E`.
+/// A worker of the workflow `w`, whose step `first` takes `E`, also from outside.
 fn worker(workflow: &str) -> Introduction {
     let accepts = Accepts { events: vec!["E".into()], ..Accepts::default() };
     let steps = vec![StepNode { name: "first".into(), accepts, ..StepNode::default() }];
-    let graph = Graph { start: "E".into(), stop: "S".into(), steps, ..Graph::default() };
+    let external = vec!["E".into()];
+    let graph = Graph { start: "E".into(), stop: "S".into(), steps, external, ..Graph::default() };
     let served = Registration {
         workflow: workflow.into(),
         version: 1,

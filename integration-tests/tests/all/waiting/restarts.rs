@@ -46,7 +46,7 @@ async fn waits_and_their_deadlines_outlive_a_restart_of_everything() {
     let mut workers = three_workers(&fleet);
     fleet.workers_ready(3).await;
     let mut redis = fleet.redis.connection().await;
-    for (id, limit) in [("late", 5000), ("answered", 3_600_000)] {
+    for (id, limit) in [("late", 10_000), ("answered", 3_600_000)] {
         fleet.client.start("gated_wait", &json!({ "n": limit })).id(id).enqueue().await.unwrap();
         let_go(&mut redis, id, 2).await;
     }
