@@ -13,3 +13,34 @@ pub mod sentinel;
 pub mod signals;
 pub mod unruly;
 pub mod workflows;
+
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for takes longer, also on a machine that is busy with other tests.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Looks again and again until it is so. As [`found`].
+#[track_caller]
+pub fn until<F: AsyncFnMut() -> bool>(mut is_so: F) -> impl Future<Output = ()> {
+    found(async move || is_so().await.then_some(()))
+}
+
+/// Looks again and again until there is something.
+///
+/// # Panics
+/// Where there is nothing within two minutes; the message says who has waited.
+#[track_caller]
+pub fn found<T, F: AsyncFnMut() -> Option<T>>(mut look: F) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let end = Instant::now() + LONGEST;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < end, "{caller} has waited in vain for {LONGEST:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}

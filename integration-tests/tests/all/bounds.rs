@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::streams::StreamInfoConsumersReply;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -35,9 +36,7 @@ async fn after_ten_thousand_runs_and_their_retention_redis_is_as_it_was() {
     let mut redis = fleet.redis.connection().await;
     let first = fleet.client.start("brief", &json!({ "n": 0 })).id("first").enqueue().await.unwrap();
     first.wait(LIMIT).await.unwrap();
-    while fleet.store.run("first").await.unwrap().is_some() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(async || fleet.store.run("first").await.unwrap().is_none()).await;
     let before = keys(&mut redis).await;
     for batch in 0..100u64 {
         let mut adds = redis::pipe();

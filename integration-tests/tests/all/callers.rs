@@ -8,6 +8,7 @@ use stepfleet::step::Signalled;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -53,9 +54,7 @@ async fn a_request_whose_reply_is_lost_is_sent_again_and_taken_once() {
     assert_eq!(inbox, 3, "it was not sent again");
     let _coordinator = fleet.coordinator();
     asked.taken(LIMIT).await.unwrap();
-    while fleet.store.waiting_requests().await.unwrap() > 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(async || fleet.store.waiting_requests().await.unwrap() == 0).await;
     let mut kept = 1000;
     while fleet.store.signal("r", "word", b"\x021", None).await.unwrap() == Signalled::Kept {
         kept -= 1;
@@ -73,9 +72,7 @@ async fn who_waits_too_short_is_told_what_for() {
         why("held").await.starts_with("there is no run held: it was never started, has expired, or no coordinator")
     );
     let _coordinator = fleet.coordinator();
-    while !fleet.store.is_deferred("held").await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(async || fleet.store.is_deferred("held").await.unwrap()).await;
     assert!(why("held").await.contains("it waits for a worker that serves its workflow"));
     fleet.store.start(&stepfleet_integration_tests::double::start("queued")).await.unwrap();
     assert!(why("queued").await.ends_with("it goes on (queued)"), "{}", why("queued").await);

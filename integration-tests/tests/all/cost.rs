@@ -7,6 +7,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::double;
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 
@@ -76,9 +77,7 @@ async fn the_busy_path_is_one_call_for_each_step() {
         let run = fleet.client.start("loop", &json!({ "n": turns })).id(format!("r{i}")).delay(Duration::from_secs(1));
         handles.push(run.enqueue().await.unwrap());
     }
-    while fleet.store.runs(0, 100).await.unwrap().len() < runs {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || fleet.store.runs(0, 100).await.unwrap().len() >= runs).await;
     // The timers are fired by hand, in one call.
     drop(coordinator);
     let mut fired = 0;

@@ -8,6 +8,7 @@ use stepfleet::history::{Kind, Record};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -181,9 +182,7 @@ async fn a_worker_told_to_stop_lets_its_steps_end_and_takes_no_more() {
     let run = fleet.client.start("gated", &json!({})).id("t").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "t").await;
     worker.signal(Signal::TERM);
-    while !worker.log().contains("told to stop") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || worker.log().contains("told to stop")).await;
     let_go(&mut redis, "t", 1).await;
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["answer"], "attempt 1 after None");
     assert!(worker.ended().await.success(), "{}", worker.log());
@@ -200,9 +199,7 @@ async fn a_second_signal_hands_back_at_once_without_waiting_for_any_lease() {
     let run = fleet.client.start("gated", &json!({})).id("h").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "h").await;
     worker.signal(Signal::TERM);
-    while !worker.log().contains("told to stop") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || worker.log().contains("told to stop")).await;
     worker.signal(Signal::TERM);
     assert!(worker.ended().await.success(), "{}", worker.log());
     let history = fleet.store.history("h", 0, 100).await.unwrap();

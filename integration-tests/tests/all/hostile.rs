@@ -11,6 +11,7 @@ use stepfleet::store::{Audit, Start, Started, Store};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, requested, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const HOUR: Duration = Duration::from_secs(3600);
@@ -308,9 +309,7 @@ async fn a_fleet_at_work_ends_every_run_and_lives_on() {
     for (n, garbage) in GARBAGE.iter().enumerate() {
         let id = format!("bad-{n}");
         let run = fleet.client.start("loop", &json!({ "n": 100_000 })).id(&id).enqueue().await.unwrap();
-        while fleet.store.history(&id, 0, 20).await.unwrap().len() < 20 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(async || fleet.store.history(&id, 0, 20).await.unwrap().len() >= 20).await;
         // Whatever is under way now, and the one after it.
         let steps = format!("sf:{{0}}:steps:{id}");
         let last: u64 = redis::cmd("HGET").arg(&steps).arg("last").query_async(&mut redis).await.unwrap();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
@@ -120,9 +121,7 @@ async fn an_event_that_is_none_is_rejected_by_its_schema_or_set_aside_and_the_ru
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("desk", &Asked {}).enqueue().await.unwrap();
-            while run.status().await.unwrap().is_none_or(|run| run.status != Status::Running) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            until(async || run.status().await.unwrap().is_some_and(|run| run.status == Status::Running)).await;
             let refused = run.send("Close", &json!({ "wrong": 1 })).await.unwrap().taken(LIMIT).await.unwrap_err();
             let text = refused.to_string();
             assert!(refused.is_invalid() && text.contains("\"by\" is a required property"), "{text}");
@@ -131,9 +130,7 @@ async fn an_event_that_is_none_is_rejected_by_its_schema_or_set_aside_and_the_ru
             let details = told(stage, run.id(), 1).await;
             assert!(details[0].contains("the event Visitor cannot be read"), "{details:?}");
             run.send("Visitor", &json!({ "name": "eve" })).await.unwrap();
-            while stage.store.context(run.id()).await.unwrap().is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            until(async || !stage.store.context(run.id()).await.unwrap().is_empty()).await;
             run.send("Close", &json!({ "by": "ann" })).await.unwrap();
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], json!([["eve"], "ann"]));

@@ -9,6 +9,7 @@ use stepfleet::history::{Kind, Record};
 use stepfleet::run::{Run, Status};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess, Process};
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
@@ -117,9 +118,10 @@ async fn a_step_that_runs_out_of_memory_is_named_as_what_kills_its_workers() {
 async fn a_step_that_blocks_its_thread_for_longer_than_the_lease_keeps_its_hold_and_holds_no_other_run_up() {
     let alone = Alone::with(&[("TOKIO_WORKER_THREADS", "4"), ("STEPFLEET_CONCURRENCY", "4")]).await;
     let blocking = alone.fleet.client.start("blocking", &json!({ "n": 7 })).enqueue().await.unwrap();
-    while alone.fleet.store.run(blocking.id()).await.unwrap().is_none_or(|run| run.status != Status::Running) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || {
+        alone.fleet.store.run(blocking.id()).await.unwrap().is_some_and(|run| run.status == Status::Running)
+    })
+    .await;
     for _ in 0..10 {
         alone.lives_on().await;
     }

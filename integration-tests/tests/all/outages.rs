@@ -9,6 +9,7 @@ use stepfleet::run::Status;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -36,9 +37,7 @@ impl Cast {
             let run = self.fleet.client.start("loop", &json!({ "n": 300 })).id(format!("load-{n}"));
             handles.push(run.enqueue().await.unwrap());
         }
-        while self.fleet.store.history("load-0", 0, 30).await.unwrap().len() < 30 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(async || self.fleet.store.history("load-0", 0, 30).await.unwrap().len() >= 30).await;
         handles
     }
 
@@ -47,9 +46,7 @@ impl Cast {
         let mut length = redis::cmd("LLEN");
         length.arg("sf:{0}:history:load-0");
         let before: u64 = length.query_async(&mut redis).await.unwrap();
-        while length.query_async::<u64>(&mut redis).await.unwrap() < before + records {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(async || length.query_async::<u64>(&mut redis).await.unwrap() >= before + records).await;
     }
 
     async fn all_end_well(&self, runs: &[RunHandle]) {

@@ -14,6 +14,7 @@ use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::double::{self, call, fire, join_fleet, reap, slots, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -266,9 +267,7 @@ async fn a_worker_that_is_never_idle_makes_room_and_then_goes_on() {
             let store = &*stage.store;
             let busy = send(&stage.client, "busy", 2).await;
             let held = async || store.workers().await.unwrap().iter().map(|worker| worker.held).sum::<u64>();
-            while held().await < 2 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || held().await >= 2).await;
             // Both slots are taken: only a worker that dies takes the others.
             let serves = store.registrations().await.unwrap().into_iter().filter(|served| served.workflow == "quick");
             let dying = Introduction { id: "dying".into(), serves: serves.collect(), ..Introduction::default() };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use stepfleet::history::{Kind, Record};
 use stepfleet::run::Status;
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime;
@@ -115,20 +116,9 @@ fn rust_worker(fleet: &Fleet) -> CancellationToken {
     stop
 }
 
-/// Waits until something holds.
-async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..6000 {
-        if let Some(found) = look().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what}: not within half a minute");
-}
-
 /// The runs that a worker with this process id holds, once it holds as many as it can.
 async fn full(fleet: &Fleet, pid: u32) -> HashSet<String> {
-    until("the worker has all slots full", async || {
+    found(async || {
         let workers = fleet.store.workers().await.unwrap();
         let worker = workers.into_iter().find(|worker| worker.pid == pid)?;
         let holds = fleet.store.holds(&worker.id).await.unwrap();
@@ -244,7 +234,7 @@ async fn a_worker_finds_its_functions_again_when_the_server_has_lost_them() {
     let fleet = Fleet::new().await;
     // It comes before any coordinator, which it waits for.
     let worker = python.worker(&fleet);
-    until("it has looked", async || worker.log().contains("no coordinator has written down").then_some(())).await;
+    found(async || worker.log().contains("no coordinator has written down").then_some(())).await;
     let _coordinator = fleet.coordinator();
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
@@ -276,7 +266,7 @@ async fn no_task_is_done_twice_or_handed_back_when_replies_are_lost() {
         let result: Value = fleet.client.run(format!("doubled-{n}")).result(LIMIT).await.unwrap();
         assert_eq!(result["n"], 2 * n);
         // A worker with nothing to do goes on beating.
-        until("a reply is lost", async || (proxy.lost() > n as u64).then_some(())).await;
+        found(async || (proxy.lost() > n as u64).then_some(())).await;
     }
     for n in 0..24 {
         let told = history(&fleet, &format!("doubled-{n}")).await;

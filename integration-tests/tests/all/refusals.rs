@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -89,9 +90,7 @@ async fn a_worker_waits_for_a_redis_that_is_not_there_yet_and_judges_it_then() {
     let mut refused = fleet.worker(WORKER, &[]);
     let worker = fleet.worker(WORKER, &[(EVICTING.setting, "1")]);
     for process in [&refused, &worker] {
-        while !process.log().contains("Redis cannot take calls") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || process.log().contains("Redis cannot take calls")).await;
     }
     fleet.redis.start_again().await;
     ends_with_refusal(&mut refused, &EVICTING).await;
@@ -110,10 +109,8 @@ async fn a_redis_that_begins_to_evict_later_does_not_end_its_workers() {
     let () = set.arg("SET").arg("maxmemory-policy").arg("allkeys-lru").query_async(&mut redis).await.unwrap();
     // Its lease taken away, the worker begins a new life under a new id.
     let before = fleet.store.workers().await.unwrap()[0].id.clone();
-    while !fleet.store.deregister(&before).await.unwrap() {}
-    while fleet.store.workers().await.unwrap().first().is_none_or(|now| now.id == before) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || fleet.store.deregister(&before).await.unwrap()).await;
+    until(async || fleet.store.workers().await.unwrap().first().is_some_and(|now| now.id != before)).await;
     goes_through(&fleet).await;
     assert!(worker.log().contains("the lease ran out"), "{}", worker.log());
 }

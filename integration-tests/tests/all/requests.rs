@@ -8,6 +8,7 @@ use stepfleet::run::Status;
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::redis::redis_cli;
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
@@ -135,9 +136,7 @@ async fn a_workflow_that_nobody_serves_yet_is_waited_for_and_then_refused_with_t
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator_with(Config { grace: Duration::from_secs(2), ..Config::default() });
     let early = fleet.client.start("chain", &json!({ "n": 5 })).id("early").enqueue().await.unwrap();
-    while fleet.store.deferred().await.unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !fleet.store.deferred().await.unwrap().is_empty()).await;
     let _worker = fleet.worker(WORKER, &[]);
     assert_eq!(early.result::<Value>(LIMIT).await.unwrap()["answer"], "hello 5 early");
     let unknown = fleet.client.start("chian", &json!({})).id("typo").enqueue().await.unwrap();

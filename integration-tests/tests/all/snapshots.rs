@@ -8,6 +8,7 @@ use stepfleet::history::Kind;
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::Process;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
@@ -139,9 +140,7 @@ async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_
     Both::new(serve)
         .play(async |stage| {
             let stuck = stage.client.start("stuck", &json!({})).id("stuck").enqueue().await.unwrap();
-            while stage.store.context("stuck").await.unwrap().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || !stage.store.context("stuck").await.unwrap().is_empty()).await;
             let beside = stage.client.start("counter", &json!({})).context_from("stuck").enqueue().await.unwrap();
             assert_eq!(count(&beside).await, 42);
             stuck.cancel().await.unwrap();

@@ -18,6 +18,7 @@ use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::sentinel::Sentinels;
+use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows;
 use stepfleet_worker::Worker;
 
@@ -51,17 +52,8 @@ impl Cast {
             processes.push(Process::start(Path::new(STEPFLEET), &["coordinator"], &settings));
         }
         let this = Self { client: Client::with_store(store.clone()), store, processes };
-        this.until(async || this.store.workers().await.is_ok_and(|workers| workers.len() == 2)).await;
+        until(async || this.store.workers().await.is_ok_and(|workers| workers.len() == 2)).await;
         this
-    }
-
-    async fn until(&self, mut is_so: impl AsyncFnMut() -> bool) {
-        let waiting = async {
-            while !is_so().await {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, waiting).await.expect("it comes to pass");
     }
 
     /// Long chains and a wide fan-out; returns when the fleet is in the middle of them.
@@ -73,7 +65,7 @@ impl Cast {
         }
         let wide = self.client.start("squares", &json!({ "count": 2000 })).id(format!("{name}-wide"));
         handles.push(wide.enqueue().await.unwrap());
-        self.until(async || self.records(&format!("{name}-0")).await >= 30).await;
+        until(async || self.records(&format!("{name}-0")).await >= 30).await;
         handles
     }
 
@@ -111,7 +103,7 @@ impl Cast {
     /// The test's own client may be told once that the master is another; then its request goes there.
     async fn new_work_goes_through(&self) {
         let late = || self.client.start("chain", &json!({ "n": 1 })).id("late");
-        self.until(async || late().enqueue().await.is_ok()).await;
+        until(async || late().enqueue().await.is_ok()).await;
         assert_eq!(self.client.run("late").wait(LIMIT).await.unwrap().status, Status::Completed);
     }
 
@@ -181,7 +173,7 @@ async fn a_slot_that_moves_under_load_is_waited_out() {
 
         // Everybody asks for what has gone, and is sent away.
         let asked = cluster.errors(source, "ASK").await;
-        cast.until(async || cluster.errors(source, "ASK").await > asked + 100).await;
+        until(async || cluster.errors(source, "ASK").await > asked + 100).await;
         assert_eq!(cluster.keys(target, SLOT).await, moved, "nothing was written where the slot is not yet");
         let left = cluster.keys(source, SLOT).await;
         assert!(left.is_subset(&stayed), "nothing was made anew at the source: {:?}", left.difference(&stayed));
@@ -207,7 +199,7 @@ async fn a_master_is_replaced_while_it_lives() {
     cast.all_end_well(&runs).await;
     // For ten seconds the old master does not know that it was replaced. Nobody may work there meanwhile.
     for run in &runs {
-        cast.until(async || servers.has_ended(1, run.id()).await).await;
+        until(async || servers.has_ended(1, run.id()).await).await;
     }
     let told = "the masters, or what they own, have changed";
     assert!(cast.processes.iter().any(|process| process.log().contains(told)), "nobody has heard of the new master");
@@ -217,7 +209,7 @@ async fn a_master_is_replaced_while_it_lives() {
     servers.fail_over().await;
     servers.wait_for_master(0).await;
     cast.new_work_goes_through().await;
-    cast.until(async || servers.has_ended(0, "late").await).await;
+    until(async || servers.has_ended(0, "late").await).await;
     cast.assert_no_flood();
 }
 

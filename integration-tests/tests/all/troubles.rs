@@ -14,6 +14,7 @@ use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::refusing::Refusing;
 use stepfleet_integration_tests::sentinel::Sentinels;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_integration_tests::until;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -73,16 +74,12 @@ impl Cast {
 
     /// Until its step has done what it is to record.
     async fn has_done(&mut self, id: &str) {
-        while self.levers.get::<_, Option<u64>>(format!("reserved:{id}")).await.unwrap() != Some(1) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(async || self.levers.get::<_, Option<u64>>(format!("reserved:{id}")).await.unwrap() == Some(1)).await;
     }
 
     async fn refuses(&self, more: u64) {
         let before = self.server.refused();
-        while self.server.refused() < before + more {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(async || self.server.refused() >= before + more).await;
     }
 }
 
@@ -157,14 +154,10 @@ async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet)
         runs.push(fleet.client.start("loop", &json!({ "n": 3000 })).enqueue().await.unwrap());
     }
     let store = fleet.another_store();
-    while store.history(runs[7].id(), 0, 20).await.unwrap().len() < 20 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(async || store.history(runs[7].id(), 0, 20).await.unwrap().len() >= 20).await;
     begin(&fleet).await;
     for process in [&worker, &coordinator] {
-        while !process.log().contains(code) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || process.log().contains(code)).await;
     }
     end(&fleet).await;
     for run in &runs {
@@ -356,9 +349,7 @@ async fn stop_means_stop_while_a_step_blocks() {
     let mut worker = fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "0")]);
     fleet.workers_ready(1).await;
     let run = fleet.client.start("blocking", &json!({ "n": 3600 })).enqueue().await.unwrap();
-    while fleet.store.run(run.id()).await.unwrap().is_none_or(|run| run.status.as_str() != "running") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(async || fleet.store.run(run.id()).await.unwrap().is_some_and(|run| run.status.as_str() == "running")).await;
     worker.signal(Signal::TERM);
     worker.ended().await;
     assert!(fleet.store.workers().await.unwrap().is_empty(), "it has handed back first");
@@ -387,9 +378,7 @@ async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
     // Twenty thousand keys, and 100 us for each.
     fleet.redis.begin_again(&["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"]);
     for process in [&worker, &coordinator] {
-        while !process.log().contains("LOADING") && !process.log().contains("reads its files") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || process.log().contains("LOADING") || process.log().contains("reads its files")).await;
     }
     fleet.redis.wait_until_ready().await;
     looped(&fleet.client.start("loop", &json!({ "n": 3 })).enqueue().await.unwrap(), 3).await;

@@ -11,6 +11,7 @@ use stepfleet::run::{Run, Status};
 use stepfleet::step::Route;
 use stepfleet::store::Start;
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::found;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
@@ -86,21 +87,10 @@ fn renamed(worker: Worker) -> Result<Worker, WorkerError> {
     worker.serve(Renamed)
 }
 
-/// Waits until something holds.
-async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..6000 {
-        if let Some(found) = look().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what}: not within half a minute");
-}
-
 /// A run of version 1 whose second step has failed at least once.
 async fn begun(stage: &Stage, id: &str) {
     stage.client.start("lines", &json!({})).id(id).enqueue().await.unwrap();
-    until("the second step has begun", async || {
+    found(async || {
         let history = stage.store.history(id, 0, 1000).await.unwrap();
         history.iter().any(|record| record.step == "end").then_some(())
     })
@@ -109,9 +99,9 @@ async fn begun(stage: &Stage, id: &str) {
 
 /// Starts a run of version 2; a coordinator may learn half a second late that it is served.
 async fn new_run(stage: &Stage) -> String {
-    until("new runs get the new version", async || {
+    found(async || {
         let run = stage.client.start("lines", &json!({})).enqueue().await.unwrap();
-        let run = until("it is taken in", async || run.status().await.unwrap()).await;
+        let run = found(async || run.status().await.unwrap()).await;
         if run.version != 2 {
             stage.store.cancel(&run.id, None, Duration::from_secs(60)).await.unwrap();
         }
@@ -158,10 +148,8 @@ async fn a_run_waits_visibly_for_its_version_and_goes_on_when_it_is_served_again
             assert_eq!(result["version"], 2);
 
             GATES[0].store(true, Ordering::SeqCst);
-            let waits = until("its step event waits", async || {
-                Some(version_of(stage, "kept").await).filter(|serving| serving.waiting > 0)
-            })
-            .await;
+            let waits =
+                found(async || Some(version_of(stage, "kept").await).filter(|serving| serving.waiting > 0)).await;
             assert!(waits.is_unserved());
             let since = waits.unserved_since_ms.expect("it is known since when");
             assert!((before..=stage.store.now_ms().await.unwrap()).contains(&since), "{since} is not after {before}");

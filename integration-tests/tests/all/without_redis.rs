@@ -11,6 +11,7 @@ use stepfleet::run::Status;
 use stepfleet::store::MemoryStore;
 use stepfleet::store::prelude::*;
 use stepfleet_coordinator::{Config, Coordinator};
+use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows;
 use stepfleet_worker::Worker;
 use stepfleet_worker::runtime;
@@ -72,9 +73,7 @@ async fn a_worker_told_to_stop_leaves_nothing_behind_and_another_goes_on() {
     let fleet = Fleet::new();
     let (stop, first) = fleet.worker(Duration::from_secs(5));
     let run = fleet.client.start("loop", &json!({ "n": 3000 })).id("r").enqueue().await.unwrap();
-    while fleet.store.history("r", 0, 50).await.unwrap().len() < 50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(async || fleet.store.history("r", 0, 50).await.unwrap().len() >= 50).await;
     stop.cancel();
     first.await.unwrap();
     assert!(fleet.store.workers().await.unwrap().is_empty());

@@ -1,10 +1,9 @@
 //! Runs that begin with a context, their own or that of another run.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
@@ -36,9 +35,7 @@ async fn requests_that_wait_for_a_worker_keep_their_context_and_its_source() {
             for start in all {
                 runs.push(start.context(&json!({"count": 5})).enqueue().await.unwrap());
             }
-            while stage.store.deferred().await.unwrap().len() < 3 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || stage.store.deferred().await.unwrap().len() >= 3).await;
             stage.add_worker();
             for run in runs {
                 assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["answer"], 6, "{}", run.id());

@@ -8,6 +8,7 @@ use stepfleet::history::Kind;
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::redis::redis_cli;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 
 use super::{Answered, Asked, Fetch, LIMIT, SHORT, answer, asked, of_kind, result};
@@ -125,9 +126,7 @@ async fn what_is_kept_of_attempts_goes_away_with_their_step() {
         .play(async |stage| {
             let run = stage.client.start("tried", &json!({ "how": "once" })).enqueue().await.unwrap();
             // The run itself goes on.
-            while of_kind(stage, run.id(), Kind::Done).await.len() < 2 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || of_kind(stage, run.id(), Kind::Done).await.len() >= 2).await;
             assert_eq!(of_kind(stage, run.id(), Kind::Retry).await, ["20 not yet"]);
             nothing_is_left_of(stage, run.id()).await;
             run.cancel().await.unwrap();

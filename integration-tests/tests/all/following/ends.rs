@@ -1,12 +1,12 @@
 //! How followers hear that a run is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::published::What;
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 use tokio::sync::Notify;
@@ -57,9 +57,7 @@ async fn a_step_whose_run_has_ended_publishes_nothing_and_is_dropped() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("overtaken", &json!({ "n": 1 })).id("r").enqueue().await.unwrap();
-            while all(&*stage.store, "r").await.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || !all(&*stage.store, "r").await.is_empty()).await;
             SLOW_HAS_BEGUN.notify_one();
             run.result::<Value>(LIMIT).await.unwrap();
             ENDED.notify_one();
@@ -89,9 +87,7 @@ async fn every_end_is_told_and_the_stream_goes_with_the_run() {
             }
             // The retention of what was cancelled is the coordinator's: a week.
             for id in ["r0", "r1"] {
-                while stage.store.run(id).await.unwrap().is_some() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                until(async || stage.store.run(id).await.unwrap().is_none()).await;
                 assert_eq!(all(&*stage.store, id).await, []);
             }
             assert_eq!(all(&*stage.store, "r2").await.len(), 2);

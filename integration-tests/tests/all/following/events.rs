@@ -8,6 +8,7 @@ use stepfleet::published::What;
 use stepfleet::run::Status;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::redis::{TestRedis, redis_cli};
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 use tokio::sync::Notify;
@@ -91,9 +92,7 @@ async fn several_followers_see_everything_whenever_they_come() {
             drop(second);
             let others = [run.follow(), run.follow_from(from), early].map(|follower| tokio::spawn(rest(follower)));
             GO[0].notify_one();
-            while counted(&all(&*stage.store, "r").await).len() < 5 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(async || counted(&all(&*stage.store, "r").await).len() >= 5).await;
             GO[0].notify_one();
             let mut seen = Vec::new();
             for other in others {

@@ -17,8 +17,9 @@ use stepfleet::store::{Store, Topology};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
 
-use super::{LIMIT, STEPFLEET, WORKER, until};
+use super::{LIMIT, STEPFLEET, WORKER};
 
 /// Two workers and two coordinators, processes all, of a namespace of so many partitions.
 struct Cast {

@@ -11,12 +11,3 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(120);
 const TTL: Duration = Duration::from_secs(3600);
-
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waiting).await.expect("it comes to pass");
-}
