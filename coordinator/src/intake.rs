@@ -7,7 +7,7 @@ use stepfleet::log;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::run::Run;
-use stepfleet::step::{Cancelled, SendDeferral, Sent, Signalled};
+use stepfleet::step::{Cancelled, Retried, SendDeferral, Sent, Signalled};
 use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
 use stepfleet::{Result, names};
 
@@ -32,7 +32,7 @@ pub struct Taken {
     pub known: u64,
     /// Requests that wait (or still wait) for a worker that serves them.
     pub deferred: u64,
-    /// Signals that were delivered or kept, and runs that were cancelled.
+    /// Signals that were delivered or kept, and runs that were cancelled or retried.
     pub steered: u64,
     /// Requests about runs that nobody knows yet: they are looked at once more.
     pub early: u64,
@@ -106,6 +106,7 @@ impl Intake {
             Ok(Request::Signal(signal)) => signal.run.clone(),
             Ok(Request::Send(send)) => send.run.clone(),
             Ok(Request::Cancel(cancel)) => cancel.run.clone(),
+            Ok(Request::Retry(retry)) => retry.run.clone(),
             _ => return self.take(request, entry).await,
         };
         let mut became = self.steer_run(&request, &run, &entry).await?;
@@ -141,6 +142,10 @@ impl Intake {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
             },
+            Ok(Request::Retry(retry)) => {
+                let event = retry.payload();
+                Steering::of_retry(store.retry(run, event.as_deref(), Some(&origin)).await?, &retry.run)
+            }
             _ => Steering::Unknown,
         };
         if matches!(became, Steering::Done) {
@@ -200,7 +205,7 @@ impl Intake {
     pub(crate) async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
         let request = match request {
             Ok(Request::Start(request)) => request,
-            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_)) => return Ok(Became::Early),
+            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_) | Request::Retry(_)) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
@@ -325,6 +330,18 @@ enum Steering {
 }
 
 impl Steering {
+    fn of_retry(answer: Retried, run: &str) -> Self {
+        let only = "only a run that has failed can be retried";
+        match answer {
+            Retried::GoesOn | Retried::Gone | Retried::Repeated => Self::Done,
+            Retried::Unknown => Self::Unknown,
+            Retried::Live => Self::Refused(format!("run {run} is under way: {only}")),
+            Retried::Held => Self::Refused(format!("run {run} waits for a worker that starts it: {only}")),
+            Retried::Over => Self::Refused(format!("run {run} has ended and did not fail: {only}")),
+            Retried::Refused(why) => Self::Refused(format!("run {run} cannot be retried: {why}")),
+        }
+    }
+
     fn of_signal(answer: Signalled, signal: &SignalRequest) -> Self {
         let (run, name) = (&signal.run, &signal.name);
         match answer {

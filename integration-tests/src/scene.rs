@@ -18,6 +18,17 @@ const TAKES: Duration = Duration::from_secs(20);
 /// What Redis goes by is due so much earlier: leases, timers, keys that expire, and what was given to a coordinator.
 const PASS: &str = r"
 local p, by = 'sf:{0}:', tonumber(ARGV[1])
+local function earlier(due) return due == '0' and '@0' or string.format('@%d', due - by) end
+for _, timer in ipairs(redis.call('ZRANGE', p .. 'timers', 0, -1)) do
+  local moved, is_wait = string.gsub(timer, '^(wait %S+ %S+ %d+%.%d+)@(%d+)', function(wait, due) return wait .. earlier(due) end)
+  if is_wait == 1 then
+    redis.call('ZADD', p .. 'timers', redis.call('ZSCORE', p .. 'timers', timer), moved)
+    redis.call('ZREM', p .. 'timers', timer)
+  end
+end
+for _, key in ipairs(redis.call('KEYS', p .. 'run:*')) do
+  if redis.call('HEXISTS', key, 'deadline') == 1 then redis.call('HINCRBY', key, 'deadline', -by) end
+end
 for _, name in ipairs({ 'leases', 'timers' }) do
   for _, member in ipairs(redis.call('ZRANGE', p .. name, 0, -1)) do redis.call('ZINCRBY', p .. name, -by, member) end
 end
@@ -25,11 +36,14 @@ for _, key in ipairs(redis.call('KEYS', p .. '*')) do
   local left = redis.call('PTTL', key)
   if left > 0 then redis.call('PEXPIRE', key, left - by) end
 end
-for _, key in ipairs(redis.call('KEYS', p .. 'steps:*')) do
-  local steps = redis.call('HGETALL', key)
-  for i = 1, #steps, 2 do
-    local state, due = string.match(steps[i + 1], '^(W %d+ %d+ %S+ )(%d+)$')
-    if state then redis.call('HSET', key, steps[i], state .. string.format('%d', due - by)) end
+for _, kind in ipairs({ 'steps:*', 'stopped:*' }) do
+  for _, key in ipairs(redis.call('KEYS', p .. kind)) do
+    local steps = redis.call('HGETALL', key)
+    for i = 1, #steps, 2 do
+      local state, due = string.match(steps[i + 1], '^(W %d+ %d+ %S+ )(%d+)$')
+      if state then redis.call('HSET', key, steps[i], state .. string.format('%d', due - by)) end
+      if string.sub(steps[i], 1, 1) == 'w' then redis.call('HSET', key, steps[i], (string.gsub(steps[i + 1], '@(%d+)', earlier))) end
+    end
   end
 end
 if redis.call('EXISTS', p .. 'inbox') == 1 then

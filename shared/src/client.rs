@@ -17,7 +17,7 @@ use crate::follow::Follower;
 use crate::listing::Runs;
 use crate::partitions::{Home, Partitions};
 use crate::published::Position;
-use crate::request::{CancelRequest, SendRequest, SignalRequest, StartRequest};
+use crate::request::{CancelRequest, RetryRequest, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
@@ -222,6 +222,29 @@ impl RunHandle {
         self.ask(request, &cancel.fields()).await
     }
 
+    /// Asks that a run which has failed go on from the step that failed. That step begins anew, with all its attempts; what others
+    /// have committed and what it has recorded itself stays, and is not done again. A run with a timeout has all of it again.
+    ///
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says whether the run goes on, and why not: it is under way, or
+    /// ended otherwise than by failing. [`RunHandle::wait`] sees the old end until the request is taken.
+    pub async fn retry(&self) -> Result<Asked> {
+        self.retry_as(None).await
+    }
+
+    /// As [`RunHandle::retry`], with another event for the step that failed: where that is one that takes the run's input, another
+    /// input. Rejected where that step works on several events (a join or a set), and where no step failed (a timeout).
+    pub async fn retry_with<T: Serialize + ?Sized>(&self, event: &T) -> Result<Asked> {
+        self.retry_as(Some(codec::encode_as("the event", Content::Json, event)?)).await
+    }
+
+    async fn retry_as(&self, input: Option<Vec<u8>>) -> Result<Asked> {
+        let request = new_id();
+        let retry =
+            RetryRequest { run: self.id.clone(), content: Content::Json, input, request: Some(request.clone()) };
+        retry.check()?;
+        self.ask(request, &retry.fields()).await
+    }
+
     /// Sends the run a signal: the step that waits for this name gets the value. It is kept where none waits yet.
     ///
     /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
@@ -387,6 +410,7 @@ mod tests {
         is_send((client.workflows(), client.runs().list(1), client.partitions()));
         is_send((run.status(), run.snapshot(), run.waits(), run.wait(limit), run.result::<u8>(limit)));
         is_send((run.signal("s", &1), run.send("E", &1), run.cancel()));
+        is_send((run.retry(), run.retry_with(&1)));
         let asked = Asked { client, run: "r".into(), request: "q".into() };
         is_send((asked.fate(), asked.taken(limit)));
     }

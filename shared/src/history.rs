@@ -45,6 +45,8 @@ pub enum Kind {
     Completed,
     /// The run failed.
     Failed,
+    /// The run had failed, and goes on from there by request.
+    Retried,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -70,14 +72,15 @@ impl Kind {
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Retried => "retried",
             Self::Other => "other",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Released, Repaired, Retry,
-            Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Released, Repaired, Retried,
+            Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -95,6 +98,7 @@ impl Kind {
             Cancelled,
             Completed,
             Failed,
+            Retried,
             UnusedSignals,
             Unreadable,
         ]

@@ -8,7 +8,7 @@ use crate::{names, values};
 
 mod about_runs;
 
-pub use self::about_runs::{CancelRequest, SendRequest, SignalRequest};
+pub use self::about_runs::{CancelRequest, RetryRequest, SendRequest, SignalRequest};
 
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
@@ -145,6 +145,8 @@ pub enum Request {
     Send(SendRequest),
     /// Stop a run.
     Cancel(CancelRequest),
+    /// Have a failed run go on.
+    Retry(RetryRequest),
 }
 
 impl Request {
@@ -154,6 +156,7 @@ impl Request {
             Self::Start(_) => return None,
             Self::Signal(SignalRequest { run, request, .. })
             | Self::Send(SendRequest { run, request, .. })
+            | Self::Retry(RetryRequest { run, request, .. })
             | Self::Cancel(CancelRequest { run, request }) => (run, request),
         };
         Some((run, request.as_deref()?))
@@ -167,11 +170,12 @@ pub fn parse(fields: &Fields) -> Result<Request> {
         Some("signal") => parse_signal(fields).map(Request::Signal),
         Some("send") => parse_send(fields).map(Request::Send),
         Some("cancel") => parse_cancel(fields).map(Request::Cancel),
+        Some("retry") => parse_retry(fields).map(Request::Retry),
         Some(other) => Err(Error::invalid(format!(
-            "operation {:?} is not known; use start, signal, send or cancel",
+            "operation {:?} is not known; use start, signal, send, cancel or retry",
             shorten(other)
         ))),
-        None => Err(Error::invalid("the entry has no field op; write op start, op signal, op send or op cancel")),
+        None => Err(Error::invalid("the entry has no field op; write op start, op signal, op send, op cancel or op retry")),
     }
 }
 
@@ -241,6 +245,24 @@ fn parse_cancel(fields: &Fields) -> Result<CancelRequest> {
     let run = field(fields, "run")?.map(str::to_owned);
     let request = CancelRequest {
         run: run.ok_or_else(|| Error::invalid("the entry has no field run; name the run to cancel"))?,
+        request: field(fields, "request")?.map(str::to_owned),
+    };
+    request.check()?;
+    Ok(request)
+}
+
+fn parse_retry(fields: &Fields) -> Result<RetryRequest> {
+    check_fields(fields, "retry", &["run", "input", "content", "request"])?;
+    let run = field(fields, "run")?.map(str::to_owned);
+    let input = raw(fields, "input").map(<[u8]>::to_vec);
+    let content = field(fields, "content")?;
+    if content.is_some() && input.is_none() {
+        return Err(Error::invalid("the entry has content and no input; leave both out to retry with the same event"));
+    }
+    let request = RetryRequest {
+        run: run.ok_or_else(|| Error::invalid("the entry has no field run; name the run to retry"))?,
+        content: Content::parse(content.unwrap_or_else(|| Content::Json.as_str()))?,
+        input,
         request: field(fields, "request")?.map(str::to_owned),
     };
     request.check()?;
@@ -382,6 +404,10 @@ mod tests {
         }
         let request = CancelRequest { run: "r".into(), request: None };
         assert_eq!(parse(&request.fields()).unwrap(), Request::Cancel(request));
+        for input in [None, Some(b"{}".to_vec())] {
+            let request = RetryRequest { run: "r".into(), content: Content::Json, input, request: Some("q-3".into()) };
+            assert_eq!(parse(&request.fields()).unwrap(), Request::Retry(request));
+        }
     }
 
     #[test]
@@ -399,6 +425,9 @@ mod tests {
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
             (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
+            (&[("op", "retry")], "no field run"),
+            (&[("op", "retry"), ("run", "r"), ("content", "json")], "has content and no input"),
+            (&[("op", "retry"), ("run", "r"), ("input", "{bad")], "the input cannot be read"),
             (&[("op", "send"), ("run", "r")], "no field event"),
             (&[("op", "send"), ("run", "r"), ("event", "E"), ("step", "a b")], "step has ' '"),
             (&[("op", "signal"), ("run", "r")], "no field name"),

@@ -17,8 +17,10 @@ pub enum Standing {
     Resting,
     /// A step waits for a signal, and holds no worker.
     Suspended,
-    /// It has completed, failed or was cancelled.
+    /// It has completed or was cancelled.
     Ended,
+    /// It has failed.
+    Failed,
     /// Its request was rejected.
     Rejected,
     /// The id leads to another run, which is under way: its request had the same idempotency key.
@@ -27,7 +29,7 @@ pub enum Standing {
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unknown,
         Self::Held,
         Self::Delayed,
@@ -36,6 +38,7 @@ impl Standing {
         Self::Resting,
         Self::Suspended,
         Self::Ended,
+        Self::Failed,
         Self::Rejected,
         Self::Alias,
     ];
@@ -50,7 +53,8 @@ impl Standing {
             Self::Running => "is running",
             Self::Resting => "rests: a step waits for its retry",
             Self::Suspended => "is suspended: a step waits for this signal",
-            Self::Ended => "has ended",
+            Self::Ended => "has completed, or was cancelled",
+            Self::Failed => "has failed",
             Self::Rejected => "was rejected",
             Self::Alias => "is another one, under way, which the id leads to",
         }
@@ -68,11 +72,13 @@ pub enum Operation {
     Send,
     /// The end.
     Cancel,
+    /// That a run which has failed go on.
+    Retry,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Signal, Self::Send, Self::Cancel];
+    pub const ALL: [Self; 5] = [Self::Start, Self::Signal, Self::Send, Self::Cancel, Self::Retry];
 
     /// As it stands in the field `op`.
     pub const fn word(self) -> &'static str {
@@ -81,6 +87,7 @@ impl Operation {
             Self::Signal => "signal",
             Self::Send => "send",
             Self::Cancel => "cancel",
+            Self::Retry => "retry",
         }
     }
 }
@@ -104,6 +111,8 @@ pub enum Answer {
     Waits,
     /// The run ends.
     Cancels,
+    /// The run goes on from where it failed.
+    Retries,
     /// Nothing changes.
     Nothing,
     /// It is rejected.
@@ -124,6 +133,7 @@ impl Answer {
             Self::BeginsLater => "its steps begin after the first ones",
             Self::Waits => "is kept until the run starts",
             Self::Cancels => "the run ends",
+            Self::Retries => "the run goes on from where it failed",
             Self::Nothing => "changes nothing",
             Self::Rejected => "is rejected",
             Self::LookedAtTwice => "is looked at twice, then rejected",
@@ -137,9 +147,10 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Start, Standing::Unknown | Standing::Rejected | Standing::Alias) => Answer::Starts,
         (Operation::Start, _) => Answer::Repeats,
         (_, Standing::Unknown) => Answer::LookedAtTwice,
-        (Operation::Cancel, Standing::Ended | Standing::Rejected) => Answer::Nothing,
+        (Operation::Retry, Standing::Failed) => Answer::Retries,
+        (Operation::Cancel, Standing::Ended | Standing::Failed | Standing::Rejected) => Answer::Nothing,
         (Operation::Cancel, _) => Answer::Cancels,
-        (_, Standing::Ended | Standing::Rejected) => Answer::Rejected,
+        (_, Standing::Ended | Standing::Failed | Standing::Rejected) | (Operation::Retry, _) => Answer::Rejected,
         (Operation::Signal, Standing::Suspended) => Answer::Delivered,
         (Operation::Signal, _) => Answer::Kept,
         (Operation::Send, Standing::Held) => Answer::Waits,

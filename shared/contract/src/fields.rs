@@ -18,7 +18,7 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
     field("last", "the highest `seq` given out"),
     field("born", "when the run was created (ms); there until the history has its first record"),
-    field("timed", "there where the run has a timeout"),
+    field("limited", "there where the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
     field("m<seq>", "its last checkpoint that had a mark: `<line>.<mark>`; removed with the state"),
@@ -30,6 +30,8 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("q<group>", "where the entry is that has the next staged branches of a fan-out begun"),
     field("t<step>", "how many turns of a step with a limit are taken"),
     field("w<name>", "the waits that are open for signals of that name, oldest first"),
+    field("failed", "the step execution that failed the run, where it was one; there in `stopped` alone"),
+    field("u<step>", "how many turns were to be passed on when the run had failed; there in `stopped` alone"),
     field("closed", "there when a fan-out of the run was closed before all of it had ended"),
     field(
         "context",
@@ -37,7 +39,7 @@ pub const STEPS_FIELDS: &[Field] = &[
     ),
     field("bare", "the version of the context that has no fields, so that its absence is no loss"),
     field("events", "how many entries the run has published; there when it has published any"),
-    field("wide", "nothing: its length takes the hash out of Redis' compact form before it grows"),
+    field("broad", "nothing: its length takes the hash out of Redis' compact form before it grows"),
 ];
 
 /// The fields of `run:<id>`.

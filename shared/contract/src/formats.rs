@@ -51,6 +51,11 @@ pub const TIMERS: &[Format] = &[
         "what a closed fan-out has left is to be discarded, a slice at a time",
     ),
     format("turn", "turn <run> <step> <seq>", "a turn is to be passed on; many that waited for it were void"),
+    format(
+        "again",
+        "again <run> <cursor> <ms>",
+        "a run that was retried then is to go on; its step executions are taken up again a slice at a time",
+    ),
 ];
 
 /// The entries of a journal.

@@ -65,7 +65,7 @@ pub const LIMITS: &[Limit] = &[
         1_000_000,
         Unit::Count,
         "step executions of a run",
-        &["shared/src/store/redis/lua/commit.lua", "shared/src/store/memory/commit.rs"],
+        &["shared/src/store/redis/lua/commit.lua", "shared/src/store/memory/fan.rs"],
     ),
     limit(
         "MAX_ENTRIES",
@@ -199,7 +199,7 @@ pub const LIMITS: &[Limit] = &[
         604_800_000,
         Unit::Ms,
         "a run that failed because its keys are damaged stays readable for so long",
-        &["shared/src/store/redis/lua/claim.lua"],
+        &["shared/src/store/redis/lua/claim.lua", "shared/src/store/redis/lua/audit.lua"],
     ),
     limit(
         "FAN_INLINE",
@@ -374,6 +374,13 @@ pub const LIMITS: &[Limit] = &[
         Unit::Count,
         "joined events that a worker asks for at once",
         &["worker/src/runtime/execute.rs"],
+    ),
+    limit(
+        "AGAIN_SLICE",
+        2000,
+        Unit::Count,
+        "fields of the steps hash of a run that is retried of which one call sees to what they need, about",
+        &["shared/src/store/redis/lua/retry.lua"],
     ),
     limit("SHOWN_WAITS", 1000, Unit::Count, "waits of a run that are shown", &["shared/src/store/mod.rs"]),
     limit(

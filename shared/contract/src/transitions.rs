@@ -370,6 +370,23 @@ pub const TRANSITIONS: &[Transition] = &[
         &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
     ),
     transition(
+        "retry",
+        "retry.lua",
+        "coordinator",
+        "has a failed run go on from where it failed, with another event for the step that failed where one is given",
+        &[own(&[text("asked"), text("entry"), text("request"), list("event", &[bytes("payload")])])],
+        &[
+            reply("retried", ""),
+            reply("gone", ""),
+            reply("repeated", ""),
+            reply("live", ""),
+            reply("waiting", ""),
+            reply("over", ""),
+            reply("unknown", ""),
+            reply("refused", "why"),
+        ],
+    ),
+    transition(
         "register",
         "fleet.lua",
         "worker",

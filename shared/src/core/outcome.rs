@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, CommitStatus, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, CommitStatus, Retried, SendDeferral, Sent, Signalled};
 use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
@@ -84,6 +84,19 @@ impl From<words::Cancel> for Cancelled {
             words::Cancel::Unknown => Self::Unknown,
         }
     }
+}
+
+pub(crate) fn retried(word: words::Retry, mut reply: Reply) -> Result<Retried> {
+    Ok(match word {
+        words::Retry::Retried => Retried::GoesOn,
+        words::Retry::Gone => Retried::Gone,
+        words::Retry::Repeated => Retried::Repeated,
+        words::Retry::Live => Retried::Live,
+        words::Retry::Waiting => Retried::Held,
+        words::Retry::Over => Retried::Over,
+        words::Retry::Unknown => Retried::Unknown,
+        words::Retry::Refused => Retried::Refused(reply.text()?),
+    })
 }
 
 impl From<words::Send> for Sent {

@@ -1,4 +1,4 @@
-//! Requests about a run that is there, or is to be: signals, events from outside, and its end.
+//! Requests about a run that is there, or is to be: signals, events from outside, its end, and another try.
 
 use crate::codec::{self, Content};
 use crate::error::Result;
@@ -117,6 +117,43 @@ impl CancelRequest {
         let mut fields = vec![("op", &b"cancel"[..]), ("run", self.run.as_bytes())];
         fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
         owned(&fields)
+    }
+}
+
+/// A request that a failed run go on from where it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryRequest {
+    /// The run's id.
+    pub run: String,
+    /// How the event is written.
+    pub content: Content,
+    /// Another event for the step that failed; None for the one that it had.
+    pub input: Option<Vec<u8>>,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl RetryRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        check_request(self.request.as_deref())?;
+        self.input.as_ref().map_or(Ok(()), |input| codec::check_input(self.content, input))
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![("op", &b"retry"[..]), ("run", self.run.as_bytes())];
+        if let Some(input) = &self.input {
+            fields.extend([("content", self.content.as_str().as_bytes()), ("input", &**input)]);
+        }
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+
+    /// The event as a payload of [`crate::codec`], where there is one.
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        self.input.as_ref().map(|input| codec::input_payload(self.content, input))
     }
 }
 

@@ -51,6 +51,27 @@ pub enum Cancelled {
     Unknown,
 }
 
+/// What became of a request that a run be retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// The run goes on from where it failed.
+    GoesOn,
+    /// The request was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// The run is under way; the request is still in the inbox, as it is in all that follow.
+    Live,
+    /// It waits for a worker that serves its workflow.
+    Held,
+    /// It has completed, was cancelled, or its request was rejected.
+    Over,
+    /// It cannot go on, for this reason.
+    Refused(String),
+    /// There is no such run (yet).
+    Unknown,
+}
+
 /// What became of events that were sent to a run from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {

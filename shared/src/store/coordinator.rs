@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Across, CallerStore};
 use crate::error::Result;
 use crate::request::{SendRequest, StartRequest};
-use crate::step::{Cancelled, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
 #[async_trait]
@@ -30,6 +30,10 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled>;
+    /// Has a failed run go on from where it failed: the step execution that failed begins anew, with `event` instead of its own where
+    /// that is given (a payload of [`crate::codec`]), and so does whatever was under way beside it. Takes the inbox entry away with
+    /// it. Of a large run only the first part is taken up at once, and the rest by [`CoordinatorStore::fire`].
+    async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
     /// Fires the timers that are due.

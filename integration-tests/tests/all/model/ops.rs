@@ -95,6 +95,12 @@ pub(crate) enum Op {
         run: usize,
         repeat: bool,
     },
+    Retry {
+        run: usize,
+        event: Option<u8>,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Collect {
         held: usize,
         number: Option<u8>,
@@ -163,6 +169,8 @@ fn waiting() -> impl Strategy<Value = Op> {
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())
             .prop_map(|(run, name, order, by_inbox)| Op::Signal { run, name, order, by_inbox }),
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
+        6 => (0..RUNS, proptest::option::weighted(0.3, any::<u8>()), any::<bool>(), any::<bool>())
+            .prop_map(|(run, event, by_inbox, repeat)| Op::Retry { run, event, by_inbox, repeat }),
         2 => (any::<usize>(), proptest::option::weighted(0.2, 0..3u8), 1..4u32, any::<bool>())
             .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),
         3 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),

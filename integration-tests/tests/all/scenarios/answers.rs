@@ -103,6 +103,12 @@ impl<'a> Desk<'a> {
                 let call = call("of-w", self.number(), false);
                 double::complete(self.store(), &call, &step, &stop(), 0).await;
             }
+            Standing::Failed => {
+                let step = self.begun(run, &asked).await;
+                let failure = Failure::Fail { error: "e".into(), retention: HOUR };
+                let call = call("of-w", self.number(), false);
+                self.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
+            }
             Standing::Rejected => {
                 let rejection = Rejection { run: Some(run.into()), reason: "bad".into(), ..Rejection::default() };
                 self.store().reject(&rejection).await.unwrap();
@@ -139,7 +145,7 @@ impl<'a> Desk<'a> {
             Operation::Start => vec![("id", run), ("workflow", workflow)],
             Operation::Signal => vec![("run", run), ("name", "word"), ("input", "7")],
             Operation::Send => vec![("run", run), ("event", "E")],
-            Operation::Cancel => vec![("run", run)],
+            Operation::Cancel | Operation::Retry => vec![("run", run)],
         };
         let rejected = self.scene.rejected().await.len();
         self.ask(&[vec![("op", operation.word())], more].concat()).await;
@@ -161,6 +167,10 @@ impl<'a> Desk<'a> {
             Operation::Send => self.of_event(run).await,
             Operation::Cancel => match self.store().run(run).await.unwrap().unwrap().status {
                 Status::Cancelled => Answer::Cancels,
+                _ => Answer::Nothing,
+            },
+            Operation::Retry => match self.store().run(run).await.unwrap().unwrap().status {
+                Status::Running => Answer::Retries,
                 _ => Answer::Nothing,
             },
         }

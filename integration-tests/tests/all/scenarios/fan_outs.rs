@@ -123,7 +123,7 @@ async fn a_run_with_nothing_left_to_do_fails() {
             assert_eq!(outcome, stepfleet::step::CommitStatus::Committed, "a repeat of the commit that failed the run");
         }
         let kinds: Vec<_> = store.history("r", 1, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
-        assert_eq!(kinds, [stepfleet::history::Kind::Done, stepfleet::history::Kind::Failed]);
+        assert_eq!(kinds, [stepfleet::history::Kind::Failed]);
         assert!(store.run("r").await.unwrap().unwrap().error.unwrap().contains("without its stop event"));
     })
     .await;

@@ -8,6 +8,7 @@ mod journal;
 mod losses;
 mod repeats;
 mod requests;
+mod retries;
 mod slots;
 mod timers;
 mod unreadable;

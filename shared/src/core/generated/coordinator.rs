@@ -338,6 +338,32 @@ impl Transition for Cancel<'_> {
     const NAME: &'static str = "cancel";
 }
 
+/// Has a failed run go on from where it failed, with another event for the step that failed where one is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) event: Vec<&'a [u8]>,
+}
+
+impl Write for Retry<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.text(self.request);
+        args.count(self.event.len());
+        for payload in &self.event {
+            args.bytes(payload);
+        }
+    }
+}
+
+impl Transition for Retry<'_> {
+    type Word = words::Retry;
+    const NAME: &'static str = "retry";
+}
+
 /// Takes back what workers held that are gone; wakes workers for queues that still have entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Reap<'a> {

@@ -381,6 +381,40 @@ impl Word for Cancel {
     ];
 }
 
+/// Of `retry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// `retried`.
+    Retried,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `live`.
+    Live,
+    /// `waiting`.
+    Waiting,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+    /// `refused`, then `why`.
+    Refused,
+}
+
+impl Word for Retry {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("retried", Self::Retried),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("live", Self::Live),
+        ("waiting", Self::Waiting),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+        ("refused", Self::Refused),
+    ];
+}
+
 /// Of `register`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {

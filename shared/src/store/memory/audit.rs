@@ -11,7 +11,7 @@ use crate::step::{Fence, Wait};
 use crate::store::{Audit, Audited, Breach};
 
 /// How to mend a breach.
-enum Mend {
+pub(super) enum Mend {
     Queue(u64),
     QueueFan(u64),
     SetTimer(u64, Timer),
@@ -39,7 +39,7 @@ impl Data {
         audited
     }
 
-    fn missing(&self, id: &str, now: u64, audit: &Audit) -> Vec<(String, Mend)> {
+    pub(super) fn missing(&self, id: &str, now: u64, audit: &Audit) -> Vec<(String, Mend)> {
         let mut found = Vec::new();
         let Some(run) = self.runs.get(id) else { return found };
         let Some(steps) = &run.steps else {
@@ -127,7 +127,7 @@ impl Data {
         Some((what, Mend::NoteHold(worker.to_owned(), fence)))
     }
 
-    fn mend(&mut self, now: u64, run: &str, mend: Mend, audit: &Audit) {
+    pub(super) fn mend(&mut self, now: u64, run: &str, mend: Mend, audit: &Audit) {
         match mend {
             Mend::Queue(seq) => self.queue_again(now, run, seq),
             Mend::QueueFan(group) => self.queue_fan(now, run, group, Lane::New),

@@ -53,7 +53,7 @@ impl Data {
             Standing::Waiting | Standing::Unknown => return Sent::Unknown,
         }
         let Some(steps) = self.steps(&run) else { return Sent::Over };
-        if steps.last + events.len() as u64 > super::commit::MAX_EXECUTIONS {
+        if steps.last + events.len() as u64 > super::fan::MAX_EXECUTIONS {
             return Sent::Full;
         }
         if let Some(itself) = steps.groups.get_mut(&RUN) {

@@ -11,9 +11,6 @@ use crate::history::Kind;
 use crate::published::StepState;
 use crate::step::{CallId, Claimed, Commit, CommitStatus, Failure, Fence, Next, Refill};
 
-/// Per run: each leaves a few bytes until the run ends.
-pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
-
 impl Data {
     pub(super) fn complete(
         &mut self,
@@ -48,7 +45,7 @@ impl Data {
         self.under_fence(now, call, &step.fence, refill, |state, attempt| match failure {
             Failure::Retry { delay, error } => {
                 state.tell_failure(now, attempt, StepState::Retry, error);
-                state.retry(now, attempt, millis(*delay), error);
+                state.try_later(now, attempt, millis(*delay), error);
             }
             Failure::Fail { error, retention } => {
                 state.tell_failure(now, attempt, StepState::Failed, error);
@@ -57,7 +54,7 @@ impl Data {
         })
     }
 
-    fn retry(&mut self, now: u64, attempt: &Actor, delay: u64, error: &str) {
+    fn try_later(&mut self, now: u64, attempt: &Actor, delay: u64, error: &str) {
         self.note(now, Kind::Retry, attempt, format!("{delay} {error}"));
         let execution = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq));
         let Some(execution) = execution else { return };
@@ -207,6 +204,13 @@ impl Data {
     }
 
     fn apply(&mut self, now: u64, attempt: &Actor, step: &Claimed, commit: &Commit) {
+        let retention = millis(commit.retention);
+        if commit.result.is_none()
+            && let Some(why) = self.why_not(attempt, commit)
+        {
+            self.tell_failure(now, attempt, StepState::Failed, &why);
+            return self.fail_run(now, attempt, why, retention);
+        }
         self.write_context(&attempt.run, commit.changes());
         let (state, emitted, error) = match commit.instead() {
             Some(error) => (StepState::Failed, commit.emitted.clone(), Some(error.to_owned())),
@@ -214,7 +218,6 @@ impl Data {
         };
         self.tell_more(now, &attempt.run, attempt.seq, state, &attempt.worker, emitted, error);
         let Some(steps) = self.steps(&attempt.run) else { return };
-        let last = steps.last;
         let others = steps.groups.get(&RUN).is_some_and(|run| run.live > 1);
         let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
         let (group, step_name) = (execution.work.group, execution.work.route.step.clone());
@@ -237,7 +240,6 @@ impl Data {
         if let Some(steps) = self.steps(&attempt.run) {
             steps.executions.remove(&attempt.seq);
         }
-        let retention = millis(commit.retention);
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());
             // Others of its steps may be executing: what they do is in vain.
@@ -245,14 +247,8 @@ impl Data {
                 self.tell_workers(now, attempt.run.clone());
             }
             self.finish(now, attempt, RunEnd::Completed(result.clone()), retention);
-        } else if last + commit.emits.len() as u64 + staged(commit) > MAX_EXECUTIONS {
-            let why = format!(
-                "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
-            );
-            self.fail_run(now, attempt, why, retention);
-        } else if let Err(why) = self.emit(now, attempt, group, commit) {
-            self.fail_run(now, attempt, why, retention);
         } else {
+            self.emit(now, attempt, group, commit);
             self.pass_turn(now, &attempt.run, &step_name);
         }
     }

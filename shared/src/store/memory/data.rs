@@ -339,7 +339,7 @@ impl Data {
                 run.shown.error = Some(error);
                 run.shown.error_step = Some(step);
                 run.shown.error_attempt = Some(attempt.number);
-                run.stopped = steps;
+                run.stopped = steps.map(|steps| Steps { failed: Some(attempt.seq).filter(|seq| *seq > 0), ..steps });
             }
             RunEnd::Cancelled => {
                 run.shown.status = Status::Cancelled;

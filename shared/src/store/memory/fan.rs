@@ -9,6 +9,8 @@ use crate::history::Kind;
 use crate::published::StepState;
 use crate::step::{CallId, Commit, Fan, Fence, JoinBuffer, Part, Route, Wait};
 
+/// Per run: each leaves a few bytes until the run ends.
+pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 /// Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
 const FAN_INLINE: usize = 8;
 
@@ -22,6 +24,28 @@ impl Steps {
             at = parent;
         }
         Some(chain)
+    }
+
+    /// Nothing of the run is left to do once one step execution of this group has ended and left nothing.
+    fn is_last(&self, mut group: u64) -> bool {
+        while let Some(fanout) = self.groups.get(&group).filter(|fanout| fanout.live <= 1) {
+            let Some(parent) = fanout.parent else { return true };
+            if fanout.joins.iter().any(|head| !head.has_begun) {
+                return false;
+            }
+            group = parent;
+        }
+        false
+    }
+
+    /// A set to which these parts are added is complete then.
+    fn completes_set(&self, group: u64, parts: &[Part]) -> bool {
+        let is_there = |step: &str, slot: u32| {
+            let waiting = self.parts.get(&(group, step.to_owned(), slot));
+            let is_added = |part: &Part| part.route.step == step && part.slot == slot;
+            waiting.is_some_and(|waiting| !waiting.is_empty()) || parts.iter().any(is_added)
+        };
+        parts.iter().any(|part| (1..=part.slots).all(|slot| is_there(&part.route.step, slot)))
     }
 }
 
@@ -47,8 +71,37 @@ impl Data {
         Some(staged.len() as u64)
     }
 
-    /// Writes emitted events, joins and fan-outs; or says why the run must fail.
-    pub(super) fn emit(&mut self, now: u64, attempt: &Actor, group: u64, commit: &Commit) -> Result<(), String> {
+    /// Why the run must fail instead of this commit. It is found out before anything is changed: the step execution stays, and a run
+    /// that is retried goes on from there.
+    pub(super) fn why_not(&self, attempt: &Actor, commit: &Commit) -> Option<String> {
+        let steps = self.runs.get(&attempt.run)?.steps.as_ref()?;
+        let group = steps.executions.get(&attempt.seq)?.work.group;
+        let staged = commit.fan.as_ref().map_or(0, |fan| fan.staged);
+        let count = commit.emits.len() as u64 + staged;
+        if steps.last + count > MAX_EXECUTIONS {
+            return Some(format!(
+                "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
+            ));
+        }
+        let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
+        for (step, _) in &commit.joins {
+            let joins_here = heads.iter().any(|join| join.route.step == *step);
+            if !joins_here && join_group(steps, group, step).is_none() {
+                return Some(format!(
+                    "an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins"
+                ));
+            }
+        }
+        if commit.rests || count > 0 || !commit.joins.is_empty() || !heads.is_empty() {
+            return None;
+        }
+        let inner = if commit.fan.is_some() { attempt.seq } else { group };
+        let goes_on = !steps.is_last(group) || steps.completes_set(inner, &commit.parts);
+        (!goes_on).then(|| "the run ended without its stop event: no step of it is left to do".to_owned())
+    }
+
+    /// Writes emitted events, joins and fan-outs.
+    pub(super) fn emit(&mut self, now: u64, attempt: &Actor, group: u64, commit: &Commit) {
         let run = attempt.run.as_str();
         let inner = if let Some(fan) = &commit.fan {
             self.open_fan(attempt, group, fan);
@@ -56,10 +109,10 @@ impl Data {
         } else {
             group
         };
-        self.push_joins(now, run, inner, &commit.joins)?;
+        self.push_joins(now, run, inner, &commit.joins);
         // A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
         if self.steps(run).is_some_and(|steps| steps.groups_of(inner).is_none()) {
-            return Ok(());
+            return;
         }
         let event = |(route, payload): &(Route, Vec<u8>)| (route.clone(), EventSource::Payload(payload.clone()));
         let begun = if commit.fan.is_some() { commit.emits.len().min(FAN_INLINE) } else { commit.emits.len() };
@@ -81,8 +134,7 @@ impl Data {
         }
         // A fan-out stands in for this step execution until it has ended.
         let ended = u64::from(commit.fan.is_none());
-        let alive = self.settle(now, run, inner, begun + staged, ended) || commit.rests;
-        if alive { Ok(()) } else { Err("the run ended without its stop event: no step of it is left to do".into()) }
+        self.settle(now, run, inner, begun + staged, ended);
     }
 
     /// The next staged branch of a fan-out, for a slot that is free.
@@ -113,20 +165,15 @@ impl Data {
         }
     }
 
-    /// Hands events to the fan-outs that join them: all or none.
-    fn push_joins(&mut self, now: u64, run: &str, group: u64, joins: &[(String, Vec<u8>)]) -> Result<(), String> {
-        let Some(steps) = self.steps(run) else { return Ok(()) };
-        let mut places = Vec::new();
-        for (step, _) in joins {
-            let place = join_group(steps, group, step).ok_or_else(|| {
-                format!("an event for the joining step \"{step}\" was emitted outside of any fan-out that it joins")
-            })?;
-            places.push(place);
-        }
+    /// Hands events to the fan-outs that join them.
+    fn push_joins(&mut self, now: u64, run: &str, group: u64, joins: &[(String, Vec<u8>)]) {
+        let Some(steps) = self.steps(run) else { return };
+        let places: Vec<_> = joins.iter().map(|(step, _)| join_group(steps, group, step)).collect();
         for (place, (step, payload)) in places.into_iter().zip(joins) {
-            self.push_join(now, run, place, step, payload);
+            if let Some(place) = place {
+                self.push_join(now, run, place, step, payload);
+            }
         }
-        Ok(())
     }
 
     fn push_join(&mut self, now: u64, run: &str, group: u64, step: &str, payload: &[u8]) {

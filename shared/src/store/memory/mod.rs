@@ -19,6 +19,7 @@ mod kit;
 mod publish;
 mod readers;
 mod reads;
+mod retry;
 mod roles;
 mod run;
 mod signal;

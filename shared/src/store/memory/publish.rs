@@ -33,6 +33,14 @@ impl Publications {
             self.add(now, What::End { status });
         }
     }
+
+    /// As if the run had not ended: what is published next has the number of what told of the end.
+    pub(super) fn take_back_end(&mut self) {
+        if matches!(self.entries.back(), Some(Published { what: What::End { .. }, .. })) {
+            self.entries.pop_back();
+            self.count -= 1;
+        }
+    }
 }
 
 /// What a step execution has published, so that a body that runs again adds nothing.

@@ -15,7 +15,7 @@ use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
     CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence,
-    JoinBuffer, OpenWait, Refill, Route, SendDeferral, Sent, Signalled, Wait,
+    JoinBuffer, OpenWait, Refill, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
@@ -224,6 +224,10 @@ impl CoordinatorStore for MemoryStore {
 
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled> {
         Ok(self.change(|data, now| data.cancel(now, run, origin, millis(retention))))
+    }
+
+    async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried> {
+        Ok(self.change(|data, now| data.retry(now, run, event, origin)))
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

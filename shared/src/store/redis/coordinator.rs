@@ -15,7 +15,7 @@ use crate::core::short as short_ways;
 use crate::core::{build, outcome};
 use crate::error::{Error, Result};
 use crate::request::SendRequest;
-use crate::step::{Cancelled, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, Retried, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
     AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin, Reap,
     Reaped, Rejection, Start, Started, millis,
@@ -89,6 +89,13 @@ impl CoordinatorStore for RedisStore {
         let given = args::Cancel { asked: run, entry, request, retention: ms(retention) };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
+    }
+
+    async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried> {
+        let (entry, request) = parts(origin);
+        let given = args::Retry { asked: run, entry, request, event: event.into_iter().collect() };
+        let (word, reply) = self.ask(&given).await?;
+        outcome::retried(word, reply)
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -2,12 +2,17 @@
 -- it again from the run's state where that can be done; where it cannot, the run fails and says why. One key, or one
 -- slice of a large hash, at a time.
 
-local audit
+local audit, quiet_audit, mend_execution, mend_fan, lost_for_good
 do -- a chunk of Lua has at most 200 locals
 
 -- `found` collects sentences; `fix` is false where nothing may be changed.
 local function new_audit(p, given)
   return { p = p, now = now_ms(), fix = given.fix, max_losses = given.max_losses, retention = given.retention, found = {}, groups = {} }
+end
+
+-- Mends and tells nobody: for a run whose failure has cut off what it needs.
+quiet_audit = function(p, now)
+  return { p = p, now = now, fix = true, is_quiet = true, max_losses = math.huge, retention = LIMIT.DAMAGED_RETENTION, found = {}, groups = {} }
 end
 
 -- What was found; true where it is to be mended, which is counted for good.
@@ -19,6 +24,8 @@ local function report(a, name, what)
 end
 
 local function breach(a, run, what, mend)
+  -- Of a run that is taken up again it is no breach.
+  if a.is_quiet then return mend() end
   if not report(a, run, what) then return end
   mend()
   note(a.p, run, a.now, 'repaired', 0, 0, '-', '-', what)
@@ -132,7 +139,7 @@ local function audit_turn(a, run, meta, seq, step)
   end
 end
 
-local function audit_execution(a, run, meta, seq, line)
+mend_execution = function(a, run, meta, seq, line)
   local what = damage(line, redis.call('HGET', key_of.steps(a.p, run), 'e' .. seq), meta)
   if what then
     breach(a, run, 'step execution ' .. seq .. ' cannot be read: ' .. what .. ' is damaged',
@@ -163,7 +170,7 @@ local function audit_execution(a, run, meta, seq, line)
   end
 end
 
-local function audit_fan(a, run, meta, group, place)
+mend_fan = function(a, run, meta, group, place)
   -- What is left of a closed fan-out is swept.
   if not groups_of(key_of.steps(a.p, run), group) then return end
   if redis.call('EXISTS', key_of.fan(a.p, run, group)) == 0 then return end
@@ -185,12 +192,12 @@ local GONE = {
 }
 
 -- What was lost for good: the run must not go on as if it had never been.
-local function lost_for_good(a, run, steps)
+lost_for_good = function(p, run, steps)
   local version = redis.call('HMGET', steps, 'context', 'bare')
-  if version[1] and version[1] ~= version[2] and redis.call('EXISTS', key_of.context(a.p, run)) == 0 then
+  if version[1] and version[1] ~= version[2] and redis.call('EXISTS', key_of.context(p, run)) == 0 then
     return 'its context is gone'
   end
-  for _, list in ipairs(extra_of(a.p, run)) do
+  for _, list in ipairs(extra_of(p, run)) do
     local group = string.match(list, ':fan:.+:(%d+)$')
     -- Branches that are staged and not committed are staged again.
     local needed = not group or redis.call('HEXISTS', steps, 'f' .. group) == 1
@@ -253,7 +260,7 @@ local function audit_live(a, run, cursor_at)
     audit_index(a, run)
     audit_timeout(a, run)
     audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))
-    local lost = lost_for_good(a, run, steps)
+    local lost = lost_for_good(a.p, run, steps)
     if lost then
       fail_audited(a, run, lost)
       return '0'
@@ -265,9 +272,9 @@ local function audit_live(a, run, cursor_at)
     local field, value = slice[2][i], slice[2][i + 1]
     local group = string.match(field, '^q(%d+)$')
     if string.find(field, '^%d+$') then
-      audit_execution(a, run, meta, field, value)
+      mend_execution(a, run, meta, field, value)
     elseif group then
-      audit_fan(a, run, meta, group, value)
+      mend_fan(a, run, meta, group, value)
     elseif inputless and string.find(field, '^e%d+$') and needs_input(value) then
       fail_audited(a, run, 'its input is gone')
     end

@@ -3,7 +3,58 @@
 -- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
 local WIDE = '-----------------------------------------------------------------'
 
--- Writes emitted events, joins and fan-outs. Answers nil, or why the run must fail.
+local why_not
+do -- a chunk of Lua has at most 200 locals
+
+-- A set to which this commit adds has all its parts then.
+local function completes_set(p, x, c)
+  local added = {}
+  for i = 1, #c.parts, 4 do added[string.match(c.parts[i + 2], '^%S+') .. '+' .. c.parts[i]] = true end
+  for i = 1, #c.parts, 4 do
+    local name, is_whole = string.match(c.parts[i + 2], '^%S+') .. '+', true
+    for slot = 1, tonumber(c.parts[i + 1]) do
+      is_whole = is_whole and (added[name .. slot] or redis.call('EXISTS', key_of.joined(p, x.run, x.inner, name .. slot)) == 1)
+    end
+    if is_whole then return true end
+  end
+  return false
+end
+
+-- Nothing of the run is left to do once one step execution of this group has ended and left nothing.
+local function is_last(steps, group)
+  while (tonumber(redis.call('HGET', steps, 'n' .. group)) or 0) <= 1 do
+    if group == '0' then return true end
+    local parent, heads = heads_of(redis.call('HGET', steps, 'f' .. group))
+    for _, head in ipairs(heads) do
+      if head.first ~= 'fired' then return false end
+    end
+    group = parent
+  end
+  return false
+end
+
+-- Why the run must fail instead of this commit. It is found out before anything is changed: the step execution stays, and a run that
+-- is retried goes on from there.
+why_not = function(p, x, c)
+  local steps, count = key_of.steps(p, x.run), #c.emits + c.staged
+  x.inner = c.fan and x.seq or x.group
+  if x.last + count > LIMIT.MAX_EXECUTIONS then
+    return 'the run has come to its limit of ' .. LIMIT.MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
+  end
+  local joined_here = {}
+  for _, head in ipairs(c.fan and c.heads or {}) do joined_here[string.match(head, '^%S+')] = true end
+  for i = 1, #c.joins, 2 do
+    if not joined_here[c.joins[i]] and not join_group(steps, x.group, c.joins[i]) then
+      return 'an event for the joining step "' .. c.joins[i] .. '" was emitted outside of any fan-out that it joins'
+    end
+  end
+  if c.rests or count > 0 or #c.joins > 0 or c.fan and #c.heads > 0 then return nil end
+  if not is_last(steps, x.group) or completes_set(p, x, c) then return nil end
+  return 'the run ended without its stop event: no step of it is left to do'
+end
+end
+
+-- Writes emitted events, joins and fan-outs.
 local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.group
   if c.fan then
@@ -12,10 +63,9 @@ local function emit(p, x, c)
     for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
-  local missing = push_joins(p, run, meta, inner, c.joins, x.now, x.taker)
-  if missing then return 'an event for the joining step "' .. missing .. '" was emitted outside of any fan-out that it joins' end
+  push_joins(p, run, meta, inner, c.joins, x.now, x.taker)
   -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
-  if #c.joins > 0 and not groups_of(steps, inner) then return nil end
+  if #c.joins > 0 and not groups_of(steps, inner) then return end
   push_parts(p, run, inner, c.parts, c.emits)
   if c.fan then c.staged = c.staged + stage_rest(p, run, seq, c.emits) end
   if x.taker then x.taker.branches = inner end
@@ -25,18 +75,17 @@ local function emit(p, x, c)
     create(p, run, meta, last - count + 1, c.emits, x.taker)
   end
   if c.staged > 0 then
-    redis.call('HSET', steps, 'wide', WIDE)
+    redis.call('HSET', steps, 'broad', WIDE)
     queue_fan(p, meta, run, seq)
   end
-  local alive = true
-  if c.fan or count ~= 1 then alive = settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
-  if not alive and not c.rests then return 'the run ended without its stop event: no step of it is left to do' end
-  return nil
+  if c.fan or count ~= 1 then settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
 end
 
 fail_run = function(p, x, reason, retention)
   tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
+  -- A retry of the run begins with it.
+  if x.seq ~= 0 then redis.call('HSET', key_of.steps(p, x.run), 'failed', x.seq) end
   finish(p, x.run, x.now, 'failed', retention,
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
 end
@@ -60,8 +109,14 @@ local function apply(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last chunks.
   if c.staged > 0 and redis.call('LLEN', key_of.fan(p, run, x.seq)) ~= c.staged then return 'unstaged' end
-  local why_not, field, wrong = settle_changes(p, run, c)
-  if why_not then return why_not, field, wrong end
+  local outcome, field, wrong = settle_changes(p, run, c)
+  if outcome then return outcome, field, wrong end
+  local why = #c.stop == 0 and why_not(p, x, c)
+  if why then
+    tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'error', why)
+    fail_run(p, x, why, c.retention)
+    return nil
+  end
   write_context(p, run, c)
   if caught then
     tell_followers(p, run, x.meta, 'failed', x.seq, x.attempt, x.worker, nil, 'emitted', c.emitted, 'error', caught)
@@ -85,17 +140,8 @@ local function apply(p, x, c)
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes)
     return nil
   end
-  local why = nil
-  if x.last + #c.emits + c.staged > LIMIT.MAX_EXECUTIONS then
-    why = 'the run has come to its limit of ' .. LIMIT.MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
-  else
-    why = emit(p, x, c)
-  end
-  if why then
-    fail_run(p, x, why, c.retention)
-  elseif x.is_limited then
-    pass_turn(p, run, x.meta, x.step, x.seq, x.now)
-  end
+  emit(p, x, c)
+  if x.is_limited then pass_turn(p, run, x.meta, x.step, x.seq, x.now) end
   return nil
 end
 

@@ -12,10 +12,11 @@ begin_fan = function(p, worker, run, group, now)
   local found = redis.call('HMGET', steps, 'meta', 'f' .. group)
   local meta = found[1]
   if not meta or not found[2] or not groups_of(steps, group) then return end
-  local batch = redis.call('LPOP', list, LIMIT.FAN_BATCH) or {}
+  local batch = redis.call('LRANGE', list, 0, LIMIT.FAN_BATCH - 1)
   for _, record in ipairs(batch) do
     if parse_head(record) ~= group then return fail_damaged(p, run, group, worker, now, 'a branch of its fan-out') end
   end
+  redis.call('LTRIM', list, #batch, -1)
   local last = redis.call('HINCRBY', steps, 'last', #batch)
   create(p, run, meta, last - #batch + 1, batch)
   if redis.call('EXISTS', list) == 1 then return queue_fan(p, meta, run, group) end
@@ -171,15 +172,11 @@ local function push_join(p, run, meta, group, step, payload, now, taker)
   redis.call('HSET', steps, 'f' .. group, lines)
 end
 
--- Answers the step for whose event there is no open fan-out that it joins; then nothing was changed.
+-- There is a fan-out that each of them joins: see `why_not`.
 local function push_joins(p, run, meta, group, joins, now, taker)
   local places = {}
-  for i = 1, #joins, 2 do
-    places[i] = join_group(key_of.steps(p, run), group, joins[i])
-    if not places[i] then return joins[i] end
-  end
+  for i = 1, #joins, 2 do places[i] = join_group(key_of.steps(p, run), group, joins[i]) end
   for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
-  return nil
 end
 
 -- Events that are parts of a set: slot, number of slots, header, payload, ... Where a set is complete, its step execution

@@ -1,6 +1,6 @@
 -- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
 
-local register, heartbeat, deregister, release, reap, fire, requeue, reap_worker, fire_deadline, fire_timeout
+local register, heartbeat, deregister, release, reap, fire, requeue, reap_worker, fire_deadline, fire_timeout, fire_again
 do -- a chunk of Lua has at most 200 locals
 
 -- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
@@ -148,7 +148,9 @@ end
 local function fire_turn(p, timer, now)
   local run, step, from = string.match(timer, '^turn (%S+) (%S+) (%d+)$')
   local meta = run and redis.call('HGET', key_of.steps(p, run), 'meta')
-  if meta then pass_turn(p, run, meta, step, from, now) end
+  if meta then return pass_turn(p, run, meta, step, from, now) end
+  -- Should the run be retried, it is passed on then.
+  if run and redis.call('EXISTS', key_of.stopped(p, run)) == 1 then redis.call('HINCRBY', key_of.stopped(p, run), 'u' .. step, 1) end
 end
 
 local function fire_timer(p, timer, now, retention)
@@ -158,6 +160,7 @@ local function fire_timer(p, timer, now, retention)
   if kind == 'timeout' then return fire_timeout(p, run, now, retention) end
   if kind == 'close' and seq ~= '' then return discard_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end
   if kind == 'turn' then return fire_turn(p, timer, now) end
+  if kind == 'again' then return fire_again(p, run, seq, tonumber(attempt) or now, now) end
   if not seq or seq == '' then return end
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'meta')

@@ -117,7 +117,7 @@ end
 local function end_run(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + E.worker], argv[at + E.call], argv[at + E.run], argv[at + E.number]
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events', 'born', 'meta', 'timed')
+  local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events', 'born', 'meta', 'limited')
   if found[1] ~= argv[at + E.line] or found[2] ~= '1' or found[3] or found[4] then return 0 end
   if last >= at + E.fields then redis.call('HSET', key_of.context(p, run), unpack(argv, at + E.fields, last)) end
   add_history(p, run, found[5], found[6], now .. argv[at + E.history], now .. argv[at + E.completed])

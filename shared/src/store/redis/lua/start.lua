@@ -119,7 +119,7 @@ start = function(p, a)
   if a.timeout >= 0 then
     local due = now + delay + a.timeout
     redis.call('HSET', key_of.run(p, run), 'timeout', a.timeout, 'deadline', due)
-    about[#about + 1], about[#about + 2] = 'timed', 1
+    about[#about + 1], about[#about + 2] = 'limited', 1
     set_timer(p, now, due, 'timeout ' .. run)
   end
   create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay })

@@ -1,0 +1,43 @@
+//! Runs that failed go on.
+
+use stepfleet::step::Retried;
+use stepfleet::store::prelude::*;
+use stepfleet::store::Origin;
+
+use super::{Case, Pair, failed, same};
+
+impl Pair {
+    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    pub(crate) async fn retry(&mut self, run: usize, event: Option<u8>, by_inbox: bool, repeat: bool) -> Case {
+        let run = format!("r{run}");
+        // MessagePack, which is no input of these runs, or JSON.
+        let event = event.map(|event| match event % 4 {
+            0 => vec![1, event % 128],
+            _ => format!("\u{2}{event}").into_bytes(),
+        });
+        self.numbers += 1;
+        let request = if by_inbox { String::new() } else { format!("retry-{}", self.numbers) };
+        let fields = [(b"op".to_vec(), b"retry".to_vec())];
+        let mut origins = [Origin::request(&request), Origin::request(&request)];
+        if by_inbox {
+            origins[0].entry = self.memory.enqueue(&fields).await.map_err(failed)?;
+            origins[1].entry = self.redis.enqueue(&fields).await.map_err(failed)?;
+        }
+        let mut became = Retried::Unknown;
+        for turn in 0..=usize::from(repeat) {
+            let ours = self.memory.retry(&run, event.as_deref(), Some(&origins[0])).await.map_err(failed)?;
+            let theirs = self.redis.retry(&run, event.as_deref(), Some(&origins[1])).await.map_err(failed)?;
+            same("retry", &ours, &theirs)?;
+            if turn == 0 {
+                became = theirs;
+            }
+        }
+        // Which of several timers of about the same millisecond is first would be chance.
+        self.fire().await?;
+        Ok(match became {
+            Retried::GoesOn => "retry: goes on",
+            Retried::Refused(_) => "retry: refused",
+            _ => "retry: nothing",
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! `retry`: a failed run goes on from where it failed. Its step executions are what they were; timers and entries of queues that came
+//! due meanwhile are gone, and are made again.
+
+use std::time::Duration;
+
+use super::data::Data;
+use super::run::{Actor, EventSource, Execution, Phase, RunData, Steps};
+use super::signal::{Standing, entry_of};
+use super::timers::Timer;
+use crate::codec::Content;
+use crate::history::Kind;
+use crate::published::StepState;
+use crate::run::Status;
+use crate::step::Retried;
+use crate::store::{Audit, Origin};
+
+impl Data {
+    pub(super) fn retry(
+        &mut self,
+        now: u64,
+        asked: &str,
+        event: Option<&[u8]>,
+        origin: Option<&Origin>,
+    ) -> Retried {
+        if self.is_gone(entry_of(origin)) {
+            return Retried::Gone;
+        }
+        if self.is_repeated(now, asked, origin) {
+            return Retried::Repeated;
+        }
+        let run = self.led_to(now, asked);
+        match self.standing(&run) {
+            Standing::Live => return Retried::Live,
+            Standing::Waiting => return Retried::Held,
+            Standing::Unknown => return Retried::Unknown,
+            Standing::Over => {}
+        }
+        let Some(failed) = self.runs.get(&run).filter(|run| run.shown.status == Status::Failed) else {
+            return Retried::Over;
+        };
+        if let Some(why) = objection(failed, event) {
+            return Retried::Refused(why);
+        }
+        self.settle_request(now, asked, origin);
+        self.revive(now, &run, event);
+        self.go_on(now, &run);
+        Retried::GoesOn
+    }
+
+    fn revive(&mut self, now: u64, id: &str, event: Option<&[u8]>) {
+        let Some(run) = self.runs.get_mut(id) else { return };
+        run.steps = run.stopped.take();
+        let seq = run.steps.as_mut().and_then(|steps| steps.failed.take());
+        let (step, number) = (run.shown.error_step.take(), run.shown.error_attempt.take());
+        let shown = &mut run.shown;
+        (shown.finished_ms, shown.error) = (None, None);
+        shown.status = if shown.started_ms.is_some() { Status::Running } else { Status::Queued };
+        run.published.take_back_end();
+        if let Some(timeout) = &mut run.timeout {
+            timeout.due = now.saturating_add(timeout.whole);
+            self.timers.set(timeout.due, Timer::timeout(id));
+        }
+        if let (Some(seq), Some(event)) = (seq, event) {
+            run.give(seq, event);
+        }
+        self.timers.remove(&Timer::expire(id));
+        self.cancelled.retain(|(_, what)| what != id);
+        let (step, worker) = (step.unwrap_or_else(|| "-".into()), "-".to_owned());
+        let attempt = Actor { run: id.to_owned(), seq: seq.unwrap_or(0), number: number.unwrap_or(0), step, worker };
+        let detail = event.map_or("", |_| "with another event");
+        self.note(now, Kind::Retried, &attempt, detail.to_owned());
+        let execution = seq.and_then(|seq| self.steps(id)?.executions.get_mut(&seq));
+        if let (Some(execution), Some(seq)) = (execution, seq) {
+            // Its policy starts anew.
+            (execution.kept, execution.failures) = (None, 0);
+            execution.ended_well();
+            self.take_back(now, id, seq);
+        }
+    }
+
+    /// Whoever held it is fenced from now on.
+    fn take_back(&mut self, now: u64, run: &str, seq: u64) {
+        let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
+        let is_held = |execution: &Execution| matches!(execution.phase, Phase::Held { .. });
+        if execution.is_some_and(is_held) && !self.is_closed(run, seq) {
+            self.tell(now, run, seq, StepState::Waiting, "-");
+            self.queue_again(now, run, seq);
+        }
+    }
+
+    fn go_on(&mut self, now: u64, run: &str) {
+        let Some(steps) = self.runs.get(run).and_then(|run| run.steps.as_ref()) else { return };
+        for (name, waits) in &steps.waits {
+            for (due, wait) in waits.iter().filter_map(|wait| Some((wait.due?, wait))) {
+                self.timers.set(due, Timer::wait(run, name, wait));
+            }
+        }
+        let is_void = |group: u64| steps.groups_of(group).is_none();
+        let mut groups = steps.executions.values().map(|execution| execution.work.group);
+        if groups.any(is_void) || steps.groups.keys().any(|group| is_void(*group)) {
+            self.timers.set(now, Timer::Close { run: run.to_owned(), group: 0 });
+        }
+        let seqs: Vec<u64> = steps.executions.keys().copied().collect();
+        for seq in seqs {
+            self.take_back(now, run, seq);
+        }
+        let audit = Audit { repair: true, from: 0, max_losses: u32::MAX, retention: Duration::ZERO };
+        for (_, mend) in self.missing(run, now, &audit) {
+            self.mend(now, run, mend, &audit);
+        }
+    }
+}
+
+impl RunData {
+    /// The event of a step execution is another one.
+    fn give(&mut self, seq: u64, payload: &[u8]) {
+        let execution = self.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
+        match execution.map(|execution| &mut execution.work.event) {
+            Some(EventSource::Input) => self.shown.input = payload[1..].to_vec(),
+            Some(EventSource::Payload(own) | EventSource::Outside(own)) => *own = payload.to_vec(),
+            Some(EventSource::Joined(_) | EventSource::Set(_)) | None => {}
+        }
+    }
+}
+
+/// Why the run cannot go on.
+fn objection(run: &RunData, event: Option<&[u8]>) -> Option<String> {
+    let Some(steps) = &run.stopped else { return Some("nothing of it is left to go on with".into()) };
+    event.and_then(|event| misfit(run, steps, event))
+}
+
+/// Why the step execution that failed cannot be given this event.
+fn misfit(run: &RunData, steps: &Steps, event: &[u8]) -> Option<String> {
+    let content = if event.first() == Some(&1) { Content::MessagePack } else { Content::Json };
+    match steps.failed.and_then(|seq| steps.executions.get(&seq)).map(|execution| &execution.work.event) {
+        None => Some("no step is known to have failed, so there is none to give another event to".into()),
+        Some(EventSource::Joined(_) | EventSource::Set(_)) => {
+            Some("the step that failed was given several events, and no other can stand for them".into())
+        }
+        Some(EventSource::Input) if run.shown.content != content => Some(format!(
+            "the step that failed takes the input of the run, which is written as {}",
+            run.shown.content.as_str()
+        )),
+        Some(_) => None,
+    }
+}
