@@ -8,6 +8,7 @@ mod error;
 mod follow;
 mod graph;
 mod output;
+mod retry;
 mod runs;
 mod server;
 mod show;
@@ -121,6 +122,8 @@ enum Command {
     Follow(follow::Options),
     /// Stop a run where it stands
     Cancel(steer::Cancel),
+    /// Have runs that failed go on from where they failed
+    Retry(retry::Options),
     /// Give a run the signal that one of its steps waits for
     Signal(steer::Signal),
     /// Send an event to the steps of a run that is under way
@@ -170,6 +173,7 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
+        Command::Retry(options) => retry::run(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,
         Command::Send(options) => steer::send(fleet, options).await,
         Command::Workers => workers::run(fleet).await,

@@ -15,7 +15,7 @@ use super::output;
 use super::start::read_input;
 
 /// How long a coordinator may take to see to a request.
-const SEEN_TO: Duration = Duration::from_secs(10);
+pub(super) const SEEN_TO: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(super) struct Cancel {
@@ -108,7 +108,7 @@ pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {
+pub(super) async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {
     let run = fleet.client()?.run(id);
     // A request that waits for a worker is no run yet.
     let waits = fleet.partitions().await?.of(id).is_deferred(id).await?;
@@ -118,7 +118,7 @@ async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {
     Ok(run)
 }
 
-fn explain(error: Error, id: &str, what: &str) -> CliError {
+pub(super) fn explain(error: Error, id: &str, what: &str) -> CliError {
     if error.is_timeout() {
         let seconds = SEEN_TO.as_secs();
         return Error::timeout(format!(

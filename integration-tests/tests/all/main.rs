@@ -29,6 +29,7 @@ mod published_once;
 mod python;
 mod refusals;
 mod requests;
+mod retried;
 mod runs;
 mod scenarios;
 mod shapes;

@@ -1,15 +1,28 @@
 //! Runs that failed go on.
 
+use proptest::test_runner::TestCaseError;
+use stepfleet::run::Status;
 use stepfleet::step::Retried;
 use stepfleet::store::prelude::*;
 use stepfleet::store::Origin;
 
+use super::ops::RUNS;
 use super::{Case, Pair, failed, same};
 
 impl Pair {
+    /// One of the runs that have failed, where there are any: most have not.
+    async fn failed(&self, choice: usize) -> Result<Option<String>, TestCaseError> {
+        let mut found = Vec::new();
+        for run in 0..RUNS {
+            let run = self.memory.run(&format!("r{run}")).await.map_err(failed)?;
+            found.extend(run.filter(|run| run.status == Status::Failed).map(|run| run.id));
+        }
+        Ok((!found.is_empty()).then(|| found[choice % found.len()].clone()))
+    }
+
     /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
     pub(crate) async fn retry(&mut self, run: usize, event: Option<u8>, by_inbox: bool, repeat: bool) -> Case {
-        let run = format!("r{run}");
+        let run = self.failed(run).await?.unwrap_or_else(|| format!("r{run}"));
         // MessagePack, which is no input of these runs, or JSON.
         let event = event.map(|event| match event % 4 {
             0 => vec![1, event % 128],

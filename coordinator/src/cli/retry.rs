@@ -1,0 +1,114 @@
+//! `stepfleet retry`: one run that failed, or many.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use futures_util::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use stepfleet::client::RunHandle;
+use stepfleet::run::Status;
+use stepfleet::{Client, Error};
+
+use super::Fleet;
+use super::error::{CliError, CliResult};
+use super::output;
+use super::start::read_input;
+use super::steer::{SEEN_TO, explain, known};
+
+/// How many runs are asked about at the same time.
+const AT_ONCE: usize = 32;
+
+const EXAMPLES: &str = "\
+Examples:
+  stepfleet retry order-7
+  stepfleet retry order-7 --input '{\"customer\": 12}'       with another event for the step that failed
+  stepfleet retry --workflow orders --status failed --limit 500
+
+Any Redis client can do the same: XADD sf:{0}:inbox * op retry run order-7
+
+A run that has failed goes on from the step that failed. What is committed and recorded is not done again.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The run's id
+    #[arg(required_unless_present = "workflow", conflicts_with_all = ["workflow", "status", "limit"])]
+    id: Option<String>,
+    /// Another event for the step that failed: JSON, @ and a file's name, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true, conflicts_with = "workflow")]
+    input: Option<String>,
+    /// All runs of this workflow that have failed, the newest first
+    #[arg(long, value_name = "NAME", requires = "status")]
+    workflow: Option<String>,
+    /// With --workflow: only runs that stand so, which can be `failed` alone
+    #[arg(long, value_name = "STATUS", value_parser = ["failed"], requires = "workflow")]
+    status: Option<String>,
+    /// With --workflow: at most this many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+}
+
+pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
+    match (&options.id, &options.workflow) {
+        (Some(id), _) => one(fleet, id, options.input.as_deref()).await,
+        (None, Some(workflow)) => many(fleet, workflow, options.limit as usize).await,
+        (None, None) => Err(Error::invalid("name the run, or the workflow whose runs are to be retried").into()),
+    }
+}
+
+async fn one(fleet: &Fleet, id: &str, input: Option<&str>) -> CliResult {
+    let run = known(fleet, id).await?;
+    let event = input.map(read_input).transpose()?;
+    let event: Option<Value> = event
+        .map(|event| serde_json::from_str(&event))
+        .transpose()
+        .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
+    let asked = match &event {
+        Some(event) => run.retry_with(event).await?,
+        None => run.retry().await?,
+    };
+    asked.taken(SEEN_TO).await.map_err(|error| explain(error, id, "be retried"))?;
+    if fleet.json {
+        output::json(&json!({ "id": id }))?;
+    } else {
+        output::line(&format!("run {id} goes on from where it failed"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn many(fleet: &Fleet, workflow: &str, limit: usize) -> CliResult {
+    let client = fleet.client()?;
+    let failed = client.runs().workflow(workflow).status(Status::Failed).list(limit).await?;
+    let asked = stream::iter(failed).map(|run| retried(&client, run.id)).buffered(AT_ONCE);
+    let became: Vec<(String, Result<(), CliError>)> = asked.collect().await;
+    let (mut retried, mut refused) = (Vec::new(), Vec::new());
+    for (id, became) in became {
+        match became {
+            Ok(()) => retried.push(id),
+            Err(error) => refused.push((id, error.sentence(&fleet.redis))),
+        }
+    }
+    if fleet.json {
+        let refused: Vec<_> = refused.iter().map(|(id, reason)| json!({ "id": id, "reason": reason })).collect();
+        output::json(&json!({ "retried": retried, "refused": refused }))?;
+    } else {
+        for id in &retried {
+            output::line(&format!("run {id} goes on from where it failed"));
+        }
+        for (id, reason) in &refused {
+            output::line(&format!("run {id} was not retried: {reason}"));
+        }
+        output::line(&format!("{} of {} runs were retried", retried.len(), retried.len() + refused.len()));
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn retried(client: &Client, id: String) -> (String, Result<(), CliError>) {
+    let run = client.run(&id);
+    let became = retry(&run).await.map_err(|error| explain(error, &id, "be retried"));
+    (id, became)
+}
+
+async fn retry(run: &RunHandle) -> stepfleet::Result<()> {
+    run.retry().await?.taken(SEEN_TO).await
+}
