@@ -148,6 +148,9 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if let (Some(step), Some(attempt @ 1..)) = (&run.error_step, run.error_attempt) {
         field("failed in", format!("{step}, attempt {attempt}"));
     }
+    if run.status == stepfleet::run::Status::Failed {
+        field("retry", format!("stepfleet retry {}", run.id));
+    }
     let counts: Vec<_> = counts(history).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     if !counts.is_empty() {
         field("history", counts.join(", "));

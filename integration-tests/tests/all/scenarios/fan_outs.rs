@@ -1,7 +1,8 @@
 //! Fan-outs and their joins.
 
 use stepfleet::run::Status;
-use stepfleet::step::{Commit, CommitStatus, Fan, Join, JoinBuffer, Next, Refill};
+use stepfleet::step::{Commit, CommitStatus, Fan, Join, JoinBuffer, Next, Refill, Signalled, Wait};
+use stepfleet::store::Start;
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -125,6 +126,28 @@ async fn a_run_with_nothing_left_to_do_fails() {
         let kinds: Vec<_> = store.history("r", 1, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
         assert_eq!(kinds, [stepfleet::history::Kind::Failed]);
         assert!(store.run("r").await.unwrap().unwrap().error.unwrap().contains("without its stop event"));
+    })
+    .await;
+}
+
+/// In Redis a wait for `ide` is the field `wide`, and the turns of `imed` are the field `timed`: both were once fields of their own.
+#[tokio::test]
+async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", Duration::MAX).await;
+        let routes = ["waits", "opens"].map(route).to_vec();
+        store.start(&Start { routes, timeout: Some(HOUR), ..start("r") }).await.unwrap();
+        let steps = claim(store, "a", 1, 2).await;
+        let waits = [Wait { number: 1, name: "ide".into(), ..Wait::default() }];
+        store.suspend(&call("a", 2, false), &steps[0], &waits, &double::refill(0)).await.unwrap();
+        let branches = complete(store, 3, &steps[1], &fan(&["branch"; 12], &[], 0), 1).await;
+        assert_eq!(store.waits("r").await.unwrap().len(), 1);
+        assert_eq!(store.signal("r", "ide", &[1, 9], None).await.unwrap(), Signalled::Delivered);
+        let mut limited = emit(&["imed"]);
+        limited.emits[0].0.limit = Some(1);
+        let next = complete(store, 4, &branches[0], &limited, 99).await;
+        assert!(next.iter().any(|step| step.step == "imed"), "it never has its turn: {next:?}");
     })
     .await;
 }
