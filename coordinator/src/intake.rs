@@ -205,7 +205,9 @@ impl Intake {
     pub(crate) async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
         let request = match request {
             Ok(Request::Start(request)) => request,
-            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_) | Request::Retry(_)) => return Ok(Became::Early),
+            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_) | Request::Retry(_)) => {
+                return Ok(Became::Early);
+            }
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));

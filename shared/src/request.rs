@@ -175,7 +175,9 @@ pub fn parse(fields: &Fields) -> Result<Request> {
             "operation {:?} is not known; use start, signal, send, cancel or retry",
             shorten(other)
         ))),
-        None => Err(Error::invalid("the entry has no field op; write op start, op signal, op send, op cancel or op retry")),
+        None => {
+            Err(Error::invalid("the entry has no field op; write op start, op signal, op send, op cancel or op retry"))
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication};
 use stepfleet::run::Status;
 use stepfleet::step::{
-    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Signalled, Wait,
+    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried, Signalled,
+    Wait,
 };
 use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Deferral, RedisStore, Rejection, Start, Started};
+use stepfleet::store::{Audit, Deferral, Origin, RedisStore, Rejection, Start, Started};
 use stepfleet_integration_tests::double::{call, fire, introduction, reap, refill, route, slots, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
@@ -253,7 +254,7 @@ async fn checkpoint_suspend_and_signal() {
     assert!(shaky.claim(1).await.is_empty());
 
     let entry = shaky.store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
-    let entry = stepfleet::store::Origin::entry(entry);
+    let entry = Origin::entry(entry);
     shaky.lose(shaky.store.signal("r", "approval", &[1, 9], Some(&entry))).await;
     let again = shaky.store.signal("r", "approval", &[1, 9], Some(&entry)).await.unwrap();
     assert_eq!(again, Signalled::Gone, "it would have ended another wait");
@@ -321,6 +322,23 @@ async fn cancel_release_and_audit() {
     assert_eq!(outcome, CommitStatus::Fenced);
     let kinds = shaky.kinds("r").await;
     assert_eq!(kinds, [Kind::Start, Kind::Released, Kind::Repaired, Kind::Cancelled]);
+}
+
+#[tokio::test]
+async fn retry() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let step = shaky.claim(1).await.remove(0);
+    shaky.fail(&step, &Failure::Fail { error: "e".into(), retention: HOUR }).await;
+    let origin = Origin::request("q");
+    shaky.lose(shaky.store.retry("r", None, Some(&origin))).await;
+    assert_eq!(shaky.store.retry("r", None, Some(&origin)).await.unwrap(), Retried::Repeated);
+    assert_eq!(shaky.store.retry("r", None, None).await.unwrap(), Retried::Live);
+    assert_eq!(shaky.claim(5).await.len(), 1, "it begins once");
+    // A repetition of the call that failed the run answers as it did, and fails nothing.
+    let call = CallId { again: true, ..shaky.call() };
+    shaky.store.fail(&call, &step, &Failure::Fail { error: "e".into(), retention: HOUR }, &refill(0)).await.unwrap();
+    assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Failed, Kind::Retried]);
 }
 
 #[tokio::test]

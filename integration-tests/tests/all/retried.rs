@@ -120,7 +120,9 @@ async fn waiting(stage: &Stage, id: &str) {
 /// As anybody can: with a plain Redis command, where there is a Redis.
 async fn retry(stage: &Stage, id: &str) {
     match &stage.redis {
-        Some(redis) => drop(redis_cli(&redis.url, &["XADD", "sf:{0}:inbox", "*", "op", "retry", "run", id, "request", "q"])),
+        Some(redis) => {
+            drop(redis_cli(&redis.url, &["XADD", "sf:{0}:inbox", "*", "op", "retry", "run", id, "request", "q"]));
+        }
         None => drop(stage.client.run(id).retry().await.unwrap()),
     }
     found(async || (told(stage, id, Kind::Retried).await > 0).then_some(())).await;

@@ -3,8 +3,8 @@
 use proptest::test_runner::TestCaseError;
 use stepfleet::run::Status;
 use stepfleet::step::Retried;
-use stepfleet::store::prelude::*;
 use stepfleet::store::Origin;
+use stepfleet::store::prelude::*;
 
 use super::ops::RUNS;
 use super::{Case, Pair, failed, same};

@@ -239,7 +239,8 @@ async fn waits_and_timers_that_came_due_meanwhile_come_due() {
         let mut late: Vec<_> = claim(store, "a", 6, 9).await.into_iter().map(|step| step.fence.seq).collect();
         late.sort_unstable();
         assert_eq!(late, [1, 2]);
-        let mut overdue: Vec<_> = told(store, Kind::Overdue).await.into_iter().map(|(seq, _, _, name)| (seq, name)).collect();
+        let mut overdue: Vec<_> =
+            told(store, Kind::Overdue).await.into_iter().map(|(seq, _, _, name)| (seq, name)).collect();
         overdue.sort();
         assert_eq!(overdue, [(1, "word".to_owned()), (3, "other".to_owned())]);
         scene.assert_sound().await;
@@ -355,7 +356,9 @@ async fn followers_and_workers_see_a_retried_run_go_on() {
         lease.heartbeat().await.unwrap();
         fail(store, 2, &step).await;
         retry(scene).await;
-        let Heartbeat::Renewed { cancelled, .. } = lease.heartbeat().await.unwrap() else { panic!("the lease is there") };
+        let Heartbeat::Renewed { cancelled, .. } = lease.heartbeat().await.unwrap() else {
+            panic!("the lease is there")
+        };
         assert!(cancelled.is_empty(), "it would drop what it takes up again");
         let step = claim(store, "a", 3, 1).await.remove(0);
         complete(store, 4, &step, &stop(), 0).await;
@@ -364,6 +367,35 @@ async fn followers_and_workers_see_a_retried_run_go_on() {
         let numbers: Vec<_> = published.iter().map(|entry| entry.number).collect();
         assert_eq!((ends, numbers), (1, (1..=published.len() as u64).collect()));
         assert!(matches!(published.last().unwrap().what, What::End { status: Status::Completed }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_gone_is_not_gone_on_with() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let Some(redis) = scene.redis() else { return };
+        let mut redis = redis.connection().await;
+        let step = begun(scene, &["first"]).await.remove(0);
+        fail(store, 2, &step).await;
+        let record: Vec<u8> =
+            redis::cmd("HGET").arg("sf:{0}:stopped:r").arg("e1").query_async(&mut redis).await.unwrap();
+        let mut set = redis::cmd("HSET");
+        let _: u64 = set.arg("sf:{0}:stopped:r").arg("e1").arg("nonsense").query_async(&mut redis).await.unwrap();
+        assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::GoesOn);
+        let run = shown(store).await;
+        assert!(run.status == Status::Failed && run.error.unwrap().contains("its event in Redis is damaged"));
+        let mut set = redis::cmd("HSET");
+        let _: u64 = set.arg("sf:{0}:stopped:r").arg("e1").arg(record).query_async(&mut redis).await.unwrap();
+        let () = redis::cmd("RENAME").arg("sf:{0}:input:r").arg("x").query_async(&mut redis).await.unwrap();
+        let refused = store.retry("r", None, None).await.unwrap();
+        assert_eq!(refused, Retried::Refused("its input is gone".into()));
+        let () = redis::cmd("RENAME").arg("x").arg("sf:{0}:input:r").query_async(&mut redis).await.unwrap();
+        retry(scene).await;
+        let step = claim(store, "a", 3, 1).await.remove(0);
+        complete(store, 4, &step, &stop(), 0).await;
+        assert_eq!(shown(store).await.status, Status::Completed);
     })
     .await;
 }

@@ -15,13 +15,7 @@ use crate::step::Retried;
 use crate::store::{Audit, Origin};
 
 impl Data {
-    pub(super) fn retry(
-        &mut self,
-        now: u64,
-        asked: &str,
-        event: Option<&[u8]>,
-        origin: Option<&Origin>,
-    ) -> Retried {
+    pub(super) fn retry(&mut self, now: u64, asked: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Retried {
         if self.is_gone(entry_of(origin)) {
             return Retried::Gone;
         }
@@ -116,7 +110,7 @@ impl RunData {
     fn give(&mut self, seq: u64, payload: &[u8]) {
         let execution = self.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
         match execution.map(|execution| &mut execution.work.event) {
-            Some(EventSource::Input) => self.shown.input = payload[1..].to_vec(),
+            Some(EventSource::Input) => self.shown.input = payload.get(1..).unwrap_or_default().to_vec(),
             Some(EventSource::Payload(own) | EventSource::Outside(own)) => *own = payload.to_vec(),
             Some(EventSource::Joined(_) | EventSource::Set(_)) | None => {}
         }

@@ -26,9 +26,11 @@ local function renew_timers(p, run, meta, fields, has_closed, now)
 end
 
 -- Whoever held it is fenced from now on: it was told to drop it, or is gone.
-local function take_back(p, run, meta, seq, s)
+local function take_back(p, run, meta, seq, s, now)
   local record = redis.call('HGET', key_of.steps(p, run), 'e' .. seq)
-  if damage(state_line('Q', s, 'q0-0 '), record, meta) or not groups_of(key_of.steps(p, run), (parse_head(record))) then return end
+  local what = damage(state_line('Q', s, 'q0-0'), record, meta)
+  if what then return fail_damaged(p, run, seq, '-', now, what) end
+  if not groups_of(key_of.steps(p, run), (parse_head(record))) then return end
   tell_followers(p, run, meta, 'waiting', seq, s.attempt, '-', record)
   queue_again(p, meta, run, seq, s)
 end
@@ -61,7 +63,7 @@ local function go_on(p, run, cursor, since, now)
     local s = parse_state(at[2])
     local is_earlier = s.letter == 'H' and tonumber(s.since) and tonumber(s.since) <= since
     -- The failed one is queued again already.
-    if is_earlier and redis.call('HGET', steps, at[1]) == at[2] then take_back(p, run, meta, at[1], s) end
+    if is_earlier and redis.call('HGET', steps, at[1]) == at[2] then take_back(p, run, meta, at[1], s, now) end
   end
   for _, at in ipairs(executions) do
     local line = redis.call('HGET', steps, at[1])
@@ -109,7 +111,7 @@ local function objection(p, run, event)
 end
 
 -- Its policy starts anew.
-local function begin_anew(p, run, meta, seq)
+local function begin_anew(p, run, meta, seq, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   if redis.call('HDEL', journal, 'began', 'error') > 0 and redis.call('EXISTS', journal) == 0 then
     redis.call('SREM', key_of.extra(p, run), journal)
@@ -117,7 +119,7 @@ local function begin_anew(p, run, meta, seq)
   local s = parse_state(redis.call('HGET', steps, seq))
   if s.letter ~= 'H' then return end
   s.failures, s.losses, s.shared = 0, 0, 0
-  take_back(p, run, meta, seq, s)
+  take_back(p, run, meta, seq, s, now)
 end
 
 -- As if it had not ended: what is published next has the number of what told of the end.
@@ -160,7 +162,7 @@ retry = function(p, a)
   note(p, run, now, 'retried', seq or 0, about[5] or 0, about[4] or '-', '-', event and 'with another event' or '')
   redis.call('HDEL', steps, 'failed')
   if event then give(p, run, seq, event) end
-  if seq then begin_anew(p, run, meta, seq) end
+  if seq then begin_anew(p, run, meta, seq, now) end
   go_on(p, run, '0', now, now)
   return { 'retried' }
 end
