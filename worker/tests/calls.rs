@@ -207,7 +207,8 @@ impl Dropped {
     #[step]
     async fn go(&self, ctx: &Context, _: Asked) -> Outcome<Told> {
         let raced = ctx.race((
-            ctx.step("hopeless", || async { flaky(&self.0, "hopeless", 99) }).retry(RetryPolicy::fixed(HOUR).for_ever()),
+            ctx.step("hopeless", || async { flaky(&self.0, "hopeless", 99) })
+                .retry(RetryPolicy::fixed(HOUR).for_ever()),
             async {
                 ctx.sleep(3 * HOUR + HOUR / 2).await?;
                 Ok(7)
