@@ -3,6 +3,7 @@
 pub mod both;
 pub mod cluster;
 pub mod documents;
+pub mod durable;
 pub mod double;
 pub mod fleet;
 pub mod proxy;
