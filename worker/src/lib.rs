@@ -87,6 +87,10 @@ struct Readme;
 struct Workflows;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/durable-functions.md")]
+struct DurableFunctions;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]
 struct ComingFromLlamaIndex;
 
