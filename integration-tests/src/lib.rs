@@ -3,8 +3,8 @@
 pub mod both;
 pub mod cluster;
 pub mod documents;
-pub mod durable;
 pub mod double;
+pub mod durable;
 pub mod fleet;
 pub mod proxy;
 pub mod redis;
