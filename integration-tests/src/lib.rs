@@ -4,6 +4,7 @@ pub mod both;
 pub mod cluster;
 pub mod documents;
 pub mod double;
+pub mod durable;
 pub mod fleet;
 pub mod proxy;
 pub mod redis;

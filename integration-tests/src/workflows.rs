@@ -7,6 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
+use crate::durable::steady;
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -31,6 +32,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(GatedBranches { redis: redis.clone() })?
         .serve(GatedWait { redis: redis.clone() })?
         .serve(GatedRecord { redis: redis.clone() })?
+        .serve(steady::with(redis.clone()))?
         .serve(Documents { redis })
 }
 
@@ -411,10 +413,10 @@ impl GatedWait {
     #[step]
     async fn order(&self, ctx: &Context, ev: Begin) -> Outcome<End> {
         let mut redis = self.redis.connection().await?;
-        let key = format!("reserved:{}", ctx.run_id());
-        let mut other = redis.clone();
+        let key = &format!("reserved:{}", ctx.run_id());
+        let other = &redis.clone();
         let reserved: u64 = ctx
-            .step("reserve", || async move { Ok(redis::cmd("INCR").arg(key).query_async(&mut other).await?) })
+            .step("reserve", || async { Ok(redis::cmd("INCR").arg(key).query_async(&mut other.clone()).await?) })
             .await?;
         signals::arrive_and_wait(&mut redis, ctx.run_id()).await?;
         let approval: Outcome<String> = ctx.wait_for("approval").timeout(Duration::from_millis(ev.n)).await;
@@ -437,10 +439,10 @@ impl GatedRecord {
     async fn order(&self, ctx: &Context, _: Begin) -> Outcome<End> {
         let mut redis = self.redis.connection().await?;
         signals::arrive_and_wait(&mut redis, ctx.run_id()).await?;
-        let key = format!("reserved:{}", ctx.run_id());
+        let key = &format!("reserved:{}", ctx.run_id());
         let attempts = ctx.attempt();
         let reserved: u64 = ctx
-            .step("reserve", || async move { Ok(redis::cmd("INCR").arg(key).query_async(&mut redis).await?) })
+            .step("reserve", || async { Ok(redis::cmd("INCR").arg(key).query_async(&mut redis.clone()).await?) })
             .await?;
         Ok(End { answer: format!("reserved {reserved} times in attempt {attempts}") })
     }

@@ -8,6 +8,18 @@ use crate::error::{Error, Result};
 /// Calls have lower numbers; from here on there are entries of their order.
 pub const FIRST_ORDER: u64 = 1 << 40;
 
+/// From here on there are entries of the tries of calls: see [`of_try`].
+pub const FIRST_TRY: u64 = 1 << 42;
+
+/// How many numbers each call has for its tries.
+const TRIES: u64 = 1 << 20;
+
+/// The number of the entry that says that the `failures`th try of a call has failed. The one behind it is the wait before the
+/// next try, where that has a timer.
+pub fn of_try(call: u64, failures: u32) -> u64 {
+    FIRST_TRY + call * TRIES + 2 * u64::from(failures)
+}
+
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -24,10 +36,28 @@ pub enum Entry<'a> {
     Failed {
         /// The call's name.
         name: &'a str,
-        /// No retry would have helped.
-        terminal: bool,
-        /// The error.
-        error: &'a str,
+        /// The error, as workers write it.
+        error: &'a [u8],
+    },
+    /// A call with retries of its own that was given up on.
+    GivenUp {
+        /// The call's name.
+        name: &'a str,
+        /// As that of a value.
+        order: &'a str,
+        /// The last error, as workers write it.
+        error: &'a [u8],
+    },
+    /// A try of a call that failed, and is to be followed by another one: see [`of_try`].
+    Tried {
+        /// The call's name.
+        name: &'a str,
+        /// How long the call has taken by then (ms), the delays between its tries included.
+        elapsed_ms: u64,
+        /// The delay before the next try (ms).
+        delay_ms: u64,
+        /// The error, as workers write it.
+        error: &'a [u8],
     },
     /// A wait that a signal ended.
     Signal {
@@ -82,7 +112,13 @@ impl<'a> Entry<'a> {
         let (name, about) = head[1..].split_once(' ').unwrap_or((&head[1..], ""));
         match letter {
             's' => Some(Self::Value { name, order: about, payload: rest }),
-            'f' => Some(Self::Failed { name, terminal: about == "terminal", error: std::str::from_utf8(rest).ok()? }),
+            'f' => Some(Self::Failed { name, error: rest }),
+            'e' => Some(Self::GivenUp { name, order: about, error: rest }),
+            't' => {
+                let (elapsed, delay) = about.split_once(' ')?;
+                let (elapsed_ms, delay_ms) = (elapsed.parse().ok()?, delay.parse().ok()?);
+                Some(Self::Tried { name, elapsed_ms, delay_ms, error: rest })
+            }
             'w' => {
                 let (attributes, due) = about.split_once(' ').map_or((about, None), |(head, due)| (head, Some(due)));
                 let due_ms = due.map(str::parse).transpose().ok()?;
@@ -101,9 +137,11 @@ impl<'a> Entry<'a> {
         match self {
             Self::Value { name, order: "", payload } => entry('s', name, payload),
             Self::Value { name, order, payload } => entry('s', &format!("{name} {order}"), payload),
-            Self::Failed { name, terminal, error } => {
-                let head = format!("{name}{}", if *terminal { " terminal" } else { "" });
-                entry('f', &head, error.as_bytes())
+            Self::Failed { name, error } => entry('f', name, error),
+            Self::GivenUp { name, order: "", error } => entry('e', name, error),
+            Self::GivenUp { name, order, error } => entry('e', &format!("{name} {order}"), error),
+            Self::Tried { name, elapsed_ms, delay_ms, error } => {
+                entry('t', &format!("{name} {elapsed_ms} {delay_ms}"), error)
             }
             Self::Signal { name, attributes, due_ms, payload } => {
                 let due = due_ms.map(|due| format!(" {due}")).unwrap_or_default();
@@ -122,6 +160,8 @@ impl<'a> Entry<'a> {
             Self::Collected { .. } | Self::Order { .. } => "",
             Self::Value { name, .. }
             | Self::Failed { name, .. }
+            | Self::GivenUp { name, .. }
+            | Self::Tried { name, .. }
             | Self::Signal { name, .. }
             | Self::Overdue { name }
             | Self::LetGo { name } => name,
@@ -139,8 +179,11 @@ mod tests {
             Entry::Value { name: "charge", order: "", payload: b"\x01\n\xff" },
             Entry::Value { name: "charge", order: "0:2,1", payload: b"" },
             Entry::Order { order: "3:9,7-8" },
-            Entry::Failed { name: "charge", terminal: true, error: "no\nmoney" },
-            Entry::Failed { name: "charge", terminal: false, error: "" },
+            Entry::Failed { name: "charge", error: b"no\nmoney" },
+            Entry::Failed { name: "charge", error: b"" },
+            Entry::GivenUp { name: "charge", order: "", error: b"\x02{}\n" },
+            Entry::GivenUp { name: "charge", order: "0:2,1+4", error: b"" },
+            Entry::Tried { name: "charge", elapsed_ms: 17, delay_ms: 60_000, error: b"\x02{}\n" },
             Entry::Signal {
                 name: "approval",
                 attributes: "order=7&user=%22bob%22",
@@ -160,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_an_error() {
-        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"fname\n\xff"] {
+        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n"] {
             assert!(Entry::read(bytes).unwrap_err().is_invalid(), "{bytes:?}");
         }
     }

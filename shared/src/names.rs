@@ -129,8 +129,24 @@ pub fn token(name: &str) -> String {
     attributes::encoded(name, |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// The name that [`token`] wrote; what it has not written stays as it is.
+/// The name of a wait for nothing but a time, which no signal can have: the sleep of a body that is its call `number`.
+pub fn sleep(number: u64) -> String {
+    format!("%sleep.{number}")
+}
+
+/// As [`sleep`], for the delay before the next try of a call; `name` as [`token`] wrote it.
+pub fn retry(number: u64, name: &str) -> String {
+    format!("%retry.{number}.{name}")
+}
+
+/// The name that [`token`] wrote, or words for one of [`sleep`] and [`retry`]; what none of them has written stays as it is.
 pub fn text(token: &str) -> String {
+    if token.strip_prefix("%sleep.").is_some() {
+        return "(sleep)".to_owned();
+    }
+    if let Some((_, name)) = token.strip_prefix("%retry.").and_then(|rest| rest.split_once('.')) {
+        return format!("(retry of {})", text(name));
+    }
     attributes::decoded(token).unwrap_or_else(|| token.to_owned())
 }
 

@@ -1,7 +1,11 @@
 //! How steps fail.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use stepfleet::codec;
 
 /// What a step returns.
 pub type Outcome<T> = Result<T, Error>;
@@ -16,13 +20,17 @@ const MAX_CAUSES: usize = 16;
 /// [`Terminal`] is not.
 ///
 /// Like `anyhow::Error` it does not implement `std::error::Error` itself.
+#[derive(Serialize, Deserialize)]
 pub struct Error {
     message: String,
     terminal: bool,
     overdue: bool,
+    #[serde(skip)]
     unreadable: bool,
+    #[serde(skip)]
+    given_up: bool,
     causes: Vec<String>,
-    type_name: Option<&'static str>,
+    type_name: Option<Cow<'static, str>>,
 }
 
 impl Error {
@@ -33,6 +41,7 @@ impl Error {
             terminal: false,
             overdue: false,
             unreadable: false,
+            given_up: false,
             causes: Vec::new(),
             type_name: None,
         }
@@ -62,6 +71,27 @@ impl Error {
         self.unreadable
     }
 
+    /// It is recorded: whoever replays the call is given the same error.
+    pub(crate) fn given_up(self) -> Self {
+        Self { given_up: true, ..self }
+    }
+
+    /// A call that is recorded ended with this error, and does so again in each attempt: another one would not help.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// For a journal.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        // Texts of bounded length can be written.
+        codec::encode("an error", self).unwrap_or_default()
+    }
+
+    /// As [`Error::write`] has written it.
+    pub(crate) fn read(bytes: &[u8]) -> Outcome<Self> {
+        Ok(codec::decode("the recorded error of a call", bytes)?)
+    }
+
     /// Its text, without line breaks.
     pub(crate) fn one_line(&self) -> String {
         self.message.replace(['\n', '\r'], " ")
@@ -79,8 +109,8 @@ impl Error {
     }
 
     /// The type of the error that `?` made it of, as [`std::any::type_name`] writes it; None where it was made of a text.
-    pub fn type_name(&self) -> Option<&'static str> {
-        self.type_name
+    pub fn type_name(&self) -> Option<&str> {
+        self.type_name.as_deref()
     }
 }
 
@@ -107,8 +137,9 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
             terminal,
             overdue: false,
             unreadable: false,
+            given_up: false,
             causes,
-            type_name: Some(std::any::type_name::<E>()),
+            type_name: Some(Cow::Borrowed(std::any::type_name::<E>())),
         }
     }
 }
@@ -161,6 +192,18 @@ mod tests {
         assert!(error.type_name().is_some_and(|name| name.ends_with("::Outer")), "{:?}", error.type_name());
         assert_eq!(Error::msg("x").type_name(), None);
         assert!(!error.is_terminal());
+    }
+
+    #[test]
+    fn an_error_that_is_recorded_is_the_same_error_when_it_is_read() {
+        let error = Error { terminal: true, ..Error::from(Outer(std::io::Error::other("no route"))) };
+        for error in [error, Error::overdue("late"), Error::msg("a\nb")] {
+            let again = Error::read(&error.write()).unwrap();
+            assert_eq!((again.to_string(), again.causes()), (error.to_string(), error.causes()));
+            assert_eq!((again.is_terminal(), again.is_overdue()), (error.is_terminal(), error.is_overdue()));
+            assert_eq!(again.type_name(), error.type_name());
+        }
+        assert!(Error::read(b"?").unwrap_err().is_terminal());
     }
 
     #[test]

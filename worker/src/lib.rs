@@ -66,7 +66,7 @@ pub use retry::{RetryOn, RetryPolicy};
 pub use runtime::{Config, Worker};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet_worker::schemars")]`.
 pub use schemars;
-pub use stepfleet_macros::{step, workflow};
+pub use stepfleet_macros::{durable, step, workflow};
 pub use workflow::Workflow;
 
 /// All that a workflow's author needs.
@@ -75,7 +75,7 @@ pub mod prelude {
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
-    pub use stepfleet_macros::{Emit, Event, step, workflow};
+    pub use stepfleet_macros::{Emit, Event, durable, step, workflow};
 }
 
 #[cfg(doctest)]
@@ -85,6 +85,10 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/workflows.md")]
 struct Workflows;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/durable-functions.md")]
+struct DurableFunctions;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]

@@ -7,10 +7,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::log;
-use stepfleet::names;
 use stepfleet::step::Claimed;
 use stepfleet::store::Registration;
+use stepfleet::{codec, log, names};
 
 use crate::context::{Context, Core};
 use crate::decisions::graph::{self, GraphError, Router};
@@ -80,6 +79,23 @@ pub struct Step<W> {
 }
 
 impl<W> Step<W> {
+    /// The one step of a durable function: made by `#[durable]`.
+    #[doc(hidden)]
+    pub fn of_function(name: &'static str, run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>) -> Self {
+        Self {
+            name,
+            accepts: Accepts::Each("Input"),
+            emits: Shape { events: vec![("Output", false)], ends: false },
+            sends: Vec::new(),
+            context: true,
+            retry: None,
+            timeout: None,
+            catches: None,
+            concurrency: None,
+            run,
+        }
+    }
+
     /// Its own retry policy, that of its workflow, or the default.
     pub(crate) fn retry_policy(&self, definition: &Definition<W>) -> RetryPolicy {
         self.retry.as_ref().or(definition.retry.as_ref()).cloned().unwrap_or_default()
@@ -104,7 +120,31 @@ pub trait StateType: Serialize + DeserializeOwned + Default {}
 
 impl<S: Serialize + DeserializeOwned + Default> StateType for S {}
 
+/// What a durable function can take and return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the input or the output of a durable function",
+    label = "this is written by one process and read by another",
+    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
+)]
+pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+
 impl Attempt {
+    /// Reads the input of a durable function. What cannot be read now cannot be read later: the error is terminal.
+    #[doc(hidden)]
+    pub fn input<T: Value>(&self) -> Outcome<T> {
+        Ok(codec::decode("the input", &self.claimed.payload)?)
+    }
+
+    /// Writes down what a durable function returned.
+    #[doc(hidden)]
+    pub fn output<T: Value>(&self, output: T) -> Outcome<Emission> {
+        let mut emission = Emission::new(self.stop, self.claimed.content);
+        emission.result = Some(codec::encode_result(self.claimed.content, &output)?);
+        Ok(emission)
+    }
+
     /// The context for the step's code.
     pub fn context<S: StateType>(&self) -> Context<S> {
         Context::new(self.core.clone())

@@ -57,7 +57,11 @@ async fn whoever_ended_first_comes_first_after_a_wait_and_after_each_crash() {
 #[derive(Clone, Debug)]
 enum Part {
     Call(u64),
+    /// Fails each time, so often: is given up on.
+    Hopeless(u32, u64),
     Wait,
+    /// Until a timer fires, whose clock goes on when nothing else is left to do.
+    Sleep(u64),
     Seq(Vec<Part>),
     Join(Vec<Part>),
     /// The first one counts, and the others are dropped.
@@ -73,7 +77,12 @@ enum Part {
 /// `most`: how long at most the body awaits a call without polling others, which then end unseen.
 fn parts(most: u64) -> impl Strategy<Value = Part> {
     let (ms, alone) = (|| 1..1_000_000u64, move || 0..=most);
-    let leaf = prop_oneof![6 => ms().prop_map(Part::Call), 1 => Just(Part::Wait)];
+    let leaf = prop_oneof![
+        6 => ms().prop_map(Part::Call),
+        2 => (1..4u32, ms()).prop_map(|(tries, ms)| Part::Hopeless(tries, ms)),
+        1 => Just(Part::Wait),
+        1 => ms().prop_map(Part::Sleep),
+    ];
     leaf.prop_recursive(3, 16, 4, move |part| {
         let list = || prop::collection::vec(part.clone(), 1..4);
         prop_oneof![
@@ -126,6 +135,11 @@ impl Planned {
                 |number: usize, part: &'a Part, at: u64| self.play(ctx, trace, part, format!("{path}.{number}"), at);
             let end = match part {
                 Part::Call(ms) => self.call(ctx, trace, &path, at + ms).await,
+                Part::Hopeless(tries, ms) => self.fail(ctx, trace, &path, at + ms, *tries).await,
+                Part::Sleep(ms) => {
+                    ctx.sleep(Duration::from_millis(*ms)).await.unwrap();
+                    at
+                }
                 Part::Wait => ctx.wait_for::<u64>("word").await.map_or(at, |word| at.max(word)),
                 Part::Seq(parts) => {
                     let mut at = at;
@@ -181,6 +195,23 @@ impl Planned {
         };
         let given = ctx.step("call", work).await;
         assert_eq!(given.ok(), Some(made.clone()), "it was given the value of another, or of another time");
+        until
+    }
+}
+
+impl Planned {
+    /// As `call`, with retries that do not help.
+    async fn fail(&self, ctx: &Context, trace: &Mutex<Vec<String>>, path: &str, until: u64, tries: u32) -> u64 {
+        self.ends.lock().unwrap().entry(until).or_default().insert(path.to_owned());
+        let made = format!("{path} {until} {:?}", trace.lock().unwrap());
+        let work = || async {
+            tokio::time::sleep_until(self.began + Duration::from_millis(until)).await;
+            Err::<(), _>(Error::msg(&made))
+        };
+        let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(100));
+        let policy = RetryPolicy::random(shortest, longest).attempts(tries);
+        let error = ctx.step("call", work).retry(policy).await.unwrap_err();
+        assert_eq!(error.to_string(), Error::msg(&made).to_string(), "it was given the error of another");
         until
     }
 }

@@ -183,7 +183,13 @@ fn described(wait: &OpenWait, now_ms: u64) -> String {
     let filter: Vec<_> = wait.filter.iter().map(|(field, value)| format!("{field}={value}")).collect();
     let filter = if filter.is_empty() { String::new() } else { format!(" with {}", filter.join(" and ")) };
     let left = wait.due_ms.map_or(String::new(), |due| format!(", for {} more", span(due.saturating_sub(now_ms))));
-    format!("the signal {}{filter}, in step {} ({}){left}", wait.name, wait.step, wait.seq)
+    // Waits for nothing but a time are named in brackets: see `names::text`.
+    let what = match wait.name.as_str() {
+        "(sleep)" => "the end of a sleep".to_owned(),
+        name if wait.number > stepfleet::journal::FIRST_TRY => format!("the {}", name.trim_matches(['(', ')'])),
+        name => format!("the signal {name}"),
+    };
+    format!("{what}{filter}, in step {} ({}){left}", wait.step, wait.seq)
 }
 
 /// How often each kind of thing happened, in the order of their first times.

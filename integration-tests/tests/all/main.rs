@@ -11,6 +11,7 @@ mod closed;
 mod context;
 mod cost;
 mod crashes;
+mod durable;
 mod failure;
 mod following;
 mod graphs;

@@ -147,8 +147,8 @@ impl Stumbling {
         })
         .await?;
         // Made where it stands, sent within the call.
-        let made = ctx.publish(&chunk("made before"));
-        ctx.step("send", || made).await?;
+        let mut made = Some(ctx.publish(&chunk("made before")));
+        ctx.step("send", || made.take().expect("it is tried once")).await?;
         if attempt == 2 {
             Err(Error::msg("after it is recorded"))?;
         }

@@ -65,7 +65,17 @@ pub const JOURNAL: &[Format] = &[
         "s<name>[ <order>]\\n<payload>",
         "a call ended with this value; before, the body had been given what the order says, or all calls before it",
     ),
-    format("f", "f<name>[ terminal]\\n<text>", "a call ended with this error, and the body went on"),
+    format("f", "f<name>\\n<error>", "a call ended with this error, and the body went on"),
+    format(
+        "e",
+        "e<name>[ <order>]\\n<error>",
+        "a call with retries was given up on after this error; the order is as for a value",
+    ),
+    format(
+        "t",
+        "t<name> <elapsed ms> <delay ms>\\n<error>",
+        "a try of a call failed; the next one follows after the delay",
+    ),
     format("w", "w<name> <attributes>[ <deadline ms>]\\n<payload>", "a signal ended a wait, which had this deadline"),
     format("o", "o<name>\\n", "a deadline ended a wait"),
     format(

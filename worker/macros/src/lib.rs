@@ -1,5 +1,6 @@
 //! The macros of `stepfleet-worker`. Use them through that crate: its prelude has them all.
 
+mod durable;
 mod emit;
 mod event;
 mod fields;
@@ -161,4 +162,46 @@ pub fn workflow(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
     step::standalone(&options.into(), &item.into()).into()
+}
+
+/// Makes an async function a workflow: one that may be killed at any place, and goes on there on another worker.
+///
+/// ```text
+/// async fn name(ctx: &Context<State>, input: Input) -> Outcome<Output>
+/// async fn name(ctx: &Context<State>, resource: &Resource, input: Input) -> Outcome<Output>
+/// ```
+///
+/// Once recorded, the result of `ctx.step` is reused; everything else in the body may run again. Input and output need
+/// `Serialize` and `Deserialize`. The resource (clients, pools, settings) is `Send` and `Sync`: all runs of a worker share it.
+///
+/// The function stays as it is. Beside it stands a type of the same name, which a worker serves:
+/// `worker.serve(name::workflow())`, or `worker.serve(name::with(resource))` for one that takes a resource.
+///
+/// # Options
+///
+/// - `name = "..."`: the workflow's name, 1 to 128 letters, digits, `_`, `-` or `.`. Default: the function's.
+/// - `version = 1`: a whole number. Default: 1. A run stays with the version that it began with.
+/// - `timeout = "10m"`: how long a run may take; it then fails. Default: no limit.
+/// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
+/// - `retries = 3`: how often the body begins again after an error that no call has retries of its own for. Default: 3, after
+///   about 1, 2 and 4 seconds.
+/// - `retry = RetryPolicy::...`: the whole policy, in place of `retries`.
+///
+/// Durations have units: `ms`, `s`, `m` (minutes), `h`, `d`, `w`, also added up: `"1h 30m"`.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet_worker::prelude::*;
+///
+/// #[durable(version = 2, timeout = "1h")]
+/// async fn fulfil(ctx: &Context, shop: &Shop, order: Order) -> Outcome<Receipt> {
+///     ctx.step("reserve", || shop.reserve(&order)).retries(5).await?;
+///     let receipt = ctx.step("charge", || shop.charge(&order)).retries(5).await?;
+///     Ok(receipt)
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn durable(options: TokenStream, item: TokenStream) -> TokenStream {
+    durable::expand(options.into(), &item.into()).into()
 }

@@ -132,7 +132,7 @@ fn returned(signature: &Signature) -> Result<Type> {
 }
 
 /// The `T` of `Outcome<T>` or `Result<T, Error>`, however they are imported.
-fn first_argument(ty: &Type) -> Option<&Type> {
+pub(crate) fn first_argument(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
     let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
@@ -145,11 +145,11 @@ fn first_argument(ty: &Type) -> Option<&Type> {
     })
 }
 
-fn is_context(ty: &Type) -> bool {
+pub(crate) fn is_context(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Context"))
 }
 
-fn has_impl_trait(ty: &Type) -> bool {
+pub(crate) fn has_impl_trait(ty: &Type) -> bool {
     struct Search(bool);
     impl Visit<'_> for Search {
         fn visit_type_impl_trait(&mut self, ty: &TypeImplTrait) {
@@ -163,7 +163,7 @@ fn has_impl_trait(ty: &Type) -> bool {
 }
 
 /// A type as it is written.
-fn text(ty: &Type) -> String {
+pub(crate) fn text(ty: &Type) -> String {
     let written = ty.span().source_text();
     let tokens = || ty.to_token_stream().to_string().replace(" < ", "<").replace(" >", ">").replace(" ,", ",");
     written.filter(|text| !text.contains('\n')).unwrap_or_else(tokens)

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use stepfleet::journal::Entry;
+use stepfleet::journal::{self, Entry};
 use stepfleet::step::{Checkpoint, Claimed, Unreadable, Wait};
 use stepfleet::{names, values};
 
@@ -36,6 +36,8 @@ pub(crate) struct Journal {
     failing: BTreeMap<u64, Vec<u8>>,
     /// Errors that the body was given: to be recorded once it records anything else, since it has gone on with them.
     failed: BTreeMap<u64, Vec<u8>>,
+    /// Delays before a further try that the store may know of, and what they are called.
+    pauses: BTreeMap<u64, String>,
     /// Signals that the body cannot read: to be set aside when the store is asked next.
     unreadable: Vec<Unreadable>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
@@ -151,8 +153,8 @@ impl Journal {
             Some(Entry::Value { name: known, payload, .. }) if known == name => {
                 Ok(Ok(Recorded::Value(payload.to_vec())))
             }
-            Some(Entry::Failed { name: known, terminal, error }) if known == name => {
-                Ok(Err(if terminal { Error::terminal(error) } else { Error::msg(error) }))
+            Some(Entry::Failed { name: known, error } | Entry::GivenUp { name: known, error, .. }) if known == name => {
+                Ok(Err(Error::read(error)?.given_up()))
             }
             Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Recorded::Never)),
             Some(other) => Err(self.changed(number, &format!("the call \"{}\"", names::text(name)), &other)),
@@ -217,7 +219,10 @@ impl Journal {
 
     fn changed(&self, number: u64, now: &str, recorded: &Entry<'_>) -> Error {
         let before = match recorded {
-            Entry::Value { name, .. } | Entry::Failed { name, .. } => format!("the call \"{}\"", names::text(name)),
+            Entry::Value { name, .. }
+            | Entry::Failed { name, .. }
+            | Entry::GivenUp { name, .. }
+            | Entry::Tried { name, .. } => format!("the call \"{}\"", names::text(name)),
             Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{}\"", names::text(name)),
             Entry::LetGo { name } => format!("\"{}\"", names::text(name)),
             Entry::Collected { .. } => "an event for a buffer".to_owned(),
@@ -253,6 +258,47 @@ impl Journal {
         let order = self.order.before(number);
         self.order.end(number);
         (Entry::Value { name, order: &order, payload }.write(), self.along_value())
+    }
+
+    /// As [`Journal::value`], for a call that was given up on after this error.
+    pub(super) fn given_up(&mut self, number: u64, name: &str, error: &Error) -> (Vec<u8>, Along) {
+        let order = self.order.before(number);
+        self.order.end(number);
+        (Entry::GivenUp { name, order: &order, error: &error.write() }.write(), self.along_value())
+    }
+
+    /// How often a call has been tried in vain so far; the last entry that says so.
+    pub(super) fn tries(&self, number: u64, name: &str) -> Outcome<(u32, Option<Entry<'_>>)> {
+        let (mut failures, mut last) = (0, None);
+        while let Some(entry) = self.entries.get(&journal::of_try(number, failures + 1)) {
+            let entry = Entry::read(entry)?;
+            if entry.name() != name {
+                return Err(self.changed(number, &format!("the call \"{}\"", names::text(name)), &entry));
+            }
+            (failures, last) = (failures + 1, Some(entry));
+        }
+        Ok((failures, last))
+    }
+
+    /// The delay before the next try of a call: whether it is over. `is_known`: an earlier attempt may have told the store.
+    pub(super) fn pause(&mut self, wait: &Wait, is_known: bool, waker: &Waker) -> bool {
+        if self.entries.contains_key(&wait.number) {
+            self.pauses.remove(&wait.number);
+            return true;
+        }
+        if is_known {
+            self.pauses.insert(wait.number, wait.name.clone());
+        }
+        self.wait(wait.clone(), waker);
+        false
+    }
+
+    /// The body has dropped a call while it waited for its next try.
+    pub(super) fn let_go_pause(&mut self, number: u64) {
+        self.waits.remove(&number);
+        if let Some(name) = self.pauses.remove(&number) {
+            self.let_go.insert(number, name);
+        }
     }
 
     /// As [`Journal::along`], for what may be recorded without a journal.
@@ -329,13 +375,13 @@ impl Journal {
         (self.waits, self.opened, self.is_stale) = (BTreeMap::new(), BTreeSet::new(), false);
         (self.failing, self.failed, self.let_go) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         (self.refused, self.astray, self.unreadable) = (BTreeSet::new(), None, Vec::new());
+        self.pauses = BTreeMap::new();
         self.read_order();
     }
 
     /// A call has ended with this error.
     pub(crate) fn fail(&mut self, number: u64, name: &str, error: &Error) {
-        let error_text = error.to_string();
-        let entry = Entry::Failed { name, terminal: error.is_terminal(), error: &error_text };
+        let entry = Entry::Failed { name, error: &error.write() };
         self.failing.insert(number, entry.write());
         self.order.end(number);
     }
@@ -414,6 +460,9 @@ impl Journal {
     /// All that is waited for, for the store to be asked about.
     pub(crate) fn ask(&mut self) -> Vec<Wait> {
         (self.is_used, self.is_stale) = (true, false);
+        for (number, (wait, _)) in self.waits.range(journal::FIRST_TRY..) {
+            self.pauses.insert(*number, wait.name.clone());
+        }
         self.opened.extend(self.waits.keys());
         self.waits()
     }

@@ -3,13 +3,16 @@
 mod checkpoint;
 mod collect;
 mod conflict;
+mod join;
 mod journal;
 mod order;
 mod publish;
 mod reach;
 mod send;
+mod sleep;
 mod state;
 mod step;
+mod tries;
 mod wait;
 
 use std::marker::PhantomData;
@@ -25,16 +28,18 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub(crate) use self::conflict::MAX_CONFLICTS;
+pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::{Along, Idle, Journal};
 use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::Sends;
+pub use self::sleep::Sleep;
 pub use self::state::State;
-pub use self::step::Call;
+pub use self::step::{Call, StepCall};
 pub use self::wait::WaitFor;
 use crate::decisions::graph::Router;
 use crate::decisions::overlay::Overlay;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -156,9 +161,19 @@ impl Core {
     /// Records the value of a call, with what the body has gone on with before.
     async fn record(&self, number: u64, name: &str, payload: &[u8]) -> Outcome<()> {
         let (entry, along) = self.journal().value(number, name, payload);
+        self.record_entry(number, entry, &along).await
+    }
+
+    /// Records that a call was given up on after this error.
+    async fn record_error(&self, number: u64, name: &str, error: &Error) -> Outcome<()> {
+        let (entry, along) = self.journal().given_up(number, name, error);
+        self.record_entry(number, entry, &along).await
+    }
+
+    async fn record_entry(&self, number: u64, entry: Vec<u8>, along: &Along) -> Outcome<()> {
         let mut checkpoint = along.checkpoint();
         checkpoint.entries.insert(0, (number, entry.clone()));
-        self.checkpoint(&checkpoint, &along).await?;
+        self.checkpoint(&checkpoint, along).await?;
         let mut journal = self.journal();
         journal.keep(number, entry);
         journal.has_gone_on();

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::task::Waker;
 
-use stepfleet::journal::{Entry, FIRST_ORDER};
+use stepfleet::journal::{Entry, FIRST_ORDER, FIRST_TRY};
 
 /// More calls than any journal has entries: whatever the bytes are, they do not fill the memory.
 const MOST: u64 = 100_000;
@@ -50,7 +50,9 @@ impl Order {
         let read = entries.iter().filter_map(|(number, entry)| Some((*number, Entry::read(entry).ok()?)));
         for (number, entry) in read {
             let (given, ended) = match entry {
-                Entry::Value { order, .. } | Entry::Order { order } => order.split_once('+').unwrap_or((order, "")),
+                Entry::Value { order, .. } | Entry::GivenUp { order, .. } | Entry::Order { order } => {
+                    order.split_once('+').unwrap_or((order, ""))
+                }
                 Entry::Failed { .. } => {
                     straight_to = straight_to.max(number);
                     continue;
@@ -80,7 +82,7 @@ impl Order {
             left.remove(number);
         }
         let ended = one_after_the_other(&left, &after);
-        let entries = entries.last_key_value().map_or(0, |(last, _)| last.saturating_sub(FIRST_ORDER));
+        let entries = entries.range(FIRST_ORDER..FIRST_TRY).last().map_or(0, |(last, _)| last - FIRST_ORDER);
         Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })
     }
 
@@ -351,7 +353,7 @@ mod tests {
     #[test]
     fn the_order_is_read_as_it_was_written() {
         let let_go = Entry::LetGo { name: "a" }.write();
-        let failed = Entry::Failed { name: "a", terminal: false, error: "" }.write();
+        let failed = Entry::Failed { name: "a", error: b"" }.write();
         assert_eq!(known(&[]).unwrap(), [0; 0]);
         assert_eq!(known(&[(1, value("")), (2, value("")), (3, value("1"))]).unwrap(), [1]);
         assert_eq!(known(&[(1, value("")), (2, let_go), (3, value("")), (4, failed)]).unwrap(), [1, 3, 4]);

@@ -86,6 +86,15 @@ impl Places {
     }
 }
 
+impl Places {
+    /// The work of a call begins, maybe once more: what it publishes has the same places then.
+    pub(super) fn begin(&mut self, call: u64) {
+        if let Some(made) = self.made.get_mut(&call) {
+            *made = 0;
+        }
+    }
+}
+
 /// The work of a recorded call: what it publishes is counted as its own.
 pub(super) struct Within<'a, W> {
     core: &'a Core,

@@ -3,16 +3,23 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet::{codec, names};
 
+use tokio::time::Instant;
+
 use super::journal::Recorded;
 use super::publish::Within;
+use super::tries::{Options, Tries, within};
 use super::{Context, Core};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Outcome;
+use crate::retry::RetryPolicy;
 
 impl<S> Context<S> {
     /// Makes a part of a step's body once: its value is recorded, and a later attempt is given it instead of doing the
@@ -27,9 +34,13 @@ impl<S> Context<S> {
     /// ```
     ///
     /// The work may run more than once where the worker dies between its end and the recording; make it harmless to
-    /// repeat, for example with [`Context::idempotency_key`]. An error is given to the body and not recorded, so an
-    /// attempt that fails with it tries the work again; a body that goes on after it is given the same error by each
-    /// later attempt.
+    /// repeat, for example with [`Context::idempotency_key`].
+    ///
+    /// With [`StepCall::retries`] or [`StepCall::retry`] the call is tried again by itself, and its error is recorded once it is
+    /// given up on. Without, its error is that of the attempt: it is given to the body and not recorded, so the next attempt of the
+    /// step tries the work again. A body that goes on after it, rather than fail with it, is given the same error by each later
+    /// attempt; so is one that awaits other calls beside it which are recorded after it. Let calls that run beside others have
+    /// retries of their own.
     ///
     /// The name (any text of up to 200 bytes: [`names::check_call`]) is for people, and tells a body whose code was changed. Calls are told
     /// apart by their order, so a body must make the same calls in the same order each time: what decides about them
@@ -38,23 +49,25 @@ impl<S> Context<S> {
     ///
     /// Takes one round trip for each value that is recorded. Fails with a terminal error where the value is over 1 MiB,
     /// where the step has recorded 10,000 entries, and where the body makes other calls than the attempt that recorded.
-    pub fn step<'a, T, F, W>(&'a self, name: &str, work: F) -> Call<'a, T>
+    pub fn step<'a, T, F, W>(&'a self, name: &str, work: F) -> StepCall<'a, T>
     where
         T: Serialize + DeserializeOwned + Send + 'a,
-        F: FnOnce() -> W + Send + 'a,
+        F: FnMut() -> W + Send + 'a,
         W: Future<Output = Outcome<T>> + Send + 'a,
     {
         let number = self.core.journal().next();
         let name = names::token(name);
-        let work = Box::pin(record(&self.core, number, name.clone(), work));
-        Call::new(&self.core, number, name, work)
+        let (core, known) = (&*self.core, name.clone());
+        let start: Start<'a, T> = Box::new(move |options| Box::pin(record(core, number, known, work, options)));
+        let call = Call::new(core, number, name, Box::pin(std::future::pending()));
+        StepCall { start: Some(start), options: Options::default(), call }
     }
 }
 
-async fn record<T, F, W>(core: &Core, number: u64, name: String, work: F) -> Outcome<T>
+async fn record<T, F, W>(core: &Core, number: u64, name: String, mut work: F, options: Options) -> Outcome<T>
 where
     T: Serialize + DeserializeOwned,
-    F: FnOnce() -> W,
+    F: FnMut() -> W,
     W: Future<Output = Outcome<T>>,
 {
     let text = names::text(&name);
@@ -66,25 +79,92 @@ where
         Recorded::Never => std::future::pending().await,
         Recorded::New => {}
     }
-    let _busy = core.reach.busy.enter();
-    let value = Within::new(core, number, async { work().await })
-        .await
-        .and_then(|value| Ok((codec::encode(&what, &value)?, value)));
-    match value {
-        Ok((payload, value)) => {
-            core.record(number, &name, &payload).await?;
-            Ok(value)
-        }
-        Err(error) => {
+    let mut tries = Tries::of(core, number, &name)?;
+    loop {
+        tries.next(core).await;
+        let began = Instant::now();
+        let busy = core.reach.busy.enter();
+        core.places().begin(number);
+        let work = within(options.timeout, &text, async { work().await });
+        let value = Within::new(core, number, work).await.and_then(|value| Ok((codec::encode(&what, &value)?, value)));
+        let error = match value {
+            Ok((payload, value)) => {
+                core.record(number, &name, &payload).await?;
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        let Some(policy) = &options.retry else {
             let mut journal = core.journal();
             journal.fail(number, &name, &error);
             journal.has_gone_on();
-            Err(error)
+            return Err(error);
+        };
+        if let Some(error) = tries.failed(core, policy, error, began.elapsed()).await? {
+            return Err(error);
         }
+        drop(busy);
     }
 }
 
-/// A call of a body that is recorded, under way: see [`Context::step`].
+/// What makes the future of a call, once it is polled.
+type Start<'a, T> = Box<dyn FnOnce(Options) -> BoxFuture<'a, Outcome<T>> + Send + 'a>;
+
+/// A call of [`Context::step`], whose options may be set until it is awaited.
+#[must_use = "a call does nothing unless it is awaited"]
+pub struct StepCall<'a, T> {
+    start: Option<Start<'a, T>>,
+    options: Options,
+    call: Call<'a, T>,
+}
+
+impl<T> StepCall<'_, T> {
+    /// Tries the work so often again when it fails, after about 1, 2, 4 seconds and so on up to a minute. Other delays, and other
+    /// limits, has [`StepCall::retry`], which also says what it means for the call.
+    pub fn retries(self, retries: u32) -> Self {
+        self.retry(RetryPolicy::default().attempts(retries.saturating_add(1)))
+    }
+
+    /// Tries the work again when it fails, as this policy says. Each try is recorded, so that the policy counts on wherever the
+    /// worker dies. A delay of more than a second has a timer and holds no worker: when the body has nothing else to do, its attempt
+    /// ends, and a later one goes on here. A shorter delay is waited in the worker.
+    ///
+    /// Once the policy gives up, the last error is recorded as values are: each later attempt is given the same one, with its text,
+    /// its causes, and whether it was terminal. A step that fails with it is not tried again ([`Error::is_given_up`]).
+    ///
+    /// Each try that failed takes a round trip, and up to two of the 10,000 entries that a step may record.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.options.retry = Some(policy);
+        self
+    }
+
+    /// Each try may take so long, and has failed then. The work is dropped where it awaits; what blocks its thread cannot be
+    /// stopped, and has failed when it returns.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = Some(limit);
+        self
+    }
+}
+
+impl<T> Future for StepCall<'_, T> {
+    type Output = Outcome<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
+        let this = &mut *self;
+        if let Some(start) = this.start.take() {
+            this.call.work = start(std::mem::take(&mut this.options));
+        }
+        Pin::new(&mut this.call).poll(context)
+    }
+}
+
+impl<T> fmt::Debug for StepCall<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
+    }
+}
+
+/// A call of a body that is recorded, under way: see [`Context::step`] and [`Context::collect`].
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<'a, T> {
     work: BoxFuture<'a, Outcome<T>>,

@@ -13,7 +13,7 @@ use stepfleet::{attributes, codec, names};
 
 use super::Context;
 use super::journal::Waited;
-use super::step::{Call, Place};
+use super::step::{Place, StepCall};
 use crate::error::{Error, Outcome};
 use crate::event::Event;
 
@@ -78,8 +78,7 @@ impl<S> Context<S> {
         A: DeserializeOwned,
         Q: Event,
     {
-        let publish = async move { self.publish(&question).await };
-        let question = self.step(name, || publish);
+        let question = self.step(name, move || self.publish(&question));
         WaitFor { question: Some(question), ..self.wait_for(name) }
     }
 }
@@ -87,7 +86,7 @@ impl<S> Context<S> {
 /// A wait of a body for a signal: see [`Context::wait_for`].
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct WaitFor<'a, E> {
-    question: Option<Call<'a, ()>>,
+    question: Option<StepCall<'a, ()>>,
     place: Place<'a>,
     filter: Vec<(String, String)>,
     timeout: Option<Duration>,

@@ -1,5 +1,6 @@
 //! The same run again and again, each time with a crash at another commit.
 
+use serde::Serialize;
 use stepfleet::store::memory::Moment;
 
 use super::crash::{self, Crash, Place};
@@ -35,7 +36,19 @@ const MOST: usize = 2000;
 /// When a run ends otherwise than the first, with an account of both; when the first does not end; and when it has more
 /// than 2,000 commits.
 pub async fn survives_every_crash<E: Event>(setup: impl Fn() -> Setup, input: &E) -> TestRun {
-    let first = setup().start(input).await;
+    every_crash(setup, async |setup| setup.start(input).await).await
+}
+
+/// As [`survives_every_crash`], for a durable function with this input.
+///
+/// # Panics
+/// As [`survives_every_crash`].
+pub async fn call_survives_every_crash<I: Serialize + ?Sized>(setup: impl Fn() -> Setup, input: &I) -> TestRun {
+    every_crash(setup, async |setup| setup.call(input).await).await
+}
+
+async fn every_crash(setup: impl Fn() -> Setup, start: impl AsyncFn(Setup) -> TestRun) -> TestRun {
+    let first = start(setup()).await;
     assert!(first.status().is_over(), "the run does not end, even without a crash:\n{first}");
     let commits = first.crashes.commits();
     assert!(
@@ -47,7 +60,7 @@ pub async fn survives_every_crash<E: Event>(setup: impl Fn() -> Setup, input: &E
         for moment in [Moment::Before, Moment::After] {
             let mut again = setup();
             again.crashes.push(Crash { place: Place::OfRun(at + 1), moment });
-            let again = again.start(input).await;
+            let again = start(again).await;
             assert!(
                 again.end() == first.end(),
                 "a worker that dies {} commit {} of the run (of step {step}) changes how it ends.\n\n\

@@ -102,7 +102,7 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-pub use self::every_crash::survives_every_crash;
+pub use self::every_crash::{call_survives_every_crash, survives_every_crash};
 pub use self::history::History;
 pub use self::report::{Retried, StepReport, TestRun};
 pub use self::setup::{Setup, run};

@@ -175,6 +175,15 @@ impl Setup {
         self.start_json(&input).await
     }
 
+    /// As [`Setup::start`], for a durable function with this input.
+    ///
+    /// # Panics
+    /// As [`Setup::start`].
+    pub async fn call<I: Serialize + ?Sized>(self, input: &I) -> TestRun {
+        let input = serde_json::to_string(input).unwrap_or_else(|e| panic!("the input cannot be written as JSON: {e}"));
+        self.start_json(&input).await
+    }
+
     /// As [`Setup::start`], with the JSON text that a caller would send.
     ///
     /// # Panics

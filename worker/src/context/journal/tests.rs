@@ -18,7 +18,7 @@ fn calls_are_told_what_they_came_to_before() {
     let payload = codec::encode("x", &7).unwrap();
     let mut journal = journal(&[
         (1, Entry::Value { name: "charge", order: "", payload: &payload }),
-        (2, Entry::Failed { name: "ship", terminal: true, error: "no such street" }),
+        (2, Entry::Failed { name: "ship", error: &Error::terminal("no such street").write() }),
         (3, Entry::Signal { name: "paid", attributes: "order=7", due_ms: None, payload: &payload }),
         (4, Entry::Overdue { name: "paid" }),
         (5, Entry::LetGo { name: "paid" }),
@@ -123,7 +123,7 @@ fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
     journal.let_go(2, "paid");
     journal.let_go(3, "old");
     let along = journal.along();
-    let failed = Entry::Failed { name: "charge", terminal: false, error: "no money" }.write();
+    let failed = Entry::Failed { name: "charge", error: &Error::msg("no money").write() }.write();
     assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())], order: 0 });
     assert_eq!(journal.along(), along, "until it was recorded");
     journal.let_go(4, "sent");

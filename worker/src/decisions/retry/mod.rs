@@ -103,6 +103,8 @@ pub enum Decision {
 pub enum Reason {
     /// No retry helps against the error, as the step said.
     Terminal,
+    /// The error is that of a recorded call, which a further attempt would be given again.
+    GivenUp,
     /// The policy is for other errors.
     OtherErrors,
     /// It was the last attempt.
@@ -116,6 +118,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Terminal => "the error is terminal",
+            Self::GivenUp => "the call that failed is recorded, and fails in each attempt",
             Self::OtherErrors => "the retry policy is for other errors",
             Self::Attempts => "it was the last attempt",
             Self::Elapsed => "the next attempt would begin too late",
@@ -256,6 +259,9 @@ impl RetryPolicy {
     pub fn decide(&self, failures: u32, elapsed: Duration, error: &Error, seed: Seed) -> Decision {
         if error.is_terminal() {
             return Decision::GiveUp(Reason::Terminal);
+        }
+        if error.is_given_up() {
+            return Decision::GiveUp(Reason::GivenUp);
         }
         if !self.on.matches(error) {
             return Decision::GiveUp(Reason::OtherErrors);

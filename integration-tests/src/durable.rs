@@ -1,0 +1,40 @@
+//! Durable functions under test, whose work stands outside.
+
+use std::time::Duration;
+
+use stepfleet_worker::prelude::*;
+
+use crate::signals;
+use crate::workflows::Levers;
+
+/// How often the function's hopeless call is tried.
+pub const TRIES: u32 = 4;
+/// Between two of these tries: it has a timer.
+pub const DELAY: Duration = Duration::from_millis(1200);
+
+/// Done outside once more; answers how often it was done by now.
+async fn does(redis: &Levers, run: &str, what: &str) -> Outcome<u32> {
+    let mut connection = redis.connection().await?;
+    Ok(redis::cmd("INCR").arg(format!("done:{run}:{what}")).query_async(&mut connection).await?)
+}
+
+/// Two calls with a gate between them, one that is given up on, and a sleep of so many ms. Answers what it was told of the world, before
+/// and after.
+#[durable(retries = 0)]
+pub async fn steady(ctx: &Context, redis: &Levers, ms: u64) -> Outcome<(String, String, bool)> {
+    let run = ctx.run_id();
+    let id = ctx.uuid().await?;
+    ctx.step("first", || does(redis, run, "first")).await?;
+    signals::arrive_and_wait(&mut redis.connection().await?, run).await?;
+    ctx.step("second", || does(redis, run, "second")).await?;
+    let hopeless = ctx.step("hopeless", || async {
+        let times = does(redis, run, "hopeless").await?;
+        Err::<(), _>(Error::msg(format!("it failed {times} times")))
+    });
+    let error = hopeless.retry(RetryPolicy::fixed(DELAY).attempts(TRIES).jitter(0.0)).await.unwrap_err();
+    let began = ctx.now().await?;
+    ctx.sleep(Duration::from_millis(ms)).await?;
+    let slept = ctx.now().await?.duration_since(began).is_ok_and(|slept| slept >= Duration::from_millis(ms));
+    ctx.step("last", || does(redis, run, "last")).await?;
+    Ok((id, error.to_string(), slept))
+}

@@ -1,0 +1,63 @@
+//! Workers that are killed between the calls of a durable function, while a call waits to be tried again, and in a sleep.
+
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use stepfleet::client::RunHandle;
+use stepfleet_integration_tests::durable::TRIES;
+use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+
+use super::LIMIT;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+
+async fn done(redis: &mut MultiplexedConnection, run: &str, what: &str) -> u32 {
+    redis.get::<_, Option<u32>>(format!("done:{run}:{what}")).await.unwrap().unwrap_or(0)
+}
+
+/// Until it has said that a body waits for nothing but a timer of this kind.
+async fn waits_for(run: &RunHandle, what: &str) {
+    loop {
+        let waits = run.waits().await.unwrap();
+        if waits.iter().any(|wait| wait.name.contains(what)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn three(fleet: &Fleet) -> Vec<Process> {
+    (0..3).map(|_| fleet.worker(WORKER, &[])).collect()
+}
+
+#[tokio::test]
+async fn whoever_is_killed_between_two_calls_in_a_delay_and_in_a_sleep_does_nothing_twice() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let mut workers = three(&fleet);
+    fleet.workers_ready(3).await;
+    let run = fleet.client.start("steady", &1500u64).id("steady").enqueue().await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    // Between the first call and the second.
+    let victim = wait_for_arrival(&mut redis, "steady").await;
+    let at = workers.iter().position(|worker| worker.id() == victim).expect("one of the workers");
+    workers.remove(at).kill();
+    assert_ne!(wait_for_arrival(&mut redis, "steady").await, victim);
+    let_go(&mut redis, "steady", 1).await;
+    for (what, gate) in [("retry", true), ("sleep", true)] {
+        waits_for(&run, what).await;
+        workers.iter_mut().for_each(Process::kill);
+        workers = three(&fleet);
+        // Each attempt comes by the gate anew; how many there are is not known.
+        if gate {
+            let_go(&mut redis, "steady", 16).await;
+        }
+    }
+    let (id, error, slept): (String, String, bool) = run.result(LIMIT).await.unwrap();
+    assert_eq!((id.len(), error, slept), (36, format!("it failed {TRIES} times"), true));
+    for (what, times) in [("first", 1), ("second", 1), ("hopeless", TRIES), ("last", 1)] {
+        assert_eq!(done(&mut redis, "steady", what).await, times, "{what}");
+    }
+}

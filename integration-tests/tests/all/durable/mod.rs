@@ -1,0 +1,133 @@
+//! Durable functions on whole fleets.
+
+mod killed;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stepfleet::history::Kind;
+use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_worker::prelude::*;
+
+const LIMIT: Duration = Duration::from_secs(90);
+const RUNS: usize = 6;
+
+/// What was done outside, by run and call, and how often.
+static DONE: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+
+fn does(run: &str, what: &str) -> u32 {
+    let mut done = DONE.lock().unwrap();
+    let times = done.entry(format!("{run} {what}")).or_default();
+    *times += 1;
+    *times
+}
+
+/// What was done since for the runs of this stage.
+fn done(stage: &Stage, run: &str) -> BTreeMap<String, u32> {
+    let prefix = format!("{} ", key(stage.redis.is_some(), run));
+    let done = DONE.lock().unwrap();
+    let of_run = done.iter().filter_map(|(key, times)| Some((key.strip_prefix(&prefix)?.to_owned(), *times)));
+    of_run.collect()
+}
+
+fn key(on_redis: bool, run: &str) -> String {
+    format!("{}{run}", if on_redis { "redis-" } else { "memory-" })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Input {
+    on_redis: bool,
+}
+
+fn flaky(run: &str, what: &str, failures: u32) -> Outcome<u32> {
+    let times = does(run, what);
+    if times <= failures { Err(Error::msg(format!("{what} failed {times} times"))) } else { Ok(times) }
+}
+
+/// All that a body may call, in branches, with retries that the worker waits for and others that a timer does.
+#[durable(retries = 0)]
+async fn all_kinds(ctx: &Context, input: Input) -> Outcome<Vec<String>> {
+    let run = &key(input.on_redis, ctx.run_id());
+    let (began, id, dice) = ctx.join((ctx.now(), ctx.uuid(), ctx.random::<u64>())).await?;
+    ctx.state().set("seen", &format!("{id} {dice}")).await?;
+    let branch = |item: u32| async move {
+        let what = format!("item {item}");
+        // Half of them wait in the worker.
+        let delay = Duration::from_millis(if item % 2 == 0 { 20 } else { 1010 });
+        let policy = RetryPolicy::fixed(delay).jitter(0.0).attempts(3);
+        let tried = ctx.step("item", || async { flaky(run, &what, item % 3) }).retry(policy).await?;
+        ctx.sleep(Duration::from_millis(50 * u64::from(item))).await?;
+        ctx.step("item", || async { Ok(does(run, &format!("{what} again"))) }).await?;
+        Ok(tried)
+    };
+    let tried = ctx.map(0..5, 3, branch).await?;
+    let given_up = ctx.step("broken", || async { flaky(run, "broken", 99) }).retries(0).await.unwrap_err();
+    let late = ctx.step("stuck", std::future::pending::<Outcome<()>>).timeout(Duration::from_millis(30)).retries(0);
+    let late = late.await.unwrap_err();
+    let won = ctx.race((
+        async {
+            ctx.sleep(Duration::from_secs(3600)).await?;
+            Ok("slow")
+        },
+        async {
+            ctx.sleep_until(began + Duration::from_millis(100)).await?;
+            Ok("fast")
+        },
+    ));
+    let won = won.await?;
+    Ok(vec![format!("{id} {dice}"), format!("{tried:?}"), given_up.to_string(), late.to_string(), won.to_owned()])
+}
+
+#[tokio::test]
+async fn everything_that_a_body_may_call_is_done_as_often_as_it_should() {
+    let both = Both::new(|worker| worker.serve(all_kinds::workflow()));
+    both.play(async |stage: &mut Stage| {
+        let input = json!({ "on_redis": stage.redis.is_some() });
+        let mut runs = Vec::new();
+        for number in 0..RUNS {
+            let start = stage.client.start("all_kinds", &input).id(format!("run-{number}"));
+            runs.push(start.enqueue().await.unwrap());
+        }
+        for run in runs {
+            let lines: Vec<String> = run.result(LIMIT).await.unwrap();
+            let seen = stage.store.context(run.id()).await.unwrap().remove(0).1;
+            let seen = String::from_utf8_lossy(&seen);
+            assert!(seen.contains(&lines[0]), "the context has {seen}, and the result {}", lines[0]);
+            let late = "the call stuck took longer than its timeout of 30ms";
+            assert_eq!(lines[1..], ["[1, 2, 3, 1, 2]", "broken failed 1 times", late, "fast"]);
+            let mut expected: BTreeMap<_, _> = (0..5).map(|item| (format!("item {item}"), item % 3 + 1)).collect();
+            expected.extend((0..5).map(|item| (format!("item {item} again"), 1)));
+            expected.insert("broken".into(), 1);
+            assert_eq!(done(stage, run.id()), expected);
+            let history = stage.store.history(run.id(), 0, 1000).await.unwrap();
+            assert!(history.iter().all(|record| record.kind != Kind::Retry), "{history:?}");
+            assert!(history.iter().any(|record| record.kind == Kind::Suspended), "{history:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sleep_is_shown_as_one_and_takes_no_signal() {
+    #[durable]
+    async fn sleeper(ctx: &Context, (): ()) -> Outcome<String> {
+        ctx.sleep(Duration::from_millis(1500)).await?;
+        ctx.wait_for("(sleep)").await
+    }
+    let both = Both::new(|worker| worker.serve(sleeper::workflow()));
+    both.play(async |stage: &mut Stage| {
+        let run = stage.client.start("sleeper", &Value::Null).id("s").enqueue().await.unwrap();
+        while run.waits().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let wait = run.waits().await.unwrap().remove(0);
+        assert_eq!(wait.name, "(sleep)");
+        // Neither name is that of the sleep: both are kept.
+        run.signal("%sleep.1", &"wrong").await.unwrap();
+        run.signal("(sleep)", &"right").await.unwrap();
+        assert_eq!(run.result::<String>(LIMIT).await.unwrap(), "right");
+    })
+    .await;
+}
