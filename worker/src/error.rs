@@ -26,11 +26,18 @@ pub struct Error {
     terminal: bool,
     overdue: bool,
     #[serde(skip)]
-    unreadable: bool,
-    #[serde(skip)]
-    given_up: bool,
+    mark: Option<Mark>,
     causes: Vec<String>,
     type_name: Option<Cow<'static, str>>,
+}
+
+/// What the worker does with an error, whoever retries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// Of an event from outside: it is set aside.
+    Unreadable,
+    /// Of a recorded call, which ends so in each attempt.
+    GivenUp,
 }
 
 impl Error {
@@ -40,8 +47,7 @@ impl Error {
             message: bounded(message.to_string(), MAX_MESSAGE),
             terminal: false,
             overdue: false,
-            unreadable: false,
-            given_up: false,
+            mark: None,
             causes: Vec::new(),
             type_name: None,
         }
@@ -64,21 +70,21 @@ impl Error {
 
     /// The event came from outside, and is none that the step can read: it is set aside.
     pub(crate) fn unreadable(self) -> Self {
-        Self { unreadable: true, ..self }
+        Self { mark: Some(Mark::Unreadable), ..self }
     }
 
     pub(crate) fn is_unreadable(&self) -> bool {
-        self.unreadable
+        self.mark == Some(Mark::Unreadable)
     }
 
     /// It is recorded: whoever replays the call is given the same error.
     pub(crate) fn given_up(self) -> Self {
-        Self { given_up: true, ..self }
+        Self { mark: Some(Mark::GivenUp), ..self }
     }
 
     /// A call that is recorded ended with this error, and does so again in each attempt: another one would not help.
     pub fn is_given_up(&self) -> bool {
-        self.given_up
+        self.mark == Some(Mark::GivenUp)
     }
 
     /// For a journal.
@@ -136,8 +142,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
             message: bounded(message, MAX_MESSAGE),
             terminal,
             overdue: false,
-            unreadable: false,
-            given_up: false,
+            mark: None,
             causes,
             type_name: Some(Cow::Borrowed(std::any::type_name::<E>())),
         }

@@ -139,6 +139,7 @@ impl Attempt {
 
     /// Writes down what a durable function returned.
     #[doc(hidden)]
+    #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
     pub fn output<T: Value>(&self, output: T) -> Outcome<Emission> {
         let mut emission = Emission::new(self.stop, self.claimed.content);
         emission.result = Some(codec::encode_result(self.claimed.content, &output)?);

@@ -35,13 +35,10 @@ struct Parts {
 
 /// With a mistake the workflow is hollow, so that its uses are not reported too.
 pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
-    let function = match syn::parse2::<ItemFn>(item.clone()) {
-        Ok(function) => function,
-        Err(_) => {
-            let message = format!("`#[durable]` goes on a function: `{SHAPE}`");
-            let mistake = Error::new(Span::call_site(), message).to_compile_error();
-            return quote!(#mistake #item);
-        }
+    let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
+        let message = format!("`#[durable]` goes on a function: `{SHAPE}`");
+        let mistake = Error::new(Span::call_site(), message).to_compile_error();
+        return quote!(#mistake #item);
     };
     let mut mistakes = None;
     let mut keep = |mistake| options::collect(&mut mistakes, mistake);
