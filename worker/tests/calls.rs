@@ -277,7 +277,7 @@ impl Reads {
 async fn what_was_read_of_the_world_is_read_once() {
     let run = testing::run(Reads).start(&Asked {}).await;
     let lines = run.result::<Told>().lines;
-    let began = SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_000);
+    let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
     assert_eq!(lines[0], format!("{began:?}"), "it is the store's clock");
     assert!((0.0..1.0).contains(&lines[2].parse::<f64>().unwrap()) && lines[3].len() == 36, "{lines:?}");
     let other = testing::run(Reads).start(&Asked {}).await.result::<Told>().lines;

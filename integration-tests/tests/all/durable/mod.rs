@@ -55,7 +55,7 @@ async fn all_kinds(ctx: &Context, input: Input) -> Outcome<Vec<String>> {
     let branch = |item: u32| async move {
         let what = format!("item {item}");
         // Half of them wait in the worker.
-        let delay = Duration::from_millis(if item % 2 == 0 { 20 } else { 1010 });
+        let delay = Duration::from_millis(if item.is_multiple_of(2) { 20 } else { 1010 });
         let policy = RetryPolicy::fixed(delay).jitter(0.0).attempts(3);
         let tried = ctx.step("item", || async { flaky(run, &what, item % 3) }).retry(policy).await?;
         ctx.sleep(Duration::from_millis(50 * u64::from(item))).await?;
