@@ -311,7 +311,7 @@ impl Forgetful {
 async fn a_result_that_depends_on_a_crash_is_found_out() {
     let forgetful = || testing::run(Forgetful { ran: AtomicUsize::new(0) });
     assert_eq!(forgetful().start(&ask(1, &[])).await.result::<Answered>().text, "0");
-    let told = panic_of(testing::survives_every_crash(forgetful, &ask(1, &[]))).await;
+    let told = Box::pin(panic_of(testing::survives_every_crash(forgetful, &ask(1, &[])))).await;
     for part in ["dies before commit 1 of the run (of step answer)", "{\"text\":\"0\"}", "{\"text\":\"1\"}", "lost"] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
