@@ -54,6 +54,10 @@ impl Tries {
 
     /// Waits until the next try may begin.
     pub(super) async fn next(&mut self, core: &Core) {
+        // A sleep of no time still waits for the next tick of the timer, a millisecond away.
+        if self.delay.is_zero() {
+            return;
+        }
         if self.delay <= IN_WORKER {
             let _busy = core.reach.busy.enter();
             tokio::time::sleep(self.delay).await;
