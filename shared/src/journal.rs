@@ -20,6 +20,11 @@ pub fn of_try(call: u64, failures: u32) -> u64 {
     FIRST_TRY + call * TRIES + 2 * u64::from(failures)
 }
 
+/// The call whose try this entry, or the wait behind it, tells of; None for an entry of another kind.
+pub fn call_of(number: u64) -> Option<u64> {
+    number.checked_sub(FIRST_TRY).map(|number| number / TRIES)
+}
+
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {

@@ -148,7 +148,7 @@ async fn events_and_descriptions_that_cannot_be_read() {
         if let Some(at) = held.iter().position(|step| step.fence.run == "bad") {
             let step = held.remove(at);
             let damage = step.damage.clone().unwrap_or_else(|| panic!("{garbage:?} was begun"));
-            let (call, failure) = (stage.call(), Failure::Fail { error: damage, retention: HOUR });
+            let (call, failure) = (stage.call(), Failure::Fail { error: damage, retention: HOUR, forget: Vec::new() });
             stage.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
         }
         stage.assert_only_bad_fails(held, "in Redis is damaged").await;

@@ -200,7 +200,7 @@ async fn fail_and_the_timer_of_its_retry() {
     let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "the timer fired twice");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
-    shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR }).await;
+    shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }).await;
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Retry, Kind::Failed]);
 }
 
@@ -329,7 +329,7 @@ async fn retry() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
     let step = shaky.claim(1).await.remove(0);
-    shaky.fail(&step, &Failure::Fail { error: "e".into(), retention: HOUR }).await;
+    shaky.fail(&step, &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }).await;
     let origin = Origin::request("q");
     shaky.lose(shaky.store.retry("r", None, Some(&origin))).await;
     assert_eq!(shaky.store.retry("r", None, Some(&origin)).await.unwrap(), Retried::Repeated);
@@ -337,7 +337,11 @@ async fn retry() {
     assert_eq!(shaky.claim(5).await.len(), 1, "it begins once");
     // A repetition of the call that failed the run answers as it did, and fails nothing.
     let call = CallId { again: true, ..shaky.call() };
-    shaky.store.fail(&call, &step, &Failure::Fail { error: "e".into(), retention: HOUR }, &refill(0)).await.unwrap();
+    shaky
+        .store
+        .fail(&call, &step, &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }, &refill(0))
+        .await
+        .unwrap();
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Failed, Kind::Retried]);
 }
 

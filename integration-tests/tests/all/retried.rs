@@ -222,3 +222,36 @@ async fn people_retry_one_run_or_all_of_a_workflow_that_failed() {
         })
         .await;
 }
+
+/// It gives up on its third call, the first time.
+#[durable(retries = 0)]
+async fn patient(ctx: &Context, (): ()) -> Outcome<u64> {
+    let run = ctx.run_id();
+    let twice = RetryPolicy::fixed(Duration::from_millis(1)).attempts(2);
+    let found: Outcome<u64> = ctx
+        .step("find", async || count(run, "find").checked_sub(9).ok_or(Error::msg("none")))
+        .retry(twice.clone())
+        .await;
+    ctx.step("note", async || Ok(count(run, "note"))).await?;
+    let charged =
+        ctx.step("charge", async || Some(count(run, "charge")).filter(|n| *n > 2).ok_or(Error::msg("no"))).retry(twice);
+    Ok(charged.await? + found.unwrap_or(100))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_failed_as_a_call_was_given_up_on_tries_that_call_again() {
+    Both::new(|worker| worker.serve(patient::workflow()))
+        .play(async |stage| {
+            let id = id(stage, "patient");
+            stage.client.start("patient", &()).id(&id).enqueue().await.unwrap();
+            failed(stage, &id).await;
+            let counts =
+                || ["find", "note", "charge"].map(|name| *DONE.lock().unwrap().get(&format!("{id} {name}")).unwrap());
+            assert_eq!(counts(), [2, 1, 2]);
+            retry(stage, &id).await;
+            let result: u64 = stage.client.run(&id).result(LIMIT).await.unwrap();
+            assert_eq!(result, 103, "the body had gone on with the error of the first call, which it is given again");
+            assert_eq!(counts(), [2, 1, 3]);
+        })
+        .await;
+}

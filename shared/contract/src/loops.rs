@@ -39,6 +39,13 @@ pub const LOOPS: &[Loop] = &[
         until: "an answer to the call itself, or the end of the attempt",
     },
     Loop {
+        name: "BESIDE",
+        who: "a body that waits while other calls of it are under way: it looks whether what it waits for has come",
+        first_ms: 50,
+        longest_ms: 2000,
+        until: "an answer, or the end of those calls: without them the attempt ends and holds no worker",
+    },
+    Loop {
         name: "REFUSED",
         who: "a worker whose claim, failure or read of a context is refused for a reason that is not the server's",
         first_ms: 200,

@@ -295,7 +295,13 @@ pub const TRANSITIONS: &[Transition] = &[
         "commit.lua",
         "worker",
         "ends a failed attempt (`retry` later, or `fail` the run) and fills its slot again",
-        &[CALLER, SLOT, FENCE, PLACE, own(&[text("mode"), ms("delay"), text("reason"), ms("retention")])],
+        &[
+            CALLER,
+            SLOT,
+            FENCE,
+            PLACE,
+            own(&[text("mode"), ms("delay"), text("reason"), ms("retention"), list("forget", &[digits("number")])]),
+        ],
         &[reply("ok", "[item]"), reply("fenced", "[item]")],
     ),
     transition(

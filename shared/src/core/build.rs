@@ -187,9 +187,9 @@ fn journal(commit: &Commit) -> String {
 }
 
 pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure, refill: &'a Refill) -> Fail<'a> {
-    let (mode, delay, reason, retention) = match failure {
-        Failure::Retry { delay, error } => ("retry", ms(*delay), error, 0),
-        Failure::Fail { error, retention } => ("fail", 0, error, ms(*retention)),
+    let (mode, delay, reason, retention, forget) = match failure {
+        Failure::Retry { delay, error } => ("retry", ms(*delay), error, 0, &[][..]),
+        Failure::Fail { error, retention, forget } => ("fail", 0, error, ms(*retention), &forget[..]),
     };
     Fail {
         caller: call.into(),
@@ -200,6 +200,7 @@ pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure
         delay,
         reason,
         retention,
+        forget: forget.to_vec(),
     }
 }
 

@@ -201,6 +201,8 @@ pub enum Failure {
         error: String,
         /// How long the run stays readable.
         retention: Duration,
+        /// Entries of its journal that the step failed with, by their numbers: a retry of the run begins without them.
+        forget: Vec<u64>,
     },
 }
 

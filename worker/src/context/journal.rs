@@ -61,6 +61,8 @@ pub(crate) struct Along {
     pub(crate) let_go: Vec<(u64, String)>,
     /// How much of the order is recorded with it.
     pub(super) order: usize,
+    /// How much the body had been given before.
+    pub(super) given: usize,
 }
 
 impl Along {
@@ -117,6 +119,8 @@ pub(crate) enum Idle {
     Ask,
     /// Other calls are under way: say what is waited for after a moment.
     Open,
+    /// Other calls are under way, and the store knows what is waited for: ask now and then whether it has come.
+    Look,
     /// End, until there is an answer.
     Suspend,
     /// Calls have ended that the body cannot be given, as it does not come by what it was given before them.
@@ -250,6 +254,7 @@ impl Journal {
             entries: self.failed.iter().map(|(number, entry)| (*number, entry.clone())).collect(),
             let_go: self.let_go.iter().map(|(number, name)| (*number, name.clone())).collect(),
             order: self.order.len(),
+            given: self.order.given(),
         }
     }
 
@@ -353,6 +358,7 @@ impl Journal {
     /// It was recorded.
     pub(crate) fn was_recorded(&mut self, along: &Along) {
         self.order.was_told(along.order);
+        self.order.went_on(along.given);
         for (number, entry) in &along.entries {
             self.failed.remove(number);
             self.keep(*number, entry.clone());
@@ -434,6 +440,20 @@ impl Journal {
         wakers
     }
 
+    /// The entries that the step fails with: those of calls that were given up on, and their tries, as long as the body has not gone
+    /// on with their errors.
+    pub(crate) fn failed_with(&self) -> Vec<u64> {
+        let is_given_up = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::GivenUp { .. }));
+        let all = || self.entries.iter().chain(&self.kept);
+        let calls: BTreeSet<u64> = all()
+            .filter(|(number, entry)| is_given_up(entry) && !self.order.has_gone_on_with(**number))
+            .map(|(number, _)| *number)
+            .collect();
+        let is_of_one = |number: &u64| calls.contains(&journal::call_of(*number).unwrap_or(*number));
+        let numbers: BTreeSet<u64> = all().map(|(number, _)| *number).filter(is_of_one).collect();
+        numbers.into_iter().collect()
+    }
+
     /// A call of the body has ended.
     pub(crate) fn has_gone_on(&mut self) {
         self.is_stale = true;
@@ -448,7 +468,7 @@ impl Journal {
             false if is_new || self.is_stale => Idle::Ask,
             false => Idle::Suspend,
             true if is_new => Idle::Open,
-            true => Idle::No,
+            true => Idle::Look,
         }
     }
 

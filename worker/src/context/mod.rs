@@ -63,6 +63,8 @@ pub(crate) struct Core {
     conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
+    /// What was sent to be recorded, and is not known to be: whoever sent it may have been dropped.
+    unsure: Mutex<Vec<Arc<(Checkpoint, Along)>>>,
     /// What is published goes out one after the other.
     published: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
@@ -113,6 +115,7 @@ impl Core {
             conflicts: AtomicU32::default(),
             cancelled,
             journal: Mutex::new(journal),
+            unsure: Mutex::default(),
             published: tokio::sync::Mutex::default(),
             places: Mutex::default(),
             sends: Sends::default(),
@@ -161,29 +164,27 @@ impl Core {
     /// Records the value of a call, with what the body has gone on with before.
     async fn record(&self, number: u64, name: &str, payload: &[u8]) -> Outcome<()> {
         let (entry, along) = self.journal().value(number, name, payload);
-        self.record_entry(number, entry, &along).await
+        self.record_entry(number, entry, along).await
     }
 
     /// Records that a call was given up on after this error.
     async fn record_error(&self, number: u64, name: &str, error: &Error) -> Outcome<()> {
         let (entry, along) = self.journal().given_up(number, name, error);
-        self.record_entry(number, entry, &along).await
+        self.record_entry(number, entry, along).await
     }
 
-    async fn record_entry(&self, number: u64, entry: Vec<u8>, along: &Along) -> Outcome<()> {
+    async fn record_entry(&self, number: u64, entry: Vec<u8>, along: Along) -> Outcome<()> {
         let mut checkpoint = along.checkpoint();
-        checkpoint.entries.insert(0, (number, entry.clone()));
-        self.checkpoint(&checkpoint, along).await?;
-        let mut journal = self.journal();
-        journal.keep(number, entry);
-        journal.has_gone_on();
+        checkpoint.entries.insert(0, (number, entry));
+        self.checkpoint(checkpoint, along).await?;
+        self.journal().has_gone_on();
         Ok(())
     }
 
     /// Records what the body has gone on with, where there is anything.
     async fn record_along(&self) -> Outcome<()> {
         let along = self.journal().along();
-        if along.is_empty() { Ok(()) } else { self.checkpoint(&along.checkpoint(), &along).await.map(drop) }
+        if along.is_empty() { Ok(()) } else { self.checkpoint(along.checkpoint(), along).await.map(drop) }
     }
 
     /// Tells the store what the body waits for, and gives the body what is there of it already.
@@ -192,15 +193,36 @@ impl Core {
             let mut journal = self.journal();
             (journal.along(), journal.ask(), journal.take_unreadable())
         };
-        let answers = self.checkpoint(&Checkpoint { waits, unreadable, ..along.checkpoint() }, &along).await?;
+        let answers = self.checkpoint(Checkpoint { waits, unreadable, ..along.checkpoint() }, along).await?;
         let wakers = self.journal().answer(answers);
         wakers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
     /// Answers what waits came to.
-    async fn checkpoint(&self, checkpoint: &Checkpoint, along: &Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
-        let reach = &self.reach;
+    async fn checkpoint(&self, checkpoint: Checkpoint, along: Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
+        let sent = Arc::new((checkpoint, along));
+        self.unsure().push(sent.clone());
+        let answered = self.send(&sent).await;
+        self.unsure().retain(|other| !Arc::ptr_eq(other, &sent));
+        answered
+    }
+
+    /// To be asked before the body runs again: what was on its way when it was dropped may have taken effect or not.
+    pub(crate) async fn settle_records(&self) {
+        let unsure = std::mem::take(&mut *self.unsure());
+        for sent in unsure {
+            // What is refused has not taken effect.
+            let _ = self.send(&sent).await;
+        }
+    }
+
+    fn unsure(&self) -> MutexGuard<'_, Vec<Arc<(Checkpoint, Along)>>> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, sent: &(Checkpoint, Along)) -> Outcome<Vec<(u64, Vec<u8>)>> {
+        let (reach, (checkpoint, along)) = (&self.reach, sent);
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
@@ -209,7 +231,9 @@ impl Core {
             CommitStatus::Fenced => self.give_up().await,
             // It expects nothing of the context.
             CommitStatus::Committed | CommitStatus::Unstaged | CommitStatus::Conflict => {
-                self.journal().was_recorded(along);
+                let mut journal = self.journal();
+                checkpoint.entries.iter().for_each(|(number, entry)| journal.keep(*number, entry.clone()));
+                journal.was_recorded(along);
                 Ok(checkpointed.answers)
             }
         }

@@ -27,6 +27,8 @@ pub(super) struct Order {
     known: Vec<u64>,
     /// What the body was given, of what is recorded.
     given: Vec<u64>,
+    /// How many of them the body has recorded something after.
+    gone_on: usize,
     /// They were given by their numbers, and none was left out but what had been let go of.
     is_straight: bool,
     /// How many of them are recorded one by one.
@@ -159,6 +161,21 @@ impl Order {
     /// How much there is to tell: for [`Order::was_told`], once it is recorded.
     pub(super) fn len(&self) -> usize {
         if self.is_straight { 0 } else { self.given.len() }
+    }
+
+    /// How much the body was given by now.
+    pub(super) fn given(&self) -> usize {
+        self.given.len()
+    }
+
+    /// It has recorded something after it was given so much.
+    pub(super) fn went_on(&mut self, given: usize) {
+        self.gone_on = self.gone_on.max(given);
+    }
+
+    /// Whether something is recorded that came after the body was given what this call came to.
+    pub(super) fn has_gone_on_with(&self, number: u64) -> bool {
+        self.known.contains(&number) || self.given.iter().take(self.gone_on).any(|given| *given == number)
     }
 
     pub(super) fn was_told(&mut self, len: usize) {

@@ -130,7 +130,8 @@ impl<T> StepCall<'_, T> {
     /// ends, and a later one goes on here. A shorter delay is waited in the worker.
     ///
     /// Once the policy gives up, the last error is recorded as values are: each later attempt is given the same one, with its text,
-    /// its causes, and whether it was terminal. A step that fails with it is not tried again ([`Error::is_given_up`]).
+    /// its causes, and whether it was terminal. A step that fails with it is not tried again ([`Error::is_given_up`]). Where the run
+    /// fails with it, and somebody retries the run, the call is made again.
     ///
     /// Each try that failed takes a round trip, and up to two of the 10,000 entries that a step may record.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {

@@ -103,10 +103,8 @@ impl Tries {
         let entry = Entry::Tried { name: &self.name, elapsed_ms, delay_ms, error: &error }.write();
         let along = core.journal().along();
         let mut checkpoint: Checkpoint = along.checkpoint();
-        checkpoint.entries.insert(0, (number, entry.clone()));
-        core.checkpoint(&checkpoint, &along).await?;
-        core.journal().keep(number, entry);
-        Ok(())
+        checkpoint.entries.insert(0, (number, entry));
+        core.checkpoint(checkpoint, along).await.map(drop)
     }
 }
 

@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
+use stepfleet::backoff::{BESIDE, Backoff};
 use stepfleet::step::Wait;
 use tokio::time::Sleep;
 
@@ -64,7 +65,7 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
     let bell = Arc::new(Bell { rung: AtomicBool::new(true), ..Bell::default() });
     let waker = Waker::from(bell.clone());
     let mut body = std::pin::pin!(body);
-    let mut pause = Pause { core, grace: None, asking: None };
+    let mut pause = Pause { core, grace: None, beside: None, asking: None };
     let mut restless = 0;
     std::future::poll_fn(move |context| {
         let mut was_woken = false;
@@ -100,6 +101,8 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
 struct Pause {
     core: Arc<Core>,
     grace: Option<Pin<Box<Sleep>>>,
+    /// The next look, beside calls that are under way.
+    beside: Option<(Backoff, Pin<Box<Sleep>>)>,
     asking: Option<BoxFuture<'static, Result<(), Error>>>,
 }
 
@@ -131,6 +134,18 @@ impl Pause {
         self.core.journal().astray().map(Ended::Refused)
     }
 
+    /// Ready when it is time to look whether what is waited for has come.
+    fn poll_look(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (pauses, next) = self.beside.get_or_insert_with(|| {
+            let mut pauses = Backoff::new(BESIDE);
+            let next = Box::pin(tokio::time::sleep(pauses.pause()));
+            (pauses, next)
+        });
+        ready!(next.as_mut().poll(context));
+        *next = Box::pin(tokio::time::sleep(pauses.pause()));
+        Poll::Ready(())
+    }
+
     /// Ready when the attempt is to end.
     fn poll(&mut self, context: &mut Context<'_>, was_woken: bool) -> Poll<Result<Waits, Error>> {
         let mut was_woken = was_woken;
@@ -148,9 +163,14 @@ impl Pause {
             }
             was_woken = false;
             if idle == Idle::No {
+                self.beside = None;
                 return Poll::Pending;
             }
-            if idle != Idle::Ask {
+            if idle == Idle::Look {
+                if self.poll_look(context).is_pending() {
+                    return Poll::Pending;
+                }
+            } else if idle != Idle::Ask {
                 let moment = if idle == Idle::HeldUp { HELD_UP } else { GRACE };
                 let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(moment)));
                 if grace.as_mut().poll(context).is_pending() {
@@ -184,6 +204,7 @@ mod tests {
 
     use super::*;
     use crate::context::{self, Busy, Journal, Past, Reach};
+    use crate::error::Outcome;
 
     /// Of a step execution that the worker `w` holds.
     async fn core() -> Arc<Core> {
@@ -337,5 +358,36 @@ mod tests {
         });
         let driven = drive(core.clone(), async { tokio::try_join!(slow, ctx.wait_for::<u8>("paid")).unwrap() }).await;
         assert!(matches!(driven, Ended::Returned((1, 7))), "{driven:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_reaches_a_body_whose_other_call_goes_on_or_is_polled_no_more() {
+        for is_polled in [true, false] {
+            let store = MemoryStore::new(Namespace::default());
+            let core = core_on(&store).await;
+            let ctx = &context::Context::<()>::new(core.clone());
+            let endless = async || {
+                tokio::time::sleep(GRACE).await;
+                signal(&store, "stop", 7).await;
+                std::future::pending::<Outcome<u8>>().await
+            };
+            let body = async {
+                let mut endless = std::pin::pin!(ctx.step("endless", endless));
+                let mut stop = std::pin::pin!(ctx.wait_for::<u8>("stop"));
+                if !is_polled {
+                    // Once, and then for long no more.
+                    assert!(futures_util::poll!(&mut endless).is_pending());
+                    tokio::time::sleep(GRACE * 2).await;
+                    assert!(futures_util::poll!(&mut endless).is_pending());
+                    return stop.await.unwrap();
+                }
+                tokio::select! {
+                    _ = endless => unreachable!(),
+                    stop = &mut stop => stop.unwrap(),
+                }
+            };
+            let driven = tokio::time::timeout(Duration::from_secs(60), drive(core.clone(), body)).await;
+            assert!(matches!(driven, Ok(Ended::Returned(7))), "{is_polled} {driven:?}");
+        }
     }
 }

@@ -64,7 +64,8 @@ pub(super) async fn settle(
     }
     log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
-    fail(session, step, &Failure::Fail { error: text, retention }, refill).await
+    let forget = core.journal().failed_with();
+    fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await
 }
 
 /// As [`settle`], by the shortest way: it is not known what of the attempt still stands. Nothing catches such a failure.
@@ -79,7 +80,7 @@ pub(super) async fn after_panic(
         Decision::Retry(delay) => Failure::Retry { delay, error: error.one_line() },
         Decision::GiveUp(_) => {
             let retention = served.map_or(RETENTION, |served| served.retention);
-            Failure::Fail { error: error.one_line(), retention }
+            Failure::Fail { error: error.one_line(), retention, forget: Vec::new() }
         }
     };
     let claimed = fail(session, step, &failure, refill).await?;

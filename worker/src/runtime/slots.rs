@@ -338,6 +338,7 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
 /// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
+    session.lost.run_until_cancelled(core.settle_records()).await?;
     session.lost.run_until_cancelled(core.calm_down()).await?;
     let mut watch = session.outages.watch("context", REFUSED);
     loop {

@@ -219,7 +219,7 @@ impl Pair {
             let delay = if later { HOUR } else { Duration::ZERO };
             Failure::Retry { delay, error: "e".into() }
         } else {
-            Failure::Fail { error: "e".into(), retention: HOUR }
+            Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }
         };
         let first = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)));
         if repeat {
@@ -248,7 +248,7 @@ impl Pair {
         let next = if is_in_use && self.saved.is_some() { Next::Nothing } else { next };
         let refill = Refill { next, after: None };
         let answer = if fails {
-            let failure = Failure::Fail { error: "zombie".into(), retention: HOUR };
+            let failure = Failure::Fail { error: "zombie".into(), retention: HOUR, forget: Vec::new() };
             both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)))
         } else {
             let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };

@@ -105,7 +105,7 @@ impl<'a> Desk<'a> {
             }
             Standing::Failed => {
                 let step = self.begun(run, &asked).await;
-                let failure = Failure::Fail { error: "e".into(), retention: HOUR };
+                let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() };
                 let call = call("of-w", self.number(), false);
                 self.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
             }

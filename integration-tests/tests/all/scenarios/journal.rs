@@ -51,3 +51,27 @@ async fn what_a_step_records_has_a_limit() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_new_in_a_checkpoint_is_done_though_its_first_entry_is_known() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        store.checkpoint("a", &step.fence, &records(1, 7)).await.unwrap();
+        // Whoever sent it does not know of the first one, whose sender was dropped.
+        let wait = Wait { number: 4, name: "paid".into(), ..Wait::default() };
+        let more = Checkpoint {
+            entries: vec![(1, vec![1, 7]), (2, vec![1, 8])],
+            let_go: vec![(3, "left".into())],
+            waits: vec![wait],
+            ..Checkpoint::default()
+        };
+        store.checkpoint("a", &step.fence, &more).await.unwrap();
+        assert_eq!(store.waits("r").await.unwrap().len(), 1);
+        store.reap(&reap(&["a"])).await.unwrap();
+        join_fleet(store, "b", LEASE).await;
+        let journal = in_order(&claim(store, "b", 1, 1).await[0]);
+        assert_eq!(journal, [(1, vec![1, 7]), (2, vec![1, 8]), (3, b"xleft\n".to_vec())]);
+    })
+    .await;
+}

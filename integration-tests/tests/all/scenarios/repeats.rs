@@ -152,7 +152,7 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
                     complete(store, number + 1, &step, &commit, 0).await;
                 }
                 "fails" => {
-                    let failure = stepfleet::step::Failure::Fail { error: "e".into(), retention };
+                    let failure = stepfleet::step::Failure::Fail { error: "e".into(), retention, forget: Vec::new() };
                     store.fail(&call("a", number + 1, false), &step, &failure, &refill(0)).await.unwrap();
                 }
                 "cancelled" => drop(store.cancel(end, None, retention).await.unwrap()),

@@ -16,7 +16,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn fail(store: &dyn Store, number: u64, step: &Claimed) {
-    let failure = Failure::Fail { error: "wrong".into(), retention: HOUR };
+    let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
     let (outcome, _) = store.fail(&call("a", number, false), step, &failure, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
     assert_eq!(shown(store).await.status, Status::Failed);

@@ -12,6 +12,9 @@ pub const TRANSITION: Loop = Loop::new(10, 1000);
 /// a call that the body of a step makes: what it records, reads and publishes.
 pub const BODY: Loop = Loop::new(10, 1000);
 
+/// a body that waits while other calls of it are under way: it looks whether what it waits for has come.
+pub const BESIDE: Loop = Loop::new(50, 2000);
+
 /// a worker whose claim, failure or read of a context is refused for a reason that is not the server's.
 pub const REFUSED: Loop = Loop::new(200, 5000);
 

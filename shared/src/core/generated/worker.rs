@@ -254,6 +254,7 @@ pub(crate) struct Fail<'a> {
     pub(crate) delay: i64,
     pub(crate) reason: &'a str,
     pub(crate) retention: i64,
+    pub(crate) forget: Vec<u64>,
 }
 
 impl Write for Fail<'_> {
@@ -266,6 +267,10 @@ impl Write for Fail<'_> {
         args.ms(self.delay);
         args.text(self.reason);
         args.ms(self.retention);
+        args.count(self.forget.len());
+        for number in &self.forget {
+            args.number(*number);
+        }
     }
 }
 

@@ -47,9 +47,12 @@ impl Data {
                 state.tell_failure(now, attempt, StepState::Retry, error);
                 state.try_later(now, attempt, millis(*delay), error);
             }
-            Failure::Fail { error, retention } => {
+            Failure::Fail { error, retention, forget } => {
                 state.tell_failure(now, attempt, StepState::Failed, error);
                 state.fail_run(now, attempt, error.clone(), millis(*retention));
+                if let Some(steps) = state.runs.get_mut(&attempt.run).and_then(|run| run.stopped.as_mut()) {
+                    steps.forget.clone_from(forget);
+                }
             }
         })
     }

@@ -33,21 +33,25 @@ impl Data {
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
             return Ok(self.checkpointed(fence, waits));
         }
-        if entries.first().is_some_and(|(number, _)| self.is_recorded(&fence.run, fence.seq, *number)) {
-            return Ok(self.checkpointed(fence, waits));
-        }
-        if self.is_too_much(fence, entries.len() + let_go.len(), waits) {
+        let numbers = entries.iter().map(|(number, _)| number).chain(let_go.iter().map(|(number, _)| number));
+        let new = numbers.filter(|number| !self.is_recorded(&fence.run, fence.seq, **number)).count();
+        if self.is_too_much(fence, new, waits) {
             return Err(journal_is_full());
         }
-        if let Some(outcome) = self.objection(&fence.run, checkpoint.changes())? {
-            return Ok(outcome.into());
+        let is_repeated = entries.first().is_some_and(|(first, _)| self.is_recorded(&fence.run, fence.seq, *first));
+        if !is_repeated {
+            if let Some(outcome) = self.objection(&fence.run, checkpoint.changes())? {
+                return Ok(outcome.into());
+            }
+            self.write_context(&fence.run, checkpoint.changes());
         }
-        self.write_context(&fence.run, checkpoint.changes());
         if let Some(execution) = self.steps(&fence.run).and_then(|steps| steps.executions.get_mut(&fence.seq)) {
             execution.mark = mark.or(execution.mark);
         }
         for (number, payload) in entries {
-            self.record(&fence.run, fence.seq, *number, payload.clone());
+            if !self.is_recorded(&fence.run, fence.seq, *number) {
+                self.record(&fence.run, fence.seq, *number, payload.clone());
+            }
         }
         self.let_go(now, &fence.run, fence.seq, let_go);
         let dues = self.set_aside(now, fence, &checkpoint.unreadable);

@@ -45,6 +45,7 @@ impl Data {
         let Some(run) = self.runs.get_mut(id) else { return };
         run.steps = run.stopped.take();
         let seq = run.steps.as_mut().and_then(|steps| steps.failed.take());
+        let forget = run.steps.as_mut().map(|steps| std::mem::take(&mut steps.forget)).unwrap_or_default();
         let (step, number) = (run.shown.error_step.take(), run.shown.error_attempt.take());
         let shown = &mut run.shown;
         (shown.finished_ms, shown.error) = (None, None);
@@ -65,8 +66,9 @@ impl Data {
         self.note(now, Kind::Retried, &attempt, detail.to_owned());
         let execution = seq.and_then(|seq| self.steps(id)?.executions.get_mut(&seq));
         if let (Some(execution), Some(seq)) = (execution, seq) {
-            // Its policy starts anew.
+            // Its policy starts anew, and so do those of the calls that it failed with.
             (execution.kept, execution.failures) = (None, 0);
+            execution.journal.retain(|number, _| !forget.contains(number));
             execution.ended_well();
             self.take_back(now, id, seq);
         }

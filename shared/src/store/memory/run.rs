@@ -110,6 +110,8 @@ pub(super) struct Steps {
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
     /// The step execution that failed the run.
     pub(super) failed: Option<u64>,
+    /// Entries of its journal that it failed with.
+    pub(super) forget: Vec<u64>,
 }
 
 impl Steps {

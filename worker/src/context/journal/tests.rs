@@ -87,9 +87,9 @@ fn a_body_is_idle_when_it_waits_and_nothing_else_is_under_way() {
     journal.wait(wait(1, "paid"), Waker::noop());
     assert_eq!((journal.idle(true), journal.idle(false)), (Idle::Open, Idle::Ask));
     assert_eq!(journal.ask().len(), 1);
-    assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Suspend));
+    assert_eq!((journal.idle(true), journal.idle(false)), (Idle::Look, Idle::Suspend));
     journal.has_gone_on();
-    assert_eq!((journal.idle(true), journal.idle(false)), (Idle::No, Idle::Ask));
+    assert_eq!((journal.idle(true), journal.idle(false)), (Idle::Look, Idle::Ask));
     journal.wait(wait(2, "sent"), Waker::noop());
     assert_eq!(journal.ask(), [wait(1, "paid"), wait(2, "sent")]);
     assert_eq!(journal.idle(false), Idle::Suspend);
@@ -124,11 +124,11 @@ fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
     journal.let_go(3, "old");
     let along = journal.along();
     let failed = Entry::Failed { name: "charge", error: &Error::msg("no money").write() }.write();
-    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())], order: 0 });
+    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())], order: 0, given: 1 });
     assert_eq!(journal.along(), along, "until it was recorded");
     journal.let_go(4, "sent");
     journal.was_recorded(&along);
-    assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())], order: 0 });
+    assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())], order: 0, given: 1 });
 }
 
 #[test]

@@ -81,11 +81,12 @@ local function emit(p, x, c)
   if c.fan or count ~= 1 then settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
 end
 
-fail_run = function(p, x, reason, retention)
+-- `forget`: entries of its journal that the step failed with.
+fail_run = function(p, x, reason, retention, forget)
   tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
   -- A retry of the run begins with it.
-  if x.seq ~= 0 then redis.call('HSET', key_of.steps(p, x.run), 'failed', x.seq) end
+  if x.seq ~= 0 then redis.call('HSET', key_of.steps(p, x.run), 'failed', x.seq .. ' ' .. table.concat(forget or {}, ' ')) end
   finish(p, x.run, x.now, 'failed', retention,
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
 end
@@ -235,7 +236,7 @@ local function fail(p, a)
   return under_fence(p, a, function(_, x)
     tell_followers(p, x.run, x.meta, a.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', a.reason)
     if a.mode ~= 'retry' then
-      fail_run(p, x, a.reason, a.retention)
+      fail_run(p, x, a.reason, a.retention, a.forget)
       return nil
     end
     note(p, x.run, x.now, 'retry', x.seq, x.attempt, x.step, x.worker, a.delay .. ' ' .. a.reason)

@@ -229,10 +229,11 @@ function read.complete(argv)
 end
 
 function read.fail(argv)
+  local forget = take_list(argv, 16)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], mode = argv[12],
-    delay = tonumber(argv[13]), reason = argv[14], retention = tonumber(argv[15]),
+    delay = tonumber(argv[13]), reason = argv[14], retention = tonumber(argv[15]), forget = forget,
   }
 end
 

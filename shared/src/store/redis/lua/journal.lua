@@ -207,6 +207,16 @@ local function is_too_much(p, run, seq, entries, waits)
   return false
 end
 
+-- `entries` is number, what comes with it, number, ...
+local function new_entries(p, run, seq, entries)
+  local new = 0
+  for i = 1, #entries, 2 do
+    if not is_recorded(p, run, seq, entries[i]) then new = new + 1 end
+  end
+  return new
+end
+
+-- An earlier try may have come, and others of the same body since: each part of it is done once.
 local function checkpoint(p, a)
   local now, run, seq, line, entries, waits = now_ms(), a.run, a.seq, a.line, a.entries, a.waits
   local steps = key_of.steps(p, run)
@@ -215,13 +225,17 @@ local function checkpoint(p, a)
   -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
-  if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok', answers_of(p, run, seq, waits) } end
-  if is_too_much(p, run, seq, (#entries + #a.gone) / 2, waits) then return { 'full' } end
-  local why_not, field, wrong = settle_changes(p, run, a)
-  if why_not then return { why_not, field, wrong } end
-  write_context(p, run, a)
+  local new = new_entries(p, run, seq, entries) + new_entries(p, run, seq, a.gone)
+  if is_too_much(p, run, seq, new, waits) then return { 'full' } end
+  if not (entries[1] and is_recorded(p, run, seq, entries[1])) then
+    local why_not, field, wrong = settle_changes(p, run, a)
+    if why_not then return { why_not, field, wrong } end
+    write_context(p, run, a)
+  end
   if a.mark ~= '' then redis.call('HSET', steps, 'm' .. seq, made) end
-  for i = 1, #entries, 2 do record_entry(p, run, seq, entries[i], entries[i + 1]) end
+  for i = 1, #entries, 2 do
+    if not is_recorded(p, run, seq, entries[i]) then record_entry(p, run, seq, entries[i], entries[i + 1]) end
+  end
   let_go(p, run, seq, a.gone, now)
   open_waits(p, run, seq, waits, now, set_aside(p, run, seq, a.unreadable, now))
   return { 'ok', answers_of(p, run, seq, waits) }

@@ -149,6 +149,7 @@ v1.fail = function(keys, argv)
   local mode = delay == '-1' and 'fail' or 'retry'
   return fail(keys[1], of_hold(keys[1], argv, {
     mode = mode, delay = mode == 'retry' and tonumber(delay) or 0, reason = text, retention = tonumber(retention),
+    forget = {},
   }))[1]
 end
 

@@ -107,13 +107,14 @@ local function objection(p, run, event)
   local found = redis.call('HMGET', stopped, 'meta', 'failed')
   if not found[1] or damage('T 0 0 0 turn', '0 s - e\n', found[1]) then return 'nothing of it is left to go on with' end
   if redis.call('EXISTS', key_of.input(p, run)) == 0 then return 'its input is gone' end
-  return lost_for_good(p, run, stopped) or event and misfit(stopped, found[2], found[1], event)
+  return lost_for_good(p, run, stopped) or event and misfit(stopped, string.match(found[2] or '', '^%d+'), found[1], event)
 end
 
--- Its policy starts anew.
-local function begin_anew(p, run, meta, seq, now)
+-- Its policy starts anew, and so do those of the calls that it failed with.
+local function begin_anew(p, run, meta, seq, forget, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
-  if redis.call('HDEL', journal, 'began', 'error') > 0 and redis.call('EXISTS', journal) == 0 then
+  chunked('HDEL', journal, forget)
+  if redis.call('HDEL', journal, 'began', 'error') + #forget > 0 and redis.call('EXISTS', journal) == 0 then
     redis.call('SREM', key_of.extra(p, run), journal)
   end
   local s = parse_state(redis.call('HGET', steps, seq))
@@ -158,11 +159,13 @@ retry = function(p, a)
   revive(p, run, now, about)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, 'meta', 'failed')
-  local meta, seq = found[1], found[2]
+  local meta, forget = found[1], {}
+  for number in string.gmatch(found[2] or '', '%d+') do forget[#forget + 1] = number end
+  local seq = table.remove(forget, 1)
   note(p, run, now, 'retried', seq or 0, about[5] or 0, about[4] or '-', '-', event and 'with another event' or '')
   redis.call('HDEL', steps, 'failed')
   if event then give(p, run, seq, event) end
-  if seq then begin_anew(p, run, meta, seq, now) end
+  if seq then begin_anew(p, run, meta, seq, forget, now) end
   go_on(p, run, '0', now, now)
   return { 'retried' }
 end
