@@ -8,6 +8,19 @@ use crate::error::{Error, Result};
 /// Calls have lower numbers; from here on there are entries of their order.
 pub const FIRST_ORDER: u64 = 1 << 40;
 
+/// From here on there are entries of the state that was committed before a call began: see [`of_mark`].
+pub const FIRST_MARK: u64 = 1 << 41;
+
+/// The number of the entry that says that the state was committed before this call began.
+pub fn of_mark(call: u64) -> u64 {
+    FIRST_MARK + call
+}
+
+/// The call that this entry of a commit of the state comes before; None for an entry of another kind.
+pub fn marked(number: u64) -> Option<u64> {
+    (FIRST_MARK..FIRST_TRY).contains(&number).then(|| number - FIRST_MARK)
+}
+
 /// From here on there are entries of the tries of calls: see [`of_try`].
 pub const FIRST_TRY: u64 = 1 << 42;
 
@@ -90,6 +103,20 @@ pub enum Entry<'a> {
         /// The call's name.
         name: &'a str,
     },
+    /// The state was committed here.
+    Mark {
+        /// The call's name.
+        name: &'a str,
+        /// As that of a value.
+        order: &'a str,
+        /// What was changed, as it was before, as workers write it: a body that begins again is given it.
+        before: &'a [u8],
+    },
+    /// The body has taken the new one of two ways here.
+    Patch {
+        /// The name of the change.
+        name: &'a str,
+    },
     /// What the body had been given, where no value is recorded that could say so. It is of no call: see [`FIRST_ORDER`].
     Order {
         /// As workers write it.
@@ -132,6 +159,8 @@ impl<'a> Entry<'a> {
             'o' => Some(Self::Overdue { name }),
             'x' => Some(Self::LetGo { name }),
             'd' => Some(Self::Order { order: name }),
+            'k' => Some(Self::Mark { name, order: about, before: rest }),
+            'p' => Some(Self::Patch { name }),
             _ => None,
         }
     }
@@ -156,6 +185,9 @@ impl<'a> Entry<'a> {
             Self::Collected { payload } => [b"c", *payload].concat(),
             Self::LetGo { name } => entry('x', name, b""),
             Self::Order { order } => entry('d', order, b""),
+            Self::Mark { name, order: "", before } => entry('k', name, before),
+            Self::Mark { name, order, before } => entry('k', &format!("{name} {order}"), before),
+            Self::Patch { name } => entry('p', name, b""),
         }
     }
 
@@ -169,6 +201,8 @@ impl<'a> Entry<'a> {
             | Self::Tried { name, .. }
             | Self::Signal { name, .. }
             | Self::Overdue { name }
+            | Self::Mark { name, .. }
+            | Self::Patch { name }
             | Self::LetGo { name } => name,
         }
     }
@@ -200,6 +234,9 @@ mod tests {
             Entry::LetGo { name: "approval" },
             Entry::Collected { payload: b"2 3\n\x01\x02" },
             Entry::Collected { payload: b"" },
+            Entry::Mark { name: "checkpoint", order: "", before: b"\x81\n" },
+            Entry::Mark { name: "checkpoint", order: "0:2,1", before: b"" },
+            Entry::Patch { name: "new-tax" },
         ];
         for entry in entries {
             assert_eq!(Entry::read(&entry.write()).unwrap(), entry);

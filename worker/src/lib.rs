@@ -49,6 +49,7 @@ pub mod error;
 pub mod event;
 pub mod failed;
 pub mod published;
+mod replay;
 pub mod runtime;
 #[doc(hidden)]
 pub mod schema;

@@ -74,6 +74,8 @@ pub struct Step<W> {
     pub catches: Option<Catches>,
     /// How many of its executions may be under way in a run at once.
     pub concurrency: Option<u32>,
+    /// What its body has written to the state is committed before each call that it makes.
+    pub saves_state: bool,
     /// Executes it.
     pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
 }
@@ -92,6 +94,7 @@ impl<W> Step<W> {
             timeout: None,
             catches: None,
             concurrency: None,
+            saves_state: true,
             run,
         }
     }
@@ -173,6 +176,7 @@ pub(crate) struct Served {
 pub(crate) struct ServedStep {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) saves_state: bool,
     pub(crate) run: Box<Run>,
 }
 
@@ -190,7 +194,7 @@ impl Served {
         let steps = definition.steps.into_iter().zip(policies).map(|(step, retry)| {
             let (workflow, run) = (workflow.clone(), step.run);
             let run: Box<Run> = Box::new(move |attempt| run(workflow.clone(), attempt));
-            (step.name, ServedStep { retry, timeout: step.timeout, run })
+            (step.name, ServedStep { retry, timeout: step.timeout, saves_state: step.saves_state, run })
         });
         Ok(Self {
             registration,

@@ -13,8 +13,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn decisions_are_pure() {
-    let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decisions"));
-    assert!(files.len() > 8, "{files:?}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = [sources(&folder.join("src/decisions")), sources(&folder.join("src/replay"))].concat();
+    assert!(files.len() > 12, "{files:?}");
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         // Examples in documentation show whole workflows.

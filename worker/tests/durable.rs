@@ -98,3 +98,102 @@ async fn a_function_stays_a_function_and_its_workflow_is_what_it_says() {
     let worker = Worker::from_env().and_then(|worker| worker.serve(double::workflow()));
     assert!(worker.and_then(|worker| worker.serve(inner::length::workflow())).is_ok());
 }
+
+/// Writes the state between its calls.
+#[durable(retries = 0)]
+async fn stages(ctx: &Context, rounds: u64) -> Outcome<Vec<u64>> {
+    let mut seen = Vec::new();
+    for round in 0..rounds {
+        let done: u64 = ctx.state().get("done").await?.unwrap_or(0);
+        ctx.state().set("stage", &round).await?;
+        if done.is_multiple_of(2) {
+            ctx.step("even", async || Ok(done)).await?;
+        }
+        let (one, ()) = ctx
+            .join((
+                async {
+                    let one = ctx.step("one", async || Ok(1)).await?;
+                    ctx.state().incr("done", one).await?;
+                    ctx.sleep(Duration::from_secs(60)).await?;
+                    Ok(one)
+                },
+                async {
+                    ctx.sleep(Duration::from_secs(30)).await?;
+                    ctx.state().push("rounds", &round).await?;
+                    ctx.checkpoint().await
+                },
+            ))
+            .await?;
+        seen.push(done + u64::try_from(one).unwrap_or_default());
+    }
+    Ok(seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_is_committed_before_each_call_and_once() {
+    let run = testing::call_survives_every_crash(|| testing::run(stages::workflow()), &3u64).await;
+    assert_eq!(run.result::<Vec<u64>>(), [1, 2, 3]);
+    let fields = (run.field::<u64>("done"), run.field::<u64>("stage"), run.field::<Vec<u64>>("rounds"));
+    assert_eq!(fields, (Some(3), Some(2), Some(vec![0, 1, 2])));
+}
+
+/// The same, as an event-driven step that commits by itself.
+struct Rounds;
+
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Done {
+    seen: Vec<u64>,
+}
+
+#[workflow(start = Asked, stop = Done)]
+impl Rounds {
+    #[step]
+    async fn go(&self, ctx: &Context, _: Asked) -> Outcome<Done> {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            ctx.step("work", async || Ok(())).await?;
+            seen.push(ctx.state().get("done").await?.unwrap_or(0));
+            ctx.state().incr("done", 1).await?;
+            ctx.checkpoint().await?;
+        }
+        Ok(Done { seen })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_and_checkpoints_may_follow_each_other() {
+    let run = testing::survives_every_crash(|| testing::run(Rounds), &Asked {}).await;
+    assert_eq!((run.result::<Done>().seen, run.field::<u64>("done")), (vec![0, 1, 2], Some(3)));
+}
+
+/// As it was shipped first, and as it was changed: served under one version.
+#[durable(name = "ship", retries = 0)]
+async fn ship_first(ctx: &Context, (): ()) -> Outcome<String> {
+    ctx.step("pack", async || Ok(())).await?;
+    ctx.wait_for::<()>("go").await?;
+    ctx.step("send", async || Ok("sent".to_owned())).await
+}
+
+#[durable(name = "ship", retries = 0)]
+async fn ship_patched(ctx: &Context, (): ()) -> Outcome<String> {
+    ctx.step("pack", async || Ok(())).await?;
+    ctx.wait_for::<()>("go").await?;
+    let weighed = if ctx.patched("weigh")? {
+        ctx.step("weigh", async || Ok("weighed, ".to_owned())).await?
+    } else {
+        String::new()
+    };
+    ctx.step("send", async || Ok(format!("{weighed}sent"))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_goes_the_new_way_wherever_the_worker_dies() {
+    let patched = || testing::run(ship_patched::workflow()).signal("go", &());
+    let run = testing::call_survives_every_crash(patched, &()).await;
+    assert_eq!(run.result::<String>(), "weighed, sent");
+    let first = testing::run(ship_first::workflow()).signal("go", &()).call(&()).await;
+    assert_eq!(first.result::<String>(), "sent");
+}

@@ -60,6 +60,8 @@ enum Part {
     /// Fails each time, so often: is given up on.
     Hopeless(u32, u64),
     Wait,
+    /// Counts in the state, and commits that or not.
+    Count(bool),
     /// Until a timer fires, whose clock goes on when nothing else is left to do.
     Sleep(u64),
     Seq(Vec<Part>),
@@ -81,6 +83,7 @@ fn parts(most: u64) -> impl Strategy<Value = Part> {
         6 => ms().prop_map(Part::Call),
         2 => (1..4u32, ms()).prop_map(|(tries, ms)| Part::Hopeless(tries, ms)),
         1 => Just(Part::Wait),
+        2 => any::<bool>().prop_map(Part::Count),
         1 => ms().prop_map(Part::Sleep),
     ];
     leaf.prop_recursive(3, 16, 4, move |part| {
@@ -113,9 +116,14 @@ impl Planned {
     #[step]
     async fn go(&self, ctx: &Context, _: Asked) -> Outcome<Told> {
         let trace = Mutex::default();
+        // A checkpoint before all calls is where the next attempt begins.
+        ctx.step("begin", async || Ok(())).await?;
         self.play(ctx, &trace, &self.plan, "0".into(), 0).await;
         // All that was recorded is replayed once more.
         ctx.wait_for::<()>("end").await?;
+        let counted = ctx.state().get::<u64>("count").await?.unwrap_or(0);
+        let seen = trace.lock().unwrap().iter().filter(|line| line.ends_with('#')).count();
+        assert_eq!(counted, seen as u64, "each is counted once");
         Ok(Told { lines: if self.tells { trace.into_inner().unwrap() } else { Vec::new() } })
     }
 }
@@ -138,6 +146,14 @@ impl Planned {
                 Part::Hopeless(tries, ms) => self.fail(ctx, trace, &path, at + ms, *tries).await,
                 Part::Sleep(ms) => {
                     ctx.sleep(Duration::from_millis(*ms)).await.unwrap();
+                    at
+                }
+                Part::Count(commits) => {
+                    let count = ctx.state().incr("count", 1).await.unwrap();
+                    trace.lock().unwrap().push(format!("{path} {count} #"));
+                    if *commits {
+                        ctx.checkpoint().await.unwrap();
+                    }
                     at
                 }
                 Part::Wait => ctx.wait_for::<u64>("word").await.map_or(at, |word| at.max(word)),

@@ -403,36 +403,6 @@ async fn events_from_outside_come_one_after_the_other() {
     run.assert_status(Status::Running);
 }
 
-/// Records a call for each document, and checkpoints after each: the two do not go together.
-struct Mixed;
-
-#[workflow(start = Asked, stop = Answered)]
-impl Mixed {
-    #[step]
-    async fn read(&self, ctx: &Context, ev: Asked) -> Outcome<Answered> {
-        let done: usize = ctx.state().get("done").await?.unwrap_or(0);
-        let mut text = String::new();
-        for term in &ev.terms[done..] {
-            text += &ctx.step("look", || async { Ok(term.clone()) }).await?;
-            ctx.state().incr("done", 1).await?;
-            ctx.checkpoint().await?;
-        }
-        Ok(Answered { text })
-    }
-}
-
-#[tokio::test]
-async fn a_recorded_call_after_a_checkpoint_that_comes_after_one_is_refused() {
-    let asked =
-        |terms: &[&str]| Asked { question: String::new(), terms: terms.iter().map(|t| (*t).to_owned()).collect() };
-    let run = testing::run(Mixed).start(&asked(&["otter"])).await;
-    assert_eq!(run.result::<Answered>().text, "otter");
-    let run = testing::run(Mixed).start(&asked(&["otter", "seal"])).await;
-    run.assert_status(Status::Failed);
-    assert!(run.error().contains("call 2 of its body comes after a checkpoint"), "{run}");
-    assert_eq!(run.step("read").attempts(), 1);
-}
-
 /// Collects as many as the question says.
 struct Hoard;
 

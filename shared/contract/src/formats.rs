@@ -85,4 +85,10 @@ pub const JOURNAL: &[Format] = &[
     ),
     format("x", "x<name>\\n", "the body has let go of the call: whatever raced with it came first"),
     format("d", "d<order>\\n", "what the body had been given, where no value is recorded with it"),
+    format(
+        "k",
+        "k<name>[ <order>]\\n<before>",
+        "the state was committed; these of its fields were changed, as they were before",
+    ),
+    format("p", "p<name>\\n", "the body took the new way of a change of its code"),
 ];

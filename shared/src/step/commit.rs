@@ -230,6 +230,12 @@ pub(crate) struct Changes<'a> {
     pub(crate) expects: &'a [(String, Option<String>)],
 }
 
+impl Changes<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.unset.is_empty() && self.merges.is_empty() && self.expects.is_empty()
+    }
+}
+
 impl Checkpoint {
     pub(crate) fn changes(&self) -> Changes<'_> {
         Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }

@@ -205,6 +205,7 @@ impl ToTokens for Step {
                 timeout: #timeout,
                 catches: #catches,
                 concurrency: #concurrency,
+                saves_state: false,
                 run: #run,
             });
         });

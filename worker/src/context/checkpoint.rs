@@ -1,11 +1,16 @@
 //! `ctx.checkpoint`: what a long step has come to so far, committed while it goes on.
 
-use futures_util::future::BoxFuture;
-use stepfleet::step::{Checkpoint, CommitStatus};
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Along, Context, Core};
+use futures_util::future::BoxFuture;
+use serde_bytes::ByteBuf;
+use stepfleet::step::{Bytes, Checkpoint, CommitStatus};
+
+use super::{Call, Context, Core};
 use crate::decisions::overlay::Changes;
 use crate::error::{Error, Outcome};
+use crate::replay::{Along, Before, Marked, remarked};
 
 /// Why a body is to run no further.
 #[derive(Debug)]
@@ -16,13 +21,36 @@ pub(crate) enum Interrupt {
     Refused(Error),
 }
 
-/// The checkpoints of one attempt, which are made one after the other.
+/// The commits of the state by one attempt, which are made one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     pub(super) made: u64,
     /// Asked for, and not known to be made: whoever asked may have been dropped while waiting.
-    pending: Option<(Checkpoint, Along)>,
+    pending: VecDeque<Arc<Save>>,
 }
+
+impl Saves {
+    pub(super) fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+}
+
+#[derive(Debug)]
+struct Save {
+    checkpoint: Checkpoint,
+    along: Along,
+}
+
+/// The call that a commit of the state is known by.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    call: u64,
+    /// It is that call; otherwise it comes before it.
+    is_own: bool,
+}
+
+/// What a checkpoint is called among the calls of a body.
+const NAME: &str = "checkpoint";
 
 impl<S> Context<S> {
     /// Commits what the step has written to the state so far, while it goes on. A step that works through many documents
@@ -42,9 +70,12 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A recorded call ([`Context::step`], [`Context::wait_for`], [`Context::collect`]) that comes after a checkpoint which
-    /// itself comes after one fails the step with a terminal error. Calls are told apart by how many came before, and a body
-    /// that begins again with the state of a checkpoint may come by another number.
+    /// A checkpoint that comes before all recorded calls ([`Context::step`], [`Context::wait_for`], [`Context::collect`]) is where
+    /// the next attempt begins, as in the example. One that comes after such calls is itself a call of the body, with the same rules
+    /// for its order: the next attempt begins with the state as it was before, is given what its calls came to, and comes by the
+    /// checkpoint again, which is not made twice.
+    ///
+    /// In a durable function the state is committed before each call of the body, by itself.
     ///
     /// Takes one round trip, and none where nothing was written. Other steps see what was committed. Events and results
     /// are still those that the step returns in the end.
@@ -52,69 +83,133 @@ impl<S> Context<S> {
     /// Where a transaction ([`State::edit`](super::State::edit)) has read what others have changed since, it is made again
     /// on that. Where the body knows what has changed, nothing is committed, and the body runs again from its start with
     /// the state as it is by then: the call does not return. Nor does it where a merge is refused (the step fails), or where this attempt is no longer the current one.
-    pub async fn checkpoint(&self) -> Outcome<()> {
-        let core = &self.core;
-        let mut saves = core.saves.lock().await;
-        if let Err(interrupt) = core.save(&mut saves).await {
-            core.interrupt(interrupt);
-            std::future::pending::<()>().await;
+    pub fn checkpoint(&self) -> impl Future<Output = Outcome<()>> + Send + use<'_, S> {
+        let core = &*self.core;
+        let number = core.journal().next_mark();
+        let call = number.map(|call| Call::of_mark(core, call, NAME.to_owned(), Box::pin(core.checkpoint_at(call))));
+        async move {
+            match call {
+                Some(call) => call.await,
+                None => core.save(None).await,
+            }
         }
-        Ok(())
     }
 }
 
 impl Core {
-    /// Makes the checkpoints that were asked for before, and then one of what was written since.
-    async fn save(&self, saves: &mut Saves) -> Result<(), Interrupt> {
-        self.finish_save(saves).await?;
-        if self.overlay().is_unchanged() {
-            return Ok(());
+    async fn checkpoint_at(&self, call: u64) -> Outcome<()> {
+        let known = self.journal().marked(call, NAME)?;
+        match known {
+            Marked::Made => self.saved_before(),
+            Marked::Never => std::future::pending().await,
+            Marked::New => self.save(Some(Mark { call, is_own: true })).await?,
         }
-        self.journal().seal();
-        saves.made += 1;
-        let along = self.journal().along_if_any();
-        let changes = self.overlay().take();
-        let checkpoint = Checkpoint {
-            mark: Some(saves.made),
-            set: changes.set,
-            unset: changes.unset,
-            merges: changes.merges,
-            expects: changes.expects,
-            ..along.checkpoint()
-        };
-        saves.pending = Some((checkpoint, along));
-        self.finish_save(saves).await
+        Ok(())
     }
 
-    async fn finish_save(&self, saves: &mut Saves) -> Result<(), Interrupt> {
+    /// Commits what the body has written before this call, where its function does so by itself.
+    pub(super) async fn save_before(&self, call: u64) -> Outcome<()> {
+        if !self.saves_state || self.overlay().is_unchanged() {
+            return Ok(());
+        }
+        if self.journal().is_marked(call) {
+            self.saved_before();
+            return Ok(());
+        }
+        self.save(Some(Mark { call, is_own: false })).await
+    }
+
+    /// An earlier attempt has committed what the body has written.
+    fn saved_before(&self) {
+        self.overlay().take();
+    }
+
+    /// Makes what was asked for before, and then a commit of what was written since. What that is, is settled when this is polled first.
+    async fn save(&self, mark: Option<Mark>) -> Outcome<()> {
+        self.ask_to_save(mark);
+        if let Err(interrupt) = self.settle_saves().await {
+            self.interrupt(interrupt);
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    fn ask_to_save(&self, mark: Option<Mark>) {
+        let changes = {
+            let mut overlay = self.overlay();
+            if overlay.is_unchanged() {
+                return;
+            }
+            overlay.take()
+        };
+        let mut journal = self.journal();
+        let (entry, along) = match mark {
+            None => (None, journal.along_if_any()),
+            Some(Mark { call, is_own }) => {
+                let (number, entry, along) = journal.mark(call, is_own, NAME, &before(&changes));
+                (Some((number, entry)), along)
+            }
+        };
+        let mut saves = self.saves();
+        saves.made += 1;
+        let mut checkpoint = Checkpoint { mark: Some(saves.made), ..along.checkpoint() };
+        checkpoint.entries.splice(0..0, entry);
+        saves.pending.push_back(Arc::new(Save { checkpoint: with(checkpoint, changes), along }));
+    }
+
+    /// Makes the commits that were asked for. To be asked before the attempt is committed, too: one that the body has let go of may
+    /// have been made or not.
+    pub(crate) async fn settle_saves(&self) -> Result<(), Interrupt> {
+        let _turn = self.saving.lock().await;
         let mut tries = 0;
-        while let Some((checkpoint, along)) = &mut saves.pending {
-            let result = match self.send_checkpoint(checkpoint).await {
+        loop {
+            let Some(save) = self.saves().pending.front().cloned() else { return Ok(()) };
+            let result = match self.send_save(&save.checkpoint).await {
                 Ok(CommitStatus::Fenced) => self.give_up().await,
                 Ok(CommitStatus::Committed | CommitStatus::Unstaged) => {
-                    self.journal().was_recorded(along);
-                    Ok(())
+                    self.saves().pending.pop_front();
+                    let mut journal = self.journal();
+                    save.checkpoint.entries.iter().for_each(|(number, entry)| journal.keep(*number, entry.clone()));
+                    journal.was_recorded(&save.along);
+                    journal.has_gone_on();
+                    tries = 0;
+                    continue;
                 }
                 Ok(CommitStatus::Conflict) => {
                     tries += 1;
-                    if let Some(changes) = self.redo(tries).await {
-                        let Changes { set, unset, merges, expects } = changes;
-                        *checkpoint = Checkpoint { set, unset, merges, expects, ..std::mem::take(checkpoint) };
+                    if self.redo_save(&save, tries).await {
                         continue;
                     }
                     Err(Interrupt::Conflict)
                 }
                 Err(refused) => {
-                    Err(Interrupt::Refused(Error::terminal(format!("the checkpoint cannot be committed: {refused}"))))
+                    Err(Interrupt::Refused(Error::terminal(format!("the state cannot be committed: {refused}"))))
                 }
             };
-            saves.pending = None;
+            self.saves().pending.clear();
             return result;
         }
-        Ok(())
     }
 
-    async fn send_checkpoint(&self, checkpoint: &Checkpoint) -> Outcome<CommitStatus> {
+    /// What the body has written is written again, on top of what others have. False where the body is to run again.
+    async fn redo_save(&self, save: &Save, tries: u32) -> bool {
+        // What was written later was made of it.
+        if self.saves().pending.len() > 1 {
+            return false;
+        }
+        let Some(changes) = self.redo(tries).await else { return false };
+        let mut checkpoint = save.checkpoint.clone();
+        if let Some((_, entry)) = checkpoint.entries.first_mut() {
+            *entry = remarked(entry, &before(&changes));
+        }
+        let save = Save { checkpoint: with(checkpoint, changes), along: save.along.clone() };
+        if let Some(first) = self.saves().pending.front_mut() {
+            *first = Arc::new(save);
+        }
+        true
+    }
+
+    async fn send_save(&self, checkpoint: &Checkpoint) -> Outcome<CommitStatus> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
@@ -122,10 +217,8 @@ impl Core {
         Ok(reach.persist(send).await?.outcome)
     }
 
-    /// To be asked before the attempt is committed: a checkpoint that the body has let go of may have been made or not.
-    pub(crate) async fn settle_saves(&self) -> Result<(), Interrupt> {
-        let mut saves = self.saves.lock().await;
-        self.finish_save(&mut saves).await
+    pub(super) fn saves(&self) -> MutexGuard<'_, Saves> {
+        self.saves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn interrupt(&self, interrupt: Interrupt) {
@@ -136,4 +229,14 @@ impl Core {
     pub(crate) fn take_interrupt(&self) -> Option<Interrupt> {
         self.interrupt.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
+}
+
+fn with(checkpoint: Checkpoint, changes: Changes) -> Checkpoint {
+    let Changes { set, unset, merges, expects, .. } = changes;
+    Checkpoint { set, unset, merges, expects, ..checkpoint }
+}
+
+fn before(changes: &Changes) -> Before {
+    let bytes = |value: &Bytes| ByteBuf::from(value.to_vec());
+    changes.before.iter().map(|(field, value)| (field.clone(), value.as_ref().map(bytes))).collect()
 }

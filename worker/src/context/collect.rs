@@ -4,10 +4,10 @@ use futures_util::future::BoxFuture;
 use stepfleet::step::{Collect, collected};
 use stepfleet::{codec, names};
 
-use super::journal::Collected;
 use super::{Call, Context, Core};
 use crate::error::{Error, Outcome};
 use crate::event::Event;
+use crate::replay::Collected;
 
 /// The most events that a buffer holds: what fills it is answered, and recorded, in one call.
 const MAX_COUNT: u32 = 1000;
@@ -57,6 +57,7 @@ async fn collect<E: Event>(
             "the buffer {text} is to hold {count} events; it takes 1 to {MAX_COUNT} (a fan-out and Joined take any number)"
         )));
     }
+    core.save_before(number).await?;
     let known = core.journal().collected(number, &buffer)?;
     let entry = match known {
         Collected::Came(entry) => entry,

@@ -5,7 +5,7 @@ mod collect;
 mod conflict;
 mod join;
 mod journal;
-mod order;
+mod patch;
 mod publish;
 mod reach;
 mod send;
@@ -29,7 +29,7 @@ pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub(crate) use self::conflict::MAX_CONFLICTS;
 pub use self::join::{Each, Join, Map, Race};
-pub(crate) use self::journal::{Along, Idle, Journal};
+pub(crate) use self::journal::Journal;
 use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
 pub(crate) use self::send::Sends;
@@ -40,6 +40,7 @@ pub use self::wait::WaitFor;
 use crate::decisions::graph::Router;
 use crate::decisions::overlay::Overlay;
 use crate::error::{Error, Outcome};
+use crate::replay::{Along, Idle};
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -57,7 +58,11 @@ pub(crate) struct Core {
     pub(crate) reach: Reach,
     pub(crate) past: Past,
     overlay: Mutex<Overlay>,
-    saves: tokio::sync::Mutex<Saves>,
+    saves: Mutex<Saves>,
+    /// Commits of the state are made one after the other.
+    saving: tokio::sync::Mutex<()>,
+    /// The state is committed before each call of the body.
+    saves_state: bool,
     interrupt: Mutex<Option<Interrupt>>,
     /// How often others have changed what the attempt had read.
     conflicts: AtomicU32,
@@ -96,7 +101,7 @@ impl Past {
 impl Core {
     /// Whether the store keeps something of what the attempt has published or saved, to know a repetition by.
     pub(crate) fn has_traces(&self) -> bool {
-        !self.places().made.is_empty() || self.saves.try_lock().map_or(true, |saves| saves.made > 0)
+        !self.places().made.is_empty() || self.saves().made > 0
     }
 
     pub(crate) fn new(
@@ -106,11 +111,15 @@ impl Core {
         cancelled: CancellationToken,
         journal: Journal,
     ) -> Self {
+        let mut overlay = Overlay::new(snapshot);
+        overlay.roll_back(journal.rolled_back());
         Self {
             reach,
             past,
-            overlay: Mutex::new(Overlay::new(snapshot)),
-            saves: tokio::sync::Mutex::default(),
+            overlay: Mutex::new(overlay),
+            saves: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
+            saves_state: false,
             interrupt: Mutex::default(),
             conflicts: AtomicU32::default(),
             cancelled,
@@ -126,6 +135,11 @@ impl Core {
     pub(crate) fn within(mut self, router: Option<Arc<Router>>) -> Self {
         self.sends = Sends::of(router);
         self
+    }
+
+    /// For a body that commits the state before each of its calls.
+    pub(crate) fn saving_state(self) -> Self {
+        Self { saves_state: true, ..self }
     }
 
     /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
@@ -145,8 +159,14 @@ impl Core {
     /// The body is to run again, within the same attempt, with the context as it is by now. It was dropped before.
     pub(crate) fn begin_again(&self, context: Vec<(String, Vec<u8>)>) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
-        *self.overlay() = Overlay::new(context);
-        self.journal().begin_again();
+        let mut overlay = Overlay::new(context);
+        {
+            let mut journal = self.journal();
+            journal.begin_again();
+            overlay.roll_back(journal.rolled_back());
+        }
+        *self.overlay() = overlay;
+        self.saves().forget_pending();
         *self.places() = Places::default();
         self.sends.take();
         self.take_interrupt();

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use stepfleet::names;
 use stepfleet::step::Wait;
 
-use super::journal::Waited;
 use super::step::{Place, StepCall};
 use super::{Context, Core};
 use crate::error::{Error, Outcome};
+use crate::replay::Waited;
 
 impl<S> Context<S> {
     /// Sleeps so long, on Redis' clock, from when the sleep began. It is a timer in Redis: it holds no worker and outlives every
@@ -45,7 +45,7 @@ impl<S> Context<S> {
 
     fn sleep_for(&self, time: Time) -> Sleep<'_> {
         let number = self.core.journal().next();
-        let place = Place { core: &self.core, number, name: names::sleep(number), is_over: false };
+        let place = Place::new(&self.core, number, names::sleep(number));
         Sleep { place, time, reading: None }
     }
 
@@ -140,6 +140,7 @@ impl Future for Sleep<'_> {
     type Output = Outcome<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
+        ready!(self.place.poll_saved(context))?;
         let waker = context.waker().clone();
         let outcome = ready!(self.look(&waker, context));
         ready!(self.place.poll_over(context));

@@ -12,13 +12,13 @@ use stepfleet::{codec, names};
 
 use tokio::time::Instant;
 
-use super::journal::Recorded;
 use super::publish::Within;
 use super::tries::{Options, Tries, within};
 use super::{Context, Core};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Outcome;
+use crate::replay::Recorded;
 use crate::retry::RetryPolicy;
 
 impl<S> Context<S> {
@@ -73,6 +73,7 @@ where
     let text = names::text(&name);
     names::check_call("call", &text)?;
     let what = format!("the value of the call {text}");
+    core.save_before(number).await?;
     let known = core.journal().recorded(number, &name)?;
     match known {
         Recorded::Value(payload) => return Ok(codec::decode(&what, &payload)?),
@@ -183,15 +184,42 @@ pub(super) struct Place<'a> {
     pub(super) number: u64,
     pub(super) name: String,
     pub(super) is_over: bool,
+    is_mark: bool,
+    /// What the body has written before the call is committed first.
+    saving: Option<BoxFuture<'a, Outcome<()>>>,
+    is_saved: bool,
 }
 
 impl<'a, T> Call<'a, T> {
     pub(super) fn new(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
-        Self { work, outcome: None, place: Place { core, number, name, is_over: false } }
+        Self { work, outcome: None, place: Place::new(core, number, name) }
+    }
+
+    /// A checkpoint: it may be made all the same where it is dropped.
+    pub(super) fn of_mark(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
+        let mut call = Self::new(core, number, name, work);
+        call.place.is_mark = true;
+        call
     }
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    pub(super) fn new(core: &'a Core, number: u64, name: String) -> Self {
+        Self { core, number, name, is_over: false, is_mark: false, saving: None, is_saved: !core.saves_state }
+    }
+
+    /// What the body has written before the call is committed, where its function commits that by itself.
+    pub(super) fn poll_saved(&mut self, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
+        if self.is_saved {
+            return Poll::Ready(Ok(()));
+        }
+        let (core, number) = (self.core, self.number);
+        let saving = self.saving.get_or_insert_with(|| Box::pin(core.save_before(number)));
+        let saved = ready!(saving.as_mut().poll(context));
+        (self.saving, self.is_saved) = (None, true);
+        Poll::Ready(saved)
+    }
+
     /// The call has ended: ready when it is the body's turn to be given that.
     pub(super) fn poll_over(&mut self, context: &std::task::Context<'_>) -> Poll<()> {
         self.is_over = self.core.journal().pass(self.number, context.waker());
@@ -220,8 +248,14 @@ impl<T> Future for Call<'_, T> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.core.journal().let_go(self.number, &self.name);
+        if self.is_over {
+            return;
+        }
+        let mut journal = self.core.journal();
+        if self.is_mark {
+            journal.let_go_mark(self.number);
+        } else {
+            journal.let_go(self.number, &self.name);
         }
     }
 }

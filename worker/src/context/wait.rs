@@ -12,10 +12,10 @@ use stepfleet::step::Wait;
 use stepfleet::{attributes, codec, names};
 
 use super::Context;
-use super::journal::Waited;
 use super::step::{Place, StepCall};
 use crate::error::{Error, Outcome};
 use crate::event::Event;
+use crate::replay::Waited;
 
 impl<S> Context<S> {
     /// Waits for a signal of this name (any text of up to 200 bytes: [`names::check_call`]) that anyone may send to the run: a Rust client
@@ -52,7 +52,7 @@ impl<S> Context<S> {
         let number = self.core.journal().next();
         WaitFor {
             question: None,
-            place: Place { core: &self.core, number, name: names::token(name), is_over: false },
+            place: Place::new(&self.core, number, names::token(name)),
             filter: Vec::new(),
             timeout: None,
             mistake: names::check_call("signal", name).err().map(Error::from),
@@ -168,6 +168,7 @@ impl<E: DeserializeOwned> Future for WaitFor<'_, E> {
             self.place.is_over = true;
             return Poll::Ready(Err(mistake));
         }
+        ready!(self.place.poll_saved(context))?;
         let outcome = ready!(self.look(context.waker()));
         ready!(self.place.poll_over(context));
         Poll::Ready(outcome)

@@ -43,12 +43,24 @@ pub(crate) struct Changes {
     pub(crate) unset: Vec<String>,
     pub(crate) merges: Vec<(String, Merge)>,
     pub(crate) expects: Vec<(String, Option<String>)>,
+    /// The same fields, as they were before.
+    pub(crate) before: Vec<(String, Option<Bytes>)>,
 }
 
 impl Overlay {
     pub(crate) fn new(snapshot: Vec<(String, impl Into<Bytes>)>) -> Self {
         let snapshot = snapshot.into_iter().map(|(field, value)| (field, value.into())).collect();
         Self { snapshot, ..Self::default() }
+    }
+
+    /// These fields are what they were before.
+    pub(crate) fn roll_back(&mut self, fields: impl IntoIterator<Item = (String, Option<impl Into<Bytes>>)>) {
+        for (field, value) in fields {
+            match value {
+                Some(value) => self.snapshot.insert(field, value.into()),
+                None => self.snapshot.remove(&field),
+            };
+        }
     }
 
     pub(crate) fn read(&self, field: &str) -> Option<Bytes> {
@@ -147,10 +159,11 @@ impl Overlay {
         self.flight = Some(Flight { deeds: std::mem::take(&mut self.deeds), expects });
         let seen: Vec<_> = self.changes.keys().map(|field| (field.clone(), self.read(field))).collect();
         for (field, value) in seen {
-            match value {
-                Some(value) => self.snapshot.insert(field, value),
+            let before = match value {
+                Some(value) => self.snapshot.insert(field.clone(), value),
                 None => self.snapshot.remove(&field),
             };
+            taken.before.push((field, before));
         }
         for (field, change) in std::mem::take(&mut self.changes) {
             match change {

@@ -12,8 +12,9 @@ use stepfleet::backoff::{BESIDE, Backoff};
 use stepfleet::step::Wait;
 use tokio::time::Sleep;
 
-use crate::context::{Along, Core, Idle, Interrupt};
+use crate::context::{Core, Interrupt};
 use crate::error::Error;
+use crate::replay::{Along, Idle};
 
 /// How long a body that waits is left alone before its attempt ends, or before waits are opened beside calls that are
 /// under way: something that it awaits beside the wait may be about to come.

@@ -54,8 +54,10 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
         outages: session.outages.clone(),
     };
     let stop = session.ledger.stop(&step.fence);
-    let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step));
-    Arc::new(core.within(router))
+    let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step)).within(router);
+    let saves_state =
+        served(session, step).and_then(|served| served.step(&step.step)).is_some_and(|known| known.saves_state);
+    Arc::new(if saves_state { core.saving_state() } else { core })
 }
 
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {

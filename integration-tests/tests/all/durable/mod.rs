@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::found;
 use stepfleet_worker::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -128,6 +129,33 @@ async fn a_sleep_is_shown_as_one_and_takes_no_signal() {
         run.signal("%sleep.1", &"wrong").await.unwrap();
         run.signal("(sleep)", &"right").await.unwrap();
         assert_eq!(run.result::<String>(LIMIT).await.unwrap(), "right");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_function_is_seen_while_it_goes_on_and_is_written_once() {
+    #[durable(name = "stages")]
+    async fn stages(ctx: &Context, (): ()) -> Outcome<Vec<Option<String>>> {
+        let before = ctx.state().get("stage").await?;
+        ctx.step("look", async || Ok(())).await?;
+        ctx.state().set("stage", "waiting").await?;
+        ctx.state().incr("count", 1).await?;
+        ctx.wait_for::<()>("go").await?;
+        let after = ctx.state().get("stage").await?;
+        ctx.state().set("stage", "done").await?;
+        Ok(vec![before, after])
+    }
+    let both = Both::new(|worker| worker.serve(stages::workflow()));
+    both.play(async |stage| {
+        stage.client.start("stages", &()).id("r").enqueue().await.unwrap();
+        found(async || (stage.store.waits("r").await.unwrap().len() == 1).then_some(())).await;
+        let field = async |name| stage.client.run("r").snapshot().await.unwrap().unwrap().context.get(name).cloned();
+        assert_eq!((field("stage").await, field("count").await), (Some(json!("waiting")), Some(json!(1))));
+        stage.client.run("r").signal("go", &()).await.unwrap();
+        let seen: Vec<Option<String>> = stage.client.run("r").result(LIMIT).await.unwrap();
+        assert_eq!(seen, [None, Some("waiting".to_owned())], "the later attempt sees what the first one saw");
+        assert_eq!((field("stage").await, field("count").await), (Some(json!("done")), Some(json!(1))));
     })
     .await;
 }

@@ -154,7 +154,7 @@ async fn code_that_has_changed_is_told_so() {
             let error = ended.error.unwrap();
             assert_eq!(ended.status, Status::Failed);
             assert!(
-                error.contains("the call \"refund\" now") && error.contains("the call \"charge\" there"),
+                error.contains("call #1 was `charge`, and the code now asks for `refund` (replay error 1)"),
                 "{error}"
             );
             assert_eq!(counted(id, "attempt"), 2, "no retry would help");

@@ -62,6 +62,17 @@ impl Data {
         Ok(self.checkpointed(fence, waits))
     }
 
+    /// Whether it has nothing to record, and all its waits are open already, or have ended.
+    pub(super) fn only_asks(&self, fence: &Fence, checkpoint: &Checkpoint) -> bool {
+        let Checkpoint { mark, entries, let_go, waits, unreadable, .. } = checkpoint;
+        mark.is_none()
+            && entries.is_empty()
+            && let_go.is_empty()
+            && unreadable.is_empty()
+            && checkpoint.changes().is_empty()
+            && waits.iter().all(|wait| self.is_open_or_over(&fence.run, fence.seq, wait))
+    }
+
     /// It stands, and these of the waits have ended.
     fn checkpointed(&self, fence: &Fence, waits: &[Wait]) -> Checkpointed {
         let journal = self.execution(fence).map(|execution| &execution.journal);

@@ -1,4 +1,4 @@
-//! In which order the body of a step is given what its calls came to. Pure.
+//! In which order the body of a step is given what its calls came to.
 //!
 //! What a body does next may depend on which of its calls it was given first. So it is given one at a time, and each only
 //! when it has come to rest, that is, when it awaits and has not been woken: what it does then follows from the order
@@ -13,9 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::task::Waker;
 
-use stepfleet::journal::{Entry, FIRST_ORDER, FIRST_TRY};
+use stepfleet::journal::{self, Entry, FIRST_MARK, FIRST_ORDER};
 
 /// More calls than any journal has entries: whatever the bytes are, they do not fill the memory.
 const MOST: u64 = 100_000;
@@ -40,7 +39,7 @@ pub(super) struct Order {
     /// What has ended and was not given yet, in this order.
     ended: Vec<u64>,
     /// What the body may be given: it has asked for it.
-    ready: BTreeMap<u64, Waker>,
+    ready: BTreeSet<u64>,
     /// What the body is given next.
     granted: Option<u64>,
 }
@@ -51,10 +50,12 @@ impl Order {
         let (mut places, mut straight_to, mut after) = (Vec::new(), 0, BTreeMap::new());
         let read = entries.iter().filter_map(|(number, entry)| Some((*number, Entry::read(entry).ok()?)));
         for (number, entry) in read {
+            let number = journal::marked(number).unwrap_or(number);
             let (given, ended) = match entry {
-                Entry::Value { order, .. } | Entry::GivenUp { order, .. } | Entry::Order { order } => {
-                    order.split_once('+').unwrap_or((order, ""))
-                }
+                Entry::Value { order, .. }
+                | Entry::GivenUp { order, .. }
+                | Entry::Mark { order, .. }
+                | Entry::Order { order } => order.split_once('+').unwrap_or((order, "")),
                 Entry::Failed { .. } => {
                     straight_to = straight_to.max(number);
                     continue;
@@ -70,8 +71,8 @@ impl Order {
                 Some((place, numbers)) => places.push((place.parse::<usize>().ok()?, read_numbers(numbers)?)),
             }
         }
-        let is_let_go = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::LetGo { .. }));
-        let calls = entries.range(..FIRST_ORDER).filter(|(_, entry)| !is_let_go(entry));
+        let is_none = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::LetGo { .. } | Entry::Patch { .. }));
+        let calls = entries.range(..FIRST_ORDER).filter(|(_, entry)| !is_none(entry));
         let mut left: BTreeSet<u64> = calls.map(|(number, _)| *number).collect();
         let (known, told) = if places.is_empty() {
             (left.range(..=straight_to).copied().collect(), 0)
@@ -84,18 +85,18 @@ impl Order {
             left.remove(number);
         }
         let ended = one_after_the_other(&left, &after);
-        let entries = entries.range(FIRST_ORDER..FIRST_TRY).last().map_or(0, |(last, _)| last - FIRST_ORDER);
+        let entries = entries.range(FIRST_ORDER..FIRST_MARK).last().map_or(0, |(last, _)| last - FIRST_ORDER);
         Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })
     }
 
     /// The body asks for what the call came to: whether it is given it now.
-    pub(super) fn pass(&mut self, number: u64, waker: &Waker) -> bool {
+    pub(super) fn pass(&mut self, number: u64) -> bool {
         if self.granted == Some(number) {
             self.granted = None;
             self.remove(number);
             return true;
         }
-        self.ready.insert(number, waker.clone());
+        self.ready.insert(number);
         self.end(number);
         false
     }
@@ -115,18 +116,17 @@ impl Order {
     }
 
     /// The body has come to rest. Answers whom to wake, for the next one to be given.
-    pub(super) fn rest(&mut self) -> Option<Waker> {
+    pub(super) fn rest(&mut self) -> Option<u64> {
         // The body holds on to it and does not poll it: it is not its turn before it does.
         if let Some(parked) = self.granted.take() {
             self.ready.remove(&parked);
         }
         let next = match self.expected() {
             Some(next) => next,
-            None => *self.ended.iter().find(|number| self.ready.contains_key(number))?,
+            None => *self.ended.iter().find(|number| self.ready.contains(number))?,
         };
-        let waker = self.ready.get(&next)?.clone();
-        self.granted = Some(next);
-        Some(waker)
+        self.granted = self.ready.contains(&next).then_some(next);
+        self.granted
     }
 
     /// Something has ended that the body is not given, since it has not come by what it was given before.
@@ -151,6 +151,11 @@ impl Order {
             self.granted = None;
         }
         self.is_to_come(number)
+    }
+
+    /// The call of this number is none that the body is given.
+    pub(super) fn skip(&mut self, number: u64) {
+        self.let_go.insert(number);
     }
 
     /// An earlier attempt was given it, and this one was not yet.
@@ -295,12 +300,12 @@ mod tests {
     /// All of these have ended, and are given as they come.
     fn given(order: &mut Order, numbers: &[u64]) -> Vec<u64> {
         for number in numbers {
-            order.pass(*number, Waker::noop());
+            order.pass(*number);
         }
         let mut given = Vec::new();
         while order.rest().is_some() {
             let number = order.granted.unwrap();
-            assert!(order.pass(number, Waker::noop()));
+            assert!(order.pass(number));
             order.give(number);
             given.push(number);
         }
@@ -310,9 +315,9 @@ mod tests {
     #[test]
     fn what_has_ended_first_is_given_first_and_one_at_a_time() {
         let mut order = Order { is_straight: true, ..Order::default() };
-        assert!(!order.pass(1, Waker::noop()) && !order.pass(2, Waker::noop()), "the body has not come to rest");
+        assert!(!order.pass(1) && !order.pass(2), "the body has not come to rest");
         assert!(order.rest().is_some() && order.granted == Some(1));
-        assert!(!order.pass(2, Waker::noop()) && order.pass(1, Waker::noop()), "one at a time");
+        assert!(!order.pass(2) && order.pass(1), "one at a time");
         order.give(1);
         assert_eq!(given(&mut order, &[]), [2]);
     }
@@ -320,11 +325,11 @@ mod tests {
     #[test]
     fn what_the_body_does_not_poll_holds_nothing_up() {
         let mut order = Order { is_straight: true, ..Order::default() };
-        order.pass(1, Waker::noop());
-        order.pass(2, Waker::noop());
+        order.pass(1);
+        order.pass(2);
         assert!(order.rest().is_some() && order.granted == Some(1));
         assert!(order.rest().is_some() && order.granted == Some(2), "the body was woken for 1, and went past it");
-        assert!(order.pass(2, Waker::noop()));
+        assert!(order.pass(2));
         order.give(2);
         assert_eq!(given(&mut order, &[]), [0; 0]);
         assert_eq!(given(&mut order, &[1]), [1]);

@@ -1,0 +1,119 @@
+//! What can be wrong with a body, or with its journal: by number, so that people can look it up.
+
+use stepfleet::journal::Entry;
+use stepfleet::names;
+
+use crate::error::Error;
+
+/// What the body does, and should not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It makes another call than an earlier attempt recorded.
+    OtherCall { number: u64, recorded: String, now: String },
+    /// It drops a call whose end an earlier attempt was given.
+    Dropped { number: u64, name: String },
+    /// It does not come by what an earlier attempt was given next.
+    NotAwaited { number: u64 },
+    /// Its journal contradicts itself.
+    Contradiction,
+    /// An entry of its journal cannot be read.
+    Unreadable { number: u64 },
+}
+
+impl Fault {
+    /// As docs/durable-functions.md lists it.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::OtherCall { .. } => 1,
+            Self::Dropped { .. } => 2,
+            Self::NotAwaited { .. } => 3,
+            Self::Contradiction => 4,
+            Self::Unreadable { .. } => 5,
+        }
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::OtherCall { number, recorded, now } => {
+                format!("call #{number} was {recorded}, and the code now asks for {now}")
+            }
+            Self::Dropped { number, name } => {
+                format!("the body drops call #{number}, {name}, and an earlier attempt was given what it came to")
+            }
+            Self::NotAwaited { number } => {
+                format!("the body does not await call #{number}, which an earlier attempt was given next")
+            }
+            Self::Contradiction => "the journal contradicts itself about the order of its calls".to_owned(),
+            Self::Unreadable { number } => format!(
+                "entry {number} of the journal cannot be read: a newer version of Stepfleet wrote it, or something else did"
+            ),
+        }
+    }
+
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::OtherCall { .. } | Self::Dropped { .. } | Self::NotAwaited { .. } => {
+                "A body must make the same calls in the same order each time. If its code was changed, deploy the old code again, \
+                 serve the change under a new version, or put it behind ctx.patched; then retry the run. If it was not, put what \
+                 differs from time to time, such as a time or a random number, into ctx.step"
+            }
+            Self::Contradiction | Self::Unreadable { .. } => {
+                "Deploy the version that has recorded it, and retry the run"
+            }
+        }
+    }
+
+    /// The error that the step ends with. Whoever goes the wrong way may have raced with something that is not recorded, so another
+    /// attempt may go right; code that asks for another call never will.
+    pub(super) fn error(&self, about: &str) -> Error {
+        let text = format!("{about}: {} (replay error {}). {}", self.what(), self.code(), self.advice());
+        match self {
+            Self::OtherCall { .. } | Self::Unreadable { .. } => Error::terminal(text),
+            Self::Dropped { .. } | Self::NotAwaited { .. } | Self::Contradiction => Error::msg(text),
+        }
+    }
+}
+
+/// What an entry is, as errors say it.
+pub(super) fn described(entry: &Entry<'_>) -> String {
+    let quoted = |name: &str| format!("`{}`", names::text(name));
+    match entry {
+        Entry::Value { name, .. }
+        | Entry::Failed { name, .. }
+        | Entry::GivenUp { name, .. }
+        | Entry::Tried { name, .. } => quoted(name),
+        Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for {}", quoted(name)),
+        Entry::LetGo { name } => format!("{}, which the body had let go of", quoted(name)),
+        Entry::Collected { .. } => "an event for a buffer".to_owned(),
+        Entry::Mark { .. } => "a checkpoint".to_owned(),
+        Entry::Patch { name } => format!("the change {}", quoted(name)),
+        Entry::Order { .. } => "an order".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_each_by_its_number() {
+        let page = include_str!("../../../docs/durable-functions.md");
+        let other = Fault::OtherCall { number: 3, recorded: "`charge`".into(), now: "`refund`".into() };
+        let faults = [
+            other.clone(),
+            Fault::Dropped { number: 1, name: "`a`".into() },
+            Fault::NotAwaited { number: 1 },
+            Fault::Contradiction,
+            Fault::Unreadable { number: 1 },
+        ];
+        for (place, fault) in faults.iter().enumerate() {
+            assert_eq!(usize::from(fault.code()), place + 1);
+            assert!(page.contains(&format!("\n| {} | ", fault.code())), "{fault:?}");
+        }
+        let text = other.error("step s").to_string();
+        assert!(
+            text.starts_with("step s: call #3 was `charge`, and the code now asks for `refund` (replay error 1). "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! What the body waits for.
+
+use stepfleet::journal;
+use stepfleet::step::{Unreadable, Wait};
+use stepfleet::values;
+
+use super::machine::Machine;
+
+/// What an attempt is to do that has nothing to do but to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// It has, or it waits for nothing that is in the journal.
+    No,
+    /// Ask at once whether there are answers.
+    Ask,
+    /// Other calls are under way: say what is waited for after a moment.
+    Open,
+    /// Other calls are under way, and the store knows what is waited for: ask now and then whether it has come.
+    Look,
+    /// End, until there is an answer.
+    Suspend,
+    /// Calls have ended that the body cannot be given, as it does not come by what it was given before them.
+    HeldUp,
+}
+
+impl Machine {
+    /// The delay before the next try of a call: whether it is over. `is_known`: an earlier attempt may have told the store.
+    pub(crate) fn pause(&mut self, wait: &Wait, is_known: bool) -> bool {
+        if self.entries.contains_key(&wait.number) {
+            self.pauses.remove(&wait.number);
+            return true;
+        }
+        if is_known {
+            self.pauses.insert(wait.number, wait.name.clone());
+        }
+        self.wait(wait.clone());
+        false
+    }
+
+    /// The body has dropped a call while it waited for its next try.
+    pub(crate) fn let_go_pause(&mut self, number: u64) {
+        self.waits.remove(&number);
+        if let Some(name) = self.pauses.remove(&number) {
+            self.let_go.insert(number, name);
+        }
+    }
+
+    /// The body waits for this.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.waits.insert(wait.number, wait);
+    }
+
+    /// The signal that has ended this wait is none that the body can read: it waits on.
+    pub(crate) fn set_aside(&mut self, number: u64, name: &str, why: String) {
+        let Some(entry) = self.entries.remove(&number) else { return };
+        let (name, digest) = (name.to_owned(), values::digest(&entry));
+        self.unreadable.push(Unreadable { number, name, digest, why });
+        // The store is to be told, and to be asked for another.
+        self.opened.remove(&number);
+    }
+
+    /// What is to be set aside, for the store to be told.
+    pub(crate) fn take_unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    /// What these waits came to. Answers which ones: whoever awaits them is to be woken.
+    pub(crate) fn answer(&mut self, answers: Vec<(u64, Vec<u8>)>) -> Vec<u64> {
+        let mut answered = Vec::new();
+        for (number, entry) in answers {
+            // One that the body has let go of meanwhile is none any more.
+            if self.waits.remove(&number).is_none() {
+                continue;
+            }
+            self.entries.insert(number, entry);
+            answered.push(number);
+        }
+        answered
+    }
+
+    /// A call of the body has ended.
+    pub(crate) fn has_gone_on(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// To be asked while the body awaits. `is_busy`: calls of it are doing something.
+    pub(crate) fn idle(&self, is_busy: bool) -> Idle {
+        let is_new = self.waits.keys().any(|number| !self.opened.contains(number));
+        match is_busy {
+            false if self.order.is_held_up() => Idle::HeldUp,
+            _ if self.waits.is_empty() => Idle::No,
+            false if is_new || self.is_stale => Idle::Ask,
+            false => Idle::Suspend,
+            true if is_new => Idle::Open,
+            true => Idle::Look,
+        }
+    }
+
+    /// All that is waited for.
+    pub(crate) fn waits(&self) -> Vec<Wait> {
+        self.waits.values().cloned().collect()
+    }
+
+    /// All that is waited for, for the store to be asked about.
+    pub(crate) fn ask(&mut self) -> Vec<Wait> {
+        (self.is_used, self.is_stale) = (true, false);
+        for (number, wait) in self.waits.range(journal::FIRST_TRY..) {
+            self.pauses.insert(*number, wait.name.clone());
+        }
+        self.opened.extend(self.waits.keys());
+        self.waits()
+    }
+}
