@@ -213,7 +213,17 @@ impl Core {
             let mut journal = self.journal();
             (journal.along(), journal.ask(), journal.take_unreadable())
         };
-        let answers = self.checkpoint(Checkpoint { waits, unreadable, ..along.checkpoint() }, along).await?;
+        self.ask_for(Checkpoint { waits, unreadable, ..along.checkpoint() }, along).await
+    }
+
+    /// Gives the body what is there by now of what it waits for. Records nothing: when that is asked is chance.
+    pub(crate) async fn look(&self) -> Outcome<()> {
+        let waits = self.journal().waits();
+        self.ask_for(Checkpoint { waits, ..Checkpoint::default() }, Along::default()).await
+    }
+
+    async fn ask_for(&self, checkpoint: Checkpoint, along: Along) -> Outcome<()> {
+        let answers = self.checkpoint(checkpoint, along).await?;
         let wakers = self.journal().answer(answers);
         wakers.into_iter().for_each(Waker::wake);
         Ok(())

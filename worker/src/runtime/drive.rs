@@ -187,7 +187,8 @@ impl Pause {
                 return Poll::Ready(Ok(Waits { along: journal.along(), waits: journal.waits() }));
             }
             let core = self.core.clone();
-            self.asking = Some(Box::pin(async move { core.ask().await }));
+            let looks = idle == Idle::Look;
+            self.asking = Some(Box::pin(async move { if looks { core.look().await } else { core.ask().await } }));
         }
     }
 }
