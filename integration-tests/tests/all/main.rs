@@ -24,6 +24,7 @@ mod misbehaving;
 mod model;
 mod one_slot;
 mod outages;
+mod panics;
 mod partitions;
 mod poison;
 mod published_once;

@@ -42,8 +42,7 @@ impl Thread {
     /// Renews a lease until `closed` is cancelled. Cancels `lost` when the lease ran out, tells the ledger of runs that were
     /// cancelled, and has the slots make room for what must be executed alone.
     pub(super) fn keep(&self, kept: Kept, start: Start, closed: CancellationToken) {
-        let life = kept.lost.clone();
-        self.runtime.spawn(needed(life, async move {
+        self.runtime.spawn(needed(kept.broken.clone(), async move {
             let lost = kept.lost.clone();
             tokio::select! {
                 () = closed.cancelled() => {}
@@ -62,6 +61,7 @@ pub(super) struct Kept {
     pub(super) slots: Arc<Slots>,
     pub(super) outages: Outages,
     pub(super) lost: CancellationToken,
+    pub(super) broken: CancellationToken,
 }
 
 /// Returns when the lease is lost.
