@@ -67,12 +67,21 @@ impl Both {
     /// Plays the scenario on the store in memory and then on Redis.
     pub async fn play(self, scenario: impl AsyncFn(&mut Stage)) {
         for redis in [None, Some(TestRedis::start().await)] {
-            let name = if redis.is_some() { "Redis" } else { "the store in memory" };
-            eprintln!("--- on {name}");
-            let mut stage = Stage::set(&self, redis).await;
-            scenario(&mut stage).await;
-            stage.close().await;
+            self.play_once(redis, &scenario).await;
         }
+    }
+
+    /// Plays a scenario that the store in memory has no part for.
+    pub async fn play_on_redis(self, scenario: impl AsyncFn(&mut Stage)) {
+        self.play_once(Some(TestRedis::start().await), &scenario).await;
+    }
+
+    async fn play_once(&self, redis: Option<TestRedis>, scenario: &impl AsyncFn(&mut Stage)) {
+        let name = if redis.is_some() { "Redis" } else { "the store in memory" };
+        eprintln!("--- on {name}");
+        let mut stage = Stage::set(self, redis).await;
+        scenario(&mut stage).await;
+        stage.close().await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
 
+mod brief;
+
 use std::time::Duration;
 
 use redis::AsyncCommands;
@@ -142,9 +144,13 @@ async fn config(fleet: &Fleet, name: &str, value: &str) {
     let () = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut redis).await.unwrap();
 }
 
-/// Of a real server: a worker that executes something, one that records something, and loops that commit all the time, under what
-/// `begin` brings about.
-async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet), end: impl AsyncFn(&Fleet)) {
+/// Of a real server: loops that commit all the time, under what `begin` brings about. Answers what worker and coordinator complain of.
+async fn is_waited_out(
+    redis: TestRedis,
+    code: &str,
+    begin: impl AsyncFn(&Fleet),
+    end: impl AsyncFn(&Fleet),
+) -> [Vec<String>; 2] {
     let fleet = Fleet::on(redis);
     let worker = fleet.worker(WORKER, &[]);
     let coordinator = fleet.coordinator_process(STEPFLEET);
@@ -168,6 +174,7 @@ async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet)
     for process in [&worker, &coordinator] {
         assert!(complaints(process).len() < 10, "{}", process.log());
     }
+    [complaints(&worker), complaints(&coordinator)]
 }
 
 #[tokio::test]
@@ -192,6 +199,18 @@ async fn files_that_cannot_be_written_are_waited_out() {
         let () = redis::cmd("SAVE").query_async(&mut redis).await.unwrap();
     };
     is_waited_out(TestRedis::process_with(SETTINGS).await, "MISCONF", begin, end).await;
+}
+
+/// The server finds out when it writes, and answers so from then on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_waited_out_and_told_once() {
+    let begin = async |fleet: &Fleet| fleet.redis.may_write(false);
+    let end = async |fleet: &Fleet| fleet.redis.may_write(true);
+    for complaints in is_waited_out(TestRedis::process().await, "MISCONF", begin, end).await {
+        assert_eq!(complaints.len(), 1, "{complaints:#?}");
+        assert!(complaints[0].contains("MISCONF Errors writing to the AOF file"), "{complaints:#?}");
+    }
 }
 
 #[tokio::test]
