@@ -47,9 +47,7 @@ struct Bug {
 impl Bug {
     fn at(&self, call: &str, when: When) {
         let one_less = |left: u32| (call == self.call && when == self.when).then(|| left.checked_sub(1)).flatten();
-        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
-            panic!("a bug in {call}");
-        }
+        assert!(self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err(), "a bug in {call}");
     }
 }
 

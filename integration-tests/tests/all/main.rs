@@ -15,6 +15,7 @@ mod durable;
 mod failure;
 mod following;
 mod graphs;
+mod health;
 mod hostile;
 mod json;
 mod kernel;

@@ -7,3 +7,4 @@ pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod recovery;
 pub mod retry;
+pub(crate) mod stopping;

@@ -95,7 +95,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     let (partitions, concurrency) = (sessions.len(), config.concurrency);
     log::info!(worker = id, ?serves, concurrency, partitions, "ready");
     let wakes = Wakes::new(&sessions);
-    let waking = wakes.clone().keep(colocated.clone(), common.outages.clone());
+    let waking = wakes.clone().keep(colocated.clone(), &common.outages);
     let _waking = AbortOnDropHandle::new(tokio::spawn(needed(broken.clone(), waking)));
     let mut claiming = Vec::new();
     for session in &sessions {
@@ -142,6 +142,7 @@ impl Session {
         outages: &Outages,
         (closing, broken): (CancellationToken, CancellationToken),
     ) -> Self {
+        let outages = outages.within(&[store.namespace().partition()]);
         let mut queues: Vec<_> = served.keys().cloned().collect();
         queues.sort();
         Self {
@@ -156,8 +157,8 @@ impl Session {
             queues,
             served_last: Mutex::default(),
             ledger: Arc::default(),
-            outages: outages.clone(),
             claims: Claims(Mutex::new(outages.watch("claim", REFUSED))),
+            outages,
         }
     }
 

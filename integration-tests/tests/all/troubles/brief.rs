@@ -23,7 +23,7 @@ static DONE: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
 /// Records something so often in each refusal. Without retries: an attempt that fails would end it.
 #[durable(retries = 0)]
-async fn recording(ctx: &Context, _: ()) -> Outcome<u32> {
+async fn recording(ctx: &Context, _input: ()) -> Outcome<u32> {
     let mut done = 0;
     for refusal in 1..=REFUSALS {
         ctx.step("wait", || async {
