@@ -1,6 +1,7 @@
 //! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
 
 mod brief;
+mod stop;
 
 use std::time::Duration;
 
@@ -335,43 +336,6 @@ async fn a_worker_whose_log_cannot_be_written_goes_on() {
     assert!(broken.wait(LIMIT).await.unwrap().error.unwrap().contains("no such customer"));
     worker.signal(Signal::TERM);
     assert!(worker.ended().await.success());
-}
-
-/// Both processes: within the time to drain and two seconds, and at once at a second signal.
-#[tokio::test]
-async fn stop_means_stop_while_redis_hangs() {
-    for signals in [1, 2] {
-        let fleet = Fleet::on(TestRedis::process().await);
-        let mut processes =
-            [fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "1")]), fleet.coordinator_process(STEPFLEET)];
-        fleet.workers_ready(1).await;
-        fleet.client.start("gated", &json!({})).id("held").enqueue().await.unwrap();
-        wait_for_arrival(&mut fleet.redis.connection().await, "held").await;
-        fleet.redis.signal(Signal::STOP);
-        for process in &mut processes {
-            for _ in 0..signals {
-                process.signal(Signal::TERM);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            // It is ended from outside after a minute; here it is over long before.
-            process.ended().await;
-        }
-        fleet.redis.signal(Signal::CONT);
-    }
-}
-
-/// A step that blocks its thread for good cannot be dropped, and its worker ends all the same.
-#[tokio::test]
-async fn stop_means_stop_while_a_step_blocks() {
-    let fleet = Fleet::new().await;
-    let _coordinator = fleet.coordinator();
-    let mut worker = fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "0")]);
-    fleet.workers_ready(1).await;
-    let run = fleet.client.start("blocking", &json!({ "n": 3600 })).enqueue().await.unwrap();
-    until(async || fleet.store.run(run.id()).await.unwrap().is_some_and(|run| run.status.as_str() == "running")).await;
-    worker.signal(Signal::TERM);
-    worker.ended().await;
-    assert!(fleet.store.workers().await.unwrap().is_empty(), "it has handed back first");
 }
 
 /// Before its files are read, a server says of itself what is not true.
