@@ -87,6 +87,9 @@ impl Lease for Reading<dyn Lease> {
         self.1.at("heartbeat", When::Before);
         self.0.heartbeat_idle().await
     }
+    async fn closed(&mut self) {
+        self.0.closed().await;
+    }
 }
 
 #[async_trait]

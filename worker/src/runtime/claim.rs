@@ -100,6 +100,7 @@ impl Wakes {
             while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
                 self.begun.notified().await;
             }
+            let was_open = reader.is_some();
             match self.read(&colocated, &mut reader, &mut watch).await {
                 Ok(woken) => {
                     watch.fine();
@@ -112,9 +113,12 @@ impl Wakes {
                     self.wake(|partition| looks || woken.contains(&partition));
                 }
                 Err(error) => {
-                    watch.failed(&error);
                     reader = None;
-                    watch.wait().await;
+                    // A connection that nobody used for a while may have been closed for that, which is no outage.
+                    if !(was_open && error.is_unreachable()) {
+                        watch.failed(&error);
+                        watch.wait().await;
+                    }
                     // They look by themselves meanwhile.
                     self.wake(|_| true);
                 }

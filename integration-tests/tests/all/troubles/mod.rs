@@ -1,6 +1,7 @@
 //! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
 
 mod brief;
+mod idle;
 mod stop;
 
 use std::time::Duration;
@@ -251,24 +252,6 @@ async fn rules_of_a_user_that_forbid_everything_for_a_while_are_waited_out() {
     let begin = async |fleet: &Fleet| rule(fleet, &["-fcall", "-blpop", "-hset", "-xreadgroup"]).await;
     let end = async |fleet: &Fleet| rule(fleet, &["+@all"]).await;
     is_waited_out(TestRedis::start().await, "NOPERM", begin, end).await;
-}
-
-/// `CONFIG SET timeout`: what the server closed while nobody used it was never told anything.
-#[tokio::test]
-async fn a_connection_that_was_closed_while_idle_is_made_anew_without_a_word() {
-    let fleet = Fleet::new().await;
-    let mut levers = fleet.redis.connection().await;
-    let client = Client::connect(&fleet.redis.url).unwrap();
-    for _ in 0..3 {
-        client.start("loop", &json!({ "n": 1 })).enqueue().await.unwrap();
-        let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut levers).await.unwrap();
-        let others = list.lines().filter(|line| !line.contains("cmd=client"));
-        for id in others.filter_map(|line| line.split(' ').next()?.strip_prefix("id=")) {
-            let _: u32 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut levers).await.unwrap();
-        }
-        // The client's machine has heard of it when the answer to something that came later is there.
-        let () = redis::cmd("PING").query_async(&mut levers).await.unwrap();
-    }
 }
 
 /// The wrong kind of server, each by its address in the place of a Redis.
