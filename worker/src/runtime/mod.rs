@@ -22,6 +22,7 @@ mod session;
 mod slots;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,7 +91,7 @@ impl Default for Config {
 }
 
 /// Why a worker could not be set up or go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
@@ -113,6 +114,13 @@ pub enum WorkerError {
     /// The process has no more threads.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// The sentence: it is what `main` prints when it returns the error.
+impl fmt::Debug for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A worker of the fleet: serves workflows until it is told to stop.

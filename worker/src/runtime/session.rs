@@ -91,9 +91,10 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     if entered.contains(&false) {
         return Ok(());
     }
-    let serves = sessions.first().map_or(&[][..], |session| &session.queues);
+    let queues = sessions.first().map_or(&[][..], |session| &session.queues);
+    let serves = queues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (partitions, concurrency) = (sessions.len(), config.concurrency);
-    log::info!(worker = id, ?serves, concurrency, partitions, "ready");
+    log::info!(worker = id, serves, concurrency, partitions, "ready");
     let wakes = Wakes::new(&sessions);
     let waking = wakes.clone().keep(colocated.clone(), &common.outages);
     let _waking = AbortOnDropHandle::new(tokio::spawn(needed(broken.clone(), waking)));

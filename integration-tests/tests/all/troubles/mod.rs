@@ -3,6 +3,7 @@
 mod brief;
 mod idle;
 mod stop;
+mod wrong_server;
 
 use std::time::Duration;
 
