@@ -54,6 +54,13 @@ impl Coordinator {
         Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
 
+    /// Tells these of its outages, in the place of its own.
+    #[must_use]
+    pub fn with_outages(mut self, outages: &Outages) -> Self {
+        self.outages = outages.clone();
+        self
+    }
+
     fn partitions(&self) -> impl Iterator<Item = &Partition> {
         self.posts.iter().flat_map(|post| &post.partitions)
     }

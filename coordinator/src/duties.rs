@@ -148,7 +148,9 @@ impl Coordinator {
 
 async fn perform(coordinator: Arc<Coordinator>, duty: Duty, at: usize, stop: CancellationToken) {
     let post = &coordinator.posts[at];
-    let mut watch = coordinator.outages.watch(duty.name(), DUTY);
+    let partitions: Vec<u16> =
+        post.partitions.iter().map(|partition| partition.store.namespace().partition()).collect();
+    let mut watch = coordinator.outages.within(&partitions).watch(duty.name(), DUTY);
     while !stop.is_cancelled() {
         let pause = match coordinator.pass(duty, post, &stop).await {
             Ok(pause) => {

@@ -2,10 +2,11 @@
 //! share nothing but the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use stepfleet::Client;
 use stepfleet::names::Namespace;
-use stepfleet::store::{MemoryStore, RedisStore, Store};
+use stepfleet::store::{MemoryStore, RedisStore, Store, WorkerStore};
+use stepfleet::{Client, Partitions};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_worker::Worker;
 use stepfleet_worker::runtime::{self, WorkerError};
@@ -66,12 +67,21 @@ impl Both {
     /// Plays the scenario on the store in memory and then on Redis.
     pub async fn play(self, scenario: impl AsyncFn(&mut Stage)) {
         for redis in [None, Some(TestRedis::start().await)] {
-            let name = if redis.is_some() { "Redis" } else { "the store in memory" };
-            eprintln!("--- on {name}");
-            let mut stage = Stage::set(&self, redis).await;
-            scenario(&mut stage).await;
-            stage.close().await;
+            self.play_once(redis, &scenario).await;
         }
+    }
+
+    /// Plays a scenario that the store in memory has no part for.
+    pub async fn play_on_redis(self, scenario: impl AsyncFn(&mut Stage)) {
+        self.play_once(Some(TestRedis::start().await), &scenario).await;
+    }
+
+    async fn play_once(&self, redis: Option<TestRedis>, scenario: &impl AsyncFn(&mut Stage)) {
+        let name = if redis.is_some() { "Redis" } else { "the store in memory" };
+        eprintln!("--- on {name}");
+        let mut stage = Stage::set(self, redis).await;
+        scenario(&mut stage).await;
+        stage.close().await;
     }
 }
 
@@ -112,12 +122,24 @@ impl Stage {
 
     /// One more worker, which serves something else.
     pub fn add_worker_that_serves(&mut self, serve: fn(Worker) -> Result<Worker, WorkerError>) {
-        let config = runtime::Config {
-            name: format!("worker-{}", self.workers.len() + 1),
-            concurrency: self.concurrency,
-            ..runtime::Config::default()
-        };
+        let config = self.config();
         let worker = serve(Worker::new(self.another_store(), config)).expect("its workflows can work");
+        self.set_to_work(worker);
+    }
+
+    /// One more worker, which has this in the place of a store, and this lease.
+    pub fn add_worker_on(&mut self, store: Arc<dyn WorkerStore>, lease: Duration) {
+        let config = runtime::Config { lease, ..self.config() };
+        let worker = Worker::new(Partitions::of_stores(vec![store]), config);
+        self.set_to_work((self.serve)(worker).expect("its workflows can work"));
+    }
+
+    fn config(&self) -> runtime::Config {
+        let name = format!("worker-{}", self.workers.len() + 1);
+        runtime::Config { name, concurrency: self.concurrency, ..runtime::Config::default() }
+    }
+
+    fn set_to_work(&mut self, worker: Worker) {
         let stop = CancellationToken::new();
         let told = stop.clone().cancelled_owned();
         let task =

@@ -76,6 +76,21 @@ impl Process {
         panic!("process {} has not ended within a minute; its log:\n{}", self.id(), self.log());
     }
 
+    /// Waits until it has ended by itself, which it is to do before this other one.
+    ///
+    /// # Panics
+    /// When the other one ends first.
+    pub async fn ended_before(&mut self, other: &mut Self) -> std::process::ExitStatus {
+        loop {
+            let is_late = other.child.try_wait().expect("its state").is_some();
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                return status;
+            }
+            assert!(!is_late, "process {} is still there; its log:\n{}", self.id(), self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -6,6 +6,7 @@ pub mod documents;
 pub mod double;
 pub mod durable;
 pub mod fleet;
+pub mod panicking;
 pub mod proxy;
 pub mod redis;
 pub mod refusing;

@@ -136,6 +136,19 @@ impl TestRedis {
         kill_process(Pid::from_child(child), signal).expect("it can be signalled");
     }
 
+    /// Whether the server may write more to its files than they have. Where not, its writes fail as on a full disk.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    #[cfg(target_os = "linux")]
+    pub fn may_write(&self, may: bool) {
+        use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+        let Server::Process { child, .. } = &self.server else { panic!("not a process of this machine") };
+        let Rlimit { current, maximum } = getrlimit(Resource::Fsize);
+        let limit = Rlimit { current: if may { current } else { Some(1) }, maximum };
+        prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit).expect("the limit can be set");
+    }
+
     /// What its files hold at this moment.
     ///
     /// # Panics
@@ -223,7 +236,9 @@ fn launch(port: u16, folder: &Path, settings: &[&str]) -> Child {
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
         .expect("neither redis-server nor valkey-server is on the PATH; `make test` installs one");
-    Command::new(binary)
+    // A file that may not grow is an error for the server, and not its end.
+    Command::new("/bin/sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, binary])
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(SETTINGS)

@@ -71,6 +71,11 @@ impl Backoff {
         std::mem::replace(&mut self.failing, false)
     }
 
+    /// Whether it has failed and has not succeeded since.
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
     /// How long to pause before the next try. Longer with each call, until it [succeeds](Self::succeeds).
     pub fn pause(&mut self) -> Duration {
         self.pauses.next().unwrap_or(self.of.longest())

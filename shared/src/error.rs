@@ -206,9 +206,10 @@ impl fmt::Display for Error {
     }
 }
 
+/// The sentence: it is what `main` prints when it returns the error.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}({})", self.kind, self.message)
+        fmt::Display::fmt(self, f)
     }
 }
 

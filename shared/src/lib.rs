@@ -14,6 +14,7 @@
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
+//! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!
 //! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
@@ -31,6 +32,8 @@ pub mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod graph;
+#[cfg(feature = "health")]
+pub mod health;
 pub mod history;
 pub mod journal;
 pub mod listing;

@@ -132,7 +132,7 @@ mod tests {
     use crate::partition::run_of_entry;
     use crate::request::StartRequest;
     use crate::store::prelude::*;
-    use crate::store::{MemoryStore, Start};
+    use crate::store::{MemoryStore, Start, Store};
 
     #[tokio::test]
     async fn runs_of_all_partitions_are_one_list() {
@@ -145,7 +145,8 @@ mod tests {
             let (request, run) = (StartRequest::new("w", "{}"), run_of_entry(&format!("{n}"), 0));
             store.start(&Start { request, run, version: 1, routes: vec![], ..Start::default() }).await.unwrap();
         }
-        let partitions = Partitions::of_stores(stores.into_iter().map(|store| Arc::new(store) as _).collect());
+        let partitions =
+            Partitions::of_stores(stores.into_iter().map(|store| Arc::new(store) as Arc<dyn Store>).collect());
         let list = async |skip, limit| {
             let runs = Runs::of(Home::from(partitions.clone())).skip(skip).list(limit).await.unwrap();
             runs.into_iter().map(|run| run.id.parse::<u32>().unwrap()).collect::<Vec<_>>()

@@ -1,9 +1,10 @@
 //! Going on through outages: what was refused by a server that is away, or that cannot take it now, is asked again, and told once,
 //! however many tasks notice.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::backoff::{Backoff, Loop};
 use crate::error::{Error, Result};
@@ -11,20 +12,33 @@ use crate::log;
 
 /// What the tasks of one process know of the outages of one deployment. Cheap to clone; clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Outages(Arc<Inner>);
+pub struct Outages {
+    all: Arc<All>,
+    place: Option<Arc<str>>,
+}
 
 #[derive(Debug, Default)]
-struct Inner {
+struct All {
     state: Mutex<State>,
     watches: AtomicUsize,
 }
 
+/// What somebody cannot do now, and tries again.
+#[derive(Clone, Debug)]
+pub struct Outage {
+    /// Whose loop it is: `intake`.
+    pub what: &'static str,
+    /// In which partitions, where that is known: `partition 3`.
+    pub place: Option<Arc<str>>,
+    /// Since when, on this machine's clock.
+    pub since: SystemTime,
+    /// What it was answered last.
+    pub error: Error,
+}
+
 /// Those who fail now.
 #[derive(Debug, Default)]
-struct State {
-    away: BTreeSet<usize>,
-    refused: BTreeSet<usize>,
-}
+struct State(BTreeMap<usize, Outage>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum News {
@@ -36,28 +50,58 @@ enum News {
 }
 
 impl State {
-    fn failed(&mut self, who: usize, is_passing: bool) -> News {
-        if is_passing {
-            let first = self.away.is_empty();
-            self.away.insert(who);
-            return if first { News::Away } else { News::None };
+    fn is_away(&self) -> bool {
+        self.0.values().any(|outage| outage.error.is_passing())
+    }
+
+    fn failed(&mut self, who: usize, outage: Outage) -> News {
+        let (was_away, is_passing) = (self.is_away(), outage.error.is_passing());
+        let earlier = self.0.remove(&who);
+        let was_refused = earlier.as_ref().is_some_and(|earlier| !earlier.error.is_passing());
+        let since = earlier.map_or(outage.since, |earlier| earlier.since);
+        self.0.insert(who, Outage { since, ..outage });
+        match (is_passing, was_away, was_refused) {
+            (true, false, _) => News::Away,
+            (false, _, false) => News::Refused,
+            _ => News::None,
         }
-        self.away.remove(&who);
-        if self.refused.insert(who) { News::Refused } else { News::None }
     }
 
     fn fine(&mut self, who: usize) -> News {
-        if self.away.remove(&who) && self.away.is_empty() {
-            return News::Back;
+        match self.0.remove(&who) {
+            Some(outage) if !outage.error.is_passing() => News::Accepted,
+            Some(_) if !self.is_away() => News::Back,
+            _ => News::None,
         }
-        if self.refused.remove(&who) { News::Accepted } else { News::None }
     }
 }
 
 impl Outages {
+    /// The same, for tasks that are at work in these partitions alone.
+    #[must_use]
+    pub fn within(&self, partitions: &[u16]) -> Self {
+        let place = match partitions {
+            [] => return self.clone(),
+            [one] => format!("partition {one}"),
+            several => {
+                let numbers: Vec<String> = several.iter().map(u16::to_string).collect();
+                format!("partitions {}", numbers.join(", "))
+            }
+        };
+        Self { all: self.all.clone(), place: Some(place.into()) }
+    }
+
+    /// Those that are under way, the oldest first.
+    pub fn under_way(&self) -> Vec<Outage> {
+        let mut all: Vec<_> =
+            self.all.state.lock().unwrap_or_else(PoisonError::into_inner).0.values().cloned().collect();
+        all.sort_by_key(|outage| outage.since);
+        all
+    }
+
     /// Watches a loop. `what` names it in log lines: `intake`.
     pub fn watch(&self, what: &'static str, of: Loop) -> Watch {
-        let number = self.0.watches.fetch_add(1, Ordering::Relaxed);
+        let number = self.all.watches.fetch_add(1, Ordering::Relaxed);
         Watch { outages: self.clone(), what, number, backoff: Backoff::new(of) }
     }
 
@@ -89,7 +133,7 @@ impl Outages {
     }
 
     fn with(&self, change: impl FnOnce(&mut State) -> News) -> News {
-        change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.all.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -107,7 +151,8 @@ impl Watch {
     pub fn failed(&mut self, error: &Error) {
         let what = self.what;
         self.backoff.fails();
-        match self.outages.with(|state| state.failed(self.number, error.is_passing())) {
+        let outage = Outage { what, place: self.outages.place.clone(), since: SystemTime::now(), error: error.clone() };
+        match self.outages.with(|state| state.failed(self.number, outage)) {
             News::Away => log::warn!(what, %error, "Redis cannot take calls; going on as soon as it can"),
             News::Refused => log::warn!(what, %error, "refused; trying again until it is not"),
             _ => log::debug!(what, %error, "failed again"),
@@ -124,6 +169,11 @@ impl Watch {
             News::Accepted => log::info!(what = self.what, "works again"),
             _ => {}
         }
+    }
+
+    /// Whether it has failed and has not been answered since.
+    pub fn is_failing(&self) -> bool {
+        self.backoff.is_failing()
     }
 
     /// How long to pause before it is asked again.
@@ -149,12 +199,17 @@ mod tests {
     use super::*;
     use crate::backoff::TRANSITION;
 
+    fn outage(is_passing: bool) -> Outage {
+        let error = if is_passing { Error::unavailable("away") } else { Error::invalid("no") };
+        Outage { what: "test", place: None, since: SystemTime::now(), error }
+    }
+
     #[test]
     fn an_outage_is_told_once_and_so_is_its_end() {
         let mut state = State::default();
-        assert_eq!(state.failed(1, true), News::Away);
-        assert_eq!(state.failed(2, true), News::None);
-        assert_eq!(state.failed(1, true), News::None);
+        assert_eq!(state.failed(1, outage(true)), News::Away);
+        assert_eq!(state.failed(2, outage(true)), News::None);
+        assert_eq!(state.failed(1, outage(true)), News::None);
         assert_eq!(state.fine(1), News::None);
         assert_eq!(state.fine(2), News::Back);
         assert_eq!(state.fine(2), News::None);
@@ -163,9 +218,9 @@ mod tests {
     #[test]
     fn one_that_is_refused_for_good_is_told_apart_from_an_outage() {
         let mut state = State::default();
-        assert_eq!(state.failed(1, false), News::Refused);
-        assert_eq!(state.failed(1, false), News::None);
-        assert_eq!(state.failed(2, false), News::Refused);
+        assert_eq!(state.failed(1, outage(false)), News::Refused);
+        assert_eq!(state.failed(1, outage(false)), News::None);
+        assert_eq!(state.failed(2, outage(false)), News::Refused);
         assert_eq!(state.fine(1), News::Accepted);
         assert_eq!(state.fine(1), News::None);
     }
@@ -181,7 +236,7 @@ mod tests {
         });
         assert!(answer.await.unwrap_err().is_invalid());
         assert_eq!(tries, [false, true, true]);
-        assert!(outages.0.state.lock().unwrap().away.is_empty());
+        assert!(outages.under_way().is_empty());
     }
 
     #[test]
@@ -190,6 +245,30 @@ mod tests {
         let mut watch = outages.watch("test", TRANSITION);
         watch.failed(&Error::unavailable("away"));
         drop(watch);
-        assert_eq!(outages.with(|state| state.failed(99, true)), News::Away);
+        assert_eq!(outages.with(|state| state.failed(99, outage(true))), News::Away);
+    }
+
+    #[test]
+    fn what_is_under_way_is_known_with_its_place_and_since_when() {
+        let outages = Outages::default();
+        let mut watches =
+            [outages.within(&[3]).watch("first", TRANSITION), outages.within(&[0, 1]).watch("second", TRANSITION)];
+        for watch in &mut watches {
+            watch.failed(&Error::unavailable("away"));
+        }
+        let since = outages.under_way()[0].since;
+        watches[0].failed(&Error::unavailable("still away"));
+        let now = outages.under_way();
+        let told = |outage: &Outage| format!("{} in {}: {}", outage.what, outage.place.as_ref().unwrap(), outage.error);
+        assert_eq!(
+            now.iter().map(told).collect::<Vec<_>>(),
+            [
+                "first in partition 3: Redis is not available: still away",
+                "second in partitions 0, 1: Redis is not available: away"
+            ]
+        );
+        assert_eq!(now[0].since, since);
+        watches[0].fine();
+        assert_eq!(outages.under_way().len(), 1);
     }
 }

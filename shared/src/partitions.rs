@@ -83,15 +83,6 @@ impl Partitions {
         Self { stores, on_redis, is_one_server: !topology.is_cluster() }
     }
 
-    /// The partitions with these stores, by their numbers. For tests, and stores of one's own.
-    ///
-    /// # Panics
-    /// Where there is none.
-    pub fn of_stores(stores: Vec<Arc<dyn Store>>) -> Self {
-        assert!(!stores.is_empty(), "a namespace has a partition at least");
-        Self { stores: stores.into(), on_redis: Arc::new([]), is_one_server: false }
-    }
-
     /// All of them, as stores on Redis; empty where they are not.
     pub fn on_redis(&self) -> &[RedisStore] {
         &self.on_redis
@@ -105,6 +96,15 @@ impl Partitions {
 }
 
 impl<R: Role + ?Sized> Partitions<R> {
+    /// The partitions with these stores, by their numbers. For tests, and stores of one's own.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn of_stores(stores: Vec<Arc<R>>) -> Self {
+        assert!(!stores.is_empty(), "a namespace has a partition at least");
+        Self { stores: stores.into(), on_redis: Arc::new([]), is_one_server: false }
+    }
+
     /// How many there are.
     pub fn count(&self) -> u16 {
         u16::try_from(self.stores.len()).unwrap_or(u16::MAX)
@@ -219,7 +219,7 @@ impl<R: Role + ?Sized> Partitions<R> {
 
 impl<R: Role + ?Sized, S: Store> From<Arc<S>> for Partitions<R> {
     fn from(store: Arc<S>) -> Self {
-        Partitions::of_stores(vec![store]).as_role()
+        Partitions::of_stores(vec![store as Arc<dyn Store>]).as_role()
     }
 }
 

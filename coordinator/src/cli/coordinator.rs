@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{Config, Coordinator};
 use clap::Args;
 use stepfleet::admission::{Admission, Creation};
+use stepfleet::health::Health;
 use stepfleet::outage::Outages;
 use stepfleet::server::Override;
 
@@ -36,6 +37,8 @@ pub(super) struct Options {
     id: Option<String>,
     #[command(flatten)]
     creation: super::Creation,
+    #[command(flatten)]
+    health: super::HealthAddress,
     /// Start although Redis may delete runs when memory runs short
     #[arg(long)]
     allow_eviction: bool,
@@ -52,6 +55,8 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         creation: Creation::Make(options.creation.partitions),
     };
     let (home, outages) = (fleet.home()?, Outages::default());
+    let health = Health::new(&outages);
+    let (_alive, _listening) = (health.alive(), options.health.listen(&health)?);
     let stop = told_to_stop();
     tokio::pin!(stop);
     let partitions = tokio::select! {
@@ -61,6 +66,11 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let defaults = Config::default();
     let id = options.id.clone().unwrap_or_else(|| defaults.id.clone());
     let config = Config { id, grace: options.grace, max_losses: options.max_losses, ..defaults };
-    Coordinator::new(partitions, config).run(async { drop(stop.await) }).await;
+    health.at_work(&partitions);
+    let told = async {
+        drop(stop.await);
+        health.stopping();
+    };
+    Coordinator::new(partitions, config).with_outages(&outages).run(told).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
+use stepfleet::health::Health;
 use stepfleet::names::Namespace;
+use stepfleet::outage::Outages;
 use stepfleet::partitions::Home;
 use stepfleet::store::{ReaderStore as _, RedisStore};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{CliError, CliResult};
-use super::{Creation, Fleet, log_to_stderr, output, server, told_to_stop};
+use super::{Creation, Fleet, HealthAddress, log_to_stderr, output, server, told_to_stop};
 use crate::{Config, Coordinator, Partitions};
 
 /// How long the server may take to load what it has.
@@ -39,11 +41,16 @@ pub(super) struct Options {
     dir: PathBuf,
     #[command(flatten)]
     creation: Creation,
+    #[command(flatten)]
+    health: HealthAddress,
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "warn");
     let namespace = Namespace::new(&fleet.namespace, 0)?;
+    let outages = Outages::default();
+    let health = Health::new(&outages);
+    let (_alive, _listening) = (health.alive(), options.health.listen(&health)?);
     let (program, port) = (server::find()?, server::free_port(options.port)?);
     let dir = server::prepare(&options.dir)?;
     let (mut keeper, pipe) = start(&program, &dir, port)?;
@@ -57,12 +64,14 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let partitions: Partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
     announce(fleet, &url, pid, &dir)?;
     let stop = CancellationToken::new();
-    let coordinator = Coordinator::new(partitions, Config::default()).run(stop.clone().cancelled_owned());
-    let coordinator = tokio::spawn(coordinator);
+    health.at_work(&partitions);
+    let coordinator = Coordinator::new(partitions, Config::default()).with_outages(&outages);
+    let coordinator = tokio::spawn(coordinator.run(stop.clone().cancelled_owned()));
     let outcome = tokio::select! {
         stop = told_to_stop() => stop.map_err(CliError::from),
         _ = keeper.wait() => Err(died(&dir)),
     };
+    health.stopping();
     stop.cancel();
     let _ = coordinator.await;
     end(keeper, pipe).await?;

@@ -18,6 +18,8 @@ use super::text::span;
 use super::{Fleet, audit, workflows};
 
 const PINGS: usize = 200;
+/// A server that closes idle connections within so many seconds may close those on which workers renew their leases.
+const SHORT_TIMEOUT: u64 = 10;
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -49,6 +51,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             latency(store).await?,
             client_list(store).await?,
             library(store).await?,
+            idle_connections(store).await?,
         ];
         let address = store.address().filter(|_| servers.len() > 1);
         let named = |check: Check| match &address {
@@ -189,6 +192,39 @@ async fn client_list(store: &RedisStore) -> Result<Check, CliError> {
     }
 }
 
+/// Whether the server closes connections that are idle, and after how long.
+async fn idle_connections(store: &RedisStore) -> Result<Check, CliError> {
+    let mut get = redis::cmd("CONFIG");
+    get.arg("GET").arg("timeout");
+    match store.command(&get).await {
+        Ok(reply) => {
+            let pair: Vec<String> = redis::from_redis_value(reply).unwrap_or_default();
+            Ok(judge_timeout(pair.get(1).and_then(|seconds| seconds.parse().ok())))
+        }
+        Err(error) if error.is_unreachable() => Err(error.into()),
+        // Managed servers deny CONFIG, and nobody can change that.
+        Err(_) => Ok(judge_timeout(None)),
+    }
+}
+
+fn judge_timeout(seconds: Option<u64>) -> Check {
+    const NAME: &str = "idle connections";
+    match seconds {
+        None => {
+            Check::ok(NAME, "CONFIG GET timeout does not say when they are closed; whoever needs one makes it again")
+        }
+        Some(0) => Check::ok(NAME, "are kept open (timeout 0)"),
+        Some(few @ 1..SHORT_TIMEOUT) => Check::warn(
+            NAME,
+            format!(
+                "are closed after {few} s (timeout {few}): workers renew their leases more often for that, and callers connect again and again"
+            ),
+            "CONFIG SET timeout 0, or 60 and more, and the same in redis.conf",
+        ),
+        Some(many) => Check::ok(NAME, format!("are closed after {many} s; whoever needs one makes it again")),
+    }
+}
+
 async fn library(store: &RedisStore) -> Result<Check, CliError> {
     const NAME: &str = "function library";
     let mut list = redis::cmd("FUNCTION");
@@ -303,6 +339,14 @@ mod tests {
         assert_eq!(judge_latency(&[millis(1); 200]).level, Level::Ok);
         assert_eq!(judge_latency(&[millis(8); 200]).level, Level::Warn);
         assert_eq!(judge_latency(&[]).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_server_that_closes_idle_connections_soon_is_told_of() {
+        let level = |seconds| judge_timeout(seconds).level;
+        assert_eq!([level(None), level(Some(0)), level(Some(10)), level(Some(300))], [Level::Ok; 4]);
+        assert_eq!((level(Some(1)), level(Some(9))), (Level::Warn, Level::Warn));
+        assert!(judge_timeout(Some(1)).found.contains("timeout 1"));
     }
 
     #[test]

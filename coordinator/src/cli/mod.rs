@@ -19,9 +19,11 @@ mod text;
 mod workers;
 mod workflows;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use stepfleet::health::{Health, Listening};
 use stepfleet::partition::MAX_PARTITIONS;
 use stepfleet::partitions::Home;
 use stepfleet::{Client, Partitions};
@@ -102,6 +104,26 @@ struct Creation {
     /// Make the namespace with so many partitions, where it is new; the number is fixed then [default: 16 in a cluster, else 1]
     #[arg(long, value_name = "N", env = "STEPFLEET_PARTITIONS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PARTITIONS)))]
     partitions: Option<u16>,
+}
+
+/// Where those who watch over the process ask for its health.
+#[derive(Args)]
+struct HealthAddress {
+    /// Answer /livez and /readyz over HTTP at this address, for those who watch over the process; not one that the internet can reach
+    #[arg(long, value_name = "ADDRESS:PORT", env = "STEPFLEET_HEALTH")]
+    health: Option<SocketAddr>,
+}
+
+impl HealthAddress {
+    fn listen(&self, health: &Health) -> Result<Option<Listening>, CliError> {
+        let Some(address) = self.health else { return Ok(None) };
+        let failed = |error| {
+            CliError::new(format!(
+                "the health endpoints cannot listen at {address} ({error}); give another address with --health"
+            ))
+        };
+        health.listen(address).map(Some).map_err(failed)
+    }
 }
 
 #[derive(Subcommand)]

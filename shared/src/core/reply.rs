@@ -112,7 +112,40 @@ pub(crate) fn number<T: TryFrom<i64>>(value: &Value) -> Result<T> {
 }
 
 fn unexpected(wanted: &str, got: &Value) -> Error {
-    let mut got = format!("{got:?}");
-    got.truncate(got.char_indices().nth(80).map_or(got.len(), |(at, _)| at));
-    Error::reply(format!("{wanted} was expected, not {got}"))
+    Error::reply(format!("{wanted} was expected, not {}", shown(got)))
+}
+
+/// As people read it, and not all of it.
+fn shown(value: &Value) -> String {
+    const MOST: usize = 80;
+    match value {
+        Value::Nil => "nothing".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Bytes(bytes) => {
+            let text: String = String::from_utf8_lossy(bytes).chars().take(MOST).collect();
+            format!("{text:?}")
+        }
+        Value::List(values) => format!("a list of {}", values.len()),
+        Value::Other(what) => what.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_expected_is_told_as_people_read_it() {
+        let told = |value: Value| number::<u64>(&value).unwrap_err().to_string();
+        for (value, shown) in [
+            (Value::Nil, "nothing"),
+            (Value::Int(-7), "-7"),
+            (Value::Bytes(b"ok \xff".to_vec()), "\"ok \u{fffd}\""),
+            (Value::List(vec![Value::Nil, Value::Int(1)]), "a list of 2"),
+            (Value::Other("a truth value".into()), "a truth value"),
+        ] {
+            assert_eq!(told(value), format!("Redis answered something unexpected: a number was expected, not {shown}"));
+        }
+        assert!(told(Value::Bytes(vec![b'x'; 1_000_000])).len() < 200);
+    }
 }

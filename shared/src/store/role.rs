@@ -12,6 +12,8 @@ mod sealed {
 pub trait Role: ReaderStore + sealed::Sealed {
     /// The store, as one of this role sees it.
     fn of(store: Arc<dyn Store>) -> Arc<Self>;
+    /// The same store, for somebody who reads alone.
+    fn reader(store: Arc<Self>) -> Arc<dyn ReaderStore>;
 }
 
 macro_rules! roles {
@@ -20,6 +22,10 @@ macro_rules! roles {
 
         impl Role for dyn $role {
             fn of(store: Arc<dyn Store>) -> Arc<Self> {
+                store
+            }
+
+            fn reader(store: Arc<Self>) -> Arc<dyn ReaderStore> {
                 store
             }
         }

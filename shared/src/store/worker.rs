@@ -114,6 +114,11 @@ pub trait Lease: Send {
     async fn heartbeat(&mut self) -> Result<Heartbeat>;
     /// Renews the lease of a worker that executes nothing, which has nothing to be told; false when it is lost. Costs less.
     async fn heartbeat_idle(&mut self) -> Result<bool>;
+    /// Returns when the connection has been closed, so that another is made before the worker is taken for dead: a server, or what is
+    /// between, may close what it finds idle. May be dropped.
+    async fn closed(&mut self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Waits until there is something for an idle worker to claim.

@@ -6,4 +6,6 @@ pub mod graph;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod recovery;
+pub(crate) mod renewal;
 pub mod retry;
+pub(crate) mod stopping;

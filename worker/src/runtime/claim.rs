@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use stepfleet::backoff::WAKING;
-use stepfleet::outage::Outages;
+use stepfleet::outage::{Outages, Watch};
 use stepfleet::partitions::ColocatedReader;
 use stepfleet::step::{Claim, Claimed};
 use tokio::sync::Notify;
@@ -18,6 +18,8 @@ use super::slots;
 
 /// After so many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
 const QUIET_WAITS: u32 = 15;
+/// A wait that is refused is refused sooner.
+const ACCEPTED: Duration = Duration::from_secs(1);
 
 /// Claims until the session is closing or lost.
 pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
@@ -86,14 +88,20 @@ impl Wakes {
     }
 
     /// Reads while a session waits; until it is dropped.
-    pub(super) async fn keep(self: Arc<Self>, colocated: Colocated, outages: Outages) {
+    pub(super) fn keep(self: Arc<Self>, colocated: Colocated, outages: &Outages) -> impl Future<Output = ()> + use<> {
+        let partitions: Vec<u16> = self.each.iter().map(|wake| wake.partition).collect();
+        let watch = outages.within(&partitions).watch("waking", WAKING);
+        self.keep_reading(colocated, watch)
+    }
+
+    async fn keep_reading(self: Arc<Self>, colocated: Colocated, mut watch: Watch) {
         let (mut reader, mut quiet) = (None, 0);
-        let mut watch = outages.watch("waking", WAKING);
         loop {
             while !self.each.iter().any(|wake| wake.waits.load(Ordering::SeqCst)) {
                 self.begun.notified().await;
             }
-            match self.read(&colocated, &mut reader).await {
+            let was_open = reader.is_some();
+            match self.read(&colocated, &mut reader, &mut watch).await {
                 Ok(woken) => {
                     watch.fine();
                     // Now and then all look by themselves.
@@ -105,9 +113,12 @@ impl Wakes {
                     self.wake(|partition| looks || woken.contains(&partition));
                 }
                 Err(error) => {
-                    watch.failed(&error);
                     reader = None;
-                    watch.wait().await;
+                    // A connection that nobody used for a while may have been closed for that, which is no outage.
+                    if !(was_open && error.is_unreachable()) {
+                        watch.failed(&error);
+                        watch.wait().await;
+                    }
                     // They look by themselves meanwhile.
                     self.wake(|_| true);
                 }
@@ -119,14 +130,21 @@ impl Wakes {
         &self,
         colocated: &Colocated,
         reader: &mut Option<Box<dyn ColocatedReader>>,
+        watch: &mut Watch,
     ) -> stepfleet::Result<Vec<u16>> {
         if reader.is_none() {
             *reader = Some(colocated.wake_reader(&self.worker).await?);
         }
-        match reader {
-            Some(reader) => reader.next(Duration::MAX).await,
-            None => Ok(Vec::new()),
+        let Some(reader) = reader else { return Ok(Vec::new()) };
+        let mut read = reader.next(Duration::MAX);
+        if watch.is_failing() {
+            // A server that lets it wait has taken it.
+            match tokio::time::timeout(ACCEPTED, &mut read).await {
+                Ok(answer) => return answer,
+                Err(_) => watch.fine(),
+            }
         }
+        read.await
     }
 
     fn wake(&self, is_woken: impl Fn(u16) -> bool) {

@@ -2,7 +2,7 @@
 //! not make the fleet believe that this worker is dead.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stepfleet::backoff::LEASE;
 use stepfleet::outage::{Outages, Watch};
@@ -13,6 +13,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ledger::Ledger;
 use super::session::needed;
 use super::slots::Slots;
+use crate::decisions::renewal::oftener;
+
+/// Between two lease connections that are closed; half of the time after which a worker without one is suspected.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The thread's side of a worker's beginning: the connection is opened before the worker registers, so that its lease
 /// does not run out while a slow Redis takes its time over connecting.
@@ -42,8 +46,7 @@ impl Thread {
     /// Renews a lease until `closed` is cancelled. Cancels `lost` when the lease ran out, tells the ledger of runs that were
     /// cancelled, and has the slots make room for what must be executed alone.
     pub(super) fn keep(&self, kept: Kept, start: Start, closed: CancellationToken) {
-        let life = kept.lost.clone();
-        self.runtime.spawn(needed(life, async move {
+        self.runtime.spawn(needed(kept.broken.clone(), async move {
             let lost = kept.lost.clone();
             tokio::select! {
                 () = closed.cancelled() => {}
@@ -62,13 +65,14 @@ pub(super) struct Kept {
     pub(super) slots: Arc<Slots>,
     pub(super) outages: Outages,
     pub(super) lost: CancellationToken,
+    pub(super) broken: CancellationToken,
 }
 
 /// Returns when the lease is lost.
 async fn renew(kept: &Kept, start: Start) {
     let Kept { store, worker, lease, ledger, slots, outages, .. } = kept;
     let (store, lease) = (&**store, *lease);
-    let every = lease / 3;
+    let mut every = lease / 3;
     let mut watch = outages.watch("lease", LEASE);
     let mut connection = connect(store, worker, lease, &mut watch).await;
     if start.connected.send(()).is_err() || start.registered.await.is_err() {
@@ -83,7 +87,13 @@ async fn renew(kept: &Kept, start: Start) {
                 }
                 slots.drain(drain);
                 watch.fine();
-                tokio::time::sleep(every).await;
+                let since = Instant::now();
+                if tokio::time::timeout(every, connection.closed()).await.is_ok() {
+                    every = oftener(every, since.elapsed());
+                    // Something may close each connection that it has just accepted.
+                    tokio::time::sleep(PAUSE.saturating_sub(since.elapsed())).await;
+                    connection = connect(store, worker, lease, &mut watch).await;
+                }
             }
             Err(error) => {
                 watch.failed(&error);

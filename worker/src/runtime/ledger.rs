@@ -38,13 +38,13 @@ pub(super) struct View {
 }
 
 impl Ledger {
-    /// The number of a new call.
-    pub(super) fn open(&self) -> u64 {
+    /// A new call.
+    pub(super) fn open(&self) -> OpenCall<'_> {
         let mut entries = self.entries();
-        let call = entries.next;
+        let number = entries.next;
         entries.next += 1;
-        entries.open.insert(call);
-        call
+        entries.open.insert(number);
+        OpenCall { ledger: self, number }
     }
 
     /// Nothing is executed, as far as is known.
@@ -52,15 +52,13 @@ impl Ledger {
         self.entries().executing.is_empty()
     }
 
-    /// A call was answered, and this is what it took.
-    pub(super) fn answered(&self, call: u64, took: &[Claimed]) {
+    fn take(&self, took: &[Claimed]) {
         let mut entries = self.entries();
         let executing = |step: &Claimed| {
             let groups = std::iter::once(step.group).chain(step.within.iter().copied()).collect();
             (step.fence.clone(), Executing { stop: CancellationToken::new(), groups })
         };
         entries.executing.extend(took.iter().map(executing));
-        entries.open.remove(&call);
     }
 
     /// A run has ended, or a fan-out of it (`<run> <group>`): what executes its steps is told to stop.
@@ -96,6 +94,32 @@ impl Ledger {
     }
 }
 
+/// A call whose answer is awaited. One that is dropped without it, as by a panic, is awaited no more: what it may have taken nobody
+/// executes.
+#[derive(Debug)]
+pub(super) struct OpenCall<'a> {
+    ledger: &'a Ledger,
+    number: u64,
+}
+
+impl OpenCall<'_> {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It was answered, and this is what it took.
+    pub(super) fn answered(self, took: &[Claimed]) {
+        // Before the call is closed: what it took is no stray.
+        self.ledger.take(took);
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        self.ledger.entries().open.remove(&self.number);
+    }
+}
+
 impl View {
     /// Those of the holds that the store names which this worker will never commit. Pure.
     pub(super) fn strays(&self, held: Vec<Fence>) -> Vec<Fence> {
@@ -115,21 +139,22 @@ mod tests {
     fn what_is_executing_or_may_have_just_been_taken_is_no_stray() {
         let ledger = Ledger::default();
         let first = ledger.open();
-        let running = step(1, first);
-        ledger.answered(first, std::slice::from_ref(&running));
+        let running = step(1, first.number());
+        first.answered(std::slice::from_ref(&running));
         let unanswered = ledger.open();
         let view = ledger.view();
-        assert!(view.strays(vec![running.fence, step(2, unanswered).fence]).is_empty());
+        assert!(view.strays(vec![running.fence, step(2, unanswered.number()).fence]).is_empty());
     }
 
     #[test]
     fn what_an_answered_call_took_and_nobody_executes_is_a_stray() {
         let ledger = Ledger::default();
         let call = ledger.open();
-        let committed = step(1, call);
-        ledger.answered(call, std::slice::from_ref(&committed));
+        let number = call.number();
+        let committed = step(1, number);
+        call.answered(std::slice::from_ref(&committed));
         ledger.ended(&committed.fence);
-        let never_seen = step(7, call);
+        let never_seen = step(7, number);
         let view = ledger.view();
         let strays = vec![committed.fence, never_seen.fence];
         assert_eq!(view.strays(strays.clone()), strays);
@@ -139,9 +164,9 @@ mod tests {
     fn a_run_that_is_cancelled_stops_its_own_steps_only() {
         let ledger = Ledger::default();
         let call = ledger.open();
-        let (ours, mut other) = (step(1, call), step(2, call));
+        let (ours, mut other) = (step(1, call.number()), step(2, call.number()));
         other.fence.run = "s".into();
-        ledger.answered(call, &[ours.clone(), other.clone()]);
+        call.answered(&[ours.clone(), other.clone()]);
         ledger.cancel("r");
         assert!(ledger.stop(&ours.fence).is_cancelled() && !ledger.stop(&other.fence).is_cancelled());
     }
@@ -150,11 +175,11 @@ mod tests {
     fn a_fan_out_that_has_ended_stops_the_steps_in_it_however_deep() {
         let ledger = Ledger::default();
         let call = ledger.open();
-        let (mut branch, mut nested, mut beside) = (step(1, call), step(2, call), step(3, call));
+        let (mut branch, mut nested, mut beside) = (step(1, 0), step(2, 0), step(3, 0));
         branch.group = 7;
         (nested.group, nested.within) = (12, vec![7]);
         (beside.group, beside.within) = (8, vec![]);
-        ledger.answered(call, &[branch.clone(), nested.clone(), beside.clone()]);
+        call.answered(&[branch.clone(), nested.clone(), beside.clone()]);
         ledger.cancel("r 7");
         let stopped = |step: &Claimed| ledger.stop(&step.fence).is_cancelled();
         assert!(stopped(&branch) && stopped(&nested) && !stopped(&beside));
@@ -164,9 +189,17 @@ mod tests {
     fn an_open_call_shields_all_later_ones() {
         let ledger = Ledger::default();
         let (open, later) = (ledger.open(), ledger.open());
-        ledger.answered(later, &[]);
-        assert!(ledger.view().strays(vec![step(1, later).fence]).is_empty());
-        ledger.answered(open, &[]);
-        assert_eq!(ledger.view().strays(vec![step(1, later).fence]).len(), 1);
+        let number = later.number();
+        later.answered(&[]);
+        assert!(ledger.view().strays(vec![step(1, number).fence]).is_empty());
+        open.answered(&[]);
+        assert_eq!(ledger.view().strays(vec![step(1, number).fence]).len(), 1);
+    }
+
+    #[test]
+    fn a_call_that_is_given_up_shields_nothing() {
+        let ledger = Ledger::default();
+        drop(ledger.open());
+        assert_eq!(ledger.view().strays(vec![step(1, 0).fence]).len(), 1);
     }
 }

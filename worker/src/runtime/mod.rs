@@ -22,21 +22,26 @@ mod session;
 mod slots;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use stepfleet::admission::{Admission, Creation, Refused};
+use stepfleet::health::{Health, Listening};
 use stepfleet::log;
 use stepfleet::names::QueueName;
 use stepfleet::outage::Outages;
 use stepfleet::server::{Override, Refusal};
 use stepfleet::store::WorkerStore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::by_hand::ByHand;
+use crate::decisions::stopping::ends_after;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
 
@@ -47,8 +52,6 @@ type Home = stepfleet::partitions::Home<dyn WorkerStore>;
 
 /// How long the last hand-back may take.
 const HAND_BACK: Duration = Duration::from_millis(1500);
-/// So long after its time to drain, or after a second signal, a process is over, whatever hangs.
-const LATEST: Duration = Duration::from_secs(2);
 
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
@@ -68,6 +71,9 @@ pub struct Config {
     pub allow_eviction: bool,
     /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
     pub allow_unpersisted: bool,
+    /// Where to answer `/livez` and `/readyz` over HTTP, for those who watch over the process. None, as by default: nowhere. Not an
+    /// address that the internet can reach: nobody is asked who he is.
+    pub health: Option<SocketAddr>,
 }
 
 impl Default for Config {
@@ -79,12 +85,13 @@ impl Default for Config {
             drain: Duration::from_secs(20),
             allow_eviction: false,
             allow_unpersisted: false,
+            health: None,
         }
     }
 }
 
 /// Why a worker could not be set up or go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
@@ -105,8 +112,15 @@ pub enum WorkerError {
     #[error("{0}")]
     Setting(String),
     /// The process has no more threads.
-    #[error("the lease thread cannot be started: {0}")]
+    #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+/// The sentence: it is what `main` prints when it returns the error.
+impl fmt::Debug for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A worker of the fleet: serves workflows until it is told to stop.
@@ -122,7 +136,7 @@ impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
     /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
+    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
     /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
@@ -141,6 +155,13 @@ impl Worker {
         }
         if let Some(name) = var("STEPFLEET_WORKER_NAME") {
             config.name = name;
+        }
+        if let Some(address) = var("STEPFLEET_HEALTH") {
+            config.health = Some(address.parse().map_err(|_| {
+                WorkerError::Setting(format!(
+                    "STEPFLEET_HEALTH is {address:?}; it must be an address with a port: 127.0.0.1:9000"
+                ))
+            })?);
         }
         let partitions = var("STEPFLEET_PARTITIONS").map(|count| {
             count.parse().map_err(|_| {
@@ -178,6 +199,13 @@ impl Worker {
         self
     }
 
+    /// Answers `/livez` and `/readyz` over HTTP at this address: see [`Config::health`].
+    #[must_use]
+    pub fn health(mut self, address: SocketAddr) -> Self {
+        self.config.health = Some(address);
+        self
+    }
+
     /// Starts although Redis may delete runs when memory runs short.
     #[must_use]
     pub fn allow_eviction(mut self) -> Self {
@@ -211,7 +239,7 @@ impl Worker {
     pub async fn run(self) -> Result<(), WorkerError> {
         let stop = CancellationToken::new();
         let now = CancellationToken::new();
-        tokio::spawn(on_signals(stop.clone(), now.clone(), self.config.drain));
+        let _listening = listen_to_signals(stop.clone(), now.clone(), self.config.drain)?;
         self.work(stop, now).await
     }
 
@@ -235,8 +263,16 @@ impl Worker {
         stepfleet::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
         let outages = Outages::default();
+        let health = Health::new(&outages);
+        let (_alive, _listening) = (health.alive(), listen(&health, self.config.health)?);
         let admitted = self.admit(&outages).boxed();
         let Some(partitions) = stop.run_until_cancelled(admitted).await.transpose()? else { return Ok(()) };
+        health.at_work(&partitions);
+        let told = stop.clone();
+        let _telling = AbortOnDropHandle::new(tokio::spawn(async move {
+            told.cancelled().await;
+            health.stopping();
+        }));
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
         let common = Arc::new(session::Common { config, served, slots, leases, outages, stop, now });
@@ -267,6 +303,16 @@ impl Worker {
     }
 }
 
+fn listen(health: &Health, address: Option<SocketAddr>) -> Result<Option<Listening>, WorkerError> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |error| {
+        WorkerError::Setting(format!(
+            "the health endpoints cannot listen at {address} ({error}); give another address with STEPFLEET_HEALTH"
+        ))
+    };
+    health.listen(address).map(Some).map_err(failed)
+}
+
 /// Serves partitions that share a server until told to stop. A worker whose lease ran out has lost all that it held there; it
 /// begins anew, under a new id.
 async fn serve(colocated: Colocated, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
@@ -290,17 +336,30 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {
     }
 }
 
+/// Listens from a thread of its own: code may block all others.
+fn listen_to_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) -> std::io::Result<DropGuard> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let closed = CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    std::thread::Builder::new().name("stepfleet-signals".into()).spawn(move || {
+        runtime.block_on(closed.run_until_cancelled(on_signals(stop, now, drain)));
+    })?;
+    Ok(guard)
+}
+
 async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) {
     signal().await;
-    end_after(drain + LATEST);
+    let told = Instant::now();
+    end_after(ends_after(drain, None));
     stop.cancel();
     log::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
     signal().await;
-    end_after(LATEST);
+    let again = told.elapsed();
+    end_after(ends_after(drain, Some(again)).saturating_sub(again));
     now.cancel();
 }
 
-/// Ends the process then, where it is still there. From a thread of its own: code may block all others.
+/// Ends the process then, where it is still there.
 fn end_after(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);

@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) closing: CancellationToken,
     /// The lease is lost, and all holds with it: what still runs is in vain.
     pub(super) lost: CancellationToken,
+    /// A task of this life has panicked: `lost` goes with it.
+    pub(super) broken: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) slots: Arc<Slots>,
     queues: Vec<QueueName>,
@@ -77,9 +79,9 @@ pub(super) struct Common {
 /// Registers in partitions that share a server under one id, works until told to stop or until a lease is lost, and hands back.
 pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Result<(), WorkerError> {
     let (config, stop) = (&common.config, &common.stop);
-    let closing = stop.child_token();
+    let (closing, broken) = (stop.child_token(), CancellationToken::new());
     let session = |store: &Arc<dyn WorkerStore>| {
-        let ends = (closing.clone(), CancellationToken::new());
+        let ends = (closing.clone(), broken.clone());
         Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, &common.outages, ends))
     };
     let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
@@ -89,17 +91,18 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     if entered.contains(&false) {
         return Ok(());
     }
-    let serves = sessions.first().map_or(&[][..], |session| &session.queues);
+    let queues = sessions.first().map_or(&[][..], |session| &session.queues);
+    let serves = queues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (partitions, concurrency) = (sessions.len(), config.concurrency);
-    log::info!(worker = id, ?serves, concurrency, partitions, "ready");
+    log::info!(worker = id, serves, concurrency, partitions, "ready");
     let wakes = Wakes::new(&sessions);
-    let waking = wakes.clone().keep(colocated.clone(), common.outages.clone());
-    let _waking = AbortOnDropHandle::new(tokio::spawn(needed(sessions[0].lost.clone(), waking)));
+    let waking = wakes.clone().keep(colocated.clone(), &common.outages);
+    let _waking = AbortOnDropHandle::new(tokio::spawn(needed(broken.clone(), waking)));
     let mut claiming = Vec::new();
     for session in &sessions {
         let keep_claiming = claim::keep_claiming(session.clone(), wakes.clone());
-        claiming.push(session.tasks.spawn(needed(session.lost.clone(), keep_claiming)).abort_handle());
-        session.tasks.spawn(needed(session.lost.clone(), reconcile::keep(session.clone(), config.lease)));
+        claiming.push(session.tasks.spawn(needed(broken.clone(), keep_claiming)).abort_handle());
+        session.tasks.spawn(needed(broken.clone(), reconcile::keep(session.clone(), config.lease)));
     }
     // Partitions of one server are lost together, and the worker needs a new id in all of them.
     let lost = select_all(sessions.iter().map(|session| Box::pin(session.lost.cancelled())));
@@ -109,10 +112,12 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
             for session in &sessions {
                 session.lost.cancel();
             }
-            log::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+            if !broken.is_cancelled() {
+                log::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+            }
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
-            drop(join_all(sessions.iter().map(|session| session.give_up())).await);
+            drop(join_all(sessions.iter().map(|session| session.give_up(broken.is_cancelled()))).await);
         }
     }
     for session in &sessions {
@@ -122,9 +127,9 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
 }
 
 /// A task that a life needs. Where it panics, the life is over: the next one begins with nothing that this one has left behind.
-pub(super) async fn needed(life: CancellationToken, task: impl Future<Output = ()>) {
+pub(super) async fn needed(broken: CancellationToken, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-        life.cancel();
+        broken.cancel();
         log::error!(panic = panic_message(&*panic), "a task of the worker panicked: please report it; beginning anew");
     }
 }
@@ -136,8 +141,9 @@ impl Session {
         served: &Arc<HashMap<QueueName, Served>>,
         slots: &Arc<Pool>,
         outages: &Outages,
-        (closing, lost): (CancellationToken, CancellationToken),
+        (closing, broken): (CancellationToken, CancellationToken),
     ) -> Self {
+        let outages = outages.within(&[store.namespace().partition()]);
         let mut queues: Vec<_> = served.keys().cloned().collect();
         queues.sort();
         Self {
@@ -145,14 +151,15 @@ impl Session {
             store: store.clone(),
             served: served.clone(),
             closing,
-            lost,
+            lost: broken.child_token(),
+            broken,
             tasks: TaskTracker::new(),
             slots: Arc::new(Slots::new(slots)),
             queues,
             served_last: Mutex::default(),
             ledger: Arc::default(),
-            outages: outages.clone(),
             claims: Claims(Mutex::new(outages.watch("claim", REFUSED))),
+            outages,
         }
     }
 
@@ -181,6 +188,7 @@ impl Session {
             slots: self.slots.clone(),
             outages: self.outages.clone(),
             lost: self.lost.clone(),
+            broken: self.broken.clone(),
         };
         common.leases.keep(kept, lease::Start { connected, registered }, closed.clone());
         let register = || self.store.register(&introduction, lease);
@@ -234,12 +242,13 @@ impl Session {
         mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
         took: impl FnOnce(&T) -> &[Claimed],
     ) -> Option<stepfleet::Result<T>> {
-        let number = self.ledger.open();
+        let call = self.ledger.open();
+        let number = call.number();
         let repeated = self.outages.outlast(("transition", TRANSITION), stepfleet::Error::is_passing, |again| {
             send(CallId { worker: self.id.clone(), number, again })
         });
         let answer = self.lost.run_until_cancelled(repeated).await?;
-        self.ledger.answered(number, answer.as_ref().map_or(&[], took));
+        call.answered(answer.as_ref().map_or(&[], took));
         Some(answer)
     }
 
@@ -254,6 +263,10 @@ impl Session {
         }
         // What still runs can commit nothing once it is handed back.
         self.lost.cancel();
+        self.leave().await;
+    }
+
+    async fn leave(&self) {
         if tokio::time::timeout(HAND_BACK, self.hand_back()).await.is_err() {
             log::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
         }
@@ -267,10 +280,14 @@ impl Session {
         }
     }
 
-    /// Everything that this session held is lost: stop it.
-    async fn give_up(&self) {
+    /// Everything that this session held is lost: stop it. `holds`: the store does not know that yet.
+    async fn give_up(&self, holds: bool) {
         self.tasks.close();
         // Steps that block a thread cannot be stopped; they end on their own and commit nothing.
         let _ = tokio::time::timeout(Duration::from_millis(500), self.tasks.wait()).await;
+        if holds {
+            // Or the steps would be counted a loss that is not theirs.
+            self.leave().await;
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::commit::Committed;
 use super::execute::{Attempted, panic_message};
-use super::session::Session;
+use super::session::{Session, needed};
 use super::{commit, execute, failure};
 use crate::context::Core;
 use crate::error::Error;
@@ -213,7 +213,7 @@ pub(super) fn fill(session: &Arc<Session>, slots: Vec<Slot>, claimed: Vec<Claime
         let is_here = |step: &&mut Option<Claimed>| step.as_ref().is_some_and(|step| step.fence.slot == slot.number);
         match claimed.iter_mut().find(is_here).and_then(Option::take) {
             Some(step) => {
-                session.tasks.spawn(keep_going(session.clone(), slot, step));
+                session.tasks.spawn(needed(session.broken.clone(), keep_going(session.clone(), slot, step)));
             }
             None => slot.free(),
         }
@@ -234,7 +234,8 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
             "it was among what the last workers that executed it died with: it is executed alone"
         );
         // It goes on where the session is closing.
-        let _ = session.tasks.spawn(keep_going(session.clone(), slot, step)).await;
+        let going = needed(session.broken.clone(), keep_going(session.clone(), slot, step));
+        let _ = session.tasks.spawn(going).await;
     }
 }
 

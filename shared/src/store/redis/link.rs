@@ -212,6 +212,11 @@ pub(crate) struct SharedByName {
 }
 
 impl SharedByName {
+    /// Returns when the connection has been closed. May be dropped.
+    pub(crate) async fn closed(&self) {
+        self.named.closed().await;
+    }
+
     pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T> {
         self.link.topology.check(self.link.slot, &self.node).await?;
         let answer = command.query_async(&mut self.named.connection.clone()).await;

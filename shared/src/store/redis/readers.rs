@@ -79,6 +79,10 @@ impl Lease for RedisLease {
     async fn heartbeat_idle(&mut self) -> Result<bool> {
         Ok(self.renew(true).await? != Heartbeat::Lost)
     }
+
+    async fn closed(&mut self) {
+        self.connection.closed().await;
+    }
 }
 
 impl RedisLease {

@@ -54,7 +54,10 @@ impl From<redis::Value> for Value {
                 Self::List(values.into_iter().map(Self::from).collect())
             }
             redis::Value::Map(pairs) => Self::List(pairs.into_iter().flat_map(|(k, v)| [k.into(), v.into()]).collect()),
-            other => Self::Other(format!("{other:?}")),
+            redis::Value::Double(number) => Self::Other(number.to_string()),
+            redis::Value::Boolean(truth) => Self::Other(truth.to_string()),
+            redis::Value::ServerError(error) => Self::Other(format!("the error {}", error.code())),
+            _ => Self::Other("a reply of another kind".to_owned()),
         }
     }
 }

@@ -246,7 +246,8 @@ impl State {
                 is_new = addresses != self.addresses;
                 if is_new && self.looks > 1 {
                     let masters: BTreeSet<_> = addresses.owners().map(ToString::to_string).collect();
-                    log::info!(?masters, "the masters, or what they own, have changed");
+                    let masters = masters.into_iter().collect::<Vec<_>>().join(", ");
+                    log::info!(masters, "the masters, or what they own, have changed");
                 }
                 let used: HashSet<_> = addresses.owners().collect();
                 self.nodes.retain(|address, _| used.contains(address));

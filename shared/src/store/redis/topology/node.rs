@@ -8,6 +8,8 @@ use std::time::Duration;
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, Value};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::trouble::Trouble;
 use crate::error::{Error, Result};
@@ -40,12 +42,23 @@ pub(crate) struct Node {
 pub(crate) struct Named {
     pub(crate) connection: MultiplexedConnection,
     broken: AtomicBool,
+    closed: watch::Receiver<()>,
 }
 
 impl Named {
     /// Whoever asks for the name from now on gets another one.
     pub(crate) fn give_up(&self) {
         self.broken.store(true, Ordering::Release);
+    }
+
+    /// Returns when the connection has been closed, by whomever. May be dropped.
+    pub(crate) async fn closed(&self) {
+        let mut closed = self.closed.clone();
+        while closed.changed().await.is_ok() {}
+    }
+
+    fn is_good(&self) -> bool {
+        !self.broken.load(Ordering::Acquire) && self.closed.has_changed().is_ok()
     }
 }
 
@@ -94,26 +107,52 @@ impl Node {
         let config = config(self.connect_timeout, response);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         self.check_role(&mut connection).await?;
-        let named = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(&mut connection).await;
-        match named.map_err(Error::from) {
-            // The name is for people; a caller's ACL need not allow it.
-            Err(error) if !error.is_denied() => Err(error),
-            _ => Ok(connection),
-        }
+        give_name(&mut connection, name).await?;
+        Ok(connection)
     }
 
     /// As [`Node::dedicated`], for all who ask for this name. Their commands never block.
     pub(crate) async fn named(&self, response: Duration, name: &str) -> Result<Arc<Named>> {
         let mut named = self.named.lock().await;
-        let known = named.get(name).and_then(Weak::upgrade).filter(|known| !known.broken.load(Ordering::Acquire));
+        let known = named.get(name).and_then(Weak::upgrade).filter(|known| known.is_good());
         if let Some(known) = known {
             return Ok(known);
         }
         named.retain(|_, known| known.strong_count() > 0);
-        let connection = self.dedicated(response, name).await?;
-        let made = Arc::new(Named { connection, broken: AtomicBool::new(false) });
+        let (mut connection, closed) = self.watched(response).await?;
+        self.check_role(&mut connection).await?;
+        give_name(&mut connection, name).await?;
+        let made = Arc::new(Named { connection, broken: AtomicBool::new(false), closed });
         named.insert(name.to_owned(), Arc::downgrade(&made));
         Ok(made)
+    }
+
+    /// A connection that tells when it is closed: its receiver ends then. The library tells so at the next call alone.
+    async fn watched(&self, response: Duration) -> Result<(MultiplexedConnection, watch::Receiver<()>)> {
+        let about = self.client.get_connection_info();
+        let config = config(self.connect_timeout, response);
+        let login = about.redis_settings();
+        let opening = async {
+            match about.addr() {
+                ConnectionAddr::Tcp(host, port) => {
+                    let stream = TcpStream::connect((&**host, *port)).await?;
+                    Ok(driven(MultiplexedConnection::new_with_config(login, stream, config).await?))
+                }
+                #[cfg(unix)]
+                ConnectionAddr::Unix(path) => {
+                    let stream = tokio::net::UnixStream::connect(path).await?;
+                    Ok(driven(MultiplexedConnection::new_with_config(login, stream, config).await?))
+                }
+                _ => {
+                    let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+                    Ok(driven((connection, std::future::pending())))
+                }
+            }
+        };
+        let opened: Result<_, RedisError> = tokio::time::timeout(self.connect_timeout, opening)
+            .await
+            .map_err(|_| Error::unavailable("no connection was made in time"))?;
+        Ok(opened?)
     }
 
     /// A connection from the pool, for bulk reads that should not hold others up.
@@ -169,6 +208,27 @@ impl Node {
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<()> {
         if self.may_be_replica && is_replica(connection).await? { Err(Error::unavailable(REPLICA)) } else { Ok(()) }
     }
+}
+
+/// The name is for people; a caller's ACL need not allow it.
+async fn give_name(connection: &mut MultiplexedConnection, name: &str) -> Result<()> {
+    let named = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async::<()>(connection).await;
+    match named.map_err(Error::from) {
+        Err(error) if !error.is_denied() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Has the connection driven by a task, which ends with it.
+fn driven(
+    (connection, driver): (MultiplexedConnection, impl Future<Output = ()> + Send + 'static),
+) -> (MultiplexedConnection, watch::Receiver<()>) {
+    let (open, closed) = watch::channel(());
+    tokio::spawn(async move {
+        driver.await;
+        drop(open);
+    });
+    (connection, closed)
 }
 
 fn refuse_replicas() -> Hook {

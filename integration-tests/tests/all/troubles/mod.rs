@@ -1,5 +1,10 @@
 //! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
 
+mod brief;
+mod idle;
+mod stop;
+mod wrong_server;
+
 use std::time::Duration;
 
 use redis::AsyncCommands;
@@ -142,9 +147,13 @@ async fn config(fleet: &Fleet, name: &str, value: &str) {
     let () = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut redis).await.unwrap();
 }
 
-/// Of a real server: a worker that executes something, one that records something, and loops that commit all the time, under what
-/// `begin` brings about.
-async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet), end: impl AsyncFn(&Fleet)) {
+/// Of a real server: loops that commit all the time, under what `begin` brings about. Answers what worker and coordinator complain of.
+async fn is_waited_out(
+    redis: TestRedis,
+    code: &str,
+    begin: impl AsyncFn(&Fleet),
+    end: impl AsyncFn(&Fleet),
+) -> [Vec<String>; 2] {
     let fleet = Fleet::on(redis);
     let worker = fleet.worker(WORKER, &[]);
     let coordinator = fleet.coordinator_process(STEPFLEET);
@@ -168,6 +177,7 @@ async fn is_waited_out(redis: TestRedis, code: &str, begin: impl AsyncFn(&Fleet)
     for process in [&worker, &coordinator] {
         assert!(complaints(process).len() < 10, "{}", process.log());
     }
+    [complaints(&worker), complaints(&coordinator)]
 }
 
 #[tokio::test]
@@ -192,6 +202,18 @@ async fn files_that_cannot_be_written_are_waited_out() {
         let () = redis::cmd("SAVE").query_async(&mut redis).await.unwrap();
     };
     is_waited_out(TestRedis::process_with(SETTINGS).await, "MISCONF", begin, end).await;
+}
+
+/// The server finds out when it writes, and answers so from then on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_waited_out_and_told_once() {
+    let begin = async |fleet: &Fleet| fleet.redis.may_write(false);
+    let end = async |fleet: &Fleet| fleet.redis.may_write(true);
+    for complaints in is_waited_out(TestRedis::process().await, "MISCONF", begin, end).await {
+        assert_eq!(complaints.len(), 1, "{complaints:#?}");
+        assert!(complaints[0].contains("MISCONF Errors writing to the AOF file"), "{complaints:#?}");
+    }
 }
 
 #[tokio::test]
@@ -231,24 +253,6 @@ async fn rules_of_a_user_that_forbid_everything_for_a_while_are_waited_out() {
     let begin = async |fleet: &Fleet| rule(fleet, &["-fcall", "-blpop", "-hset", "-xreadgroup"]).await;
     let end = async |fleet: &Fleet| rule(fleet, &["+@all"]).await;
     is_waited_out(TestRedis::start().await, "NOPERM", begin, end).await;
-}
-
-/// `CONFIG SET timeout`: what the server closed while nobody used it was never told anything.
-#[tokio::test]
-async fn a_connection_that_was_closed_while_idle_is_made_anew_without_a_word() {
-    let fleet = Fleet::new().await;
-    let mut levers = fleet.redis.connection().await;
-    let client = Client::connect(&fleet.redis.url).unwrap();
-    for _ in 0..3 {
-        client.start("loop", &json!({ "n": 1 })).enqueue().await.unwrap();
-        let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut levers).await.unwrap();
-        let others = list.lines().filter(|line| !line.contains("cmd=client"));
-        for id in others.filter_map(|line| line.split(' ').next()?.strip_prefix("id=")) {
-            let _: u32 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut levers).await.unwrap();
-        }
-        // The client's machine has heard of it when the answer to something that came later is there.
-        let () = redis::cmd("PING").query_async(&mut levers).await.unwrap();
-    }
 }
 
 /// The wrong kind of server, each by its address in the place of a Redis.
@@ -316,43 +320,6 @@ async fn a_worker_whose_log_cannot_be_written_goes_on() {
     assert!(broken.wait(LIMIT).await.unwrap().error.unwrap().contains("no such customer"));
     worker.signal(Signal::TERM);
     assert!(worker.ended().await.success());
-}
-
-/// Both processes: within the time to drain and two seconds, and at once at a second signal.
-#[tokio::test]
-async fn stop_means_stop_while_redis_hangs() {
-    for signals in [1, 2] {
-        let fleet = Fleet::on(TestRedis::process().await);
-        let mut processes =
-            [fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "1")]), fleet.coordinator_process(STEPFLEET)];
-        fleet.workers_ready(1).await;
-        fleet.client.start("gated", &json!({})).id("held").enqueue().await.unwrap();
-        wait_for_arrival(&mut fleet.redis.connection().await, "held").await;
-        fleet.redis.signal(Signal::STOP);
-        for process in &mut processes {
-            for _ in 0..signals {
-                process.signal(Signal::TERM);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            // It is ended from outside after a minute; here it is over long before.
-            process.ended().await;
-        }
-        fleet.redis.signal(Signal::CONT);
-    }
-}
-
-/// A step that blocks its thread for good cannot be dropped, and its worker ends all the same.
-#[tokio::test]
-async fn stop_means_stop_while_a_step_blocks() {
-    let fleet = Fleet::new().await;
-    let _coordinator = fleet.coordinator();
-    let mut worker = fleet.worker(WORKER, &[("STEPFLEET_DRAIN_SECONDS", "0")]);
-    fleet.workers_ready(1).await;
-    let run = fleet.client.start("blocking", &json!({ "n": 3600 })).enqueue().await.unwrap();
-    until(async || fleet.store.run(run.id()).await.unwrap().is_some_and(|run| run.status.as_str() == "running")).await;
-    worker.signal(Signal::TERM);
-    worker.ended().await;
-    assert!(fleet.store.workers().await.unwrap().is_empty(), "it has handed back first");
 }
 
 /// Before its files are read, a server says of itself what is not true.

@@ -1,0 +1,238 @@
+//! A worker's store with a bug: it panics in a call of one's choice, so often, and otherwise does what a real store does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stepfleet::Result;
+use stepfleet::fleet::Queue;
+use stepfleet::history::Record;
+use stepfleet::names::Namespace;
+use stepfleet::published::{Position, Publication, Published};
+use stepfleet::run::Run;
+use stepfleet::server::Info;
+use stepfleet::step::{
+    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
+    OpenWait, Refill, Route, Wait,
+};
+use stepfleet::store::{
+    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, Store, WakeReader,
+    WorkerInfo, WorkerStore,
+};
+
+/// Before the call, which then has no effect, or after it, when its answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before it.
+    Before,
+    /// After it; after a claim that got something.
+    After,
+}
+
+/// A store that panics.
+#[derive(Clone)]
+pub struct Panicking {
+    store: Arc<dyn Store>,
+    bug: Arc<Bug>,
+    lives: Arc<AtomicU32>,
+}
+
+struct Bug {
+    call: &'static str,
+    when: When,
+    left: AtomicU32,
+}
+
+impl Bug {
+    fn at(&self, call: &str, when: When) {
+        let one_less = |left: u32| (call == self.call && when == self.when).then(|| left.checked_sub(1)).flatten();
+        assert!(self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err(), "a bug in {call}");
+    }
+}
+
+impl Panicking {
+    /// Panics in this method of [`WorkerStore`], the next so many times; `heartbeat` and `wake` are the methods of what it opens.
+    pub fn new(store: Arc<dyn Store>, call: &'static str, when: When, times: u32) -> Self {
+        Self { store, bug: Arc::new(Bug { call, when, left: AtomicU32::new(times) }), lives: Arc::default() }
+    }
+
+    /// How many panics are left.
+    pub fn left(&self) -> u32 {
+        self.bug.left.load(Ordering::SeqCst)
+    }
+
+    /// How often the worker has begun, under an id of its own each time.
+    pub fn lives(&self) -> u32 {
+        self.lives.load(Ordering::SeqCst)
+    }
+
+    async fn around<T>(&self, name: &str, call: impl Future<Output = T>) -> T {
+        self.bug.at(name, When::Before);
+        let answer = call.await;
+        self.bug.at(name, When::After);
+        answer
+    }
+}
+
+struct Reading<T: ?Sized>(Box<T>, Arc<Bug>);
+
+#[async_trait]
+impl Lease for Reading<dyn Lease> {
+    async fn heartbeat(&mut self) -> Result<Heartbeat> {
+        self.1.at("heartbeat", When::Before);
+        self.0.heartbeat().await
+    }
+    async fn heartbeat_idle(&mut self) -> Result<bool> {
+        self.1.at("heartbeat", When::Before);
+        self.0.heartbeat_idle().await
+    }
+    async fn closed(&mut self) {
+        self.0.closed().await;
+    }
+}
+
+#[async_trait]
+impl WakeReader for Reading<dyn WakeReader> {
+    async fn next(&mut self) -> Result<bool> {
+        self.1.at("wake", When::Before);
+        self.0.next().await
+    }
+}
+
+#[async_trait]
+impl ReaderStore for Panicking {
+    fn namespace(&self) -> &Namespace {
+        self.store.namespace()
+    }
+    async fn open(&self) -> Result<()> {
+        self.store.open().await
+    }
+    async fn server(&self) -> Result<Option<Info>> {
+        self.store.server().await
+    }
+    async fn run(&self, id: &str) -> Result<Option<Run>> {
+        self.store.run(id).await
+    }
+    async fn leads_to(&self, run: &str) -> Result<Option<String>> {
+        self.store.leads_to(run).await
+    }
+    async fn is_deferred(&self, run: &str) -> Result<bool> {
+        self.store.is_deferred(run).await
+    }
+    async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
+        self.store.request_fate(run, request).await
+    }
+    async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        self.store.context(run).await
+    }
+    async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
+        self.store.runs(offset, count).await
+    }
+    async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
+        self.store.history(run, from, count).await
+    }
+    async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
+        self.store.published(run, after, count).await
+    }
+    async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>> {
+        self.store.event_reader(run, after).await
+    }
+    async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
+        self.store.waits(run).await
+    }
+    async fn workers(&self) -> Result<Vec<WorkerInfo>> {
+        self.store.workers().await
+    }
+    async fn registrations(&self) -> Result<Vec<Registration>> {
+        self.store.registrations().await
+    }
+    async fn queues(&self) -> Result<Vec<Queue>> {
+        self.store.queues().await
+    }
+    async fn deferred(&self) -> Result<Vec<Deferred>> {
+        self.store.deferred().await
+    }
+    async fn waiting_requests(&self) -> Result<u64> {
+        self.store.waiting_requests().await
+    }
+    async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()> {
+        self.store.wait_ended(run, limit).await
+    }
+    async fn now_ms(&self) -> Result<u64> {
+        self.store.now_ms().await
+    }
+}
+
+#[async_trait]
+impl WorkerStore for Panicking {
+    async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
+        self.lives.fetch_add(1, Ordering::SeqCst);
+        self.store.register(worker, lease).await
+    }
+    async fn deregister(&self, worker: &str) -> Result<bool> {
+        self.store.deregister(worker).await
+    }
+    async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>> {
+        Ok(Box::new(Reading(self.store.lease(worker, lease).await?, self.bug.clone())))
+    }
+    async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
+        Ok(Box::new(Reading(self.store.wake_reader(worker).await?, self.bug.clone())))
+    }
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+        self.bug.at("claim", When::Before);
+        let claimed = self.store.claim(call, claim).await;
+        if claimed.as_ref().is_ok_and(|claimed| claimed.as_ref().is_some_and(|claimed| !claimed.is_empty())) {
+            self.bug.at("claim", When::After);
+        }
+        claimed
+    }
+    async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
+        self.around("joined", self.store.joined(step, joined, from, count)).await
+    }
+    async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>> {
+        self.around("stage", self.store.stage(worker, fence, offset, chunk)).await
+    }
+    async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
+        self.around("checkpoint", self.store.checkpoint(worker, fence, checkpoint)).await
+    }
+    async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
+        self.around("publish", self.store.publish(worker, fence, event)).await
+    }
+    async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+        self.around("collect", self.store.collect(worker, fence, collect)).await
+    }
+    async fn complete(
+        &self,
+        call: &CallId,
+        step: &Claimed,
+        commit: &Commit,
+        refill: &Refill,
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
+        self.around("complete", self.store.complete(call, step, commit, refill)).await
+    }
+    async fn fail(
+        &self,
+        call: &CallId,
+        step: &Claimed,
+        failure: &Failure,
+        refill: &Refill,
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
+        self.around("fail", self.store.fail(call, step, failure, refill)).await
+    }
+    async fn suspend(
+        &self,
+        call: &CallId,
+        step: &Claimed,
+        waits: &[Wait],
+        refill: &Refill,
+    ) -> Result<(CommitStatus, Vec<Claimed>)> {
+        self.around("suspend", self.store.suspend(call, step, waits, refill)).await
+    }
+    async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
+        self.around("holds", self.store.holds(worker)).await
+    }
+    async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
+        self.around("release", self.store.release(worker, fences)).await
+    }
+}

@@ -1,0 +1,123 @@
+//! Answers over HTTP, few at a time and not for long.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Health, ms, text};
+use crate::log;
+
+/// Whoever comes while so many are served is not served.
+const CONNECTIONS: usize = 16;
+/// How long a client may take to say what it wants.
+const HEADERS: Duration = Duration::from_secs(2);
+/// And for all.
+const CONNECTION: Duration = Duration::from_secs(5);
+/// Of what a client says.
+const MOST_BYTES: usize = 16 * 1024;
+
+/// The endpoints, until it is dropped.
+pub struct Listening {
+    /// Where they are.
+    pub address: SocketAddr,
+    _end: oneshot::Sender<Infallible>,
+}
+
+pub(super) fn listen(health: Health, address: SocketAddr, tasks: Handle) -> std::io::Result<Listening> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (end, ended) = oneshot::channel::<Infallible>();
+    std::thread::Builder::new().name("stepfleet-health".into()).spawn(move || {
+        runtime.block_on(async {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
+            tokio::select! {
+                _ = ended => {}
+                never = accept(listener, health, tasks) => match never {},
+            }
+        });
+    })?;
+    log::info!(%address, "health endpoints: /livez and /readyz");
+    Ok(Listening { address, _end: end })
+}
+
+async fn accept(listener: TcpListener, health: Health, tasks: Handle) -> Infallible {
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // No more files may be open, for instance.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if let Ok(permit) = free.clone().try_acquire_owned() {
+            let serving = serve(stream, health.clone(), tasks.clone());
+            tokio::spawn(async move {
+                // A client that is slow or hangs up is no trouble of ours.
+                let _ = tokio::time::timeout(CONNECTION, serving).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, health: Health, tasks: Handle) -> hyper::Result<()> {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let (health, tasks) = (health.clone(), tasks.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &health, &tasks).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false).max_buf_size(MOST_BYTES);
+    builder.serve_connection(TokioIo::new(stream), answer).await
+}
+
+async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) -> Response<Full<Bytes>> {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/livez" if health.is_alive() => plain(StatusCode::OK, "alive\n"),
+        "/livez" => plain(StatusCode::SERVICE_UNAVAILABLE, "its tasks have ended\n"),
+        "/readyz" => {
+            let troubles = health.troubles(tasks).await;
+            let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            if wants_json(request) {
+                let body = serde_json::json!({ "ready": troubles.is_empty(), "troubles": troubles });
+                return respond(status, "application/json", format!("{body}\n"));
+            }
+            plain(status, if troubles.is_empty() { "ready\n".into() } else { text(&troubles, ms(SystemTime::now())) })
+        }
+        _ => plain(StatusCode::NOT_FOUND, "there are /livez and /readyz\n"),
+    }
+}
+
+fn wants_json(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("application/json"))
+}
+
+fn plain(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
