@@ -25,6 +25,7 @@ mod model;
 mod one_slot;
 mod outages;
 mod partitions;
+mod paused;
 mod poison;
 mod published_once;
 mod python;

@@ -54,7 +54,7 @@ pub const TIMERS: &[Format] = &[
     format(
         "again",
         "again <run> <cursor> <ms>",
-        "a run that was retried then is to go on; its step executions are taken up again a slice at a time",
+        "a run that was retried then, or was resumed (0), is to go on; its step executions are taken up again a slice at a time",
     ),
 ];
 

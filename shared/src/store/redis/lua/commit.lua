@@ -195,7 +195,7 @@ local function under_fence(p, a, act)
       return { letter == 'o' and 'ok' or 'fenced', item and { tell_item(p, a.slot, item, now) } or {} }
     end
   end
-  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events')
+  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events', 'paused')
   local state, taker = parse_state(line), nil
   local is_good = found[1] == line and state.about == a.worker
   if is_good and group ~= '0' and not groups_of(steps, group) then
@@ -203,7 +203,8 @@ local function under_fence(p, a, act)
     is_good = false
   end
   if is_good then
-    taker = taker_of(p, a, now)
+    -- What follows in a run that is paused is queued, and held back there.
+    taker = not found[7] and taker_of(p, a, now) or nil
     state.losses, state.shared = 0, 0
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,

@@ -73,7 +73,7 @@ standing = function(p, run)
   if other then
     run, status = other, redis.call('HGET', key_of.run(p, other), 'status')
   end
-  if status == 'queued' or status == 'running' then return 'live', run end
+  if status == 'queued' or status == 'running' or status == 'paused' then return 'live', run end
   if redis.call('HEXISTS', key_of.deferred(p), run) == 1 then return 'waiting', run end
   return status and 'over' or 'unknown', run
 end
