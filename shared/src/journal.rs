@@ -5,6 +5,9 @@
 
 use crate::error::{Error, Result};
 
+pub mod fork;
+pub mod order;
+
 /// Calls have lower numbers; from here on there are entries of their order.
 pub const FIRST_ORDER: u64 = 1 << 40;
 
@@ -84,6 +87,8 @@ pub enum Entry<'a> {
     LetGo {
         /// The call's name.
         name: &'a str,
+        /// How many calls the body had been given the end of by then.
+        given: u64,
     },
     /// What the body had been given, where no value is recorded that could say so. It is of no call: see [`FIRST_ORDER`].
     Order {
@@ -125,7 +130,7 @@ impl<'a> Entry<'a> {
                 Some(Self::Signal { name, attributes, due_ms, payload: rest })
             }
             'o' => Some(Self::Overdue { name }),
-            'x' => Some(Self::LetGo { name }),
+            'x' => Some(Self::LetGo { name, given: about.parse().ok()? }),
             'd' => Some(Self::Order { order: name }),
             _ => None,
         }
@@ -149,7 +154,7 @@ impl<'a> Entry<'a> {
             }
             Self::Overdue { name } => entry('o', name, b""),
             Self::Collected { payload } => [b"c", *payload].concat(),
-            Self::LetGo { name } => entry('x', name, b""),
+            Self::LetGo { name, given } => entry('x', &format!("{name} {given}"), b""),
             Self::Order { order } => entry('d', order, b""),
         }
     }
@@ -164,7 +169,7 @@ impl<'a> Entry<'a> {
             | Self::Tried { name, .. }
             | Self::Signal { name, .. }
             | Self::Overdue { name }
-            | Self::LetGo { name } => name,
+            | Self::LetGo { name, .. } => name,
         }
     }
 }
@@ -192,7 +197,7 @@ mod tests {
             },
             Entry::Signal { name: "approval", attributes: "", due_ms: Some(1_795_312_270_626), payload: b"" },
             Entry::Overdue { name: "approval" },
-            Entry::LetGo { name: "approval" },
+            Entry::LetGo { name: "approval", given: 3 },
             Entry::Collected { payload: b"2 3\n\x01\x02" },
             Entry::Collected { payload: b"" },
         ];
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_an_error() {
-        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n"] {
+        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n", b"xname\n"] {
             assert!(Entry::read(bytes).unwrap_err().is_invalid(), "{bytes:?}");
         }
     }

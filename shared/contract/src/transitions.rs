@@ -197,7 +197,7 @@ pub const TRANSITIONS: &[Transition] = &[
             CHANGES,
             own(&[
                 list("entries", &[digits("number"), bytes("entry")]),
-                list("gone", &[digits("number"), text("name")]),
+                list("gone", &[digits("number"), text("name"), digits("given")]),
                 list("unreadable", &[digits("number"), text("name"), text("digest"), text("why")]),
                 WAITS,
             ]),

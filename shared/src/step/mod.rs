@@ -14,7 +14,7 @@ use crate::names::QueueName;
 
 pub(crate) use self::commit::Changes;
 pub use self::commit::{
-    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, Merge, Part, Unreadable, Wait,
+    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, LetGo, Merge, Part, Unreadable, Wait,
 };
 pub use self::outside::{Cancelled, OpenWait, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 pub use self::payloads::collected;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use stepfleet::journal::{self, Entry};
-use stepfleet::step::{Checkpoint, Claimed, Unreadable, Wait};
+use stepfleet::step::{Checkpoint, Claimed, LetGo, Unreadable, Wait};
 use stepfleet::{names, values};
 
 use super::order::Order;
@@ -41,7 +41,7 @@ pub(crate) struct Journal {
     /// Signals that the body cannot read: to be set aside when the store is asked next.
     unreadable: Vec<Unreadable>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
-    let_go: BTreeMap<u64, String>,
+    let_go: BTreeMap<u64, LetGo>,
     /// In which order the body is given what its calls came to.
     order: Order,
     /// Calls that the body is told at once that it should not have made.
@@ -58,7 +58,7 @@ pub(crate) struct Journal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Along {
     pub(crate) entries: Vec<(u64, Vec<u8>)>,
-    pub(crate) let_go: Vec<(u64, String)>,
+    pub(crate) let_go: Vec<LetGo>,
     /// How much of the order is recorded with it.
     pub(super) order: usize,
 }
@@ -156,7 +156,7 @@ impl Journal {
             Some(Entry::Failed { name: known, error } | Entry::GivenUp { name: known, error, .. }) if known == name => {
                 Ok(Err(Error::read(error)?.given_up()))
             }
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Recorded::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == name => Ok(Ok(Recorded::Never)),
             Some(other) => Err(self.changed(number, &format!("the call \"{}\"", names::text(name)), &other)),
         });
         self.or_refuse(number, recorded)
@@ -170,7 +170,7 @@ impl Journal {
                 Ok(Ok(Waited::Signal(payload.to_vec())))
             }
             Some(Entry::Overdue { name: known }) if known == name => Ok(Ok(Waited::Overdue)),
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Waited::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == name => Ok(Ok(Waited::Never)),
             Some(other) => Err(self.changed(number, &format!("the wait for \"{}\"", names::text(name)), &other)),
         });
         self.or_refuse(number, waited)
@@ -181,7 +181,7 @@ impl Journal {
         let collected = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Collected::New)),
             Some(entry @ Entry::Collected { .. }) => Ok(Ok(Collected::Came(entry.write()))),
-            Some(Entry::LetGo { name: known }) if known == buffer => Ok(Ok(Collected::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == buffer => Ok(Ok(Collected::Never)),
             Some(other) => {
                 Err(self.changed(number, &format!("an event for the buffer \"{}\"", names::text(buffer)), &other))
             }
@@ -224,7 +224,7 @@ impl Journal {
             | Entry::GivenUp { name, .. }
             | Entry::Tried { name, .. } => format!("the call \"{}\"", names::text(name)),
             Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for \"{}\"", names::text(name)),
-            Entry::LetGo { name } => format!("\"{}\"", names::text(name)),
+            Entry::LetGo { name, .. } => format!("\"{}\"", names::text(name)),
             Entry::Collected { .. } => "an event for a buffer".to_owned(),
             Entry::Order { .. } => "an order".to_owned(),
         };
@@ -248,7 +248,7 @@ impl Journal {
         self.is_used = true;
         Along {
             entries: self.failed.iter().map(|(number, entry)| (*number, entry.clone())).collect(),
-            let_go: self.let_go.iter().map(|(number, name)| (*number, name.clone())).collect(),
+            let_go: self.let_go.values().cloned().collect(),
             order: self.order.len(),
         }
     }
@@ -297,7 +297,7 @@ impl Journal {
     pub(super) fn let_go_pause(&mut self, number: u64) {
         self.waits.remove(&number);
         if let Some(name) = self.pauses.remove(&number) {
-            self.let_go.insert(number, name);
+            self.let_go.insert(number, LetGo { number, name, given: self.order.given() });
         }
     }
 
@@ -357,9 +357,9 @@ impl Journal {
             self.failed.remove(number);
             self.keep(*number, entry.clone());
         }
-        for (number, name) in &along.let_go {
+        for LetGo { number, name, given } in &along.let_go {
             self.let_go.remove(number);
-            self.keep(*number, Entry::LetGo { name }.write());
+            self.keep(*number, Entry::LetGo { name, given: *given }.write());
         }
     }
 
@@ -390,6 +390,7 @@ impl Journal {
     pub(crate) fn let_go(&mut self, number: u64, name: &str) {
         self.waits.remove(&number);
         self.failing.remove(&number);
+        let given = self.order.given();
         if self.order.let_go(number) {
             let what =
                 format!("it drops call {number}, \"{}\", whose end an earlier attempt was given", names::text(name));
@@ -399,7 +400,7 @@ impl Journal {
         let is_known =
             self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
         if !is_known {
-            self.let_go.insert(number, name.to_owned());
+            self.let_go.insert(number, LetGo { number, name: name.to_owned(), given });
         }
     }
 
@@ -468,8 +469,8 @@ impl Journal {
     }
 
     /// For the commit: is there a journal, and what was let go of.
-    pub(crate) fn close(&mut self) -> Option<Vec<(u64, String)>> {
-        self.is_used.then(|| std::mem::take(&mut self.let_go).into_iter().collect())
+    pub(crate) fn close(&mut self) -> Option<Vec<LetGo>> {
+        self.is_used.then(|| std::mem::take(&mut self.let_go).into_values().collect())
     }
 }
 

@@ -21,8 +21,8 @@ fn calls_are_told_what_they_came_to_before() {
         (2, Entry::Failed { name: "ship", error: &Error::terminal("no such street").write() }),
         (3, Entry::Signal { name: "paid", attributes: "order=7", due_ms: None, payload: &payload }),
         (4, Entry::Overdue { name: "paid" }),
-        (5, Entry::LetGo { name: "paid" }),
-        (6, Entry::LetGo { name: "charge" }),
+        (5, Entry::LetGo { name: "paid", given: 0 }),
+        (6, Entry::LetGo { name: "charge", given: 0 }),
     ]);
     assert_eq!(journal.recorded(1, "charge").unwrap(), Recorded::Value(payload.clone()));
     let error = journal.recorded(2, "ship").unwrap_err();
@@ -39,7 +39,7 @@ fn a_body_that_makes_other_calls_is_told_both_and_what_to_do() {
     let mut journal = journal(&[
         (1, Entry::Value { name: "charge", order: "", payload: b"\x01\x07" }),
         (2, Entry::Overdue { name: "paid" }),
-        (3, Entry::LetGo { name: "paid" }),
+        (3, Entry::LetGo { name: "paid", given: 0 }),
     ]);
     let errors = [
         (journal.recorded(1, "refund").unwrap_err(), ["the call \"refund\" now", "the call \"charge\" there"]),
@@ -113,9 +113,13 @@ fn an_answer_is_for_who_waits_and_for_nobody_else() {
     assert_eq!(journal.waited(2, "paid").unwrap(), Waited::New, "it is there for others");
 }
 
+fn let_go(number: u64, name: &str, given: u64) -> LetGo {
+    LetGo { number, name: name.into(), given }
+}
+
 #[test]
 fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
-    let mut journal = journal(&[(3, Entry::LetGo { name: "old" })]);
+    let mut journal = journal(&[(3, Entry::LetGo { name: "old", given: 0 })]);
     journal.fail(1, "charge", &Error::msg("no money"));
     assert!(!journal.pass(1, Waker::noop()) && journal.along().is_empty(), "the body was not given it yet");
     journal.rest();
@@ -124,11 +128,11 @@ fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
     journal.let_go(3, "old");
     let along = journal.along();
     let failed = Entry::Failed { name: "charge", error: &Error::msg("no money").write() }.write();
-    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())], order: 0 });
+    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![let_go(2, "paid", 1)], order: 0 });
     assert_eq!(journal.along(), along, "until it was recorded");
     journal.let_go(4, "sent");
     journal.was_recorded(&along);
-    assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())], order: 0 });
+    assert_eq!(journal.along(), Along { entries: vec![], let_go: vec![let_go(4, "sent", 1)], order: 0 });
 }
 
 #[test]
@@ -138,5 +142,5 @@ fn a_commit_is_told_of_a_journal_only_where_there_is_one() {
     assert_eq!(fresh.close(), None);
     let mut replayed = journal(&[(1, Entry::Overdue { name: "paid" })]);
     replayed.let_go(2, "sent");
-    assert_eq!(replayed.close(), Some(vec![(2, "sent".into())]));
+    assert_eq!(replayed.close(), Some(vec![let_go(2, "sent", 0)]));
 }

@@ -92,12 +92,13 @@ end
 
 local let_go
 
--- `about` is `j`, and the calls that the body has let go of, as ` <number>.<name>`.
+-- `about` is `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
 local function end_journal(p, x, about)
   local gone, journal = {}, key_of.journal(p, x.run, x.seq)
-  for number, name in string.gmatch(about, ' (%d+)%.(%S+)') do
+  for number, given, name in string.gmatch(about, ' (%d+)%.(%d+)%.(%S+)') do
     gone[#gone + 1] = number
     gone[#gone + 1] = name
+    gone[#gone + 1] = given
   end
   let_go(p, x.run, x.seq, gone, x.now)
   redis.call('UNLINK', journal)

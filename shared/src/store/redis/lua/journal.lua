@@ -216,7 +216,7 @@ local function checkpoint(p, a)
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
   if entries[1] and is_recorded(p, run, seq, entries[1]) then return { 'ok', answers_of(p, run, seq, waits) } end
-  if is_too_much(p, run, seq, (#entries + #a.gone) / 2, waits) then return { 'full' } end
+  if is_too_much(p, run, seq, #entries / 2 + #a.gone / 3, waits) then return { 'full' } end
   local why_not, field, wrong = settle_changes(p, run, a)
   if why_not then return { why_not, field, wrong } end
   write_context(p, run, a)
