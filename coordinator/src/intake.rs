@@ -7,7 +7,7 @@ use stepfleet::log;
 use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::run::Run;
-use stepfleet::step::{Cancelled, Retried, SendDeferral, Sent, Signalled};
+use stepfleet::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
 use stepfleet::{Result, names};
 
@@ -32,7 +32,7 @@ pub struct Taken {
     pub known: u64,
     /// Requests that wait (or still wait) for a worker that serves them.
     pub deferred: u64,
-    /// Signals that were delivered or kept, and runs that were cancelled or retried.
+    /// Signals that were delivered or kept, and runs that were cancelled, retried, paused or resumed.
     pub steered: u64,
     /// Requests about runs that nobody knows yet: they are looked at once more.
     pub early: u64,
@@ -105,7 +105,7 @@ impl Intake {
         let run = match &request {
             Ok(Request::Signal(signal)) => signal.run.clone(),
             Ok(Request::Send(send)) => send.run.clone(),
-            Ok(Request::Cancel(cancel)) => cancel.run.clone(),
+            Ok(Request::Cancel(plain) | Request::Pause(plain) | Request::Resume(plain)) => plain.run.clone(),
             Ok(Request::Retry(retry)) => retry.run.clone(),
             _ => return self.take(request, entry).await,
         };
@@ -142,6 +142,8 @@ impl Intake {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
             },
+            Ok(Request::Pause(_)) => Steering::of_pause(store.pause(run, Some(&origin)).await?, run),
+            Ok(Request::Resume(_)) => Steering::of_resume(store.resume(run, Some(&origin)).await?, run),
             Ok(Request::Retry(retry)) => {
                 let event = retry.payload();
                 Steering::of_retry(store.retry(run, event.as_deref(), Some(&origin)).await?, &retry.run)
@@ -205,9 +207,7 @@ impl Intake {
     pub(crate) async fn take(&self, request: Result<Request>, entry: InboxEntry) -> Result<Became> {
         let request = match request {
             Ok(Request::Start(request)) => request,
-            Ok(Request::Signal(_) | Request::Send(_) | Request::Cancel(_) | Request::Retry(_)) => {
-                return Ok(Became::Early);
-            }
+            Ok(_) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
@@ -338,9 +338,28 @@ impl Steering {
             Retried::GoesOn | Retried::Gone | Retried::Repeated => Self::Done,
             Retried::Unknown => Self::Unknown,
             Retried::Live => Self::Refused(format!("run {run} is under way: {only}")),
+            Retried::Paused => Self::Refused(format!("run {run} is paused: {only}; resume it to have it go on")),
             Retried::Held => Self::Refused(format!("run {run} waits for a worker that starts it: {only}")),
             Retried::Over => Self::Refused(format!("run {run} has ended and did not fail: {only}")),
             Retried::Refused(why) => Self::Refused(format!("run {run} cannot be retried: {why}")),
+        }
+    }
+
+    fn of_pause(answer: Paused, run: &str) -> Self {
+        match answer {
+            Paused::Paused | Paused::Already | Paused::Gone | Paused::Repeated => Self::Done,
+            Paused::Unknown => Self::Unknown,
+            Paused::Over => Self::Refused(format!("run {run} has ended: there is nothing to pause")),
+        }
+    }
+
+    fn of_resume(answer: Resumed, run: &str) -> Self {
+        match answer {
+            Resumed::GoesOn | Resumed::Already | Resumed::Gone | Resumed::Repeated => Self::Done,
+            Resumed::Unknown => Self::Unknown,
+            Resumed::Over => Self::Refused(format!(
+                "run {run} has ended: only a run that is paused can be resumed; retry one that failed"
+            )),
         }
     }
 

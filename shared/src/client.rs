@@ -17,7 +17,7 @@ use crate::follow::Follower;
 use crate::listing::Runs;
 use crate::partitions::{Home, Partitions};
 use crate::published::Position;
-use crate::request::{CancelRequest, RetryRequest, SendRequest, SignalRequest, StartRequest};
+use crate::request::{PlainRequest, RetryRequest, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
@@ -216,10 +216,31 @@ impl RunHandle {
     ///
     /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that has ended stays as it is.
     pub async fn cancel(&self) -> Result<Asked> {
+        self.ask_plainly("cancel").await
+    }
+
+    /// Asks that nothing new of the run begin until [`RunHandle::resume`]. What is being executed goes on, and commits; what follows it
+    /// is held back. Signals and deadlines have their effect meanwhile, and what they make go on is held back too. The run's timeout
+    /// goes on.
+    ///
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that is paused stays so; one that has
+    /// ended cannot be paused.
+    pub async fn pause(&self) -> Result<Asked> {
+        self.ask_plainly("pause").await
+    }
+
+    /// Asks that a run which is paused go on. Changes nothing where it is not paused; refused where it has ended.
+    ///
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
+    pub async fn resume(&self) -> Result<Asked> {
+        self.ask_plainly("resume").await
+    }
+
+    async fn ask_plainly(&self, operation: &str) -> Result<Asked> {
         let request = new_id();
-        let cancel = CancelRequest { run: self.id.clone(), request: Some(request.clone()) };
-        cancel.check()?;
-        self.ask(request, &cancel.fields()).await
+        let plain = PlainRequest { run: self.id.clone(), request: Some(request.clone()) };
+        plain.check()?;
+        self.ask(request, &plain.fields(operation)).await
     }
 
     /// Asks that a run which has failed go on from the step that failed. That step begins anew, with all its attempts; what others
@@ -344,6 +365,9 @@ impl RunHandle {
         let id = &self.id;
         let is_held = async { self.client.home.known().await?.of(id).is_deferred(id).await };
         Error::timeout(match seen {
+            Ok(Some(run)) if run.status == Status::Paused => {
+                format!("run {id} has not ended within {limit:?}: it is paused, and goes on once it is resumed")
+            }
             Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
             Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
             Ok(None) if is_held.await.unwrap_or_default() => format!(

@@ -47,6 +47,10 @@ pub enum Kind {
     Failed,
     /// The run had failed, and goes on from there by request.
     Retried,
+    /// Nothing new of the run begins, by request.
+    Paused,
+    /// It goes on, by request.
+    Resumed,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -73,14 +77,16 @@ impl Kind {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Retried => "retried",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
             Self::Other => "other",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Released, Repaired, Retried,
-            Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Paused, Released, Repaired,
+            Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -99,6 +105,8 @@ impl Kind {
             Completed,
             Failed,
             Retried,
+            Paused,
+            Resumed,
             UnusedSignals,
             Unreadable,
         ]

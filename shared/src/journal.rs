@@ -5,6 +5,9 @@
 
 use crate::error::{Error, Result};
 
+pub mod fork;
+pub mod order;
+
 /// Calls have lower numbers; from here on there are entries of their order.
 pub const FIRST_ORDER: u64 = 1 << 40;
 
@@ -102,6 +105,8 @@ pub enum Entry<'a> {
     LetGo {
         /// The call's name.
         name: &'a str,
+        /// How many calls the body had been given the end of by then.
+        given: u64,
     },
     /// The state was committed here.
     Mark {
@@ -157,7 +162,7 @@ impl<'a> Entry<'a> {
                 Some(Self::Signal { name, attributes, due_ms, payload: rest })
             }
             'o' => Some(Self::Overdue { name }),
-            'x' => Some(Self::LetGo { name }),
+            'x' => Some(Self::LetGo { name, given: about.parse().ok()? }),
             'd' => Some(Self::Order { order: name }),
             'k' => Some(Self::Mark { name, order: about, before: rest }),
             'p' => Some(Self::Patch { name }),
@@ -183,7 +188,7 @@ impl<'a> Entry<'a> {
             }
             Self::Overdue { name } => entry('o', name, b""),
             Self::Collected { payload } => [b"c", *payload].concat(),
-            Self::LetGo { name } => entry('x', name, b""),
+            Self::LetGo { name, given } => entry('x', &format!("{name} {given}"), b""),
             Self::Order { order } => entry('d', order, b""),
             Self::Mark { name, order: "", before } => entry('k', name, before),
             Self::Mark { name, order, before } => entry('k', &format!("{name} {order}"), before),
@@ -203,7 +208,7 @@ impl<'a> Entry<'a> {
             | Self::Overdue { name }
             | Self::Mark { name, .. }
             | Self::Patch { name }
-            | Self::LetGo { name } => name,
+            | Self::LetGo { name, .. } => name,
         }
     }
 }
@@ -231,7 +236,7 @@ mod tests {
             },
             Entry::Signal { name: "approval", attributes: "", due_ms: Some(1_795_312_270_626), payload: b"" },
             Entry::Overdue { name: "approval" },
-            Entry::LetGo { name: "approval" },
+            Entry::LetGo { name: "approval", given: 3 },
             Entry::Collected { payload: b"2 3\n\x01\x02" },
             Entry::Collected { payload: b"" },
             Entry::Mark { name: "checkpoint", order: "", before: b"\x81\n" },
@@ -245,7 +250,9 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_an_error() {
-        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n"] {
+        for bytes in
+            [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n", b"xname\n"]
+        {
             assert!(Entry::read(bytes).unwrap_err().is_invalid(), "{bytes:?}");
         }
     }

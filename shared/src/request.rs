@@ -8,7 +8,7 @@ use crate::{names, values};
 
 mod about_runs;
 
-pub use self::about_runs::{CancelRequest, RetryRequest, SendRequest, SignalRequest};
+pub use self::about_runs::{PlainRequest, RetryRequest, SendRequest, SignalRequest};
 
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
@@ -144,7 +144,11 @@ pub enum Request {
     /// Give a run an event.
     Send(SendRequest),
     /// Stop a run.
-    Cancel(CancelRequest),
+    Cancel(PlainRequest),
+    /// Have nothing new of a run begin.
+    Pause(PlainRequest),
+    /// Have a run that is paused go on.
+    Resume(PlainRequest),
     /// Have a failed run go on.
     Retry(RetryRequest),
 }
@@ -157,11 +161,16 @@ impl Request {
             Self::Signal(SignalRequest { run, request, .. })
             | Self::Send(SendRequest { run, request, .. })
             | Self::Retry(RetryRequest { run, request, .. })
-            | Self::Cancel(CancelRequest { run, request }) => (run, request),
+            | Self::Cancel(PlainRequest { run, request })
+            | Self::Pause(PlainRequest { run, request })
+            | Self::Resume(PlainRequest { run, request }) => (run, request),
         };
         Some((run, request.as_deref()?))
     }
 }
+
+/// What `op` can be.
+const OPERATIONS: &str = "start, signal, send, cancel, retry, pause or resume";
 
 /// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
 pub fn parse(fields: &Fields) -> Result<Request> {
@@ -169,15 +178,12 @@ pub fn parse(fields: &Fields) -> Result<Request> {
         Some("start") => parse_start(fields).map(Request::Start),
         Some("signal") => parse_signal(fields).map(Request::Signal),
         Some("send") => parse_send(fields).map(Request::Send),
-        Some("cancel") => parse_cancel(fields).map(Request::Cancel),
+        Some("cancel") => parse_plain(fields, "cancel").map(Request::Cancel),
+        Some("pause") => parse_plain(fields, "pause").map(Request::Pause),
+        Some("resume") => parse_plain(fields, "resume").map(Request::Resume),
         Some("retry") => parse_retry(fields).map(Request::Retry),
-        Some(other) => Err(Error::invalid(format!(
-            "operation {:?} is not known; use start, signal, send, cancel or retry",
-            shorten(other)
-        ))),
-        None => {
-            Err(Error::invalid("the entry has no field op; write op start, op signal, op send, op cancel or op retry"))
-        }
+        Some(other) => Err(Error::invalid(format!("operation {:?} is not known; use {OPERATIONS}", shorten(other)))),
+        None => Err(Error::invalid(format!("the entry has no field op, which is {OPERATIONS}"))),
     }
 }
 
@@ -242,11 +248,12 @@ fn parse_send(fields: &Fields) -> Result<SendRequest> {
     Ok(request)
 }
 
-fn parse_cancel(fields: &Fields) -> Result<CancelRequest> {
-    check_fields(fields, "cancel", &["run", "request"])?;
-    let run = field(fields, "run")?.map(str::to_owned);
-    let request = CancelRequest {
-        run: run.ok_or_else(|| Error::invalid("the entry has no field run; name the run to cancel"))?,
+fn parse_plain(fields: &Fields, operation: &str) -> Result<PlainRequest> {
+    check_fields(fields, operation, &["run", "request"])?;
+    let request = PlainRequest {
+        run: field(fields, "run")?
+            .ok_or_else(|| Error::invalid(format!("the entry has no field run; name the run to {operation}")))?
+            .to_owned(),
         request: field(fields, "request")?.map(str::to_owned),
     };
     request.check()?;
@@ -404,8 +411,10 @@ mod tests {
             let request = SendRequest { run, event, step, content: Content::Json, input, request: Some("q-2".into()) };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Send(request));
         }
-        let request = CancelRequest { run: "r".into(), request: None };
-        assert_eq!(parse(&request.fields()).unwrap(), Request::Cancel(request));
+        let request = PlainRequest { run: "r".into(), request: None };
+        assert_eq!(parse(&request.fields("cancel")).unwrap(), Request::Cancel(request.clone()));
+        assert_eq!(parse(&request.fields("pause")).unwrap(), Request::Pause(request.clone()));
+        assert_eq!(parse(&request.fields("resume")).unwrap(), Request::Resume(request));
         for input in [None, Some(b"{}".to_vec())] {
             let request = RetryRequest { run: "r".into(), content: Content::Json, input, request: Some("q-3".into()) };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Retry(request));
@@ -427,6 +436,8 @@ mod tests {
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
             (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
+            (&[("op", "pause")], "name the run to pause"),
+            (&[("op", "resume"), ("run", "r"), ("until", "x")], "a resume has run and request"),
             (&[("op", "retry")], "no field run"),
             (&[("op", "retry"), ("run", "r"), ("content", "json")], "has content and no input"),
             (&[("op", "retry"), ("run", "r"), ("input", "{bad")], "the input cannot be read"),

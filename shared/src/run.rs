@@ -12,6 +12,8 @@ pub enum Status {
     Queued,
     /// Under way.
     Running,
+    /// Nothing new of it begins until it is resumed.
+    Paused,
     /// Ended with a result.
     Completed,
     /// A step failed for good.
@@ -28,6 +30,7 @@ impl Status {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -37,14 +40,14 @@ impl Status {
 
     /// Reads the `status` field.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::Rejected]
+        [Self::Queued, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled, Self::Rejected]
             .into_iter()
             .find(|s| s.as_str() == text)
     }
 
     /// Nothing more will happen to the run.
     pub fn is_over(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        !matches!(self, Self::Queued | Self::Running | Self::Paused)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file for each command.
 
 mod audit;
+mod bulk;
 mod coordinator;
 mod dev;
 mod doctor;
@@ -8,6 +9,7 @@ mod error;
 mod follow;
 mod graph;
 mod output;
+mod pause;
 mod retry;
 mod runs;
 mod server;
@@ -146,6 +148,10 @@ enum Command {
     Cancel(steer::Cancel),
     /// Have runs that failed go on from where they failed
     Retry(retry::Options),
+    /// Have nothing new of runs begin until they are resumed
+    Pause(pause::Pause),
+    /// Have runs that are paused go on
+    Resume(pause::Resume),
     /// Give a run the signal that one of its steps waits for
     Signal(steer::Signal),
     /// Send an event to the steps of a run that is under way
@@ -196,6 +202,8 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,
+        Command::Pause(options) => pause::pause(fleet, options).await,
+        Command::Resume(options) => pause::resume(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,
         Command::Send(options) => steer::send(fleet, options).await,
         Command::Workers => workers::run(fleet).await,

@@ -57,7 +57,7 @@ pub(super) fn status_cell(status: Status) -> Cell {
         Status::Completed => Color::Green,
         Status::Failed | Status::Rejected => Color::Red,
         Status::Running => Color::Cyan,
-        Status::Queued | Status::Cancelled => Color::Yellow,
+        Status::Queued | Status::Paused | Status::Cancelled => Color::Yellow,
     };
     Cell::new(status).fg(color)
 }

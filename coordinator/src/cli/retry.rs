@@ -3,20 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
+use stepfleet::Error;
 use stepfleet::run::Status;
-use stepfleet::{Client, Error};
 
 use super::Fleet;
-use super::error::{CliError, CliResult};
+use super::bulk::{Words, ask_all};
+use super::error::CliResult;
 use super::output;
 use super::start::read_input;
 use super::steer::{SEEN_TO, explain, known};
 
-/// How many runs are asked about at the same time.
-const AT_ONCE: usize = 32;
+const RETRIED: Words = Words { done: "goes on from where it failed", participle: "retried" };
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,38 +75,6 @@ async fn one(fleet: &Fleet, id: &str, input: Option<&str>) -> CliResult {
 }
 
 async fn many(fleet: &Fleet, workflow: &str, limit: usize) -> CliResult {
-    let client = fleet.client()?;
-    let failed = client.runs().workflow(workflow).status(Status::Failed).list(limit).await?;
-    let asked = stream::iter(failed).map(|run| retried(&client, run.id)).buffered(AT_ONCE);
-    let became: Vec<(String, Result<(), CliError>)> = asked.collect().await;
-    let (mut retried, mut refused) = (Vec::new(), Vec::new());
-    for (id, became) in became {
-        match became {
-            Ok(()) => retried.push(id),
-            Err(error) => refused.push((id, error.sentence(&fleet.redis))),
-        }
-    }
-    if fleet.json {
-        let refused: Vec<_> = refused.iter().map(|(id, reason)| json!({ "id": id, "reason": reason })).collect();
-        output::json(&json!({ "retried": retried, "refused": refused }))?;
-    } else {
-        for id in &retried {
-            output::line(&format!("run {id} goes on from where it failed"));
-        }
-        for (id, reason) in &refused {
-            output::line(&format!("run {id} was not retried: {reason}"));
-        }
-        output::line(&format!("{} of {} runs were retried", retried.len(), retried.len() + refused.len()));
-    }
-    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn retried(client: &Client, id: String) -> (String, Result<(), CliError>) {
-    let run = client.run(&id);
-    let became = retry(&run).await.map_err(|error| explain(error, &id, "be retried"));
-    (id, became)
-}
-
-async fn retry(run: &RunHandle) -> stepfleet::Result<()> {
-    run.retry().await?.taken(SEEN_TO).await
+    let failed = fleet.client()?.runs().workflow(workflow).status(Status::Failed).list(limit).await?;
+    ask_all(fleet, failed, RETRIED, async |run| run.retry().await).await
 }

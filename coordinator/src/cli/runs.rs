@@ -37,7 +37,8 @@ pub(super) struct Options {
 }
 
 fn status(text: &str) -> Result<Status, String> {
-    Status::parse(text).ok_or_else(|| "use queued, running, completed, failed, cancelled or rejected".to_owned())
+    Status::parse(text)
+        .ok_or_else(|| "use queued, running, paused, completed, failed, cancelled or rejected".to_owned())
 }
 
 impl Options {

@@ -151,6 +151,9 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if run.status == stepfleet::run::Status::Failed {
         field("retry", format!("stepfleet retry {}", run.id));
     }
+    if run.status == stepfleet::run::Status::Paused {
+        field("resume", format!("stepfleet resume {}", run.id));
+    }
     let counts: Vec<_> = counts(history).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     if !counts.is_empty() {
         field("history", counts.join(", "));

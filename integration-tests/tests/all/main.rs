@@ -27,6 +27,7 @@ mod one_slot;
 mod outages;
 mod panics;
 mod partitions;
+mod paused;
 mod poison;
 mod published_once;
 mod python;

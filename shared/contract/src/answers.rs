@@ -17,6 +17,8 @@ pub enum Standing {
     Resting,
     /// A step waits for a signal, and holds no worker.
     Suspended,
+    /// It is paused; a step would go on.
+    Paused,
     /// It has completed or was cancelled.
     Ended,
     /// It has failed.
@@ -29,7 +31,7 @@ pub enum Standing {
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unknown,
         Self::Held,
         Self::Delayed,
@@ -37,6 +39,7 @@ impl Standing {
         Self::Running,
         Self::Resting,
         Self::Suspended,
+        Self::Paused,
         Self::Ended,
         Self::Failed,
         Self::Rejected,
@@ -53,6 +56,7 @@ impl Standing {
             Self::Running => "is running",
             Self::Resting => "rests: a step waits for its retry",
             Self::Suspended => "is suspended: a step waits for this signal",
+            Self::Paused => "is paused",
             Self::Ended => "has completed, or was cancelled",
             Self::Failed => "has failed",
             Self::Rejected => "was rejected",
@@ -74,11 +78,16 @@ pub enum Operation {
     Cancel,
     /// That a run which has failed go on.
     Retry,
+    /// That nothing new of it begin.
+    Pause,
+    /// That a run which is paused go on.
+    Resume,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Start, Self::Signal, Self::Send, Self::Cancel, Self::Retry];
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Signal, Self::Send, Self::Cancel, Self::Retry, Self::Pause, Self::Resume];
 
     /// As it stands in the field `op`.
     pub const fn word(self) -> &'static str {
@@ -88,6 +97,8 @@ impl Operation {
             Self::Send => "send",
             Self::Cancel => "cancel",
             Self::Retry => "retry",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         }
     }
 }
@@ -107,12 +118,20 @@ pub enum Answer {
     Begins,
     /// The same, once the delay is over, behind the run's first steps.
     BeginsLater,
+    /// The same, once the run is resumed.
+    BeginsResumed,
     /// The event is kept until the run starts; what the run is rejected or cancelled with, it is rejected with too.
     Waits,
     /// The run ends.
     Cancels,
     /// The run goes on from where it failed.
     Retries,
+    /// Nothing new of the run begins.
+    Pauses,
+    /// The same, from its start on.
+    StartsPaused,
+    /// What was held back goes on.
+    Resumes,
     /// Nothing changes.
     Nothing,
     /// It is rejected.
@@ -131,9 +150,13 @@ impl Answer {
             Self::Kept => "is kept",
             Self::Begins => "its steps begin",
             Self::BeginsLater => "its steps begin after the first ones",
+            Self::BeginsResumed => "its steps begin when it is resumed",
             Self::Waits => "is kept until the run starts",
             Self::Cancels => "the run ends",
             Self::Retries => "the run goes on from where it failed",
+            Self::Pauses => "the run is paused",
+            Self::StartsPaused => "the run starts paused",
+            Self::Resumes => "the run goes on",
             Self::Nothing => "changes nothing",
             Self::Rejected => "is rejected",
             Self::LookedAtTwice => "is looked at twice, then rejected",
@@ -151,10 +174,15 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Cancel, Standing::Ended | Standing::Failed | Standing::Rejected) => Answer::Nothing,
         (Operation::Cancel, _) => Answer::Cancels,
         (_, Standing::Ended | Standing::Failed | Standing::Rejected) | (Operation::Retry, _) => Answer::Rejected,
+        (Operation::Pause, Standing::Held) => Answer::StartsPaused,
+        (Operation::Resume, Standing::Paused) => Answer::Resumes,
+        (Operation::Pause, Standing::Paused) | (Operation::Resume, _) => Answer::Nothing,
+        (Operation::Pause, _) => Answer::Pauses,
         (Operation::Signal, Standing::Suspended) => Answer::Delivered,
         (Operation::Signal, _) => Answer::Kept,
         (Operation::Send, Standing::Held) => Answer::Waits,
         (Operation::Send, Standing::Delayed) => Answer::BeginsLater,
+        (Operation::Send, Standing::Paused) => Answer::BeginsResumed,
         (Operation::Send, _) => Answer::Begins,
     }
 }

@@ -32,6 +32,7 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("w<name>", "the waits that are open for signals of that name, oldest first"),
     field("failed", "the step execution that failed the run, where it was one; there in `stopped` alone"),
     field("u<step>", "how many turns were to be passed on when the run had failed; there in `stopped` alone"),
+    field("paused", "since when the run is paused (ms); there while it is"),
     field("closed", "there when a fan-out of the run was closed before all of it had ended"),
     field(
         "context",
@@ -44,7 +45,7 @@ pub const STEPS_FIELDS: &[Field] = &[
 
 /// The fields of `run:<id>`.
 pub const RUN_FIELDS: &[Field] = &[
-    field("status", "`queued`, `running`, `completed`, `failed`, `cancelled` or `rejected`"),
+    field("status", "`queued`, `running`, `paused`, `completed`, `failed`, `cancelled` or `rejected`"),
     field("workflow", "the workflow"),
     field("version", "the version that the run is pinned to"),
     field("content", "`json` or `msgpack`: how input and result are written"),

@@ -54,7 +54,7 @@ pub const TIMERS: &[Format] = &[
     format(
         "again",
         "again <run> <cursor> <ms>",
-        "a run that was retried then is to go on; its step executions are taken up again a slice at a time",
+        "a run that was retried then, or was resumed (0), is to go on; its step executions are taken up again a slice at a time",
     ),
 ];
 
@@ -83,7 +83,11 @@ pub const JOURNAL: &[Format] = &[
         "c[<lengths>\\n<payloads>]",
         "an event was put into a buffer, and this is what the buffer was full of, where it was",
     ),
-    format("x", "x<name>\\n", "the body has let go of the call: whatever raced with it came first"),
+    format(
+        "x",
+        "x<name> <given>\\n",
+        "the body has let go of the call, when it had been given the end of so many: whatever raced with it came first",
+    ),
     format("d", "d<order>\\n", "what the body had been given, where no value is recorded with it"),
     format(
         "k",

@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
         "sent",
         "<id>",
         Type::List,
-        "events that were sent to a run whose request is held, `<event> <step> <content>` and the input on the next line; they go back to the inbox when it is held no more",
+        "events that were sent to a run whose request is held, `<event> <step> <content>` and the input on the next line; they go back to the inbox when it is held no more; and `paused` where it is to start paused",
     ),
     internal(
         "reserved",

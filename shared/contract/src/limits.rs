@@ -379,7 +379,7 @@ pub const LIMITS: &[Limit] = &[
         "AGAIN_SLICE",
         2000,
         Unit::Count,
-        "fields of the steps hash of a run that is retried of which one call sees to what they need, about",
+        "fields of the steps hash of a run that is retried or resumed of which one call sees to what they need, about",
         &["shared/src/store/redis/lua/retry.lua"],
     ),
     limit("SHOWN_WAITS", 1000, Unit::Count, "waits of a run that are shown", &["shared/src/store/mod.rs"]),

@@ -177,12 +177,12 @@ pub(crate) fn complete<'a>(
     }
 }
 
-/// Empty where nothing was recorded; otherwise `j`, and the calls that the body has let go of, as ` <number>.<name>`.
+/// Empty where nothing was recorded; otherwise `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
 fn journal(commit: &Commit) -> String {
     if !commit.journalled {
         return String::new();
     }
-    let let_go = commit.let_go.iter().map(|(number, name)| format!(" {number}.{name}"));
+    let let_go = commit.let_go.iter().map(|one| format!(" {}.{}.{}", one.number, one.given, one.name));
     std::iter::once("j".to_owned()).chain(let_go).collect()
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
         mark: checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()),
         changes: changes(checkpoint.changes()),
         entries: checkpoint.entries.iter().map(|(number, entry)| (*number, &**entry)).collect(),
-        gone: checkpoint.let_go.iter().map(|(number, name)| (*number, &**name)).collect(),
+        gone: checkpoint.let_go.iter().map(|one| (one.number, &*one.name, one.given)).collect(),
         unreadable: checkpoint.unreadable.iter().map(|one| (one.number, &*one.name, &*one.digest, &*one.why)).collect(),
         waits: waits(&checkpoint.waits),
     }

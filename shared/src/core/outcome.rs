@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, CommitStatus, Retried, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, CommitStatus, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
@@ -86,12 +86,39 @@ impl From<words::Cancel> for Cancelled {
     }
 }
 
+impl From<words::Pause> for Paused {
+    fn from(word: words::Pause) -> Self {
+        match word {
+            words::Pause::Paused => Self::Paused,
+            words::Pause::Already => Self::Already,
+            words::Pause::Gone => Self::Gone,
+            words::Pause::Repeated => Self::Repeated,
+            words::Pause::Over => Self::Over,
+            words::Pause::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::Resume> for Resumed {
+    fn from(word: words::Resume) -> Self {
+        match word {
+            words::Resume::Resumed => Self::GoesOn,
+            words::Resume::Already => Self::Already,
+            words::Resume::Gone => Self::Gone,
+            words::Resume::Repeated => Self::Repeated,
+            words::Resume::Over => Self::Over,
+            words::Resume::Unknown => Self::Unknown,
+        }
+    }
+}
+
 pub(crate) fn retried(word: words::Retry, mut reply: Reply) -> Result<Retried> {
     Ok(match word {
         words::Retry::Retried => Retried::GoesOn,
         words::Retry::Gone => Retried::Gone,
         words::Retry::Repeated => Retried::Repeated,
         words::Retry::Live => Retried::Live,
+        words::Retry::Paused => Retried::Paused,
         words::Retry::Waiting => Retried::Held,
         words::Retry::Over => Retried::Over,
         words::Retry::Unknown => Retried::Unknown,

@@ -96,25 +96,25 @@ impl SendRequest {
     }
 }
 
-/// A request to stop a run.
+/// A request about a run with nothing else to it: to stop it, to pause it, or to have it go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CancelRequest {
+pub struct PlainRequest {
     /// The run's id.
     pub run: String,
     /// The id of the request, which is taken once.
     pub request: Option<String>,
 }
 
-impl CancelRequest {
+impl PlainRequest {
     /// Checks all that can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         check_request(self.request.as_deref())
     }
 
-    /// As an inbox entry.
-    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut fields = vec![("op", &b"cancel"[..]), ("run", self.run.as_bytes())];
+    /// As an inbox entry that asks for this: `cancel`, `pause` or `resume`.
+    pub fn fields(&self, operation: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![("op", operation.as_bytes()), ("run", self.run.as_bytes())];
         fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
         owned(&fields)
     }

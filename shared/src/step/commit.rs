@@ -23,14 +23,25 @@ pub struct Checkpoint {
     pub expects: Vec<(String, Option<String>)>,
     /// What was recorded since the last checkpoint, by number. A repetition is known by the first one too.
     pub entries: Vec<(u64, Vec<u8>)>,
-    /// Calls that the body has let go of: number and name. They are recorded as such; a wait among them takes no signal
-    /// any more, and one that has reached it since is delivered to another or kept.
-    pub let_go: Vec<(u64, String)>,
+    /// Calls that the body has let go of. They are recorded as such; a wait among them takes no signal any more, and one that has
+    /// reached it since is delivered to another or kept.
+    pub let_go: Vec<LetGo>,
     /// Signals that have ended waits, and that the body cannot read. They are set aside and told of in the history; whoever opens such a
     /// wait again in the same checkpoint waits on, with the deadline that it had.
     pub unreadable: Vec<Unreadable>,
     /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
+}
+
+/// A call that a body has let go of before it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetGo {
+    /// Its number.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// How many calls the body had been given the end of by then.
+    pub given: u64,
 }
 
 /// A signal that a body cannot read.
@@ -118,7 +129,7 @@ pub struct Commit {
     /// Where nothing of the run is left to do it stays under way: events from outside may come.
     pub rests: bool,
     /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
-    pub let_go: Vec<(u64, String)>,
+    pub let_go: Vec<LetGo>,
     /// The step execution has published something, or made a checkpoint with a mark: what is kept of that ends with it.
     pub has_traces: bool,
     /// The names of the events that the step emitted, each once, for a run whose steps are followed.

@@ -14,9 +14,9 @@ use crate::names::QueueName;
 
 pub(crate) use self::commit::Changes;
 pub use self::commit::{
-    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, Merge, Part, Unreadable, Wait,
+    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, LetGo, Merge, Part, Unreadable, Wait,
 };
-pub use self::outside::{Cancelled, OpenWait, Retried, SendDeferral, Sent, Signalled};
+pub use self::outside::{Cancelled, OpenWait, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 pub use self::payloads::collected;
 pub(crate) use self::payloads::{cut_payloads, join_payloads};
 pub use self::route::{Fence, Line, Route};

@@ -62,6 +62,8 @@ pub enum Retried {
     Repeated,
     /// The run is under way; the request is still in the inbox, as it is in all that follow.
     Live,
+    /// It is paused.
+    Paused,
     /// It waits for a worker that serves its workflow.
     Held,
     /// It has completed, was cancelled, or its request was rejected.
@@ -69,6 +71,40 @@ pub enum Retried {
     /// It cannot go on, for this reason.
     Refused(String),
     /// There is no such run (yet).
+    Unknown,
+}
+
+/// What became of a request that a run be paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// Nothing new of it begins.
+    Paused,
+    /// It was paused already.
+    Already,
+    /// The request was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// The run has ended; the request is still in the inbox.
+    Over,
+    /// There is no such run (yet); the request is still in the inbox.
+    Unknown,
+}
+
+/// What became of a request that a run which is paused go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// The run goes on.
+    GoesOn,
+    /// It was not paused.
+    Already,
+    /// The request was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// The run has ended; the request is still in the inbox.
+    Over,
+    /// There is no such run (yet); the request is still in the inbox.
     Unknown,
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Across, CallerStore};
 use crate::error::Result;
 use crate::request::{SendRequest, StartRequest};
-use crate::step::{Cancelled, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
 #[async_trait]
@@ -34,6 +34,12 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// that is given (a payload of [`crate::codec`]), and so does whatever was under way beside it. Takes the inbox entry away with
     /// it. Of a large run only the first part is taken up at once, and the rest by [`CoordinatorStore::fire`].
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried>;
+    /// Has nothing new of a run begin. What is executed goes on and may commit; timers and signals have their effect, and what they
+    /// make go on is held back too. A run whose request is held starts paused. Takes the inbox entry away with it.
+    async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused>;
+    /// Has a run that is paused go on. Takes the inbox entry away with it. Of a large run only the first part is queued again at once,
+    /// and the rest by [`CoordinatorStore::fire`].
+    async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
     /// Fires the timers that are due.

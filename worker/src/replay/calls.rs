@@ -77,7 +77,7 @@ impl Machine {
             Some(Entry::Failed { name: known, error } | Entry::GivenUp { name: known, error, .. }) if known == name => {
                 Ok(Err(Error::read(error)?.given_up()))
             }
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Recorded::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == name => Ok(Ok(Recorded::Never)),
             Some(other) => Err(self.changed(number, &other, format!("`{}`", names::text(name)))),
         });
         self.or_refuse(number, recorded)
@@ -91,7 +91,7 @@ impl Machine {
                 Ok(Ok(Waited::Signal(payload.to_vec())))
             }
             Some(Entry::Overdue { name: known }) if known == name => Ok(Ok(Waited::Overdue)),
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Waited::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == name => Ok(Ok(Waited::Never)),
             Some(other) => Err(self.changed(number, &other, format!("the wait for `{}`", names::text(name)))),
         });
         self.or_refuse(number, waited)
@@ -102,7 +102,7 @@ impl Machine {
         let collected = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Collected::New)),
             Some(entry @ Entry::Collected { .. }) => Ok(Ok(Collected::Came(entry.write()))),
-            Some(Entry::LetGo { name: known }) if known == buffer => Ok(Ok(Collected::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == buffer => Ok(Ok(Collected::Never)),
             Some(other) => {
                 Err(self.changed(number, &other, format!("an event for the buffer `{}`", names::text(buffer))))
             }
@@ -115,7 +115,7 @@ impl Machine {
         let marked = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Marked::New)),
             Some(Entry::Mark { .. }) => Ok(Ok(Marked::Made)),
-            Some(Entry::LetGo { name: known }) if known == name => Ok(Ok(Marked::Never)),
+            Some(Entry::LetGo { name: known, .. }) if known == name => Ok(Ok(Marked::Never)),
             Some(other) => Err(self.changed(number, &other, "a checkpoint".to_owned())),
         });
         self.or_refuse(number, marked)

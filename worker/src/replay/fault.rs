@@ -83,7 +83,7 @@ pub(super) fn described(entry: &Entry<'_>) -> String {
         | Entry::GivenUp { name, .. }
         | Entry::Tried { name, .. } => quoted(name),
         Entry::Signal { name, .. } | Entry::Overdue { name } => format!("the wait for {}", quoted(name)),
-        Entry::LetGo { name } => format!("{}, which the body had let go of", quoted(name)),
+        Entry::LetGo { name, .. } => format!("{}, which the body had let go of", quoted(name)),
         Entry::Collected { .. } => "an event for a buffer".to_owned(),
         Entry::Mark { .. } => "a checkpoint".to_owned(),
         Entry::Patch { name } => format!("the change {}", quoted(name)),

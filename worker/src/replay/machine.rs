@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
 use stepfleet::journal::{self, Entry};
-use stepfleet::step::{Checkpoint, Claimed, Unreadable, Wait};
+use stepfleet::step::{Checkpoint, Claimed, LetGo, Unreadable, Wait};
 use stepfleet::{codec, names};
 
 use super::fault::Fault;
@@ -35,7 +35,7 @@ pub(crate) struct Machine {
     /// Signals that the body cannot read: to be set aside when the store is asked next.
     pub(super) unreadable: Vec<Unreadable>,
     /// What the body has let go of: to be recorded with whatever is recorded next.
-    pub(super) let_go: BTreeMap<u64, String>,
+    pub(super) let_go: BTreeMap<u64, LetGo>,
     /// In which order the body is given what its calls came to.
     pub(super) order: Order,
     /// Calls that the body is told at once that it should not have made.
@@ -52,11 +52,11 @@ pub(crate) struct Machine {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Along {
     pub(crate) entries: Vec<(u64, Vec<u8>)>,
-    pub(crate) let_go: Vec<(u64, String)>,
+    pub(crate) let_go: Vec<LetGo>,
     /// How much of the order is recorded with it.
     pub(super) order: usize,
     /// How much the body had been given before.
-    pub(super) given: usize,
+    pub(super) given: u64,
 }
 
 impl Along {
@@ -101,7 +101,7 @@ impl Machine {
         self.is_used = true;
         Along {
             entries: self.gone_on.iter().map(|(number, entry)| (*number, entry.clone())).collect(),
-            let_go: self.let_go.iter().map(|(number, name)| (*number, name.clone())).collect(),
+            let_go: self.let_go.values().cloned().collect(),
             order: self.order.len(),
             given: self.order.given(),
         }
@@ -210,9 +210,9 @@ impl Machine {
             self.gone_on.remove(number);
             self.keep(*number, entry.clone());
         }
-        for (number, name) in &along.let_go {
+        for LetGo { number, name, given } in &along.let_go {
             self.let_go.remove(number);
-            self.keep(*number, Entry::LetGo { name }.write());
+            self.keep(*number, Entry::LetGo { name, given: *given }.write());
         }
     }
 
@@ -243,6 +243,7 @@ impl Machine {
     pub(crate) fn let_go(&mut self, number: u64, name: &str) {
         self.waits.remove(&number);
         self.failing.remove(&number);
+        let given = self.order.given();
         if self.order.let_go(number) {
             self.astray.get_or_insert(Fault::Dropped { number, name: format!("`{}`", names::text(name)) });
         }
@@ -250,13 +251,13 @@ impl Machine {
         let is_known =
             self.entries.get(&number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
         if !is_known {
-            self.let_go.insert(number, name.to_owned());
+            self.let_go.insert(number, LetGo { number, name: name.to_owned(), given });
         }
     }
 
     /// For the commit: is there a journal, and what was let go of.
-    pub(crate) fn close(&mut self) -> Option<Vec<(u64, String)>> {
-        self.is_used.then(|| std::mem::take(&mut self.let_go).into_iter().collect())
+    pub(crate) fn close(&mut self) -> Option<Vec<LetGo>> {
+        self.is_used.then(|| std::mem::take(&mut self.let_go).into_values().collect())
     }
 }
 

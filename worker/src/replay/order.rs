@@ -14,10 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use stepfleet::journal::{self, Entry, FIRST_MARK, FIRST_ORDER};
-
-/// More calls than any journal has entries: whatever the bytes are, they do not fill the memory.
-const MOST: u64 = 100_000;
+use stepfleet::journal::order::{RecordedOrder, write_numbers};
+use stepfleet::journal::{Entry, FIRST_ORDER};
 
 /// The order of one attempt.
 #[derive(Debug, Default)]
@@ -27,7 +25,7 @@ pub(super) struct Order {
     /// What the body was given, of what is recorded.
     given: Vec<u64>,
     /// How many of them the body has recorded something after.
-    gone_on: usize,
+    gone_on: u64,
     /// They were given by their numbers, and none was left out but what had been let go of.
     is_straight: bool,
     /// How many of them are recorded one by one.
@@ -47,45 +45,7 @@ pub(super) struct Order {
 impl Order {
     /// As the entries of a journal tell it. None where they contradict each other.
     pub(super) fn of(entries: &BTreeMap<u64, Vec<u8>>) -> Option<Self> {
-        let (mut places, mut straight_to, mut after) = (Vec::new(), 0, BTreeMap::new());
-        let read = entries.iter().filter_map(|(number, entry)| Some((*number, Entry::read(entry).ok()?)));
-        for (number, entry) in read {
-            let number = journal::marked(number).unwrap_or(number);
-            let (given, ended) = match entry {
-                Entry::Value { order, .. }
-                | Entry::GivenUp { order, .. }
-                | Entry::Mark { order, .. }
-                | Entry::Order { order } => order.split_once('+').unwrap_or((order, "")),
-                Entry::Failed { .. } => {
-                    straight_to = straight_to.max(number);
-                    continue;
-                }
-                _ => continue,
-            };
-            if !ended.is_empty() {
-                after.insert(number, ended.parse().ok()?);
-            }
-            match given.split_once(':') {
-                None if given.is_empty() => straight_to = straight_to.max(number - 1),
-                None => straight_to = straight_to.max(given.parse().ok()?),
-                Some((place, numbers)) => places.push((place.parse::<usize>().ok()?, read_numbers(numbers)?)),
-            }
-        }
-        let is_none = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::LetGo { .. } | Entry::Patch { .. }));
-        let calls = entries.range(..FIRST_ORDER).filter(|(_, entry)| !is_none(entry));
-        let mut left: BTreeSet<u64> = calls.map(|(number, _)| *number).collect();
-        let (known, told) = if places.is_empty() {
-            (left.range(..=straight_to).copied().collect(), 0)
-        } else {
-            let known = put_together(places)?;
-            let told = known.len();
-            (known, told)
-        };
-        for number in &known {
-            left.remove(number);
-        }
-        let ended = one_after_the_other(&left, &after);
-        let entries = entries.range(FIRST_ORDER..FIRST_MARK).last().map_or(0, |(last, _)| last - FIRST_ORDER);
+        let RecordedOrder { known, ended, told, entries } = RecordedOrder::of(entries)?;
         Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })
     }
 
@@ -163,24 +123,24 @@ impl Order {
         self.known.get(self.given.len()..).is_some_and(|left| left.contains(&number))
     }
 
+    /// How many it was given so far.
+    pub(super) fn given(&self) -> u64 {
+        self.given.len() as u64
+    }
+
     /// How much there is to tell: for [`Order::was_told`], once it is recorded.
     pub(super) fn len(&self) -> usize {
         if self.is_straight { 0 } else { self.given.len() }
     }
 
-    /// How much the body was given by now.
-    pub(super) fn given(&self) -> usize {
-        self.given.len()
-    }
-
     /// It has recorded something after it was given so much.
-    pub(super) fn went_on(&mut self, given: usize) {
+    pub(super) fn went_on(&mut self, given: u64) {
         self.gone_on = self.gone_on.max(given);
     }
 
     /// Whether something is recorded that came after the body was given what this call came to.
     pub(super) fn has_gone_on_with(&self, number: u64) -> bool {
-        self.known.contains(&number) || self.given.iter().take(self.gone_on).any(|given| *given == number)
+        self.known.contains(&number) || self.given.iter().zip(0..self.gone_on).any(|(given, _)| *given == number)
     }
 
     pub(super) fn was_told(&mut self, len: usize) {
@@ -193,6 +153,8 @@ impl Order {
         let mut order = match self.is_straight {
             true if self.has_let_go(last + 1, number) => String::new(),
             true => last.to_string(),
+            // Nothing at all, which is not to be taken for all calls before it.
+            false if self.given.is_empty() => "0".to_owned(),
             false => self.news().unwrap_or_default(),
         };
         if let Some(last) = self.ended.last() {
@@ -229,64 +191,10 @@ impl Order {
     }
 }
 
-/// By their numbers, but each after the one that it is said to have come after.
-fn one_after_the_other(left: &BTreeSet<u64>, after: &BTreeMap<u64, u64>) -> Vec<u64> {
-    let mut next: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    let mut first = left.clone();
-    for (number, before) in after.iter().filter(|(number, before)| left.contains(number) && left.contains(before)) {
-        first.remove(number);
-        next.entry(*before).or_default().push(*number);
-    }
-    let mut sorted = Vec::new();
-    while let Some(number) = first.pop_first() {
-        sorted.push(number);
-        first.extend(next.remove(&number).unwrap_or_default());
-    }
-    sorted
-}
-
-fn write_numbers(numbers: &[u64]) -> String {
-    let mut text = String::new();
-    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = match run {
-            [first, .., last] => write!(text, "{comma}{first}-{last}"),
-            _ => write!(text, "{comma}{}", run[0]),
-        };
-    }
-    text
-}
-
-fn read_numbers(text: &str) -> Option<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for run in text.split(',') {
-        let (first, last) = run.split_once('-').unwrap_or((run, run));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        if last.checked_sub(first)? > MOST || numbers.len() as u64 > MOST {
-            return None;
-        }
-        numbers.extend(first..=last);
-    }
-    Some(numbers)
-}
-
-/// One sequence of parts that may overlap, where they agree and leave no gap.
-fn put_together(mut parts: Vec<(usize, Vec<u64>)>) -> Option<Vec<u64>> {
-    parts.sort_by_key(|(place, _)| *place);
-    let mut all: Vec<u64> = Vec::new();
-    for (place, numbers) in parts {
-        let known = all.get(place..)?;
-        let same = known.len().min(numbers.len());
-        if known[..same] != numbers[..same] {
-            return None;
-        }
-        all.extend_from_slice(&numbers[same..]);
-    }
-    Some(all)
-}
-
 #[cfg(test)]
 mod tests {
+    use stepfleet::journal::fork::{head_of, kept_before};
+
     use super::*;
 
     fn value(order: &str) -> Vec<u8> {
@@ -374,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_order_is_read_as_it_was_written() {
-        let let_go = Entry::LetGo { name: "a" }.write();
+        let let_go = Entry::LetGo { name: "a", given: 0 }.write();
         let failed = Entry::Failed { name: "a", error: b"" }.write();
         assert_eq!(known(&[]).unwrap(), [0; 0]);
         assert_eq!(known(&[(1, value("")), (2, value("")), (3, value("1"))]).unwrap(), [1]);
@@ -401,5 +309,92 @@ mod tests {
         let entries = [(1, value("")), (2, value("0:1"))];
         let mut order = Order::of(&entries.into_iter().collect()).unwrap();
         assert!(!order.let_go(2) && order.let_go(1));
+    }
+
+    /// A body with calls beside each other, and what it records.
+    #[derive(Default)]
+    struct Body {
+        order: Order,
+        entries: BTreeMap<u64, Vec<u8>>,
+        made: u64,
+        under_way: Vec<u64>,
+        over: Vec<u64>,
+        let_go: Vec<(u64, u64)>,
+    }
+
+    impl Body {
+        fn does(&mut self, what: u8, choice: usize) {
+            match what {
+                0 => {
+                    self.made += 1;
+                    self.under_way.push(self.made);
+                }
+                1 if !self.under_way.is_empty() => {
+                    let number = self.under_way.remove(choice % self.under_way.len());
+                    self.entries.insert(number, value(&self.order.before(number)));
+                    for (number, given) in self.let_go.drain(..) {
+                        self.entries.insert(number, Entry::LetGo { name: "a", given }.write());
+                    }
+                    self.order.was_told(self.order.len());
+                    self.order.pass(number);
+                    self.over.push(number);
+                }
+                2 => {
+                    if self.order.rest().is_some() {
+                        let number = self.order.granted.unwrap();
+                        assert!(self.order.pass(number));
+                        self.order.give(number);
+                        self.over.retain(|over| *over != number);
+                    }
+                }
+                _ => {
+                    let left: Vec<u64> = self.under_way.iter().chain(&self.over).copied().collect();
+                    if !left.is_empty() {
+                        let number = left[choice % left.len()];
+                        self.let_go.push((number, self.order.given()));
+                        self.order.let_go(number);
+                        self.under_way.retain(|other| *other != number);
+                        self.over.retain(|other| *other != number);
+                    }
+                }
+            }
+        }
+
+        /// A fork at this call is told nothing of later ones, and what it is given first is what the body was given first.
+        fn check(&self, call: u64) {
+            let heads = self.entries.iter().map(|(number, entry)| (*number, head_of(entry).to_vec())).collect();
+            let kept = kept_before(&heads, Some(call)).expect("it does not contradict itself");
+            let copied = kept.into_iter().map(|one| (one.number, [&*one.becomes, b"\n"].concat())).collect();
+            let first: Vec<u64> = self.order.given.iter().copied().take_while(|number| *number < call).collect();
+            let order = Order::of(&copied).expect("nor does the fork");
+            assert!(first.starts_with(&order.known), "{first:?} {:?} at {call}", order.known);
+            assert!(order.ended.iter().all(|number| *number < call));
+            let is_let_go = |entry: &[u8]| matches!(Entry::read(entry), Ok(Entry::LetGo { .. }));
+            for (number, entry) in self.entries.range(..call) {
+                assert!(is_let_go(entry) || copied.contains_key(number), "{number} is made twice");
+            }
+            let has_later = self.entries.keys().any(|number| *number >= call);
+            for (number, entry) in copied.range(..FIRST_ORDER) {
+                if let Ok(Entry::LetGo { given, .. }) = Entry::read(entry) {
+                    assert!(!has_later || given <= first.len() as u64, "{number} was let go of later");
+                }
+                assert!(*number < call);
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_fork_is_given_what_its_source_was_given_before_it(
+            deeds in proptest::collection::vec((0..4u8, 0..4usize), 1..60)
+        ) {
+            let mut body = Body { order: Order { is_straight: true, ..Order::default() }, ..Body::default() };
+            for (what, choice) in deeds {
+                body.does(what, choice);
+            }
+            for call in 1..=body.made + 1 {
+                body.check(call);
+            }
+        }
     }
 }

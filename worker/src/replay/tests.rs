@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_bytes::ByteBuf;
 use stepfleet::codec;
 use stepfleet::journal::Entry;
-use stepfleet::step::Wait;
+use stepfleet::step::{LetGo, Wait};
 
 use super::*;
 use crate::error::Error;
@@ -25,8 +25,8 @@ fn calls_are_told_what_they_came_to_before() {
         (2, Entry::Failed { name: "ship", error: &Error::terminal("no such street").write() }),
         (3, Entry::Signal { name: "paid", attributes: "order=7", due_ms: None, payload: &payload }),
         (4, Entry::Overdue { name: "paid" }),
-        (5, Entry::LetGo { name: "paid" }),
-        (6, Entry::LetGo { name: "charge" }),
+        (5, Entry::LetGo { name: "paid", given: 0 }),
+        (6, Entry::LetGo { name: "charge", given: 0 }),
     ]);
     assert_eq!(machine.recorded(1, "charge").unwrap(), Recorded::Value(payload.clone()));
     let error = machine.recorded(2, "ship").unwrap_err();
@@ -43,7 +43,7 @@ fn a_body_that_makes_other_calls_is_told_both_and_what_to_do() {
     let mut machine = machine(&[
         (1, Entry::Value { name: "charge", order: "", payload: b"\x01\x07" }),
         (2, Entry::Overdue { name: "paid" }),
-        (3, Entry::LetGo { name: "paid" }),
+        (3, Entry::LetGo { name: "paid", given: 0 }),
     ]);
     let errors = [
         (machine.recorded(1, "refund").unwrap_err(), ["was `charge`", "now asks for `refund`"]),
@@ -141,9 +141,13 @@ fn an_answer_is_for_who_waits_and_for_nobody_else() {
     assert_eq!(machine.waited(2, "paid").unwrap(), Waited::New, "it is there for others");
 }
 
+fn let_go(number: u64, name: &str, given: u64) -> LetGo {
+    LetGo { number, name: name.into(), given }
+}
+
 #[test]
 fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
-    let mut machine = machine(&[(3, Entry::LetGo { name: "old" })]);
+    let mut machine = machine(&[(3, Entry::LetGo { name: "old", given: 0 })]);
     machine.fail(1, "charge", &Error::msg("no money"));
     assert!(!machine.pass(1) && machine.along().is_empty(), "the body was not given it yet");
     machine.rest();
@@ -152,11 +156,11 @@ fn errors_and_what_was_let_go_of_are_recorded_with_what_comes_after() {
     machine.let_go(3, "old");
     let along = machine.along();
     let failed = Entry::Failed { name: "charge", error: &Error::msg("no money").write() }.write();
-    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![(2, "paid".into())], order: 0, given: 1 });
+    assert_eq!(along, Along { entries: vec![(1, failed)], let_go: vec![let_go(2, "paid", 1)], order: 0, given: 1 });
     assert_eq!(machine.along(), along, "until it was recorded");
     machine.let_go(4, "sent");
     machine.was_recorded(&along);
-    assert_eq!(machine.along(), Along { entries: vec![], let_go: vec![(4, "sent".into())], order: 0, given: 1 });
+    assert_eq!(machine.along(), Along { entries: vec![], let_go: vec![let_go(4, "sent", 1)], order: 0, given: 1 });
 }
 
 #[test]
@@ -166,5 +170,5 @@ fn a_commit_is_told_of_a_journal_only_where_there_is_one() {
     assert_eq!(fresh.close(), None);
     let mut replayed = machine(&[(1, Entry::Overdue { name: "paid" })]);
     replayed.let_go(2, "sent");
-    assert_eq!(replayed.close(), Some(vec![(2, "sent".into())]));
+    assert_eq!(replayed.close(), Some(vec![let_go(2, "sent", 0)]));
 }

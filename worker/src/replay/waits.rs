@@ -1,7 +1,7 @@
 //! What the body waits for.
 
 use stepfleet::journal;
-use stepfleet::step::{Unreadable, Wait};
+use stepfleet::step::{LetGo, Unreadable, Wait};
 use stepfleet::values;
 
 use super::machine::Machine;
@@ -41,7 +41,7 @@ impl Machine {
     pub(crate) fn let_go_pause(&mut self, number: u64) {
         self.waits.remove(&number);
         if let Some(name) = self.pauses.remove(&number) {
-            self.let_go.insert(number, name);
+            self.let_go.insert(number, LetGo { number, name, given: self.order.given() });
         }
     }
 

@@ -87,6 +87,7 @@ impl Pair {
 
     /// Every run that is under way can be brought to its end by workers that do nothing but commit.
     pub(crate) async fn finish(&mut self) -> Result<(), TestCaseError> {
+        self.resume_all().await?;
         // Earlier lives too: a store that has forgotten may believe in them again.
         self.reap(self.all_lives().into_iter().map(|id| (id, 0)).collect()).await?;
         for worker in 0..WORKERS {

@@ -101,6 +101,16 @@ pub(crate) enum Op {
         by_inbox: bool,
         repeat: bool,
     },
+    Pause {
+        run: usize,
+        by_inbox: bool,
+        repeat: bool,
+    },
+    Resume {
+        run: usize,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Collect {
         held: usize,
         number: Option<u8>,
@@ -171,6 +181,10 @@ fn waiting() -> impl Strategy<Value = Op> {
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         6 => (0..RUNS, proptest::option::weighted(0.3, any::<u8>()), any::<bool>(), any::<bool>())
             .prop_map(|(run, event, by_inbox, repeat)| Op::Retry { run, event, by_inbox, repeat }),
+        3 => (0..RUNS, any::<bool>(), any::<bool>())
+            .prop_map(|(run, by_inbox, repeat)| Op::Pause { run, by_inbox, repeat }),
+        4 => (0..RUNS, any::<bool>(), any::<bool>())
+            .prop_map(|(run, by_inbox, repeat)| Op::Resume { run, by_inbox, repeat }),
         2 => (any::<usize>(), proptest::option::weighted(0.2, 0..3u8), 1..4u32, any::<bool>())
             .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),
         3 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),

@@ -10,19 +10,20 @@ use super::ops::RUNS;
 use super::{Case, Pair, failed, same};
 
 impl Pair {
-    /// One of the runs that have failed, where there are any: most have not.
-    async fn failed(&self, choice: usize) -> Result<Option<String>, TestCaseError> {
+    /// One of the runs that stand so, where there are any: most do not. Now and then any run.
+    pub(crate) async fn standing(&self, choice: usize, is_it: fn(Status) -> bool) -> Result<String, TestCaseError> {
         let mut found = Vec::new();
         for run in 0..RUNS {
             let run = self.memory.run(&format!("r{run}")).await.map_err(failed)?;
-            found.extend(run.filter(|run| run.status == Status::Failed).map(|run| run.id));
+            found.extend(run.filter(|run| is_it(run.status)).map(|run| run.id));
         }
-        Ok((!found.is_empty()).then(|| found[choice % found.len()].clone()))
+        let is_any = found.is_empty() || choice == RUNS - 1;
+        Ok(if is_any { format!("r{choice}") } else { found[choice % found.len()].clone() })
     }
 
     /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
     pub(crate) async fn retry(&mut self, run: usize, event: Option<u8>, by_inbox: bool, repeat: bool) -> Case {
-        let run = self.failed(run).await?.unwrap_or_else(|| format!("r{run}"));
+        let run = self.standing(run, |status| status == Status::Failed).await?;
         // MessagePack, which is no input of these runs, or JSON.
         let event = event.map(|event| match event % 4 {
             0 => vec![1, event % 128],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::journal::Entry;
-use stepfleet::step::{Checkpoint, Checkpointed, Claimed, Fence, Next, Refill, Signalled, Unreadable, Wait};
+use stepfleet::step::{Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait};
 use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Breach, Heartbeat, Origin, Store};
 
@@ -99,9 +99,10 @@ impl Pair {
     }
 
     /// Some of the waits that any step has opened: where this one has not, it is a call that was never begun.
-    pub(crate) fn let_go(&self, step: &Claimed, set: u8) -> Vec<(u64, String)> {
+    pub(crate) fn let_go(&self, step: &Claimed, set: u8) -> Vec<LetGo> {
         let chosen = |(number, _): &&(u64, String)| (number + u64::from(set) + step.fence.seq).is_multiple_of(5);
-        self.opened.iter().rev().take(8).filter(chosen).cloned().collect()
+        let opened = self.opened.iter().rev().take(8).filter(chosen);
+        opened.map(|(number, name)| LetGo { number: *number, name: name.clone(), given: number % 4 }).collect()
     }
 
     pub(crate) async fn signal(&mut self, run: usize, name: bool, order: Option<u8>, by_inbox: bool) -> Case {

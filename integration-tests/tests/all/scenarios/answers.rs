@@ -4,7 +4,7 @@
 use stepfleet::graph::{Accepts, Graph, StepNode};
 use stepfleet::history::Kind;
 use stepfleet::run::Status;
-use stepfleet::step::{Claimed, Failure, Wait};
+use stepfleet::step::{Claimed, Failure, Paused, Wait};
 use stepfleet::store::{Introduction, Registration, Rejection, Start, Started, Store};
 use stepfleet_contract::answers::{Answer, Operation, Standing, answer};
 use stepfleet_coordinator::{Config, Coordinator};
@@ -98,6 +98,10 @@ impl<'a> Desk<'a> {
                 let call = call("of-w", self.number(), false);
                 self.store().suspend(&call, &step, &waits, &refill(0)).await.unwrap();
             }
+            Standing::Paused => {
+                self.store().start(&asked).await.unwrap();
+                assert_eq!(self.store().pause(run, None).await.unwrap(), Paused::Paused);
+            }
             Standing::Ended => {
                 let step = self.begun(run, &asked).await;
                 let call = call("of-w", self.number(), false);
@@ -145,7 +149,7 @@ impl<'a> Desk<'a> {
             Operation::Start => vec![("id", run), ("workflow", workflow)],
             Operation::Signal => vec![("run", run), ("name", "word"), ("input", "7")],
             Operation::Send => vec![("run", run), ("event", "E")],
-            Operation::Cancel | Operation::Retry => vec![("run", run)],
+            Operation::Cancel | Operation::Retry | Operation::Pause | Operation::Resume => vec![("run", run)],
         };
         let rejected = self.scene.rejected().await.len();
         self.ask(&[vec![("op", operation.word())], more].concat()).await;
@@ -173,6 +177,11 @@ impl<'a> Desk<'a> {
                 Status::Running => Answer::Retries,
                 _ => Answer::Nothing,
             },
+            Operation::Pause => self.of_pause(run, standing).await,
+            Operation::Resume => match self.told(run, Kind::Resumed).await.len() {
+                1 => Answer::Resumes,
+                _ => Answer::Nothing,
+            },
         }
     }
 
@@ -186,6 +195,21 @@ impl<'a> Desk<'a> {
         Answer::Kept
     }
 
+    async fn of_pause(&mut self, run: &str, standing: Standing) -> Answer {
+        if self.is_held(run).await {
+            // Somebody serves it by now.
+            let begins = Start { entry: None, ..start(run) };
+            assert_eq!(self.store().start(&begins).await.unwrap(), Started::New(run.into()));
+            assert!(self.claim(run).await.is_empty());
+            assert_eq!(self.told(run, Kind::Paused).await.len(), 1);
+            return Answer::StartsPaused;
+        }
+        let found = self.store().run(run).await.unwrap().unwrap();
+        assert_eq!(found.status, Status::Paused);
+        assert_eq!(self.told(run, Kind::Paused).await.len(), 1);
+        if standing == Standing::Paused { Answer::Nothing } else { Answer::Pauses }
+    }
+
     async fn of_event(&mut self, run: &str) -> Answer {
         if self.is_held(run).await {
             return Answer::Waits;
@@ -194,6 +218,12 @@ impl<'a> Desk<'a> {
         let last = self.claim(&id).await.pop();
         if last.is_some_and(|step| step.fence.seq == 2) {
             return Answer::Begins;
+        }
+        if self.told(&id, Kind::Paused).await.len() == 1 {
+            self.store().resume(&id, None).await.unwrap();
+            let seqs: Vec<_> = self.claim(&id).await.iter().map(|step| step.fence.seq).collect();
+            assert_eq!(seqs, [1, 2]);
+            return Answer::BeginsResumed;
         }
         self.scene.pass(HOUR).await;
         self.store().fire(&fire()).await.unwrap();

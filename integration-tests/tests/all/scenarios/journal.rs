@@ -1,6 +1,6 @@
 //! What a step execution has recorded.
 
-use stepfleet::step::{Checkpoint, CommitStatus, Wait};
+use stepfleet::step::{Checkpoint, CommitStatus, LetGo, Wait};
 use stepfleet_integration_tests::double::{claim, join_fleet, start};
 use stepfleet_integration_tests::scene::on_both;
 
@@ -62,7 +62,7 @@ async fn what_is_new_in_a_checkpoint_is_done_though_its_first_entry_is_known() {
         let wait = Wait { number: 4, name: "paid".into(), ..Wait::default() };
         let more = Checkpoint {
             entries: vec![(1, vec![1, 7]), (2, vec![1, 8])],
-            let_go: vec![(3, "left".into())],
+            let_go: vec![LetGo { number: 3, name: "left".into(), given: 0 }],
             waits: vec![wait],
             ..Checkpoint::default()
         };
@@ -71,7 +71,7 @@ async fn what_is_new_in_a_checkpoint_is_done_though_its_first_entry_is_known() {
         store.reap(&reap(&["a"])).await.unwrap();
         join_fleet(store, "b", LEASE).await;
         let journal = in_order(&claim(store, "b", 1, 1).await[0]);
-        assert_eq!(journal, [(1, vec![1, 7]), (2, vec![1, 8]), (3, b"xleft\n".to_vec())]);
+        assert_eq!(journal, [(1, vec![1, 7]), (2, vec![1, 8]), (3, b"xleft 0\n".to_vec())]);
     })
     .await;
 }

@@ -6,6 +6,7 @@ mod fan_outs;
 mod fences;
 mod journal;
 mod losses;
+mod pauses;
 mod repeats;
 mod requests;
 mod retries;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stepfleet::codec;
 use stepfleet::history::Kind;
 use stepfleet::journal::Entry;
-use stepfleet::step::{Checkpoint, CommitStatus, Signalled, Wait};
+use stepfleet::step::{Checkpoint, CommitStatus, LetGo, Signalled, Wait};
 use stepfleet::store::Audit;
 use stepfleet_integration_tests::double::{call, claim, emit, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -215,6 +215,10 @@ async fn a_filter_lets_the_right_signal_pass_before_and_after_its_wait() {
     .await;
 }
 
+fn dropped(number: u64, name: &str) -> LetGo {
+    LetGo { number, name: name.into(), given: 0 }
+}
+
 #[tokio::test]
 async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
     on_both(async |scene| {
@@ -224,7 +228,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
         store.checkpoint("a", &step.fence, &open).await.unwrap();
         store.signal("r", "stop", &[1, 1], None).await.unwrap();
         store.signal("r", "stop", &[1, 2], None).await.unwrap();
-        let let_go = vec![(1, "stop".to_owned()), (2, "other".to_owned())];
+        let let_go = vec![dropped(1, "stop"), dropped(2, "other")];
         let checkpoint = Checkpoint {
             let_go,
             entries: records(3, 7).entries,
@@ -236,7 +240,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
         assert_eq!(store.signal("r", "other", &[1, 3], None).await.unwrap(), Signalled::Kept);
         suspend(scene, 2, &step, &[wait(5, "stop", None)]).await;
         let step = claim(store, "a", 3, 1).await.remove(0);
-        let gone = |name| Entry::LetGo { name }.write();
+        let gone = |name| Entry::LetGo { name, given: 0 }.write();
         let expected = [
             (1, gone("stop")),
             (2, gone("other")),
@@ -247,7 +251,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
         assert_eq!(in_order(&step), expected);
 
         // A step that ends without having looked at its waits takes nothing along.
-        let let_go = vec![(4, "stop".to_owned()), (5, "stop".to_owned())];
+        let let_go = vec![dropped(4, "stop"), dropped(5, "stop")];
         let commit = Commit { journalled: true, let_go, ..emit(&["next"]) };
         complete(store, 4, &step, &commit, 0).await;
         let next = claim(store, "a", 5, 1).await.remove(0);

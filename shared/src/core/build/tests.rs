@@ -6,7 +6,7 @@ use super::*;
 use crate::core::args::{Args, Transition, Way};
 use crate::core::short;
 use crate::names::QueueName;
-use crate::step::{Checkpoint, Claim, Fan, Join, Line, Part, Unreadable};
+use crate::step::{Checkpoint, Claim, Fan, Join, LetGo, Line, Part, Unreadable};
 use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 
 fn texts(args: &Args) -> Vec<String> {
@@ -81,7 +81,7 @@ fn commit() -> Commit {
         emits: vec![(route(), vec![1]), (route(), vec![2])],
         fan: Some(Fan { joins: vec![Join::all(route())], staged: 3 }),
         journalled: true,
-        let_go: vec![(4, "wait".into())],
+        let_go: vec![LetGo { number: 4, name: "wait".into(), given: 2 }],
         result: Some(vec![1]),
         caught: Some("error".into()),
         ..Commit::default()

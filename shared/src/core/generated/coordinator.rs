@@ -364,6 +364,48 @@ impl Transition for Retry<'_> {
     const NAME: &'static str = "retry";
 }
 
+/// Has nothing new of a run begin; what is executed goes on, and may commit.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+}
+
+impl Write for Pause<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.text(self.request);
+    }
+}
+
+impl Transition for Pause<'_> {
+    type Word = words::Pause;
+    const NAME: &'static str = "pause";
+}
+
+/// Has a run that is paused go on, with all that was held back.
+#[derive(Clone, Debug)]
+pub(crate) struct Resume<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+}
+
+impl Write for Resume<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.text(self.request);
+    }
+}
+
+impl Transition for Resume<'_> {
+    type Word = words::Resume;
+    const NAME: &'static str = "resume";
+}
+
 /// Takes back what workers held that are gone; wakes workers for queues that still have entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Reap<'a> {

@@ -392,6 +392,8 @@ pub(crate) enum Retry {
     Repeated,
     /// `live`.
     Live,
+    /// `paused`.
+    Paused,
     /// `waiting`.
     Waiting,
     /// `over`.
@@ -408,10 +410,67 @@ impl Word for Retry {
         ("gone", Self::Gone),
         ("repeated", Self::Repeated),
         ("live", Self::Live),
+        ("paused", Self::Paused),
         ("waiting", Self::Waiting),
         ("over", Self::Over),
         ("unknown", Self::Unknown),
         ("refused", Self::Refused),
+    ];
+}
+
+/// Of `pause`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// `paused`.
+    Paused,
+    /// `already`.
+    Already,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Pause {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("paused", Self::Paused),
+        ("already", Self::Already),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `resume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// `resumed`.
+    Resumed,
+    /// `already`.
+    Already,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Resume {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("resumed", Self::Resumed),
+        ("already", Self::Already),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
     ];
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) mark: String,
     pub(crate) changes: Changes<'a>,
     pub(crate) entries: Vec<(u64, &'a [u8])>,
-    pub(crate) gone: Vec<(u64, &'a str)>,
+    pub(crate) gone: Vec<(u64, &'a str, u64)>,
     pub(crate) unreadable: Vec<(u64, &'a str, &'a str, &'a str)>,
     pub(crate) waits: Vec<(u64, &'a str, i64, String)>,
 }
@@ -53,10 +53,11 @@ impl Write for Checkpoint<'_> {
             args.number(*number);
             args.bytes(entry);
         }
-        args.count(2 * self.gone.len());
-        for (number, name) in &self.gone {
+        args.count(3 * self.gone.len());
+        for (number, name, given) in &self.gone {
             args.number(*number);
             args.text(name);
+            args.number(*given);
         }
         args.count(4 * self.unreadable.len());
         for (number, name, digest, why) in &self.unreadable {

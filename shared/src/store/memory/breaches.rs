@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use super::data::{Data, Held, QueueEntry, RUN};
 use super::run::{Execution, Phase, RunData, Steps};
 use super::timers::Timer;
-use crate::run::Status;
 
 impl Data {
     /// A sentence for each breach; none where all is well.
     pub(super) fn breaches(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (id, run) in &self.runs {
-            let is_live = matches!(run.shown.status, Status::Queued | Status::Running);
+            let is_live = !run.shown.status.is_over();
             if is_live != run.steps.is_some() {
                 let has = if is_live { "no steps" } else { "steps under way" };
                 found.push(format!("run {id} is {} and has {has}", run.shown.status));
@@ -42,7 +41,10 @@ impl Data {
             }
             let staged = steps.staged.get(group).map_or(0, VecDeque::len) as u64;
             *live.entry(*group).or_default() += staged;
-            if staged > 0 && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group }) {
+            if staged > 0
+                && !steps.is_paused
+                && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group })
+            {
                 found.push(format!("the branches of fan-out {group} of run {id} are stranded"));
             }
         }
@@ -58,7 +60,9 @@ impl Data {
     /// Somebody or something will take the step execution up.
     fn is_cared_for(&self, id: &str, run: &RunData, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
-            Phase::Queued(_) => self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq }),
+            Phase::Queued(_) => {
+                self.is_paused(id) || self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq })
+            }
             Phase::Held { worker, claim, slot, .. } => {
                 let slot = self.workers.get(worker).and_then(|member| member.slots.get(slot));
                 let held = Held { run: id.to_owned(), seq, attempt: execution.attempt };

@@ -107,7 +107,8 @@ impl Data {
         }
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
-            self.taker = self.taker_of(call, fence.slot, refill);
+            // What follows in a run that is paused is queued, and held back there.
+            self.taker = if self.is_paused(&fence.run) { None } else { self.taker_of(call, fence.slot, refill) };
             if let Some(steps) = self.steps(&fence.run) {
                 steps.executions.get_mut(&fence.seq).map(Execution::ended_well);
             }

@@ -67,6 +67,8 @@ pub(super) struct Data {
     pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
     /// Events that were sent to runs whose requests are held.
     pub(super) sent: BTreeMap<String, Vec<SendRequest>>,
+    /// Runs whose requests are held, and that are to start paused.
+    pub(super) held_paused: BTreeSet<String>,
     /// Signals that came before their wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
     /// What workers need not go on with, by when: a run, or `<run> <group>`.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
 use crate::published::StepState;
-use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, Refill, Unreadable, Wait};
+use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 use crate::values;
 
@@ -33,7 +33,7 @@ impl Data {
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
             return Ok(self.checkpointed(fence, waits));
         }
-        let numbers = entries.iter().map(|(number, _)| number).chain(let_go.iter().map(|(number, _)| number));
+        let numbers = entries.iter().map(|(number, _)| number).chain(let_go.iter().map(|one| &one.number));
         let new = numbers.filter(|number| !self.is_recorded(&fence.run, fence.seq, **number)).count();
         if self.is_too_much(fence, new, waits) {
             return Err(journal_is_full());
@@ -249,7 +249,7 @@ impl Data {
         self.record(run, seq, number, entry.write());
     }
 
-    pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[(u64, String)]) {
+    pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[LetGo]) {
         self.let_go(now, &attempt.run, attempt.seq, let_go);
         if let Some(execution) = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq)) {
             execution.journal.clear();

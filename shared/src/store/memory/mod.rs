@@ -16,6 +16,7 @@ mod fan;
 mod fleet;
 mod journal;
 mod kit;
+mod pause;
 mod publish;
 mod readers;
 mod reads;

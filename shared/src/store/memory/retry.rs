@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::audit::Mend;
 use super::data::Data;
 use super::run::{Actor, EventSource, Execution, Phase, RunData, Steps};
 use super::signal::{Standing, entry_of};
@@ -24,6 +25,7 @@ impl Data {
         }
         let run = self.led_to(now, asked);
         match self.standing(&run) {
+            Standing::Live if self.is_paused(&run) => return Retried::Paused,
             Standing::Live => return Retried::Live,
             Standing::Waiting => return Retried::Held,
             Standing::Unknown => return Retried::Unknown,
@@ -37,6 +39,7 @@ impl Data {
         }
         self.settle_request(now, asked, origin);
         self.revive(now, &run, event);
+        self.take_all_back(now, &run);
         self.go_on(now, &run);
         Retried::GoesOn
     }
@@ -44,7 +47,11 @@ impl Data {
     fn revive(&mut self, now: u64, id: &str, event: Option<&[u8]>) {
         let Some(run) = self.runs.get_mut(id) else { return };
         run.steps = run.stopped.take();
-        let seq = run.steps.as_mut().and_then(|steps| steps.failed.take());
+        // It may have been paused when it failed: whoever retries it wants it to go on.
+        let seq = run.steps.as_mut().and_then(|steps| {
+            steps.is_paused = false;
+            steps.failed.take()
+        });
         let forget = run.steps.as_mut().map(|steps| std::mem::take(&mut steps.forget)).unwrap_or_default();
         let (step, number) = (run.shown.error_step.take(), run.shown.error_attempt.take());
         let shown = &mut run.shown;
@@ -84,7 +91,15 @@ impl Data {
         }
     }
 
-    fn go_on(&mut self, now: u64, run: &str) {
+    fn take_all_back(&mut self, now: u64, run: &str) {
+        let seqs: Vec<u64> = self.steps(run).map_or_else(Vec::new, |steps| steps.executions.keys().copied().collect());
+        for seq in seqs {
+            self.take_back(now, run, seq);
+        }
+    }
+
+    /// Makes again what is gone of timers and entries of queues. What is held is under way.
+    pub(super) fn go_on(&mut self, now: u64, run: &str) {
         let Some(steps) = self.runs.get(run).and_then(|run| run.steps.as_ref()) else { return };
         for (name, waits) in &steps.waits {
             for (due, wait) in waits.iter().filter_map(|wait| Some((wait.due?, wait))) {
@@ -96,12 +111,9 @@ impl Data {
         if groups.any(is_void) || steps.groups.keys().any(|group| is_void(*group)) {
             self.timers.set(now, Timer::Close { run: run.to_owned(), group: 0 });
         }
-        let seqs: Vec<u64> = steps.executions.keys().copied().collect();
-        for seq in seqs {
-            self.take_back(now, run, seq);
-        }
         let audit = Audit { repair: true, from: 0, max_losses: u32::MAX, retention: Duration::ZERO };
-        for (_, mend) in self.missing(run, now, &audit) {
+        let is_held = |mend: &Mend| matches!(mend, Mend::GiveUp(..) | Mend::NoteHold(..));
+        for (_, mend) in self.missing(run, now, &audit).into_iter().filter(|(_, mend)| !is_held(mend)) {
             self.mend(now, run, mend, &audit);
         }
     }

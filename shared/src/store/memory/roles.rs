@@ -15,7 +15,7 @@ use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
     CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence,
-    JoinBuffer, OpenWait, Refill, Retried, Route, SendDeferral, Sent, Signalled, Wait,
+    JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
@@ -233,6 +233,14 @@ impl CoordinatorStore for MemoryStore {
 
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried> {
         Ok(self.change(|data, now| data.retry(now, run, event, origin)))
+    }
+
+    async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused> {
+        Ok(self.change(|data, now| data.pause(now, run, origin)))
+    }
+
+    async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed> {
+        Ok(self.change(|data, now| data.resume(now, run, origin)))
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

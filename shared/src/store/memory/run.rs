@@ -108,6 +108,8 @@ pub(super) struct Steps {
     pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
     /// Branches of large fan-outs that are not written yet.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
+    /// Nothing new begins.
+    pub(super) is_paused: bool,
     /// The step execution that failed the run.
     pub(super) failed: Option<u64>,
     /// Entries of its journal that it failed with.

@@ -11,7 +11,7 @@ use crate::attributes;
 use crate::history::Kind;
 use crate::journal;
 use crate::run::Status;
-use crate::step::{Cancelled, Signalled};
+use crate::step::{Cancelled, LetGo, Signalled};
 use crate::store::{Origin, RequestFate};
 
 /// At most this many signals wait for a wait, per run and name.
@@ -198,13 +198,14 @@ impl Data {
 
     /// The body has let go of these calls: as waits they take no signal any more, and what has reached them unseen is
     /// there for others, in the order in which it came.
-    pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[(u64, String)]) {
+    pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[LetGo]) {
         let mut unseen = Vec::new();
-        for (number, name) in gone {
+        for LetGo { number, name, given } in gone {
             self.keep_waits(run, name, |wait, _| (wait.seq, wait.number) != (seq, *number));
             let execution = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq));
             let Some(execution) = execution else { return };
-            let entry = execution.journal.insert(*number, journal::Entry::LetGo { name }.write()).unwrap_or_default();
+            let entry = journal::Entry::LetGo { name, given: *given }.write();
+            let entry = execution.journal.insert(*number, entry).unwrap_or_default();
             if let Ok(journal::Entry::Signal { payload, .. }) = journal::Entry::read(&entry) {
                 unseen.push((name, KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() }));
             }

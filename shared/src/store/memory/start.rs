@@ -11,7 +11,7 @@ use super::timers::Timer;
 use super::{REJECTED_RETENTION, millis};
 use crate::codec::Content;
 use crate::history::Kind;
-use crate::request::StartRequest;
+use crate::request::{PlainRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::step::Route;
 use crate::store::{Deferral, InboxEntry, Rejection, RequestFate, Start, Started};
@@ -63,6 +63,7 @@ impl Data {
         };
         self.leave_inbox(start.entry.as_deref());
         // One that was deferred has left the inbox before.
+        let starts_paused = start.entry.is_none() && known.is_none() && self.held_paused.remove(&start.run);
         if start.entry.is_none() {
             self.hold_no_more(now, &start.run);
         }
@@ -97,6 +98,9 @@ impl Data {
         let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
         let work = |route: &Route| Work { group: RUN, route: route.clone(), event: EventSource::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());
+        if starts_paused {
+            self.begin_pause(now, run);
+        }
         Started::New(run.clone())
     }
 
@@ -198,6 +202,9 @@ impl Data {
     /// The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it.
     pub(super) fn hold_no_more(&mut self, now: u64, run: &str) -> bool {
         let was_held = self.deferred.remove(run).is_some();
+        if self.held_paused.remove(run) {
+            self.enqueue(now, PlainRequest { run: run.to_owned(), request: None }.fields("pause"));
+        }
         for send in self.sent.remove(run).unwrap_or_default() {
             self.enqueue(now, send.fields());
         }

@@ -24,7 +24,8 @@ impl Data {
             return;
         };
         let (limit, active) = (spell(timeout.whole), name_active(steps));
-        let error = format!("the run did not end within its timeout of {limit}; active steps: {active}");
+        let paused = if steps.is_paused { ", which goes on while a run is paused" } else { "" };
+        let error = format!("the run did not end within its timeout of {limit}{paused}; active steps: {active}");
         self.fail_run(now, &run_itself(run), error, retention);
     }
 }

@@ -15,7 +15,7 @@ use crate::core::short as short_ways;
 use crate::core::{build, outcome};
 use crate::error::{Error, Result};
 use crate::request::SendRequest;
-use crate::step::{Cancelled, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
     AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin, Reap,
     Reaped, Rejection, Start, Started, millis,
@@ -96,6 +96,18 @@ impl CoordinatorStore for RedisStore {
         let given = args::Retry { asked: run, entry, request, event: event.into_iter().collect() };
         let (word, reply) = self.ask(&given).await?;
         outcome::retried(word, reply)
+    }
+
+    async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused> {
+        let (entry, request) = parts(origin);
+        let (word, _) = self.ask(&args::Pause { asked: run, entry, request }).await?;
+        Ok(word.into())
+    }
+
+    async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed> {
+        let (entry, request) = parts(origin);
+        let (word, _) = self.ask(&args::Resume { asked: run, entry, request }).await?;
+        Ok(word.into())
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -157,6 +157,8 @@ mend_execution = function(a, run, meta, seq, line)
   if s.letter == 'T' then
     audit_turn(a, run, meta, seq, step)
   elseif s.letter == 'Q' then
+    -- Entries are read in vain while the run is paused.
+    if a.is_paused then return end
     if is_queued(a, queue_of(meta), s.about) then return audit_ready(a, run, queue_of(meta), string.sub(s.about, 1, 1)) end
     breach(a, run, 'step execution ' .. seq .. ' is queued and not in its queue',
       function() queue_again(a.p, meta, run, seq, s) end)
@@ -173,7 +175,7 @@ end
 mend_fan = function(a, run, meta, group, place)
   -- What is left of a closed fan-out is swept.
   if not groups_of(key_of.steps(a.p, run), group) then return end
-  if redis.call('EXISTS', key_of.fan(a.p, run, group)) == 0 then return end
+  if a.is_paused or redis.call('EXISTS', key_of.fan(a.p, run, group)) == 0 then return end
   if is_queued(a, queue_of(meta), place) then return audit_ready(a, run, queue_of(meta), string.sub(place, 1, 1)) end
   breach(a, run, 'the next branches of fan-out ' .. group .. ' are not in their queue',
     function() queue_fan(a.p, meta, run, group) end)
@@ -216,7 +218,8 @@ local function audit_run_hash(a, run, steps)
   breach(a, run, 'its hash with its status is gone', function()
     local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
     local first = redis.call('LINDEX', key_of.history(a.p, run), 0) or redis.call('HGET', steps, 'born')
-    redis.call('HSET', key_of.run(a.p, run), 'status', 'running', 'workflow', workflow, 'version', version,
+    local status = redis.call('HEXISTS', steps, 'paused') == 1 and 'paused' or 'running'
+    redis.call('HSET', key_of.run(a.p, run), 'status', status, 'workflow', workflow, 'version', version,
       'content', content, 'created', first and string.match(first, '^%d+') or a.now)
   end)
 end
@@ -266,6 +269,7 @@ local function audit_live(a, run, cursor_at)
       return '0'
     end
   end
+  a.is_paused = redis.call('HEXISTS', steps, 'paused') == 1
   local meta, inputless = redis.call('HGET', steps, 'meta'), redis.call('EXISTS', key_of.input(a.p, run)) == 0
   local slice = redis.call('HSCAN', steps, cursor_at, 'COUNT', LIMIT.SLICE)
   for i = 1, #slice[2], 2 do
@@ -291,7 +295,7 @@ local function audit_run(a, run, cursor_at)
   local status = found[1]
   if not status then return '0' end
   audit_index(a, run)
-  if status == 'queued' or status == 'running' then
+  if status == 'queued' or status == 'running' or status == 'paused' then
     fail_audited(a, run, 'its step executions are gone')
   else
     audit_timer(a, run, 'it has ended and would never expire', 'expire ' .. run, found[2] or a.now + a.retention)

@@ -17,8 +17,9 @@ end
 -- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
 local function hold(p, caller, run, seq, now)
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last')
-  if not found[1] then return nil end
+  local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last', 'paused')
+  -- While the run is paused it stays as it is: `resume` queues it again.
+  if not found[1] or found[5] then return nil end
   local s = { attempt = 0, failures = 0, losses = 0, shared = 0 }
   -- Most are new: their state is not taken apart.
   if string.sub(found[1], 1, 8) ~= 'Q 0 0 0 ' then

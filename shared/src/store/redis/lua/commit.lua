@@ -93,12 +93,13 @@ end
 
 local let_go
 
--- `about` is `j`, and the calls that the body has let go of, as ` <number>.<name>`.
+-- `about` is `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
 local function end_journal(p, x, about)
   local gone, journal = {}, key_of.journal(p, x.run, x.seq)
-  for number, name in string.gmatch(about, ' (%d+)%.(%S+)') do
+  for number, given, name in string.gmatch(about, ' (%d+)%.(%d+)%.(%S+)') do
     gone[#gone + 1] = number
     gone[#gone + 1] = name
+    gone[#gone + 1] = given
   end
   let_go(p, x.run, x.seq, gone, x.now)
   redis.call('UNLINK', journal)
@@ -196,7 +197,7 @@ local function under_fence(p, a, act)
       return { letter == 'o' and 'ok' or 'fenced', item and { tell_item(p, a.slot, item, now) } or {} }
     end
   end
-  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events')
+  local found = redis.call('HMGET', steps, seq, 'meta', 'last', 'n0', 't' .. a.step, 'events', 'paused')
   local state, taker = parse_state(line), nil
   local is_good = found[1] == line and state.about == a.worker
   if is_good and group ~= '0' and not groups_of(steps, group) then
@@ -204,7 +205,8 @@ local function under_fence(p, a, act)
     is_good = false
   end
   if is_good then
-    taker = taker_of(p, a, now)
+    -- What follows in a run that is paused is queued, and held back there.
+    taker = not found[7] and taker_of(p, a, now) or nil
     state.losses, state.shared = 0, 0
     -- Nothing was changed where it says why not.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,

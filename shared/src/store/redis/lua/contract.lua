@@ -30,7 +30,7 @@ local LIMIT = {
   CHUNK = 500, -- values in one Redis command
   SOON = 60000, -- a timer that is due later than this raises no alarm
   REAPED = 5, -- workers whose lease ran out and that one `reap` begins with
-  AGAIN_SLICE = 2000, -- fields of the steps hash of a run that is retried of which one call sees to what they need, about
+  AGAIN_SLICE = 2000, -- fields of the steps hash of a run that is retried or resumed of which one call sees to what they need, about
   SLICE = 500, -- fields or holds that one call of `audit` looks at
   OLDEST = 500, -- step executions, from the first on, that are looked at to name what was active at a timeout
   NEWEST = 1500, -- the same, up to the last
@@ -276,6 +276,18 @@ function read.retry(argv)
   local event = take_list(argv, 4)
   return {
     asked = argv[1], entry = argv[2], request = argv[3], event = event,
+  }
+end
+
+function read.pause(argv)
+  return {
+    asked = argv[1], entry = argv[2], request = argv[3],
+  }
+end
+
+function read.resume(argv)
+  return {
+    asked = argv[1], entry = argv[2], request = argv[3],
   }
 end
 

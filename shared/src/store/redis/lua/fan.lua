@@ -9,9 +9,9 @@
 begin_fan = function(p, worker, run, group, now)
   local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
   -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
-  local found = redis.call('HMGET', steps, 'meta', 'f' .. group)
+  local found = redis.call('HMGET', steps, 'meta', 'f' .. group, 'paused')
   local meta = found[1]
-  if not meta or not found[2] or not groups_of(steps, group) then return end
+  if not meta or not found[2] or found[3] or not groups_of(steps, group) then return end
   local batch = redis.call('LRANGE', list, 0, LIMIT.FAN_BATCH - 1)
   for _, record in ipairs(batch) do
     if parse_head(record) ~= group then return fail_damaged(p, run, group, worker, now, 'a branch of its fan-out') end

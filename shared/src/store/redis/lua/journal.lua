@@ -207,10 +207,10 @@ local function is_too_much(p, run, seq, entries, waits)
   return false
 end
 
--- `entries` is number, what comes with it, number, ...
-local function new_entries(p, run, seq, entries)
+-- Of `entries` each has so many values, its number first.
+local function new_entries(p, run, seq, entries, width)
   local new = 0
-  for i = 1, #entries, 2 do
+  for i = 1, #entries, width do
     if not is_recorded(p, run, seq, entries[i]) then new = new + 1 end
   end
   return new
@@ -225,7 +225,7 @@ local function checkpoint(p, a)
   -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
-  local new = new_entries(p, run, seq, entries) + new_entries(p, run, seq, a.gone)
+  local new = new_entries(p, run, seq, entries, 2) + new_entries(p, run, seq, a.gone, 3)
   if is_too_much(p, run, seq, new, waits) then return { 'full' } end
   if not (entries[1] and is_recorded(p, run, seq, entries[1])) then
     local why_not, field, wrong = settle_changes(p, run, a)

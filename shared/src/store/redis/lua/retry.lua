@@ -137,6 +137,8 @@ local function revive(p, run, now, about)
   local key, status, timeout = key_of.run(p, run), about[2] and 'running' or 'queued', tonumber(about[3] or '')
   redis.call('RENAME', key_of.stopped(p, run), key_of.steps(p, run))
   redis.call('HDEL', key, 'finished', 'expires', 'error', 'error_step', 'error_attempt')
+  -- It was paused when it failed: whoever retries it wants it to go on.
+  redis.call('HDEL', key_of.steps(p, run), 'paused')
   redis.call('HSET', key, 'status', status)
   redis.call('ZREM', key_of.timers(p), 'expire ' .. run)
   redis.call('ZREM', key_of.cancelled(p), run)
@@ -152,6 +154,7 @@ retry = function(p, a)
   if across.is_repeated(p, a) then return { 'repeated' } end
   local now, event, stands, run = now_ms(), a.event[1], standing(p, a.asked)
   local about = redis.call('HMGET', key_of.run(p, run), 'status', 'started', 'timeout', 'error_step', 'error_attempt')
+  if about[1] == 'paused' then return { 'paused' } end
   if stands ~= 'over' or about[1] ~= 'failed' then return { stands } end
   local why = objection(p, run, event)
   if why then return { 'refused', why } end

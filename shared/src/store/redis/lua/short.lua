@@ -42,8 +42,8 @@ end
 local function hand_over(p, argv, at, last, now)
   local call, run, seq = argv[at + H.call], argv[at + H.run], argv[at + H.number]
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed', 'born', 'meta')
-  if found[1] ~= argv[at + H.line] or found[4] or not found[2] then return 0 end
+  local found = redis.call('HMGET', steps, seq, 'last', 'context', 'closed', 'born', 'meta', 'paused')
+  if found[1] ~= argv[at + H.line] or found[4] or not found[2] or found[7] then return 0 end
   local next_seq = found[2] + 1
   if next_seq > LIMIT.MAX_EXECUTIONS then return 0 end
   local worker, successor = argv[at + H.worker], next_seq .. ''
@@ -85,9 +85,9 @@ local function end_branch(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + B.worker], argv[at + B.call], argv[at + B.run], argv[at + B.number]
   local group, step = argv[at + B.group], argv[at + B.join]
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'f' .. group, 'n' .. group, 'last', 'closed', 'meta')
+  local found = redis.call('HMGET', steps, seq, 'f' .. group, 'n' .. group, 'last', 'closed', 'meta', 'paused')
   local fan, live = found[2], tonumber(found[3])
-  if found[1] ~= argv[at + B.line] or not fan or not live or live < 2 or found[5] or not found[6] then return 0 end
+  if found[1] ~= argv[at + B.line] or not fan or not live or live < 2 or found[5] or not found[6] or found[7] then return 0 end
   if step ~= '' and not joins_all(fan, step) then return 0 end
   local chain = groups_of(steps, group, fan)
   if not chain then return 0 end

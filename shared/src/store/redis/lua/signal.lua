@@ -45,15 +45,15 @@ local function keep_first(p, run, name, attributes, payload)
   keep_as(p, run, name, first - 1, attributes, payload)
 end
 
--- The body has let go of these calls (number, name, number, ...): as waits they take no signal any more, and what has
+-- The body has let go of these calls (number, name, how many it had been given, number, ...): as waits they take no signal any more, and what has
 -- reached them unseen is there for others, in the order in which it came.
 let_go = function(p, run, seq, gone, now)
   local unseen, left = {}, {}
-  for i = 1, #gone, 2 do
+  for i = 1, #gone, 3 do
     local number, name, mark = gone[i], gone[i + 1], seq .. '.' .. gone[i] .. '@'
     keep_waits(p, run, name, function(wait) return string.sub(wait, 1, #mark) ~= mark end)
     local entry = redis.call('HGET', key_of.journal(p, run, seq), number) or ''
-    record_entry(p, run, seq, number, 'x' .. name .. '\n')
+    record_entry(p, run, seq, number, 'x' .. name .. ' ' .. gone[i + 2] .. '\n')
     local stop = string.sub(entry, 1, 1) == 'w' and string.find(entry, '\n', 1, true)
     if stop then
       local attributes = string.match(string.sub(entry, 1, stop - 1), '^%S+ (%S*)') or ''
@@ -73,7 +73,7 @@ standing = function(p, run)
   if other then
     run, status = other, redis.call('HGET', key_of.run(p, other), 'status')
   end
-  if status == 'queued' or status == 'running' then return 'live', run end
+  if status == 'queued' or status == 'running' or status == 'paused' then return 'live', run end
   if redis.call('HEXISTS', key_of.deferred(p), run) == 1 then return 'waiting', run end
   return status and 'over' or 'unknown', run
 end

@@ -32,19 +32,29 @@ function across.settle_request(p, a)
   leave_inbox(p, a.entry)
 end
 
--- The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it.
-function across.hold_no_more(p, run)
-  if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false end
-  local key = key_of.sent(p, run)
+-- Among what was sent to a run whose request is held: it is to start paused.
+local HELD_PAUSED = 'paused'
+
+-- The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it. Whether it
+-- was held, and was to be paused: where it `starts`, that is for the caller to do.
+function across.hold_no_more(p, run, starts)
+  if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false, false end
+  local key, is_paused = key_of.sent(p, run), false
   for _, kept in ipairs(redis.call('LRANGE', key, 0, -1)) do
-    local stop = string.find(kept, '\n', 1, true)
-    local event, step, content = string.match(string.sub(kept, 1, stop - 1), '^(%S+) (%S*) (%S+)$')
-    local fields = { 'op', 'send', 'run', run, 'event', event, 'content', content, 'input', string.sub(kept, stop + 1) }
-    if step ~= '' then fields[#fields + 1], fields[#fields + 2] = 'step', step end
-    redis.call('XADD', key_of.inbox(p), '*', unpack(fields))
+    local fields
+    if kept == HELD_PAUSED then
+      is_paused = true
+      fields = not starts and { 'op', 'pause', 'run', run }
+    else
+      local stop = string.find(kept, '\n', 1, true)
+      local event, step, content = string.match(string.sub(kept, 1, stop - 1), '^(%S+) (%S*) (%S+)$')
+      fields = { 'op', 'send', 'run', run, 'event', event, 'content', content, 'input', string.sub(kept, stop + 1) }
+      if step ~= '' then fields[#fields + 1], fields[#fields + 2] = 'step', step end
+    end
+    if fields then redis.call('XADD', key_of.inbox(p), '*', unpack(fields)) end
   end
   redis.call('UNLINK', key)
-  return true
+  return true, is_paused
 end
 
 -- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
@@ -98,14 +108,15 @@ start = function(p, a)
   if not known and from ~= '' and not source then return { 'no source', from } end
   leave_inbox(p, entry)
   -- One that was deferred has left the inbox before.
-  if entry == '' then across.hold_no_more(p, run) end
+  local _, is_paused = false, false
+  if entry == '' then _, is_paused = across.hold_no_more(p, run, not known) end
   if known then return { 'exists', known } end
   if status then
     forget(p, run, true)
     redis.call('ZREM', key_of.timers(p), 'expire ' .. run)
   end
   if key ~= '' then redis.call('SET', key_of.key(p, workflow, key), run, 'PX', a.key_ttl) end
-  redis.call('HSET', key_of.run(p, run), 'status', 'queued', 'workflow', workflow, 'version', a.version,
+  redis.call('HSET', key_of.run(p, run), 'status', is_paused and 'paused' or 'queued', 'workflow', workflow, 'version', a.version,
     'content', a.content, 'created', now)
   redis.call('SET', key_of.input(p, run), a.input)
   local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (a.followed and ' follow' or '')
@@ -115,6 +126,7 @@ start = function(p, a)
   if redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta)) == 0 then
     about[#about + 1], about[#about + 2] = 'born', now
   end
+  if is_paused then about[#about + 1], about[#about + 2] = 'paused', now end
   redis.call('ZADD', key_of.runs(p), now, run)
   if a.timeout >= 0 then
     local due = now + delay + a.timeout
@@ -123,6 +135,7 @@ start = function(p, a)
     set_timer(p, now, due, 'timeout ' .. run)
   end
   create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay })
+  if is_paused then note(p, run, now, 'paused', 0, 0, '-', '-') end
   return { 'started', run }
 end
 end

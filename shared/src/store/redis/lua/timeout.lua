@@ -67,13 +67,15 @@ fire_timeout = function(p, run, now, retention)
   local about = redis.call('HMGET', key_of.run(p, run), 'status', 'timeout', 'deadline')
   local timeout, deadline = tonumber(about[2] or ''), tonumber(about[3] or '')
   -- The due time tells a timer of an earlier run of this id from this one's.
-  if not (about[1] == 'queued' or about[1] == 'running') or not timeout or not deadline or deadline > now then return end
+  local is_paused = about[1] == 'paused'
+  if not (is_paused or about[1] == 'queued' or about[1] == 'running') or not timeout or not deadline or deadline > now then return end
   local steps = key_of.steps(p, run)
   local last = tonumber(redis.call('HGET', steps, 'last') or '') or 0
   local found = { counts = {}, names = {}, unnamed = 0, bytes = 0 }
   count_active(steps, 1, math.min(last, LIMIT.OLDEST), found)
   count_active(steps, math.max(LIMIT.OLDEST + 1, last - LIMIT.NEWEST + 1), last, found)
   fail_run(p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = now },
-    'the run did not end within its timeout of ' .. spell(timeout) .. '; active steps: ' .. name_active(found, last), retention)
+    'the run did not end within its timeout of ' .. spell(timeout) .. (is_paused and ', which goes on while a run is paused' or '')
+      .. '; active steps: ' .. name_active(found, last), retention)
 end
 end

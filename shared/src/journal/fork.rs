@@ -1,0 +1,187 @@
+//! What a fork has of a journal: the entries of the calls before one, as they were before it. Pure.
+//!
+//! Calls are numbered as they are made. Until it makes a call, a body can have been given the end of earlier calls alone, so what it
+//! was given up to the first later call is the order of the fork. What has ended beside is there too, and comes when the body asks
+//! for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::order::{RecordedOrder, write_numbers};
+use super::{Entry, FIRST_ORDER, FIRST_TRY, TRIES};
+
+/// An entry that a fork has. What follows its head (its first line) is what the source has there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub number: u64,
+    /// Its head in the source's journal; empty where there is no such entry.
+    pub head: Vec<u8>,
+    /// Its head in the fork's.
+    pub becomes: Vec<u8>,
+}
+
+/// The head of an entry: all before its first line feed.
+pub fn head_of(entry: &[u8]) -> &[u8] {
+    let end = entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len());
+    &entry[..end]
+}
+
+/// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come after it; with
+/// none all of them. None where the journal contradicts itself.
+pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<Vec<Kept>> {
+    let line = |head: &Vec<u8>| [&**head, b"\n"].concat();
+    let entries: BTreeMap<u64, Vec<u8>> = heads.iter().map(|(number, head)| (*number, line(head))).collect();
+    let Some(call) = call else {
+        let whole =
+            |(number, head): (&u64, &Vec<u8>)| Kept { number: *number, head: head.clone(), becomes: head.clone() };
+        return Some(heads.iter().map(whole).collect());
+    };
+    let recorded = RecordedOrder::of(&entries)?;
+    let given: Vec<u64> = recorded.known.iter().copied().take_while(|number| *number < call).collect();
+    let has_later = heads.keys().any(|number| call_of(*number).is_some_and(|of| of >= call));
+    let is_kept = |number: u64, entry: &[u8]| {
+        call_of(number).is_some_and(|of| of < call)
+            && match Entry::read(entry) {
+                // Let go of before, and not because of what came later.
+                Ok(Entry::LetGo { given: by_then, .. }) => !has_later || by_then <= given.len() as u64,
+                // The body went on with the error once it was given it.
+                Ok(Entry::Failed { .. }) => given.contains(&number),
+                _ => true,
+            }
+    };
+    let kept: BTreeMap<u64, &Vec<u8>> = entries
+        .iter()
+        .filter(|(number, entry)| is_kept(**number, entry))
+        .map(|(number, entry)| (*number, entry))
+        .collect();
+    let order = Order::of(&given, &kept, recorded.told > 0);
+    let mut copied: Vec<Kept> = Vec::new();
+    for (number, entry) in &kept {
+        let head = heads.get(number)?.clone();
+        let becomes = order.rewritten(entry).unwrap_or_else(|| head.clone());
+        copied.push(Kept { number: *number, head, becomes });
+    }
+    if !order.is_straight {
+        let told = format!("0:{}", write_numbers(&given));
+        let becomes = head_of(&Entry::Order { order: &told }.write()).to_vec();
+        copied.push(Kept { number: FIRST_ORDER + 1, head: Vec::new(), becomes });
+    }
+    Some(copied)
+}
+
+/// The call that an entry is of; none for one of the order.
+fn call_of(number: u64) -> Option<u64> {
+    match number {
+        ..FIRST_ORDER => Some(number),
+        FIRST_ORDER..FIRST_TRY => None,
+        FIRST_TRY.. => Some((number - FIRST_TRY) / TRIES),
+    }
+}
+
+/// What the fork's entries say of the order.
+struct Order {
+    /// By their numbers, and none left out but what was let go of: then the last one says all.
+    is_straight: bool,
+    /// What each value says, where the source's say more.
+    given: Option<String>,
+    ended: BTreeSet<u64>,
+}
+
+impl Order {
+    fn of(given: &[u64], kept: &BTreeMap<u64, &Vec<u8>>, is_told: bool) -> Self {
+        let is_let_go =
+            |number: &u64| kept.get(number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
+        let (mut is_straight, mut last) = (true, 0);
+        for number in given {
+            is_straight = is_straight && last < *number && (last + 1..*number).all(|between| is_let_go(&between));
+            last = *number;
+        }
+        let ended = kept.keys().copied().filter(|number| !is_let_go(number)).collect();
+        let told = if is_straight { last } else { 0 };
+        Self { is_straight, given: is_told.then(|| told.to_string()), ended }
+    }
+
+    /// The head with what it may still say; none where it says nothing of the order.
+    fn rewritten(&self, entry: &[u8]) -> Option<Vec<u8>> {
+        let entry = Entry::read(entry).ok()?;
+        let (Entry::Value { order, .. } | Entry::GivenUp { order, .. }) = entry else { return None };
+        let (given, ended) = order.split_once('+').unwrap_or((order, ""));
+        let mut order = self.given.clone().unwrap_or_else(|| given.to_owned());
+        if ended.parse().is_ok_and(|number: u64| self.ended.contains(&number)) {
+            order = format!("{order}+{ended}");
+        }
+        let written = match entry {
+            Entry::GivenUp { name, error, .. } => Entry::GivenUp { name, order: &order, error }.write(),
+            _ => Entry::Value { name: entry.name(), order: &order, payload: b"" }.write(),
+        };
+        Some(head_of(&written).to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `<number> <head>`.
+    fn kept(heads: &[(u64, &str)], call: u64) -> Vec<(u64, String)> {
+        let heads = heads.iter().map(|(number, head)| (*number, head.as_bytes().to_vec())).collect();
+        let kept = kept_before(&heads, Some(call)).unwrap();
+        kept.into_iter().map(|one| (one.number, String::from_utf8(one.becomes).unwrap())).collect()
+    }
+
+    fn expected(heads: &[(u64, &str)]) -> Vec<(u64, String)> {
+        heads.iter().map(|(number, head)| (*number, (*head).to_owned())).collect()
+    }
+
+    #[test]
+    fn calls_one_after_the_other_are_cut_off() {
+        let heads = [(1, "sa"), (2, "fb"), (3, "wword user=1"), (4, "sc"), (5, "o%sleep.5")];
+        assert_eq!(kept(&heads, 4), expected(&heads[..3]));
+        assert_eq!(kept(&heads, 1), []);
+        assert_eq!(kept(&heads, 9), expected(&heads));
+    }
+
+    #[test]
+    fn what_comes_from_a_later_call_is_not_there() {
+        // 3 came first, then 1 and 2; 4 and 5 after all of them.
+        let heads = [(1, "sa 0:3+3"), (2, "sb 0:3,1"), (3, "sc 0"), (4, "sd 0:3,1-2"), (5, "se 3:4")];
+        assert_eq!(
+            kept(&heads, 5),
+            expected(&[(1, "sa 0+3"), (2, "sb 0"), (3, "sc 0"), (4, "sd 0"), (FIRST_ORDER + 1, "d0:3,1-2,4")])
+        );
+        assert_eq!(kept(&heads, 3), expected(&[(1, "sa 0"), (2, "sb 0")]));
+    }
+
+    #[test]
+    fn tries_go_with_their_call() {
+        let (first, second) = (super::super::of_try(1, 1), super::super::of_try(2, 1));
+        let heads = [(1, "ea"), (first, "ta 5 10"), (second, "tb 5 10"), (second + 1, "o%retry.2.b")];
+        assert_eq!(kept(&heads, 2), expected(&[(1, "ea"), (first, "ta 5 10")]));
+        assert_eq!(kept(&heads, 3), expected(&heads));
+    }
+
+    #[test]
+    fn what_was_let_go_of_for_a_later_call_is_made_again() {
+        // The sleep 1 raced with 2, 3 and 4, and lost to 4; the wait 5 lost to 6.
+        let heads = [
+            (1, "x%sleep.1 3"),
+            (2, "sa 0"),
+            (3, "sb 0:2"),
+            (4, "sc 1:3"),
+            (5, "xword 4"),
+            (6, "sd 2:4"),
+            (7, "se 3:6"),
+        ];
+        assert_eq!(kept(&heads, 4), expected(&[(2, "sa 0"), (3, "sb 0"), (FIRST_ORDER + 1, "d0:2-3")]));
+        let by_the_numbers = [(1, "x%sleep.1 3"), (2, "sa 4"), (3, "sb 4"), (4, "sc 4")];
+        assert_eq!(kept(&heads, 5), expected(&by_the_numbers));
+        assert_eq!(kept(&heads, 6), expected(&by_the_numbers), "the wait is opened again");
+        assert!(kept(&heads, 7).contains(&(5, "xword 4".to_owned())));
+    }
+
+    #[test]
+    fn a_journal_that_contradicts_itself_is_none() {
+        let heads = [(1, b"sa 0:2".to_vec()), (2, b"sb 0:1".to_vec())].into();
+        assert_eq!(kept_before(&heads, Some(2)), None);
+    }
+}

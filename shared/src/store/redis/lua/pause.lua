@@ -1,0 +1,44 @@
+-- pause: nothing new of a run begins. The field `paused` of its steps hash says so: entries of queues are read in vain, successors are
+-- handed to nobody, and timers and signals have their effect but for the step that they would make go on. resume: what is held back
+-- is queued again, as after a retry.
+
+local pause, resume
+do -- a chunk of Lua has at most 200 locals
+
+pause = function(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
+  local stands, run = standing(p, a.asked)
+  local now, steps = now_ms(), key_of.steps(p, run)
+  -- One that has lost its steps is for the audit.
+  if stands == 'live' and redis.call('HEXISTS', steps, 'meta') == 0 then stands = 'over' end
+  if stands == 'over' or stands == 'unknown' then return { stands } end
+  across.settle_request(p, a)
+  if stands == 'waiting' then
+    local sent = key_of.sent(p, run)
+    if redis.call('LPOS', sent, HELD_PAUSED) then return { 'already' } end
+    redis.call('RPUSH', sent, HELD_PAUSED)
+    return { 'paused' }
+  end
+  if redis.call('HSETNX', steps, 'paused', now) == 0 then return { 'already' } end
+  redis.call('HSET', key_of.run(p, run), 'status', 'paused')
+  note(p, run, now, 'paused', 0, 0, '-', '-')
+  return { 'paused' }
+end
+
+resume = function(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
+  local stands, run = standing(p, a.asked)
+  if stands == 'over' or stands == 'unknown' then return { stands } end
+  across.settle_request(p, a)
+  if stands == 'waiting' then return { redis.call('LREM', key_of.sent(p, run), 0, HELD_PAUSED) > 0 and 'resumed' or 'already' } end
+  if redis.call('HDEL', key_of.steps(p, run), 'paused') == 0 then return { 'already' } end
+  local now, key = now_ms(), key_of.run(p, run)
+  redis.call('HSET', key, 'status', redis.call('HEXISTS', key, 'started') == 1 and 'running' or 'queued')
+  note(p, run, now, 'resumed', 0, 0, '-', '-')
+  -- What was claimed before it was paused is under way.
+  fire_again(p, run, '0', 0, now)
+  return { 'resumed' }
+end
+end
