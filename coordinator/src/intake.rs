@@ -13,6 +13,7 @@ use stepfleet::{Result, names};
 
 use crate::Partitions;
 use crate::across::Keyed;
+use crate::answers;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
 
@@ -105,6 +106,7 @@ impl Intake {
         let run = match &request {
             Ok(Request::Signal(signal)) => signal.run.clone(),
             Ok(Request::Send(send)) => send.run.clone(),
+            Ok(Request::Answer(answer)) => answer.run.clone(),
             Ok(Request::Cancel(plain) | Request::Pause(plain) | Request::Resume(plain)) => plain.run.clone(),
             Ok(Request::Retry(retry)) => retry.run.clone(),
             _ => return self.take(request, entry).await,
@@ -138,6 +140,7 @@ impl Intake {
                 Steering::of_signal(answer, signal)
             }
             Ok(Request::Send(send)) => self.send(&**store, run, send, &origin).await?,
+            Ok(Request::Answer(asked)) => answers::answer(&**store, run, asked, &origin).await?,
             Ok(Request::Cancel(_)) => match store.cancel(run, Some(&origin), self.retention).await? {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
@@ -325,7 +328,7 @@ pub(crate) enum Early {
     Reject,
 }
 
-enum Steering {
+pub(crate) enum Steering {
     Done,
     Unknown,
     Refused(String),

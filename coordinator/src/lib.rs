@@ -19,6 +19,7 @@
 //! what no worker serves yet waits for [`Coordinator::deferred_pass`].
 
 mod across;
+mod answers;
 pub mod cli;
 mod config;
 mod coordinator;

@@ -10,6 +10,7 @@ use stepfleet::fleet::Queue;
 use stepfleet::history::Record;
 use stepfleet::names::Namespace;
 use stepfleet::published::{Position, Publication, Published};
+use stepfleet::question::OpenQuestion;
 use stepfleet::run::Run;
 use stepfleet::server::Info;
 use stepfleet::step::{
@@ -140,6 +141,9 @@ impl ReaderStore for Panicking {
     }
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
         self.store.waits(run).await
+    }
+    async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
+        self.store.questions(run, from, count).await
     }
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         self.store.workers().await

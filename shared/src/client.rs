@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 mod asked;
 pub(crate) mod patience;
+mod questions;
 
 use self::patience::patiently;
 use crate::backoff::{Backoff, FOLLOWING};

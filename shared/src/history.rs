@@ -28,6 +28,10 @@ pub enum Kind {
     Suspended,
     /// A signal ended a wait.
     Signal,
+    /// People were asked a question.
+    Asked,
+    /// Somebody answered one.
+    Answered,
     /// The deadline of a wait was over.
     Overdue,
     /// A joining step had all that it begins with: the rest of its fan-out is of no use.
@@ -68,6 +72,8 @@ impl Kind {
             Self::Repaired => "repaired",
             Self::Suspended => "suspended",
             Self::Signal => "signal",
+            Self::Asked => "asked",
+            Self::Answered => "answered",
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
             Self::Left => "left",
@@ -85,8 +91,8 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Paused, Released, Repaired,
-            Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Paused,
+            Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -98,6 +104,8 @@ impl Kind {
             Repaired,
             Suspended,
             Signal,
+            Asked,
+            Answered,
             Overdue,
             Dropped,
             Left,
@@ -132,7 +140,7 @@ pub struct Record {
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
     /// `failed`: the error; `start`: workflow and version; `left`: how many events of what; `unused-signals`: names, and how many
-    /// of each; `unreadable`: the signal's name, and why.
+    /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered.
     pub detail: String,
 }
 
@@ -167,6 +175,12 @@ impl Record {
     /// The detail as people read it: names of calls, signals and buffers stand in it as [`crate::names::token`] writes them.
     pub fn told(&self) -> Cow<'_, str> {
         match self.kind {
+            Kind::Asked => Cow::Owned(names::text(self.detail.strip_prefix("%ask.").unwrap_or(&self.detail))),
+            Kind::Answered => {
+                let (name, by) = self.detail.split_once(' ').unwrap_or((&self.detail, ""));
+                let name = names::text(name.strip_prefix("%ask.").unwrap_or(name));
+                Cow::Owned(if by.is_empty() { name } else { format!("{name} by {by}") })
+            }
             Kind::Suspended | Kind::Signal | Kind::Overdue | Kind::Left | Kind::UnusedSignals => {
                 Cow::Owned(names::text(&self.detail))
             }

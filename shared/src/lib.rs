@@ -45,6 +45,7 @@ pub mod partition;
 pub mod partitions;
 pub mod paths;
 pub mod published;
+pub mod question;
 pub mod request;
 pub mod run;
 pub mod server;

@@ -139,10 +139,18 @@ pub fn retry(number: u64, name: &str) -> String {
     format!("%retry.{number}.{name}")
 }
 
+/// The name of a wait for the answer to a question, which no signal can have.
+pub fn question(name: &str) -> String {
+    format!("%ask.{}", token(name))
+}
+
 /// The name that [`token`] wrote, or words for one of [`sleep`] and [`retry`]; what none of them has written stays as it is.
 pub fn text(token: &str) -> String {
     if token.strip_prefix("%sleep.").is_some() {
         return "(sleep)".to_owned();
+    }
+    if let Some(name) = token.strip_prefix("%ask.") {
+        return format!("(answer to {})", text(name));
     }
     if let Some((_, name)) = token.strip_prefix("%retry.").and_then(|rest| rest.split_once('.')) {
         return format!("(retry of {})", text(name));

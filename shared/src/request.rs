@@ -8,7 +8,7 @@ use crate::{names, values};
 
 mod about_runs;
 
-pub use self::about_runs::{PlainRequest, RetryRequest, SendRequest, SignalRequest};
+pub use self::about_runs::{AnswerRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest};
 
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
@@ -143,6 +143,8 @@ pub enum Request {
     Signal(SignalRequest),
     /// Give a run an event.
     Send(SendRequest),
+    /// Answer a question of a run.
+    Answer(AnswerRequest),
     /// Stop a run.
     Cancel(PlainRequest),
     /// Have nothing new of a run begin.
@@ -160,6 +162,7 @@ impl Request {
             Self::Start(_) => return None,
             Self::Signal(SignalRequest { run, request, .. })
             | Self::Send(SendRequest { run, request, .. })
+            | Self::Answer(AnswerRequest { run, request, .. })
             | Self::Retry(RetryRequest { run, request, .. })
             | Self::Cancel(PlainRequest { run, request })
             | Self::Pause(PlainRequest { run, request })
@@ -170,7 +173,7 @@ impl Request {
 }
 
 /// What `op` can be.
-const OPERATIONS: &str = "start, signal, send, cancel, retry, pause or resume";
+const OPERATIONS: &str = "start, signal, send, answer, cancel, retry, pause or resume";
 
 /// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
 pub fn parse(fields: &Fields) -> Result<Request> {
@@ -178,6 +181,7 @@ pub fn parse(fields: &Fields) -> Result<Request> {
         Some("start") => parse_start(fields).map(Request::Start),
         Some("signal") => parse_signal(fields).map(Request::Signal),
         Some("send") => parse_send(fields).map(Request::Send),
+        Some("answer") => parse_answer(fields).map(Request::Answer),
         Some("cancel") => parse_plain(fields, "cancel").map(Request::Cancel),
         Some("pause") => parse_plain(fields, "pause").map(Request::Pause),
         Some("resume") => parse_plain(fields, "resume").map(Request::Resume),
@@ -242,6 +246,24 @@ fn parse_send(fields: &Fields) -> Result<SendRequest> {
         step: field(fields, "step")?.map(str::to_owned),
         content: Content::parse(content)?,
         input: raw(fields, "input").unwrap_or_else(|| empty_input(content)).to_vec(),
+        request: field(fields, "request")?.map(str::to_owned),
+    };
+    request.check()?;
+    Ok(request)
+}
+
+fn parse_answer(fields: &Fields) -> Result<AnswerRequest> {
+    check_fields(fields, "answer", &["run", "question", "input", "content", "by", "request"])?;
+    let needed = |name: &str, what: &str| {
+        let found = field(fields, name)?.map(str::to_owned);
+        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
+    };
+    let request = AnswerRequest {
+        run: needed("run", "name the run that asks")?,
+        question: needed("question", "give the question's name, or its number")?,
+        content: Content::parse(field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str()))?,
+        input: raw(fields, "input").ok_or_else(|| Error::invalid("the entry has no field input, the answer"))?.to_vec(),
+        by: field(fields, "by")?.map(str::to_owned),
         request: field(fields, "request")?.map(str::to_owned),
     };
     request.check()?;

@@ -72,6 +72,7 @@ pub use workflow::Workflow;
 
 /// All that a workflow's author needs.
 pub mod prelude {
+    pub use crate::context::{Answered, Approval, Choice, Choices, Text};
     pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, Workflow};
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;

@@ -10,6 +10,7 @@ mod follow;
 mod graph;
 mod output;
 mod pause;
+mod questions;
 mod retry;
 mod runs;
 mod server;
@@ -154,6 +155,10 @@ enum Command {
     Resume(pause::Resume),
     /// Give a run the signal that one of its steps waits for
     Signal(steer::Signal),
+    /// List the questions that runs ask people
+    Questions(questions::Questions),
+    /// Answer a question of a run
+    Answer(questions::Answer),
     /// Send an event to the steps of a run that is under way
     Send(steer::Send),
     /// List the workers
@@ -205,6 +210,8 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Pause(options) => pause::pause(fleet, options).await,
         Command::Resume(options) => pause::resume(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,
+        Command::Questions(options) => questions::list(fleet, options).await,
+        Command::Answer(options) => questions::answer(fleet, options).await,
         Command::Send(options) => steer::send(fleet, options).await,
         Command::Workers => workers::run(fleet).await,
         Command::Workflows => workflows::run(fleet).await,

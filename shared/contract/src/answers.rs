@@ -17,6 +17,8 @@ pub enum Standing {
     Resting,
     /// A step waits for a signal, and holds no worker.
     Suspended,
+    /// A step asks people a question, and holds no worker.
+    Asking,
     /// It is paused; a step would go on.
     Paused,
     /// It has completed or was cancelled.
@@ -31,7 +33,7 @@ pub enum Standing {
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unknown,
         Self::Held,
         Self::Delayed,
@@ -39,6 +41,7 @@ impl Standing {
         Self::Running,
         Self::Resting,
         Self::Suspended,
+        Self::Asking,
         Self::Paused,
         Self::Ended,
         Self::Failed,
@@ -56,6 +59,7 @@ impl Standing {
             Self::Running => "is running",
             Self::Resting => "rests: a step waits for its retry",
             Self::Suspended => "is suspended: a step waits for this signal",
+            Self::Asking => "asks people this question",
             Self::Paused => "is paused",
             Self::Ended => "has completed, or was cancelled",
             Self::Failed => "has failed",
@@ -74,6 +78,8 @@ pub enum Operation {
     Signal,
     /// An event from outside, which a step of the workflow takes.
     Send,
+    /// The answer to a question.
+    Answer,
     /// The end.
     Cancel,
     /// That a run which has failed go on.
@@ -86,8 +92,8 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Start, Self::Signal, Self::Send, Self::Cancel, Self::Retry, Self::Pause, Self::Resume];
+    pub const ALL: [Self; 8] =
+        [Self::Start, Self::Signal, Self::Send, Self::Answer, Self::Cancel, Self::Retry, Self::Pause, Self::Resume];
 
     /// As it stands in the field `op`.
     pub const fn word(self) -> &'static str {
@@ -95,6 +101,7 @@ impl Operation {
             Self::Start => "start",
             Self::Signal => "signal",
             Self::Send => "send",
+            Self::Answer => "answer",
             Self::Cancel => "cancel",
             Self::Retry => "retry",
             Self::Pause => "pause",
@@ -122,6 +129,8 @@ pub enum Answer {
     BeginsResumed,
     /// The event is kept until the run starts; what the run is rejected or cancelled with, it is rejected with too.
     Waits,
+    /// The step that asks goes on with it.
+    Answered,
     /// The run ends.
     Cancels,
     /// The run goes on from where it failed.
@@ -152,6 +161,7 @@ impl Answer {
             Self::BeginsLater => "its steps begin after the first ones",
             Self::BeginsResumed => "its steps begin when it is resumed",
             Self::Waits => "is kept until the run starts",
+            Self::Answered => "is given to the step that asks",
             Self::Cancels => "the run ends",
             Self::Retries => "the run goes on from where it failed",
             Self::Pauses => "the run is paused",
@@ -170,6 +180,8 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Start, Standing::Unknown | Standing::Rejected | Standing::Alias) => Answer::Starts,
         (Operation::Start, _) => Answer::Repeats,
         (_, Standing::Unknown) => Answer::LookedAtTwice,
+        (Operation::Answer, Standing::Asking) => Answer::Answered,
+        (Operation::Answer, _) => Answer::Rejected,
         (Operation::Retry, Standing::Failed) => Answer::Retries,
         (Operation::Cancel, Standing::Ended | Standing::Failed | Standing::Rejected) => Answer::Nothing,
         (Operation::Cancel, _) => Answer::Cancels,

@@ -128,12 +128,24 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "what a step execution has published: `<call>.<number>` -> the first 16 digits of a digest of the event; once there are too many `last`, the last one alone",
     ),
+    public(
+        "questions",
+        "",
+        Type::SortedSet,
+        "questions that are open, by the ms when they were asked: `<id> <number>`",
+    ),
+    public(
+        "asked",
+        "<id>",
+        Type::Hash,
+        "questions of a run: `<number>` -> the question as JSON, `d<number>` -> until when it may be answered (ms), where there is an end",
+    ),
     internal("turns", "<id>:<step>", Type::List, "step executions of a step with a limit that wait for their turn"),
     internal(
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns` and `signals` keys that the run has",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals` and `asked` keys that the run has",
     ),
     internal(
         "queue",

@@ -65,7 +65,7 @@ const CHANGES: Group = group(
     ],
 );
 const FIELDS: &[Arg] = &[text("field"), bytes("value")];
-const WAITS: Arg = list("waits", &[digits("number"), text("name"), ms("deadline"), line("filter")]);
+const WAITS: Arg = list("waits", &[digits("number"), text("name"), ms("deadline"), line("filter"), bytes("question")]);
 
 const fn transition(
     name: &'static str,
@@ -394,6 +394,29 @@ pub const TRANSITIONS: &[Transition] = &[
         ],
     ),
     transition(
+        "answer",
+        "question.lua",
+        "coordinator",
+        "gives an answer to a question that is open",
+        &[own(&[
+            text("asked"),
+            line("question"),
+            text("name"),
+            bytes("payload"),
+            text("by"),
+            text("entry"),
+            text("request"),
+        ])],
+        &[
+            reply("answered", ""),
+            reply("closed", ""),
+            reply("gone", ""),
+            reply("repeated", ""),
+            reply("over", ""),
+            reply("unknown", ""),
+        ],
+    ),
+    transition(
         "pause",
         "pause.lua",
         "coordinator",
@@ -501,5 +524,13 @@ pub const TRANSITIONS: &[Transition] = &[
         "shows what a run waits for, a slice at a time; changes nothing",
         &[own(&[text("run"), text("cursor")])],
         &[answer("cursor [[name wait step]...]")],
+    ),
+    transition(
+        "questions",
+        "question.lua",
+        "anyone",
+        "shows questions that are open, of a run or of all, the oldest first; changes nothing",
+        &[own(&[text("run"), number("from"), number("count")])],
+        &[answer("[[run question asked due text]...]")],
     ),
 ];

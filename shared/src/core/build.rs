@@ -71,9 +71,10 @@ fn merged<'a>(field: &'a str, merge: &'a Merge) -> (&'a str, String, Headed<'a>)
     }
 }
 
-fn waits(waits: &[Wait]) -> Vec<(u64, &str, i64, String)> {
+fn waits(waits: &[Wait]) -> Vec<(u64, &str, i64, String, &[u8])> {
     let written = |wait: &Wait| attributes::written(&wait.filter);
-    waits.iter().map(|wait| (wait.number, &*wait.name, ms_or_none(wait.deadline), written(wait))).collect()
+    let deadline = |wait: &Wait| ms_or_none(wait.deadline);
+    waits.iter().map(|wait| (wait.number, &*wait.name, deadline(wait), written(wait), &*wait.question)).collect()
 }
 
 /// The idempotency key that the transition looks at: none where it is another partition's.

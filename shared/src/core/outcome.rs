@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Cancelled, CommitStatus, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
+use crate::step::{Answered, Cancelled, CommitStatus, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
@@ -82,6 +82,19 @@ impl From<words::Cancel> for Cancelled {
             words::Cancel::Repeated => Self::Repeated,
             words::Cancel::Over => Self::Over,
             words::Cancel::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::Answer> for Answered {
+    fn from(word: words::Answer) -> Self {
+        match word {
+            words::Answer::Answered => Self::Answered,
+            words::Answer::Closed => Self::Closed,
+            words::Answer::Gone => Self::Gone,
+            words::Answer::Repeated => Self::Repeated,
+            words::Answer::Over => Self::Over,
+            words::Answer::Unknown => Self::Unknown,
         }
     }
 }

@@ -96,6 +96,55 @@ impl SendRequest {
     }
 }
 
+/// A request to answer a question of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerRequest {
+    /// The run's id.
+    pub run: String,
+    /// The question's name, or its [`OpenQuestion::id`](crate::question::OpenQuestion::id).
+    pub question: String,
+    /// How the answer is written.
+    pub content: Content,
+    /// The answer.
+    pub input: Vec<u8>,
+    /// Who answers.
+    pub by: Option<String>,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl AnswerRequest {
+    /// Checks all that can be checked without knowing the question.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        names::check_call("question", &self.question)?;
+        if let Some(by) = &self.by {
+            names::check_call("name of who answers", by)?;
+        }
+        check_request(self.request.as_deref())?;
+        codec::check_input(self.content, &self.input)
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![
+            ("op", &b"answer"[..]),
+            ("run", self.run.as_bytes()),
+            ("question", self.question.as_bytes()),
+            ("content", self.content.as_str().as_bytes()),
+            ("input", &self.input),
+        ];
+        fields.extend(self.by.as_ref().map(|by| ("by", by.as_bytes())));
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+
+    /// The answer.
+    pub fn answer(&self) -> Result<serde_json::Value> {
+        codec::decode("the answer", &codec::input_payload(self.content, &self.input))
+    }
+}
+
 /// A request about a run with nothing else to it: to stop it, to pause it, or to have it go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainRequest {

@@ -84,6 +84,9 @@ pub struct Wait {
     /// Only signals with these attributes end it: fields at the top of the signal's value, and the JSON text of what
     /// they must be. See [`crate::attributes`].
     pub filter: Vec<(String, String)>,
+    /// The question that it waits for the answer to, as JSON ([`crate::question::Question`]); empty for a wait of another kind. Its
+    /// name is that of [`crate::names::question`].
+    pub question: Vec<u8>,
 }
 
 /// A change of a context field that is applied to whatever value it has by then, and so never conflicts.

@@ -74,6 +74,23 @@ pub enum Retried {
     Unknown,
 }
 
+/// What became of an answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The run goes on with it.
+    Answered,
+    /// The question is not open (any more); the answer is still in the inbox.
+    Closed,
+    /// It was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// The run has ended; the answer is still in the inbox.
+    Over,
+    /// There is no such run (yet); the answer is still in the inbox.
+    Unknown,
+}
+
 /// What became of a request that a run be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paused {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{Across, CallerStore};
 use crate::error::Result;
 use crate::request::{SendRequest, StartRequest};
-use crate::step::{Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Answered, Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
 #[async_trait]
@@ -37,6 +37,9 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// Has nothing new of a run begin. What is executed goes on and may commit; timers and signals have their effect, and what they
     /// make go on is held back too. A run whose request is held starts paused. Takes the inbox entry away with it.
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused>;
+    /// Gives an answer to the question with this [`OpenQuestion::id`](crate::question::OpenQuestion::id) and this name, where it is open.
+    /// Takes the inbox entry away with it.
+    async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered>;
     /// Has a run that is paused go on. Takes the inbox entry away with it. Of a large run only the first part is queued again at once,
     /// and the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
@@ -265,4 +268,17 @@ pub trait AlarmReader: Send {
 pub trait InboxReader: Send {
     /// Waits up to about a second for entries.
     async fn next(&mut self) -> Result<Vec<InboxEntry>>;
+}
+
+/// An answer to a question.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerTo<'a> {
+    /// What tells the question from others of its run: `<seq>.<number>`.
+    pub question: &'a str,
+    /// The question's name.
+    pub name: &'a str,
+    /// The answer, as a payload of [`crate::codec`] that reads as a [`crate::question::GivenAnswer`].
+    pub payload: &'a [u8],
+    /// Who answers; empty where nobody says so.
+    pub by: &'a str,
 }

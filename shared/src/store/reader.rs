@@ -10,6 +10,7 @@ use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
 use crate::published::{Position, Published};
+use crate::question::OpenQuestion;
 use crate::request::StartRequest;
 use crate::run::Run;
 use crate::server::Info;
@@ -55,6 +56,9 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>>;
     /// What a live run waits for: at most 1000 waits, those of one step execution in the order of their numbers.
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>>;
+    /// Questions that are open: those of a run, or of all runs of the partition `count` of them from place `from` on, the oldest first.
+    /// One that is answered meanwhile moves those behind it.
+    async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<WorkerInfo>>;
     /// Every workflow version that was ever registered.

@@ -13,6 +13,7 @@ mod sleep;
 mod state;
 mod step;
 mod tries;
+mod user;
 mod wait;
 
 use std::marker::PhantomData;
@@ -36,6 +37,7 @@ pub(crate) use self::send::Sends;
 pub use self::sleep::Sleep;
 pub use self::state::State;
 pub use self::step::{Call, StepCall};
+pub use self::user::{Answered, Approval, Choice, Choices, Question, Skippable, Text, WaitForUser};
 pub use self::wait::WaitFor;
 use crate::decisions::graph::Router;
 use crate::decisions::overlay::Overlay;

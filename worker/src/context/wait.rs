@@ -133,7 +133,7 @@ impl<E: DeserializeOwned> WaitFor<'_, E> {
                     Err(error) => {
                         journal.set_aside(number, name, Error::from(error).one_line());
                         let (name, filter) = (name.clone(), self.filter.clone());
-                        journal.wait(Wait { number, name, deadline: self.timeout, filter }, waker);
+                        journal.wait(Wait { number, name, deadline: self.timeout, filter, ..Wait::default() }, waker);
                         Poll::Pending
                     }
                 }
@@ -145,7 +145,7 @@ impl<E: DeserializeOwned> WaitFor<'_, E> {
             // The answer comes when the store is asked, or to a later attempt.
             Waited::New => {
                 let (name, filter) = (name.clone(), self.filter.clone());
-                journal.wait(Wait { number, name, deadline: self.timeout, filter }, waker);
+                journal.wait(Wait { number, name, deadline: self.timeout, filter, ..Wait::default() }, waker);
                 Poll::Pending
             }
         }

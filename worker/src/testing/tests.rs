@@ -43,7 +43,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
         };
         return attempt.emission(Answered { said });
     }
-    let waits = vec![Wait { number: 2, name: "answer".into(), deadline, filter: vec![] }];
+    let waits = vec![Wait { number: 2, name: "answer".into(), deadline, ..Wait::default() }];
     let checkpoint = Checkpoint {
         set: vec![("asked".into(), codec::encode("x", &step.fence.attempt)?)],
         entries: vec![(1, codec::encode("x", &())?)],

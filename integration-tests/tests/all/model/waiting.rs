@@ -93,7 +93,7 @@ impl Pair {
                 let order = (usize::from(set) + n) % 4;
                 let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
                 self.opened.push((self.numbers, name.clone()));
-                Wait { number: self.numbers, name, deadline, filter }
+                Wait { number: self.numbers, name, deadline, filter, ..Wait::default() }
             })
             .collect()
     }

@@ -98,6 +98,12 @@ impl<'a> Desk<'a> {
                 let call = call("of-w", self.number(), false);
                 self.store().suspend(&call, &step, &waits, &refill(0)).await.unwrap();
             }
+            Standing::Asking => {
+                let step = self.begun(run, &asked).await;
+                let waits = [super::questions::asks(1, "word", None)];
+                let call = call("of-w", self.number(), false);
+                self.store().suspend(&call, &step, &waits, &refill(0)).await.unwrap();
+            }
             Standing::Paused => {
                 self.store().start(&asked).await.unwrap();
                 assert_eq!(self.store().pause(run, None).await.unwrap(), Paused::Paused);
@@ -149,6 +155,7 @@ impl<'a> Desk<'a> {
             Operation::Start => vec![("id", run), ("workflow", workflow)],
             Operation::Signal => vec![("run", run), ("name", "word"), ("input", "7")],
             Operation::Send => vec![("run", run), ("event", "E")],
+            Operation::Answer => vec![("run", run), ("question", "word"), ("input", "true")],
             Operation::Cancel | Operation::Retry | Operation::Pause | Operation::Resume => vec![("run", run)],
         };
         let rejected = self.scene.rejected().await.len();
@@ -169,6 +176,10 @@ impl<'a> Desk<'a> {
             Operation::Start => Answer::Repeats,
             Operation::Signal => self.of_signal(run).await,
             Operation::Send => self.of_event(run).await,
+            Operation::Answer => {
+                assert_eq!(self.told(run, Kind::Answered).await, ["%ask.word "]);
+                Answer::Answered
+            }
             Operation::Cancel => match self.store().run(run).await.unwrap().unwrap().status {
                 Status::Cancelled => Answer::Cancels,
                 _ => Answer::Nothing,

@@ -7,6 +7,7 @@ mod fences;
 mod journal;
 mod losses;
 mod pauses;
+mod questions;
 mod repeats;
 mod requests;
 mod retries;

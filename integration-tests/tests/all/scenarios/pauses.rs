@@ -100,7 +100,7 @@ async fn timers_and_signals_have_their_effect_and_the_step_goes_on_when_the_run_
     on_both(async |scene| {
         let store = scene.store();
         let steps = begun(scene, &["sleeps", "waits", "rests"]).await;
-        let wait = |name: &str, deadline| Wait { number: 1, name: name.into(), deadline, filter: vec![] };
+        let wait = |name: &str, deadline| Wait { number: 1, name: name.into(), deadline, ..Wait::default() };
         let sleeps = [wait("nothing", Some(MINUTE))];
         store.suspend(&call("a", 2, false), &steps[0], &sleeps, &refill(0)).await.unwrap();
         store.suspend(&call("a", 3, false), &steps[1], &[wait("word", None)], &refill(0)).await.unwrap();

@@ -215,7 +215,7 @@ async fn a_large_run_is_taken_up_a_slice_at_a_time() {
 }
 
 fn deadline(number: u64, name: &str) -> Wait {
-    Wait { number, name: name.into(), deadline: Some(MINUTE), filter: vec![] }
+    Wait { number, name: name.into(), deadline: Some(MINUTE), ..Wait::default() }
 }
 
 #[tokio::test]

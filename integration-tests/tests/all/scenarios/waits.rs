@@ -13,7 +13,7 @@ use stepfleet_integration_tests::scene::on_both;
 use super::*;
 
 fn wait(number: u64, name: &str, deadline: Option<Duration>) -> Wait {
-    Wait { number, name: name.into(), deadline, filter: vec![] }
+    Wait { number, name: name.into(), deadline, ..Wait::default() }
 }
 
 fn signal(number: u64, name: &str, value: u8) -> (u64, Vec<u8>) {

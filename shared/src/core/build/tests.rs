@@ -63,7 +63,13 @@ fn route() -> Route {
 
 fn waits() -> Vec<Wait> {
     let deadline = Some(Duration::from_secs(1));
-    vec![Wait { number: 5, name: "approval".into(), deadline, filter: vec![("by".into(), "\"ann\"".into())] }]
+    vec![Wait {
+        number: 5,
+        name: "approval".into(),
+        deadline,
+        filter: vec![("by".into(), "\"ann\"".into())],
+        question: b"{}".to_vec(),
+    }]
 }
 
 fn field(name: &str) -> (String, Vec<u8>) {

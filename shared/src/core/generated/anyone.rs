@@ -22,3 +22,24 @@ impl Transition for Waits<'_> {
     type Word = words::Wordless;
     const NAME: &'static str = "waits";
 }
+
+/// Shows questions that are open, of a run or of all, the oldest first; changes nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Questions<'a> {
+    pub(crate) run: &'a str,
+    pub(crate) from: u64,
+    pub(crate) count: u64,
+}
+
+impl Write for Questions<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.run);
+        args.number(self.from);
+        args.number(self.count);
+    }
+}
+
+impl Transition for Questions<'_> {
+    type Word = words::Wordless;
+    const NAME: &'static str = "questions";
+}

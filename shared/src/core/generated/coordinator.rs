@@ -364,6 +364,35 @@ impl Transition for Retry<'_> {
     const NAME: &'static str = "retry";
 }
 
+/// Gives an answer to a question that is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) question: String,
+    pub(crate) name: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) by: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+}
+
+impl Write for Answer<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(&self.question);
+        args.text(self.name);
+        args.bytes(self.payload);
+        args.text(self.by);
+        args.text(self.entry);
+        args.text(self.request);
+    }
+}
+
+impl Transition for Answer<'_> {
+    type Word = words::Answer;
+    const NAME: &'static str = "answer";
+}
+
 /// Has nothing new of a run begin; what is executed goes on, and may commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Pause<'a> {

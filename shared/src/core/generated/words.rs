@@ -418,6 +418,34 @@ impl Word for Retry {
     ];
 }
 
+/// Of `answer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// `answered`.
+    Answered,
+    /// `closed`.
+    Closed,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `over`.
+    Over,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Answer {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("answered", Self::Answered),
+        ("closed", Self::Closed),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("over", Self::Over),
+        ("unknown", Self::Unknown),
+    ];
+}
+
 /// Of `pause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {

@@ -40,7 +40,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) entries: Vec<(u64, &'a [u8])>,
     pub(crate) gone: Vec<(u64, &'a str, u64)>,
     pub(crate) unreadable: Vec<(u64, &'a str, &'a str, &'a str)>,
-    pub(crate) waits: Vec<(u64, &'a str, i64, String)>,
+    pub(crate) waits: Vec<(u64, &'a str, i64, String, &'a [u8])>,
 }
 
 impl Write for Checkpoint<'_> {
@@ -66,12 +66,13 @@ impl Write for Checkpoint<'_> {
             args.text(digest);
             args.text(why);
         }
-        args.count(4 * self.waits.len());
-        for (number, name, deadline, filter) in &self.waits {
+        args.count(5 * self.waits.len());
+        for (number, name, deadline, filter, question) in &self.waits {
             args.number(*number);
             args.text(name);
             args.ms(*deadline);
             args.text(filter);
+            args.bytes(question);
         }
     }
 }
@@ -287,7 +288,7 @@ pub(crate) struct Suspend<'a> {
     pub(crate) slot: Slot<'a>,
     pub(crate) fence: Fence<'a>,
     pub(crate) place: Place<'a>,
-    pub(crate) waits: Vec<(u64, &'a str, i64, String)>,
+    pub(crate) waits: Vec<(u64, &'a str, i64, String, &'a [u8])>,
 }
 
 impl Write for Suspend<'_> {
@@ -296,12 +297,13 @@ impl Write for Suspend<'_> {
         self.slot.write(args);
         self.fence.write(args);
         self.place.write(args);
-        args.count(4 * self.waits.len());
-        for (number, name, deadline, filter) in &self.waits {
+        args.count(5 * self.waits.len());
+        for (number, name, deadline, filter, question) in &self.waits {
             args.number(*number);
             args.text(name);
             args.ms(*deadline);
             args.text(filter);
+            args.bytes(question);
         }
     }
 }

@@ -200,6 +200,9 @@ impl Data {
             self.timers.set(due, Timer::wait(run, &wait.name, &open));
         }
         steps.waits.entry(wait.name.clone()).or_default().push_back(open);
+        if !wait.question.is_empty() {
+            self.ask(now, run, (seq, wait.number), &wait.name, &wait.question);
+        }
     }
 
     /// The wait's time is over: an entry says so.
@@ -232,6 +235,9 @@ impl Data {
     pub(super) fn record(&mut self, run: &str, seq: u64, number: u64, payload: Vec<u8>) {
         if let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) {
             execution.journal.insert(number, payload);
+        }
+        if let Some(steps) = self.steps(run) {
+            steps.asked.remove(&(seq, number));
         }
     }
 

@@ -18,6 +18,7 @@ mod journal;
 mod kit;
 mod pause;
 mod publish;
+mod question;
 mod readers;
 mod reads;
 mod retry;

@@ -11,14 +11,15 @@ use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
 use crate::published::{Position, Publication, Published};
+use crate::question::OpenQuestion;
 use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
-    CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence,
-    JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
+    Answered, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure,
+    Fence, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
+    AlarmReader, AnswerTo, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
     InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection,
     RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
@@ -69,6 +70,10 @@ impl ReaderStore for MemoryStore {
 
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>> {
         Ok(self.change(|data, _| data.open_waits(run)))
+    }
+
+    async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
+        Ok(self.change(|data, _| data.open_questions(run, from, count)))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
@@ -233,6 +238,10 @@ impl CoordinatorStore for MemoryStore {
 
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried> {
         Ok(self.change(|data, now| data.retry(now, run, event, origin)))
+    }
+
+    async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered> {
+        Ok(self.change(|data, now| data.answer(now, run, answer, origin)))
     }
 
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused> {

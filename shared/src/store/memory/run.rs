@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::data::QueuePlace;
 use super::publish::{Publications, Told};
+use super::question::Asked;
 use crate::history::Record;
 use crate::names::QueueName;
 use crate::run::Run;
@@ -112,6 +113,8 @@ pub(super) struct Steps {
     pub(super) is_paused: bool,
     /// The step execution that failed the run.
     pub(super) failed: Option<u64>,
+    /// What people are asked, by the wait for the answer: step execution and number.
+    pub(super) asked: BTreeMap<(u64, u64), Asked>,
     /// Entries of its journal that it failed with.
     pub(super) forget: Vec<u64>,
 }

@@ -14,11 +14,12 @@ use crate::core::reply::{Reply, text};
 use crate::core::short as short_ways;
 use crate::core::{build, outcome};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::request::SendRequest;
-use crate::step::{Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Answered, Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
-    AlarmReader, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin, Reap,
-    Reaped, Rejection, Start, Started, millis,
+    AlarmReader, AnswerTo, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin,
+    Reap, Reaped, Rejection, Start, Started, millis,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -96,6 +97,15 @@ impl CoordinatorStore for RedisStore {
         let given = args::Retry { asked: run, entry, request, event: event.into_iter().collect() };
         let (word, reply) = self.ask(&given).await?;
         outcome::retried(word, reply)
+    }
+
+    async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered> {
+        let ((entry, request), name) = (parts(origin), names::question(answer.name));
+        let AnswerTo { question, payload, by, .. } = *answer;
+        let question = question.to_owned();
+        let arguments = args::Answer { asked: run, question, name: &name, payload, by, entry, request };
+        let (word, _) = self.ask(&arguments).await?;
+        Ok(word.into())
     }
 
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused> {

@@ -20,6 +20,7 @@ use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
 use crate::published::{Position, Published};
+use crate::question::OpenQuestion;
 use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
@@ -149,6 +150,20 @@ impl ReaderStore for RedisStore {
                 return Ok(in_order(waits));
             }
         }
+    }
+
+    async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
+        let mut found = self.call(&args::Questions { run: run.unwrap_or_default(), from, count }).await?;
+        let mut open = Vec::new();
+        while !found.is_over() {
+            let mut one = found.array()?;
+            let (run, id) = (one.text()?, one.text()?);
+            let (asked_ms, due_ms) = (one.number()?, one.number()?);
+            let Ok(question) = serde_json::from_slice(&one.bytes()?) else { continue };
+            open.push(OpenQuestion { run, id, asked_ms, due_ms: Some(due_ms).filter(|due| *due > 0), question });
+        }
+        open.sort_by_key(|question: &OpenQuestion| question.asked_ms);
+        Ok(open)
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {

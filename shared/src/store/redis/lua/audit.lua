@@ -99,11 +99,16 @@ local function audit_timer(a, run, what, timer, due)
 end
 
 local function audit_wait(a, run, seq, name, number, filter)
-  local wait = find_open(a.p, run, seq, name, number)
+  local wait, mark = find_open(a.p, run, seq, name, number), seq .. '.' .. number
+  local question = is_question(name) and redis.call('HGET', key_of.asked(a.p, run), mark)
   if not wait then
     breach(a, run, 'step execution ' .. seq .. ' waits for a signal ' .. name .. ' that would not reach it',
-      function() open_wait(a.p, run, seq, number, name, -1, filter, a.now) end)
+      function() open_wait(a.p, run, seq, number, name, -1, filter, question or '', a.now) end)
     return
+  end
+  if question and not redis.call('ZSCORE', key_of.questions(a.p), run .. ' ' .. mark) then
+    breach(a, run, 'step execution ' .. seq .. ' asks a question that is not listed',
+      function() redis.call('ZADD', key_of.questions(a.p), a.now, run .. ' ' .. mark) end)
   end
   local due = string.match(wait, '@(%d+)')
   if due ~= '0' then
@@ -189,6 +194,7 @@ local function fail_audited(a, run, what)
 end
 
 local GONE = {
+  asked = 'questions that it asks',
   fan = 'branches of a fan-out that were not begun', joined = 'events that waited to be joined',
   journal = 'the records of a step', signals = 'signals that waited to be taken',
 }

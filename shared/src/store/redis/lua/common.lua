@@ -291,11 +291,44 @@ local function create(p, run, meta, first, records, taker, fields, later)
   if has_queued then has_entries(p, 'q', queue) end
 end
 
+-- Questions that are open. `asked:<run>` has them with what they say, also of a run that failed and may be retried; `questions`
+-- lists them by the time when they were asked. `mark` is `<seq>.<number>`.
+local ASKS = '%ask.'
+
+local function is_question(name)
+  return string.sub(name, 1, #ASKS) == ASKS
+end
+
+local function close_question(p, run, mark)
+  local key = key_of.asked(p, run)
+  redis.call('HDEL', key, mark, 'd' .. mark)
+  if redis.call('EXISTS', key) == 0 then redis.call('SREM', key_of.extra(p, run), key) end
+  redis.call('ZREM', key_of.questions(p), run .. ' ' .. mark)
+end
+
+local function marks_of(p, run)
+  local marks = {}
+  for _, field in ipairs(redis.call('HKEYS', key_of.asked(p, run))) do
+    if string.find(field, '^%d') then marks[#marks + 1] = field end
+  end
+  return marks
+end
+
+-- Its run has ended: nobody can answer them.
+local function hide_questions(p, run)
+  local gone = {}
+  for _, mark in ipairs(marks_of(p, run)) do gone[#gone + 1] = run .. ' ' .. mark end
+  chunked('ZREM', key_of.questions(p), gone)
+end
+
 -- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any. Whatever else is in
 -- there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals = {}, nil
+  local keys, signals, asks = {}, nil, false
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
+    if key == key_of.asked(p, run) then
+      keys[#keys + 1], asks = key, true
+    end
     for _, kind in ipairs({ 'joined', 'fan', 'journal', 'signals', 'turns', 'published' }) do
       local start = p .. kind .. ':' .. run .. ':'
       if string.sub(key, 1, #start) == start then
@@ -307,7 +340,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals
+  return keys, signals, asks
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -368,7 +401,8 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals = extra_of(p, run)
+  local extra, signals, asks = extra_of(p, run)
+  if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
@@ -385,7 +419,8 @@ end
 
 -- `but_signals`: all but what is kept for its successor under the same id.
 local function forget(p, run, but_signals)
-  local keys, signals = extra_of(p, run)
+  local keys, signals, asks = extra_of(p, run)
+  if asks then hide_questions(p, run) end
   if but_signals and signals then
     keys = {}
   else

@@ -64,6 +64,8 @@ function key_of.fan(p, id, group) return p .. 'fan:' .. id .. ':' .. group end
 function key_of.journal(p, id, seq) return p .. 'journal:' .. id .. ':' .. seq end
 function key_of.signals(p, id, name) return p .. 'signals:' .. id .. ':' .. name end
 function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. seq end
+function key_of.questions(p) return p .. 'questions' end
+function key_of.asked(p, id) return p .. 'asked:' .. id end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
 function key_of.extra(p, id) return p .. 'extra:' .. id end
 function key_of.queue(p, queue) return p .. 'queue:' .. queue end
@@ -279,6 +281,13 @@ function read.retry(argv)
   }
 end
 
+function read.answer(argv)
+  return {
+    asked = argv[1], question = argv[2], name = argv[3], payload = argv[4], by = argv[5], entry = argv[6],
+    request = argv[7],
+  }
+end
+
 function read.pause(argv)
   return {
     asked = argv[1], entry = argv[2], request = argv[3],
@@ -344,6 +353,12 @@ end
 function read.waits(argv)
   return {
     run = argv[1], cursor = argv[2],
+  }
+end
+
+function read.questions(argv)
+  return {
+    run = argv[1], from = tonumber(argv[2]), count = tonumber(argv[3]),
   }
 end
 

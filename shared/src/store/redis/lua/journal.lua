@@ -59,7 +59,12 @@ end
 local function keep_waits(p, run, name, is_kept)
   local steps, left, gone = key_of.steps(p, run), {}, {}
   for _, wait in ipairs(read_waits(steps, name)) do
-    if is_kept(wait) then left[#left + 1] = wait else gone[#gone + 1] = deadline_timer(run, name, wait) end
+    if is_kept(wait) then
+      left[#left + 1] = wait
+    else
+      gone[#gone + 1] = deadline_timer(run, name, wait)
+      if is_question(name) then close_question(p, run, string.match(wait, '^[^@]+')) end
+    end
   end
   if #gone == 0 then return #left, 0 end
   chunked('ZREM', key_of.timers(p), gone)
@@ -138,8 +143,18 @@ local function take_signal(p, run, name, filter)
   return nil
 end
 
+-- People are asked this.
+local function ask(p, run, seq, number, name, question, due, now)
+  local key, mark = key_of.asked(p, run), seq .. '.' .. number
+  redis.call('HSET', key, mark, question)
+  if due > 0 then redis.call('HSET', key, 'd' .. mark, due) end
+  redis.call('SADD', key_of.extra(p, run), key)
+  redis.call('ZADD', key_of.questions(p), now, run .. ' ' .. mark)
+  note(p, run, now, 'asked', seq, 0, '-', '-', name)
+end
+
 -- A signal that came before its wait ends it at once; so does a deadline of no time.
-local function open_wait(p, run, seq, number, name, deadline, filter, now, known_due)
+local function open_wait(p, run, seq, number, name, deadline, filter, question, now, known_due)
   local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
@@ -151,19 +166,20 @@ local function open_wait(p, run, seq, number, name, deadline, filter, now, known
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
+  if question ~= '' then ask(p, run, seq, number, name, question, due, now) end
 end
 
--- `waits` is number, name, deadline (-1 for none), filter, number, ... Those that are opened again have the deadlines in `dues`.
+-- `waits` is number, name, deadline (-1 for none), filter, question, number, ... Those that are opened again have the deadlines in `dues`.
 local function open_waits(p, run, seq, waits, now, dues)
-  for i = 1, #waits, 4 do
-    open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], now, dues and dues[waits[i]])
+  for i = 1, #waits, 5 do
+    open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], waits[i + 4], now, dues and dues[waits[i]])
   end
 end
 
 -- Those that have their answer: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
   local journal, found = key_of.journal(p, run, seq), {}
-  for i = 1, #waits, 4 do
+  for i = 1, #waits, 5 do
     local entry = redis.call('HGET', journal, waits[i])
     if entry then
       found[#found + 1] = waits[i]
@@ -176,7 +192,7 @@ end
 -- How many waits there would be of each name.
 local function waits_after(p, run, seq, waits)
   local steps, known, open, new = key_of.steps(p, run), {}, {}, 0
-  for i = 1, #waits, 4 do
+  for i = 1, #waits, 5 do
     local number, name = waits[i], waits[i + 1]
     if not open[name] then
       local list = read_waits(steps, name)
@@ -255,7 +271,7 @@ local function suspend(p, a)
   return under_fence(p, a, function(_, x)
     if is_too_much(p, x.run, x.seq, 0, waits) then return 'full' end
     local about, told = {}, {}
-    for i = 1, #waits, 4 do
+    for i = 1, #waits, 5 do
       local filter = waits[i + 3]
       told[#told + 1] = waits[i + 1] .. '.' .. waits[i]
       about[#about + 1] = told[#told] .. (filter ~= '' and '~' .. filter or '')
@@ -264,7 +280,7 @@ local function suspend(p, a)
     tell_followers(p, x.run, x.meta, 'suspended', x.seq, x.attempt, x.worker)
     note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))
     open_waits(p, x.run, x.seq, waits, x.now)
-    for i = 1, #waits, 4 do
+    for i = 1, #waits, 5 do
       if is_recorded(p, x.run, x.seq, waits[i]) then
         wake(p, x.run, x.seq)
         return nil

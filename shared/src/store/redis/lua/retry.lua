@@ -13,6 +13,8 @@ local function renew_timers(p, run, meta, fields, has_closed, now)
     if waited then
       for wait in string.gmatch(value, '%S+') do
         local due = string.match(wait, '@(%d+)')
+        local mark = is_question(waited) and string.match(wait, '^[^@]+')
+        if mark then redis.call('ZADD', key_of.questions(p), now, run .. ' ' .. mark) end
         if due and due ~= '0' then set_timer(p, now, tonumber(due), deadline_timer(run, waited, wait)) end
       end
     elseif step then

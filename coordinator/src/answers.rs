@@ -1,0 +1,76 @@
+//! Answers to questions that runs ask: given where they fit, and refused with the reason where they do not.
+
+use serde_json::json;
+use stepfleet::codec::{self, Content};
+use stepfleet::question::{GivenAnswer, OpenQuestion};
+use stepfleet::request::AnswerRequest;
+use stepfleet::step::Answered;
+use stepfleet::store::{AnswerTo, CoordinatorStore, Origin};
+use stepfleet::{Error, Result};
+
+use crate::intake::Steering;
+
+/// How often it is looked which question is meant, where it is closed in between.
+const LOOKS: usize = 3;
+/// How many questions are named to who asks for another.
+const NAMED: usize = 10;
+
+/// What becomes of an answer.
+pub(crate) async fn answer(
+    store: &dyn CoordinatorStore,
+    run: &str,
+    asked: &AnswerRequest,
+    origin: &Origin,
+) -> Result<Steering> {
+    let value = asked.answer();
+    for _ in 0..LOOKS {
+        let open = store.questions(Some(run), 0, u64::MAX).await?;
+        let objection = match (meant(&open, &asked.question), &value) {
+            (Some(_), Err(error)) => error.to_string(),
+            (Some(question), Ok(value)) => match question.question.objection(value) {
+                Some(why) => format!("the question {} of run {run} does not take this answer: {why}", asked.question),
+                None => {
+                    let given =
+                        GivenAnswer { answer: value.clone(), by: asked.by.clone(), at_ms: store.now_ms().await? };
+                    let payload = codec::encode_as("the answer", Content::Json, &json!(given))?;
+                    let payload = codec::input_payload(Content::Json, &payload);
+                    let (question, name) = (&*question.id, &*question.question.name);
+                    let by = asked.by.as_deref().unwrap_or_default();
+                    let given =
+                        store.answer(run, &AnswerTo { question, name, payload: &payload, by }, Some(origin)).await?;
+                    match settled(given, run) {
+                        Some(became) => return Ok(became),
+                        None => continue,
+                    }
+                }
+            },
+            (None, _) => unknown(run, &asked.question, &open),
+        };
+        // It may be one that was taken before.
+        let none = AnswerTo { question: "", name: "", payload: b"", by: "" };
+        let refused = Steering::Refused(objection);
+        return Ok(settled(store.answer(run, &none, Some(origin)).await?, run).unwrap_or(refused));
+    }
+    Err(Error::unavailable("the question was opened and closed again and again"))
+}
+
+/// None where the question is not open.
+fn settled(given: Answered, run: &str) -> Option<Steering> {
+    match given {
+        Answered::Answered | Answered::Gone | Answered::Repeated => Some(Steering::Done),
+        Answered::Unknown => Some(Steering::Unknown),
+        Answered::Over => Some(Steering::Refused(format!("run {run} has ended: it asks nothing any more"))),
+        Answered::Closed => None,
+    }
+}
+
+/// The question with this id, or the oldest one with this name.
+fn meant<'a>(open: &'a [OpenQuestion], named: &str) -> Option<&'a OpenQuestion> {
+    open.iter().find(|question| question.id == named || question.question.name == named)
+}
+
+fn unknown(run: &str, named: &str, open: &[OpenQuestion]) -> String {
+    let names: Vec<&str> = open.iter().take(NAMED).map(|question| &*question.question.name).collect();
+    let asks = if names.is_empty() { "it asks none".to_owned() } else { format!("it asks {}", names.join(", ")) };
+    format!("run {run} has no open question {named}; {asks}")
+}

@@ -1,0 +1,270 @@
+//! `ctx.wait_for_user`: questions that people answer.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Poll, Waker, ready};
+use std::time::{Duration, SystemTime};
+
+use serde::de::DeserializeOwned;
+use stepfleet::question::{self, GivenAnswer, Takes};
+use stepfleet::step::Wait;
+use stepfleet::{codec, names};
+
+use super::Context;
+use super::step::Place;
+use crate::error::{Error, Outcome};
+use crate::replay::Waited;
+
+/// The most that a text may take by default, in bytes.
+const TEXT: u32 = 10_000;
+
+impl<S> Context<S> {
+    /// Asks people, and waits for their answer. The question is listed (`stepfleet questions`, `Client::questions`, `ZRANGE
+    /// sf:{0}:questions 0 -1`) until somebody answers it: in Rust, with `stepfleet answer`, or with an `XADD` from any language.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stepfleet_worker::prelude::*;
+    /// # async fn body(ctx: &Context) -> Outcome<()> {
+    /// let ship = ctx.wait_for_user(Approval::ask("Ship it?").named("ship")).timeout(Duration::from_secs(86_400)).await?;
+    /// if ship.answer {
+    ///     println!("{} said yes", ship.by.as_deref().unwrap_or("somebody"));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// An answer that the question does not take is refused with the reason, and the question stays open. The answer is recorded, with
+    /// who gave it and when. In all else it is a wait as [`Context::wait_for`] is: it holds no worker, it may be joined and raced, and
+    /// it outlives every restart.
+    ///
+    /// Fails when the time is over and there is no default ([`Error::is_overdue`]); with a terminal error where the question is none
+    /// (see the limits of [`stepfleet::question::Question`]), and where the body makes other calls than an earlier attempt.
+    pub fn wait_for_user<Q: Question>(&self, question: Q) -> WaitForUser<'_, Q> {
+        let number = self.core.journal().next();
+        let asked = question.question();
+        let mistake = asked.check().err().map(Error::from);
+        WaitForUser {
+            place: Place::new(&self.core, number, names::question(&asked.name)),
+            asked,
+            timeout: None,
+            default: None,
+            mistake,
+            question: PhantomData,
+        }
+    }
+}
+
+/// A question that people can be asked: [`Approval`], [`Choice`], [`Choices`], [`Text`], each of them also [`Skippable`].
+pub trait Question {
+    /// What it is answered with.
+    type Answer: DeserializeOwned + Clone + Send + Unpin + 'static;
+
+    /// As it stands in Redis.
+    fn question(&self) -> question::Question;
+}
+
+/// An answer, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<A> {
+    /// What was answered.
+    pub answer: A,
+    /// Who answered, where they said so.
+    pub by: Option<String>,
+    /// When, on Redis' clock; None for a default.
+    pub at: Option<SystemTime>,
+}
+
+macro_rules! questions {
+    ($($(#[$doc:meta])* $name:ident: $kind:literal, $answer:ty, $takes:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name(question::Question);
+
+        impl $name {
+            /// A question with this text.
+            pub fn ask(text: impl Into<String>) -> Self {
+                let (name, text) = ($kind.to_owned(), text.into());
+                Self(question::Question { name, text, takes: $takes, skippable: false })
+            }
+
+            /// What an answer names it by: any text of up to 200 bytes. Without, it is the kind of question.
+            #[must_use]
+            pub fn named(mut self, name: impl Into<String>) -> Self {
+                self.0.name = name.into();
+                self
+            }
+
+            /// People need not answer: then the answer is None.
+            pub fn skippable(self) -> Skippable<Self> {
+                Skippable(self)
+            }
+        }
+
+        impl Question for $name {
+            type Answer = $answer;
+
+            fn question(&self) -> question::Question {
+                self.0.clone()
+            }
+        }
+    )+};
+}
+
+questions! {
+    /// A question that takes yes or no: `true` or `false`. It is named `approval` unless it is given another name.
+    Approval: "approval", bool, Takes::Approval;
+    /// A question that takes one option, by its id. It is named `choice` unless it is given another name.
+    Choice: "choice", String, Takes::Choice { options: Vec::new() };
+    /// A question that takes several options, by their ids, each once: any number of them unless said otherwise. It is named `choices`
+    /// unless it is given another name.
+    Choices: "choices", Vec<String>, Takes::Choices { options: Vec::new(), least: 0, most: 0 };
+    /// A question that takes a text, of up to 10,000 bytes unless said otherwise. It is named `text` unless it is given another name.
+    Text: "text", String, Takes::Text { most: TEXT };
+}
+
+fn option(id: impl Into<String>, label: impl Into<String>) -> question::Choice {
+    question::Choice { id: id.into(), label: label.into() }
+}
+
+impl Choice {
+    /// An option: its id, which is the answer (1 to 128 bytes), and what people are shown (1 to 1,000 bytes). At most 100.
+    #[must_use]
+    pub fn option(mut self, id: impl Into<String>, label: impl Into<String>) -> Self {
+        if let Takes::Choice { options } = &mut self.0.takes {
+            options.push(option(id, label));
+        }
+        self
+    }
+}
+
+impl Choices {
+    /// An option: its id, which is the answer (1 to 128 bytes), and what people are shown (1 to 1,000 bytes). At most 100.
+    #[must_use]
+    pub fn option(mut self, id: impl Into<String>, label: impl Into<String>) -> Self {
+        if let Takes::Choices { options, most, .. } = &mut self.0.takes {
+            *most = if *most as usize == options.len() { *most + 1 } else { *most };
+            options.push(option(id, label));
+        }
+        self
+    }
+
+    /// At least so many.
+    #[must_use]
+    pub fn at_least(mut self, count: u32) -> Self {
+        if let Takes::Choices { least, .. } = &mut self.0.takes {
+            *least = count;
+        }
+        self
+    }
+
+    /// At most so many; to be said after the options.
+    #[must_use]
+    pub fn at_most(mut self, count: u32) -> Self {
+        if let Takes::Choices { most, .. } = &mut self.0.takes {
+            *most = count;
+        }
+        self
+    }
+}
+
+impl Text {
+    /// At most so many bytes, up to 100,000.
+    #[must_use]
+    pub fn at_most(mut self, bytes: u32) -> Self {
+        self.0.takes = Takes::Text { most: bytes };
+        self
+    }
+}
+
+/// A question that people need not answer.
+#[derive(Clone, Debug)]
+pub struct Skippable<Q>(Q);
+
+impl<Q: Question> Question for Skippable<Q> {
+    type Answer = Option<Q::Answer>;
+
+    fn question(&self) -> question::Question {
+        question::Question { skippable: true, ..self.0.question() }
+    }
+}
+
+/// A wait of a body for an answer: see [`Context::wait_for_user`].
+#[must_use = "nobody is asked unless it is awaited"]
+pub struct WaitForUser<'a, Q: Question> {
+    place: Place<'a>,
+    asked: question::Question,
+    timeout: Option<Duration>,
+    default: Option<Q::Answer>,
+    mistake: Option<Error>,
+    question: PhantomData<fn() -> Q>,
+}
+
+impl<Q: Question> WaitForUser<'_, Q> {
+    /// Waits so long at the most, on Redis' clock and counted from when the question was asked, whatever is restarted meanwhile.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// The answer once the time is over. To ask something else then, look at [`Error::is_overdue`] and ask it.
+    pub fn default(mut self, answer: impl Into<Q::Answer>) -> Self {
+        self.default = Some(answer.into());
+        self
+    }
+
+    fn look(&mut self, waker: &Waker) -> Poll<Outcome<Answered<Q::Answer>>> {
+        let (number, name) = (self.place.number, &self.place.name);
+        let mut journal = self.place.core.journal();
+        let waited = match journal.waited(number, name) {
+            Ok(waited) => waited,
+            Err(changed) => return Poll::Ready(Err(changed)),
+        };
+        match waited {
+            Waited::Signal(payload) => Poll::Ready(read(&self.asked.name, &payload)),
+            Waited::Overdue => Poll::Ready(match self.default.clone() {
+                Some(answer) => Ok(Answered { answer, by: None, at: None }),
+                None => Err(Error::overdue(format!("nobody answered {} in time", self.asked.name))),
+            }),
+            Waited::Never => Poll::Pending,
+            Waited::New => {
+                // It was checked: it can be written.
+                let question = serde_json::to_vec(&self.asked).unwrap_or_default();
+                let name = name.clone();
+                journal.wait(Wait { number, name, deadline: self.timeout, question, ..Wait::default() }, waker);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn read<A: DeserializeOwned>(name: &str, payload: &[u8]) -> Outcome<Answered<A>> {
+    let given: GivenAnswer = codec::decode(&format!("the answer to {name}"), payload)?;
+    let answer = serde_json::from_value(given.answer)?;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(given.at_ms);
+    Ok(Answered { answer, by: given.by, at: Some(at) })
+}
+
+impl<Q: Question> Unpin for WaitForUser<'_, Q> {}
+
+impl<Q: Question> Future for WaitForUser<'_, Q> {
+    type Output = Outcome<Answered<Q::Answer>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        if let Some(mistake) = self.mistake.take() {
+            self.place.is_over = true;
+            return Poll::Ready(Err(mistake));
+        }
+        ready!(self.place.poll_saved(context))?;
+        let outcome = ready!(self.look(context.waker()));
+        ready!(self.place.poll_over(context));
+        Poll::Ready(outcome)
+    }
+}
+
+impl<Q: Question> fmt::Debug for WaitForUser<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WaitForUser");
+        shown.field("number", &self.place.number).field("question", &self.asked).finish_non_exhaustive()
+    }
+}
