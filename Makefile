@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos bench bench-check bench-peers fuzz lint build clean
+.PHONY: help demo demo-human test test-chaos bench bench-check bench-peers fuzz lint build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -8,6 +8,9 @@ help: ## This list
 # Make hands DOCS, OUT and PORT on in the environment, so names with spaces work.
 demo: ## Workers, a coordinator and a Redis on this machine, documents through them [DOCS=folder] [OUT=folder] [PORT=n]
 	@deploy/scripts/demo.sh
+
+demo-human: ## A run asks for approval, all workers are killed, the approval comes from redis-cli [PORT=n]
+	@deploy/scripts/demo-human.sh
 
 test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
 	@deploy/scripts/test.sh

@@ -1,6 +1,5 @@
 //! Answers to questions that runs ask: given where they fit, and refused with the reason where they do not.
 
-use serde_json::json;
 use stepfleet::codec::{self, Content};
 use stepfleet::question::{GivenAnswer, OpenQuestion};
 use stepfleet::request::AnswerRequest;
@@ -25,31 +24,30 @@ pub(crate) async fn answer(
     let value = asked.answer();
     for _ in 0..LOOKS {
         let open = store.questions(Some(run), 0, u64::MAX).await?;
-        let objection = match (meant(&open, &asked.question), &value) {
-            (Some(_), Err(error)) => error.to_string(),
-            (Some(question), Ok(value)) => match question.question.objection(value) {
-                Some(why) => format!("the question {} of run {run} does not take this answer: {why}", asked.question),
-                None => {
-                    let given =
-                        GivenAnswer { answer: value.clone(), by: asked.by.clone(), at_ms: store.now_ms().await? };
-                    let payload = codec::encode_as("the answer", Content::Json, &json!(given))?;
-                    let payload = codec::input_payload(Content::Json, &payload);
-                    let (question, name) = (&*question.id, &*question.question.name);
-                    let by = asked.by.as_deref().unwrap_or_default();
-                    let given =
-                        store.answer(run, &AnswerTo { question, name, payload: &payload, by }, Some(origin)).await?;
-                    match settled(given, run) {
-                        Some(became) => return Ok(became),
-                        None => continue,
-                    }
-                }
-            },
-            (None, _) => unknown(run, &asked.question, &open),
+        let fits = match (meant(&open, &asked.question), &value) {
+            (None, _) => Err(unknown(run, &asked.question, &open)),
+            (Some(_), Err(error)) => Err(error.to_string()),
+            (Some(question), Ok(value)) => question.question.objection(value).map_or(Ok((question, value)), |why| {
+                Err(format!("the question {} of run {run} does not take this answer: {why}", asked.question))
+            }),
         };
-        // It may be one that was taken before.
-        let none = AnswerTo { question: "", name: "", payload: b"", by: "" };
-        let refused = Steering::Refused(objection);
-        return Ok(settled(store.answer(run, &none, Some(origin)).await?, run).unwrap_or(refused));
+        let (question, value) = match fits {
+            Ok(fits) => fits,
+            Err(reason) => {
+                // It may be one that was taken before.
+                let none = AnswerTo { question: "", name: "", payload: b"", by: "" };
+                let known = settled(store.answer(run, &none, Some(origin)).await?, run);
+                return Ok(known.unwrap_or(Steering::Refused(reason)));
+            }
+        };
+        let given = GivenAnswer { answer: value.clone(), by: asked.by.clone(), at_ms: store.now_ms().await? };
+        let given = codec::encode_as("the answer", Content::Json, &given)?;
+        let payload = &*codec::input_payload(Content::Json, &given);
+        let by = asked.by.as_deref().unwrap_or_default();
+        let to = AnswerTo { question: &question.id, name: &question.question.name, payload, by };
+        if let Some(became) = settled(store.answer(run, &to, Some(origin)).await?, run) {
+            return Ok(became);
+        }
     }
     Err(Error::unavailable("the question was opened and closed again and again"))
 }

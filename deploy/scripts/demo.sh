@@ -12,7 +12,7 @@ deploy/scripts/install-redis.sh
 
 # One build for both: built one by one, dependencies with differing features are compiled twice.
 cargo build --release ${locked:+"$locked"} -p stepfleet-coordinator -p stepfleet-worker \
-  --bin stepfleet --example documents
+  --bin stepfleet --example documents --example approval
 
 release=$(target_dir)/release
 args=(demo --stepfleet "$release/stepfleet")

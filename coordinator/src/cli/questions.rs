@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stepfleet::question::{Choice, OpenQuestion, Takes};
+use stepfleet::question::{OpenQuestion, Takes};
 
 use super::Fleet;
 use super::error::CliResult;
@@ -54,7 +54,7 @@ pub(super) struct Answer {
     question: String,
     /// The answer: JSON, @ and a file's name, or - for standard input
     #[arg(value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
-    answer: String,
+    value: String,
     /// Who answers: it is recorded with the answer
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
@@ -83,24 +83,24 @@ fn shown(open: &OpenQuestion) -> String {
     let OpenQuestion { run, id, question, .. } = open;
     let due = open.due_ms.map(|due| format!(", until {}", moment(due))).unwrap_or_default();
     let may_skip = if question.skippable { "; null skips it" } else { "" };
-    let mut text = format!("run {run} asks {} ({id}) since {}{due}\n", question.name, moment(open.asked_ms));
-    text += &format!("  {}\n", question.text.replace('\n', "\n  "));
-    let options = |options: &[Choice]| -> String {
-        options.iter().map(|option| format!("\n    {:<12} {}", option.id, option.label)).collect()
+    let mut lines = vec![
+        format!("run {run} asks {} ({id}) since {}{due}", question.name, moment(open.asked_ms)),
+        format!("  {}", question.text.replace('\n', "\n  ")),
+    ];
+    let (takes, options) = match &question.takes {
+        Takes::Approval => ("true or false".to_owned(), &[][..]),
+        Takes::Choice { options } => ("one of these".to_owned(), &options[..]),
+        Takes::Choices { options, least, most } => (format!("a list of {least} to {most} of these"), &options[..]),
+        Takes::Text { most } => (format!("a text of at most {most} bytes"), &[][..]),
     };
-    text + &match &question.takes {
-        Takes::Approval => format!("  answer: true or false{may_skip}"),
-        Takes::Choice { options: all } => format!("  answer: one of these{may_skip}{}", options(all)),
-        Takes::Choices { options: all, least, most } => {
-            format!("  answer: a list of {least} to {most} of these{may_skip}{}", options(all))
-        }
-        Takes::Text { most } => format!("  answer: a text of at most {most} bytes{may_skip}"),
-    }
+    lines.push(format!("  answer: {takes}{may_skip}"));
+    lines.extend(options.iter().map(|option| format!("    {:<12} {}", option.id, option.label)));
+    lines.join("\n")
 }
 
 pub(super) async fn answer(fleet: &Fleet, options: &Answer) -> CliResult {
     let run = known(fleet, &options.id).await?;
-    let text = read_input(&options.answer)?;
+    let text = read_input(&options.value)?;
     let answer: Value = serde_json::from_str(&text).map_err(|error| {
         stepfleet::Error::invalid(format!(
             "the answer cannot be read as JSON: {error}; text stands in quotes: '\"...\"'"

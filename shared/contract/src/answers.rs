@@ -181,11 +181,12 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Start, _) => Answer::Repeats,
         (_, Standing::Unknown) => Answer::LookedAtTwice,
         (Operation::Answer, Standing::Asking) => Answer::Answered,
-        (Operation::Answer, _) => Answer::Rejected,
         (Operation::Retry, Standing::Failed) => Answer::Retries,
         (Operation::Cancel, Standing::Ended | Standing::Failed | Standing::Rejected) => Answer::Nothing,
         (Operation::Cancel, _) => Answer::Cancels,
-        (_, Standing::Ended | Standing::Failed | Standing::Rejected) | (Operation::Retry, _) => Answer::Rejected,
+        (_, Standing::Ended | Standing::Failed | Standing::Rejected) | (Operation::Retry | Operation::Answer, _) => {
+            Answer::Rejected
+        }
         (Operation::Pause, Standing::Held) => Answer::StartsPaused,
         (Operation::Resume, Standing::Paused) => Answer::Resumes,
         (Operation::Pause, Standing::Paused) | (Operation::Resume, _) => Answer::Nothing,

@@ -42,7 +42,7 @@ impl<S> Context<S> {
     /// (see the limits of [`stepfleet::question::Question`]), and where the body makes other calls than an earlier attempt.
     pub fn wait_for_user<Q: Question>(&self, question: Q) -> WaitForUser<'_, Q> {
         let number = self.core.journal().next();
-        let asked = question.question();
+        let asked = question.into_question();
         let mistake = asked.check().err().map(Error::from);
         WaitForUser {
             place: Place::new(&self.core, number, names::question(&asked.name)),
@@ -61,7 +61,7 @@ pub trait Question {
     type Answer: DeserializeOwned + Clone + Send + Unpin + 'static;
 
     /// As it stands in Redis.
-    fn question(&self) -> question::Question;
+    fn into_question(self) -> question::Question;
 }
 
 /// An answer, and where it comes from.
@@ -104,8 +104,8 @@ macro_rules! questions {
         impl Question for $name {
             type Answer = $answer;
 
-            fn question(&self) -> question::Question {
-                self.0.clone()
+            fn into_question(self) -> question::Question {
+                self.0
             }
         }
     )+};
@@ -184,8 +184,8 @@ pub struct Skippable<Q>(Q);
 impl<Q: Question> Question for Skippable<Q> {
     type Answer = Option<Q::Answer>;
 
-    fn question(&self) -> question::Question {
-        question::Question { skippable: true, ..self.0.question() }
+    fn into_question(self) -> question::Question {
+        question::Question { skippable: true, ..self.0.into_question() }
     }
 }
 

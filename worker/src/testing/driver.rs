@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stepfleet::codec::{self, Content};
 use stepfleet::history::Record;
 use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
+use stepfleet::question::{GivenAnswer, OpenQuestion};
 use stepfleet::request::StartRequest;
-use stepfleet::store::{Fire, MemoryStore, Reap, Start, Store};
+use stepfleet::store::{AnswerTo, Fire, MemoryStore, Reap, Start, Store};
 
 use super::crash::Crashes;
 use super::history::History;
@@ -35,6 +37,7 @@ struct Driver {
     hired: usize,
     crashes: Crashes,
     signals: Vec<(String, Vec<u8>)>,
+    answers: Vec<(String, serde_json::Value, Option<String>)>,
     events: VecDeque<(&'static str, Vec<u8>)>,
     timed: Vec<(Duration, Timed)>,
     ran: Vec<Ran>,
@@ -42,7 +45,9 @@ struct Driver {
 }
 
 pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
-    let Setup { served, steps, run, workers, context, signals, events, mut timed, crashes, max_attempts, .. } = setup;
+    let Setup {
+        served, steps, run, workers, context, signals, answers, events, mut timed, crashes, max_attempts, ..
+    } = setup;
     timed.sort_by_key(|(at, _)| *at);
     let registration = served.registration.clone();
     let retention = served.retention;
@@ -63,6 +68,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         hired: 0,
         crashes,
         signals,
+        answers,
         events,
         timed,
         ran: Vec::new(),
@@ -96,7 +102,11 @@ impl Driver {
             } else if self.is_queued() {
                 vain += 1;
                 assert!(vain < MAX_VAIN, "step executions are queued that no worker can take up: a bug in Stepfleet");
-            } else if !self.give_awaited().await && !self.send_next().await && !self.skip_time().await {
+            } else if !self.give_awaited().await
+                && !self.answer_asked().await
+                && !self.send_next().await
+                && !self.skip_time().await
+            {
                 return;
             }
         }
@@ -162,6 +172,27 @@ impl Driver {
         let Some(at) = waits.iter().find_map(scripted) else { return false };
         let (name, payload) = self.signals.remove(at);
         answer(self.store.signal(&self.run, &names::token(&name), &payload, None).await);
+        true
+    }
+
+    /// Gives one answer of the script to a question that the run asks. False where there is none.
+    async fn answer_asked(&mut self) -> bool {
+        let open = answer(self.store.questions(Some(&self.run), 0, u64::MAX).await);
+        let scripted = |asked: &OpenQuestion| {
+            let at = self.answers.iter().position(|(name, ..)| *name == asked.question.name)?;
+            Some((asked.clone(), at))
+        };
+        let Some((asked, at)) = open.iter().find_map(scripted) else { return false };
+        let (name, value, by) = self.answers.remove(at);
+        if let Some(objection) = asked.question.objection(&value) {
+            panic!("the question {name} does not take the answer {value}: {objection}");
+        }
+        let given = GivenAnswer { answer: value, by, at_ms: answer(self.store.now_ms().await) };
+        let payload = serde_json::to_vec(&given).unwrap_or_default();
+        let payload = codec::input_payload(Content::Json, &payload);
+        let by = given.by.as_deref().unwrap_or_default();
+        let to = AnswerTo { question: &asked.id, name: &name, payload: &payload, by };
+        answer(self.store.answer(&self.run, &to, None).await);
         true
     }
 
@@ -241,6 +272,7 @@ impl Driver {
             published: self.published().await,
             skipped: self.time().await,
             signals_left: self.signals.into_iter().map(|(name, _)| name).collect(),
+            answers_left: self.answers.into_iter().map(|(name, ..)| name).collect(),
             crashes: self.crashes,
             ran: self.ran,
             run,

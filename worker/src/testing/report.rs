@@ -27,6 +27,7 @@ pub struct TestRun {
     pub(super) context: BTreeMap<String, Vec<u8>>,
     pub(super) waits: Vec<String>,
     pub(super) signals_left: Vec<String>,
+    pub(super) answers_left: Vec<String>,
     pub(super) published: Vec<Published>,
     pub(super) skipped: Duration,
     pub(super) crashes: Crashes,
@@ -233,10 +234,17 @@ impl fmt::Display for TestRun {
             write!(f, "\n  context {name}: {value}")?;
         }
         for name in &self.waits {
-            write!(f, "\n  waits for the signal {name}; give it with .signal({name:?}, &value)")?;
+            let question = name.strip_prefix("(answer to ").and_then(|rest| rest.strip_suffix(')'));
+            match question {
+                Some(name) => write!(f, "\n  asks {name}; answer it with .answer({name:?}, &value, None)"),
+                None => write!(f, "\n  waits for the signal {name}; give it with .signal({name:?}, &value)"),
+            }?;
         }
         for name in &self.signals_left {
             write!(f, "\n  never waited for the scripted signal {name}")?;
+        }
+        for name in &self.answers_left {
+            write!(f, "\n  never asked the question {name} that the script answers")?;
         }
         write!(f, "\n{}", self.history)
     }

@@ -29,6 +29,8 @@ pub struct Setup {
     pub(super) context: Vec<(String, Vec<u8>)>,
     /// Given when waited for: name and payload, in order.
     pub(super) signals: Vec<(String, Vec<u8>)>,
+    /// Given when asked for: the question's name, the answer, and who gives it, in order.
+    pub(super) answers: Vec<(String, serde_json::Value, Option<String>)>,
     /// Events from outside, in order.
     pub(super) events: VecDeque<(&'static str, Vec<u8>)>,
     /// Done at a time after the start.
@@ -61,6 +63,7 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
         workers: 3,
         context: Vec::new(),
         signals: Vec::new(),
+        answers: Vec::new(),
         events: VecDeque::new(),
         timed: Vec::new(),
         crashes: Vec::new(),
@@ -102,6 +105,18 @@ impl Setup {
     pub fn signal<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
         let payload = self.payload(name, value);
         self.signals.push((name.to_owned(), payload));
+        self
+    }
+
+    /// An answer that the run is given when it asks the question of this name and nothing else is left to do. Several to one name are
+    /// given in the order in which they were added.
+    ///
+    /// # Panics
+    /// [`Setup::start`] does when the question does not take the answer.
+    pub fn answer<T: Serialize + ?Sized>(mut self, question: &str, answer: &T, by: Option<&str>) -> Self {
+        let value = serde_json::to_value(answer);
+        let value = value.unwrap_or_else(|e| panic!("the answer to {question} cannot be written as JSON: {e}"));
+        self.answers.push((question.to_owned(), value, by.map(str::to_owned)));
         self
     }
 
