@@ -93,6 +93,10 @@ struct Workflows;
 struct DurableFunctions;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/people.md")]
+struct People;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]
 struct ComingFromLlamaIndex;
 
