@@ -1,7 +1,7 @@
 //! The coordinator, and each of its duties one pass at a time.
 
-use std::sync::Once;
-use std::time::Duration;
+use std::sync::{Mutex as StdMutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use stepfleet::log;
@@ -41,6 +41,8 @@ pub(crate) struct Post {
     alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
     /// There are suspects to reap.
     suspected: Notify,
+    /// When a server in trouble has refused to reap or fire, until it is recovered.
+    refused: StdMutex<Option<Instant>>,
 }
 
 impl Coordinator {
@@ -155,17 +157,34 @@ impl Coordinator {
 
     /// Reaps in those partitions of a post where that is due; answers how long until it is due in the next.
     pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
+        let refused = *post.refused();
+        if let Some(refused) = refused {
+            // Whether the server takes writes again: this one does no harm.
+            self.heed(post, join_all(post.partitions.iter().map(|partition| partition.fire(&self.config))).await)?;
+            let pause = recovery(refused.elapsed());
+            if !pause.is_zero() {
+                return Ok(pause);
+            }
+            *post.refused() = None;
+        }
         let due = post.partitions.iter().filter(|partition| partition.next_reap.has_come());
-        let reaped = join_all(due.map(|partition| partition.reap(&self.config))).await;
-        reaped.into_iter().collect::<Result<Vec<_>>>()?;
+        self.heed(post, join_all(due.map(|partition| partition.reap(&self.config))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
+    }
+
+    /// Notes that a server in trouble has refused something.
+    fn heed<T>(&self, post: &Post, answers: Vec<Result<T>>) -> Result<()> {
+        let answers: Result<Vec<T>> = answers.into_iter().collect();
+        if answers.as_ref().is_err_and(Error::is_passing) {
+            *post.refused() = Some(Instant::now());
+        }
+        answers.map(drop)
     }
 
     /// Fires in those partitions of a post where that is due; answers how long until it is due in the next.
     pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
         let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
-        let fired = join_all(due.map(|partition| partition.fire(&self.config))).await;
-        fired.into_iter().collect::<Result<Vec<_>>>()?;
+        self.heed(post, join_all(due.map(|partition| partition.fire(&self.config))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_fire)))
     }
 
@@ -255,7 +274,12 @@ impl Post {
             left: Mutex::default(),
             alarms: Mutex::default(),
             suspected: Notify::new(),
+            refused: StdMutex::default(),
         }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a suspect, or the end of `limit`. May be dropped while it waits.
@@ -292,6 +316,13 @@ impl Post {
         }
         Ok(suspects)
     }
+}
+
+/// How much longer nobody is given up, so long after a server in trouble has refused something for the last time: workers could not
+/// renew their leases either, and are to come first.
+fn recovery(since: Duration) -> Duration {
+    const RECOVERY: Duration = Duration::from_secs(1);
+    RECOVERY.saturating_sub(since)
 }
 
 /// The stream or its consumer group was deleted, as by `FLUSHALL`.

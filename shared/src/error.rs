@@ -112,7 +112,7 @@ impl Error {
 
     /// Another connection may fare better than this one, as it may be to another server.
     pub fn concerns_connection(&self) -> bool {
-        self.trouble().ends_connection() || self.trouble().means_look_again()
+        self.trouble().ends_connection()
     }
 
     /// As [`Error::is_passing`], for whoever starts: a login that is refused at the beginning was most likely never right, and is

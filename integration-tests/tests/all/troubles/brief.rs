@@ -1,7 +1,8 @@
-//! Brief refusals, one after the other, while much is under way.
+//! Refusals of a real server while work is under way: brief ones, one after the other, and one in which leases run out.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::history::Kind;
@@ -78,8 +79,9 @@ async fn five_refusals_cost_no_attempt_and_no_recorded_work() {
             until(async || refused(stage).await >= before + 60).await;
             replicas(stage, "0").await;
         }
+        let mut results = Vec::new();
         for run in &recording {
-            assert_eq!(run.result::<u32>(LIMIT).await.unwrap(), REFUSALS * RECORDED, "{}", run.id());
+            results.push(run.result::<u32>(LIMIT).await.unwrap());
         }
         for run in &looping {
             looped(run, 400).await;
@@ -89,9 +91,43 @@ async fn five_refusals_cost_no_attempt_and_no_recorded_work() {
             let blamed = history.iter().find(|r| matches!(r.kind, Kind::Retry | Kind::Lost | Kind::Repaired));
             assert_eq!(blamed, None, "{}", run.id());
         }
+        assert_eq!(results, [REFUSALS * RECORDED; RUNS], "recorded work was done again");
         let done = DONE.lock().unwrap();
         assert_eq!(done.len(), RUNS * (REFUSALS * RECORDED) as usize);
         assert!(done.values().all(|times| *times == 1), "recorded work was done again: {done:?}");
+    })
+    .await;
+}
+
+/// Whether the step may end.
+static MAY_END: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+#[durable(retries = 0)]
+async fn holding(ctx: &Context, _input: ()) -> Outcome<u32> {
+    MAY_END.subscribe().wait_for(|may| *may).await?;
+    Ok(ctx.attempt())
+}
+
+/// Nobody can renew a lease while the server takes no writes: those who are alive are to come before those who give them up.
+#[tokio::test]
+async fn leases_that_run_out_while_the_server_refuses_cost_no_attempt() {
+    let both = Both::new(|worker| worker.serve(holding::workflow())).workers(0);
+    both.play_on_redis(async |stage| {
+        stage.add_worker_on(stage.another_store(), Duration::from_secs(2));
+        stage.workers_ready(1).await;
+        let run = stage.client.start("holding", &serde_json::json!(null)).enqueue().await.unwrap();
+        let worker = async || stage.store.workers().await.unwrap().remove(0);
+        until(async || worker().await.held == 1).await;
+        let id = worker().await.id;
+        for _ in 0..5 {
+            replicas(stage, "1").await;
+            until(async || worker().await.lease_ms < 0).await;
+            replicas(stage, "0").await;
+            until(async || worker().await.lease_ms > 0).await;
+        }
+        MAY_END.send_replace(true);
+        assert_eq!(run.result::<u32>(LIMIT).await.unwrap(), 1, "it is the first attempt");
+        assert_eq!(worker().await.id, id);
     })
     .await;
 }

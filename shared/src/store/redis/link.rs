@@ -204,7 +204,7 @@ impl Dedicated {
     }
 }
 
-/// A connection that partitions of one server share. After an error it is given up, by all of them.
+/// A connection that partitions of one server share. After an error that ends it, it is given up by all of them.
 pub(crate) struct SharedByName {
     link: Link,
     node: Arc<Node>,
@@ -221,7 +221,9 @@ impl SharedByName {
         self.link.topology.check(self.link.slot, &self.node).await?;
         let answer = command.query_async(&mut self.named.connection.clone()).await;
         answer.map_err(|error: redis::RedisError| {
-            self.named.give_up();
+            if Trouble::of(&error).ends_connection() {
+                self.named.give_up();
+            }
             self.link.heed(&self.node, None, error.into())
         })
     }
