@@ -51,6 +51,8 @@ pub enum Kind {
     Paused,
     /// It goes on, by request.
     Resumed,
+    /// Another run was made of it, or it of another.
+    Forked,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -78,6 +80,7 @@ impl Kind {
             Self::Failed => "failed",
             Self::Retried => "retried",
             Self::Paused => "paused",
+            Self::Forked => "forked",
             Self::Resumed => "resumed",
             Self::Other => "other",
         }
@@ -85,8 +88,8 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Paused, Released, Repaired,
-            Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, Left, Lost, Overdue, Paused, Released,
+            Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -107,6 +110,7 @@ impl Kind {
             Retried,
             Paused,
             Resumed,
+            Forked,
             UnusedSignals,
             Unreadable,
         ]

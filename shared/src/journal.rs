@@ -23,6 +23,11 @@ pub fn of_try(call: u64, failures: u32) -> u64 {
     FIRST_TRY + call * TRIES + 2 * u64::from(failures)
 }
 
+/// The call whose tries an entry of this number is about: the reverse of [`of_try`]. None for other entries.
+pub fn tried_by(number: u64) -> Option<u64> {
+    Some(number.checked_sub(FIRST_TRY)? / TRIES)
+}
+
 /// One entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -208,7 +213,9 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_an_error() {
-        for bytes in [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n", b"xname\n"] {
+        for bytes in
+            [&b""[..], b"\n", b"s", b"schar", b"?name\n", b"\xff\xff\n", "äs\n".as_bytes(), b"tname 1\n", b"xname\n"]
+        {
             assert!(Entry::read(bytes).unwrap_err().is_invalid(), "{bytes:?}");
         }
     }

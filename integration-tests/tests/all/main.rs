@@ -14,6 +14,7 @@ mod crashes;
 mod durable;
 mod failure;
 mod following;
+mod forked;
 mod graphs;
 mod hostile;
 mod json;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::{RecordedOrder, write_numbers};
-use super::{Entry, FIRST_ORDER, FIRST_TRY, TRIES};
+use super::{Entry, FIRST_ORDER, FIRST_TRY, tried_by};
 
 /// An entry that a fork has. What follows its head (its first line) is what the source has there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<
     let line = |head: &Vec<u8>| [&**head, b"\n"].concat();
     let entries: BTreeMap<u64, Vec<u8>> = heads.iter().map(|(number, head)| (*number, line(head))).collect();
     let Some(call) = call else {
-        let whole = |(number, head): (&u64, &Vec<u8>)| Kept { number: *number, head: head.clone(), becomes: head.clone() };
+        let whole =
+            |(number, head): (&u64, &Vec<u8>)| Kept { number: *number, head: head.clone(), becomes: head.clone() };
         return Some(heads.iter().map(whole).collect());
     };
     let recorded = RecordedOrder::of(&entries)?;
@@ -73,7 +74,7 @@ fn call_of(number: u64) -> Option<u64> {
     match number {
         ..FIRST_ORDER => Some(number),
         FIRST_ORDER..FIRST_TRY => None,
-        FIRST_TRY.. => Some((number - FIRST_TRY) / TRIES),
+        FIRST_TRY.. => tried_by(number),
     }
 }
 
@@ -144,7 +145,10 @@ mod tests {
     fn what_comes_from_a_later_call_is_not_there() {
         // 3 came first, then 1 and 2; 4 and 5 after all of them.
         let heads = [(1, "sa 0:3+3"), (2, "sb 0:3,1"), (3, "sc 0"), (4, "sd 0:3,1-2"), (5, "se 3:4")];
-        assert_eq!(kept(&heads, 5), expected(&[(1, "sa 0+3"), (2, "sb 0"), (3, "sc 0"), (4, "sd 0"), (FIRST_ORDER + 1, "d0:3,1-2,4")]));
+        assert_eq!(
+            kept(&heads, 5),
+            expected(&[(1, "sa 0+3"), (2, "sb 0"), (3, "sc 0"), (4, "sd 0"), (FIRST_ORDER + 1, "d0:3,1-2,4")])
+        );
         assert_eq!(kept(&heads, 3), expected(&[(1, "sa 0"), (2, "sb 0")]));
     }
 
