@@ -1,8 +1,8 @@
 //! Runs that are made of others: they go on from a point of them, which stay as they are.
 
 use stepfleet::history::Kind;
-use stepfleet::journal::Entry;
 use stepfleet::journal::fork::{Kept, kept_before};
+use stepfleet::journal::{Entry, FIRST_ORDER};
 use stepfleet::run::Status;
 use stepfleet::step::{Checkpoint, Failure, Forked, LetGo, Part};
 use stepfleet::store::{Fork, ForkPoint, ForkSource, Origin, Rejection, Start};
@@ -158,6 +158,31 @@ async fn a_fork_from_the_start_has_what_the_context_began_with() {
         assert_eq!(begun.context.len(), 1);
         complete(store, 4, &begun, &commit, 0).await;
         assert_eq!(store.context("f").await.unwrap(), [("a".to_owned(), b"2".to_vec())]);
+        scene.pass(HOUR).await;
+        store.fire(&fire()).await.unwrap();
+        assert_eq!(keys(scene, "sf:{0}:begun:*").await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_says_nothing_of_later_calls_in_a_fork() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", Duration::MAX).await;
+        store.start(&start("r")).await.unwrap();
+        let step = claim(store, "a", 1, 1).await.remove(0);
+        // The second call was given to the body before the first.
+        let value = |order| Entry::Value { name: "v", order, payload: b"\n1\n" }.write();
+        let entries = vec![(2, value("0")), (1, value("0+2")), (3, value("0:2,1"))];
+        store.checkpoint("a", &step.fence, &Checkpoint { entries, ..Checkpoint::default() }).await.unwrap();
+        fork(scene, "at-2", None, Some(2)).await;
+        fork(scene, "at-3", None, Some(3)).await;
+        let begun = claim(store, "a", 2, 2).await;
+        let found: Vec<_> = begun.iter().map(journal).collect();
+        let order = (FIRST_ORDER + 1, Entry::Order { order: "0:2,1" }.write());
+        let both = vec![(1, value("0+2")), (2, value("0")), order];
+        assert_eq!(found, [vec![(1, value("0"))], both]);
     })
     .await;
 }
