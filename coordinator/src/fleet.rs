@@ -43,6 +43,15 @@ impl Fleet {
         Ok(fresh.route(workflow).cloned())
     }
 
+    /// Where a run of this version starts, served or not; one that is not found is looked for again.
+    pub(crate) async fn version(&self, workflow: &str, version: u32) -> Result<Option<Destination>> {
+        if let Some(to) = self.routes().await?.version(workflow, version) {
+            return Ok(Some(to.clone()));
+        }
+        let fresh = self.younger_than(self.max_age.min(MISS_AGE)).await?;
+        Ok(fresh.version(workflow, version).cloned())
+    }
+
     /// The steps that take an event from outside, in a version of a workflow; or why none does, or the event is none. A version that is not found
     /// is looked for again.
     pub(crate) async fn takers(

@@ -33,7 +33,7 @@ pub struct Taken {
     pub known: u64,
     /// Requests that wait (or still wait) for a worker that serves them.
     pub deferred: u64,
-    /// Signals that were delivered or kept, and runs that were cancelled, retried, paused or resumed.
+    /// Signals that were delivered or kept, and runs that were cancelled, retried, forked, paused or resumed.
     pub steered: u64,
     /// Requests about runs that nobody knows yet: they are looked at once more.
     pub early: u64,
@@ -109,6 +109,7 @@ impl Intake {
             Ok(Request::Answer(answer)) => answer.run.clone(),
             Ok(Request::Cancel(plain) | Request::Pause(plain) | Request::Resume(plain)) => plain.run.clone(),
             Ok(Request::Retry(retry)) => retry.run.clone(),
+            Ok(Request::Fork(fork)) => fork.run.clone(),
             _ => return self.take(request, entry).await,
         };
         let mut became = self.steer_run(&request, &run, &entry).await?;
@@ -145,6 +146,7 @@ impl Intake {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
             },
+            Ok(Request::Fork(fork)) => self.fork(&**store, run, fork, entry, &origin).await?,
             Ok(Request::Pause(_)) => Steering::of_pause(store.pause(run, Some(&origin)).await?, run),
             Ok(Request::Resume(_)) => Steering::of_resume(store.resume(run, Some(&origin)).await?, run),
             Ok(Request::Retry(retry)) => {

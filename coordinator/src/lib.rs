@@ -27,6 +27,7 @@ mod deferred;
 mod duties;
 mod events;
 mod fleet;
+mod forks;
 mod intake;
 mod partition;
 mod routing;

@@ -25,6 +25,7 @@ pub struct Destination {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     served: BTreeMap<String, Destination>,
+    versions: BTreeMap<(String, u32), Destination>,
     known: BTreeSet<String>,
     graphs: BTreeMap<(String, u32), Graph>,
 }
@@ -39,12 +40,13 @@ impl Routes {
             let Registration { workflow, version, start, .. } = registration;
             routes.known.insert(workflow.clone());
             routes.graphs.insert((workflow.clone(), *version), registration.graph.clone());
+            let timeout = registration.timeout_ms.map(Duration::from_millis);
+            let to = Destination { version: *version, routes: start.clone(), timeout };
+            routes.versions.insert((workflow.clone(), *version), to.clone());
             if start.is_empty() || !live.contains(format!("{workflow}:{version}").as_str()) {
                 continue;
             }
             if routes.served.get(workflow).is_none_or(|highest| highest.version < *version) {
-                let timeout = registration.timeout_ms.map(Duration::from_millis);
-                let to = Destination { version: *version, routes: start.clone(), timeout };
                 routes.served.insert(workflow.clone(), to);
             }
         }
@@ -54,6 +56,11 @@ impl Routes {
     /// Where a run of this workflow starts; None where no live worker serves it.
     pub fn route(&self, workflow: &str) -> Option<&Destination> {
         self.served.get(workflow)
+    }
+
+    /// Where a run of this version starts, where it was ever registered.
+    pub(crate) fn version(&self, workflow: &str, version: u32) -> Option<&Destination> {
+        self.versions.get(&(workflow.to_owned(), version))
     }
 
     /// The steps of a version of a workflow, where it was ever registered.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod asked;
+mod fork;
 pub(crate) mod patience;
 mod questions;
 
@@ -25,6 +26,7 @@ use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
 pub use self::asked::Asked;
+pub use self::fork::ForkRun;
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -218,6 +220,26 @@ impl RunHandle {
     /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that has ended stays as it is.
     pub async fn cancel(&self) -> Result<Asked> {
         self.ask_plainly("cancel").await
+    }
+
+    /// Prepares a run that goes on from a point of this one, which may have ended in whatever way; [`ForkRun::enqueue`] sends the
+    /// request. This run stays as it is.
+    ///
+    /// A run of one step, as a durable function is, is forked at any of its recorded calls ([`ForkRun::call`]): the fork has its input,
+    /// what its context began with, and what was recorded before that call. Of any other run a step execution that has not ended, or
+    /// that failed, begins the fork ([`ForkRun::seq`]), with the context as it stands; or the fork begins as the run did.
+    ///
+    /// ```no_run
+    /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
+    /// let limit = std::time::Duration::from_secs(10);
+    /// let (fork, asked) = run.fork().call(3).enqueue().await?;
+    /// asked.taken(limit).await?;
+    /// let result: serde_json::Value = fork.result(limit).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn fork(&self) -> ForkRun {
+        ForkRun::of(self.clone())
     }
 
     /// Asks that nothing new of the run begin until [`RunHandle::resume`]. What is being executed goes on, and commits; what follows it

@@ -55,6 +55,8 @@ pub enum Kind {
     Paused,
     /// It goes on, by request.
     Resumed,
+    /// Another run was made of it, or it of another.
+    Forked,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -84,6 +86,7 @@ impl Kind {
             Self::Failed => "failed",
             Self::Retried => "retried",
             Self::Paused => "paused",
+            Self::Forked => "forked",
             Self::Resumed => "resumed",
             Self::Other => "other",
         }
@@ -91,7 +94,7 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Left, Lost, Overdue, Paused,
+            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, Left, Lost, Overdue, Paused,
             Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
         };
         [
@@ -115,6 +118,7 @@ impl Kind {
             Retried,
             Paused,
             Resumed,
+            Forked,
             UnusedSignals,
             Unreadable,
         ]

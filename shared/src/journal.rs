@@ -36,9 +36,9 @@ pub fn of_try(call: u64, failures: u32) -> u64 {
     FIRST_TRY + call * TRIES + 2 * u64::from(failures)
 }
 
-/// The call whose try this entry, or the wait behind it, tells of; None for an entry of another kind.
-pub fn call_of(number: u64) -> Option<u64> {
-    number.checked_sub(FIRST_TRY).map(|number| number / TRIES)
+/// The call whose tries an entry of this number is about: the reverse of [`of_try`]. None for other entries.
+pub fn tried_by(number: u64) -> Option<u64> {
+    Some(number.checked_sub(FIRST_TRY)? / TRIES)
 }
 
 /// One entry.

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::{names, values};
 
 mod about_runs;
+mod read;
 
-pub use self::about_runs::{AnswerRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest};
+pub use self::about_runs::{AnswerRequest, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest};
 
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
@@ -147,6 +148,8 @@ pub enum Request {
     Answer(AnswerRequest),
     /// Stop a run.
     Cancel(PlainRequest),
+    /// Make a run that goes on from a point of another.
+    Fork(ForkRequest),
     /// Have nothing new of a run begin.
     Pause(PlainRequest),
     /// Have a run that is paused go on.
@@ -164,6 +167,7 @@ impl Request {
             | Self::Send(SendRequest { run, request, .. })
             | Self::Answer(AnswerRequest { run, request, .. })
             | Self::Retry(RetryRequest { run, request, .. })
+            | Self::Fork(ForkRequest { run, request, .. })
             | Self::Cancel(PlainRequest { run, request })
             | Self::Pause(PlainRequest { run, request })
             | Self::Resume(PlainRequest { run, request }) => (run, request),
@@ -173,19 +177,20 @@ impl Request {
 }
 
 /// What `op` can be.
-const OPERATIONS: &str = "start, signal, send, answer, cancel, retry, pause or resume";
+const OPERATIONS: &str = "start, signal, send, answer, cancel, retry, fork, pause or resume";
 
 /// Reads an inbox entry. The error's text is what the caller finds in `rejected`.
 pub fn parse(fields: &Fields) -> Result<Request> {
     match field(fields, "op")? {
         Some("start") => parse_start(fields).map(Request::Start),
-        Some("signal") => parse_signal(fields).map(Request::Signal),
-        Some("send") => parse_send(fields).map(Request::Send),
-        Some("answer") => parse_answer(fields).map(Request::Answer),
-        Some("cancel") => parse_plain(fields, "cancel").map(Request::Cancel),
-        Some("pause") => parse_plain(fields, "pause").map(Request::Pause),
-        Some("resume") => parse_plain(fields, "resume").map(Request::Resume),
-        Some("retry") => parse_retry(fields).map(Request::Retry),
+        Some("signal") => read::signal(fields).map(Request::Signal),
+        Some("send") => read::send(fields).map(Request::Send),
+        Some("answer") => read::answer(fields).map(Request::Answer),
+        Some("cancel") => read::plain(fields, "cancel").map(Request::Cancel),
+        Some("fork") => read::fork(fields).map(Request::Fork),
+        Some("pause") => read::plain(fields, "pause").map(Request::Pause),
+        Some("resume") => read::plain(fields, "resume").map(Request::Resume),
+        Some("retry") => read::retry(fields).map(Request::Retry),
         Some(other) => Err(Error::invalid(format!("operation {:?} is not known; use {OPERATIONS}", shorten(other)))),
         None => Err(Error::invalid(format!("the entry has no field op, which is {OPERATIONS}"))),
     }
@@ -213,91 +218,6 @@ fn listed(names: &[&str]) -> String {
         [one] => (*one).to_owned(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
-}
-
-fn parse_signal(fields: &Fields) -> Result<SignalRequest> {
-    check_fields(fields, "signal", &["run", "name", "input", "content", "request"])?;
-    let needed = |name: &str, what: &str| {
-        let found = field(fields, name)?.map(str::to_owned);
-        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
-    };
-    let content = Content::parse(field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str()))?;
-    let request = SignalRequest {
-        run: needed("run", "name the run to signal")?,
-        name: needed("name", "give the name that the run waits for")?,
-        content,
-        input: raw(fields, "input").unwrap_or(if content == Content::MessagePack { b"\xc0" } else { b"null" }).to_vec(),
-        request: field(fields, "request")?.map(str::to_owned),
-    };
-    request.check()?;
-    Ok(request)
-}
-
-fn parse_send(fields: &Fields) -> Result<SendRequest> {
-    check_fields(fields, "send", &["run", "event", "step", "input", "content", "request"])?;
-    let needed = |name: &str, what: &str| {
-        let found = field(fields, name)?.map(str::to_owned);
-        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
-    };
-    let content = field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str());
-    let request = SendRequest {
-        run: needed("run", "name the run to send the event to")?,
-        event: needed("event", "name the event")?,
-        step: field(fields, "step")?.map(str::to_owned),
-        content: Content::parse(content)?,
-        input: raw(fields, "input").unwrap_or_else(|| empty_input(content)).to_vec(),
-        request: field(fields, "request")?.map(str::to_owned),
-    };
-    request.check()?;
-    Ok(request)
-}
-
-fn parse_answer(fields: &Fields) -> Result<AnswerRequest> {
-    check_fields(fields, "answer", &["run", "question", "input", "content", "by", "request"])?;
-    let needed = |name: &str, what: &str| {
-        let found = field(fields, name)?.map(str::to_owned);
-        found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}; {what}")))
-    };
-    let request = AnswerRequest {
-        run: needed("run", "name the run that asks")?,
-        question: needed("question", "give the question's name, or its number")?,
-        content: Content::parse(field(fields, "content")?.unwrap_or_else(|| Content::Json.as_str()))?,
-        input: raw(fields, "input").ok_or_else(|| Error::invalid("the entry has no field input, the answer"))?.to_vec(),
-        by: field(fields, "by")?.map(str::to_owned),
-        request: field(fields, "request")?.map(str::to_owned),
-    };
-    request.check()?;
-    Ok(request)
-}
-
-fn parse_plain(fields: &Fields, operation: &str) -> Result<PlainRequest> {
-    check_fields(fields, operation, &["run", "request"])?;
-    let request = PlainRequest {
-        run: field(fields, "run")?
-            .ok_or_else(|| Error::invalid(format!("the entry has no field run; name the run to {operation}")))?
-            .to_owned(),
-        request: field(fields, "request")?.map(str::to_owned),
-    };
-    request.check()?;
-    Ok(request)
-}
-
-fn parse_retry(fields: &Fields) -> Result<RetryRequest> {
-    check_fields(fields, "retry", &["run", "input", "content", "request"])?;
-    let run = field(fields, "run")?.map(str::to_owned);
-    let input = raw(fields, "input").map(<[u8]>::to_vec);
-    let content = field(fields, "content")?;
-    if content.is_some() && input.is_none() {
-        return Err(Error::invalid("the entry has content and no input; leave both out to retry with the same event"));
-    }
-    let request = RetryRequest {
-        run: run.ok_or_else(|| Error::invalid("the entry has no field run; name the run to retry"))?,
-        content: Content::parse(content.unwrap_or_else(|| Content::Json.as_str()))?,
-        input,
-        request: field(fields, "request")?.map(str::to_owned),
-    };
-    request.check()?;
-    Ok(request)
 }
 
 fn parse_start(fields: &Fields) -> Result<StartRequest> {
@@ -437,6 +357,11 @@ mod tests {
         assert_eq!(parse(&request.fields("cancel")).unwrap(), Request::Cancel(request.clone()));
         assert_eq!(parse(&request.fields("pause")).unwrap(), Request::Pause(request.clone()));
         assert_eq!(parse(&request.fields("resume")).unwrap(), Request::Resume(request));
+        for (id, number) in [(None, None), (Some("r-2".to_owned()), Some(3))] {
+            let (run, content, input, request) = ("r".into(), Content::Json, None, Some("q-4".into()));
+            let request = ForkRequest { run, id, seq: number, call: number, content, input, request };
+            assert_eq!(parse(&request.fields()).unwrap(), Request::Fork(request));
+        }
         for input in [None, Some(b"{}".to_vec())] {
             let request = RetryRequest { run: "r".into(), content: Content::Json, input, request: Some("q-3".into()) };
             assert_eq!(parse(&request.fields()).unwrap(), Request::Retry(request));
@@ -458,6 +383,9 @@ mod tests {
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
             (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
+            (&[("op", "fork")], "name the run to fork"),
+            (&[("op", "fork"), ("run", "r"), ("call", "0")], "call \"0\" is no number"),
+            (&[("op", "fork"), ("run", "r"), ("as", "a b")], "run id has ' '"),
             (&[("op", "pause")], "name the run to pause"),
             (&[("op", "resume"), ("run", "r"), ("until", "x")], "a resume has run and request"),
             (&[("op", "retry")], "no field run"),

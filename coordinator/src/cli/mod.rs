@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod error;
 mod follow;
+mod fork;
 mod graph;
 mod output;
 mod pause;
@@ -149,6 +150,8 @@ enum Command {
     Cancel(steer::Cancel),
     /// Have runs that failed go on from where they failed
     Retry(retry::Options),
+    /// Make runs that go on from a point of others
+    Fork(fork::Options),
     /// Have nothing new of runs begin until they are resumed
     Pause(pause::Pause),
     /// Have runs that are paused go on
@@ -207,6 +210,7 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,
+        Command::Fork(options) => fork::run(fleet, options).await,
         Command::Pause(options) => pause::pause(fleet, options).await,
         Command::Resume(options) => pause::resume(fleet, options).await,
         Command::Signal(options) => steer::signal(fleet, options).await,

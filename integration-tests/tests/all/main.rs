@@ -15,6 +15,7 @@ mod crashes;
 mod durable;
 mod failure;
 mod following;
+mod forked;
 mod graphs;
 mod health;
 mod hostile;

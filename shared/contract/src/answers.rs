@@ -84,6 +84,8 @@ pub enum Operation {
     Cancel,
     /// That a run which has failed go on.
     Retry,
+    /// A run that goes on from a point of it.
+    Fork,
     /// That nothing new of it begin.
     Pause,
     /// That a run which is paused go on.
@@ -92,8 +94,17 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Start, Self::Signal, Self::Send, Self::Answer, Self::Cancel, Self::Retry, Self::Pause, Self::Resume];
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::Signal,
+        Self::Send,
+        Self::Answer,
+        Self::Cancel,
+        Self::Retry,
+        Self::Fork,
+        Self::Pause,
+        Self::Resume,
+    ];
 
     /// As it stands in the field `op`.
     pub const fn word(self) -> &'static str {
@@ -104,6 +115,7 @@ impl Operation {
             Self::Answer => "answer",
             Self::Cancel => "cancel",
             Self::Retry => "retry",
+            Self::Fork => "fork",
             Self::Pause => "pause",
             Self::Resume => "resume",
         }
@@ -135,6 +147,8 @@ pub enum Answer {
     Cancels,
     /// The run goes on from where it failed.
     Retries,
+    /// Another run is made of it.
+    Forks,
     /// Nothing new of the run begins.
     Pauses,
     /// The same, from its start on.
@@ -164,6 +178,7 @@ impl Answer {
             Self::Answered => "is given to the step that asks",
             Self::Cancels => "the run ends",
             Self::Retries => "the run goes on from where it failed",
+            Self::Forks => "a fork is made",
             Self::Pauses => "the run is paused",
             Self::StartsPaused => "the run starts paused",
             Self::Resumes => "the run goes on",
@@ -181,6 +196,8 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Start, _) => Answer::Repeats,
         (_, Standing::Unknown) => Answer::LookedAtTwice,
         (Operation::Answer, Standing::Asking) => Answer::Answered,
+        (Operation::Fork, Standing::Held | Standing::Rejected) => Answer::Rejected,
+        (Operation::Fork, _) => Answer::Forks,
         (Operation::Retry, Standing::Failed) => Answer::Retries,
         (Operation::Cancel, Standing::Ended | Standing::Failed | Standing::Rejected) => Answer::Nothing,
         (Operation::Cancel, _) => Answer::Cancels,

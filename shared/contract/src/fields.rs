@@ -59,6 +59,8 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error", "why it did not complete"),
     field("error_step", "the step that failed; `-` where it was none"),
     field("error_attempt", "the attempt that failed"),
+    field("forked", "the run that it was forked from"),
+    field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
 ];
 
 /// The fields of `worker:<id>`.

@@ -93,6 +93,12 @@ pub const KEYS: &[Key] = &[
     internal("runs", "", Type::SortedSet, "run id by the time when it was created (ms)"),
     public("run", "<id>", Type::Hash, "the run: status, workflow, times, result or error"),
     public("input", "<id>", Type::Text, "the run's input, as it was sent"),
+    internal(
+        "begun",
+        "<id>",
+        Type::Hash,
+        "what the context began with, where that was anything: a fork of the run begins with it too",
+    ),
     internal("context", "<id>", Type::Hash, "the context: field -> value"),
     public("history", "<id>", Type::List, "one record for each thing that happened"),
     public("events", "<id>", Type::Stream, "what the run publishes for its followers; there when it has published any"),

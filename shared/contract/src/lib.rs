@@ -21,6 +21,7 @@ mod limits;
 mod loops;
 pub mod lua;
 mod render;
+mod requests;
 pub mod rust;
 mod short;
 mod states;

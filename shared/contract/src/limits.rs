@@ -382,6 +382,13 @@ pub const LIMITS: &[Limit] = &[
         "fields of the steps hash of a run that is retried or resumed of which one call sees to what they need, about",
         &["shared/src/store/redis/lua/retry.lua"],
     ),
+    limit(
+        "FORK_LOOKS",
+        2000,
+        Unit::Count,
+        "step executions, from the first on, that are looked at to find the one that a fork begins with",
+        &["shared/src/store/redis/lua/fork.lua", "shared/src/store/memory/fork.rs"],
+    ),
     limit("SHOWN_WAITS", 1000, Unit::Count, "waits of a run that are shown", &["shared/src/store/mod.rs"]),
     limit(
         "SLICE",

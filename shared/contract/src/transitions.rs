@@ -1,6 +1,7 @@
 //! The transitions: each is one Redis Function.
 
 use super::args::{Arg, Group, bytes, digits, flag, group, line, list, ms, number, own, record, text};
+use super::requests;
 use super::short::SHORT;
 
 /// A reply.
@@ -36,7 +37,7 @@ impl Transition {
     }
 }
 
-const fn reply(word: &'static str, rest: &'static str) -> Reply {
+pub(super) const fn reply(word: &'static str, rest: &'static str) -> Reply {
     Reply { word, rest }
 }
 
@@ -67,7 +68,7 @@ const CHANGES: Group = group(
 const FIELDS: &[Arg] = &[text("field"), bytes("value")];
 const WAITS: Arg = list("waits", &[digits("number"), text("name"), ms("deadline"), line("filter"), bytes("question")]);
 
-const fn transition(
+pub(super) const fn transition(
     name: &'static str,
     file: &'static str,
     by: &'static str,
@@ -367,85 +368,13 @@ pub const TRANSITIONS: &[Transition] = &[
             reply("unknown", ""),
         ],
     ),
-    transition(
-        "cancel",
-        "signal.lua",
-        "coordinator",
-        "ends a run where it stands",
-        &[own(&[text("asked"), text("entry"), text("request"), ms("retention")])],
-        &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
-    ),
-    transition(
-        "retry",
-        "retry.lua",
-        "coordinator",
-        "has a failed run go on from where it failed, with another event for the step that failed where one is given",
-        &[own(&[text("asked"), text("entry"), text("request"), list("event", &[bytes("payload")])])],
-        &[
-            reply("retried", ""),
-            reply("gone", ""),
-            reply("repeated", ""),
-            reply("live", ""),
-            reply("paused", ""),
-            reply("waiting", ""),
-            reply("over", ""),
-            reply("unknown", ""),
-            reply("refused", "why"),
-        ],
-    ),
-    transition(
-        "answer",
-        "question.lua",
-        "coordinator",
-        "gives an answer to a question that is open",
-        &[own(&[
-            text("asked"),
-            line("question"),
-            text("name"),
-            bytes("payload"),
-            text("by"),
-            text("entry"),
-            text("request"),
-        ])],
-        &[
-            reply("answered", ""),
-            reply("closed", ""),
-            reply("gone", ""),
-            reply("repeated", ""),
-            reply("over", ""),
-            reply("unknown", ""),
-        ],
-    ),
-    transition(
-        "pause",
-        "pause.lua",
-        "coordinator",
-        "has nothing new of a run begin; what is executed goes on, and may commit",
-        &[own(&[text("asked"), text("entry"), text("request")])],
-        &[
-            reply("paused", ""),
-            reply("already", ""),
-            reply("gone", ""),
-            reply("repeated", ""),
-            reply("over", ""),
-            reply("unknown", ""),
-        ],
-    ),
-    transition(
-        "resume",
-        "pause.lua",
-        "coordinator",
-        "has a run that is paused go on, with all that was held back",
-        &[own(&[text("asked"), text("entry"), text("request")])],
-        &[
-            reply("resumed", ""),
-            reply("already", ""),
-            reply("gone", ""),
-            reply("repeated", ""),
-            reply("over", ""),
-            reply("unknown", ""),
-        ],
-    ),
+    requests::CANCEL,
+    requests::RETRY,
+    requests::ANSWER,
+    requests::PAUSE,
+    requests::RESUME,
+    requests::FORKABLE,
+    requests::FORK,
     transition(
         "register",
         "fleet.lua",

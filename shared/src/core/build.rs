@@ -103,6 +103,22 @@ pub(crate) fn start(start: &store::Start) -> Start<'_> {
     }
 }
 
+pub(crate) fn fork<'a>(fork: &'a store::Fork, entry: &'a str, request: &'a str) -> args::Fork<'a> {
+    args::Fork {
+        asked: &fork.asked,
+        entry,
+        request,
+        fork: &fork.id,
+        point: if fork.is_start { "start" } else { "step" },
+        seq: fork.seq.to_string(),
+        call: fork.call.map(|call| call.to_string()).unwrap_or_default(),
+        timeout: ms_or_none(fork.timeout),
+        records: fork.routes.iter().map(|route| route.record(0, Some('i'), &[])).collect(),
+        event: fork.event.as_deref().into_iter().collect(),
+        entries: fork.entries.iter().map(|kept| (kept.number, &*kept.head, &*kept.becomes)).collect(),
+    }
+}
+
 /// `request` is it as MessagePack, `limit` how many are kept.
 pub(crate) fn defer<'a>(start: &'a store::Start, request: &'a [u8], limit: usize) -> Defer<'a> {
     Defer {

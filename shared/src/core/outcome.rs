@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
-use crate::step::{Answered, Cancelled, CommitStatus, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
-use crate::store::{Deferral, Fired, Heartbeat, Reaped, Reservation, Started, Voided};
+use crate::step::{Answered, Cancelled, CommitStatus, Forked, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
+use crate::store::{Deferral, Fired, ForkPoint, ForkSource, Heartbeat, Reaped, Reservation, Started, Voided};
 use crate::values::Refusal;
 
 /// Why a merge was refused: the field, and what is wrong with it.
@@ -123,6 +123,46 @@ impl From<words::Resume> for Resumed {
             words::Resume::Unknown => Self::Unknown,
         }
     }
+}
+
+pub(crate) fn forkable(word: words::Forkable, mut reply: Reply) -> Result<ForkPoint> {
+    Ok(match word {
+        words::Forkable::Start | words::Forkable::Step => ForkPoint::At(ForkSource {
+            is_start: matches!(word, words::Forkable::Start),
+            seq: number(&reply.text()?)?,
+            step: reply.text()?,
+            workflow: reply.text()?,
+            version: number(&reply.text()?)?,
+            heads: numbered(reply.array()?)?.into_iter().collect(),
+        }),
+        words::Forkable::Several => {
+            let found = reply.array()?.pairs()?.into_iter();
+            let named =
+                |(seq, step): (String, Vec<u8>)| Ok((number(&seq)?, String::from_utf8_lossy(&step).into_owned()));
+            ForkPoint::Several(found.map(named).collect::<Result<_>>()?)
+        }
+        words::Forkable::Refused => ForkPoint::Refused(reply.text()?),
+        words::Forkable::Waiting => ForkPoint::Held,
+        words::Forkable::Unknown => ForkPoint::Unknown,
+    })
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::reply("what a fork begins with has no number"))
+}
+
+pub(crate) fn forked(word: words::Fork, mut reply: Reply) -> Result<Forked> {
+    Ok(match word {
+        words::Fork::Forked => Forked::Made,
+        words::Fork::Exists => Forked::Known,
+        words::Fork::Taken => Forked::Taken,
+        words::Fork::Changed => Forked::Changed,
+        words::Fork::Gone => Forked::Gone,
+        words::Fork::Repeated => Forked::Repeated,
+        words::Fork::Waiting => Forked::Held,
+        words::Fork::Unknown => Forked::Unknown,
+        words::Fork::Refused => Forked::Refused(reply.text()?),
+    })
 }
 
 pub(crate) fn retried(word: words::Retry, mut reply: Reply) -> Result<Retried> {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::{RecordedOrder, write_numbers};
-use super::{Entry, FIRST_ORDER, FIRST_TRY, TRIES};
+use super::{Entry, FIRST_MARK, FIRST_ORDER, FIRST_TRY, marked, tried_by};
 
 /// An entry that a fork has. What follows its head (its first line) is what the source has there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +26,22 @@ pub fn head_of(entry: &[u8]) -> &[u8] {
     &entry[..end]
 }
 
+/// Whether the state was committed after this call began, by their heads: what it was before is not there for a fork.
+pub fn is_committed_after(heads: &BTreeMap<u64, Vec<u8>>, call: u64) -> bool {
+    let is_later = |number: u64| match marked(number) {
+        Some(of) => of > call,
+        None => number < FIRST_ORDER && number >= call,
+    };
+    heads.iter().any(|(number, head)| head.first() == Some(&b'k') && is_later(*number))
+}
+
 /// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come after it; with
-/// none all of them. None where the journal contradicts itself.
-pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<Vec<Kept>> {
+/// none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no entries of that. None where the journal
+/// contradicts itself.
+pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_state: bool) -> Option<Vec<Kept>> {
+    let is_dropped = |head: &[u8]| with_new_state && head.first() == Some(&b'k');
+    let after_all = || heads.range(..FIRST_ORDER).next_back().map_or(1, |(last, _)| last + 1);
+    let call = call.or_else(|| heads.values().any(|head| is_dropped(head)).then(after_all));
     let line = |head: &Vec<u8>| [&**head, b"\n"].concat();
     let entries: BTreeMap<u64, Vec<u8>> = heads.iter().map(|(number, head)| (*number, line(head))).collect();
     let Some(call) = call else {
@@ -40,7 +53,9 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<
     let given: Vec<u64> = recorded.known.iter().copied().take_while(|number| *number < call).collect();
     let has_later = heads.keys().any(|number| call_of(*number).is_some_and(|of| of >= call));
     let is_kept = |number: u64, entry: &[u8]| {
-        call_of(number).is_some_and(|of| of < call)
+        let is_before = marked(number).map_or(call_of(number).is_some_and(|of| of < call), |of| of <= call);
+        is_before
+            && !is_dropped(entry)
             && match Entry::read(entry) {
                 // Let go of before, and not because of what came later.
                 Ok(Entry::LetGo { given: by_then, .. }) => !has_later || by_then <= given.len() as u64,
@@ -54,7 +69,9 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<
         .filter(|(number, entry)| is_kept(**number, entry))
         .map(|(number, entry)| (*number, entry))
         .collect();
-    let order = Order::of(&given, &kept, recorded.told > 0);
+    let mut order = Order::of(&given, &kept, recorded.told > 0);
+    // What is made again has its place in the order.
+    order.is_straight &= !given.iter().any(|number| heads.get(number).is_some_and(|head| is_dropped(head)));
     let mut copied: Vec<Kept> = Vec::new();
     for (number, entry) in &kept {
         let head = heads.get(number)?.clone();
@@ -73,8 +90,8 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>) -> Option<
 fn call_of(number: u64) -> Option<u64> {
     match number {
         ..FIRST_ORDER => Some(number),
-        FIRST_ORDER..FIRST_TRY => None,
-        FIRST_TRY.. => Some((number - FIRST_TRY) / TRIES),
+        FIRST_ORDER..FIRST_MARK | FIRST_MARK..FIRST_TRY => None,
+        FIRST_TRY.. => tried_by(number),
     }
 }
 
@@ -89,8 +106,10 @@ struct Order {
 
 impl Order {
     fn of(given: &[u64], kept: &BTreeMap<u64, &Vec<u8>>, is_told: bool) -> Self {
-        let is_let_go =
-            |number: &u64| kept.get(number).is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. })));
+        let is_let_go = |number: &u64| {
+            kept.get(number)
+                .is_some_and(|entry| matches!(Entry::read(entry), Ok(Entry::LetGo { .. } | Entry::Patch { .. })))
+        };
         let (mut is_straight, mut last) = (true, 0);
         for number in given {
             is_straight = is_straight && last < *number && (last + 1..*number).all(|between| is_let_go(&between));
@@ -104,7 +123,9 @@ impl Order {
     /// The head with what it may still say; none where it says nothing of the order.
     fn rewritten(&self, entry: &[u8]) -> Option<Vec<u8>> {
         let entry = Entry::read(entry).ok()?;
-        let (Entry::Value { order, .. } | Entry::GivenUp { order, .. }) = entry else { return None };
+        let (Entry::Value { order, .. } | Entry::GivenUp { order, .. } | Entry::Mark { order, .. }) = entry else {
+            return None;
+        };
         let (given, ended) = order.split_once('+').unwrap_or((order, ""));
         let mut order = self.given.clone().unwrap_or_else(|| given.to_owned());
         if ended.parse().is_ok_and(|number: u64| self.ended.contains(&number)) {
@@ -112,6 +133,7 @@ impl Order {
         }
         let written = match entry {
             Entry::GivenUp { name, error, .. } => Entry::GivenUp { name, order: &order, error }.write(),
+            Entry::Mark { name, before, .. } => Entry::Mark { name, order: &order, before }.write(),
             _ => Entry::Value { name: entry.name(), order: &order, payload: b"" }.write(),
         };
         Some(head_of(&written).to_vec())
@@ -125,7 +147,7 @@ mod tests {
     /// As `<number> <head>`.
     fn kept(heads: &[(u64, &str)], call: u64) -> Vec<(u64, String)> {
         let heads = heads.iter().map(|(number, head)| (*number, head.as_bytes().to_vec())).collect();
-        let kept = kept_before(&heads, Some(call)).unwrap();
+        let kept = kept_before(&heads, Some(call), false).unwrap();
         kept.into_iter().map(|one| (one.number, String::from_utf8(one.becomes).unwrap())).collect()
     }
 
@@ -182,6 +204,27 @@ mod tests {
     #[test]
     fn a_journal_that_contradicts_itself_is_none() {
         let heads = [(1, b"sa 0:2".to_vec()), (2, b"sb 0:1".to_vec())].into();
-        assert_eq!(kept_before(&heads, Some(2)), None);
+        assert_eq!(kept_before(&heads, Some(2), false), None);
+    }
+
+    #[test]
+    fn commits_of_the_state_are_made_again_where_it_begins_anew() {
+        let text = [(1, "sa"), (2, "kcheckpoint"), (3, "sb 2"), (FIRST_MARK + 4, "kcheckpoint 3"), (4, "sc")];
+        let heads: BTreeMap<u64, Vec<u8>> = text.iter().map(|(n, head)| (*n, head.as_bytes().to_vec())).collect();
+        let of = |call, anew| -> Vec<(u64, String)> {
+            let kept = kept_before(&heads, call, anew).unwrap();
+            kept.into_iter().map(|one| (one.number, String::from_utf8(one.becomes).unwrap())).collect()
+        };
+        assert_eq!(
+            of(None, false),
+            expected(&[(1, "sa"), (2, "kcheckpoint"), (3, "sb 2"), (4, "sc"), (FIRST_MARK + 4, "kcheckpoint 3")])
+        );
+        assert_eq!(of(Some(4), true), expected(&[(1, "sa"), (3, "sb 2"), (FIRST_ORDER + 1, "d0:1-3")]));
+        let all = of(None, true);
+        assert!(
+            all.iter().all(|(_, head)| !head.starts_with('k')) && all.iter().any(|(_, head)| head.starts_with("d0:1-")),
+            "{all:?}"
+        );
+        assert!(is_committed_after(&heads, 2) && is_committed_after(&heads, 3) && !is_committed_after(&heads, 4));
     }
 }

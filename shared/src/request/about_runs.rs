@@ -206,6 +206,55 @@ impl RetryRequest {
     }
 }
 
+/// A request for a run that goes on from a point of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForkRequest {
+    /// The run's id.
+    pub run: String,
+    /// The id of the fork, which must be of the same partition; None for one that is made for it.
+    pub id: Option<String>,
+    /// The step execution that it begins with; None for the start where there is no other, else the one that failed or has not ended.
+    pub seq: Option<u64>,
+    /// The recorded call that is made anew, with all that come after it; None for none that is recorded.
+    pub call: Option<u64>,
+    /// How the event is written.
+    pub content: Content,
+    /// Another event; None for the one that there was.
+    pub input: Option<Vec<u8>>,
+    /// The id of the request, which is taken once.
+    pub request: Option<String>,
+}
+
+impl ForkRequest {
+    /// Checks all that can be checked without knowing the run.
+    pub fn check(&self) -> Result<()> {
+        names::check_id("run id", &self.run)?;
+        self.id.as_ref().map_or(Ok(()), |id| names::check_id("run id", id))?;
+        check_request(self.request.as_deref())?;
+        self.input.as_ref().map_or(Ok(()), |input| codec::check_input(self.content, input))
+    }
+
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let numbers = [("seq", self.seq), ("call", self.call)];
+        let numbers: Vec<_> =
+            numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string()))).collect();
+        let mut fields = vec![("op", &b"fork"[..]), ("run", self.run.as_bytes())];
+        fields.extend(self.id.as_ref().map(|id| ("as", id.as_bytes())));
+        fields.extend(numbers.iter().map(|(name, number)| (*name, number.as_bytes())));
+        if let Some(input) = &self.input {
+            fields.extend([("content", self.content.as_str().as_bytes()), ("input", &**input)]);
+        }
+        fields.extend(self.request.as_ref().map(|request| ("request", request.as_bytes())));
+        owned(&fields)
+    }
+
+    /// The event as a payload of [`crate::codec`], where there is one.
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        self.input.as_ref().map(|input| codec::input_payload(self.content, input))
+    }
+}
+
 fn owned(fields: &[(&str, &[u8])]) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect()
 }

@@ -16,7 +16,9 @@ pub(crate) use self::commit::Changes;
 pub use self::commit::{
     Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, LetGo, Merge, Part, Unreadable, Wait,
 };
-pub use self::outside::{Answered, Cancelled, OpenWait, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
+pub use self::outside::{
+    Answered, Cancelled, Forked, OpenWait, Paused, Resumed, Retried, SendDeferral, Sent, Signalled,
+};
 pub use self::payloads::collected;
 pub(crate) use self::payloads::{cut_payloads, join_payloads};
 pub use self::route::{Fence, Line, Route};

@@ -125,6 +125,29 @@ pub enum Resumed {
     Unknown,
 }
 
+/// What became of a request that a run be forked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forked {
+    /// The fork is there.
+    Made,
+    /// It was there already.
+    Known,
+    /// The request was dealt with before.
+    Gone,
+    /// A request with this id was taken before.
+    Repeated,
+    /// The run has gone on since it was looked at: look again. The request is still in the inbox, as it is in all that follow.
+    Changed,
+    /// The fork's id is that of another run.
+    Taken,
+    /// The run waits for a worker that serves its workflow.
+    Held,
+    /// It cannot be forked so, for this reason.
+    Refused(String),
+    /// There is no such run (yet).
+    Unknown,
+}
+
 /// What became of events that were sent to a run from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {

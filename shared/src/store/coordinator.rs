@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::fork::{Fork, ForkPoint};
 use super::{Across, CallerStore};
 use crate::error::Result;
 use crate::request::{SendRequest, StartRequest};
-use crate::step::{Answered, Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
 #[async_trait]
@@ -43,6 +44,11 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// Has a run that is paused go on. Takes the inbox entry away with it. Of a large run only the first part is queued again at once,
     /// and the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
+    /// Where a run can be forked: at this step execution; with none at its start where that is all that there is of it, else where it
+    /// has failed, or at the only step execution that has not ended.
+    async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint>;
+    /// Creates a run that goes on from a point of another. Takes the inbox entry away with it.
+    async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
     /// Fires the timers that are due.

@@ -18,6 +18,7 @@
 pub mod across;
 mod caller;
 mod coordinator;
+mod fork;
 pub mod memory;
 mod reader;
 pub mod redis;
@@ -36,6 +37,7 @@ pub use self::coordinator::{
     AlarmReader, AnswerTo, Audit, Audited, Breach, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader,
     Origin, Reap, Reaped, Rejection, Start, Started,
 };
+pub use self::fork::{Fork, ForkPoint, ForkSource};
 pub use self::memory::MemoryStore;
 pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};

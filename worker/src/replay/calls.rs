@@ -166,7 +166,7 @@ impl Machine {
         let all = || self.entries.iter().chain(&self.kept);
         let given_up = all().filter(|(number, entry)| is_given_up(entry) && !self.order.has_gone_on_with(**number));
         let calls: Vec<u64> = given_up.map(|(number, _)| *number).collect();
-        let is_of_one = |number: &u64| calls.contains(&journal::call_of(*number).unwrap_or(*number));
+        let is_of_one = |number: &u64| calls.contains(&journal::tried_by(*number).unwrap_or(*number));
         let mut numbers: Vec<u64> = all().map(|(number, _)| *number).filter(is_of_one).collect();
         numbers.sort_unstable();
         numbers.dedup();

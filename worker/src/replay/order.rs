@@ -363,7 +363,7 @@ mod tests {
         /// A fork at this call is told nothing of later ones, and what it is given first is what the body was given first.
         fn check(&self, call: u64) {
             let heads = self.entries.iter().map(|(number, entry)| (*number, head_of(entry).to_vec())).collect();
-            let kept = kept_before(&heads, Some(call)).expect("it does not contradict itself");
+            let kept = kept_before(&heads, Some(call), false).expect("it does not contradict itself");
             let copied = kept.into_iter().map(|one| (one.number, [&*one.becomes, b"\n"].concat())).collect();
             let first: Vec<u64> = self.order.given.iter().copied().take_while(|number| *number < call).collect();
             let order = Order::of(&copied).expect("nor does the fork");

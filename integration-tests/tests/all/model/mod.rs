@@ -7,6 +7,7 @@
 mod context;
 mod ending;
 mod following;
+mod forking;
 mod joining;
 mod ops;
 mod pausing;
@@ -139,6 +140,7 @@ impl Pair {
             Op::Merge { held, how, expects, ends, repeat } => self.merge(*held, *how, *expects, *ends, *repeat).await?,
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
             Op::Retry { run, event, by_inbox, repeat } => self.retry(*run, *event, *by_inbox, *repeat).await?,
+            Op::Fork { run, id, at, by_inbox, repeat } => self.fork(*run, *id, *at, *by_inbox, *repeat).await?,
             Op::Pause { run, by_inbox, repeat } => self.pause(*run, *by_inbox, *repeat).await?,
             Op::Resume { run, by_inbox, repeat } => self.resume(*run, *by_inbox, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
@@ -445,7 +447,7 @@ fn schedules(count: u32, in_cluster: bool) {
     }
     let wanted = "start,start: timed out,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
-                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,retry: goes on,retry: refused,pause,resume,audit,save,forget,reconcile,collect,send,\
+                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   merge: checkpoint,merge: done,merge: conflict,merge: refused";

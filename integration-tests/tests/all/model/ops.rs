@@ -101,6 +101,13 @@ pub(crate) enum Op {
         by_inbox: bool,
         repeat: bool,
     },
+    Fork {
+        run: usize,
+        id: usize,
+        at: u8,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Pause {
         run: usize,
         by_inbox: bool,
@@ -181,6 +188,8 @@ fn waiting() -> impl Strategy<Value = Op> {
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         6 => (0..RUNS, proptest::option::weighted(0.3, any::<u8>()), any::<bool>(), any::<bool>())
             .prop_map(|(run, event, by_inbox, repeat)| Op::Retry { run, event, by_inbox, repeat }),
+        4 => (0..RUNS, 0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(run, id, at, by_inbox, repeat)| Op::Fork { run, id, at, by_inbox, repeat }),
         3 => (0..RUNS, any::<bool>(), any::<bool>())
             .prop_map(|(run, by_inbox, repeat)| Op::Pause { run, by_inbox, repeat }),
         4 => (0..RUNS, any::<bool>(), any::<bool>())

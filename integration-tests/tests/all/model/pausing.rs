@@ -43,7 +43,7 @@ impl Pair {
         Ok(if became == Resumed::GoesOn { "resume" } else { "resume: nothing" })
     }
 
-    async fn origins(&mut self, operation: &str, by_inbox: bool) -> Result<[Origin; 2], TestCaseError> {
+    pub(crate) async fn origins(&mut self, operation: &str, by_inbox: bool) -> Result<[Origin; 2], TestCaseError> {
         self.numbers += 1;
         let request = if by_inbox { String::new() } else { format!("{operation}-{}", self.numbers) };
         let mut origins = [Origin::request(&request), Origin::request(&request)];

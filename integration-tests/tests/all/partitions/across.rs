@@ -248,3 +248,40 @@ impl Desk {
         kept
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_in_the_partition_of_its_run_whatever_inbox_asks_for_it() {
+    Desk::both(async |desk: &Desk| {
+        let coordinator = desk.coordinator("c");
+        let home = partition_of("source", 4);
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            (0..100).map(|n| format!("fork-{n}")).partition(|id| partition_of(id, 4) == home);
+        desk.ask(home, &[("op", "start"), ("workflow", "w"), ("id", "source")]).await;
+        desk.take_in(&coordinator).await;
+        let (good, bad) = (&*here[0], &*elsewhere[0]);
+        for inbox in 0..4 {
+            let request = format!("q-{inbox}");
+            let fork = [("op", "fork"), ("run", "source"), ("as", &*here[usize::from(inbox)]), ("request", &*request)];
+            // Sent twice, as after a lost answer.
+            desk.ask(inbox, &fork).await;
+            desk.ask((inbox + 1) % 4, &fork).await;
+            let entry = desk.ask(inbox, &[("op", "fork"), ("run", "source")]).await;
+            desk.take_in(&coordinator).await;
+            assert_eq!(desk.status(&here[usize::from(inbox)]).await, Some(Status::Queued));
+            // One that is made follows from the entry.
+            let base = format!("source-fork-{}", stepfleet::partition::run_of_entry(&entry, inbox));
+            let ids = std::iter::once(base.clone()).chain((1..).map(|n| format!("{base}-{n}")));
+            let made = ids.into_iter().find(|id| partition_of(id, 4) == home).unwrap();
+            assert_eq!(desk.status(&made).await, Some(Status::Queued), "{made}");
+        }
+        desk.ask(0, &[("op", "fork"), ("run", "source"), ("as", bad), ("request", "bad")]).await;
+        desk.take_in(&coordinator).await;
+        let fate = desk.partitions.of("source").request_fate("source", "bad").await.unwrap();
+        let is_refused =
+            |fate| matches!(fate, Some(RequestFate::Rejected(why)) if why.contains("in the partition of its run"));
+        assert!(is_refused(fate) && desk.status(bad).await.is_none() && desk.status(good).await.is_some());
+        let history = desk.partitions.of("source").history("source", 0, 100).await.unwrap();
+        assert_eq!(history.len(), 1 + 8, "each once: {history:?}");
+    })
+    .await;
+}

@@ -151,11 +151,13 @@ impl<'a> Desk<'a> {
     /// Asks for it, and looks what comes of it.
     async fn answer(&mut self, operation: Operation, run: &str, standing: Standing) -> Answer {
         let workflow = if standing == Standing::Held { "unserved" } else { "w" };
+        let fork = format!("fork-of-{run}");
         let more: Fields = match operation {
             Operation::Start => vec![("id", run), ("workflow", workflow)],
             Operation::Signal => vec![("run", run), ("name", "word"), ("input", "7")],
             Operation::Send => vec![("run", run), ("event", "E")],
             Operation::Answer => vec![("run", run), ("question", "word"), ("input", "true")],
+            Operation::Fork => vec![("run", run), ("as", &*fork)],
             Operation::Cancel | Operation::Retry | Operation::Pause | Operation::Resume => vec![("run", run)],
         };
         let rejected = self.scene.rejected().await.len();
@@ -188,6 +190,14 @@ impl<'a> Desk<'a> {
                 Status::Running => Answer::Retries,
                 _ => Answer::Nothing,
             },
+            Operation::Fork => {
+                let told = self.told(&fork, Kind::Forked).await;
+                let source = self.store().run(run).await.unwrap().unwrap().id;
+                assert_eq!(told, [format!("from {source}")]);
+                assert_eq!(self.told(&source, Kind::Forked).await, [format!("to {fork}")]);
+                assert!(!self.claim(&fork).await.is_empty());
+                Answer::Forks
+            }
             Operation::Pause => self.of_pause(run, standing).await,
             Operation::Resume => match self.told(run, Kind::Resumed).await.len() {
                 1 => Answer::Resumes,

@@ -4,6 +4,7 @@ mod answers;
 mod ends;
 mod fan_outs;
 mod fences;
+mod forks;
 mod journal;
 mod losses;
 mod pauses;

@@ -435,6 +435,73 @@ impl Transition for Resume<'_> {
     const NAME: &'static str = "resume";
 }
 
+/// Says what a fork of a run begins with; changes nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Forkable<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) seq: &'a str,
+}
+
+impl Write for Forkable<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.seq);
+    }
+}
+
+impl Transition for Forkable<'_> {
+    type Word = words::Forkable;
+    const NAME: &'static str = "forkable";
+}
+
+/// Creates a run that goes on from a point of another.
+#[derive(Clone, Debug)]
+pub(crate) struct Fork<'a> {
+    pub(crate) asked: &'a str,
+    pub(crate) entry: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) fork: &'a str,
+    pub(crate) point: &'a str,
+    pub(crate) seq: String,
+    pub(crate) call: String,
+    pub(crate) timeout: i64,
+    pub(crate) records: Vec<Headed<'a>>,
+    pub(crate) event: Vec<&'a [u8]>,
+    pub(crate) entries: Vec<(u64, &'a [u8], &'a [u8])>,
+}
+
+impl Write for Fork<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.asked);
+        args.text(self.entry);
+        args.text(self.request);
+        args.text(self.fork);
+        args.text(self.point);
+        args.text(&self.seq);
+        args.text(&self.call);
+        args.ms(self.timeout);
+        args.count(self.records.len());
+        for record in &self.records {
+            args.headed(record);
+        }
+        args.count(self.event.len());
+        for payload in &self.event {
+            args.bytes(payload);
+        }
+        args.count(3 * self.entries.len());
+        for (number, head, becomes) in &self.entries {
+            args.number(*number);
+            args.bytes(head);
+            args.bytes(becomes);
+        }
+    }
+}
+
+impl Transition for Fork<'_> {
+    type Word = words::Fork;
+    const NAME: &'static str = "fork";
+}
+
 /// Takes back what workers held that are gone; wakes workers for queues that still have entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Reap<'a> {

@@ -502,6 +502,71 @@ impl Word for Resume {
     ];
 }
 
+/// Of `forkable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forkable {
+    /// `start`, then `seq step workflow version [number head...]`.
+    Start,
+    /// `step`, then `seq step workflow version [number head...]`.
+    Step,
+    /// `several`, then `[seq step...]`.
+    Several,
+    /// `refused`, then `why`.
+    Refused,
+    /// `waiting`.
+    Waiting,
+    /// `unknown`.
+    Unknown,
+}
+
+impl Word for Forkable {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("start", Self::Start),
+        ("step", Self::Step),
+        ("several", Self::Several),
+        ("refused", Self::Refused),
+        ("waiting", Self::Waiting),
+        ("unknown", Self::Unknown),
+    ];
+}
+
+/// Of `fork`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fork {
+    /// `forked`.
+    Forked,
+    /// `exists`.
+    Exists,
+    /// `taken`.
+    Taken,
+    /// `changed`.
+    Changed,
+    /// `gone`.
+    Gone,
+    /// `repeated`.
+    Repeated,
+    /// `waiting`.
+    Waiting,
+    /// `unknown`.
+    Unknown,
+    /// `refused`, then `why`.
+    Refused,
+}
+
+impl Word for Fork {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("forked", Self::Forked),
+        ("exists", Self::Exists),
+        ("taken", Self::Taken),
+        ("changed", Self::Changed),
+        ("gone", Self::Gone),
+        ("repeated", Self::Repeated),
+        ("waiting", Self::Waiting),
+        ("unknown", Self::Unknown),
+        ("refused", Self::Refused),
+    ];
+}
+
 /// Of `register`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {

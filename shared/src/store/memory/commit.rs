@@ -239,7 +239,7 @@ impl Data {
             None => self.note(now, Kind::Done, attempt, since.to_string()),
         }
         if commit.journalled {
-            self.end_journal(now, attempt, &commit.let_go);
+            self.end_journal(now, attempt, &commit.let_go, commit.result.is_some());
         }
         if let Some(steps) = self.steps(&attempt.run) {
             steps.executions.remove(&attempt.seq);

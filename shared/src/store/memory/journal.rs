@@ -255,11 +255,17 @@ impl Data {
         self.record(run, seq, number, entry.write());
     }
 
-    pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[LetGo]) {
+    /// That of a run of one step execution, as a durable function is, is there for forks once the run has completed.
+    pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[LetGo], completes: bool) {
         self.let_go(now, &attempt.run, attempt.seq, let_go);
-        if let Some(execution) = self.steps(&attempt.run).and_then(|steps| steps.executions.get_mut(&attempt.seq)) {
-            execution.journal.clear();
-            execution.kept = None;
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
+        let Some(steps) = &mut run.steps else { return };
+        let is_only = completes && attempt.seq == 1 && steps.last == 1;
+        let Some(execution) = steps.executions.get_mut(&attempt.seq) else { return };
+        execution.kept = None;
+        let journal = std::mem::take(&mut execution.journal);
+        if is_only {
+            run.kept_journal = journal;
         }
     }
 

@@ -14,6 +14,7 @@ mod context;
 mod data;
 mod fan;
 mod fleet;
+mod fork;
 mod journal;
 mod kit;
 mod pause;

@@ -16,12 +16,12 @@ use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
     Answered, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure,
-    Fence, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
+    Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
-    InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection,
-    RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration,
+    Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -250,6 +250,14 @@ impl CoordinatorStore for MemoryStore {
 
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed> {
         Ok(self.change(|data, now| data.resume(now, run, origin)))
+    }
+
+    async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint> {
+        Ok(self.change(|data, now| data.forkable(now, run, seq)))
+    }
+
+    async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked> {
+        Ok(self.change(|data, now| data.fork(now, fork, origin)))
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -19,6 +19,14 @@ pub(super) struct RunData {
     pub(super) context: BTreeMap<String, Vec<u8>>,
     /// How often it was changed.
     pub(super) context_version: u64,
+    /// What it began with.
+    pub(super) begun: BTreeMap<String, Vec<u8>>,
+    /// What its only step execution had recorded, where it has completed.
+    pub(super) kept_journal: BTreeMap<u64, Vec<u8>>,
+    /// The run that it was forked from.
+    pub(super) forked: Option<String>,
+    /// The step execution that it began with, where that is another than the first.
+    pub(super) forked_at: Option<u64>,
     pub(super) history: VecDeque<Record>,
     pub(super) published: Publications,
     /// Its followers are told where its steps stand.
@@ -43,6 +51,10 @@ impl RunData {
             shown,
             context: BTreeMap::new(),
             context_version: 0,
+            begun: BTreeMap::new(),
+            kept_journal: BTreeMap::new(),
+            forked: None,
+            forked_at: None,
             history: VecDeque::new(),
             published: Publications::default(),
             follow_steps: false,

@@ -84,6 +84,7 @@ impl Data {
             state.context = source;
             state.context.extend(start.context.iter().cloned());
             state.context_version = u64::from(!state.context.is_empty());
+            state.begun = state.context.clone();
         }
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);

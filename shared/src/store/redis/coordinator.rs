@@ -16,10 +16,10 @@ use crate::core::{build, outcome};
 use crate::error::{Error, Result};
 use crate::names;
 use crate::request::SendRequest;
-use crate::step::{Answered, Cancelled, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
+use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, InboxEntry, InboxReader, Origin,
-    Reap, Reaped, Rejection, Start, Started, millis,
+    AlarmReader, AnswerTo, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, Fork, ForkPoint, InboxEntry,
+    InboxReader, Origin, Reap, Reaped, Rejection, Start, Started, millis,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -118,6 +118,18 @@ impl CoordinatorStore for RedisStore {
         let (entry, request) = parts(origin);
         let (word, _) = self.ask(&args::Resume { asked: run, entry, request }).await?;
         Ok(word.into())
+    }
+
+    async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint> {
+        let seq = seq.map(|seq| seq.to_string()).unwrap_or_default();
+        let (word, reply) = self.ask(&args::Forkable { asked: run, seq: &seq }).await?;
+        outcome::forkable(word, reply)
+    }
+
+    async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked> {
+        let (entry, request) = parts(origin);
+        let (word, reply) = self.ask(&build::fork(fork, entry, request)).await?;
+        outcome::forked(word, reply)
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

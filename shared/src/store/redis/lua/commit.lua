@@ -94,7 +94,7 @@ end
 local let_go
 
 -- `about` is `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
-local function end_journal(p, x, about)
+local function end_journal(p, x, about, is_kept)
   local gone, journal = {}, key_of.journal(p, x.run, x.seq)
   for number, given, name in string.gmatch(about, ' (%d+)%.(%d+)%.(%S+)') do
     gone[#gone + 1] = number
@@ -102,6 +102,7 @@ local function end_journal(p, x, about)
     gone[#gone + 1] = given
   end
   let_go(p, x.run, x.seq, gone, x.now)
+  if is_kept then return redis.call('HDEL', journal, 'error', 'began') end
   redis.call('UNLINK', journal)
   redis.call('SREM', key_of.extra(p, x.run), journal)
 end
@@ -134,12 +135,14 @@ local function apply(p, x, c)
     redis.call('UNLINK', list)
     redis.call('SREM', key_of.extra(p, run), list)
   end
-  if c.journal ~= '' then end_journal(p, x, c.journal) end
+  -- That of a run of one step execution, as a durable function is, is there for forks.
+  local is_only = #c.stop > 0 and c.journal ~= '' and x.seq == '1' and x.last == 1
+  if c.journal ~= '' then end_journal(p, x, c.journal, is_only) end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
     -- Others of its steps may be executing: what they do is in vain.
     if x.group ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
-    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes)
+    finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes, nil, is_only and key_of.journal(p, run, x.seq))
     return nil
   end
   emit(p, x, c)

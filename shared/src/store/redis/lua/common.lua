@@ -395,8 +395,9 @@ local function tell_left(p, run, now, extra)
 end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
--- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known.
-local function finish(p, run, now, status, retention, fields, publishes, has_timeout)
+-- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known. `journal`
+-- is kept of a run that completes, for forks.
+local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal)
   local key, steps = key_of.run(p, run), key_of.steps(p, run)
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
@@ -408,9 +409,12 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else
     tell_left(p, run, now, extra)
-    extra[#extra + 1] = key_of.extra(p, run)
-    extra[#extra + 1] = steps
-    unlink(extra)
+    local gone = { key_of.extra(p, run), steps }
+    for _, key in ipairs(extra) do
+      if key ~= journal then gone[#gone + 1] = key end
+    end
+    unlink(gone)
+    if journal and redis.call('EXISTS', journal) == 1 then redis.call('SADD', key_of.extra(p, run), journal) end
   end
   set_timer(p, now, now + retention, 'expire ' .. run)
   if has_timeout ~= false then redis.call('ZREM', key_of.timers(p), 'timeout ' .. run) end
@@ -426,7 +430,7 @@ local function forget(p, run, but_signals)
   else
     keys[#keys + 1] = key_of.extra(p, run)
   end
-  for _, kind in ipairs({ 'run', 'input', 'context', 'history', 'stopped', 'steps', 'events' }) do
+  for _, kind in ipairs({ 'run', 'input', 'context', 'begun', 'history', 'stopped', 'steps', 'events' }) do
     keys[#keys + 1] = key_of[kind](p, run)
   end
   unlink(keys)

@@ -31,6 +31,7 @@ local LIMIT = {
   SOON = 60000, -- a timer that is due later than this raises no alarm
   REAPED = 5, -- workers whose lease ran out and that one `reap` begins with
   AGAIN_SLICE = 2000, -- fields of the steps hash of a run that is retried or resumed of which one call sees to what they need, about
+  FORK_LOOKS = 2000, -- step executions, from the first on, that are looked at to find the one that a fork begins with
   SLICE = 500, -- fields or holds that one call of `audit` looks at
   OLDEST = 500, -- step executions, from the first on, that are looked at to name what was active at a timeout
   NEWEST = 1500, -- the same, up to the last
@@ -54,6 +55,7 @@ function key_of.functions(p) return p .. 'functions' end
 function key_of.runs(p) return p .. 'runs' end
 function key_of.run(p, id) return p .. 'run:' .. id end
 function key_of.input(p, id) return p .. 'input:' .. id end
+function key_of.begun(p, id) return p .. 'begun:' .. id end
 function key_of.context(p, id) return p .. 'context:' .. id end
 function key_of.history(p, id) return p .. 'history:' .. id end
 function key_of.events(p, id) return p .. 'events:' .. id end
@@ -297,6 +299,22 @@ end
 function read.resume(argv)
   return {
     asked = argv[1], entry = argv[2], request = argv[3],
+  }
+end
+
+function read.forkable(argv)
+  return {
+    asked = argv[1], seq = argv[2],
+  }
+end
+
+function read.fork(argv)
+  local records, at = take_list(argv, 9)
+  local event, at = take_list(argv, at)
+  local entries = take_list(argv, at)
+  return {
+    asked = argv[1], entry = argv[2], request = argv[3], fork = argv[4], point = argv[5], seq = argv[6],
+    call = argv[7], timeout = tonumber(argv[8]), records = records, event = event, entries = entries,
   }
 end
 

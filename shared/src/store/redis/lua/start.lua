@@ -94,7 +94,8 @@ local function begin_context(p, run, source, fields)
   redis.call('UNLINK', context)
   if source then redis.call('COPY', key_of.context(p, source), context) end
   chunked('HSET', context, fields)
-  if redis.call('EXISTS', context) == 1 then redis.call('HSET', key_of.steps(p, run), 'context', 1) end
+  -- For forks: it changes from now on.
+  if redis.call('COPY', context, key_of.begun(p, run), 'REPLACE') == 1 then redis.call('HSET', key_of.steps(p, run), 'context', 1) end
 end
 
 start = function(p, a)

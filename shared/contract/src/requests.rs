@@ -1,0 +1,135 @@
+//! Transitions that a request about a run asks for.
+
+use super::args::{bytes, digits, line, list, ms, own, record, text};
+use super::transitions::{Transition, reply, transition};
+
+pub(super) const CANCEL: Transition = transition(
+    "cancel",
+    "signal.lua",
+    "coordinator",
+    "ends a run where it stands",
+    &[own(&[text("asked"), text("entry"), text("request"), ms("retention")])],
+    &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
+);
+
+pub(super) const RETRY: Transition = transition(
+    "retry",
+    "retry.lua",
+    "coordinator",
+    "has a failed run go on from where it failed, with another event for the step that failed where one is given",
+    &[own(&[text("asked"), text("entry"), text("request"), list("event", &[bytes("payload")])])],
+    &[
+        reply("retried", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("live", ""),
+        reply("paused", ""),
+        reply("waiting", ""),
+        reply("over", ""),
+        reply("unknown", ""),
+        reply("refused", "why"),
+    ],
+);
+
+pub(super) const ANSWER: Transition = transition(
+    "answer",
+    "question.lua",
+    "coordinator",
+    "gives an answer to a question that is open",
+    &[own(&[
+        text("asked"),
+        line("question"),
+        text("name"),
+        bytes("payload"),
+        text("by"),
+        text("entry"),
+        text("request"),
+    ])],
+    &[
+        reply("answered", ""),
+        reply("closed", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("over", ""),
+        reply("unknown", ""),
+    ],
+);
+
+pub(super) const PAUSE: Transition = transition(
+    "pause",
+    "pause.lua",
+    "coordinator",
+    "has nothing new of a run begin; what is executed goes on, and may commit",
+    &[own(&[text("asked"), text("entry"), text("request")])],
+    &[
+        reply("paused", ""),
+        reply("already", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("over", ""),
+        reply("unknown", ""),
+    ],
+);
+
+pub(super) const RESUME: Transition = transition(
+    "resume",
+    "pause.lua",
+    "coordinator",
+    "has a run that is paused go on, with all that was held back",
+    &[own(&[text("asked"), text("entry"), text("request")])],
+    &[
+        reply("resumed", ""),
+        reply("already", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("over", ""),
+        reply("unknown", ""),
+    ],
+);
+
+pub(super) const FORKABLE: Transition = transition(
+    "forkable",
+    "fork.lua",
+    "coordinator",
+    "says what a fork of a run begins with; changes nothing",
+    &[own(&[text("asked"), text("seq")])],
+    &[
+        reply("start", "seq step workflow version [number head...]"),
+        reply("step", "seq step workflow version [number head...]"),
+        reply("several", "[seq step...]"),
+        reply("refused", "why"),
+        reply("waiting", ""),
+        reply("unknown", ""),
+    ],
+);
+
+pub(super) const FORK: Transition = transition(
+    "fork",
+    "fork.lua",
+    "coordinator",
+    "creates a run that goes on from a point of another",
+    &[own(&[
+        text("asked"),
+        text("entry"),
+        text("request"),
+        text("fork"),
+        text("point"),
+        line("seq"),
+        line("call"),
+        ms("timeout"),
+        list("records", &[record("record")]),
+        list("event", &[bytes("payload")]),
+        list("entries", &[digits("number"), bytes("head"), bytes("becomes")]),
+    ])],
+    &[
+        reply("forked", ""),
+        reply("exists", ""),
+        reply("taken", ""),
+        reply("changed", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("waiting", ""),
+        reply("unknown", ""),
+        reply("refused", "why"),
+    ],
+);

@@ -1,0 +1,225 @@
+-- fork: a new run that goes on from a point of another. Nothing of the other changes but its history. A fork from the start of a run has
+-- its input, what its context began with, and the entries of its first step's journal that it is given; a fork from a step execution
+-- has that one alone, with the context as it stands. forkable: what one needs to know before.
+
+local forkable, fork
+do -- a chunk of Lua has at most 200 locals
+
+-- The steps hash of a run that is under way, or has failed or was cancelled.
+local function kept_steps(p, run)
+  for _, key in ipairs({ key_of.steps(p, run), key_of.stopped(p, run) }) do
+    if redis.call('EXISTS', key) == 1 then return key end
+  end
+end
+
+-- The step executions that have not ended, as far as people look at: number and step.
+local function live_in(steps)
+  local found, last = {}, tonumber(redis.call('HGET', steps, 'last')) or 0
+  for seq = 1, math.min(last, LIMIT.FORK_LOOKS) do
+    local _, step = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
+    if step and #found < 2 * LIMIT.NAMED_STEPS then
+      found[#found + 1] = tostring(seq)
+      found[#found + 1] = step
+    end
+  end
+  return found
+end
+
+local function refusal_of(p, run, steps, seq, record)
+  local group, _, flags = parse_record(record)
+  if not group then return 'its event in Redis is damaged' end
+  if group ~= '0' then return 'step execution ' .. seq .. ' is a branch of a fan-out, and what joins it would wait for the others for ever' end
+  if string.find(flags, 'i', 1, true) and redis.call('EXISTS', key_of.input(p, run)) == 0 then return 'its input is gone' end
+  return lost_for_good(p, run, steps)
+end
+
+-- The point that is asked for: `start` or `step`, number, record; or `several` and which, or `refused` and why.
+local function find_point(p, run, asked)
+  local steps, began_at = kept_steps(p, run), redis.call('HGET', key_of.run(p, run), 'forked_at')
+  local found, seq = steps and redis.call('HMGET', steps, 'last', 'failed') or {}, asked
+  if seq == '' and (not steps or found[1] == '1') then
+    seq = began_at or '1'
+  elseif seq == '' and found[2] then
+    seq = found[2]
+  elseif seq == '' then
+    local live = live_in(steps)
+    if #live ~= 2 then return 'several', live end
+    seq = tostring(live[1])
+  end
+  local record = steps and redis.call('HGET', steps, 'e' .. seq)
+  if seq == '1' and not began_at and (found[1] == '1' or not record) then
+    if redis.call('EXISTS', key_of.input(p, run)) == 0 then return 'refused', 'its input is gone' end
+    return 'start', seq
+  end
+  if record then
+    local why = refusal_of(p, run, steps, seq, record)
+    if why then return 'refused', why end
+    return 'step', seq, record
+  end
+  if began_at and seq == began_at then
+    return 'refused', 'it began as a fork from step execution ' .. seq .. ', which has committed: what that worked on is not kept'
+  end
+  return 'refused', 'step execution ' .. seq .. ' has committed, or never was, and what it worked on is not kept; '
+    .. 'those that have not ended, or failed, and the first one can be forked from'
+end
+
+-- What the body has recorded there: of a start nothing once others have followed, whoever has left it behind.
+local function entries_at(p, run, kind, seq)
+  local steps = kept_steps(p, run)
+  if kind == 'start' and steps and redis.call('HGET', steps, 'last') ~= '1' then return {} end
+  return redis.call('HGETALL', key_of.journal(p, run, seq))
+end
+
+local function head_of(entry)
+  return string.match(entry, '^[^\n]*')
+end
+
+forkable = function(p, a)
+  local stands, run = standing(p, a.asked)
+  if stands == 'unknown' or stands == 'waiting' then return { stands } end
+  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'workflow', 'version')
+  if about[1] == 'rejected' then return { 'refused', 'its request was rejected' } end
+  local kind, seq, record = find_point(p, run, a.seq)
+  if kind == 'several' or kind == 'refused' then return { kind, seq } end
+  local _, step = parse_record(record or '')
+  local heads, entries = {}, entries_at(p, run, kind, seq)
+  for i = 1, #entries, 2 do
+    if string.find(entries[i], '^%d+$') then
+      heads[#heads + 1] = entries[i]
+      heads[#heads + 1] = head_of(entries[i + 1])
+    end
+  end
+  return { kind, seq, step or '-', about[2], about[3], heads }
+end
+
+-- The source has what was looked at: entries are never changed, but one of a wait may become another.
+local function has_changed(p, run, kind, seq, entries)
+  if #entries == 0 then return false end
+  local found, known = entries_at(p, run, kind, seq), {}
+  for i = 1, #found, 2 do known[found[i]] = head_of(found[i + 1]) end
+  for i = 1, #entries, 3 do
+    if entries[i + 1] ~= '' and known[entries[i]] ~= entries[i + 1] then return true end
+  end
+  return false
+end
+
+-- Number, head, and the head that it gets.
+local function copy_entries(p, run, new, seq, entries)
+  if #entries == 0 then return end
+  local from, to = key_of.journal(p, run, seq), key_of.journal(p, new, seq)
+  for i = 1, #entries, 3 do
+    local entry = entries[i + 1] ~= '' and redis.call('HGET', from, entries[i]) or '\n'
+    redis.call('HSET', to, entries[i], entries[i + 2] .. string.sub(entry, #entries[i + 1] + 1))
+  end
+  redis.call('SADD', key_of.extra(p, new), to)
+  -- A first attempt is given no journal: the one before was the source's.
+  local steps = key_of.steps(p, new)
+  local s = parse_state(redis.call('HGET', steps, seq))
+  s.attempt = 1
+  redis.call('HSET', steps, seq, state_line(s.letter, s, s.about))
+end
+
+-- What the step execution works on beside its event: what a fan-out joined, and parts of sets that wait for others.
+local function copy_joined(p, run, new, record)
+  local _, step, flags, _, payload = parse_record(record)
+  local group = string.find(flags, 'j', 1, true) and string.match(payload, '^(%d+)')
+  local start = key_of.joined(p, run, '', '')
+  start = string.sub(start, 1, -2)
+  for _, key in ipairs(extra_of(p, run)) do
+    local rest = string.sub(key, 1, #start) == start and string.sub(key, #start + 1)
+    if rest and (string.sub(rest, 1, 2) == '0:' or rest == (group or '') .. ':' .. step) then
+      local copy = string.sub(key_of.joined(p, new, '', ''), 1, -2) .. rest
+      redis.call('COPY', key, copy)
+      redis.call('SADD', key_of.extra(p, new), copy)
+    end
+  end
+end
+
+local function misfit(content, event, record)
+  local _, _, flags = parse_record(record or '0 s i e\n')
+  if string.find(flags, '[jt]') then return 'the step execution was given several events, and no other can stand for them' end
+  if string.find(flags, 'i', 1, true) and content ~= (string.byte(event) == 1 and 'msgpack' or 'json') then
+    return 'it takes the input of the run, which is written as ' .. content
+  end
+  return nil
+end
+
+-- The run hash, input and context; answers the description.
+local function begin_run(p, run, new, a, about, seq, now)
+  local key, is_step, event = key_of.run(p, new), a.point == 'step', a.event[1]
+  redis.call('HSET', key, 'status', is_step and 'running' or 'queued', 'workflow', about[2], 'version', about[3], 'content', about[4],
+    'created', now, 'forked', run)
+  if is_step then redis.call('HSET', key, 'started', now, 'forked_at', seq) end
+  redis.call('COPY', key_of.input(p, run), key_of.input(p, new), 'REPLACE')
+  if event and not is_step then redis.call('SET', key_of.input(p, new), string.sub(event, 2)) end
+  local context = key_of.context(p, new)
+  redis.call('UNLINK', context, key_of.begun(p, new))
+  redis.call('COPY', is_step and key_of.context(p, run) or key_of.begun(p, run), context)
+  redis.call('COPY', context, key_of.begun(p, new))
+  redis.call('ZADD', key_of.runs(p), now, new)
+  local steps = kept_steps(p, run)
+  local is_followed = steps and follows(redis.call('HGET', steps, 'meta'))
+  return about[2] .. ' ' .. about[3] .. ' ' .. about[4] .. (is_followed and ' follow' or '')
+end
+
+local function begin_steps(p, run, new, a, meta, seq, record, now)
+  local is_step, event = a.point == 'step', a.event[1]
+  local records, first = a.records, 1
+  if is_step then
+    local _, _, flags = parse_record(record)
+    if event and string.find(flags, 'i', 1, true) then
+      redis.call('SET', key_of.input(p, new), string.sub(event, 2))
+    elseif event then
+      record = string.match(record, '^[^\n]*\n') .. event
+    end
+    records, first = { record }, tonumber(seq)
+  end
+  local about = { 'meta', meta, 'last', first + #records - 1, 'n0', #records }
+  if redis.call('EXISTS', key_of.context(p, new)) == 1 then about[#about + 1], about[#about + 2] = 'context', 1 end
+  if redis.call('RPUSHX', key_of.history(p, new), start_record(now, meta)) == 0 then
+    about[#about + 1], about[#about + 2] = 'born', now
+  end
+  if a.timeout >= 0 then
+    local due = now + a.timeout
+    redis.call('HSET', key_of.run(p, new), 'timeout', a.timeout, 'deadline', due)
+    about[#about + 1], about[#about + 2] = 'limited', 1
+    set_timer(p, now, due, 'timeout ' .. new)
+  end
+  if is_step then copy_joined(p, run, new, record) end
+  create(p, new, meta, first, records, nil, about)
+  copy_entries(p, run, new, seq, a.entries)
+end
+
+fork = function(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  if across.is_repeated(p, a) then return { 'repeated' } end
+  local now, new, stands, run = now_ms(), a.fork, standing(p, a.asked)
+  if stands == 'unknown' or stands == 'waiting' then return { stands } end
+  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'workflow', 'version', 'content')
+  if about[1] == 'rejected' then return { 'refused', 'its request was rejected' } end
+  local there = redis.call('HMGET', key_of.run(p, new), 'status', 'forked')
+  if there[1] and there[2] == run then
+    across.settle_request(p, a)
+    return { 'exists' }
+  end
+  local leads = redis.call('EXISTS', key_of.alias(p, new)) == 1 or redis.call('HEXISTS', key_of.deferred(p), new) == 1
+  if leads or there[1] and there[1] ~= 'rejected' then return { 'taken' } end
+  local kind, seq, record = find_point(p, run, a.seq)
+  if kind == 'refused' then return { kind, seq } end
+  if kind ~= a.point or seq ~= a.seq or has_changed(p, run, kind, seq, a.entries) then return { 'changed' } end
+  local why = a.event[1] and misfit(about[4], a.event[1], record)
+  if why then return { 'refused', why } end
+  across.settle_request(p, a)
+  if there[1] then
+    forget(p, new, true)
+    redis.call('ZREM', key_of.timers(p), 'expire ' .. new)
+  end
+  local meta = begin_run(p, run, new, a, about, seq, now)
+  begin_steps(p, run, new, a, meta, seq, record, now)
+  local at = a.call ~= '' and ' at call ' .. a.call or ''
+  local _, step = parse_record(redis.call('HGET', key_of.steps(p, new), 'e' .. seq) or '')
+  note(p, new, now, 'forked', seq, 0, step or '-', '-', 'from ' .. run .. at)
+  note(p, run, now, 'forked', seq, 0, step or '-', '-', 'to ' .. new .. at)
+  return { 'forked' }
+end
+end
