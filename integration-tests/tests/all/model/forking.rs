@@ -1,9 +1,10 @@
 //! Runs that are made of others.
 
 use proptest::test_runner::TestCaseError;
+use stepfleet::journal::Entry;
 use stepfleet::journal::fork::kept_before;
 use stepfleet::run::Status;
-use stepfleet::step::Forked;
+use stepfleet::step::{Checkpoint, Forked};
 use stepfleet::store::prelude::*;
 use stepfleet::store::{Fork, ForkPoint, ForkSource, Store};
 use stepfleet_integration_tests::double::route;
@@ -14,7 +15,10 @@ use super::{Case, HOUR, Pair, both, failed, plain, same};
 impl Pair {
     /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
     pub(crate) async fn fork(&mut self, run: usize, id: usize, at: u8, by_inbox: bool, repeat: bool) -> Case {
-        let (asked, seq) = (self.source(run, at).await?, at.is_multiple_of(5).then_some(1 + u64::from(at % 4)));
+        let (asked, seq) = match self.journalled(id, at).await? {
+            Some((asked, seq)) => (asked, Some(seq)),
+            None => (self.source(run, at).await?, at.is_multiple_of(5).then_some(1 + u64::from(at % 4))),
+        };
         let point = both!(self, store => store.forkable(&asked, seq));
         let ForkPoint::At(ForkSource { is_start, seq, heads, .. }) = point else { return Ok("fork: nothing") };
         let call = at.is_multiple_of(2).then_some(8 + u64::from(at));
@@ -41,6 +45,20 @@ impl Pair {
             Forked::Made => "fork: from a step",
             _ => "fork: refused",
         })
+    }
+
+    /// Now and then: a step that is held, which records something first. Few have.
+    async fn journalled(&mut self, choice: usize, at: u8) -> Result<Option<(String, u64)>, TestCaseError> {
+        if self.held.is_empty() || at.is_multiple_of(3) {
+            return Ok(None);
+        }
+        let (worker, step) = self.held[choice % self.held.len()].clone();
+        self.numbers += 1;
+        let entry = Entry::Value { name: "call", order: "", payload: &[1] }.write();
+        let recorded = Checkpoint { entries: vec![(self.numbers, entry)], ..Checkpoint::default() };
+        let worker = self.worker(worker);
+        both!(self, store => store.checkpoint(&worker, &step.fence, &recorded));
+        Ok(Some((step.fence.run, step.fence.seq)))
     }
 
     /// Mostly a run with a journal, where there is one.

@@ -49,6 +49,8 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
             assert_eq!(value(&answered), None);
         }
         assert_eq!(told(store).await, ["word no word"], "told twice, or not at all");
+        // Nothing is recorded any more, and nothing is lost.
+        scene.assert_sound().await;
         let open = store.waits("r").await.unwrap();
         assert_eq!(open.len(), 1);
         if scene.redis().is_none() {

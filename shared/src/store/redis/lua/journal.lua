@@ -33,6 +33,8 @@ local function set_aside(p, run, seq, unreadable, now)
       dues[number] = tonumber(due or 0)
     end
   end
+  -- Else it would count as lost.
+  if #unreadable > 0 and redis.call('EXISTS', journal) == 0 then redis.call('SREM', key_of.extra(p, run), journal) end
   return dues
 end
 
