@@ -55,6 +55,11 @@ impl Emission {
         Self { stop, content, events: Vec::new(), fan: None, result: None }
     }
 
+    /// A durable function begins anew with this input.
+    pub(crate) fn again(stop: &'static str, content: Content, input: Vec<u8>) -> Self {
+        Self { events: vec![("Input", input)], ..Self::new(stop, content) }
+    }
+
     fn push<E: Event>(&mut self, event: &E) -> Outcome<()> {
         if E::NAME == self.stop {
             self.result = Some(codec::encode_result(self.content, event)?);

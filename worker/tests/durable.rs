@@ -197,3 +197,44 @@ async fn a_change_goes_the_new_way_wherever_the_worker_dies() {
     let first = testing::run(ship_first::workflow()).signal("go", &()).call(&()).await;
     assert_eq!(first.result::<String>(), "sent");
 }
+
+/// A month after the other, each with a journal of its own.
+#[durable(retries = 0)]
+async fn subscription(ctx: &Context, month: u32) -> Outcome<String> {
+    let charged: u64 = ctx.step("charge", async || Ok(u64::from(month))).retries(1).await?;
+    ctx.state().incr("charged", charged.cast_signed()).await?;
+    ctx.sleep(Duration::from_secs(30 * 86_400)).await?;
+    if month == 3 {
+        return Ok(format!("charged {}", ctx.state().get::<u64>("charged").await?.unwrap_or(0)));
+    }
+    ctx.state().set("month", &month).await?;
+    // Whatever is under way beside it is dropped.
+    let next = month + 1;
+    let on = ctx.continue_as_new::<_, String>(&next);
+    let (on, ()) = ctx.join((on, ctx.sleep(Duration::from_secs(1)))).await?;
+    unreachable!("it went on: {on}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_continues_as_new_has_its_state_and_a_journal_of_its_own() {
+    let run = testing::call_survives_every_crash(|| testing::run(subscription::workflow()), &1).await;
+    assert_eq!(run.result::<String>(), "charged 6");
+    assert_eq!((run.step("subscription").executions(), run.field::<u32>("month")), (3, Some(2)));
+    assert_eq!(run.time_skipped(), Duration::from_secs(90 * 86_400));
+}
+
+struct NoFunction;
+
+#[workflow(start = Asked, stop = Done)]
+impl NoFunction {
+    #[step(retries = 0)]
+    async fn go(&self, ctx: &Context, ev: Asked) -> Outcome<Done> {
+        ctx.continue_as_new(&ev).await
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_an_event_driven_workflow_cannot_continue_as_new() {
+    let run = testing::run(NoFunction).start(&Asked {}).await;
+    assert!(run.error().contains("only a durable function can continue as new"), "{run}");
+}

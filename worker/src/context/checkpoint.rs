@@ -19,6 +19,8 @@ pub(crate) enum Interrupt {
     Conflict,
     /// What it has come to cannot be committed, and never will be.
     Refused(Error),
+    /// The function begins anew with this input.
+    Again(Vec<u8>),
 }
 
 /// The commits of the state by one attempt, which are made one after the other.
@@ -221,7 +223,7 @@ impl Core {
         self.saves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn interrupt(&self, interrupt: Interrupt) {
+    pub(super) fn interrupt(&self, interrupt: Interrupt) {
         *self.interrupt.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(interrupt);
     }
 

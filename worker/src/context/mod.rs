@@ -1,5 +1,6 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
+mod again;
 mod checkpoint;
 mod collect;
 mod conflict;

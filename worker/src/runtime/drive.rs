@@ -38,6 +38,8 @@ pub(super) enum Ended<T> {
     Refused(Error),
     /// Others have changed what it had read: it is to run again.
     Conflict,
+    /// The function begins anew with this input.
+    Again(Vec<u8>),
 }
 
 /// What a body waits for, and what is to be recorded before its attempt ends.
@@ -113,6 +115,7 @@ impl Pause {
         Some(match self.core.take_interrupt()? {
             Interrupt::Conflict => Ended::Conflict,
             Interrupt::Refused(error) => Ended::Refused(error),
+            Interrupt::Again(input) => Ended::Again(input),
         })
     }
 
@@ -257,7 +260,7 @@ mod tests {
             Ended::Waits(waits) => waits.waits.into_iter().map(|wait| wait.name).collect(),
             Ended::Returned(_) => panic!("it returned"),
             Ended::Refused(error) => panic!("{error}"),
-            Ended::Conflict => panic!("nobody else is there"),
+            Ended::Conflict | Ended::Again(_) => panic!("nobody else is there"),
         }
     }
 

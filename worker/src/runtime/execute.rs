@@ -92,24 +92,27 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome
         Some(limit) => within(limit, &step.step, code).await?,
     };
     match ended {
-        Ended::Returned(Ok(returned)) => {
-            let emission = returned?;
-            // It has come to its end on another way than an earlier attempt.
-            if let Some(astray) = core.journal().astray() {
-                return Err(astray);
-            }
-            match core.settle_saves().await {
-                Ok(()) => Ok(Came::To(emission)),
-                Err(Interrupt::Conflict) => Ok(Came::Conflict),
-                Err(Interrupt::Refused(error)) => Err(error),
-            }
-        }
+        Ended::Returned(Ok(returned)) => committable(&core, returned?).await,
+        Ended::Again(input) => committable(&core, Emission::again(served.stop, step.content, input)).await,
         Ended::Returned(Err(panic)) => {
             Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic))))
         }
         Ended::Waits(waits) => Ok(Came::ToWait(waits)),
         Ended::Conflict => Ok(Came::Conflict),
         Ended::Refused(error) => Err(error),
+    }
+}
+
+/// What the body has come to may be committed, unless it came there on another way than an earlier attempt.
+async fn committable(core: &Core, emission: Emission) -> Outcome<Came> {
+    if let Some(astray) = core.journal().astray() {
+        return Err(astray);
+    }
+    match core.settle_saves().await {
+        Ok(()) => Ok(Came::To(emission)),
+        Err(Interrupt::Conflict) => Ok(Came::Conflict),
+        Err(Interrupt::Refused(error)) => Err(error),
+        Err(Interrupt::Again(_)) => Err(Error::msg("a commit of the state cannot begin the function anew")),
     }
 }
 
