@@ -160,31 +160,23 @@ impl Coordinator {
         let refused = *post.refused();
         if let Some(refused) = refused {
             // Whether the server takes writes again: this one does no harm.
-            self.heed(post, join_all(post.partitions.iter().map(|partition| partition.fire(&self.config))).await)?;
+            post.heed(join_all(post.partitions.iter().map(|partition| partition.fire(&self.config))).await)?;
             let pause = recovery(refused.elapsed());
             if !pause.is_zero() {
-                return Ok(pause);
+                // Not all of it at once: that the trouble is over is told after this.
+                return Ok(pause.min(LOOK));
             }
             *post.refused() = None;
         }
         let due = post.partitions.iter().filter(|partition| partition.next_reap.has_come());
-        self.heed(post, join_all(due.map(|partition| partition.reap(&self.config))).await)?;
+        post.heed(join_all(due.map(|partition| partition.reap(&self.config))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
-    }
-
-    /// Notes that a server in trouble has refused something.
-    fn heed<T>(&self, post: &Post, answers: Vec<Result<T>>) -> Result<()> {
-        let answers: Result<Vec<T>> = answers.into_iter().collect();
-        if answers.as_ref().is_err_and(Error::is_passing) {
-            *post.refused() = Some(Instant::now());
-        }
-        answers.map(drop)
     }
 
     /// Fires in those partitions of a post where that is due; answers how long until it is due in the next.
     pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
         let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
-        self.heed(post, join_all(due.map(|partition| partition.fire(&self.config))).await)?;
+        post.heed(join_all(due.map(|partition| partition.fire(&self.config))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_fire)))
     }
 
@@ -278,6 +270,15 @@ impl Post {
         }
     }
 
+    /// Notes whether a server in trouble has refused something.
+    fn heed<T>(&self, answers: Vec<Result<T>>) -> Result<()> {
+        let answers: Result<Vec<T>> = answers.into_iter().collect();
+        if answers.as_ref().is_err_and(Error::is_passing) {
+            *self.refused() = Some(Instant::now());
+        }
+        answers.map(drop)
+    }
+
     fn refused(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,6 +318,9 @@ impl Post {
         Ok(suspects)
     }
 }
+
+/// So often a server that was in trouble is asked whether it is still.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How much longer nobody is given up, so long after a server in trouble has refused something for the last time: workers could not
 /// renew their leases either, and are to come first.

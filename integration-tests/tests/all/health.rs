@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::{TestRedis, free_port};
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -101,9 +102,9 @@ async fn a_process_that_has_never_reached_redis_is_alive_and_not_ready() {
     }
 }
 
-/// One that is told to stop is to be sent no more, and one whose steps block all its threads answers still.
+/// Its steps block all its threads.
 #[tokio::test]
-async fn a_worker_that_stops_or_is_blocked_answers() {
+async fn a_worker_that_is_blocked_answers() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let port = free_port();
@@ -121,15 +122,19 @@ async fn a_worker_that_stops_or_is_blocked_answers() {
 }
 
 #[tokio::test]
-async fn a_coordinator_that_stops_is_not_ready() {
-    let fleet = Fleet::on(TestRedis::process().await);
-    let [(_worker, _), (coordinator, port)] = watched(&fleet.redis.url);
+async fn a_worker_that_is_told_to_stop_is_not_ready_while_its_steps_end() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut worker = fleet.worker(WORKER, &[("STEPFLEET_HEALTH", &address), ("STEPFLEET_DRAIN_SECONDS", "600")]);
     ready(port).await;
-    // It parts from a Redis that hangs in a second and a half.
-    fleet.redis.signal(Signal::STOP);
-    coordinator.signal(Signal::TERM);
+    let run = fleet.client.start("gated", &json!({})).id("held").enqueue().await.unwrap();
+    wait_for_arrival(&mut fleet.redis.connection().await, run.id()).await;
+    worker.signal(Signal::TERM);
     not_ready(port, &["it was told to stop"]).await;
-    fleet.redis.signal(Signal::CONT);
+    let_go(&mut fleet.redis.connection().await, run.id(), 1).await;
+    assert!(worker.ended().await.success());
 }
 
 #[tokio::test]

@@ -138,8 +138,8 @@ impl Health {
 
     /// Why it is not ready; empty where it is.
     async fn troubles(&self, runtime: &Handle) -> Vec<Trouble> {
-        let unanswered = self.unanswered(runtime).await;
         let phase = *self.phase();
+        let unanswered = if phase == Phase::AtWork { self.unanswered(runtime).await } else { Vec::new() };
         judge((phase, self.0.began), &unanswered, &self.0.outages.under_way())
     }
 

@@ -85,7 +85,12 @@ async fn a_worker_whose_idle_connections_are_closed_says_nothing_and_goes_on() {
     let fleet = Fleet::new().await;
     let mut levers = fleet.redis.connection().await;
     close_idle_connections(&mut levers).await;
-    let worker = fleet.worker(WORKER, &[("STEPFLEET_CONCURRENCY", "1")]);
+    // Connections are told apart by their user.
+    let rules = ["on", ">secret", "~*", "&*", "+@all"];
+    let () = redis::cmd("ACL").arg("SETUSER").arg("worker").arg(&rules).query_async(&mut levers).await.unwrap();
+    let url = fleet.redis.url.replace("redis://", "redis://worker:secret@");
+    let settings = [("STEPFLEET_CONCURRENCY", "1"), ("STEPFLEET_REDIS", &url), ("TEST_LEVERS", &fleet.redis.url)];
+    let worker = fleet.worker(WORKER, &settings);
     let coordinator = fleet.coordinator_process(STEPFLEET);
     fleet.workers_ready(1).await;
     let wakes = "name=stepfleet-idle-";
@@ -94,7 +99,8 @@ async fn a_worker_whose_idle_connections_are_closed_says_nothing_and_goes_on() {
     for id in ["first", "second"] {
         held.push(fleet.client.start("gated", &json!({})).id(id).enqueue().await.unwrap());
         wait_for_arrival(&mut fleet.redis.connection().await, id).await;
-        until(async || connections(&mut levers, wakes).await.is_empty()).await;
+        // The one for its commits is closed too: its lease has the only one that is left.
+        until(async || connections(&mut levers, "user=worker ").await.len() == 1).await;
         let_go(&mut levers, id, 1).await;
         let end: Value = held[held.len() - 1].result(LIMIT).await.unwrap();
         assert_eq!(end["answer"], "attempt 1 after None");
