@@ -69,7 +69,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit(
         "MAX_ENTRIES",
-        10_000,
+        100_000,
         Unit::Count,
         "entries and waits in the journal of a step execution",
         &["shared/src/store/redis/lua/journal.lua", "shared/src/store/mod.rs"],

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{Entry, FIRST_MARK, FIRST_ORDER, marked};
 
 /// More calls than any journal has entries: whatever the bytes are, they do not fill the memory.
-const MOST: u64 = 100_000;
+const MOST: u64 = 1_000_000;
 
 /// What the entries of a journal tell of the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -58,7 +58,7 @@ pub trait Store: CallerStore + WorkerStore + CoordinatorStore {}
 impl<S: CallerStore + WorkerStore + CoordinatorStore> Store for S {}
 
 /// At most this many entries and waits are recorded for a step execution.
-pub(crate) const MAX_ENTRIES: usize = 10_000;
+pub(crate) const MAX_ENTRIES: usize = 100_000;
 /// At most this many entries that a run has published are read at once.
 const MAX_PUBLISHED_READ: u64 = 1000;
 /// At most this many waits of a run are open for one name.

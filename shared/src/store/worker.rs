@@ -34,14 +34,14 @@ pub trait WorkerStore: ReaderStore {
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
     /// Records what a step that goes on has come to so far, opens its waits, and answers those of them that have ended:
     /// a signal was there, or has come since they were opened, or their time is over. [`CommitStatus::Fenced`] when it is no longer its worker's; fails
-    /// with [`Error::is_too_large`](crate::Error::is_too_large) when it has recorded 10,000 entries already.
+    /// with [`Error::is_too_large`](crate::Error::is_too_large) when it has recorded 100,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`CommitStatus::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus>;
     /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
     /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
-    /// [`Error::is_too_large`](crate::Error::is_too_large) when the step has recorded 10,000 entries already.
+    /// [`Error::is_too_large`](crate::Error::is_too_large) when the step has recorded 100,000 entries already.
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>>;
     /// Commits a step execution and fills its slot again.
     async fn complete(

@@ -33,7 +33,7 @@ impl<S> Context<S> {
     /// ```
     ///
     /// Fails with a terminal error for a count of 0 or over 1,000, a name that is none ([`names::check_call`]), an event over 1 MiB, and where the step has recorded
-    /// 10,000 entries.
+    /// 100,000 entries.
     pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
         let number = self.core.journal().next();
         let payload = codec::encode(&format!("the event {}", E::NAME), event).map_err(Error::from);

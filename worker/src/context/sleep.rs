@@ -30,7 +30,7 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// It is a call of the body as [`Context::step`] is, with the same rules for its order, and takes one of the 10,000 entries that
+    /// It is a call of the body as [`Context::step`] is, with the same rules for its order, and takes one of the 100,000 entries that
     /// a step may record. Fails with a terminal error where the body makes other calls than an earlier attempt.
     pub fn sleep(&self, time: Duration) -> Sleep<'_> {
         self.sleep_for(Time::For(time))

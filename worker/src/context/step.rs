@@ -48,7 +48,7 @@ impl<S> Context<S> {
     /// which order calls ended is recorded, and what a race dropped, so that later attempts decide it alike.
     ///
     /// Takes one round trip for each value that is recorded. Fails with a terminal error where the value is over 1 MiB,
-    /// where the step has recorded 10,000 entries, and where the body makes other calls than the attempt that recorded.
+    /// where the step has recorded 100,000 entries, and where the body makes other calls than the attempt that recorded.
     pub fn step<'a, T, F, W>(&'a self, name: &str, work: F) -> StepCall<'a, T>
     where
         T: Serialize + DeserializeOwned + Send + 'a,
@@ -134,7 +134,7 @@ impl<T> StepCall<'_, T> {
     /// its causes, and whether it was terminal. A step that fails with it is not tried again ([`Error::is_given_up`]). Where the run
     /// fails with it, and somebody retries the run, the call is made again.
     ///
-    /// Each try that failed takes a round trip, and up to two of the 10,000 entries that a step may record.
+    /// Each try that failed takes a round trip, and up to two of the 100,000 entries that a step may record.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.options.retry = Some(policy);
         self

@@ -2,6 +2,7 @@
 
 use crate::Fallible;
 use crate::bench::{Effort, OFF, Runs, Site};
+use crate::crew::Crew;
 use crate::row::{Goal, Row};
 use crate::stats::number;
 use crate::usage::Cost;
@@ -30,6 +31,33 @@ pub(super) async fn recorded(effort: Effort) -> Fallible<Vec<Row>> {
     let (each, cost) = at_full_load(effort, OFF, "recorder").await?;
     let row = Row::named("recorded-steps", Goal::AtLeast(0.8)).measured("steps/s", "of the floor", &each);
     Ok(vec![row.with_cost(cost)])
+}
+
+/// One run alone, with few steps and with very many: what one of them takes.
+pub(super) async fn flat(effort: Effort) -> Fallible<Vec<Row>> {
+    let (few, many) = (1000, (100_000 / effort.part).max(2000));
+    let mut site = Site::open(OFF).await?;
+    let mut crew = site.crew(&site.serve(&["recorder"]), 1).await?;
+    let mut each = Vec::new();
+    for _ in 0..effort.times {
+        let long = alone(&mut site, &mut crew, many).await?;
+        let mut short = Vec::new();
+        for _ in 0..5 {
+            short.push(alone(&mut site, &mut crew, few).await?);
+        }
+        short.sort_by(f64::total_cmp);
+        each.push((long, long / short[2]));
+    }
+    let row = Row::named("recorded-flat", Goal::AtMost(1.1));
+    Ok(vec![row.measured("us a step", "of a step in a run of 1,000", &each)])
+}
+
+/// How long a step takes of a run with so many, in us.
+async fn alone(site: &mut Site, crew: &mut Crew, steps: u64) -> Fallible<f64> {
+    let mut runs = Runs::of_turns("recorder", 1, steps);
+    runs.input["left"] = steps.into();
+    let pass = site.pass(crew, &runs).await?;
+    Ok(pass.took.as_secs_f64() * 1e6 / number(steps))
 }
 
 fn chain(name: &str, each: &[(f64, f64)], cost: Cost) -> Row {

@@ -36,10 +36,10 @@ async fn what_a_step_records_has_a_limit() {
             entries: (from..from + 5000).map(|number| (number, vec![1, 7])).collect(),
             ..Checkpoint::default()
         };
-        for from in [0, 5000] {
+        for from in (0..100_000).step_by(5000) {
             store.checkpoint("a", &step.fence, &entries(from)).await.unwrap();
         }
-        assert!(store.checkpoint("a", &step.fence, &entries(10_000)).await.unwrap_err().is_too_large());
+        assert!(store.checkpoint("a", &step.fence, &entries(100_000)).await.unwrap_err().is_too_large());
         store.start(&start("other")).await.unwrap();
         let step = claim(store, "a", 2, 1).await.remove(0);
         let waits = |from: u64, count: u64| Checkpoint {

@@ -40,7 +40,7 @@ local function find_point(p, run, asked)
   if seq == '' and (not steps or found[1] == '1') then
     seq = began_at or '1'
   elseif seq == '' and found[2] then
-    seq = found[2]
+    seq = string.match(found[2], '^%d+')
   elseif seq == '' then
     local live = live_in(steps)
     if #live ~= 2 then return 'several', live end
