@@ -159,3 +159,67 @@ async fn the_state_of_a_function_is_seen_while_it_goes_on_and_is_written_once() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_with_very_many_calls_goes_on_with_another_worker() {
+    const CALLS: u32 = 20_000;
+    #[durable(name = "long", retries = 0)]
+    async fn long(ctx: &Context, on_redis: bool) -> Outcome<u64> {
+        let run = &key(on_redis, ctx.run_id());
+        let mut sum = 0;
+        for number in 0..CALLS {
+            let work = async || {
+                does(run, "call");
+                Ok(u64::from(number))
+            };
+            sum += ctx.step("call", work).await?;
+        }
+        ctx.wait_for::<()>("go").await?;
+        Ok(sum)
+    }
+    let both = Both::new(|worker| worker.serve(long::workflow()));
+    both.play(async |stage| {
+        let on_redis = stage.redis.is_some();
+        stage.client.start("long", &on_redis).id("many").enqueue().await.unwrap();
+        found(async || (stage.store.waits("many").await.unwrap().len() == 1).then_some(())).await;
+        stage.stop_workers().await;
+        stage.client.run("many").signal("go", &()).await.unwrap();
+        stage.add_worker();
+        let sum: u64 = stage.client.run("many").result(LIMIT).await.unwrap();
+        assert_eq!(sum, u64::from(CALLS) * u64::from(CALLS - 1) / 2);
+        assert_eq!(done(stage, "many").get("call"), Some(&CALLS), "each was made once");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_runs_that_wait_hold_no_worker_and_all_go_on() {
+    #[durable(name = "patient")]
+    async fn patient(ctx: &Context, number: u64) -> Outcome<u64> {
+        let word: u64 = ctx.wait_for("word").await?;
+        Ok(number + word)
+    }
+    let both = Both::new(|worker| worker.serve(patient::workflow()));
+    both.play(async |stage| {
+        let id = |number: u64| format!("p-{number}");
+        for number in 0..1000 {
+            stage.client.start("patient", &number).id(id(number)).enqueue().await.unwrap();
+        }
+        let suspended = async || {
+            let mut count = 0;
+            for number in 0..1000 {
+                count += stage.store.waits(&id(number)).await.unwrap().len();
+            }
+            (count == 1000).then_some(())
+        };
+        found(suspended).await;
+        found(async || stage.store.workers().await.unwrap().iter().all(|worker| worker.held == 0).then_some(())).await;
+        for number in 0..1000 {
+            stage.client.run(id(number)).signal("word", &(number * 1000)).await.unwrap();
+        }
+        for number in 0..1000 {
+            assert_eq!(stage.client.run(id(number)).result::<u64>(LIMIT).await.unwrap(), number * 1001);
+        }
+    })
+    .await;
+}
