@@ -100,6 +100,10 @@ struct People;
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]
 struct ComingFromLlamaIndex;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-temporal.md")]
+struct ComingFromTemporal;
+
 /// What the macros' output refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
