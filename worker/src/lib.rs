@@ -104,6 +104,10 @@ struct ComingFromLlamaIndex;
 #[doc = include_str!("../../docs/coming-from-temporal.md")]
 struct ComingFromTemporal;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-agnt5.md")]
+struct ComingFromAgnt5;
+
 /// What the macros' output refers to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
