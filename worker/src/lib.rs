@@ -97,6 +97,10 @@ struct DurableFunctions;
 struct People;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/testing.md")]
+struct Testing;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]
 struct ComingFromLlamaIndex;
 
