@@ -97,8 +97,20 @@ struct DurableFunctions;
 struct People;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/testing.md")]
+struct Testing;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/coming-from-llamaindex.md")]
 struct ComingFromLlamaIndex;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-temporal.md")]
+struct ComingFromTemporal;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-agnt5.md")]
+struct ComingFromAgnt5;
 
 /// What the macros' output refers to. Not for use by hand.
 #[doc(hidden)]
