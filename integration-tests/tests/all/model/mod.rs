@@ -4,6 +4,7 @@
 //! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
 //! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
+mod asking;
 mod context;
 mod ending;
 mod following;
@@ -141,6 +142,7 @@ impl Pair {
             Op::Cancel { run, repeat } => self.cancel(*run, *repeat).await?,
             Op::Retry { run, event, by_inbox, repeat } => self.retry(*run, *event, *by_inbox, *repeat).await?,
             Op::Fork { run, id, at, by_inbox, repeat } => self.fork(*run, *id, *at, *by_inbox, *repeat).await?,
+            Op::Answer { run, which, by_inbox, repeat } => self.answer(*run, *which, *by_inbox, *repeat).await?,
             Op::Pause { run, by_inbox, repeat } => self.pause(*run, *by_inbox, *repeat).await?,
             Op::Resume { run, by_inbox, repeat } => self.resume(*run, *by_inbox, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
@@ -427,10 +429,13 @@ fn schedules(count: u32, in_cluster: bool) {
                 if at % 16 == 15 {
                     pair.compare().await?;
                     pair.compare_waits().await?;
+                    pair.compare_questions(None).await?;
                 }
             }
             pair.audit().await?;
+            pair.compare_questions(None).await?;
             pair.finish().await?;
+            assert_eq!(pair.compare_questions(None).await?, [], "all runs have ended");
             for (name, count) in pair.covered {
                 *covered.borrow_mut().entry(name).or_insert(0) += count;
             }
@@ -447,7 +452,7 @@ fn schedules(count: u32, in_cluster: bool) {
     }
     let wanted = "start,start: timed out,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
-                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
+                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   merge: checkpoint,merge: done,merge: conflict,merge: refused";

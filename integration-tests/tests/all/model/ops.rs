@@ -108,6 +108,12 @@ pub(crate) enum Op {
         by_inbox: bool,
         repeat: bool,
     },
+    Answer {
+        run: usize,
+        which: u8,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Pause {
         run: usize,
         by_inbox: bool,
@@ -190,6 +196,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(run, event, by_inbox, repeat)| Op::Retry { run, event, by_inbox, repeat }),
         4 => (0..RUNS, 0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(run, id, at, by_inbox, repeat)| Op::Fork { run, id, at, by_inbox, repeat }),
+        6 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(run, which, by_inbox, repeat)| Op::Answer { run, which, by_inbox, repeat }),
         3 => (0..RUNS, any::<bool>(), any::<bool>())
             .prop_map(|(run, by_inbox, repeat)| Op::Pause { run, by_inbox, repeat }),
         4 => (0..RUNS, any::<bool>(), any::<bool>())

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::journal::Entry;
+use stepfleet::names;
 use stepfleet::step::{Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait};
 use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Breach, Heartbeat, Origin, Store};
 
+use super::asking::question;
 use super::ops::RUNS;
 use super::rollback::Snapshot;
 use super::{Case, HOUR, MAX_LOSSES, Pair, both, failed, ordered_outcome, plain, same};
@@ -92,8 +94,13 @@ impl Pair {
                 let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
                 let order = (usize::from(set) + n) % 4;
                 let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
+                // Some are waits for an answer.
+                let (name, filter, question) = match order {
+                    2 | 3 => (names::question(&name), vec![], question(&name)),
+                    _ => (name, filter, vec![]),
+                };
                 self.opened.push((self.numbers, name.clone()));
-                Wait { number: self.numbers, name, deadline, filter, ..Wait::default() }
+                Wait { number: self.numbers, name, deadline, filter, question }
             })
             .collect()
     }

@@ -314,6 +314,14 @@ local function marks_of(p, run)
   return marks
 end
 
+-- Their step execution has ended: nobody wants to know any more.
+local function close_questions(p, run, seq)
+  if redis.call('EXISTS', key_of.asked(p, run)) == 0 then return end
+  for _, mark in ipairs(marks_of(p, run)) do
+    if string.sub(mark, 1, #seq + 1) == seq .. '.' then close_question(p, run, mark) end
+  end
+end
+
 -- Its run has ended: nobody can answer them.
 local function hide_questions(p, run)
   local gone = {}

@@ -207,7 +207,10 @@ discard = function(p, run, meta, seq, s, record, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   local _, step, flags = parse_record(record or '')
   redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq)
-  if s.attempt > 0 then forget_published(p, run, seq) end
+  if s.attempt > 0 then
+    forget_published(p, run, seq)
+    close_questions(p, run, seq)
+  end
   if redis.call('UNLINK', journal) == 1 then redis.call('SREM', key_of.extra(p, run), journal) end
   local worker = '-'
   if s.letter == 'H' then

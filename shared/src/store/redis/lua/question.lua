@@ -22,7 +22,8 @@ end
 
 local function shown(p, run, mark, asked)
   local found = redis.call('HMGET', key_of.asked(p, run), mark, 'd' .. mark)
-  return found[1] and asked and { run, mark, asked, found[2] or '0', found[1] } or nil
+  local is_open = asked and found[1] and is_waiting(key_of.steps(p, run), string.match(mark, '^%d+'))
+  return is_open and { run, mark, asked, found[2] or '0', found[1] } or nil
 end
 
 questions = function(p, a)

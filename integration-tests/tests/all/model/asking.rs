@@ -1,0 +1,55 @@
+//! Questions that runs ask, and answers.
+
+use proptest::test_runner::TestCaseError;
+use stepfleet::question::{Question, Takes};
+use stepfleet::step::Answered;
+use stepfleet::store::prelude::*;
+use stepfleet::store::{AnswerTo, Store};
+
+use super::{Case, Pair, failed, same};
+
+/// As it stands in Redis.
+pub(crate) fn question(name: &str) -> Vec<u8> {
+    let (name, text) = (name.to_owned(), "Is it?".to_owned());
+    serde_json::to_vec(&Question { name, text, takes: Takes::Approval, skippable: false }).expect("it can be written")
+}
+
+/// Run, number and name of those that are open, of a run or of all: their times differ.
+async fn open(store: &dyn Store, run: Option<&str>) -> stepfleet::Result<Vec<(String, String, String)>> {
+    let open = store.questions(run, 0, 1000).await?;
+    let mut open: Vec<_> = open.into_iter().map(|one| (one.run, one.id, one.question.name)).collect();
+    open.sort();
+    Ok(open)
+}
+
+impl Pair {
+    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    pub(crate) async fn answer(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
+        let asked = self.compare_questions(None).await?;
+        let closed = (format!("r{run}"), "1.1".to_owned(), "n".to_owned());
+        let (run, question, name) = asked.get(usize::from(which) % (asked.len() + 1)).unwrap_or(&closed);
+        self.compare_questions(Some(run)).await?;
+        let to = AnswerTo { question, name, payload: &[2, b'7'], by: "ann" };
+        let origins = self.origins("answer", by_inbox).await?;
+        let mut became = Answered::Unknown;
+        for turn in 0..=usize::from(repeat) {
+            let ours = self.memory.answer(run, &to, Some(&origins[0])).await.map_err(failed)?;
+            let theirs = self.redis.answer(run, &to, Some(&origins[1])).await.map_err(failed)?;
+            same("answer", &ours, &theirs)?;
+            if turn == 0 {
+                became = theirs;
+            }
+        }
+        Ok(if became == Answered::Answered { "answer" } else { "answer: nothing" })
+    }
+
+    pub(crate) async fn compare_questions(
+        &self,
+        run: Option<&str>,
+    ) -> Result<Vec<(String, String, String)>, TestCaseError> {
+        let (ours, theirs) =
+            (open(&self.memory, run).await.map_err(failed)?, open(&self.redis, run).await.map_err(failed)?);
+        same("questions", &ours, &theirs)?;
+        Ok(ours)
+    }
+}
