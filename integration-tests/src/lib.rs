@@ -1,12 +1,12 @@
 //! What the integration tests share: a real Redis, real worker and coordinator processes, and the workflows they run.
 
 pub mod both;
+pub mod buggy;
 pub mod cluster;
 pub mod documents;
 pub mod double;
 pub mod durable;
 pub mod fleet;
-pub mod panicking;
 pub mod proxy;
 pub mod redis;
 pub mod refusing;

@@ -53,7 +53,10 @@ impl Planner {
         match ev.how.as_str() {
             "write" => ctx.state().edit(|state| *state = plan()).await?,
             // As one who does not know the type of the keys.
-            "insert" => ctx.state().insert("seats", "8", "Bob").await?,
+            "insert" => {
+                ctx.state().insert("seats", "8", "Bob").await?;
+                ctx.state().insert("seats", "7", "Eve").await?;
+            }
             "nan" => return Ok(Told { mean: f64::NAN, seats: BTreeMap::new() }),
             "publish" => ctx.publish(&Told { mean: f64::INFINITY, seats: BTreeMap::new() }).await?,
             "fail" => Err(Terminal("no ink"))?,
@@ -95,7 +98,7 @@ async fn an_entry_of_a_map_whose_keys_are_numbers_is_inserted_by_its_text() {
             written.wait(LIMIT).await.unwrap();
             let inserted = stage.client.start("planner", &json!({ "how": "insert" })).context_from(written.id());
             let told: Told = inserted.enqueue().await.unwrap().result(LIMIT).await.unwrap();
-            assert_eq!(told.seats, BTreeMap::from([(7, "Ada".to_owned()), (8, "Bob".to_owned())]));
+            assert_eq!(told.seats, BTreeMap::from([(7, "Eve".to_owned()), (8, "Bob".to_owned())]));
         })
         .await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stepfleet::history::Kind;
 use stepfleet::store::Audit;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_integration_tests::panicking::{Panicking, When};
+use stepfleet_integration_tests::buggy::{Buggy, When};
 use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows::{Asking, Flaky, Loop};
 
@@ -20,8 +20,8 @@ fn both() -> Both {
 }
 
 /// The one worker that there is, with a bug.
-async fn add_worker(stage: &mut Stage, call: &'static str, when: When, times: u32) -> Panicking {
-    let store = Panicking::new(stage.another_store(), call, when, times);
+async fn add_worker(stage: &mut Stage, call: &'static str, when: When, times: u32) -> Buggy {
+    let store = Buggy::new(stage.another_store(), call, when, times);
     stage.add_worker_on(Arc::new(store.clone()), LEASE);
     stage.workers_ready(1).await;
     store

@@ -1,10 +1,14 @@
 //! Bodies that know what others have changed meanwhile: they run again.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use stepfleet::store::ReaderStore;
 use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::buggy::{Buggy, When};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::until;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 use tokio_util::sync::CancellationToken;
@@ -166,4 +170,85 @@ async fn a_body_that_is_always_overtaken_fails_in_the_end() {
     assert_eq!((end.error_attempt, meeting(run.id()).bodies), (Some(1), 1002));
     stop.cancel();
     task.await.unwrap().unwrap();
+}
+
+/// One step makes a call and a checkpoint beside each other, and the other overtakes it.
+struct Overtaken;
+
+/// The store of the one worker that serves it.
+static STORE: Mutex<Option<Buggy>> = Mutex::new(None);
+/// What each body of it was given by its call.
+static DRAWN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+#[derive(Event, Serialize, Deserialize)]
+struct Ended(Vec<usize>);
+
+impl Overtaken {
+    /// Returns once the call is recorded, which the first body is not told.
+    async fn recorded() {
+        while STORE.lock().unwrap().as_ref().unwrap().left() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn overtaken(run: &str) {
+        let store = STORE.lock().unwrap().clone().unwrap();
+        while store.context(run).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Another number each time.
+    fn draw(run: &str) -> usize {
+        let mut meetings = MEETINGS.lock().unwrap();
+        let met = meetings.entry(run.to_owned()).or_default();
+        met.calls += 1;
+        met.calls
+    }
+
+    async fn commit(ctx: &Context) -> Outcome<()> {
+        let known: u64 = ctx.state().get("field").await?.unwrap_or_default();
+        ctx.state().edit_field("field", move |field: &mut u64| *field = known + 1).await?;
+        Self::recorded().await;
+        Self::overtaken(ctx.run_id()).await;
+        ctx.checkpoint().await
+    }
+}
+
+#[workflow(start = Asked, stop = Ended)]
+impl Overtaken {
+    #[step]
+    async fn write(&self, ctx: &Context, _ev: Asked) -> Outcome<()> {
+        Self::recorded().await;
+        ctx.state().set("field", &1).await
+    }
+
+    #[step]
+    async fn read(&self, ctx: &Context, _ev: Asked) -> Outcome<Ended> {
+        let call = ctx.step("draw", async || Ok(Self::draw(ctx.run_id())));
+        let (drawn, ()) = tokio::try_join!(call, Self::commit(ctx))?;
+        DRAWN.lock().unwrap().push(drawn);
+        // A later attempt is given what is recorded.
+        ctx.wait_for::<()>("go").await?;
+        Ok(Ended(std::mem::take(&mut *DRAWN.lock().unwrap())))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_record_is_on_its_way_when_the_body_runs_again_is_not_made_again() {
+    Both::new(|worker| worker.serve(Overtaken))
+        .workers(0)
+        .play(async |stage| {
+            let id = format!("overtaken-{}", if stage.redis.is_some() { "redis" } else { "memory" });
+            let store = Buggy::new(stage.another_store(), "checkpoint", When::Never, 1);
+            STORE.lock().unwrap().replace(store.clone());
+            stage.add_worker_on(Arc::new(store), Duration::from_secs(10));
+            let run = stage.client.start("overtaken", &json!({"n": 0})).id(&id).enqueue().await.unwrap();
+            until(async || run.waits().await.unwrap().len() == 1).await;
+            run.signal("go", &()).await.unwrap();
+            let drawn: Vec<usize> = run.result(LIMIT).await.unwrap();
+            assert_eq!(drawn, [1, 1], "the body that ran again, and the one after the wait");
+            assert_eq!(MEETINGS.lock().unwrap()[&id].calls, 1);
+        })
+        .await;
 }

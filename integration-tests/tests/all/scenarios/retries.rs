@@ -110,6 +110,26 @@ async fn a_policy_that_was_used_up_starts_anew_and_what_is_recorded_stays() {
 }
 
 #[tokio::test]
+async fn what_a_step_failed_with_is_forgotten_and_an_empty_journal_is_no_loss() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = begun(scene, &["first"]).await.remove(0);
+        store.checkpoint("a", &step.fence, &records(1, 5)).await.unwrap();
+        store.checkpoint("a", &step.fence, &records(2, 6)).await.unwrap();
+        let fails = |forget| Failure::Fail { error: "wrong".into(), retention: HOUR, forget };
+        store.fail(&call("a", 2, false), &step, &fails(vec![2]), &refill(0)).await.unwrap();
+        retry(scene).await;
+        let again = claim(store, "a", 3, 1).await.remove(0);
+        assert_eq!(in_order(&again), [(1, vec![1, 5])]);
+        store.fail(&call("a", 4, false), &again, &fails(vec![1]), &refill(0)).await.unwrap();
+        // Asserts that an audit finds nothing.
+        retry(scene).await;
+        assert!(in_order(&claim(store, "a", 5, 1).await[0]).is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_only_failed_attempts_had_left_is_no_loss() {
     on_both(async |scene| {
         let store = scene.store();

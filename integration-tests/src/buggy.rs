@@ -1,4 +1,5 @@
-//! A worker's store with a bug: it panics in a call of one's choice, so often, and otherwise does what a real store does.
+//! A worker's store with a bug: it panics in a call of one's choice, or never answers it, so often; otherwise it does what a real
+//! store does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,18 +23,20 @@ use stepfleet::store::{
     WorkerInfo, WorkerStore,
 };
 
-/// Before the call, which then has no effect, or after it, when its answer is lost.
+/// What it does to the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Before it.
+    /// It panics before the call, which then has no effect.
     Before,
-    /// After it; after a claim that got something.
+    /// It panics after the call, whose answer is lost; after a claim that got something.
     After,
+    /// It never answers the call, which has its effect. Not for claims.
+    Never,
 }
 
-/// A store that panics.
+/// A store with a bug.
 #[derive(Clone)]
-pub struct Panicking {
+pub struct Buggy {
     store: Arc<dyn Store>,
     bug: Arc<Bug>,
     lives: Arc<AtomicU32>,
@@ -47,18 +50,23 @@ struct Bug {
 
 impl Bug {
     fn at(&self, call: &str, when: When) {
+        assert!(!self.strikes(call, when), "a bug in {call}");
+    }
+
+    fn strikes(&self, call: &str, when: When) -> bool {
         let one_less = |left: u32| (call == self.call && when == self.when).then(|| left.checked_sub(1)).flatten();
-        assert!(self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err(), "a bug in {call}");
+        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
     }
 }
 
-impl Panicking {
-    /// Panics in this method of [`WorkerStore`], the next so many times; `heartbeat` and `wake` are the methods of what it opens.
+impl Buggy {
+    /// The bug is in this method of [`WorkerStore`], the next so many times; `heartbeat` and `wake` are the methods of what it opens, and
+    /// panic before the call.
     pub fn new(store: Arc<dyn Store>, call: &'static str, when: When, times: u32) -> Self {
         Self { store, bug: Arc::new(Bug { call, when, left: AtomicU32::new(times) }), lives: Arc::default() }
     }
 
-    /// How many panics are left.
+    /// How many times are left.
     pub fn left(&self) -> u32 {
         self.bug.left.load(Ordering::SeqCst)
     }
@@ -72,6 +80,9 @@ impl Panicking {
         self.bug.at(name, When::Before);
         let answer = call.await;
         self.bug.at(name, When::After);
+        if self.bug.strikes(name, When::Never) {
+            std::future::pending::<()>().await;
+        }
         answer
     }
 }
@@ -102,7 +113,7 @@ impl WakeReader for Reading<dyn WakeReader> {
 }
 
 #[async_trait]
-impl ReaderStore for Panicking {
+impl ReaderStore for Buggy {
     fn namespace(&self) -> &Namespace {
         self.store.namespace()
     }
@@ -169,7 +180,7 @@ impl ReaderStore for Panicking {
 }
 
 #[async_trait]
-impl WorkerStore for Panicking {
+impl WorkerStore for Buggy {
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()> {
         self.lives.fetch_add(1, Ordering::SeqCst);
         self.store.register(worker, lease).await
