@@ -317,8 +317,9 @@ end
 -- Their step execution has ended: nobody wants to know any more.
 local function close_questions(p, run, seq)
   if redis.call('EXISTS', key_of.asked(p, run)) == 0 then return end
+  local start = seq .. '.'
   for _, mark in ipairs(marks_of(p, run)) do
-    if string.sub(mark, 1, #seq + 1) == seq .. '.' then close_question(p, run, mark) end
+    if string.sub(mark, 1, #start) == start then close_question(p, run, mark) end
   end
 end
 
