@@ -45,6 +45,8 @@ background() {
   shift
   "$@" >"$folder/$name.log" 2>&1 &
   started+=($!)
+  # Otherwise the shell tells of each that is killed.
+  disown $!
 }
 
 server=$(command -v redis-server || command -v valkey-server || true)
@@ -83,7 +85,6 @@ stepfleet questions
 
 say "kill -9 of both workers. The run waits on, and holds nobody:"
 kill -9 "$first" "$second"
-wait "$first" "$second" 2>/dev/null || true
 cli HGET 'sf:{0}:run:r1' status
 
 say "The approval, with redis-cli:"
