@@ -20,6 +20,7 @@
 
 mod across;
 mod answers;
+mod children;
 pub mod cli;
 mod config;
 mod coordinator;

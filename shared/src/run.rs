@@ -89,6 +89,8 @@ pub struct Run {
     pub error_step: Option<String>,
     /// The attempt at which it failed.
     pub error_attempt: Option<u32>,
+    /// The run that this one is a child of.
+    pub parent: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

@@ -149,6 +149,7 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
         error: text("error"),
         error_step: text("error_step"),
         error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
+        parent: text("parent"),
         input,
         result,
     }))

@@ -66,6 +66,7 @@ local function keep_waits(p, run, name, is_kept)
     else
       gone[#gone + 1] = deadline_timer(run, name, wait)
       if is_question(name) then close_question(p, run, string.match(wait, '^[^@]+')) end
+      if kin.is_child(name) then kin.drop_child(p, run, string.match(wait, '^[^@]+')) end
     end
   end
   if #gone == 0 then return #left, 0 end
@@ -168,7 +169,11 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
-  if question ~= '' then ask(p, run, seq, number, name, question, due, now) end
+  if question ~= '' and kin.is_child(name) then
+    kin.ask_for(p, run, seq, number, name, question, now)
+  elseif question ~= '' then
+    ask(p, run, seq, number, name, question, due, now)
+  end
 end
 
 -- `waits` is number, name, deadline (-1 for none), filter, question, number, ... Those that are opened again have the deadlines in `dues`.
