@@ -238,3 +238,28 @@ async fn a_step_of_an_event_driven_workflow_cannot_continue_as_new() {
     let run = testing::run(NoFunction).start(&Asked {}).await;
     assert!(run.error().contains("only a durable function can continue as new"), "{run}");
 }
+
+#[task]
+async fn doubled(ctx: &Context, n: u64) -> Outcome<u64> {
+    if n == 13 {
+        return Err(Error::terminal("not that one"));
+    }
+    ctx.step("double", || async { Ok(2 * n) }).await
+}
+
+#[durable]
+async fn sum_of(ctx: &Context, numbers: Vec<u64>) -> Outcome<u64> {
+    let doubled: Vec<u64> = ctx.map(numbers, 2, |n| async move { ctx.task::<doubled>(&n).await }).await?;
+    Ok(doubled.iter().sum())
+}
+
+#[tokio::test]
+async fn child_runs_are_executed_where_the_test_serves_their_workflow() {
+    let run = || testing::run(sum_of::workflow()).serve(doubled::workflow());
+    assert_eq!(run().call(&[1, 2, 3]).await.result::<u64>(), 12);
+    let failed = run().call(&[1, 13]).await;
+    failed.assert_status(Status::Failed);
+    assert!(failed.error().contains("of doubled failed: not that one"), "{failed}");
+    let alone = testing::run(sum_of::workflow()).call(&[1]).await;
+    assert!(alone.error().contains("does not serve the workflow doubled; give it to the test kit"), "{alone}");
+}

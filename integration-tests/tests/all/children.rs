@@ -110,10 +110,29 @@ async fn starts(ctx: &Context, _: Value) -> Outcome<String> {
     Ok(run)
 }
 
+/// Fails once halfway.
+#[task(retry = RetryPolicy::fixed(Duration::from_millis(10)).attempts(3))]
+async fn count_to(ctx: &Context, to: u64) -> Outcome<Vec<u64>> {
+    let begun = ctx.progress::<u64>().await?.unwrap_or(0);
+    for n in begun..to {
+        if n == to / 2 && begun == 0 {
+            return Err(Error::msg("it stumbled"));
+        }
+        ctx.heartbeat(&(n + 1)).await?;
+    }
+    Ok(vec![begun, to])
+}
+
+#[durable(name = "hands-out")]
+async fn hands_out(ctx: &Context, to: u64) -> Outcome<Vec<u64>> {
+    ctx.task::<count_to>(&to).await
+}
+
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     let worker = worker.serve(double::workflow())?.serve(sum::workflow())?.serve(fragile::workflow())?;
     let worker = worker.serve(careful::workflow())?.serve(patient::workflow())?.serve(waits::workflow())?;
-    worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())
+    let worker = worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())?;
+    worker.serve(count_to::workflow())?.serve(hands_out::workflow())
 }
 
 /// The children that a run has asked for, in order.
@@ -263,6 +282,19 @@ async fn a_run_that_is_started_alone_outlives_the_one_that_started_it() {
             stage.client.run("r").signal("fail", &"now").await.unwrap();
             assert_eq!(stage.client.run("r").result::<String>(LIMIT).await.unwrap(), started);
             assert_eq!(stage.store.run(&started).await.unwrap().unwrap().parent, None);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_next_attempt_of_a_task_goes_on_from_its_last_heartbeat() {
+    Both::new(serve)
+        .play(async |stage| {
+            start(stage, "hands-out", "r", json!(10)).await;
+            assert_eq!(stage.client.run("r").result::<Vec<u64>>(LIMIT).await.unwrap(), [5, 10]);
+            let task = child(stage, "r").await;
+            let shown = stage.client.run(&*task).snapshot().await.unwrap().unwrap();
+            assert_eq!(shown.context["progress"], json!(10));
         })
         .await;
 }

@@ -14,6 +14,7 @@ mod send;
 mod sleep;
 mod state;
 mod step;
+mod task;
 mod tries;
 mod user;
 mod wait;

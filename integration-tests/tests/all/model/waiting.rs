@@ -93,11 +93,11 @@ impl Pair {
                 let name = NAMES[(usize::from(set) + n) % NAMES.len()].to_owned();
                 // Two deadlines of the same millisecond would end their waits in an order of chance.
                 let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
-                let order = (usize::from(set) + n) % 4;
+                let order = (usize::from(set) + n) % 5;
                 let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
                 // Some are waits for an answer, and some for a child run.
                 let (name, filter, question) = match order {
-                    2 => (names::question(&name), vec![], question(&name)),
+                    2 | 4 => (names::question(&name), vec![], question(&name)),
                     3 => (names::child(1, self.numbers, "w"), vec![], child(self.numbers)),
                     _ => (name, filter, vec![]),
                 };
