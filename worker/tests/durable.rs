@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use stepfleet::history::Kind;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::testing::{self, Status};
 
@@ -262,4 +263,30 @@ async fn child_runs_are_executed_where_the_test_serves_their_workflow() {
     assert!(failed.error().contains("of doubled failed: not that one"), "{failed}");
     let alone = testing::run(sum_of::workflow()).call(&[1]).await;
     assert!(alone.error().contains("does not serve the workflow doubled; give it to the test kit"), "{alone}");
+}
+
+#[task]
+async fn unbook(_: &Context, n: u64) -> Outcome<u64> {
+    Ok(n)
+}
+
+#[durable(retries = 0)]
+async fn book(ctx: &Context, fails: bool) -> Outcome<u64> {
+    for n in 0..3u64 {
+        ctx.compensate::<unbook>(&n).await?;
+        ctx.step("book", || async { Ok(()) }).await?;
+    }
+    ctx.cleanup::<unbook>(&3).await?;
+    if fails { Err(Error::terminal("sold out")) } else { Ok(7) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn compensations_are_carried_out_wherever_the_worker_dies() {
+    for (fails, undone) in [(true, 4), (false, 1)] {
+        let run = || testing::run(book::workflow()).serve(unbook::workflow());
+        let run = testing::call_survives_every_crash(run, &fails).await;
+        let ended = run.history().records().iter().filter(|record| record.kind == Kind::ChildEnded).count();
+        assert_eq!(ended, undone, "{run}");
+        run.assert_status(if fails { Status::Failed } else { Status::Completed });
+    }
 }

@@ -61,6 +61,7 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error_step", "the step that failed; `-` where it was none"),
     field("error_attempt", "the attempt that failed"),
     field("parent", "the run that this one is a child of"),
+    field("compensation", "`running`, `failed` or `done`: how its compensations stand, where it has any to carry out"),
     field("forked", "the run that it was forked from"),
     field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
 ];

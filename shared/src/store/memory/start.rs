@@ -288,5 +288,6 @@ pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
         error_step: None,
         error_attempt: None,
         parent: None,
+        compensation: None,
     }
 }

@@ -69,6 +69,7 @@ function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. s
 function key_of.questions(p) return p .. 'questions' end
 function key_of.asked(p, id) return p .. 'asked:' .. id end
 function key_of.children(p, id) return p .. 'children:' .. id end
+function key_of.undo(p, id) return p .. 'undo:' .. id end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
 function key_of.extra(p, id) return p .. 'extra:' .. id end
 function key_of.queue(p, queue) return p .. 'queue:' .. queue end
