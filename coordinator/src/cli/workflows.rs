@@ -117,6 +117,7 @@ mod tests {
             error_step: None,
             error_attempt: None,
             parent: None,
+            compensation: None,
             input: vec![],
             result: None,
         }
