@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::log;
-use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::run::Run;
 use stepfleet::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
@@ -16,6 +15,7 @@ use crate::across::Keyed;
 use crate::answers;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
+use crate::sessions::line_full;
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
@@ -215,7 +215,10 @@ impl Intake {
             Ok(_) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
-        let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
+        let run = match self.run_id(&request, &entry) {
+            Ok(run) => run,
+            Err(reason) => return self.reject(entry, reason).await,
+        };
         if let Some(to) = self.fleet.route(&request.workflow).await? {
             return match self.start(run, request, to, Some(&entry)).await? {
                 Ok(became) => Ok(became),
@@ -286,6 +289,7 @@ impl Intake {
             Started::New(_) => Became::Started,
             Started::Known(_) | Started::Void => Became::Known,
             Started::NoSource(from) => return Ok(Err(no_source(&from))),
+            Started::LineFull(session) => return Ok(Err(line_full(&session))),
         };
         if let Some(entry) = entry {
             self.dismiss(entry, &start.run).await?;

@@ -32,6 +32,7 @@ mod intake;
 mod partition;
 mod routing;
 mod schemas;
+mod sessions;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.

@@ -19,7 +19,7 @@ use stepfleet::step::{
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet::store::{
-    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, Store, WakeReader,
+    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader,
     WorkerInfo, WorkerStore,
 };
 
@@ -137,6 +137,9 @@ impl ReaderStore for Buggy {
     }
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         self.store.context(run).await
+    }
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
+        self.store.session(name).await
     }
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
         self.store.runs(offset, count).await

@@ -10,6 +10,7 @@ mod asked;
 mod fork;
 pub(crate) mod patience;
 mod questions;
+mod session;
 
 use self::patience::patiently;
 use crate::backoff::{Backoff, FOLLOWING};
@@ -27,6 +28,7 @@ use crate::store::{CallerStore, Registration};
 
 pub use self::asked::Asked;
 pub use self::fork::ForkRun;
+pub use self::session::{SessionHandle, SessionStatus};
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -160,6 +162,13 @@ impl StartRun {
         self.with(|r| r.context_from = Some(run.into()))
     }
 
+    /// Puts the run into a session: the runs of a session go one after another, in the order in which they are accepted, and share a
+    /// context. See [`Client::session`].
+    #[must_use]
+    pub fn session(self, name: impl Into<String>) -> Self {
+        self.with(|r| r.session = Some(name.into()))
+    }
+
     /// Puts the first step off.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
@@ -177,8 +186,11 @@ impl StartRun {
     /// that was given no id gets one that is made here.
     pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
-        let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;
+        if request.id.is_none() {
+            request.id = Some(self.client.fitting_id(request.session.as_deref()).await?);
+        }
+        let id = request.id.clone().unwrap_or_default();
         // The id makes it safe to repeat.
         patiently(|| async { self.client.home.known().await?.of(&id).submit(&request).await }).await?;
         Ok(RunHandle { id, client: self.client })

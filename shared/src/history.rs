@@ -57,6 +57,11 @@ pub enum Kind {
     Resumed,
     /// Another run was made of it, or it of another.
     Forked,
+    /// It waits for its turn in its session.
+    #[serde(rename = "in-line")]
+    InLine,
+    /// Its turn in its session has come.
+    Turn,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -87,6 +92,8 @@ impl Kind {
             Self::Retried => "retried",
             Self::Paused => "paused",
             Self::Forked => "forked",
+            Self::InLine => "in-line",
+            Self::Turn => "turn",
             Self::Resumed => "resumed",
             Self::Other => "other",
         }
@@ -94,8 +101,8 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, Left, Lost, Overdue, Paused,
-            Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, InLine, Left, Lost, Overdue, Paused,
+            Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Turn, Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -119,6 +126,8 @@ impl Kind {
             Paused,
             Resumed,
             Forked,
+            InLine,
+            Turn,
             UnusedSignals,
             Unreadable,
         ]
@@ -144,7 +153,8 @@ pub struct Record {
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
     /// `failed`: the error; `start`: workflow and version; `left`: how many events of what; `unused-signals`: names, and how many
-    /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered.
+    /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered;
+    /// `in-line`: the session, and the run before it in the line; `turn`: the session.
     pub detail: String,
 }
 

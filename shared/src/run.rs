@@ -89,6 +89,9 @@ pub struct Run {
     pub error_step: Option<String>,
     /// The attempt at which it failed.
     pub error_attempt: Option<u32>,
+    /// The session that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

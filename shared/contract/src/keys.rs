@@ -146,12 +146,20 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "questions of a run: `<number>` -> the question as JSON, `d<number>` -> until when it may be answered (ms), where there is an end",
     ),
+    public(
+        "session",
+        "<name>",
+        Type::Hash,
+        "a session: `running`, the run whose turn it is; `version`, how many of its runs have completed; `expires`, when it is to be forgotten (ms), where no run of it is under way",
+    ),
+    public("line", "<name>", Type::List, "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs"),
+    public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal("turns", "<id>:<step>", Type::List, "step executions of a step with a limit that wait for their turn"),
     internal(
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals` and `asked` keys that the run has",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals` and `asked` keys that the run has, and the `session` key that it is in",
     ),
     internal(
         "queue",

@@ -103,6 +103,20 @@ pub const LIMITS: &[Limit] = &[
         &["shared/src/store/redis/lua/common.lua", "shared/src/store/memory/signal.rs"],
     ),
     limit(
+        "MAX_LINE",
+        1000,
+        Unit::Count,
+        "runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
+        &["shared/src/store/redis/lua/session.lua", "shared/src/store/memory/session.rs"],
+    ),
+    limit(
+        "LINE_MS",
+        1000,
+        Unit::Ms,
+        "a delayed run whose session's line is full asks again for its place after so long",
+        &["shared/src/store/redis/lua/session.lua", "shared/src/store/memory/session.rs"],
+    ),
+    limit(
         "MAX_SIGNALS",
         1000,
         Unit::Count,

@@ -102,8 +102,15 @@ pub const TRANSITIONS: &[Transition] = &[
             text("from"),
             list("fields", FIELDS),
             text("ticket"),
+            text("session"),
         ])],
-        &[reply("started", "run"), reply("exists", "run"), reply("no source", "run"), reply("void", "run")],
+        &[
+            reply("started", "run"),
+            reply("exists", "run"),
+            reply("no source", "run"),
+            reply("void", "run"),
+            reply("full", "session"),
+        ],
     ),
     transition(
         "reserve",

@@ -97,6 +97,7 @@ impl Start {
         let Self { request, routes, entry, ticket, context, timeout, .. } = self;
         let has_more =
             request.key.is_some() || request.context_from.is_some() || request.delay_ms > 0 || request.follow_steps;
+        let has_more = has_more || request.session.is_some();
         let entry = entry.as_deref().filter(|entry| !entry.is_empty() && !entry.contains('@'))?;
         let [route] = &**routes else { return None };
         let is_plain =
@@ -114,6 +115,8 @@ pub enum Started {
     Known(String),
     /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
     NoSource(String),
+    /// As many runs of this session are under way as may be; the request is still in the inbox.
+    LineFull(String),
     /// Its ticket is void: the key has to be reserved anew. The request is still in the inbox.
     Void,
 }

@@ -39,7 +39,7 @@ pub use self::coordinator::{
 };
 pub use self::fork::{Fork, ForkPoint, ForkSource};
 pub use self::memory::MemoryStore;
-pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, WorkerInfo};
+pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionInfo, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;

@@ -12,6 +12,7 @@ mod questions;
 mod repeats;
 mod requests;
 mod retries;
+mod sessions;
 mod slots;
 mod timers;
 mod unreadable;

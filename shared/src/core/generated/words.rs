@@ -20,6 +20,8 @@ pub(crate) enum Start {
     NoSource,
     /// `void`, then `run`.
     Void,
+    /// `full`, then `session`.
+    Full,
 }
 
 impl Word for Start {
@@ -28,6 +30,7 @@ impl Word for Start {
         ("exists", Self::Exists),
         ("no source", Self::NoSource),
         ("void", Self::Void),
+        ("full", Self::Full),
     ];
 }
 

@@ -25,6 +25,7 @@ mod reads;
 mod retry;
 mod roles;
 mod run;
+mod session;
 mod signal;
 mod start;
 mod stream;

@@ -21,7 +21,7 @@ use crate::step::{
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
     Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration,
-    Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    Rejection, RequestFate, SessionInfo, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -50,6 +50,10 @@ impl ReaderStore for MemoryStore {
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         Ok(self.change(|data, _| data.context(run)))
+    }
+
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
+        Ok(self.change(|data, _| data.session(name)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {

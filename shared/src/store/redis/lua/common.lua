@@ -263,7 +263,7 @@ end
 
 -- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
 -- execution ends, without the queue. `fields` are others of the steps hash to be written with them. `later` has `now` and `due`
--- where they are to begin then.
+-- where they are to begin then; without them they are queued, and are in no queue.
 local function create(p, run, meta, first, records, taker, fields, later)
   local queue, has_queued = queue_of(meta), false
   fields = fields or {}
@@ -276,6 +276,8 @@ local function create(p, run, meta, first, records, taker, fields, later)
       local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. taker.now .. ' ' .. taker.call
       taker.taken = { run = run, seq = seq, attempt = 1, line = line, record = record, meta = meta }
       fields[#fields + 1] = line
+    elseif later and not later.due then
+      fields[#fields + 1] = state_line('Q', NEW, 'q0-0')
     elseif later then
       fields[#fields + 1] = state_line('W', NEW, later.due)
       set_timer(p, later.now, later.due, 'step ' .. run .. ' ' .. seq .. ' 0')
@@ -330,13 +332,18 @@ local function hide_questions(p, run)
   chunked('ZREM', key_of.questions(p), gone)
 end
 
--- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any. Whatever else is in
--- there is not ours to remove.
+-- What session.lua has for others.
+local sessions = {}
+
+-- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
+-- anything, and the session that it is in. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals, asks = {}, nil, false
+  local keys, signals, asks, session, of_session = {}, nil, false, nil, key_of.session(p, '')
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     if key == key_of.asked(p, run) then
       keys[#keys + 1], asks = key, true
+    elseif string.sub(key, 1, #of_session) == of_session then
+      session = string.sub(key, #of_session + 1)
     end
     for _, kind in ipairs({ 'joined', 'fan', 'journal', 'signals', 'turns', 'published' }) do
       local start = p .. kind .. ':' .. run .. ':'
@@ -349,7 +356,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals, asks
+  return keys, signals, asks, session
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -411,7 +418,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals, asks = extra_of(p, run)
+  local extra, signals, asks, session = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
   if status ~= 'completed' then
@@ -428,6 +435,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   set_timer(p, now, now + retention, 'expire ' .. run)
   if has_timeout ~= false then redis.call('ZREM', key_of.timers(p), 'timeout ' .. run) end
   redis.call('PUBLISH', key_of.ended(p, run), status)
+  if session then sessions.leave(p, run, session, now, status, retention) end
 end
 
 -- `but_signals`: all but what is kept for its successor under the same id.

@@ -12,6 +12,8 @@ local LIMIT = {
   MAX_SENT = 1000, -- events that are kept for a run whose request is held
   REQUEST_MS = 86400000, -- what became of a request with an id is known for so long
   NAMED_SIGNALS = 20, -- names of signals that are told of at the end of a run that has not used them
+  MAX_LINE = 1000, -- runs of a session that are under way: the one whose turn it is, and those that wait for theirs
+  LINE_MS = 1000, -- a delayed run whose session's line is full asks again for its place after so long
   MAX_SIGNALS = 1000, -- kept signals of one name in a run
   HISTORY_MAX = 100000, -- records in a history, the newest
   MAX_LEFT = 100, -- records of a history about events that are left when the run completes
@@ -68,6 +70,9 @@ function key_of.signals(p, id, name) return p .. 'signals:' .. id .. ':' .. name
 function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. seq end
 function key_of.questions(p) return p .. 'questions' end
 function key_of.asked(p, id) return p .. 'asked:' .. id end
+function key_of.session(p, name) return p .. 'session:' .. name end
+function key_of.line(p, name) return p .. 'line:' .. name end
+function key_of.shared(p, name) return p .. 'shared:' .. name end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
 function key_of.extra(p, id) return p .. 'extra:' .. id end
 function key_of.queue(p, queue) return p .. 'queue:' .. queue end
@@ -113,6 +118,7 @@ function read.start(argv)
     run = argv[1], workflow = argv[2], version = argv[3], content = argv[4], input = argv[5], key = argv[6],
     key_ttl = tonumber(argv[7]), delay = tonumber(argv[8]), entry = argv[9], timeout = tonumber(argv[10]),
     heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at],
+    session = argv[at + 1],
   }
 end
 
