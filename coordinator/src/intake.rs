@@ -15,7 +15,7 @@ use crate::across::Keyed;
 use crate::answers;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
-use crate::sessions::line_full;
+use crate::sessions::{in_lines, line_full};
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
@@ -94,7 +94,19 @@ impl Intake {
         let parsed = entries.into_iter().map(|entry| (request::parse(&entry.fields), entry));
         let (starts, others): (Vec<_>, Vec<_>) =
             parsed.partition(|(request, _)| matches!(request, Ok(Request::Start(_)) | Err(_)));
-        let mut results = join_all(starts.into_iter().map(|(request, entry)| self.take(request, entry))).await;
+        // Those of one session keep their order too.
+        let session = |(request, _): &(Result<Request>, InboxEntry)| match request {
+            Ok(Request::Start(start)) => start.session.clone(),
+            _ => None,
+        };
+        let lines = in_lines(starts, session).into_iter().map(async |line| {
+            let mut results = Vec::new();
+            for (request, entry) in line {
+                results.push(self.take(request, entry).await);
+            }
+            results
+        });
+        let mut results: Vec<_> = join_all(lines).await.into_iter().flatten().collect();
         // After the starts, which they may be about, and one after the other: signals keep their order.
         for (request, entry) in others {
             results.push(self.steer(request, entry, early).await);

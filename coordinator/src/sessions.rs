@@ -1,5 +1,7 @@
 //! Runs of a session: all of them are in the partition of its name.
 
+use std::collections::HashMap;
+
 use stepfleet::partition::{id_in, partition_of, run_of_entry};
 use stepfleet::request::StartRequest;
 use stepfleet::store::InboxEntry;
@@ -28,4 +30,31 @@ impl Intake {
 
 pub(crate) fn line_full(session: &str) -> String {
     format!("as many runs of session {session} wait for their turn as may; send the request again when some have ended")
+}
+
+/// Requests to be dealt with one after the other, in order: those of one session are a line, and each other is one by itself.
+pub(crate) fn in_lines<T>(requests: Vec<T>, session: impl Fn(&T) -> Option<String>) -> Vec<Vec<T>> {
+    let (mut lines, mut of_session): (Vec<Vec<T>>, HashMap<String, usize>) = (Vec::new(), HashMap::new());
+    for request in requests {
+        let next = lines.len();
+        let at = session(&request).map_or(next, |session| *of_session.entry(session).or_insert(next));
+        if at == next {
+            lines.push(Vec::new());
+        }
+        lines[at].push(request);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_a_session_keep_their_order_and_others_wait_for_nobody() {
+        let requests = vec![(None, 1), (Some("a"), 2), (Some("b"), 3), (Some("a"), 4), (None, 5)];
+        let lines = in_lines(requests, |(session, _)| session.map(str::to_owned));
+        let numbers: Vec<Vec<_>> = lines.into_iter().map(|line| line.into_iter().map(|(_, n)| n).collect()).collect();
+        assert_eq!(numbers, [vec![1], vec![2, 4], vec![3], vec![5]]);
+    }
 }

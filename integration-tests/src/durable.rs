@@ -38,3 +38,24 @@ pub async fn steady(ctx: &Context, redis: &Levers, ms: u64) -> Outcome<(String, 
     ctx.step("last", || does(redis, run, "last")).await?;
     Ok((id, error.to_string(), slept))
 }
+
+/// What the runs of a talk share.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Talk {
+    /// What was said, in order.
+    pub said: Vec<String>,
+}
+
+/// Says something in a talk, in two calls with a pause between; answers how much was said by then.
+#[durable]
+pub async fn talk(ctx: &Context<Talk>, text: String) -> Outcome<usize> {
+    let said = ctx.step("hear", || async { Ok(text.clone()) }).await?;
+    ctx.sleep(Duration::from_millis(5)).await?;
+    if said == "nonsense" {
+        ctx.state().push("said", &said).await?;
+        ctx.checkpoint().await?;
+        return Err(Error::terminal("it makes no sense"));
+    }
+    ctx.state().push("said", &said).await?;
+    Ok(ctx.state().load().await?.said.len())
+}

@@ -403,6 +403,9 @@ impl RunHandle {
             Ok(Some(run)) if run.status == Status::Paused => {
                 format!("run {id} has not ended within {limit:?}: it is paused, and goes on once it is resumed")
             }
+            Ok(Some(Run { session: Some(session), status: Status::Queued, .. })) => {
+                format!("run {id} has not ended within {limit:?}; it goes on when its turn in session {session} has come")
+            }
             Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
             Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
             Ok(None) if is_held.await.unwrap_or_default() => format!(

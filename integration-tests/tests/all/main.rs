@@ -38,6 +38,7 @@ mod requests;
 mod retried;
 mod runs;
 mod scenarios;
+mod sessions;
 mod shapes;
 mod snapshots;
 mod steering;

@@ -46,6 +46,11 @@ impl MemoryStore {
         self.change(|data, _| data.write_context(run, changes));
     }
 
+    /// Has a session begin with this context.
+    pub fn set_session(&self, name: &str, fields: &[(String, Vec<u8>)]) {
+        self.change(|data, _| data.set_session(name, fields));
+    }
+
     /// Makes one transition as the commit that it is.
     pub(super) async fn commit<T>(
         &self,

@@ -38,6 +38,10 @@ impl Data {
         })
     }
 
+    pub(super) fn set_session(&mut self, name: &str, fields: &[(String, Vec<u8>)]) {
+        self.sessions.entry(name.to_owned()).or_default().shared = fields.iter().cloned().collect();
+    }
+
     pub(super) fn is_line_full(&self, name: &str) -> bool {
         self.sessions.get(name).is_some_and(|session| session.line.len() >= MAX_LINE)
     }

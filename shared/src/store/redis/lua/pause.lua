@@ -42,8 +42,9 @@ resume = function(p, a)
   if in_line then redis.call('HSET', steps, 'paused', sessions.IN_LINE) else redis.call('HDEL', steps, 'paused') end
   redis.call('HSET', key, 'status', redis.call('HEXISTS', key, 'started') == 1 and 'running' or 'queued')
   note(p, run, now, 'resumed', 0, 0, '-', '-')
+  if in_line then return { 'resumed' } end
   -- What was claimed before it was paused is under way.
-  if not in_line then fire_again(p, run, '0', 0, now) end
+  fire_again(p, run, '0', 0, now)
   return { 'resumed' }
 end
 end

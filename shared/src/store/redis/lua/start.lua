@@ -131,11 +131,8 @@ start = function(p, a)
   if redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta)) == 0 then
     about[#about + 1], about[#about + 2] = 'born', now
   end
-  if session then
-    about[#about + 1], about[#about + 2] = 'paused', sessions.held_back(is_paused and now)
-  elseif is_paused then
-    about[#about + 1], about[#about + 2] = 'paused', now
-  end
+  if is_paused then about[#about + 1], about[#about + 2] = 'paused', now end
+  if session then about[#about + 1], about[#about + 2] = 'paused', sessions.held_back(is_paused and now) end
   redis.call('ZADD', key_of.runs(p), now, run)
   if a.timeout >= 0 and session then
     -- It begins with its turn.
