@@ -19,8 +19,8 @@ use stepfleet::step::{
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet::store::{
-    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader,
-    WorkerInfo, WorkerStore,
+    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store,
+    WakeReader, WorkerInfo, WorkerStore,
 };
 
 /// What it does to the call.

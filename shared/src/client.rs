@@ -404,7 +404,9 @@ impl RunHandle {
                 format!("run {id} has not ended within {limit:?}: it is paused, and goes on once it is resumed")
             }
             Ok(Some(Run { session: Some(session), status: Status::Queued, .. })) => {
-                format!("run {id} has not ended within {limit:?}; it goes on when its turn in session {session} has come")
+                format!(
+                    "run {id} has not ended within {limit:?}; it goes on when its turn in session {session} has come"
+                )
             }
             Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
             Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),

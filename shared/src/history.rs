@@ -101,8 +101,9 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, InLine, Left, Lost, Overdue, Paused,
-            Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Turn, Unreadable, UnusedSignals,
+            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, InLine, Left, Lost, Overdue,
+            Paused, Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Turn, Unreadable,
+            UnusedSignals,
         };
         [
             Start,

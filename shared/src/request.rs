@@ -128,7 +128,8 @@ impl StartRequest {
             ("input", self.input.clone()),
             ("content", self.content.clone().into_bytes()),
         ];
-        for (name, text) in [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from), ("session", &self.session)]
+        for (name, text) in
+            [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from), ("session", &self.session)]
         {
             fields.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
         }

@@ -46,7 +46,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     } else if fleet.json {
         output::json(&session)?;
     } else {
-        shown(&session).iter().for_each(|line| output::line(line));
+        for line in shown(&session) {
+            output::line(&line);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,8 +106,14 @@ mod tests {
     fn a_session_is_shown_with_those_that_wait() {
         let waiting = (0..22).map(|n| format!("r{n}")).collect();
         let context = serde_json::json!({"asked": 3}).as_object().cloned().unwrap_or_default();
-        let mut session =
-            SessionStatus { name: "s".into(), running: Some("r".into()), waiting, completed: 7, expires_ms: None, context };
+        let mut session = SessionStatus {
+            name: "s".into(),
+            running: Some("r".into()),
+            waiting,
+            completed: 7,
+            expires_ms: None,
+            context,
+        };
         let told = shown(&session);
         assert_eq!(told[1], "turn      r");
         assert!(told[2].starts_with("waiting   r0, r1") && told[2].ends_with("r19, 2 more"), "{}", told[2]);

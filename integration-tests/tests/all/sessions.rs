@@ -96,7 +96,15 @@ async fn the_command_line_starts_runs_in_a_session_and_shows_what_they_wait_for(
     fleet.workers_ready(1).await;
     let url = &fleet.redis.url;
     stepfleet(url, &["start", "talk", "--input", "\"one\"", "--session", "s", "--id", "first", "--wait"]);
-    fleet.client.start("talk", "two").id("second").session("s").delay(Duration::from_secs(3600)).enqueue().await.unwrap();
+    fleet
+        .client
+        .start("talk", "two")
+        .id("second")
+        .session("s")
+        .delay(Duration::from_secs(3600))
+        .enqueue()
+        .await
+        .unwrap();
     // It waits at a gate.
     for (id, workflow) in [("third", "steady"), ("fourth", "talk")] {
         stepfleet(url, &["start", workflow, "--input", "0", "--session", "s", "--id", id]);

@@ -152,7 +152,12 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "a session: `running`, the run whose turn it is; `version`, how many of its runs have completed; `expires`, when it is to be forgotten (ms), where no run of it is under way",
     ),
-    public("line", "<name>", Type::List, "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs"),
+    public(
+        "line",
+        "<name>",
+        Type::List,
+        "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
+    ),
     public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal("turns", "<id>:<step>", Type::List, "step executions of a step with a limit that wait for their turn"),
     internal(

@@ -133,7 +133,8 @@ impl Pair {
             // Then the one whose turn it is is not stranded.
             let in_line = session.is_some_and(|session| session.waiting.contains(&found.id));
             let waits = in_line
-                || history.iter().any(|r| r.detail.starts_with("3600000 ")) || found.input == b"{\"delayed\":1}";
+                || history.iter().any(|r| r.detail.starts_with("3600000 "))
+                || found.input == b"{\"delayed\":1}";
             if !found.status.is_over() && !waits {
                 return Err(TestCaseError::fail(format!("run {id} is stranded: {history:?}")));
             }

@@ -8,7 +8,7 @@ use super::across::Desk;
 
 /// A session for each partition.
 fn sessions() -> [String; 4] {
-    let of = |partition| (0..).map(|n| format!("s{n}")).find(|name| partition_of(name, 4) == partition).unwrap();
+    let of = |partition| (0..1000).map(|n| format!("s{n}")).find(|name| partition_of(name, 4) == partition).unwrap();
     [0, 1, 2, 3].map(of)
 }
 
@@ -40,7 +40,8 @@ async fn an_id_of_another_partition_is_refused_and_one_of_the_same_taken() {
     Desk::both(async |desk| {
         let coordinator = desk.coordinator("c");
         let session = &sessions()[2];
-        let ids = |fits: bool| (0..).map(|n| format!("r{n}")).find(|id| (partition_of(id, 4) == 2) == fits).unwrap();
+        let ids =
+            |fits: bool| (0..1000).map(|n| format!("r{n}")).find(|id| (partition_of(id, 4) == 2) == fits).unwrap();
         for (id, status) in [(ids(true), Status::Queued), (ids(false), Status::Rejected)] {
             desk.ask(1, &[("op", "start"), ("workflow", "w"), ("session", session), ("id", &id)]).await;
             desk.take_in(&coordinator).await;

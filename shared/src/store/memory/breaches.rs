@@ -62,7 +62,8 @@ impl Data {
     fn is_cared_for(&self, id: &str, run: &RunData, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
             Phase::Queued(_) => {
-                run.steps.as_ref().is_some_and(Steps::is_held_back) || self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq })
+                run.steps.as_ref().is_some_and(Steps::is_held_back)
+                    || self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq })
             }
             Phase::Held { worker, claim, slot, .. } => {
                 let slot = self.workers.get(worker).and_then(|member| member.slots.get(slot));

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::publish::Told;
-use super::session::SessionData;
 use super::run::{Actor, Execution, KeptSignal, Left, Phase, RunData, RunEnd, Steps, Work};
+use super::session::SessionData;
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};

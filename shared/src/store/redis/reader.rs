@@ -25,7 +25,8 @@ use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
 use crate::store::{
-    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, SessionInfo, WorkerInfo, in_order,
+    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, SessionInfo, WorkerInfo,
+    in_order,
 };
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
