@@ -20,6 +20,7 @@
 
 mod across;
 mod answers;
+mod children;
 pub mod cli;
 mod config;
 mod coordinator;
@@ -33,6 +34,7 @@ mod partition;
 mod routing;
 mod schemas;
 mod sessions;
+mod steadiness;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.

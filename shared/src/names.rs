@@ -144,6 +144,18 @@ pub fn question(name: &str) -> String {
     format!("%ask.{}", token(name))
 }
 
+const CHILD: &str = "%child.";
+
+/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run has.
+pub fn child(seq: u64, number: u64, workflow: &str) -> String {
+    format!("{CHILD}{seq}.{number}.{}", token(workflow))
+}
+
+/// Whether a wait of this name is for a child run.
+pub fn is_child(name: &str) -> bool {
+    name.starts_with(CHILD)
+}
+
 /// The name that [`token`] wrote, or words for one of [`sleep`] and [`retry`]; what none of them has written stays as it is.
 pub fn text(token: &str) -> String {
     if token.strip_prefix("%sleep.").is_some() {
@@ -151,6 +163,10 @@ pub fn text(token: &str) -> String {
     }
     if let Some(name) = token.strip_prefix("%ask.") {
         return format!("(answer to {})", text(name));
+    }
+    if let Some(rest) = token.strip_prefix(CHILD) {
+        let workflow = rest.splitn(3, '.').nth(2).unwrap_or(rest);
+        return format!("(child run of {})", text(workflow));
     }
     if let Some((_, name)) = token.strip_prefix("%retry.").and_then(|rest| rest.split_once('.')) {
         return format!("(retry of {})", text(name));

@@ -92,6 +92,8 @@ pub struct Run {
     /// The session that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// The run that this one is a child of.
+    pub parent: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

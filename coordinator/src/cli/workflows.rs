@@ -117,6 +117,7 @@ mod tests {
             error_step: None,
             error_attempt: None,
             session: None,
+            parent: None,
             input: vec![],
             result: None,
         }

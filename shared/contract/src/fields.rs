@@ -18,6 +18,7 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
     field("last", "the highest `seq` given out"),
     field("born", "when the run was created (ms); there until the history has its first record"),
+    field("parent", "`<run> <name of the wait>`: the run that waits for this one, where one does"),
     field("limited", "there where the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
@@ -64,6 +65,7 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error_attempt", "the attempt that failed"),
     field("session", "the session that it is in"),
     field("based", "the version of the session's context that its own began with; there once its turn has come"),
+    field("parent", "the run that this one is a child of"),
     field("forked", "the run that it was forked from"),
     field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
 ];

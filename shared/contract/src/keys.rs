@@ -159,12 +159,18 @@ pub const KEYS: &[Key] = &[
         "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
     ),
     public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
+    internal(
+        "children",
+        "<id>",
+        Type::Hash,
+        "child runs that a run waits for: `<seq>.<number>` of the wait -> `<child> <name of the wait>`, and ` failed` once it has",
+    ),
     internal("turns", "<id>:<step>", Type::List, "step executions of a step with a limit that wait for their turn"),
     internal(
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals` and `asked` keys that the run has, and the `session` key that it is in",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked` and `children` keys that the run has, and the `session` key that it is in",
     ),
     internal(
         "queue",

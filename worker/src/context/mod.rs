@@ -2,6 +2,7 @@
 
 mod again;
 mod checkpoint;
+mod child;
 mod collect;
 mod conflict;
 mod join;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
+pub use self::child::RunWorkflow;
 pub(crate) use self::conflict::MAX_CONFLICTS;
 pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;

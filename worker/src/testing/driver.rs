@@ -26,11 +26,11 @@ const LIMIT: usize = 500;
 /// How many claims in a row may take only entries that are void by now.
 const MAX_VAIN: usize = 100_000;
 
-struct Driver {
-    memory: MemoryStore,
-    store: Arc<dyn Store>,
-    served: Arc<HashMap<QueueName, Served>>,
-    retention: Duration,
+pub(super) struct Driver {
+    pub(super) memory: MemoryStore,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) served: Arc<HashMap<QueueName, Served>>,
+    pub(super) retention: Duration,
     run: String,
     /// The one whose turn it is comes first.
     workers: VecDeque<ByHand>,
@@ -47,6 +47,7 @@ struct Driver {
 pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let Setup {
         served,
+        others,
         steps,
         run,
         workers,
@@ -64,7 +65,8 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     timed.sort_by_key(|(at, _)| *at);
     let registration = served.registration.clone();
     let retention = served.retention;
-    let queue = QueueName::new(&registration.workflow, registration.version);
+    let queue = |served: &Served| QueueName::new(&served.registration.workflow, served.registration.version);
+    let served = others.into_iter().chain([served]).map(|served| (queue(&served), served)).collect();
     let memory = MemoryStore::with_clock(Namespace::default(), EPOCH_MS);
     let crashes = Crashes::new(crashes);
     memory.watch_commits({
@@ -74,7 +76,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let mut driver = Driver {
         store: Arc::new(memory.clone()),
         memory,
-        served: Arc::new(HashMap::from([(queue, served)])),
+        served: Arc::new(served),
         retention,
         run: run.clone(),
         workers: VecDeque::new(),
@@ -113,7 +115,7 @@ impl Driver {
     async fn go_on(&mut self) {
         let mut vain = 0;
         while !self.is_over().await {
-            if self.do_what_is_due().await || self.work().await {
+            if self.do_what_is_due().await || self.take_requests().await || self.work().await {
                 vain = 0;
             } else if self.is_queued() {
                 vain += 1;
@@ -302,6 +304,6 @@ impl Driver {
 }
 
 /// The store in memory refuses only what a user can do nothing about.
-fn answer<T>(answer: stepfleet::Result<T>) -> T {
+pub(super) fn answer<T>(answer: stepfleet::Result<T>) -> T {
     answer.unwrap_or_else(|error| panic!("the store in memory refused a call: {error}"))
 }

@@ -98,6 +98,7 @@ mod driver;
 mod every_crash;
 mod history;
 mod report;
+mod requests;
 mod setup;
 #[cfg(test)]
 mod tests;

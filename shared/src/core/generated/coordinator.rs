@@ -23,6 +23,7 @@ pub(crate) struct Start<'a> {
     pub(crate) fields: Vec<(&'a str, &'a [u8])>,
     pub(crate) ticket: &'a str,
     pub(crate) session: &'a str,
+    pub(crate) parent: String,
 }
 
 impl Write for Start<'_> {
@@ -50,6 +51,7 @@ impl Write for Start<'_> {
         }
         args.text(self.ticket);
         args.text(self.session);
+        args.text(&self.parent);
     }
 }
 
@@ -179,6 +181,7 @@ pub(crate) struct Defer<'a> {
     pub(crate) workflow: &'a str,
     pub(crate) key: &'a str,
     pub(crate) key_ttl: i64,
+    pub(crate) parent: String,
 }
 
 impl Write for Defer<'_> {
@@ -190,6 +193,7 @@ impl Write for Defer<'_> {
         args.text(self.workflow);
         args.text(self.key);
         args.ms(self.key_ttl);
+        args.text(&self.parent);
     }
 }
 
@@ -209,6 +213,7 @@ pub(crate) struct Reject<'a> {
     pub(crate) reason: &'a str,
     pub(crate) limit: u64,
     pub(crate) retention: i64,
+    pub(crate) parent: String,
     pub(crate) fields: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -222,6 +227,7 @@ impl Write for Reject<'_> {
         args.text(self.reason);
         args.number(self.limit);
         args.ms(self.retention);
+        args.text(&self.parent);
         args.count(2 * self.fields.len());
         for (field, value) in &self.fields {
             args.bytes(field);
@@ -315,6 +321,33 @@ impl Write for DeferSend<'_> {
 impl Transition for DeferSend<'_> {
     type Word = words::DeferSend;
     const NAME: &'static str = "defer_send";
+}
+
+/// Tells a run that a child run which it waits for has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildEnded<'a> {
+    pub(crate) parent: &'a str,
+    pub(crate) wait: &'a str,
+    pub(crate) child: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) entry: &'a str,
+}
+
+impl Write for ChildEnded<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.parent);
+        args.text(self.wait);
+        args.text(self.child);
+        args.text(self.status);
+        args.bytes(self.payload);
+        args.text(self.entry);
+    }
+}
+
+impl Transition for ChildEnded<'_> {
+    type Word = words::ChildEnded;
+    const NAME: &'static str = "child_ended";
 }
 
 /// Ends a run where it stands.

@@ -333,7 +333,9 @@ impl Data {
     pub(super) fn finish(&mut self, now: u64, attempt: &Actor, end: RunEnd, retention: u64) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         run.shown.finished_ms = Some(now);
-        let steps = run.steps.take();
+        let mut steps = run.steps.take();
+        self.end_kin(now, &attempt.run, &end, steps.as_mut());
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         let left = steps.as_ref().map(Steps::left).unwrap_or_default();
         let has_completed = matches!(end, RunEnd::Completed(_));
         match end {

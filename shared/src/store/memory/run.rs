@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::child::Child;
 use super::data::QueuePlace;
 use super::publish::{Publications, Told};
 use super::question::Asked;
+use crate::child::Parent;
 use crate::history::Record;
 use crate::names::QueueName;
 use crate::run::Run;
@@ -38,6 +40,8 @@ pub(super) struct RunData {
     /// The steps of a run that did not complete, kept so that it can be taken up again.
     pub(super) stopped: Option<Steps>,
     pub(super) timeout: Option<Timeout>,
+    /// Who waits for it.
+    pub(super) parent: Option<Parent>,
 }
 
 /// How long a run may take.
@@ -65,6 +69,7 @@ impl RunData {
             steps: None,
             stopped: None,
             timeout: None,
+            parent: None,
         }
     }
 
@@ -135,6 +140,8 @@ pub(super) struct Steps {
     pub(super) asked: BTreeMap<(u64, u64), Asked>,
     /// Entries of its journal that it failed with.
     pub(super) forget: Vec<u64>,
+    /// Child runs that it waits for, by the wait: step execution and number.
+    pub(super) children: BTreeMap<(u64, u64), Child>,
 }
 
 impl Steps {

@@ -6,6 +6,9 @@
 
 local GROUP = 'workers'
 
+-- What child.lua adds, for all.
+local kin = {}
+
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -338,10 +341,12 @@ local sessions = {}
 -- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
 -- anything, and the session that it is in. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals, asks, session, of_session = {}, nil, false, nil, key_of.session(p, '')
+  local keys, signals, asks, has_children, session, of_session = {}, nil, false, false, nil, key_of.session(p, '')
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     if key == key_of.asked(p, run) then
       keys[#keys + 1], asks = key, true
+    elseif key == key_of.children(p, run) then
+      keys[#keys + 1], has_children = key, true
     elseif string.sub(key, 1, #of_session) == of_session then
       session = string.sub(key, #of_session + 1)
     end
@@ -356,7 +361,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals, asks, session
+  return keys, signals, asks, has_children, session
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -412,15 +417,18 @@ end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 -- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known. `journal`
--- is kept of a run that completes, for forks.
-local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal)
+-- is kept of a run that completes, for forks. `parent` is who waits for it: false for nobody, nil where that is not known.
+local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal, parent)
   local key, steps = key_of.run(p, run), key_of.steps(p, run)
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals, asks, session = extra_of(p, run)
+  local extra, signals, asks, has_children, session = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
+  if has_children and status ~= 'failed' then kin.cancel_children(p, run) end
+  if parent == nil then parent = redis.call('HGET', steps, 'parent') end
+  if parent then kin.tell_parent(p, run, parent, status, fields[2]) end
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else

@@ -66,6 +66,7 @@ local function keep_waits(p, run, name, is_kept)
     else
       gone[#gone + 1] = deadline_timer(run, name, wait)
       if is_question(name) then close_question(p, run, string.match(wait, '^[^@]+')) end
+      if kin.is_child(name) then kin.drop_child(p, run, string.match(wait, '^[^@]+')) end
     end
   end
   if #gone == 0 then return #left, 0 end
@@ -168,7 +169,11 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
-  if question ~= '' then ask(p, run, seq, number, name, question, due, now) end
+  if question ~= '' and kin.is_child(name) then
+    kin.ask_for(p, run, seq, number, name, question, now)
+  elseif question ~= '' then
+    ask(p, run, seq, number, name, question, due, now)
+  end
 end
 
 -- `waits` is number, name, deadline (-1 for none), filter, question, number, ... Those that are opened again have the deadlines in `dues`.
@@ -177,6 +182,9 @@ local function open_waits(p, run, seq, waits, now, dues)
     open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], waits[i + 4], now, dues and dues[waits[i]])
   end
 end
+
+local checkpoint, is_too_much
+do -- a chunk of Lua has at most 200 locals
 
 -- Those that have their answer: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
@@ -211,7 +219,7 @@ local function waits_after(p, run, seq, waits)
   return open, new
 end
 
-local function is_too_much(p, run, seq, entries, waits)
+is_too_much = function(p, run, seq, entries, waits)
   local steps = key_of.steps(p, run)
   local open, new = waits_after(p, run, seq, waits)
   if redis.call('HLEN', key_of.journal(p, run, seq)) + entries + new > LIMIT.MAX_ENTRIES then return true end
@@ -235,7 +243,7 @@ local function new_entries(p, run, seq, entries, width)
 end
 
 -- An earlier try may have come, and others of the same body since: each part of it is done once.
-local function checkpoint(p, a)
+checkpoint = function(p, a)
   local now, run, seq, line, entries, waits = now_ms(), a.run, a.seq, a.line, a.entries, a.waits
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
@@ -257,6 +265,7 @@ local function checkpoint(p, a)
   let_go(p, run, seq, a.gone, now)
   open_waits(p, run, seq, waits, now, set_aside(p, run, seq, a.unreadable, now))
   return { 'ok', answers_of(p, run, seq, waits) }
+end
 end
 
 -- The step execution has what it waited for: it goes on wherever there is a worker.

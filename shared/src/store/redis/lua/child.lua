@@ -1,0 +1,92 @@
+-- Child runs: a wait whose name begins with `%child.` is for the end of another run. Opening it asks for that run, by an entry of the
+-- inbox of this partition; the end of the child is told to its parent in the same way. A coordinator takes both to the partition where
+-- they belong. child_ended: what a parent is told.
+
+do -- a chunk of Lua has at most 200 locals
+
+local CHILD = '%child.'
+
+function kin.is_child(name)
+  return string.sub(name, 1, #CHILD) == CHILD
+end
+
+local function request(p, ...)
+  redis.call('XADD', key_of.inbox(p), '*', ...)
+end
+
+-- `asked` is the id that the child is to have, a line feed, and the request. A child that has failed goes on: it is asked for again
+-- only where its parent had failed with it, and is retried.
+function kin.ask_for(p, run, seq, number, name, asked, now)
+  local key, mark = key_of.children(p, run), seq .. '.' .. number
+  local stop = string.find(asked, '\n', 1, true)
+  local child = string.match(redis.call('HGET', key, mark) or '', '^%S+') or string.sub(asked, 1, stop - 1)
+  redis.call('HSET', key, mark, child .. ' ' .. name)
+  redis.call('SADD', key_of.extra(p, run), key)
+  request(p, 'op', 'child', 'run', child, 'parent', run, 'wait', name, 'request', string.sub(asked, stop + 1))
+  note(p, run, now, 'child', seq, 0, '-', '-', child .. ' ' .. name)
+end
+
+local function forget_child(p, run, mark)
+  local key = key_of.children(p, run)
+  redis.call('HDEL', key, mark)
+  if redis.call('EXISTS', key) == 0 then redis.call('SREM', key_of.extra(p, run), key) end
+end
+
+-- Nobody waits for it any more: it is cancelled, unless it has ended.
+function kin.drop_child(p, run, mark)
+  local child, state = string.match(redis.call('HGET', key_of.children(p, run), mark) or '', '^(%S+) %S+ ?(%a*)$')
+  if not child or state == 'failed' then return end
+  forget_child(p, run, mark)
+  request(p, 'op', 'cancel', 'run', child)
+end
+
+-- The step execution has ended: those that have failed can be asked for no more.
+function kin.drop_children(p, run, seq)
+  local key, start = key_of.children(p, run), seq .. '.'
+  if redis.call('EXISTS', key) == 0 then return end
+  for _, mark in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(mark, 1, #start) == start then
+      kin.drop_child(p, run, mark)
+      forget_child(p, run, mark)
+    end
+  end
+end
+
+-- The run has ended, and can never go on.
+function kin.cancel_children(p, run)
+  local key = key_of.children(p, run)
+  for _, mark in ipairs(redis.call('HKEYS', key)) do kin.drop_child(p, run, mark) end
+  redis.call('UNLINK', key)
+  redis.call('SREM', key_of.extra(p, run), key)
+end
+
+-- `parent` is `<run> <name of the wait>`; `output` the result or the error.
+function kin.tell_parent(p, run, parent, status, output)
+  local of, wait = string.match(parent, '^(%S+) (%S+)$')
+  if not of then return end
+  request(p, 'op', 'child-ended', 'run', of, 'wait', wait, 'child', run, 'status', status,
+    'content', redis.call('HGET', key_of.run(p, run), 'content') or 'json', 'output', output or '')
+end
+
+function kin.child_ended(p, a)
+  if is_gone(p, a.entry) then return { 'gone' } end
+  leave_inbox(p, a.entry)
+  local stands, run = standing(p, a.parent)
+  local is_failed = stands == 'over' and redis.call('HGET', key_of.run(p, run), 'status') == 'failed'
+  local steps = is_failed and key_of.stopped(p, run) or key_of.steps(p, run)
+  local seq, number, due = parse_wait(redis.call('HGET', steps, 'w' .. a.wait) or '')
+  if not seq or not is_failed and not is_waiting(steps, seq) then return { 'over' } end
+  local mark, now = seq .. '.' .. number, now_ms()
+  if a.status == 'failed' then
+    redis.call('HSET', key_of.children(p, run), mark, a.child .. ' ' .. a.wait .. ' failed')
+  else
+    forget_child(p, run, mark)
+  end
+  note(p, run, now, 'child-ended', seq, 0, '-', '-', a.child .. ' ' .. a.status)
+  redis.call('HDEL', steps, 'w' .. a.wait)
+  record_signal(p, run, seq, number, a.wait, '', a.payload, due)
+  -- One that has failed finds it when it is retried.
+  if not is_failed then wake(p, run, seq) end
+  return { 'told' }
+end
+end
