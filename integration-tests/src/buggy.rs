@@ -20,7 +20,7 @@ use stepfleet::step::{
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet::store::{
-    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store,
+    Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store,
     WakeReader, WorkerInfo, WorkerStore,
 };
 
@@ -180,6 +180,16 @@ impl ReaderStore for Buggy {
     }
     async fn now_ms(&self) -> Result<u64> {
         self.store.now_ms().await
+    }
+}
+
+#[async_trait]
+impl EntityStore for Buggy {
+    async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue> {
+        self.store.entity(kind, key).await
+    }
+    async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged> {
+        self.store.change_entity(change).await
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod asked;
+mod entity;
 mod fork;
 pub(crate) mod patience;
 mod questions;
@@ -27,6 +28,7 @@ use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
 pub use self::asked::Asked;
+pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
 pub use self::session::{SessionHandle, SessionStatus};
 

@@ -77,6 +77,7 @@ pub mod prelude {
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
+    pub use stepfleet::entity::Entity;
     pub use stepfleet_macros::{Emit, Event, durable, step, workflow};
 }
 

@@ -5,6 +5,7 @@ mod bulk;
 mod coordinator;
 mod dev;
 mod doctor;
+mod entity;
 mod error;
 mod follow;
 mod fork;
@@ -147,6 +148,8 @@ enum Command {
     Snapshot(snapshot::Options),
     /// Show a session: its context, the run whose turn it is, and those that wait for theirs
     Session(session::Options),
+    /// Print the value of an entity as JSON
+    Entity(entity::Options),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
     /// Stop a run where it stands
@@ -211,6 +214,7 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Show(options) => show::run(fleet, options).await,
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
         Command::Session(options) => session::run(fleet, options).await,
+        Command::Entity(options) => entity::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,

@@ -158,6 +158,19 @@ pub const KEYS: &[Key] = &[
         Type::List,
         "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
     ),
+    public(
+        "entity",
+        "<kind>:<key>",
+        Type::Hash,
+        "an entity: `value`, there where it has one; `version`, raised by each change; `bytes`, how large its `results` are",
+    ),
+    internal(
+        "results",
+        "<kind>:<key>",
+        Type::Hash,
+        "what the last calls of an entity came to, by the id of the call",
+    ),
+    internal("calls", "<kind>:<key>", Type::List, "these calls, the oldest first"),
     public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal(
         "children",

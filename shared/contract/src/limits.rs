@@ -117,6 +117,27 @@ pub const LIMITS: &[Limit] = &[
         &["shared/src/store/redis/lua/session.lua", "shared/src/store/memory/session.rs"],
     ),
     limit(
+        "MAX_CALLS",
+        10_000,
+        Unit::Count,
+        "calls of an entity whose results are known, the newest",
+        &["shared/src/store/redis/lua/entity.lua", "shared/src/store/memory/entity.rs"],
+    ),
+    limit(
+        "CALLS_BYTES",
+        4_194_304,
+        Unit::Bytes,
+        "their ids and results; that of the last call is known however large it is",
+        &["shared/src/store/redis/lua/entity.lua", "shared/src/store/memory/entity.rs"],
+    ),
+    limit(
+        "CLEARED_MS",
+        86_400_000,
+        Unit::Ms,
+        "what is known of an entity that was cleared is kept for so long",
+        &["shared/src/store/redis/lua/entity.lua", "shared/src/store/memory/entity.rs"],
+    ),
+    limit(
         "MAX_SIGNALS",
         1000,
         Unit::Count,

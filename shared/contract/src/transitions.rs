@@ -386,6 +386,7 @@ pub const TRANSITIONS: &[Transition] = &[
     requests::RESUME,
     requests::FORKABLE,
     requests::FORK,
+    requests::ENTITY,
     transition(
         "register",
         "fleet.lua",

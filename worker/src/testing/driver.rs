@@ -52,6 +52,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         run,
         workers,
         context,
+        entities,
         session,
         shared,
         signals,
@@ -95,6 +96,9 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let (version, routes) = (registration.version, registration.start);
     let timeout = registration.timeout_ms.map(Duration::from_millis);
     let start = Start { request, run: run.clone(), version, routes, timeout, ..Start::default() };
+    for (kind, key, value) in &entities {
+        driver.memory.set_entity(kind, key, value);
+    }
     if let Some(session) = &session {
         driver.memory.set_session(session, &shared);
     }
@@ -288,6 +292,7 @@ impl Driver {
         };
         TestRun {
             session: session.into_iter().collect(),
+            memory: self.memory.clone(),
             history: History::new(EPOCH_MS, self.records().await),
             steps,
             context: self.memory.context(&self.run).unwrap_or_default(),

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet::entity::Entity;
 use stepfleet::history::Kind;
 use stepfleet::published::Published;
 use stepfleet::run::{Run, Status};
+use stepfleet::store::MemoryStore;
 use stepfleet::{codec, fields, values};
 
 use super::crash::Crashes;
@@ -26,6 +28,7 @@ pub struct TestRun {
     pub(super) history: History,
     pub(super) context: BTreeMap<String, Vec<u8>>,
     pub(super) session: BTreeMap<String, Vec<u8>>,
+    pub(super) memory: MemoryStore,
     pub(super) waits: Vec<String>,
     pub(super) signals_left: Vec<String>,
     pub(super) answers_left: Vec<String>,
@@ -132,6 +135,17 @@ impl TestRun {
     #[track_caller]
     pub fn state<S: Serialize + DeserializeOwned + Default>(&self) -> S {
         self.state_of(&self.context)
+    }
+
+    /// An entity as the run has left it; None where there is none.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[track_caller]
+    pub fn entity<E: Entity>(&self, key: &str) -> Option<E> {
+        let value = self.memory.entity_value(E::NAME, key)?;
+        let value = codec::decode(&format!("the entity {} {key}", E::NAME), &value);
+        Some(value.unwrap_or_else(|mistake| panic!("{mistake}\n{self}")))
     }
 
     /// What the run's session has once the run has ended: it is what the run came to where it completed, and else what was there

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use stepfleet::codec::{self, Content};
+use stepfleet::entity::{Address, Entity};
 use stepfleet::request::{SignalRequest, StartRequest};
 use stepfleet::store::memory::Moment;
 use stepfleet::{fields, names, values};
@@ -29,6 +30,8 @@ pub struct Setup {
     pub(super) run: String,
     pub(super) workers: usize,
     pub(super) context: Vec<(String, Vec<u8>)>,
+    /// Kind, key and value.
+    pub(super) entities: Vec<(&'static str, String, Vec<u8>)>,
     pub(super) session: Option<String>,
     /// What the session has from the beginning.
     pub(super) shared: Vec<(String, Vec<u8>)>,
@@ -68,6 +71,7 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
         run: "test".to_owned(),
         workers: 3,
         context: Vec::new(),
+        entities: Vec::new(),
         session: None,
         shared: Vec::new(),
         signals: Vec::new(),
@@ -115,6 +119,42 @@ impl Setup {
     /// The state that the run has from the beginning: each of its fields as one of the context.
     pub fn state<S: Serialize>(mut self, state: &S) -> Self {
         self.context.extend(fields::split(state).unwrap_or_else(|mistake| panic!("{mistake}")));
+        self
+    }
+
+    /// An entity that is there from the beginning.
+    ///
+    /// ```
+    /// # use stepfleet_worker::{prelude::*, testing};
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Counter { count: u32 }
+    ///
+    /// impl Entity for Counter {
+    ///     const NAME: &'static str = "Counter";
+    /// }
+    ///
+    /// #[durable]
+    /// async fn visit(ctx: &Context, page: String) -> Outcome<u32> {
+    ///     ctx.entity::<Counter>(page).call("count", |counter| {
+    ///         counter.count += 1;
+    ///         counter.count
+    ///     }).await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || testing::run(visit::workflow()).entity("home", &Counter { count: 41 });
+    /// let run = testing::call_survives_every_crash(setup, "home").await;
+    /// assert_eq!(run.result::<u32>(), 42);
+    /// assert_eq!(run.entity::<Counter>("home").unwrap().count, 42);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// When the key or the name of its type cannot be one, or the value cannot be written.
+    pub fn entity<E: Entity>(mut self, key: &str, value: &E) -> Self {
+        Address::of::<E>(key).check().unwrap_or_else(|mistake| panic!("{mistake}"));
+        let value = codec::encode(&format!("the entity {} {key}", E::NAME), value);
+        self.entities.push((E::NAME, key.to_owned(), value.unwrap_or_else(|mistake| panic!("{mistake}"))));
         self
     }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod children;
 mod ends;
+mod entities;
 mod fan_outs;
 mod fences;
 mod forks;

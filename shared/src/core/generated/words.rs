@@ -589,6 +589,25 @@ impl Word for Fork {
     ];
 }
 
+/// Of `entity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entity {
+    /// `ok`, then `version`.
+    Ok,
+    /// `done`, then `result`.
+    Done,
+    /// `changed`, then `version [value]`.
+    Changed,
+}
+
+impl Word for Entity {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("done", Self::Done),
+        ("changed", Self::Changed),
+    ];
+}
+
 /// Of `register`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Register {

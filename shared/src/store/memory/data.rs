@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::entity::EntityData;
 use super::publish::Told;
 use super::run::{Actor, Execution, KeptSignal, Left, Phase, RunData, RunEnd, Steps, Work};
 use super::session::SessionData;
@@ -44,6 +45,8 @@ pub(super) struct Data {
     pub(super) voided: BTreeMap<(String, String), u64>,
     /// Entries of other partitions' inboxes that were dealt with.
     pub(super) taken: BTreeSet<String>,
+    /// By kind and key.
+    pub(super) entities: BTreeMap<(String, String), EntityData>,
     pub(super) sessions: BTreeMap<String, SessionData>,
     pub(super) inbox: Stream<Fields>,
     pub(super) rejected: VecDeque<Fields>,

@@ -13,6 +13,7 @@ mod collect;
 mod commit;
 mod context;
 mod data;
+mod entity;
 mod fan;
 mod fleet;
 mod fork;

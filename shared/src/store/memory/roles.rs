@@ -19,7 +19,7 @@ use crate::step::{
     Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EventReader,
+    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader,
     Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped,
     Registration, Rejection, RequestFate, SessionInfo, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
@@ -107,6 +107,17 @@ impl ReaderStore for MemoryStore {
 
     async fn now_ms(&self) -> Result<u64> {
         Ok(self.shared.clock.now_ms())
+    }
+}
+
+#[async_trait]
+impl EntityStore for MemoryStore {
+    async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue> {
+        Ok(self.change(|data, now| data.entity(now, kind, key)))
+    }
+
+    async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged> {
+        Ok(self.change(|data, now| data.change_entity(now, change)))
     }
 }
 
