@@ -20,8 +20,8 @@ use stepfleet::step::{
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet::store::{
-    Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, SessionInfo, Store,
-    WakeReader, WorkerInfo, WorkerStore,
+    Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
+    ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo, WorkerStore,
 };
 
 /// What it does to the call.

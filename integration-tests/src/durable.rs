@@ -60,6 +60,36 @@ pub async fn talk(ctx: &Context<Talk>, text: String) -> Outcome<usize> {
     Ok(ctx.state().load().await?.said.len())
 }
 
+/// A number that many change.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Counter {
+    /// The number.
+    pub count: u64,
+    /// Who has changed it, in order.
+    pub by: Vec<String>,
+}
+
+impl Entity for Counter {
+    const NAME: &'static str = "Counter";
+}
+
+/// Counts on in one call, and in three branches at once; answers the highest number that it was given.
+#[durable]
+pub async fn count(ctx: &Context, key: String) -> Outcome<u64> {
+    let counter = ctx.entity::<Counter>(key);
+    let run = ctx.run_id().to_owned();
+    let next = |counter: &mut Counter| {
+        counter.count += 1;
+        counter.by.push(run.clone());
+        counter.count
+    };
+    let first = counter.call("count", next).await?;
+    ctx.sleep(Duration::from_millis(5)).await?;
+    let branches = (counter.call("count", next), counter.call("count", next), counter.call("count", next));
+    let (a, b, c) = ctx.join(branches).await?;
+    Ok(first.max(a).max(b).max(c))
+}
+
 /// What a run with children is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Household {

@@ -7,7 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::{family, member, steady, talk};
+use crate::durable::{count, family, member, steady, talk};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -36,6 +36,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(member::workflow())?
         .serve(steady::with(redis.clone()))?
         .serve(talk::workflow())?
+        .serve(count::workflow())?
         .serve(Documents { redis })
 }
 

@@ -14,6 +14,7 @@ mod context;
 mod cost;
 mod crashes;
 mod durable;
+mod entities;
 mod failure;
 mod following;
 mod forked;

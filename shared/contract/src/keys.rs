@@ -164,12 +164,7 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "an entity: `value`, there where it has one; `version`, raised by each change; `bytes`, how large its `results` are",
     ),
-    internal(
-        "results",
-        "<kind>:<key>",
-        Type::Hash,
-        "what the last calls of an entity came to, by the id of the call",
-    ),
+    internal("results", "<kind>:<key>", Type::Hash, "what the last calls of an entity came to, by the id of the call"),
     internal("calls", "<kind>:<key>", Type::List, "these calls, the oldest first"),
     public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal(

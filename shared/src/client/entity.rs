@@ -62,7 +62,8 @@ impl<E: Entity> EntityHandle<E> {
 
     /// The value as it is now; None where there is none.
     pub async fn get(&self) -> Result<Option<E>> {
-        patiently(|| async { self.address.get(&**self.client.home.known().await?.of(&self.address.place())).await }).await
+        patiently(|| async { self.address.get(&**self.client.home.known().await?.of(&self.address.place())).await })
+            .await
     }
 
     /// Runs a method on the value (`E::default()` where there is none yet), writes what it has become, and answers what it did. Where

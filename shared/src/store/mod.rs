@@ -50,7 +50,8 @@ pub use self::worker::{Heartbeat, Introduction, Lease, WakeReader, WorkerStore};
 /// The methods of all roles, to be had on a store of whatever type: `use stepfleet::store::prelude::*`.
 pub mod prelude {
     pub use super::{
-        Across as _, CallerStore as _, CoordinatorStore as _, EntityStore as _, Lease as _, ReaderStore as _, WorkerStore as _,
+        Across as _, CallerStore as _, CoordinatorStore as _, EntityStore as _, Lease as _, ReaderStore as _,
+        WorkerStore as _,
     };
 }
 

@@ -132,7 +132,8 @@ impl Core {
     async fn entity_call(&self, number: u64) -> Outcome<String> {
         let fence = &self.reach.fence;
         let read = || async {
-            let run = self.reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(self.reach.store.run(&fence.run)) }).await?;
+            let run =
+                self.reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(self.reach.store.run(&fence.run)) }).await?;
             Outcome::Ok(run.map_or(0, |run| run.created_ms))
         };
         let born = self.born.get_or_try_init(read).await?;

@@ -49,7 +49,10 @@ async fn what_is_cleared_is_gone_and_its_last_calls_are_known_for_a_day() {
         assert_eq!(store.entity("Cart", "k").await.unwrap(), EntityValue { version: 2, value: None });
         let late = store.change_entity(&change("c", 1, Some(b"9"))).await.unwrap();
         assert_eq!(late, EntityChanged::Changed(EntityValue { version: 2, value: None }), "read before it was cleared");
-        assert_eq!(store.change_entity(&change("a", 2, Some(b"9"))).await.unwrap(), EntityChanged::Known(b"a".to_vec()));
+        assert_eq!(
+            store.change_entity(&change("a", 2, Some(b"9"))).await.unwrap(),
+            EntityChanged::Known(b"a".to_vec())
+        );
         scene.pass(24 * HOUR).await;
         assert_eq!(store.entity("Cart", "k").await.unwrap(), EntityValue::default());
         assert_eq!(store.change_entity(&change("d", 0, Some(b"1"))).await.unwrap(), EntityChanged::Made(1));

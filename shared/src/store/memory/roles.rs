@@ -19,9 +19,10 @@ use crate::step::{
     Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader,
-    Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped,
-    Registration, Rejection, RequestFate, SessionInfo, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
+    EntityChanged, EntityStore, EntityValue, EventReader, Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader,
+    Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection, RequestFate, SessionInfo, Start,
+    Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
