@@ -25,7 +25,8 @@ impl Parent {
 
     pub(crate) fn check(&self) -> Result<()> {
         names::check_id("run id of the parent", &self.run)?;
-        let is_one = names::is_child(&self.wait) && self.wait.len() <= MAX_WAIT && !self.wait.contains([' ', '\n']);
+        let is_named = names::is_child(&self.wait) || names::is_undo(&self.wait);
+        let is_one = is_named && self.wait.len() <= MAX_WAIT && !self.wait.contains([' ', '\n']);
         if is_one { Ok(()) } else { Err(Error::invalid("the parent does not wait for a child run by this name")) }
     }
 }

@@ -67,8 +67,8 @@ pub use retry::{RetryOn, RetryPolicy};
 pub use runtime::{Config, Worker};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet_worker::schemars")]`.
 pub use schemars;
-pub use stepfleet_macros::{durable, step, workflow};
-pub use workflow::Workflow;
+pub use stepfleet_macros::{durable, step, task, workflow};
+pub use workflow::{Function, Workflow};
 
 /// All that a workflow's author needs.
 pub mod prelude {
@@ -78,7 +78,7 @@ pub mod prelude {
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use stepfleet::entity::Entity;
-    pub use stepfleet_macros::{Emit, Event, durable, step, workflow};
+    pub use stepfleet_macros::{Emit, Event, durable, step, task, workflow};
 }
 
 #[cfg(doctest)]
@@ -92,6 +92,10 @@ struct Workflows;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/durable-functions.md")]
 struct DurableFunctions;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/cancel-and-compensation.md")]
+struct CancelAndCompensation;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/people.md")]

@@ -30,6 +30,21 @@ pub trait Workflow: Send + Sync + Sized + 'static {
     fn definition() -> Definition<Self>;
 }
 
+/// A workflow that is one function: its name, and what it takes and gives. Implemented by `#[durable]` and `#[task]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no task",
+    label = "a task or a durable function is called",
+    note = "put `#[task]` or `#[durable]` on the function `{Self}`"
+)]
+pub trait Function {
+    /// The workflow's name.
+    const NAME: &'static str;
+    /// What it takes.
+    type Input;
+    /// What it gives.
+    type Output;
+}
+
 /// What a workflow consists of.
 pub struct Definition<W> {
     /// Its name, in snake case by default.

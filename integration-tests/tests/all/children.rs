@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::run::{Compensation, Status};
+use stepfleet::step::Retried;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::{found, until};
 use stepfleet_worker::prelude::*;
@@ -110,10 +111,61 @@ async fn starts(ctx: &Context, _: Value) -> Outcome<String> {
     Ok(run)
 }
 
+/// Fails once halfway.
+#[task(retry = RetryPolicy::fixed(Duration::from_millis(10)).attempts(3))]
+async fn count_to(ctx: &Context, to: u64) -> Outcome<Vec<u64>> {
+    let begun = ctx.progress::<u64>().await?.unwrap_or(0);
+    for n in begun..to {
+        if n == to / 2 && begun == 0 {
+            return Err(Error::msg("it stumbled"));
+        }
+        ctx.heartbeat(&(n + 1)).await?;
+    }
+    Ok(vec![begun, to])
+}
+
+#[durable(name = "hands-out")]
+async fn hands_out(ctx: &Context, to: u64) -> Outcome<Vec<u64>> {
+    ctx.task::<count_to>(&to).await
+}
+
+/// Undone so far, in order, by run.
+static UNDONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Fails until it is mended, where its name says so.
+#[task(retries = 0)]
+async fn undo(_: &Context, name: String) -> Outcome<()> {
+    if name.contains("broken") && !is_mended(&name) {
+        return Err(Error::msg("it cannot be undone"));
+    }
+    UNDONE.lock().unwrap().push(name);
+    Ok(())
+}
+
+fn undone(name: &str) -> Vec<String> {
+    let undone = UNDONE.lock().unwrap();
+    let of = undone.iter().filter_map(|undone| undone.strip_prefix(name)?.strip_prefix(' '));
+    of.map(str::to_owned).collect()
+}
+
+/// Registers three compensations and a cleanup, waits for a word, and ends as it says.
+#[durable(name = "books", retries = 0, timeout = "1h")]
+async fn books(ctx: &Context, (name, second): (String, String)) -> Outcome<String> {
+    ctx.compensate::<undo>(&format!("{name} flight")).await?;
+    ctx.cleanup::<undo>(&format!("{name} lock")).await?;
+    ctx.compensate::<undo>(&format!("{name} {second}")).await?;
+    ctx.step("flight", || async { Ok(()) }).await?;
+    ctx.compensate::<undo>(&format!("{name} car")).await?;
+    let word: String = ctx.wait_for("word").await?;
+    if word == "fail" { Err(Error::terminal("sold out")) } else { Ok(word) }
+}
+
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     let worker = worker.serve(double::workflow())?.serve(sum::workflow())?.serve(fragile::workflow())?;
     let worker = worker.serve(careful::workflow())?.serve(patient::workflow())?.serve(waits::workflow())?;
-    worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())
+    let worker = worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())?;
+    let worker = worker.serve(count_to::workflow())?.serve(hands_out::workflow())?;
+    worker.serve(undo::workflow())?.serve(books::workflow())
 }
 
 /// The children that a run has asked for, in order.
@@ -263,6 +315,76 @@ async fn a_run_that_is_started_alone_outlives_the_one_that_started_it() {
             stage.client.run("r").signal("fail", &"now").await.unwrap();
             assert_eq!(stage.client.run("r").result::<String>(LIMIT).await.unwrap(), started);
             assert_eq!(stage.store.run(&started).await.unwrap().unwrap().parent, None);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_next_attempt_of_a_task_goes_on_from_its_last_heartbeat() {
+    Both::new(serve)
+        .play(async |stage| {
+            start(stage, "hands-out", "r", json!(10)).await;
+            assert_eq!(stage.client.run("r").result::<Vec<u64>>(LIMIT).await.unwrap(), [5, 10]);
+            let task = child(stage, "r").await;
+            let shown = stage.client.run(&*task).snapshot().await.unwrap().unwrap();
+            assert_eq!(shown.context["progress"], json!(10));
+        })
+        .await;
+}
+
+/// A run of `books` that waits for its word.
+async fn booked(stage: &Stage, name: &str, second: &str) -> String {
+    let id = named(stage, name);
+    start(stage, "books", &id, json!([id, second])).await;
+    until(async || stage.store.waits(&id).await.unwrap().iter().any(|wait| wait.name == "word")).await;
+    id
+}
+
+async fn compensation(stage: &Stage, run: &str) -> Option<Compensation> {
+    stage.store.run(run).await.unwrap().and_then(|run| run.compensation)
+}
+
+#[tokio::test]
+async fn compensations_are_carried_out_in_reverse_where_a_run_does_not_complete() {
+    Both::new(serve)
+        .play(async |stage| {
+            let failing = booked(stage, "failing", "hotel").await;
+            stage.client.run(&*failing).signal("word", &"fail").await.unwrap();
+            until(async || compensation(stage, &failing).await == Some(Compensation::Done)).await;
+            assert_eq!(undone(&failing), ["car", "hotel", "lock", "flight"]);
+            assert_eq!(status(stage, &failing).await, Some(Status::Failed));
+            let refused = stage.store.retry(&failing, None, None).await.unwrap();
+            let why = "its compensations have been carried out; start it again, or fork it";
+            assert_eq!(refused, Retried::Refused(why.into()));
+
+            let stopped = booked(stage, "stopped", "hotel").await;
+            stage.client.run(&*stopped).cancel().await.unwrap();
+            until(async || compensation(stage, &stopped).await == Some(Compensation::Done)).await;
+            assert_eq!(undone(&stopped), ["car", "hotel", "lock", "flight"]);
+            assert_eq!(status(stage, &stopped).await, Some(Status::Cancelled));
+
+            let good = booked(stage, "good", "hotel").await;
+            stage.client.run(&*good).signal("word", &"fine").await.unwrap();
+            until(async || compensation(stage, &good).await == Some(Compensation::Done)).await;
+            assert_eq!(undone(&good), ["lock"], "only what cleans up");
+            assert_eq!(status(stage, &good).await, Some(Status::Completed));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn compensations_wait_where_one_fails_and_a_retry_goes_on_with_them() {
+    Both::new(serve)
+        .play(async |stage| {
+            let run = booked(stage, "half", "broken").await;
+            stage.client.run(&*run).cancel().await.unwrap();
+            until(async || compensation(stage, &run).await == Some(Compensation::Failed)).await;
+            assert_eq!(undone(&run), ["car"]);
+            mend(&format!("{run} broken"));
+            stage.client.run(&*run).retry().await.unwrap();
+            until(async || compensation(stage, &run).await == Some(Compensation::Done)).await;
+            assert_eq!(undone(&run), ["car", "broken", "lock", "flight"]);
+            assert_eq!(status(stage, &run).await, Some(Status::Cancelled));
         })
         .await;
 }

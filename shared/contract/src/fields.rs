@@ -66,6 +66,7 @@ pub const RUN_FIELDS: &[Field] = &[
     field("session", "the session that it is in"),
     field("based", "the version of the session's context that its own began with; there once its turn has come"),
     field("parent", "the run that this one is a child of"),
+    field("compensation", "`running`, `failed` or `done`: how its compensations stand, where it has any to carry out"),
     field("forked", "the run that it was forked from"),
     field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
 ];

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
-use crate::run::{Run, Status};
+use crate::run::{Compensation, Run, Status};
 use crate::step::{Fence, OpenWait};
 use crate::store::{Deferred, InboxEntry, Registration, SessionInfo, WorkerInfo};
 
@@ -151,6 +151,7 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
         error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
         session: text("session"),
         parent: text("parent"),
+        compensation: text("compensation").and_then(|stands| Compensation::parse(&stands)),
         input,
         result,
     }))

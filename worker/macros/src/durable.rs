@@ -33,11 +33,37 @@ struct Parts {
     output: Type,
 }
 
+/// What the attribute makes of a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Durable,
+    Task,
+}
+
+impl Kind {
+    /// A mistake in this one's words.
+    fn told(self, mistake: Error) -> Error {
+        if self == Self::Durable {
+            return mistake;
+        }
+        let told = |mistake: Error| {
+            let text = mistake.to_string();
+            Error::new(mistake.span(), text.replace("a durable function", "a task").replace("#[durable", "#[task"))
+        };
+        let mut all = mistake.into_iter().map(told);
+        let first = all.next().unwrap_or_else(|| Error::new(Span::call_site(), "this task cannot be read"));
+        all.fold(first, |mut first, next| {
+            first.combine(next);
+            first
+        })
+    }
+}
+
 /// With a mistake the workflow is hollow, so that its uses are not reported too.
-pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
+pub(crate) fn expand(kind: Kind, options: TokenStream, item: &TokenStream) -> TokenStream {
     let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
         let message = format!("`#[durable]` goes on a function: `{SHAPE}`");
-        let mistake = Error::new(Span::call_site(), message).to_compile_error();
+        let mistake = kind.told(Error::new(Span::call_site(), message)).to_compile_error();
         return quote!(#mistake #item);
     };
     let mut mistakes = None;
@@ -49,7 +75,7 @@ pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
         (Some(options), Some(parts), Some(name)) => workflow(&options, &function, &parts, &name),
         _ => hollow(&function),
     };
-    let mistakes = mistakes.map(|mistakes| mistakes.to_compile_error());
+    let mistakes = mistakes.map(|mistakes: Error| kind.told(mistakes).to_compile_error());
     quote! {
         // It is async because a step must be.
         #[allow(clippy::unused_async)]
@@ -277,6 +303,14 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
         #(#conditions)*
         #[automatically_derived]
         impl #own { #make }
+
+        #(#conditions)*
+        #[automatically_derived]
+        impl ::stepfleet_worker::Function for #own {
+            const NAME: &'static str = #name;
+            type Input = #input;
+            type Output = #output;
+        }
 
         #(#conditions)*
         #[automatically_derived]

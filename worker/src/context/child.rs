@@ -98,7 +98,10 @@ impl<S> Context<S> {
     }
 }
 
-fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Outcome<StartRequest> {
+/// What is asked for; or what is wrong with it.
+pub(super) type Requested = Outcome<StartRequest>;
+
+pub(super) fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Requested {
     let input = codec::encode_as("the input", Content::MessagePack, input)?;
     let content = Content::MessagePack.as_str().to_owned();
     let request = StartRequest { content, ..StartRequest::new(workflow, input) };
@@ -119,7 +122,7 @@ impl Core {
     }
 
     /// Unlike that of any other run: the same call of another run of this id, later, asks for another child.
-    fn child_id(&self, number: u64) -> String {
+    pub(super) fn child_id(&self, number: u64) -> String {
         format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.fence.seq, rand::random::<u64>())
     }
 
@@ -135,7 +138,7 @@ pub struct RunWorkflow<'a, T> {
     place: Place<'a>,
     workflow: String,
     /// Until it has failed.
-    asked: Option<Outcome<StartRequest>>,
+    asked: Option<Requested>,
     result: PhantomData<fn() -> T>,
 }
 

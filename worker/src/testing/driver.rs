@@ -10,6 +10,7 @@ use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
 use stepfleet::question::{GivenAnswer, OpenQuestion};
 use stepfleet::request::StartRequest;
+use stepfleet::run::{Compensation, Run};
 use stepfleet::store::{AnswerTo, Fire, MemoryStore, Reap, Start, Store};
 
 use super::crash::Crashes;
@@ -135,7 +136,8 @@ impl Driver {
     }
 
     async fn is_over(&self) -> bool {
-        answer(self.store.run(&self.run).await).is_none_or(|run| run.status.is_over())
+        let is_over = |run: Run| run.status.is_over() && run.compensation != Some(Compensation::Running);
+        answer(self.store.run(&self.run).await).is_none_or(is_over)
     }
 
     fn is_queued(&self) -> bool {

@@ -19,7 +19,7 @@ impl Pair {
             for run in 0..RUNS {
                 let id = format!("r{run}");
                 let run = store.run(&id).await?.map(|r| {
-                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt)
+                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt, r.parent, r.compensation)
                 });
                 let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
                     // Since when a done step was held is a time.
@@ -52,6 +52,7 @@ impl Pair {
             }
             stepfleet::Result::Ok((seen, holds, workers, deferred, queues, sessions))
         });
+        self.compare_inboxes().await?;
         self.find_leftovers().await
     }
 
@@ -87,7 +88,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, TestCaseError> {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, TestCaseError> {
         let told = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
         let value = self.redis.command(command).await.map_err(|error| told(&error))?;
         redis::from_redis_value(value).map_err(|error| told(&error))
@@ -108,6 +109,7 @@ impl Pair {
         for _ in 0..2000 {
             self.fire().await?;
             self.signal_all().await?;
+            self.end_children().await?;
             self.claim(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
             if self.held.is_empty() && queued == 0 {
@@ -117,6 +119,7 @@ impl Pair {
                 self.complete(0, &Leaves::Stop, None, Next::Nothing, false).await?;
             }
         }
+        self.undo_all().await?;
         self.compare().await?;
         for run in 0..RUNS {
             let id = format!("r{run}");

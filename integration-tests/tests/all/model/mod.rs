@@ -10,6 +10,7 @@ mod ending;
 mod following;
 mod forking;
 mod joining;
+mod kin;
 mod ops;
 mod pausing;
 mod retrying;
@@ -52,6 +53,8 @@ struct Pair {
     opened: Vec<(u64, String)>,
     /// What has published, or made a checkpoint with a mark: run and number.
     traced: BTreeSet<(String, u64)>,
+    /// Step executions that have recorded something: a worker says so with their commit.
+    journalled: BTreeSet<(String, u64)>,
     saved: Option<(SavedStore, Snapshot)>,
     covered: BTreeMap<&'static str, u64>,
 }
@@ -114,6 +117,9 @@ impl Pair {
     }
 
     async fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        if self.held.is_empty() && op.needs_hold() {
+            self.claim(0, 3, false).await?;
+        }
         let name = match op {
             Op::Start { run, routes, key, delayed, timeout, from, session } => {
                 let mut start = request(*run, *routes, *key, *delayed);
@@ -122,6 +128,8 @@ impl Pair {
                 // One that is out of time at once would end at a moment of its own in each store.
                 let session = session.filter(|_| *timeout != Some(false));
                 start.request.session = session.map(|session| format!("s{session}"));
+                // Some are children of a run, whether that waits for them or not.
+                start.request.parent = from.filter(|from| from % 2 == 1).map(|from| kin::parent(from, 1));
                 self.start(start, *timeout).await?
             }
             Op::Defer { run } => self.defer(*run).await?,
@@ -146,6 +154,9 @@ impl Pair {
             Op::Retry { run, event, by_inbox, repeat } => self.retry(*run, *event, *by_inbox, *repeat).await?,
             Op::Fork { run, id, at, by_inbox, repeat } => self.fork(*run, *id, *at, *by_inbox, *repeat).await?,
             Op::Answer { run, which, by_inbox, repeat } => self.answer(*run, *which, *by_inbox, *repeat).await?,
+            Op::ChildEnded { run, which, by_inbox, repeat } => {
+                self.child_ended(*run, *which, *by_inbox, *repeat).await?
+            }
             Op::Pause { run, by_inbox, repeat } => self.pause(*run, *by_inbox, *repeat).await?,
             Op::Resume { run, by_inbox, repeat } => self.resume(*run, *by_inbox, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
@@ -204,7 +215,8 @@ impl Pair {
         let name = self.leave_behind(worker, &step, leaves, &mut commit).await?;
         commit.rests = set.is_some_and(|value| value % 5 == 0);
         commit.has_traces = self.traced.contains(&(step.fence.run.clone(), step.fence.seq));
-        if step.fence.attempt > 1 || set.is_some_and(|value| value % 3 != 0) {
+        let has_journal = self.journalled.contains(&(step.fence.run.clone(), step.fence.seq));
+        if has_journal || step.fence.attempt > 1 || set.is_some_and(|value| value % 3 != 0) {
             commit.journalled = true;
             commit.let_go = self.let_go(&step, set.unwrap_or_default());
         }
@@ -336,6 +348,12 @@ impl Pair {
     }
 }
 
+/// One of these, or now and then none.
+fn chosen<T>(among: &[T], which: u8) -> Option<&T> {
+    let which = usize::from(which);
+    among.get(which / 4 % among.len().max(1)).filter(|_| which % 4 > 0)
+}
+
 type Case = Result<&'static str, TestCaseError>;
 
 fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
@@ -421,6 +439,7 @@ fn schedules(count: u32, in_cluster: bool) {
                 numbers: 10,
                 opened: vec![],
                 traced: BTreeSet::new(),
+                journalled: BTreeSet::new(),
                 saved: None,
                 covered: BTreeMap::new(),
             };
@@ -458,7 +477,7 @@ fn schedules(count: u32, in_cluster: bool) {
                   reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
-                  merge: checkpoint,merge: done,merge: conflict,merge: refused";
+                  child ended,child ended: nobody waits,undone,merge: checkpoint,merge: done,merge: conflict,merge: refused";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");
     }

@@ -116,6 +116,12 @@ pub(crate) enum Op {
         by_inbox: bool,
         repeat: bool,
     },
+    ChildEnded {
+        run: usize,
+        which: u8,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Pause {
         run: usize,
         by_inbox: bool,
@@ -147,6 +153,20 @@ pub(crate) enum Op {
     },
 }
 
+impl Op {
+    /// Whether it is of no use where nobody holds anything, and leaves what is held.
+    pub(crate) fn needs_hold(&self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint { .. }
+                | Self::Suspend { .. }
+                | Self::Merge { .. }
+                | Self::Publish { .. }
+                | Self::Collect { .. }
+        )
+    }
+}
+
 /// What a step leaves behind.
 #[derive(Clone, Debug)]
 pub(crate) enum Leaves {
@@ -170,7 +190,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
         14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, most, repeat)| Op::Claim { worker, most, repeat }),
-        18 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), next(), any::<bool>())
+        14 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), next(), any::<bool>())
             .prop_map(|(held, leaves, set, next, repeat)| Op::Complete { held, leaves, set, next, repeat }),
         4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), next(), any::<bool>())
             .prop_map(|(held, again, later, next, repeat)| Op::Fail { held, again, later, next, repeat }),
@@ -180,7 +200,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..WORKERS).prop_map(|worker| Op::Deregister { worker }),
         2 => Just(Op::Reap),
         4 => Just(Op::Fire),
-        8 => waiting(),
+        26 => waiting(),
         6 => (any::<usize>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(held, how, expects, ends, repeat)| Op::Merge { held, how, expects, ends, repeat }),
     ]
@@ -188,11 +208,11 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
 
 fn waiting() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (any::<usize>(), 0..3u64, 0..3usize, any::<u8>(), any::<bool>())
+        9 => (any::<usize>(), 0..3u64, 0..4usize, any::<u8>(), any::<bool>())
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
         4 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
-        4 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
+        8 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
             .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())
             .prop_map(|(run, name, order, by_inbox)| Op::Signal { run, name, order, by_inbox }),
@@ -203,6 +223,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(run, id, at, by_inbox, repeat)| Op::Fork { run, id, at, by_inbox, repeat }),
         6 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(run, which, by_inbox, repeat)| Op::Answer { run, which, by_inbox, repeat }),
+        8 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(run, which, by_inbox, repeat)| Op::ChildEnded { run, which, by_inbox, repeat }),
         3 => (0..RUNS, any::<bool>(), any::<bool>())
             .prop_map(|(run, by_inbox, repeat)| Op::Pause { run, by_inbox, repeat }),
         4 => (0..RUNS, any::<bool>(), any::<bool>())

@@ -365,6 +365,7 @@ impl Data {
         self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
         self.tell_kept(now, &attempt.run);
+        self.begin_undo(now, &attempt.run, has_completed);
         if has_completed {
             self.tell_left(now, &attempt.run, &left);
         }

@@ -191,6 +191,9 @@ impl Data {
         if self.is_open_or_over(run, seq, wait) {
             return;
         }
+        if !wait.question.is_empty() && names::is_undo(&wait.name) {
+            return self.keep_undo(run, seq, wait);
+        }
         if let Some(signal) = self.take_signal(run, &wait.name, &wait.filter) {
             return self.record_signal(run, seq, wait.number, &wait.name, &signal, due);
         }

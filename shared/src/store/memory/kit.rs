@@ -46,6 +46,11 @@ impl MemoryStore {
         self.of_inbox(self.change(|data, now| data.read_inbox(now, "kit")))
     }
 
+    /// The fields of all requests that are in the inbox, given to a coordinator or not.
+    pub fn inbox(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.change(|data, _| data.inbox.entries().cloned().collect())
+    }
+
     /// Writes fields into the context of a run that is there.
     pub fn set_context(&self, run: &str, fields: &[(String, Vec<u8>)]) {
         let changes = Changes { set: fields, unset: &[], merges: &[], expects: &[] };

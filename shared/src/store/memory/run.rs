@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::child::Child;
+use super::child::{Child, Undo};
 use super::data::QueuePlace;
 use super::publish::{Publications, Told};
 use super::question::Asked;
@@ -42,6 +42,8 @@ pub(super) struct RunData {
     pub(super) timeout: Option<Timeout>,
     /// Who waits for it.
     pub(super) parent: Option<Parent>,
+    /// Its compensations: the last is carried out first.
+    pub(super) undo: Vec<Undo>,
 }
 
 /// How long a run may take.
@@ -70,6 +72,7 @@ impl RunData {
             stopped: None,
             timeout: None,
             parent: None,
+            undo: Vec::new(),
         }
     }
 

@@ -305,5 +305,6 @@ pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
         error_attempt: None,
         session: None,
         parent: None,
+        compensation: None,
     }
 }

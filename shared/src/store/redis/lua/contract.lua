@@ -80,6 +80,7 @@ function key_of.results(p, kind, key) return p .. 'results:' .. kind .. ':' .. k
 function key_of.calls(p, kind, key) return p .. 'calls:' .. kind .. ':' .. key end
 function key_of.shared(p, name) return p .. 'shared:' .. name end
 function key_of.children(p, id) return p .. 'children:' .. id end
+function key_of.undo(p, id) return p .. 'undo:' .. id end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
 function key_of.extra(p, id) return p .. 'extra:' .. id end
 function key_of.queue(p, queue) return p .. 'queue:' .. queue end

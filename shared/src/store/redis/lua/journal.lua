@@ -161,6 +161,7 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
+  if question ~= '' and kin.is_undo(name) then return kin.keep_undo(p, run, seq, number, name, question) end
   local attributes, payload = take_signal(p, run, name, filter)
   local due = known_due or tonumber(deadline) >= 0 and now + deadline or 0
   if payload then return record_signal(p, run, seq, number, name, attributes, payload, due) end
