@@ -22,9 +22,9 @@ use super::text::{moment, shortened, span};
 use super::workflows::{self, unserved};
 
 /// How much of an input, a result or an error is shown.
-/// So many children are shown.
-const CHILDREN: usize = 20;
 const SHOWN: usize = 400;
+/// How many child runs are shown.
+const CHILDREN: usize = 20;
 /// How many waits are shown.
 const SHOWN_WAITS: usize = 20;
 /// How many records of a history are counted.

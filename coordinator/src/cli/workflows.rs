@@ -118,6 +118,7 @@ mod tests {
             error_attempt: None,
             session: None,
             parent: None,
+            compensation: None,
             input: vec![],
             result: None,
         }

@@ -29,7 +29,7 @@ impl Pair {
     pub(crate) async fn child_ended(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
         let open = self.open_children().await?;
         let (run, number) = *chosen(&open, which).unwrap_or(&(run, 1));
-        if which % 5 == 0 {
+        if which.is_multiple_of(5) {
             return self.undone(run, which, repeat).await;
         }
         let (run_of, content) = (format!("c{number}"), "json".to_owned());
@@ -52,7 +52,7 @@ impl Pair {
     /// The compensation of a run whose turn it is has ended.
     async fn undone(&mut self, from: usize, which: u8, repeat: bool) -> Case {
         for run in (0..RUNS).map(|n| (from + n) % RUNS) {
-            let status = if which % 2 == 0 { Status::Completed } else { Status::Failed };
+            let status = if which.is_multiple_of(2) { Status::Completed } else { Status::Failed };
             if self.end_undo(run, status, repeat).await? {
                 return Ok("undone");
             }
