@@ -10,6 +10,7 @@ use stepfleet::store::{CoordinatorStore, Deferred, Rejection};
 
 use crate::intake::{Became, Intake, Taken, shortened, sum};
 use crate::routing::{Destination, Routes};
+use crate::sessions::in_lines;
 
 /// How many are dealt with at once.
 const BATCH: usize = 128;
@@ -40,15 +41,21 @@ fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> 
 impl Intake {
     /// Starts those of a partition that are served by now, and rejects those that have waited for longer than `grace`.
     pub(crate) async fn take_deferred(&self, store: &dyn CoordinatorStore, grace: Duration) -> Result<Taken> {
-        let waiting = store.deferred().await?;
+        let mut waiting = store.deferred().await?;
         if waiting.is_empty() {
             return Ok(Taken::default());
         }
+        waiting.sort_by(|a, b| (a.since_ms, &a.run).cmp(&(b.since_ms, &b.run)));
         let (routes, now_ms) = (self.fleet.routes().await?, store.now_ms().await?);
-        let mut judged = waiting.into_iter().map(|deferred| {
-            let verdict = judge(&deferred, &routes, now_ms, grace);
-            let is_late = is_late(&deferred, now_ms, grace);
-            self.settle(deferred, verdict, is_late)
+        let lines = in_lines(waiting, |deferred| deferred.request.session.clone());
+        let mut judged = lines.into_iter().map(async |line| {
+            let mut results = Vec::new();
+            for deferred in line {
+                let verdict = judge(&deferred, &routes, now_ms, grace);
+                let is_late = is_late(&deferred, now_ms, grace);
+                results.push(self.settle(deferred, verdict, is_late).await);
+            }
+            results
         });
         let mut results = Vec::new();
         loop {
@@ -56,7 +63,7 @@ impl Intake {
             if batch.is_empty() {
                 return sum(results);
             }
-            results.extend(batch);
+            results.extend(batch.into_iter().flatten());
         }
     }
 

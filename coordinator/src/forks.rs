@@ -2,7 +2,7 @@
 
 use stepfleet::journal::fork::{is_committed_after, kept_before};
 use stepfleet::journal::{FIRST_ORDER, FIRST_TRY};
-use stepfleet::partition::{partition_of, run_of_entry};
+use stepfleet::partition::{id_in, partition_of, run_of_entry};
 use stepfleet::request::ForkRequest;
 use stepfleet::step::Forked;
 use stepfleet::store::{CoordinatorStore, Fork, ForkPoint, ForkSource, InboxEntry, Origin};
@@ -71,9 +71,7 @@ impl Intake {
         let named = format!("{run}-fork-{entry}");
         let is_short = names::check_id("run id", &format!("{named}-9999999")).is_ok();
         let first = if is_short { named } else { format!("fork-{entry}") };
-        let numbered = (1u32..).map(|n| format!("{first}-{n}"));
-        let mut ids = std::iter::once(first.clone()).chain(numbered);
-        ids.find(|id| partition_of(id, count) == partition).ok_or_else(|| "no id was found for it".to_owned())
+        id_in(partition, count, &first).ok_or_else(|| "no id was found for it".to_owned())
     }
 
     async fn prepared(

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stepfleet::log;
-use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::run::Run;
 use stepfleet::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
@@ -16,6 +15,7 @@ use crate::across::Keyed;
 use crate::answers;
 use crate::fleet::Fleet;
 use crate::routing::Destination;
+use crate::sessions::{in_lines, line_full};
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
@@ -94,7 +94,19 @@ impl Intake {
         let parsed = entries.into_iter().map(|entry| (request::parse(&entry.fields), entry));
         let (starts, others): (Vec<_>, Vec<_>) =
             parsed.partition(|(request, _)| matches!(request, Ok(Request::Start(_)) | Err(_)));
-        let mut results = join_all(starts.into_iter().map(|(request, entry)| self.take(request, entry))).await;
+        // Those of one session keep their order too.
+        let session = |(request, _): &(Result<Request>, InboxEntry)| match request {
+            Ok(Request::Start(start)) => start.session.clone(),
+            _ => None,
+        };
+        let lines = in_lines(starts, session).into_iter().map(async |line| {
+            let mut results = Vec::new();
+            for (request, entry) in line {
+                results.push(self.take(request, entry).await);
+            }
+            results
+        });
+        let mut results: Vec<_> = join_all(lines).await.into_iter().flatten().collect();
         // After the starts, which they may be about, and one after the other: signals keep their order.
         for (request, entry) in others {
             results.push(self.steer(request, entry, early).await);
@@ -219,7 +231,10 @@ impl Intake {
             Ok(_) => return Ok(Became::Early),
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
-        let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
+        let run = match self.run_id(&request, &entry) {
+            Ok(run) => run,
+            Err(reason) => return self.reject(entry, reason).await,
+        };
         if let Some(parent) = &request.parent
             && let Some(became) = self.take_known_child(&run, parent, &entry).await?
         {
@@ -295,6 +310,7 @@ impl Intake {
             Started::New(_) => Became::Started,
             Started::Known(_) | Started::Void => Became::Known,
             Started::NoSource(from) => return Ok(Err(no_source(&from))),
+            Started::LineFull(session) => return Ok(Err(line_full(&session))),
         };
         if let Some(entry) = entry {
             self.dismiss(entry, &start.run).await?;

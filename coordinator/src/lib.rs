@@ -33,6 +33,7 @@ mod intake;
 mod partition;
 mod routing;
 mod schemas;
+mod sessions;
 mod steadiness;
 mod suspicion;
 

@@ -20,8 +20,8 @@ use stepfleet::step::{
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet::store::{
-    Deferred, EventReader, Heartbeat, Introduction, Lease, ReaderStore, Registration, RequestFate, Store, WakeReader,
-    WorkerInfo, WorkerStore,
+    Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
+    ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo, WorkerStore,
 };
 
 /// What it does to the call.
@@ -139,6 +139,9 @@ impl ReaderStore for Buggy {
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         self.store.context(run).await
     }
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
+        self.store.session(name).await
+    }
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
         self.store.runs(offset, count).await
     }
@@ -177,6 +180,16 @@ impl ReaderStore for Buggy {
     }
     async fn now_ms(&self) -> Result<u64> {
         self.store.now_ms().await
+    }
+}
+
+#[async_trait]
+impl EntityStore for Buggy {
+    async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue> {
+        self.store.entity(kind, key).await
+    }
+    async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged> {
+        self.store.change_entity(change).await
     }
 }
 

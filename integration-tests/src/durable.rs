@@ -39,6 +39,57 @@ pub async fn steady(ctx: &Context, redis: &Levers, ms: u64) -> Outcome<(String, 
     Ok((id, error.to_string(), slept))
 }
 
+/// What the runs of a talk share.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Talk {
+    /// What was said, in order.
+    pub said: Vec<String>,
+}
+
+/// Says something in a talk, in two calls with a pause between; answers how much was said by then.
+#[durable]
+pub async fn talk(ctx: &Context<Talk>, text: String) -> Outcome<usize> {
+    let said = ctx.step("hear", || async { Ok(text.clone()) }).await?;
+    ctx.sleep(Duration::from_millis(5)).await?;
+    if said == "nonsense" {
+        ctx.state().push("said", &said).await?;
+        ctx.checkpoint().await?;
+        return Err(Error::terminal("it makes no sense"));
+    }
+    ctx.state().push("said", &said).await?;
+    Ok(ctx.state().load().await?.said.len())
+}
+
+/// A number that many change.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Counter {
+    /// The number.
+    pub count: u64,
+    /// Who has changed it, in order.
+    pub by: Vec<String>,
+}
+
+impl Entity for Counter {
+    const NAME: &'static str = "Counter";
+}
+
+/// Counts on in one call, and in three branches at once; answers the highest number that it was given.
+#[durable]
+pub async fn count(ctx: &Context, key: String) -> Outcome<u64> {
+    let counter = ctx.entity::<Counter>(key);
+    let run = ctx.run_id().to_owned();
+    let next = |counter: &mut Counter| {
+        counter.count += 1;
+        counter.by.push(run.clone());
+        counter.count
+    };
+    let first = counter.call("count", next).await?;
+    ctx.sleep(Duration::from_millis(5)).await?;
+    let branches = (counter.call("count", next), counter.call("count", next), counter.call("count", next));
+    let (a, b, c) = ctx.join(branches).await?;
+    Ok(first.max(a).max(b).max(c))
+}
+
 /// What a run with children is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Household {

@@ -7,7 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::{family, member, steady};
+use crate::durable::{count, family, member, steady, talk};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -35,6 +35,8 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(family::workflow())?
         .serve(member::workflow())?
         .serve(steady::with(redis.clone()))?
+        .serve(talk::workflow())?
+        .serve(count::workflow())?
         .serve(Documents { redis })
 }
 

@@ -7,9 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod asked;
+mod entity;
 mod fork;
 pub(crate) mod patience;
 mod questions;
+mod session;
 
 use self::patience::patiently;
 use crate::backoff::{Backoff, FOLLOWING};
@@ -26,7 +28,9 @@ use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
 pub use self::asked::Asked;
+pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
+pub use self::session::{SessionHandle, SessionStatus};
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -160,6 +164,13 @@ impl StartRun {
         self.with(|r| r.context_from = Some(run.into()))
     }
 
+    /// Puts the run into a session: the runs of a session go one after another, in the order in which they are accepted, and share a
+    /// context. See [`Client::session`].
+    #[must_use]
+    pub fn session(self, name: impl Into<String>) -> Self {
+        self.with(|r| r.session = Some(name.into()))
+    }
+
     /// Puts the first step off.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
@@ -177,8 +188,11 @@ impl StartRun {
     /// that was given no id gets one that is made here.
     pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
-        let id = request.id.get_or_insert_with(new_id).clone();
         request.check()?;
+        if request.id.is_none() {
+            request.id = Some(self.client.fitting_id(request.session.as_deref()).await?);
+        }
+        let id = request.id.clone().unwrap_or_default();
         // The id makes it safe to repeat.
         patiently(|| async { self.client.home.known().await?.of(&id).submit(&request).await }).await?;
         Ok(RunHandle { id, client: self.client })
@@ -390,6 +404,11 @@ impl RunHandle {
         Error::timeout(match seen {
             Ok(Some(run)) if run.status == Status::Paused => {
                 format!("run {id} has not ended within {limit:?}: it is paused, and goes on once it is resumed")
+            }
+            Ok(Some(Run { session: Some(session), status: Status::Queued, .. })) => {
+                format!(
+                    "run {id} has not ended within {limit:?}; it goes on when its turn in session {session} has come"
+                )
             }
             Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
             Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),

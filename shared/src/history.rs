@@ -62,6 +62,11 @@ pub enum Kind {
     Resumed,
     /// Another run was made of it, or it of another.
     Forked,
+    /// It waits for its turn in its session.
+    #[serde(rename = "in-line")]
+    InLine,
+    /// Its turn in its session has come.
+    Turn,
     /// Something that this version does not know; the record's detail has it all.
     Other,
 }
@@ -94,6 +99,8 @@ impl Kind {
             Self::Retried => "retried",
             Self::Paused => "paused",
             Self::Forked => "forked",
+            Self::InLine => "in-line",
+            Self::Turn => "turn",
             Self::Resumed => "resumed",
             Self::Other => "other",
         }
@@ -101,9 +108,9 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Answered, Asked, Cancelled, Caught, Child, ChildEnded, Completed, Done, Dropped, Failed, Forked, Left,
-            Lost, Overdue, Paused, Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable,
-            UnusedSignals,
+            Answered, Asked, Cancelled, Caught, Child, ChildEnded, Completed, Done, Dropped, Failed, Forked, InLine,
+            Left, Lost, Overdue, Paused, Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Turn,
+            Unreadable, UnusedSignals,
         };
         [
             Start,
@@ -129,6 +136,8 @@ impl Kind {
             Paused,
             Resumed,
             Forked,
+            InLine,
+            Turn,
             UnusedSignals,
             Unreadable,
         ]
@@ -155,7 +164,8 @@ pub struct Record {
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
     /// `failed`: the error; `start`: workflow and version; `left`: how many events of what; `unused-signals`: names, and how many
     /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered; `child`: its id, and
-    /// the name of the wait; `child-ended`: its id, and how it ended.
+    /// the name of the wait; `child-ended`: its id, and how it ended; `in-line`: the session, and the run before it in the line; `turn`:
+    /// the session.
     pub detail: String,
 }
 

@@ -26,6 +26,7 @@ pub mod child;
 pub mod client;
 pub mod codec;
 mod core;
+pub mod entity;
 pub mod error;
 pub mod fields;
 pub mod fleet;

@@ -42,6 +42,14 @@ pub fn run_of_entry(entry: &str, inbox: u16) -> String {
     if inbox == 0 { entry.to_owned() } else { format!("{entry}-p{inbox}") }
 }
 
+/// An id of this partition that begins so: this text itself, or followed by `-1`, `-2` and so on, whichever is the first that is. None
+/// where there is no such partition.
+pub fn id_in(partition: u16, partitions: u16, first: &str) -> Option<String> {
+    let numbered = (1u32..1_000_000).map(|n| format!("{first}-{n}"));
+    let mut ids = std::iter::once(first.to_owned()).chain(numbered);
+    ids.find(|id| partition_of(id, partitions) == partition)
+}
+
 /// How an inbox entry is called in another partition than that of its inbox: there it cannot be taken off, and that it was
 /// dealt with is noted under this name.
 pub fn foreign_entry(entry: &str, inbox: u16) -> String {

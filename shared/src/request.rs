@@ -41,6 +41,9 @@ pub struct StartRequest {
     /// The run whose context this one's begins with; `context` goes on top of it.
     #[serde(default)]
     pub context_from: Option<String>,
+    /// The session that the run is in: its runs go one after another, and share a context.
+    #[serde(default)]
+    pub session: Option<String>,
     /// Whether its followers are told where its steps stand.
     #[serde(default)]
     pub follow_steps: bool,
@@ -64,6 +67,7 @@ impl StartRequest {
             delay_ms: 0,
             context: Vec::new(),
             context_from: None,
+            session: None,
             follow_steps: false,
             parent: None,
         }
@@ -88,6 +92,14 @@ impl StartRequest {
         }
         if let Some(from) = &self.context_from {
             names::check_id("run id of context_from", from)?;
+        }
+        if let Some(session) = &self.session {
+            names::check_id("session", session)?;
+            if self.context_from.is_some() {
+                return Err(Error::invalid(
+                    "a run in a session begins with the context of the session; leave out context_from, or session",
+                ));
+            }
         }
         self.parent.as_ref().map_or(Ok(()), Parent::check)?;
         self.context_fields()?;
@@ -124,7 +136,9 @@ impl StartRequest {
             ("input", self.input.clone()),
             ("content", self.content.clone().into_bytes()),
         ];
-        for (name, text) in [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from)] {
+        for (name, text) in
+            [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from), ("session", &self.session)]
+        {
             fields.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
         }
         if self.delay_ms > 0 {
@@ -236,7 +250,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
     check_fields(
         fields,
         "start",
-        &["workflow", "input", "id", "key", "content", "delay", "follow", "context", "context_from"],
+        &["workflow", "input", "id", "key", "content", "delay", "follow", "context", "context_from", "session"],
     )?;
     let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
     let delay_ms = match field(fields, "delay")? {
@@ -266,6 +280,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         delay_ms,
         context: raw(fields, "context").unwrap_or_default().to_vec(),
         context_from: owned("context_from")?,
+        session: owned("session")?,
         follow_steps,
         parent: None,
     };

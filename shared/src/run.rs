@@ -117,6 +117,9 @@ pub struct Run {
     pub error_step: Option<String>,
     /// The attempt at which it failed.
     pub error_attempt: Option<u32>,
+    /// The session that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The run that this one is a child of.
     pub parent: Option<String>,
     /// How its compensations stand, where it has ended and has any to carry out.

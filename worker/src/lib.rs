@@ -77,6 +77,7 @@ pub mod prelude {
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
+    pub use stepfleet::entity::Entity;
     pub use stepfleet_macros::{Emit, Event, durable, step, task, workflow};
 }
 
@@ -99,6 +100,10 @@ struct CancelAndCompensation;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/people.md")]
 struct People;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sessions.md")]
+struct Sessions;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/testing.md")]

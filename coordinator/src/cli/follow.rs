@@ -14,6 +14,7 @@ use stepfleet::store::ReaderStore;
 use super::Fleet;
 use super::error::{CliError, CliResult};
 use super::output;
+use super::session::turn;
 use super::show::{find_deferred, missing};
 use super::text::{shortened, span, time_of_day};
 use super::workflows::{self, unserved};
@@ -147,7 +148,11 @@ impl Follower {
             Ok(looked) => looked,
             Err(error) => return self.bear(error),
         };
-        let waits = unserved(run, &all, now);
+        let waits = match turn(&**partitions.of(&run.id), run).await {
+            Ok(None) => unserved(run, &all, now),
+            Ok(turn) => turn,
+            Err(error) => return self.bear(error),
+        };
         if let (Some(waits), false) = (&waits, self.unserved) {
             eprintln!("{} waits {waits}", run.id);
         }

@@ -5,6 +5,7 @@ mod bulk;
 mod coordinator;
 mod dev;
 mod doctor;
+mod entity;
 mod error;
 mod follow;
 mod fork;
@@ -15,6 +16,7 @@ mod questions;
 mod retry;
 mod runs;
 mod server;
+mod session;
 mod show;
 mod snapshot;
 mod start;
@@ -144,6 +146,10 @@ enum Command {
     Show(show::Options),
     /// Print a run's context as JSON
     Snapshot(snapshot::Options),
+    /// Show a session: its context, the run whose turn it is, and those that wait for theirs
+    Session(session::Options),
+    /// Print the value of an entity as JSON
+    Entity(entity::Options),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
     /// Stop a run where it stands
@@ -207,6 +213,8 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Runs(options) => runs::run(fleet, options).await,
         Command::Show(options) => show::run(fleet, options).await,
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
+        Command::Session(options) => session::run(fleet, options).await,
+        Command::Entity(options) => entity::run(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,

@@ -17,6 +17,7 @@ use super::Fleet;
 use super::error::{CliError, CliResult};
 use super::output;
 use super::runs::{duration, workflow};
+use super::session::turn;
 use super::text::{moment, shortened, span};
 use super::workflows::{self, unserved};
 
@@ -53,12 +54,16 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         let now = store.now_ms().await?;
         let all = if run.status.is_over() { Vec::new() } else { workflows::read(&partitions).await? };
         let waits = unserved(&run, &all, now);
+        let turn = turn(&**store, &run).await?;
         let awaited = if run.status.is_over() { Vec::new() } else { store.waits(&run.id).await? };
         if fleet.json {
             let mut value = output::run_json(&run);
             value["history"] = counts(&history).into_iter().collect();
             if !awaited.is_empty() {
                 value["waits"] = json!(awaited);
+            }
+            if turn.is_some() {
+                value["turn"] = json!(turn);
             }
             if waits.is_some() {
                 let serving = serving_of(&all, &run.workflow, run.version);
@@ -67,6 +72,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             output::json(&value)?;
         } else {
             print(&run, &history, now, options.full);
+            if let Some(turn) = turn {
+                field("waits", turn);
+            }
             print_waits(&awaited, now);
             if let Some(waits) = waits {
                 field("waits", waits);
@@ -127,6 +135,9 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     field("run", run.id.clone());
     field("workflow", workflow(run));
     field("status", output::graded(run.status.as_str(), good));
+    if let Some(session) = &run.session {
+        field("session", session);
+    }
     field("created", format!("{} ({} ago)", moment(run.created_ms), span(now_ms.saturating_sub(run.created_ms))));
     if let Some(started) = run.started_ms {
         field("started", format!("{} (after {})", moment(started), span(started.saturating_sub(run.created_ms))));

@@ -20,6 +20,7 @@ Examples:
   stepfleet start research --input @request.json --id otters-1     an id given twice is the same run
   generate | stepfleet start research --input - --wait | jq .      the result goes to standard output
   stepfleet start research --context-from otters-1                 with what that run came to know
+  stepfleet start chat --session user-7 --input '\"Hello\"'   once the runs before it have ended
   stepfleet start report --delay 5m --key daily-2026-11-22         one run however often this is sent
 
 Any Redis client can do the same: XADD sf:{0}:inbox * op start workflow research input '{\"topic\":\"otters\"}'
@@ -46,6 +47,9 @@ pub(super) struct Options {
     /// The run whose context this one's begins with; --context goes on top
     #[arg(long, value_name = "ID")]
     context_from: Option<String>,
+    /// The session that the run is in: its runs go one after another, and share a context
+    #[arg(long, value_name = "NAME", conflicts_with = "context_from")]
+    session: Option<String>,
     /// Put the first step off, as in 5s, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
@@ -79,6 +83,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     }
     if let Some(from) = &options.context_from {
         start = start.context_from(from);
+    }
+    if let Some(session) = &options.session {
+        start = start.session(session);
     }
     let handle = start.delay(options.delay.unwrap_or_default()).enqueue().await?;
     if !options.wait {

@@ -116,6 +116,7 @@ mod tests {
             error: None,
             error_step: None,
             error_attempt: None,
+            session: None,
             parent: None,
             compensation: None,
             input: vec![],

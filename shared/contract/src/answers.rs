@@ -13,6 +13,8 @@ pub enum Standing {
     Queued,
     /// A worker executes a step.
     Running,
+    /// It waits for its turn in its session.
+    InLine,
     /// A step waits for its retry.
     Resting,
     /// A step waits for a signal, and holds no worker.
@@ -33,12 +35,13 @@ pub enum Standing {
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unknown,
         Self::Held,
         Self::Delayed,
         Self::Queued,
         Self::Running,
+        Self::InLine,
         Self::Resting,
         Self::Suspended,
         Self::Asking,
@@ -57,6 +60,7 @@ impl Standing {
             Self::Delayed => "waits for its delay",
             Self::Queued => "is queued",
             Self::Running => "is running",
+            Self::InLine => "waits for its turn in its session",
             Self::Resting => "rests: a step waits for its retry",
             Self::Suspended => "is suspended: a step waits for this signal",
             Self::Asking => "asks people this question",
@@ -137,6 +141,8 @@ pub enum Answer {
     Begins,
     /// The same, once the delay is over, behind the run's first steps.
     BeginsLater,
+    /// The same, once the run has its turn in its session.
+    BeginsInTurn,
     /// The same, once the run is resumed.
     BeginsResumed,
     /// The event is kept until the run starts; what the run is rejected or cancelled with, it is rejected with too.
@@ -173,6 +179,7 @@ impl Answer {
             Self::Kept => "is kept",
             Self::Begins => "its steps begin",
             Self::BeginsLater => "its steps begin after the first ones",
+            Self::BeginsInTurn => "its steps begin when its turn has come",
             Self::BeginsResumed => "its steps begin when it is resumed",
             Self::Waits => "is kept until the run starts",
             Self::Answered => "is given to the step that asks",
@@ -212,6 +219,7 @@ pub const fn answer(operation: Operation, run: Standing) -> Answer {
         (Operation::Signal, _) => Answer::Kept,
         (Operation::Send, Standing::Held) => Answer::Waits,
         (Operation::Send, Standing::Delayed) => Answer::BeginsLater,
+        (Operation::Send, Standing::InLine) => Answer::BeginsInTurn,
         (Operation::Send, Standing::Paused) => Answer::BeginsResumed,
         (Operation::Send, _) => Answer::Begins,
     }

@@ -33,7 +33,10 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("w<name>", "the waits that are open for signals of that name, oldest first"),
     field("failed", "the step execution that failed the run, where it was one; there in `stopped` alone"),
     field("u<step>", "how many turns were to be passed on when the run had failed; there in `stopped` alone"),
-    field("paused", "since when the run is paused (ms); there while it is"),
+    field(
+        "paused",
+        "since when the run is paused (ms); there while it is. `line` where it waits for its turn in its session, and `line <ms>` where it is paused too",
+    ),
     field("closed", "there when a fan-out of the run was closed before all of it had ended"),
     field(
         "context",
@@ -60,6 +63,8 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error", "why it did not complete"),
     field("error_step", "the step that failed; `-` where it was none"),
     field("error_attempt", "the attempt that failed"),
+    field("session", "the session that it is in"),
+    field("based", "the version of the session's context that its own began with; there once its turn has come"),
     field("parent", "the run that this one is a child of"),
     field("compensation", "`running`, `failed` or `done`: how its compensations stand, where it has any to carry out"),
     field("forked", "the run that it was forked from"),

@@ -45,6 +45,8 @@ pub const TIMERS: &[Format] = &[
     format("wait", "wait <run> <name> <wait>", "the deadline of a wait"),
     format("timeout", "timeout <run>", "the run takes too long"),
     format("expire", "expire <run>", "the run's retention is over"),
+    format("line", "line <run>", "the run's delay is over, and it takes its place in the line of its session"),
+    format("session", "session <name>", "the session's retention is over"),
     format(
         "close",
         "close <run> <group> <cursor>",

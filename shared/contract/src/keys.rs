@@ -146,6 +146,27 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "questions of a run: `<number>` -> the question as JSON, `d<number>` -> until when it may be answered (ms), where there is an end",
     ),
+    public(
+        "session",
+        "<name>",
+        Type::Hash,
+        "a session: `running`, the run whose turn it is; `version`, how many of its runs have completed; `expires`, when it is to be forgotten (ms), where no run of it is under way",
+    ),
+    public(
+        "line",
+        "<name>",
+        Type::List,
+        "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
+    ),
+    public(
+        "entity",
+        "<kind>:<key>",
+        Type::Hash,
+        "an entity: `value`, there where it has one; `version`, raised by each change; `bytes`, how large its `results` are",
+    ),
+    internal("results", "<kind>:<key>", Type::Hash, "what the last calls of an entity came to, by the id of the call"),
+    internal("calls", "<kind>:<key>", Type::List, "these calls, the oldest first"),
+    public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal(
         "children",
         "<id>",
@@ -163,7 +184,7 @@ pub const KEYS: &[Key] = &[
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked`, `children` and `undo` keys that the run has",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked`, `children` and `undo` keys that the run has, and the `session` key that it is in",
     ),
     internal(
         "queue",

@@ -46,6 +46,13 @@ pub const LOOPS: &[Loop] = &[
         until: "an answer, or the end of those calls: without them the attempt ends and holds no worker",
     },
     Loop {
+        name: "ENTITY",
+        who: "a call of an entity that somebody else has changed since it was read: it is read again, and the method runs on that",
+        first_ms: 1,
+        longest_ms: 100,
+        until: "a write that nobody came before",
+    },
+    Loop {
         name: "REFUSED",
         who: "a worker whose claim, failure or read of a context is refused for a reason that is not the server's",
         first_ms: 200,

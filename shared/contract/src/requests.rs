@@ -1,6 +1,6 @@
 //! Transitions that a request about a run asks for.
 
-use super::args::{bytes, digits, line, list, ms, own, record, text};
+use super::args::{bytes, digits, flag, line, list, ms, own, record, text};
 use super::transitions::{Transition, reply, transition};
 
 pub(super) const CANCEL: Transition = transition(
@@ -141,4 +141,22 @@ pub(super) const FORK: Transition = transition(
         reply("unknown", ""),
         reply("refused", "why"),
     ],
+);
+
+pub(super) const ENTITY: Transition = transition(
+    "entity",
+    "entity.lua",
+    "anyone",
+    "changes the value of an entity, unless it is another one by now or the call was made before",
+    &[own(&[
+        text("kind"),
+        text("key"),
+        text("call"),
+        digits("expected"),
+        list("value", &[bytes("value")]),
+        flag("clears"),
+        bytes("result"),
+        ms("expires"),
+    ])],
+    &[reply("ok", "version"), reply("done", "result"), reply("changed", "version [value]")],
 );

@@ -102,9 +102,16 @@ pub const TRANSITIONS: &[Transition] = &[
             text("from"),
             list("fields", FIELDS),
             text("ticket"),
+            text("session"),
             line("parent"),
         ])],
-        &[reply("started", "run"), reply("exists", "run"), reply("no source", "run"), reply("void", "run")],
+        &[
+            reply("started", "run"),
+            reply("exists", "run"),
+            reply("no source", "run"),
+            reply("void", "run"),
+            reply("full", "session"),
+        ],
     ),
     transition(
         "reserve",
@@ -379,6 +386,7 @@ pub const TRANSITIONS: &[Transition] = &[
     requests::RESUME,
     requests::FORKABLE,
     requests::FORK,
+    requests::ENTITY,
     transition(
         "register",
         "fleet.lua",

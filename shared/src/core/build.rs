@@ -101,6 +101,7 @@ pub(crate) fn start(start: &store::Start) -> Start<'_> {
         from: request.context_from.as_deref().unwrap_or_default(),
         fields: fields(&start.context),
         ticket: start.ticket.as_deref().unwrap_or_default(),
+        session: request.session.as_deref().unwrap_or_default(),
         parent: parent(start.request.parent.as_ref()),
     }
 }

@@ -13,7 +13,7 @@ use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
 use crate::run::{Compensation, Run, Status};
 use crate::step::{Fence, OpenWait};
-use crate::store::{Deferred, InboxEntry, Registration, WorkerInfo};
+use crate::store::{Deferred, InboxEntry, Registration, SessionInfo, WorkerInfo};
 
 /// The layout of the keys. A namespace of a newer one is refused.
 pub(crate) const FORMAT: u64 = 1;
@@ -149,11 +149,32 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
         error: text("error"),
         error_step: text("error_step"),
         error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
+        session: text("session"),
         parent: text("parent"),
         compensation: text("compensation").and_then(|stands| Compensation::parse(&stands)),
         input,
         result,
     }))
+}
+
+/// None where there is nothing of it. `line` has the run whose turn it is.
+pub(crate) fn session(
+    about: Vec<(String, Vec<u8>)>,
+    line: Vec<String>,
+    context: Vec<(String, Vec<u8>)>,
+) -> Option<SessionInfo> {
+    if about.is_empty() && line.is_empty() && context.is_empty() {
+        return None;
+    }
+    let about: HashMap<String, Vec<u8>> = about.into_iter().collect();
+    let running = about.get("running").map(|run| String::from_utf8_lossy(run).into_owned());
+    Some(SessionInfo {
+        waiting: line.into_iter().filter(|run| Some(run) != running.as_ref()).collect(),
+        completed: about.get("version").and_then(|version| parsed(version)).unwrap_or(0),
+        expires_ms: about.get("expires").and_then(|ms| parsed(ms)),
+        running,
+        context,
+    })
 }
 
 pub(crate) fn worker(

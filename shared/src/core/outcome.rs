@@ -30,6 +30,7 @@ pub(crate) fn started(word: words::Start, mut reply: Reply) -> Result<Started> {
         words::Start::Started => Started::New(reply.text()?),
         words::Start::Exists => Started::Known(reply.text()?),
         words::Start::NoSource => Started::NoSource(reply.text()?),
+        words::Start::Full => Started::LineFull(reply.text()?),
         words::Start::Void => Started::Void,
     })
 }

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::ReaderStore;
+use super::EntityStore;
 use crate::error::Result;
 use crate::request::StartRequest;
 
 /// What a caller may do: write requests, and read what became of them.
 #[async_trait]
-pub trait CallerStore: ReaderStore {
+pub trait CallerStore: EntityStore {
     /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.
     async fn submit(&self, request: &StartRequest) -> Result<String>;
     /// Writes any request into the inbox, as its fields are given; answers the entry's id.

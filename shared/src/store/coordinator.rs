@@ -100,6 +100,7 @@ impl Start {
     pub(crate) fn is_plain(&self) -> Option<(&str, &Route)> {
         let Self { request, routes, entry, ticket, context, timeout, .. } = self;
         let has_more = request.parent.is_some()
+            || request.session.is_some()
             || request.key.is_some()
             || request.context_from.is_some()
             || request.delay_ms > 0
@@ -121,6 +122,8 @@ pub enum Started {
     Known(String),
     /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
     NoSource(String),
+    /// As many runs of this session are under way as may be; the request is still in the inbox.
+    LineFull(String),
     /// Its ticket is void: the key has to be reserved anew. The request is still in the inbox.
     Void,
 }

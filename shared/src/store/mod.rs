@@ -3,8 +3,8 @@
 //! | role | trait | what it may do |
 //! |---|---|---|
 //! | anybody | [`ReaderStore`] | read runs, the fleet, and what runs publish |
-//! | caller | [`CallerStore`] | write requests into an inbox |
-//! | worker | [`WorkerStore`], [`Lease`] | claim step executions and commit what they leave behind |
+//! | caller | [`CallerStore`], [`EntityStore`] | write requests into an inbox; read and change entities |
+//! | worker | [`WorkerStore`], [`EntityStore`], [`Lease`] | claim step executions and commit what they leave behind |
 //! | coordinator | [`CoordinatorStore`], [`Across`] | take requests in, reap, fire, audit |
 //!
 //! A [`Store`] is all of them at once: [`RedisStore`] and [`MemoryStore`] are. Whoever has one role is given the trait of that role
@@ -18,6 +18,7 @@
 pub mod across;
 mod caller;
 mod coordinator;
+mod entity;
 mod fork;
 pub mod memory;
 mod reader;
@@ -37,9 +38,10 @@ pub use self::coordinator::{
     AlarmReader, AnswerTo, Audit, Audited, Breach, ChildTold, CoordinatorStore, Deferral, Fire, Fired, InboxEntry,
     InboxReader, Origin, Reap, Reaped, Rejection, Start, Started,
 };
+pub use self::entity::{EntityChange, EntityChanged, EntityStore, EntityValue};
 pub use self::fork::{Fork, ForkPoint, ForkSource};
 pub use self::memory::MemoryStore;
-pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, WorkerInfo};
+pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionInfo, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;
@@ -48,7 +50,8 @@ pub use self::worker::{Heartbeat, Introduction, Lease, WakeReader, WorkerStore};
 /// The methods of all roles, to be had on a store of whatever type: `use stepfleet::store::prelude::*`.
 pub mod prelude {
     pub use super::{
-        Across as _, CallerStore as _, CoordinatorStore as _, Lease as _, ReaderStore as _, WorkerStore as _,
+        Across as _, CallerStore as _, CoordinatorStore as _, EntityStore as _, Lease as _, ReaderStore as _,
+        WorkerStore as _,
     };
 }
 

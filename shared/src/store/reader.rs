@@ -45,6 +45,8 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
     /// A run's context as it is now, in no order; empty where there is no such run.
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
+    /// A session; None where there is none of that name, or it has expired.
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>>;
     /// The newest runs first, `count` from `offset`.
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
     /// Records of a run's history from the `from`th on, at most `count`.
@@ -73,6 +75,21 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn wait_ended(&self, run: &str, limit: Duration) -> Result<()>;
     /// The time on the store's clock, in ms since 1970.
     async fn now_ms(&self) -> Result<u64>;
+}
+
+/// A session as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The run whose turn it is.
+    pub running: Option<String>,
+    /// Those that wait for theirs, in order; at most a thousand.
+    pub waiting: Vec<String>,
+    /// How many of its runs have completed.
+    pub completed: u64,
+    /// When it is to be forgotten (ms since 1970), where none of its runs is under way.
+    pub expires_ms: Option<u64>,
+    /// The context that its runs share, as the last one that completed has left it, in no order.
+    pub context: Vec<(String, Vec<u8>)>,
 }
 
 /// What became of a request.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{ReaderStore, Registration};
+use super::{EntityStore, Registration};
 use crate::error::Result;
 use crate::published::Publication;
 use crate::request::StartRequest;
@@ -15,7 +15,7 @@ use crate::step::{
 
 /// What a worker may do.
 #[async_trait]
-pub trait WorkerStore: ReaderStore {
+pub trait WorkerStore: EntityStore {
     /// Makes a worker known, with its queues and its lease.
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
     /// Hands all that a worker holds back, and forgets the worker. To be repeated until it answers true.

@@ -6,6 +6,7 @@ mod child;
 mod collect;
 mod compensate;
 mod conflict;
+mod entity;
 mod join;
 mod journal;
 mod patch;
@@ -35,6 +36,7 @@ use self::checkpoint::Saves;
 pub use self::child::RunWorkflow;
 pub use self::compensate::Compensate;
 pub(crate) use self::conflict::MAX_CONFLICTS;
+pub use self::entity::EntityHandle;
 pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
 use self::publish::Places;
@@ -81,6 +83,8 @@ pub(crate) struct Core {
     /// What is published goes out one after the other.
     published: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
+    /// When the run was created (ms), once somebody has asked for it.
+    born: tokio::sync::OnceCell<u64>,
     pub(crate) sends: Sends,
 }
 
@@ -135,6 +139,7 @@ impl Core {
             unsure: Mutex::default(),
             published: tokio::sync::Mutex::default(),
             places: Mutex::default(),
+            born: tokio::sync::OnceCell::new(),
             sends: Sends::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
+use stepfleet::Partitions;
 use stepfleet::backoff::BODY;
 use stepfleet::codec::Content;
 use stepfleet::outage::Outages;
@@ -17,6 +18,8 @@ use crate::error::Outcome;
 #[derive(Clone)]
 pub(crate) struct Reach {
     pub(crate) store: Arc<dyn WorkerStore>,
+    /// All of the namespace: entities have partitions of their own.
+    pub(crate) partitions: Partitions<dyn WorkerStore>,
     pub(crate) worker: String,
     pub(crate) fence: Fence,
     pub(crate) step: String,

@@ -276,6 +276,7 @@ mod tests {
     fn core(snapshot: Vec<(String, Vec<u8>)>) -> Arc<Core> {
         let reach = Reach {
             store: Arc::new(MemoryStore::new(Namespace::default())),
+            partitions: stepfleet::Partitions::from(Arc::new(MemoryStore::new(Namespace::default()))),
             worker: "w".into(),
             fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() },
             step: "s".into(),

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stepfleet::Partitions;
 use stepfleet::names::QueueName;
 use stepfleet::outage::Outages;
 use stepfleet::step::{Claim, Claimed, Refill};
-use stepfleet::store::WorkerStore;
+use stepfleet::store::{Store, WorkerStore};
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
@@ -22,14 +23,15 @@ pub(crate) struct ByHand {
 
 impl ByHand {
     pub(crate) async fn register(
-        store: Arc<dyn WorkerStore>,
+        store: Arc<dyn Store>,
         name: &str,
         served: &Arc<HashMap<QueueName, Served>>,
     ) -> stepfleet::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
-        let session =
-            Session::new(&store, name.to_owned(), served, &slots, &Outages::default(), (never.clone(), never));
+        let partitions = Partitions::<dyn WorkerStore>::from(store);
+        let (store, outages, ends) = (partitions.first().clone(), Outages::default(), (never.clone(), never));
+        let session = Session::new((&store, &partitions), name.to_owned(), served, &slots, &outages, ends);
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })
     }

@@ -198,13 +198,14 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
+    use stepfleet::Partitions;
     use stepfleet::codec::{self, Content};
     use stepfleet::names::Namespace;
     use stepfleet::outage::Outages;
     use stepfleet::request::StartRequest;
     use stepfleet::step::{CallId, Claim, Claimed, Route};
     use stepfleet::store::prelude::*;
-    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, WorkerStore};
+    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, Store, WorkerStore};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -229,10 +230,13 @@ mod tests {
         of(Arc::new(store.clone()), &step)
     }
 
-    fn of(store: Arc<dyn WorkerStore>, step: &Claimed) -> Arc<Core> {
+    fn of(store: Arc<dyn Store>, step: &Claimed) -> Arc<Core> {
+        let partitions = Partitions::<dyn WorkerStore>::from(store);
+        let store: Arc<dyn WorkerStore> = partitions.first().clone();
         let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
         let reach = Reach {
             store,
+            partitions,
             worker,
             fence,
             step: "s".into(),

@@ -45,6 +45,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     let router = served(session, step).map(|served| served.router.clone());
     let reach = Reach {
         store: session.store.clone(),
+        partitions: session.partitions.clone(),
         worker: session.id.clone(),
         fence: fence.clone(),
         step: step.step.clone(),

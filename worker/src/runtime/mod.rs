@@ -275,7 +275,9 @@ impl Worker {
         }));
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
-        let common = Arc::new(session::Common { config, served, slots, leases, outages, stop, now });
+        let all = partitions.clone();
+        let common = session::Common { config, partitions: all, served, slots, leases, outages, stop, now };
+        let common = Arc::new(common);
         let lives =
             partitions.colocated().into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()

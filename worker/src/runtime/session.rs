@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
+use stepfleet::Partitions;
 use stepfleet::backoff::{Backoff, OPENING, PARTING, REFUSED, TRANSITION};
 use stepfleet::log;
 use stepfleet::names::QueueName;
@@ -30,6 +31,7 @@ use crate::workflow::Served;
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) store: Arc<dyn WorkerStore>,
+    pub(super) partitions: Partitions<dyn WorkerStore>,
     pub(super) served: Arc<HashMap<QueueName, Served>>,
     /// Take no more: told to stop, or lost.
     pub(super) closing: CancellationToken,
@@ -66,6 +68,7 @@ impl Claims {
 /// What the lives of a worker share.
 pub(super) struct Common {
     pub(super) config: Config,
+    pub(super) partitions: Partitions<dyn WorkerStore>,
     pub(super) served: Arc<HashMap<QueueName, Served>>,
     pub(super) slots: Arc<Pool>,
     pub(super) leases: lease::Thread,
@@ -82,7 +85,8 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     let (closing, broken) = (stop.child_token(), CancellationToken::new());
     let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), broken.clone());
-        Arc::new(Session::new(store, id.to_owned(), &common.served, &common.slots, &common.outages, ends))
+        let place = (store, &common.partitions);
+        Arc::new(Session::new(place, id.to_owned(), &common.served, &common.slots, &common.outages, ends))
     };
     let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
@@ -136,7 +140,7 @@ pub(super) async fn needed(broken: CancellationToken, task: impl Future<Output =
 
 impl Session {
     pub(super) fn new(
-        store: &Arc<dyn WorkerStore>,
+        (store, partitions): (&Arc<dyn WorkerStore>, &Partitions<dyn WorkerStore>),
         id: String,
         served: &Arc<HashMap<QueueName, Served>>,
         slots: &Arc<Pool>,
@@ -149,6 +153,7 @@ impl Session {
         Self {
             id,
             store: store.clone(),
+            partitions: partitions.clone(),
             served: served.clone(),
             closing,
             lost: broken.child_token(),

@@ -53,6 +53,9 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         run,
         workers,
         context,
+        entities,
+        session,
+        shared,
         signals,
         answers,
         events,
@@ -94,6 +97,12 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let (version, routes) = (registration.version, registration.start);
     let timeout = registration.timeout_ms.map(Duration::from_millis);
     let start = Start { request, run: run.clone(), version, routes, timeout, ..Start::default() };
+    for (kind, key, value) in &entities {
+        driver.memory.set_entity(kind, key, value);
+    }
+    if let Some(session) = &session {
+        driver.memory.set_session(session, &shared);
+    }
     answer(driver.store.start(&start).await);
     driver.memory.set_context(&run, &context);
     driver.go_on().await;
@@ -279,7 +288,13 @@ impl Driver {
         let run = answer(self.store.run(&self.run).await).expect("the run was started and has not expired");
         let breaches = self.memory.breaches();
         assert!(breaches.is_empty(), "the store in memory contradicts itself, a bug in Stepfleet: {breaches:?}");
+        let session = match &run.session {
+            Some(name) => answer(self.store.session(name).await).unwrap_or_default().context,
+            None => Vec::new(),
+        };
         TestRun {
+            session: session.into_iter().collect(),
+            memory: self.memory.clone(),
             history: History::new(EPOCH_MS, self.records().await),
             steps,
             context: self.memory.context(&self.run).unwrap_or_default(),

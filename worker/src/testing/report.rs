@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet::entity::Entity;
 use stepfleet::history::Kind;
 use stepfleet::published::Published;
 use stepfleet::run::{Run, Status};
+use stepfleet::store::MemoryStore;
 use stepfleet::{codec, fields, values};
 
 use super::crash::Crashes;
@@ -25,6 +27,8 @@ pub struct TestRun {
     pub(super) steps: BTreeSet<&'static str>,
     pub(super) history: History,
     pub(super) context: BTreeMap<String, Vec<u8>>,
+    pub(super) session: BTreeMap<String, Vec<u8>>,
+    pub(super) memory: MemoryStore,
     pub(super) waits: Vec<String>,
     pub(super) signals_left: Vec<String>,
     pub(super) answers_left: Vec<String>,
@@ -130,8 +134,34 @@ impl TestRun {
     /// When it is of another type.
     #[track_caller]
     pub fn state<S: Serialize + DeserializeOwned + Default>(&self) -> S {
+        self.state_of(&self.context)
+    }
+
+    /// An entity as the run has left it; None where there is none.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[track_caller]
+    pub fn entity<E: Entity>(&self, key: &str) -> Option<E> {
+        let value = self.memory.entity_value(E::NAME, key)?;
+        let value = codec::decode(&format!("the entity {} {key}", E::NAME), &value);
+        Some(value.unwrap_or_else(|mistake| panic!("{mistake}\n{self}")))
+    }
+
+    /// What the run's session has once the run has ended: it is what the run came to where it completed, and else what was there
+    /// before. Fields that were never set have the values of `S::default()`.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[track_caller]
+    pub fn session_state<S: Serialize + DeserializeOwned + Default>(&self) -> S {
+        self.state_of(&self.session)
+    }
+
+    #[track_caller]
+    fn state_of<S: Serialize + DeserializeOwned + Default>(&self, context: &BTreeMap<String, Vec<u8>>) -> S {
         let state = fields::split(&S::default()).and_then(|mut whole| {
-            whole.extend(self.context.clone());
+            whole.extend(context.clone());
             fields::join(&whole)
         });
         state.unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))

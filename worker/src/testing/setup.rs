@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use stepfleet::codec::{self, Content};
+use stepfleet::entity::{Address, Entity};
 use stepfleet::request::{SignalRequest, StartRequest};
 use stepfleet::store::memory::Moment;
 use stepfleet::{fields, names, values};
@@ -29,6 +30,11 @@ pub struct Setup {
     pub(super) run: String,
     pub(super) workers: usize,
     pub(super) context: Vec<(String, Vec<u8>)>,
+    /// Kind, key and value.
+    pub(super) entities: Vec<(&'static str, String, Vec<u8>)>,
+    pub(super) session: Option<String>,
+    /// What the session has from the beginning.
+    pub(super) shared: Vec<(String, Vec<u8>)>,
     /// Given when waited for: name and payload, in order.
     pub(super) signals: Vec<(String, Vec<u8>)>,
     /// Given when asked for: the question's name, the answer, and who gives it, in order.
@@ -65,6 +71,9 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
         run: "test".to_owned(),
         workers: 3,
         context: Vec::new(),
+        entities: Vec::new(),
+        session: None,
+        shared: Vec::new(),
         signals: Vec::new(),
         answers: Vec::new(),
         events: VecDeque::new(),
@@ -110,6 +119,77 @@ impl Setup {
     /// The state that the run has from the beginning: each of its fields as one of the context.
     pub fn state<S: Serialize>(mut self, state: &S) -> Self {
         self.context.extend(fields::split(state).unwrap_or_else(|mistake| panic!("{mistake}")));
+        self
+    }
+
+    /// An entity that is there from the beginning.
+    ///
+    /// ```
+    /// # use stepfleet_worker::{prelude::*, testing};
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Counter { count: u32 }
+    ///
+    /// impl Entity for Counter {
+    ///     const NAME: &'static str = "Counter";
+    /// }
+    ///
+    /// #[durable]
+    /// async fn visit(ctx: &Context, page: String) -> Outcome<u32> {
+    ///     ctx.entity::<Counter>(page).call("count", |counter| {
+    ///         counter.count += 1;
+    ///         counter.count
+    ///     }).await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let setup = || testing::run(visit::workflow()).entity("home", &Counter { count: 41 });
+    /// let run = testing::call_survives_every_crash(setup, "home").await;
+    /// assert_eq!(run.result::<u32>(), 42);
+    /// assert_eq!(run.entity::<Counter>("home").unwrap().count, 42);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// When the key or the name of its type cannot be one, or the value cannot be written.
+    pub fn entity<E: Entity>(mut self, key: &str, value: &E) -> Self {
+        Address::of::<E>(key).check().unwrap_or_else(|mistake| panic!("{mistake}"));
+        let value = codec::encode(&format!("the entity {} {key}", E::NAME), value);
+        self.entities.push((E::NAME, key.to_owned(), value.unwrap_or_else(|mistake| panic!("{mistake}"))));
+        self
+    }
+
+    /// The run is in a session of this name. It begins with what [`Setup::session_state`] says, and what it has come to where it
+    /// completes is in [`TestRun::session_state`].
+    pub fn session(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        names::check_id("session", &name).unwrap_or_else(|mistake| panic!("{mistake}"));
+        self.session = Some(name);
+        self
+    }
+
+    /// What earlier runs of the session have left: each field of this state as one of the session's context.
+    ///
+    /// ```
+    /// # use stepfleet_worker::{prelude::*, testing};
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Chat { heard: Vec<String> }
+    ///
+    /// #[durable]
+    /// async fn hear(ctx: &Context<Chat>, text: String) -> Outcome<usize> {
+    ///     ctx.state().push("heard", &text).await?;
+    ///     let heard: Vec<String> = ctx.state().get("heard").await?.unwrap_or_default();
+    ///     Ok(heard.len())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let first = testing::run(hear::workflow()).session("user-7").call("Hello").await;
+    /// let chat: Chat = first.session_state();
+    /// let second = testing::run(hear::workflow()).session("user-7").session_state(&chat).call("Still there?").await;
+    /// assert_eq!(second.result::<usize>(), 2);
+    /// # }
+    /// ```
+    pub fn session_state<S: Serialize>(mut self, state: &S) -> Self {
+        self.shared.extend(fields::split(state).unwrap_or_else(|mistake| panic!("{mistake}")));
         self
     }
 
@@ -225,7 +305,8 @@ impl Setup {
     }
 
     pub(super) async fn drive(self, input: &str) -> TestRun {
-        let request = StartRequest::new(self.served.registration.workflow.clone(), input.as_bytes());
+        let mut request = StartRequest::new(self.served.registration.workflow.clone(), input.as_bytes());
+        request.session.clone_from(&self.session);
         request.check().unwrap_or_else(|mistake| panic!("{mistake}"));
         driver::drive(self, request).await
     }

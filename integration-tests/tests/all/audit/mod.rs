@@ -4,6 +4,7 @@
 mod at_work;
 mod of_fleets;
 mod of_runs;
+mod of_sessions;
 
 use std::time::Duration;
 

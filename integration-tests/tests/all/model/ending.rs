@@ -7,7 +7,7 @@ use stepfleet::step::Next;
 use stepfleet::store::Store;
 use stepfleet::store::prelude::*;
 
-use super::ops::{Leaves, RUNS, WORKERS};
+use super::ops::{Leaves, RUNS, SESSIONS, WORKERS};
 use super::waiting::sorted;
 use super::{Pair, both, following, plain};
 
@@ -42,7 +42,15 @@ impl Pair {
             let queues: Vec<_> = store.queues().await?.into_iter().map(|q| {
                 (q.workflow, q.version, q.waiting, q.departed_ms.is_some())
             }).collect();
-            stepfleet::Result::Ok((seen, holds, workers, deferred, queues))
+            let mut sessions = Vec::new();
+            for name in 0..SESSIONS {
+                let found = store.session(&format!("s{name}")).await?;
+                sessions.push(found.map(|mut session| {
+                    session.context.sort();
+                    (session.running, session.waiting, session.completed, session.context, session.expires_ms.is_some())
+                }));
+            }
+            stepfleet::Result::Ok((seen, holds, workers, deferred, queues, sessions))
         });
         self.compare_inboxes().await?;
         self.find_leftovers().await
@@ -121,7 +129,15 @@ impl Pair {
             let history =
                 self.memory.history(&found.id, 0, 10_000).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
             // A timer that is an hour away is a good reason to be under way still.
-            let waits = history.iter().any(|r| r.detail.starts_with("3600000 ")) || found.input == b"{\"delayed\":1}";
+            let session = match &found.session {
+                Some(name) => self.memory.session(name).await.map_err(|e| TestCaseError::fail(e.to_string()))?,
+                None => None,
+            };
+            // Then the one whose turn it is is not stranded.
+            let in_line = session.is_some_and(|session| session.waiting.contains(&found.id));
+            let waits = in_line
+                || history.iter().any(|r| r.detail.starts_with("3600000 "))
+                || found.input == b"{\"delayed\":1}";
             if !found.status.is_over() && !waits {
                 return Err(TestCaseError::fail(format!("run {id} is stranded: {history:?}")));
             }

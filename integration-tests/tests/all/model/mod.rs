@@ -121,10 +121,13 @@ impl Pair {
             self.claim(0, 3, false).await?;
         }
         let name = match op {
-            Op::Start { run, routes, key, delayed, timeout, from } => {
+            Op::Start { run, routes, key, delayed, timeout, from, session } => {
                 let mut start = request(*run, *routes, *key, *delayed);
                 start.context = from.map(|from| ("f0".to_owned(), from.to_string().into_bytes())).into_iter().collect();
                 start.request.context_from = from.map(|from| format!("r{from}"));
+                // One that is out of time at once would end at a moment of its own in each store.
+                let session = session.filter(|_| *timeout != Some(false));
+                start.request.session = session.map(|session| format!("s{session}"));
                 // Some are children of a run, whether that waits for them or not.
                 start.request.parent = from.filter(|from| from % 2 == 1).map(|from| kin::parent(from, 1));
                 self.start(start, *timeout).await?
@@ -469,7 +472,7 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,start: timed out,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
+    let wanted = "start,start: timed out,start: in a line,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
                   reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\

@@ -5,6 +5,7 @@ use stepfleet::step::Next;
 
 pub(crate) const WORKERS: usize = 3;
 pub(crate) const RUNS: usize = 8;
+pub(crate) const SESSIONS: usize = 2;
 
 /// One operation; numbers choose among what is there.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub(crate) enum Op {
         delayed: bool,
         timeout: Option<bool>,
         from: Option<usize>,
+        session: Option<usize>,
     },
     Defer {
         run: usize,
@@ -180,8 +182,11 @@ pub(crate) enum Leaves {
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1), timeout(), proptest::option::weighted(0.2, 0..RUNS))
-            .prop_map(|(run, routes, key, delayed, timeout, from)| Op::Start { run, routes, key, delayed, timeout, from }),
+        8 => (0..RUNS, 1..3usize, proptest::option::of(0..2usize), proptest::bool::weighted(0.1), timeout(), proptest::option::weighted(0.2, 0..RUNS),
+              proptest::option::weighted(0.4, 0..SESSIONS))
+            .prop_map(|(run, routes, key, delayed, timeout, from, session)| {
+                Op::Start { run, routes, key, delayed, timeout, from, session }
+            }),
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
         14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, most, repeat)| Op::Claim { worker, most, repeat }),

@@ -53,7 +53,12 @@ impl Pair {
             let left = (self.memory.waiting_requests().await, self.redis.waiting_requests().await);
             same("requests left in the inbox", &left.0.map_err(failed)?, &left.1.map_err(failed)?)?;
         }
-        Ok("start")
+        if start.request.session.is_none() {
+            return Ok("start");
+        }
+        let found = self.memory.session(start.request.session.as_deref().unwrap_or_default()).await.map_err(failed)?;
+        let waits = found.is_some_and(|session| session.waiting.contains(&start.run));
+        Ok(if waits { "start: in a line" } else { "start: in a session" })
     }
 }
 

@@ -16,13 +16,13 @@ use stepfleet_integration_tests::redis::TestRedis;
 use super::TTL;
 
 /// Coordinators that are driven by hand, on partitions in memory and on Redis.
-struct Desk {
-    partitions: Partitions,
+pub(super) struct Desk {
+    pub(super) partitions: Partitions,
     _redis: Option<TestRedis>,
 }
 
 impl Desk {
-    async fn both(scenario: impl AsyncFn(&Self)) {
+    pub(super) async fn both(scenario: impl AsyncFn(&Self)) {
         let store = |partition| Arc::new(MemoryStore::new(Namespace::new("sf", partition).unwrap())) as Arc<dyn Store>;
         let memory = Self { partitions: Partitions::of_stores((0..4).map(store).collect()), _redis: None };
         let redis = TestRedis::start().await;
@@ -43,7 +43,7 @@ impl Desk {
         }
     }
 
-    fn coordinator(&self, id: &str) -> Coordinator {
+    pub(super) fn coordinator(&self, id: &str) -> Coordinator {
         let (fleet_age, reclaim_idle) = (Duration::ZERO, Duration::ZERO);
         Coordinator::new(
             self.partitions.clone(),
@@ -52,7 +52,7 @@ impl Desk {
     }
 
     /// All that the inboxes have, pending or not, until nothing more comes of it.
-    async fn take_in(&self, coordinator: &Coordinator) {
+    pub(super) async fn take_in(&self, coordinator: &Coordinator) {
         loop {
             let mut read = 0;
             for store in self.partitions.all() {
@@ -66,7 +66,7 @@ impl Desk {
         }
     }
 
-    async fn ask(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
+    pub(super) async fn ask(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
         let owned: Vec<_> = fields.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
         self.partitions.get(inbox).enqueue(&owned).await.unwrap()
     }

@@ -4,6 +4,7 @@
 mod across;
 mod fleets;
 mod rule;
+mod sessions;
 
 use std::time::Duration;
 

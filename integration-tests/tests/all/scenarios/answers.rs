@@ -86,6 +86,13 @@ impl<'a> Desk<'a> {
             Standing::Running => {
                 self.begun(run, &asked).await;
             }
+            Standing::InLine => {
+                asked.request.session = Some(format!("of-{run}"));
+                let first = Start { run: format!("before-{run}"), ..asked.clone() };
+                self.begun(&first.run, &first).await;
+                assert_eq!(self.store().start(&asked).await.unwrap(), Started::New(run.into()));
+                assert!(self.claim(run).await.is_empty());
+            }
             Standing::Resting => {
                 let step = self.begun(run, &asked).await;
                 let failure = Failure::Retry { delay: 10 * HOUR, error: "e".into() };
@@ -245,6 +252,12 @@ impl<'a> Desk<'a> {
             let seqs: Vec<_> = self.claim(&id).await.iter().map(|step| step.fence.seq).collect();
             assert_eq!(seqs, [1, 2]);
             return Answer::BeginsResumed;
+        }
+        if self.told(&id, Kind::InLine).await.len() == 1 {
+            self.store().cancel(&format!("before-{run}"), None, HOUR).await.unwrap();
+            let seqs: Vec<_> = self.claim(&id).await.iter().map(|step| step.fence.seq).collect();
+            assert_eq!(seqs, [1, 2], "first what the run begins with");
+            return Answer::BeginsInTurn;
         }
         self.scene.pass(HOUR).await;
         self.store().fire(&fire()).await.unwrap();

@@ -3,6 +3,7 @@
 mod answers;
 mod children;
 mod ends;
+mod entities;
 mod fan_outs;
 mod fences;
 mod forks;
@@ -13,6 +14,7 @@ mod questions;
 mod repeats;
 mod requests;
 mod retries;
+mod sessions;
 mod slots;
 mod timers;
 mod unreadable;

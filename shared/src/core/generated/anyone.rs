@@ -4,6 +4,40 @@
 use super::words;
 use crate::core::args::{Args, Transition, Write};
 
+/// Changes the value of an entity, unless it is another one by now or the call was made before.
+#[derive(Clone, Debug)]
+pub(crate) struct Entity<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) call: &'a str,
+    pub(crate) expected: u64,
+    pub(crate) value: Vec<&'a [u8]>,
+    pub(crate) clears: bool,
+    pub(crate) result: &'a [u8],
+    pub(crate) expires: i64,
+}
+
+impl Write for Entity<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.kind);
+        args.text(self.key);
+        args.text(self.call);
+        args.number(self.expected);
+        args.count(self.value.len());
+        for value in &self.value {
+            args.bytes(value);
+        }
+        args.flag(self.clears);
+        args.bytes(self.result);
+        args.ms(self.expires);
+    }
+}
+
+impl Transition for Entity<'_> {
+    type Word = words::Entity;
+    const NAME: &'static str = "entity";
+}
+
 /// Shows what a run waits for, a slice at a time; changes nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Waits<'a> {

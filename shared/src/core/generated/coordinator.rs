@@ -22,6 +22,7 @@ pub(crate) struct Start<'a> {
     pub(crate) from: &'a str,
     pub(crate) fields: Vec<(&'a str, &'a [u8])>,
     pub(crate) ticket: &'a str,
+    pub(crate) session: &'a str,
     pub(crate) parent: String,
 }
 
@@ -49,6 +50,7 @@ impl Write for Start<'_> {
             args.bytes(value);
         }
         args.text(self.ticket);
+        args.text(self.session);
         args.text(&self.parent);
     }
 }

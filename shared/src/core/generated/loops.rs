@@ -15,6 +15,9 @@ pub const BODY: Loop = Loop::new(10, 1000);
 /// a body that waits while other calls of it are under way: it looks whether what it waits for has come.
 pub const BESIDE: Loop = Loop::new(50, 2000);
 
+/// a call of an entity that somebody else has changed since it was read: it is read again, and the method runs on that.
+pub const ENTITY: Loop = Loop::new(1, 100);
+
 /// a worker whose claim, failure or read of a context is refused for a reason that is not the server's.
 pub const REFUSED: Loop = Loop::new(200, 5000);
 

@@ -20,6 +20,8 @@ pub(crate) enum Start {
     NoSource,
     /// `void`, then `run`.
     Void,
+    /// `full`, then `session`.
+    Full,
 }
 
 impl Word for Start {
@@ -28,6 +30,7 @@ impl Word for Start {
         ("exists", Self::Exists),
         ("no source", Self::NoSource),
         ("void", Self::Void),
+        ("full", Self::Full),
     ];
 }
 
@@ -583,6 +586,25 @@ impl Word for Fork {
         ("waiting", Self::Waiting),
         ("unknown", Self::Unknown),
         ("refused", Self::Refused),
+    ];
+}
+
+/// Of `entity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entity {
+    /// `ok`, then `version`.
+    Ok,
+    /// `done`, then `result`.
+    Done,
+    /// `changed`, then `version [value]`.
+    Changed,
+}
+
+impl Word for Entity {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("done", Self::Done),
+        ("changed", Self::Changed),
     ];
 }
 

@@ -51,14 +51,15 @@ impl Data {
             return found;
         };
         let timer = Timer::timeout(id);
-        if let Some(timeout) = run.timeout.filter(|_| !self.timers.is_set(&timer)) {
-            found.push(("its timeout is not set".to_owned(), Mend::SetTimer(timeout.due, timer)));
+        let due = run.timeout.and_then(|timeout| timeout.due);
+        if let Some(due) = due.filter(|_| !self.timers.is_set(&timer)) {
+            found.push(("its timeout is not set".to_owned(), Mend::SetTimer(due, timer)));
         }
         let is_open = |execution: &Execution| steps.groups_of(execution.work.group).is_some();
         for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution)) {
             match &execution.phase {
                 // Entries are read in vain while the run is paused.
-                Phase::Queued(_) if steps.is_paused => {}
+                Phase::Queued(_) if steps.is_held_back() => {}
                 Phase::Queued(_) => {
                     if !self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq: *seq }) {
                         let what = format!("step execution {seq} is queued and not in its queue");
@@ -83,7 +84,7 @@ impl Data {
         }
         // What is left of a closed fan-out is swept.
         let has_staged =
-            |group: u64| !steps.is_paused && steps.staged.get(&group).is_some_and(|staged| !staged.is_empty());
+            |group: u64| !steps.is_held_back() && steps.staged.get(&group).is_some_and(|staged| !staged.is_empty());
         for group in steps.groups.keys().filter(|group| has_staged(**group) && steps.groups_of(**group).is_some()) {
             if !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group }) {
                 let what = format!("the next branches of fan-out {group} are not in their queue");

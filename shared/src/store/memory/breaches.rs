@@ -21,6 +21,7 @@ impl Data {
             }
             if let Some(steps) = &run.steps {
                 self.check_steps(id, run, steps, &mut found);
+                self.check_place(id, run, &mut found);
             }
         }
         found
@@ -42,7 +43,7 @@ impl Data {
             let staged = steps.staged.get(group).map_or(0, VecDeque::len) as u64;
             *live.entry(*group).or_default() += staged;
             if staged > 0
-                && !steps.is_paused
+                && !steps.is_held_back()
                 && !self.is_queued(run, &QueueEntry::Fan { run: id.to_owned(), group: *group })
             {
                 found.push(format!("the branches of fan-out {group} of run {id} are stranded"));
@@ -61,7 +62,8 @@ impl Data {
     fn is_cared_for(&self, id: &str, run: &RunData, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
             Phase::Queued(_) => {
-                self.is_paused(id) || self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq })
+                run.steps.as_ref().is_some_and(Steps::is_held_back)
+                    || self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq })
             }
             Phase::Held { worker, claim, slot, .. } => {
                 let slot = self.workers.get(worker).and_then(|member| member.slots.get(slot));

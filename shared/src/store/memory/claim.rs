@@ -132,7 +132,7 @@ impl Data {
     /// None where there is nothing to begin: the run has ended, or somebody else was faster.
     fn hold(&mut self, now: u64, call: &CallId, run: &str, seq: u64, alone: bool) -> Option<Held> {
         // While the run is paused it stays as it is: `resume` queues it again.
-        let execution = self.steps(run).filter(|steps| !steps.is_paused)?.executions.get(&seq)?;
+        let execution = self.steps(run).filter(|steps| !steps.is_held_back())?.executions.get(&seq)?;
         let Phase::Queued(place) = execution.phase else { return None };
         // An entry from before it was queued alone.
         if place.lane == Lane::Alone && !alone {
@@ -216,7 +216,7 @@ impl Data {
         let Some(state) = self.runs.get_mut(run) else { return };
         let Some(steps) = &mut state.steps else { return };
         // The entry may be of an earlier run of this id, and the branches staged by an attempt that has not committed.
-        if steps.groups_of(group).is_none() || steps.is_paused {
+        if steps.groups_of(group).is_none() || steps.is_held_back() {
             return;
         }
         let Some(staged) = steps.staged.get_mut(&group) else { return };

@@ -108,7 +108,7 @@ impl Data {
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
             // What follows in a run that is paused is queued, and held back there.
-            self.taker = if self.is_paused(&fence.run) { None } else { self.taker_of(call, fence.slot, refill) };
+            self.taker = if self.is_held_back(&fence.run) { None } else { self.taker_of(call, fence.slot, refill) };
             if let Some(steps) = self.steps(&fence.run) {
                 steps.executions.get_mut(&fence.seq).map(Execution::ended_well);
             }

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::entity::EntityData;
 use super::publish::Told;
 use super::run::{Actor, Execution, KeptSignal, Left, Phase, RunData, RunEnd, Steps, Work};
+use super::session::SessionData;
 use super::stream::{EntryId, Stream};
 use super::timers::{Timer, Timers};
 use crate::history::{Kind, Record};
@@ -43,6 +45,9 @@ pub(super) struct Data {
     pub(super) voided: BTreeMap<(String, String), u64>,
     /// Entries of other partitions' inboxes that were dealt with.
     pub(super) taken: BTreeSet<String>,
+    /// By kind and key.
+    pub(super) entities: BTreeMap<(String, String), EntityData>,
+    pub(super) sessions: BTreeMap<String, SessionData>,
     pub(super) inbox: Stream<Fields>,
     pub(super) rejected: VecDeque<Fields>,
     pub(super) deferred: BTreeMap<String, Waiting>,
@@ -145,6 +150,8 @@ pub(super) struct QueuePlace {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Begins {
     Now,
+    /// Once its run has its turn in its session: it is queued, and in no queue.
+    InTurn,
     At(u64),
 }
 
@@ -263,6 +270,7 @@ impl Data {
                     let entry = QueueEntry::Step { run: run.to_owned(), seq };
                     Phase::Queued(self.append(now, &queue, Lane::New, entry))
                 }),
+                Begins::InTurn => Phase::Queued(QueuePlace { lane: Lane::New, entry: EntryId::default() }),
                 Begins::At(due) => {
                     self.timers.set(due, Timer::step(run, seq, 0));
                     Phase::Waiting { due }
@@ -361,6 +369,7 @@ impl Data {
         if has_completed {
             self.tell_left(now, &attempt.run, &left);
         }
+        self.leave_session(now, &attempt.run, has_completed, retention);
     }
 
     /// What no step was given, since it never came to a whole.

@@ -241,6 +241,8 @@ impl Data {
     fn fire_timer(&mut self, now: u64, timer: Timer, retention: u64) {
         let (run, seq, attempt) = match timer {
             Timer::Expire { run } => return self.forget(&run),
+            Timer::Line { run } => return self.fire_line(now, &run),
+            Timer::Session { name } => return self.expire_session(&name),
             Timer::Timeout { run } => return self.fire_timeout(now, &run, retention),
             Timer::Close { run, .. } => return self.discard_closed(now, &run),
             Timer::Wait { run, name, wait } => return self.fire_deadline(now, &run, &name, &wait),

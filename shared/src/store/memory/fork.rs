@@ -166,7 +166,7 @@ impl Data {
             let due = now.saturating_add(whole);
             self.timers.set(due, Timer::timeout(&fork.id));
             if let Some(state) = self.runs.get_mut(&fork.id) {
-                state.timeout = Some(Timeout { whole, due });
+                state.timeout = Some(Timeout { whole, due: Some(due) });
             }
         }
         self.create(now, &fork.id, Begins::Now, works);

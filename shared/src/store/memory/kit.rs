@@ -57,6 +57,21 @@ impl MemoryStore {
         self.change(|data, _| data.write_context(run, changes));
     }
 
+    /// Has a session begin with this context.
+    pub fn set_session(&self, name: &str, fields: &[(String, Vec<u8>)]) {
+        self.change(|data, _| data.set_session(name, fields));
+    }
+
+    /// The value of an entity, by the name of its type and its key: a payload.
+    pub fn entity_value(&self, kind: &str, key: &str) -> Option<Vec<u8>> {
+        self.change(|data, now| data.entity(now, kind, key).value)
+    }
+
+    /// Has an entity begin with this value.
+    pub fn set_entity(&self, kind: &str, key: &str, value: &[u8]) {
+        self.change(|data, now| data.set_entity(now, kind, key, value));
+    }
+
     /// Makes one transition as the commit that it is.
     pub(super) async fn commit<T>(
         &self,

@@ -1,6 +1,7 @@
 //! `pause`: nothing new of a run begins. `resume`: what was held back goes on.
 
 use super::data::Data;
+use super::run::Steps;
 use super::signal::{Standing, entry_of};
 use super::start::run_itself;
 use crate::history::Kind;
@@ -61,9 +62,17 @@ impl Data {
         let Some(steps) = run.steps.as_mut().filter(|steps| steps.is_paused) else { return false };
         steps.is_paused = false;
         run.shown.status = if run.shown.started_ms.is_some() { Status::Running } else { Status::Queued };
+        let in_line = steps.in_line;
         self.note(now, Kind::Resumed, &run_itself(id), String::new());
-        self.go_on(now, id);
+        if !in_line {
+            self.go_on(now, id);
+        }
         true
+    }
+
+    pub(super) fn is_held_back(&self, run: &str) -> bool {
+        let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
+        steps.is_some_and(Steps::is_held_back)
     }
 
     pub(super) fn is_paused(&self, run: &str) -> bool {

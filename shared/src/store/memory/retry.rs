@@ -45,10 +45,17 @@ impl Data {
         if let Some(why) = objection(failed, event) {
             return Retried::Refused(why);
         }
+        let session = failed.shown.session.clone();
+        if let Some(name) = session.as_deref().filter(|name| self.is_line_full(name)) {
+            return Retried::Refused(format!("as many runs of session {name} wait for their turn as may"));
+        }
         self.settle_request(now, asked, origin);
         self.revive(now, &run, event);
         self.take_all_back(now, &run);
         self.go_on(now, &run);
+        if session.is_some() {
+            self.join_session(now, &run, 0);
+        }
         Retried::GoesOn
     }
 
@@ -58,6 +65,7 @@ impl Data {
         // It may have been paused when it failed: whoever retries it wants it to go on.
         let seq = run.steps.as_mut().and_then(|steps| {
             steps.is_paused = false;
+            steps.in_line = run.shown.session.is_some();
             steps.failed.take()
         });
         let forget = run.steps.as_mut().map(|steps| std::mem::take(&mut steps.forget)).unwrap_or_default();
@@ -67,8 +75,11 @@ impl Data {
         shown.status = if shown.started_ms.is_some() { Status::Running } else { Status::Queued };
         run.published.take_back_end();
         if let Some(timeout) = &mut run.timeout {
-            timeout.due = now.saturating_add(timeout.whole);
-            self.timers.set(timeout.due, Timer::timeout(id));
+            let due = now.saturating_add(timeout.whole);
+            timeout.due = run.shown.session.is_none().then_some(due);
+            if timeout.due.is_some() {
+                self.timers.set(due, Timer::timeout(id));
+            }
         }
         if let (Some(seq), Some(event)) = (seq, event) {
             run.give(seq, event);

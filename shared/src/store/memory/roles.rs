@@ -19,9 +19,10 @@ use crate::step::{
     Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EventReader,
-    Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped,
-    Registration, Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
+    EntityChanged, EntityStore, EntityValue, EventReader, Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader,
+    Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection, RequestFate, SessionInfo, Start,
+    Started, WakeReader, WorkerInfo, WorkerStore, millis,
 };
 
 #[async_trait]
@@ -50,6 +51,10 @@ impl ReaderStore for MemoryStore {
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         Ok(self.change(|data, _| data.context(run)))
+    }
+
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
+        Ok(self.change(|data, _| data.session(name)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
@@ -103,6 +108,17 @@ impl ReaderStore for MemoryStore {
 
     async fn now_ms(&self) -> Result<u64> {
         Ok(self.shared.clock.now_ms())
+    }
+}
+
+#[async_trait]
+impl EntityStore for MemoryStore {
+    async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue> {
+        Ok(self.change(|data, now| data.entity(now, kind, key)))
+    }
+
+    async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged> {
+        Ok(self.change(|data, now| data.change_entity(now, change)))
     }
 }
 

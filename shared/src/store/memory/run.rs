@@ -25,6 +25,8 @@ pub(super) struct RunData {
     pub(super) begun: BTreeMap<String, Vec<u8>>,
     /// What its only step execution had recorded, where it has completed.
     pub(super) kept_journal: BTreeMap<u64, Vec<u8>>,
+    /// The version of the context of its session that its own began with; None before its turn.
+    pub(super) based: Option<u64>,
     /// The run that it was forked from.
     pub(super) forked: Option<String>,
     /// The step execution that it began with, where that is another than the first.
@@ -48,7 +50,8 @@ pub(super) struct RunData {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeout {
     pub(super) whole: u64,
-    pub(super) due: u64,
+    /// None while it waits for its turn in its session.
+    pub(super) due: Option<u64>,
 }
 
 impl RunData {
@@ -59,6 +62,7 @@ impl RunData {
             context_version: 0,
             begun: BTreeMap::new(),
             kept_journal: BTreeMap::new(),
+            based: None,
             forked: None,
             forked_at: None,
             history: VecDeque::new(),
@@ -129,8 +133,10 @@ pub(super) struct Steps {
     pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
     /// Branches of large fan-outs that are not written yet.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
-    /// Nothing new begins.
+    /// Nothing new begins, by request.
     pub(super) is_paused: bool,
+    /// It waits for its turn in its session.
+    pub(super) in_line: bool,
     /// The step execution that failed the run.
     pub(super) failed: Option<u64>,
     /// What people are asked, by the wait for the answer: step execution and number.
@@ -142,6 +148,11 @@ pub(super) struct Steps {
 }
 
 impl Steps {
+    /// Nothing new begins.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.is_paused || self.in_line
+    }
+
     /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
     pub(super) fn is_waiting(&self, seq: u64) -> bool {
         let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Ending);

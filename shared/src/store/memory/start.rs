@@ -61,6 +61,9 @@ impl Data {
             },
             _ => BTreeMap::new(),
         };
+        if let Some(name) = start.request.session.as_ref().filter(|name| known.is_none() && self.is_line_full(name)) {
+            return Started::LineFull(name.clone());
+        }
         self.leave_inbox(start.entry.as_deref());
         // One that was deferred has left the inbox before.
         let starts_paused = start.entry.is_none() && known.is_none() && self.held_paused.remove(&start.run);
@@ -89,18 +92,29 @@ impl Data {
         let about = format!("{} {}", request.workflow, start.version);
         self.note(now, Kind::Start, &run_itself(run), about);
         let due = now.saturating_add(request.delay_ms);
+        let in_session = request.session.is_some();
         if let Some(whole) = start.timeout.map(millis) {
-            let due = due.saturating_add(whole);
-            self.timers.set(due, Timer::timeout(run));
+            // In a session it begins with the run's turn.
+            let due = (!in_session).then_some(due.saturating_add(whole));
+            if let Some(due) = due {
+                self.timers.set(due, Timer::timeout(run));
+            }
             if let Some(state) = self.runs.get_mut(run) {
                 state.timeout = Some(Timeout { whole, due });
             }
         }
-        let begins = if request.delay_ms > 0 { Begins::At(due) } else { Begins::Now };
+        let begins = match request.delay_ms {
+            1.. => Begins::At(due),
+            0 if in_session => Begins::InTurn,
+            0 => Begins::Now,
+        };
         let work = |route: &Route| Work { group: RUN, route: route.clone(), event: EventSource::Input };
         self.create(now, run, begins, start.routes.iter().map(work).collect());
         if starts_paused {
             self.begin_pause(now, run);
+        }
+        if in_session {
+            self.join_session(now, run, request.delay_ms);
         }
         Started::New(run.clone())
     }
@@ -121,13 +135,15 @@ impl Data {
             version: start.version,
             content: request.content(),
             input: request.input.clone(),
+            session: request.session.clone(),
             ..shown(&start.run, Status::Queued, now)
         });
         let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
         state.follow_steps = request.follow_steps;
         state.parent.clone_from(&request.parent);
         state.shown.parent = request.parent.as_ref().map(|parent| parent.run.clone());
-        state.steps = Some(Steps { groups: [(RUN, itself)].into(), ..Steps::default() });
+        let in_line = request.session.is_some();
+        state.steps = Some(Steps { groups: [(RUN, itself)].into(), in_line, ..Steps::default() });
         self.runs.insert(start.run.clone(), state);
         self.created.insert((now, start.run.clone()));
     }
@@ -287,6 +303,7 @@ pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
         error: None,
         error_step: None,
         error_attempt: None,
+        session: None,
         parent: None,
         compensation: None,
     }

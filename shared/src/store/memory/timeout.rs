@@ -20,7 +20,9 @@ impl Data {
     pub(super) fn fire_timeout(&mut self, now: u64, run: &str, retention: u64) {
         let Some(state) = self.runs.get(run) else { return };
         // The due time tells a timer of an earlier run of this id from this one's.
-        let (Some(timeout), Some(steps)) = (state.timeout.filter(|timeout| timeout.due <= now), &state.steps) else {
+        let (Some(timeout), Some(steps)) =
+            (state.timeout.filter(|timeout| timeout.due.is_some_and(|due| due <= now)), &state.steps)
+        else {
             return;
         };
         let (limit, active) = (spell(timeout.whole), name_active(steps));

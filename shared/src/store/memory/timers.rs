@@ -10,6 +10,10 @@ use crate::attributes;
 pub(super) enum Timer {
     /// The run's retention is over.
     Expire { run: String },
+    /// The run's delay is over, and it takes its place in the line of its session.
+    Line { run: String },
+    /// The session's retention is over.
+    Session { name: String },
     /// The run has taken too long.
     Timeout { run: String },
     /// The step execution is to be queued, if it still waits after this attempt.
@@ -23,6 +27,14 @@ pub(super) enum Timer {
 impl Timer {
     pub(super) fn expire(run: &str) -> Self {
         Self::Expire { run: run.to_owned() }
+    }
+
+    pub(super) fn line(run: &str) -> Self {
+        Self::Line { run: run.to_owned() }
+    }
+
+    pub(super) fn session(name: &str) -> Self {
+        Self::Session { name: name.to_owned() }
     }
 
     pub(super) fn timeout(run: &str) -> Self {
@@ -40,6 +52,8 @@ impl Timer {
     fn text(&self) -> String {
         match self {
             Self::Expire { run } => format!("expire {run}"),
+            Self::Line { run } => format!("line {run}"),
+            Self::Session { name } => format!("session {name}"),
             Self::Timeout { run } => format!("timeout {run}"),
             Self::Step { run, seq, attempt } => format!("step {run} {seq} {attempt}"),
             Self::Close { run, group } => format!("close {run} {group} 0"),

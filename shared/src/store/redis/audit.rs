@@ -9,7 +9,7 @@ use crate::store::{Audit, Audited, Breach};
 /// About how many keys `SCAN` looks at per slice.
 const SLICE: usize = 500;
 /// The kinds of keys that belong to a run or a worker.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 18] = [
     "run",
     "input",
     "steps",
@@ -23,6 +23,9 @@ const KINDS: [&str; 15] = [
     "journal",
     "signals",
     "published",
+    "session",
+    "line",
+    "shared",
     "held",
     "worker",
 ];

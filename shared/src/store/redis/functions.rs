@@ -42,8 +42,10 @@ source_of!(
     include_str!("lua/across.lua"),
     include_str!("lua/audit.lua"),
     include_str!("lua/retry.lua"),
+    include_str!("lua/session.lua"),
     include_str!("lua/pause.lua"),
     include_str!("lua/fork.lua"),
+    include_str!("lua/entity.lua"),
     include_str!("lua/plain.lua"),
     include_str!("lua/register.lua"),
 );

@@ -8,6 +8,7 @@ mod across;
 mod audit;
 mod caller;
 mod coordinator;
+mod entity;
 mod fleet_readers;
 mod functions;
 mod link;

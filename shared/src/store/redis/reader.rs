@@ -10,7 +10,7 @@ use redis::Cmd;
 use super::readers::{BLOCK, RedisEventReader};
 use super::{RedisStore, meta};
 use crate::core::decode::{
-    clock_ms, deferred, held, open_wait, published, registration, remaining_ms, run, stream_entries, worker,
+    clock_ms, deferred, held, open_wait, published, registration, remaining_ms, run, session, stream_entries, worker,
 };
 use crate::core::generated::args;
 use crate::core::reply::{Reply, bytes, number, text};
@@ -25,7 +25,8 @@ use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
 use crate::store::{
-    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, WorkerInfo, in_order,
+    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, SessionInfo, WorkerInfo,
+    in_order,
 };
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
@@ -101,6 +102,16 @@ impl ReaderStore for RedisStore {
         let mut all = redis::cmd("HGETALL");
         all.arg(self.namespace.key_of("context", run));
         Reply::new(self.link.send(&all).await?)?.pairs()
+    }
+
+    async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
+        let mut read = redis::pipe();
+        read.cmd("HGETALL").arg(self.namespace.key_of("session", name));
+        read.cmd("LRANGE").arg(self.namespace.key_of("line", name)).arg(0).arg(-1);
+        read.cmd("HGETALL").arg(self.namespace.key_of("shared", name));
+        let mut values = self.link.send_all(&read).await?.into_iter();
+        let mut next = || Reply::new(values.next().ok_or_else(|| Error::reply("the reply is too short"))?);
+        Ok(session(next()?.pairs()?, next()?.texts()?, next()?.pairs()?))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {

@@ -224,7 +224,8 @@ local function audit_run_hash(a, run, steps)
   breach(a, run, 'its hash with its status is gone', function()
     local workflow, version, content = string.match(redis.call('HGET', steps, 'meta'), '^(%S+) (%S+) (%S+)')
     local first = redis.call('LINDEX', key_of.history(a.p, run), 0) or redis.call('HGET', steps, 'born')
-    local status = redis.call('HEXISTS', steps, 'paused') == 1 and 'paused' or 'running'
+    local held = redis.call('HGET', steps, 'paused')
+    local status = held and held ~= sessions.IN_LINE and 'paused' or 'running'
     redis.call('HSET', key_of.run(a.p, run), 'status', status, 'workflow', workflow, 'version', version,
       'content', content, 'created', first and string.match(first, '^%d+') or a.now)
   end)
@@ -258,6 +259,55 @@ local function audit_queue_list(a, run, queue)
   end
 end
 
+-- A run of a session is in its line.
+local function audit_place(a, run)
+  local name = redis.call('HGET', key_of.run(a.p, run), 'session')
+  if not name then return end
+  local session, line, steps = key_of.session(a.p, name), key_of.line(a.p, name), key_of.steps(a.p, run)
+  if redis.call('SISMEMBER', key_of.extra(a.p, run), session) == 0 then
+    breach(a, run, 'session ' .. name .. ' would not learn of its end',
+      function() redis.call('SADD', key_of.extra(a.p, run), session) end)
+  end
+  local found, is_there = redis.call('HMGET', steps, 'paused', '1'), redis.call('LPOS', line, run)
+  if not sessions.is_in_line(found[1]) then
+    local running = redis.call('HGET', session, 'running')
+    if not running then
+      breach(a, run, 'session ' .. name .. ' does not know that it is its turn', function() sessions.take(a.p, run, name) end)
+    end
+    if not is_there and (not running or running == run) then
+      breach(a, run, 'it is not in the line of session ' .. name, function() redis.call('LPUSH', line, run) end)
+    end
+    return
+  end
+  local first = parse_state(found[2])
+  if is_there then return end
+  if first.letter == 'W' and first.attempt == 0 then
+    return audit_timer(a, run, 'it would never take its place in session ' .. name, 'line ' .. run, first.about)
+  end
+  breach(a, run, 'it is not in the line of session ' .. name, function() redis.call('RPUSH', line, run) end)
+end
+
+-- It is the turn of a run that is under way, or the session is to expire.
+local function audit_session(a, kind, name)
+  local session, line, told = key_of.session(a.p, name), key_of.line(a.p, name), 'session ' .. name
+  local has_hash, has_line = redis.call('EXISTS', session) == 1, redis.call('EXISTS', line) == 1
+  if kind == 'line' and has_hash or kind == 'shared' and (has_hash or has_line) then return end
+  local run = redis.call('HGET', session, 'running') or redis.call('LINDEX', line, 0)
+  if not run then
+    local due = tonumber(redis.call('HGET', session, 'expires') or '') or a.now + a.retention
+    if redis.call('ZSCORE', key_of.timers(a.p), told) then return end
+    if report(a, told, 'it would never expire') then sessions.rest(a.p, name, a.now, due) end
+    return
+  end
+  local found = redis.call('HMGET', key_of.steps(a.p, run), 'meta', 'paused')
+  if found[1] and not sessions.is_in_line(found[2]) then return end
+  local what = found[1] and 'the turn of run ' .. run .. ' has come, and it is held back' or 'run ' .. run .. ', whose turn it is, is not under way'
+  if report(a, told, what) then
+    redis.call('HDEL', session, 'running')
+    sessions.go_on(a.p, name, a.now, a.now + a.retention)
+  end
+end
+
 local function audit_live(a, run, cursor_at)
   local steps = key_of.steps(a.p, run)
   if cursor_at == '0' then
@@ -268,6 +318,7 @@ local function audit_live(a, run, cursor_at)
     end
     audit_index(a, run)
     audit_timeout(a, run)
+    audit_place(a, run)
     audit_queue_list(a, run, queue_of(redis.call('HGET', steps, 'meta')))
     local lost = lost_for_good(a.p, run, steps)
     if lost then
@@ -354,6 +405,8 @@ audit = function(p, given)
   local next_at = '0'
   if kind == 'run' or kind == 'steps' and redis.call('EXISTS', key_of.run(p, name)) == 0 then
     next_at = audit_run(a, name, cursor_at)
+  elseif kind == 'session' or kind == 'line' or kind == 'shared' then
+    audit_session(a, kind, name)
   elseif kind == 'held' or kind == 'worker' and redis.call('EXISTS', key_of.held(p, name)) == 0 then
     audit_worker(a, name)
   elseif kind ~= 'steps' and kind ~= 'worker' then

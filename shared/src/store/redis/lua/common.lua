@@ -266,7 +266,7 @@ end
 
 -- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
 -- execution ends, without the queue. `fields` are others of the steps hash to be written with them. `later` has `now` and `due`
--- where they are to begin then.
+-- where they are to begin then; without them they are queued, and are in no queue.
 local function create(p, run, meta, first, records, taker, fields, later)
   local queue, has_queued = queue_of(meta), false
   fields = fields or {}
@@ -279,6 +279,8 @@ local function create(p, run, meta, first, records, taker, fields, later)
       local line = 'H 1 0 0 ' .. taker.worker .. ' ' .. taker.now .. ' ' .. taker.call
       taker.taken = { run = run, seq = seq, attempt = 1, line = line, record = record, meta = meta }
       fields[#fields + 1] = line
+    elseif later and not later.due then
+      fields[#fields + 1] = state_line('Q', NEW, 'q0-0')
     elseif later then
       fields[#fields + 1] = state_line('W', NEW, later.due)
       set_timer(p, later.now, later.due, 'step ' .. run .. ' ' .. seq .. ' 0')
@@ -333,15 +335,21 @@ local function hide_questions(p, run)
   chunked('ZREM', key_of.questions(p), gone)
 end
 
--- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any. Whatever else is in
--- there is not ours to remove.
+-- What session.lua has for others.
+local sessions = {}
+
+-- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
+-- anything, and the session that it is in. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals, asks, has_children, has_undo = {}, nil, false, false, false
+  local keys, signals, asks, has_children, has_undo, session = {}, nil, false, false, false, nil
+  local of_session = key_of.session(p, '')
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     if key == key_of.asked(p, run) then
       keys[#keys + 1], asks = key, true
     elseif key == key_of.children(p, run) then
       keys[#keys + 1], has_children = key, true
+    elseif string.sub(key, 1, #of_session) == of_session then
+      session = string.sub(key, #of_session + 1)
     elseif key == key_of.undo(p, run) then
       keys[#keys + 1], has_undo = key, true
     end
@@ -356,7 +364,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals, asks, has_children, has_undo
+  return keys, signals, asks, has_children, has_undo, session
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -418,7 +426,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals, asks, has_children, has_undo = extra_of(p, run)
+  local extra, signals, asks, has_children, has_undo, session = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
   if has_children and status ~= 'failed' then kin.cancel_children(p, run) end
@@ -440,6 +448,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   set_timer(p, now, now + retention, 'expire ' .. run)
   if has_timeout ~= false then redis.call('ZREM', key_of.timers(p), 'timeout ' .. run) end
   redis.call('PUBLISH', key_of.ended(p, run), status)
+  if session then sessions.leave(p, run, session, now, status, retention) end
 end
 
 -- `but_signals`: all but what is kept for its successor under the same id.

@@ -12,6 +12,11 @@ local LIMIT = {
   MAX_SENT = 1000, -- events that are kept for a run whose request is held
   REQUEST_MS = 86400000, -- what became of a request with an id is known for so long
   NAMED_SIGNALS = 20, -- names of signals that are told of at the end of a run that has not used them
+  MAX_LINE = 1000, -- runs of a session that are under way: the one whose turn it is, and those that wait for theirs
+  LINE_MS = 1000, -- a delayed run whose session's line is full asks again for its place after so long
+  MAX_CALLS = 10000, -- calls of an entity whose results are known, the newest
+  CALLS_BYTES = 4194304, -- their ids and results; that of the last call is known however large it is
+  CLEARED_MS = 86400000, -- what is known of an entity that was cleared is kept for so long
   MAX_SIGNALS = 1000, -- kept signals of one name in a run
   HISTORY_MAX = 100000, -- records in a history, the newest
   MAX_LEFT = 100, -- records of a history about events that are left when the run completes
@@ -68,6 +73,12 @@ function key_of.signals(p, id, name) return p .. 'signals:' .. id .. ':' .. name
 function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. seq end
 function key_of.questions(p) return p .. 'questions' end
 function key_of.asked(p, id) return p .. 'asked:' .. id end
+function key_of.session(p, name) return p .. 'session:' .. name end
+function key_of.line(p, name) return p .. 'line:' .. name end
+function key_of.entity(p, kind, key) return p .. 'entity:' .. kind .. ':' .. key end
+function key_of.results(p, kind, key) return p .. 'results:' .. kind .. ':' .. key end
+function key_of.calls(p, kind, key) return p .. 'calls:' .. kind .. ':' .. key end
+function key_of.shared(p, name) return p .. 'shared:' .. name end
 function key_of.children(p, id) return p .. 'children:' .. id end
 function key_of.undo(p, id) return p .. 'undo:' .. id end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
@@ -114,7 +125,8 @@ function read.start(argv)
   return {
     run = argv[1], workflow = argv[2], version = argv[3], content = argv[4], input = argv[5], key = argv[6],
     key_ttl = tonumber(argv[7]), delay = tonumber(argv[8]), entry = argv[9], timeout = tonumber(argv[10]),
-    heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at], parent = argv[at + 1],
+    heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at],
+    session = argv[at + 1], parent = argv[at + 2],
   }
 end
 
@@ -323,6 +335,14 @@ function read.fork(argv)
   return {
     asked = argv[1], entry = argv[2], request = argv[3], fork = argv[4], point = argv[5], seq = argv[6],
     call = argv[7], timeout = tonumber(argv[8]), records = records, event = event, entries = entries,
+  }
+end
+
+function read.entity(argv)
+  local value, at = take_list(argv, 5)
+  return {
+    kind = argv[1], key = argv[2], call = argv[3], expected = argv[4], value = value, clears = argv[at] == '1',
+    result = argv[at + 1], expires = tonumber(argv[at + 2]),
   }
 end
 

@@ -156,6 +156,8 @@ end
 local function fire_timer(p, timer, now, retention)
   local kind, run, seq, attempt = string.match(timer, '^(%S+) (%S+) ?(%d*) ?(%d*)')
   if kind == 'expire' then return forget(p, run) end
+  if kind == 'line' then return sessions.fire_line(p, run, now) end
+  if kind == 'session' then return sessions.expire(p, run) end
   if kind == 'wait' then return fire_deadline(p, timer, now) end
   if kind == 'timeout' then return fire_timeout(p, run, now, retention) end
   if kind == 'close' and seq ~= '' then return discard_closed(p, run, seq, attempt ~= '' and attempt or '0', now) end

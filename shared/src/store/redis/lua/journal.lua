@@ -184,6 +184,9 @@ local function open_waits(p, run, seq, waits, now, dues)
   end
 end
 
+local checkpoint, is_too_much
+do -- a chunk of Lua has at most 200 locals
+
 -- Those that have their answer: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
   local journal, found = key_of.journal(p, run, seq), {}
@@ -217,7 +220,7 @@ local function waits_after(p, run, seq, waits)
   return open, new
 end
 
-local function is_too_much(p, run, seq, entries, waits)
+is_too_much = function(p, run, seq, entries, waits)
   local steps = key_of.steps(p, run)
   local open, new = waits_after(p, run, seq, waits)
   if redis.call('HLEN', key_of.journal(p, run, seq)) + entries + new > LIMIT.MAX_ENTRIES then return true end
@@ -241,7 +244,7 @@ local function new_entries(p, run, seq, entries, width)
 end
 
 -- An earlier try may have come, and others of the same body since: each part of it is done once.
-local function checkpoint(p, a)
+checkpoint = function(p, a)
   local now, run, seq, line, entries, waits = now_ms(), a.run, a.seq, a.line, a.entries, a.waits
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
@@ -263,6 +266,7 @@ local function checkpoint(p, a)
   let_go(p, run, seq, a.gone, now)
   open_waits(p, run, seq, waits, now, set_aside(p, run, seq, a.unreadable, now))
   return { 'ok', answers_of(p, run, seq, waits) }
+end
 end
 
 -- The step execution has what it waited for: it goes on wherever there is a worker.

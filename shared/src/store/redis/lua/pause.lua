@@ -20,7 +20,9 @@ pause = function(p, a)
     redis.call('RPUSH', sent, HELD_PAUSED)
     return { 'paused' }
   end
-  if redis.call('HSETNX', steps, 'paused', now) == 0 then return { 'already' } end
+  local held = redis.call('HGET', steps, 'paused')
+  if held and held ~= sessions.IN_LINE then return { 'already' } end
+  redis.call('HSET', steps, 'paused', held and sessions.held_back(now) or now)
   redis.call('HSET', key_of.run(p, run), 'status', 'paused')
   note(p, run, now, 'paused', 0, 0, '-', '-')
   return { 'paused' }
@@ -33,10 +35,14 @@ resume = function(p, a)
   if stands == 'over' or stands == 'unknown' then return { stands } end
   across.settle_request(p, a)
   if stands == 'waiting' then return { redis.call('LREM', key_of.sent(p, run), 0, HELD_PAUSED) > 0 and 'resumed' or 'already' } end
-  if redis.call('HDEL', key_of.steps(p, run), 'paused') == 0 then return { 'already' } end
-  local now, key = now_ms(), key_of.run(p, run)
+  local now, key, steps = now_ms(), key_of.run(p, run), key_of.steps(p, run)
+  local held = redis.call('HGET', steps, 'paused')
+  if not held or held == sessions.IN_LINE then return { 'already' } end
+  local in_line = sessions.is_in_line(held)
+  if in_line then redis.call('HSET', steps, 'paused', sessions.IN_LINE) else redis.call('HDEL', steps, 'paused') end
   redis.call('HSET', key, 'status', redis.call('HEXISTS', key, 'started') == 1 and 'running' or 'queued')
   note(p, run, now, 'resumed', 0, 0, '-', '-')
+  if in_line then return { 'resumed' } end
   -- What was claimed before it was paused is under way.
   fire_again(p, run, '0', 0, now)
   return { 'resumed' }

@@ -61,6 +61,8 @@ local function go_on(p, run, cursor, since, now)
   local has_closed = redis.call('HEXISTS', steps, 'closed') == 1
   renew_timers(p, run, meta, fields, has_closed, now)
   local a, executions = quiet_audit(p, now), numbered(fields, '')
+  -- It waits for its turn in its session.
+  a.is_paused = redis.call('HEXISTS', steps, 'paused') == 1
   for _, at in ipairs(executions) do
     local s = parse_state(at[2])
     local is_earlier = s.letter == 'H' and tonumber(s.since) and tonumber(s.since) <= since
@@ -135,16 +137,19 @@ local function unpublish_end(p, run)
   redis.call('HINCRBY', steps, 'events', -1)
 end
 
-local function revive(p, run, now, about)
+local function revive(p, run, now, about, session)
   local key, status, timeout = key_of.run(p, run), about[2] and 'running' or 'queued', tonumber(about[3] or '')
   redis.call('RENAME', key_of.stopped(p, run), key_of.steps(p, run))
   redis.call('HDEL', key, 'finished', 'expires', 'error', 'error_step', 'error_attempt')
   -- It was paused when it failed: whoever retries it wants it to go on.
   redis.call('HDEL', key_of.steps(p, run), 'paused')
+  if session then redis.call('HSET', key_of.steps(p, run), 'paused', sessions.IN_LINE) end
   redis.call('HSET', key, 'status', status)
   redis.call('ZREM', key_of.timers(p), 'expire ' .. run)
   redis.call('ZREM', key_of.cancelled(p), run)
-  if timeout then
+  if session then
+    redis.call('HDEL', key, 'deadline')
+  elseif timeout then
     redis.call('HSET', key, 'deadline', now + timeout)
     set_timer(p, now, now + timeout, 'timeout ' .. run)
   end
@@ -155,7 +160,8 @@ retry = function(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
   if across.is_repeated(p, a) then return { 'repeated' } end
   local now, event, stands, run = now_ms(), a.event[1], standing(p, a.asked)
-  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'started', 'timeout', 'error_step', 'error_attempt')
+  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'started', 'timeout', 'error_step', 'error_attempt', 'session')
+  local session = about[6]
   if about[1] == 'paused' then return { 'paused' } end
   local undone = stands == 'over' and kin.retry_undo(p, run, now) or nil
   if stands == 'over' and not undone then
@@ -165,10 +171,10 @@ retry = function(p, a)
   end
   if stands == 'over' and undone ~= '' then return { 'refused', undone } end
   if stands ~= 'over' or about[1] ~= 'failed' then return { stands } end
-  local why = objection(p, run, event)
+  local why = objection(p, run, event) or session and sessions.is_full(p, session) and sessions.why_full(session)
   if why then return { 'refused', why } end
   across.settle_request(p, a)
-  revive(p, run, now, about)
+  revive(p, run, now, about, session)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, 'meta', 'failed')
   local meta, forget = found[1], {}
@@ -179,6 +185,7 @@ retry = function(p, a)
   if event then give(p, run, seq, event) end
   if seq then begin_anew(p, run, meta, seq, forget, now) end
   go_on(p, run, '0', now, now)
+  if session then sessions.join(p, run, session, now, 0) end
   return { 'retried' }
 end
 end

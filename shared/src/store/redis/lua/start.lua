@@ -90,18 +90,21 @@ local function source_of(p, from)
   return status and status ~= 'rejected' and from
 end
 
--- What the context begins with.
+-- What the context begins with: what is under the key `source`, where there is one, and these fields on top.
 local function begin_context(p, run, source, fields)
   local context = key_of.context(p, run)
   redis.call('UNLINK', context)
-  if source then redis.call('COPY', key_of.context(p, source), context) end
+  if source then redis.call('COPY', source, context) end
   chunked('HSET', context, fields)
   -- For forks: it changes from now on.
   if redis.call('COPY', context, key_of.begun(p, run), 'REPLACE') == 1 then redis.call('HSET', key_of.steps(p, run), 'context', 1) end
 end
 
+sessions.begin_context = begin_context
+
 start = function(p, a)
   local now, run, workflow, key, delay, entry, from = now_ms(), a.run, a.workflow, a.key, a.delay, a.entry, a.from
+  local session = a.session ~= '' and a.session
   local taken = across.taken_name(p, entry)
   if taken and redis.call('EXISTS', taken) == 1 then return { 'exists', run } end
 
@@ -109,6 +112,7 @@ start = function(p, a)
   if not known and a.ticket ~= '' and redis.call('EXISTS', key_of.void(p, run, a.ticket)) == 1 then return { 'void', run } end
   local source = not known and from ~= '' and source_of(p, from)
   if not known and from ~= '' and not source then return { 'no source', from } end
+  if not known and session and sessions.is_full(p, session) then return { 'full', session } end
   leave_inbox(p, entry)
   -- One that was deferred has left the inbox before.
   local _, is_paused = false, false
@@ -123,26 +127,31 @@ start = function(p, a)
     'content', a.content, 'created', now)
   redis.call('SET', key_of.input(p, run), a.input)
   local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (a.followed and ' follow' or '')
-  if source or #a.fields > 0 then begin_context(p, run, source, a.fields) end
+  if source or #a.fields > 0 then begin_context(p, run, source and key_of.context(p, source), a.fields) end
   local about = { 'meta', meta, 'last', #a.heads, 'n0', #a.heads }
   -- A run that is created a second time, beside what is left of its history, shows that.
   if redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta)) == 0 then
     about[#about + 1], about[#about + 2] = 'born', now
   end
   if is_paused then about[#about + 1], about[#about + 2] = 'paused', now end
+  if session then about[#about + 1], about[#about + 2] = 'paused', sessions.held_back(is_paused and now) end
   if a.parent ~= '' then
     about[#about + 1], about[#about + 2] = 'parent', a.parent
     redis.call('HSET', key_of.run(p, run), 'parent', string.match(a.parent, '^%S+'))
   end
   redis.call('ZADD', key_of.runs(p), now, run)
-  if a.timeout >= 0 then
+  if a.timeout >= 0 and session then
+    -- It begins with its turn.
+    redis.call('HSET', key_of.run(p, run), 'timeout', a.timeout)
+  elseif a.timeout >= 0 then
     local due = now + delay + a.timeout
     redis.call('HSET', key_of.run(p, run), 'timeout', a.timeout, 'deadline', due)
     about[#about + 1], about[#about + 2] = 'limited', 1
     set_timer(p, now, due, 'timeout ' .. run)
   end
-  create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay })
+  create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay } or session and sessions.HELD)
   if is_paused then note(p, run, now, 'paused', 0, 0, '-', '-') end
+  if session then sessions.join(p, run, session, now, delay) end
   return { 'started', run }
 end
 end

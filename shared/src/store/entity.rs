@@ -1,0 +1,58 @@
+//! Entities: values that outlive runs, for whoever may change them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::ReaderStore;
+use crate::error::Result;
+
+/// What callers and workers may do with entities, in the partition of each: see [`crate::entity`].
+#[async_trait]
+pub trait EntityStore: ReaderStore {
+    /// The entity of this kind and key as it is now.
+    async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue>;
+    /// Makes a change, unless the entity was changed since it was read, or the call was made before. May be repeated.
+    async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged>;
+}
+
+/// An entity as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntityValue {
+    /// Raised by each change; 0 where there never was one, as far as is known.
+    pub version: u64,
+    /// A payload of [`crate::codec`]; None where it has no value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A change of an entity.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntityChange<'a> {
+    /// The entity's kind.
+    pub kind: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// What tells this call from all others.
+    pub call: &'a str,
+    /// The version that was read.
+    pub expected: u64,
+    /// The new value; None where it stays as it is.
+    pub value: Option<&'a [u8]>,
+    /// It has no value from now on.
+    pub clears: bool,
+    /// What the call came to, which its repetitions are answered.
+    pub result: &'a [u8],
+    /// It is forgotten where it is not changed for so long; None for never.
+    pub expires_after: Option<Duration>,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntityChanged {
+    /// It was made; this is the version.
+    Made(u64),
+    /// The call was made before, and came to this.
+    Known(Vec<u8>),
+    /// Somebody else was faster: it is this by now.
+    Changed(EntityValue),
+}

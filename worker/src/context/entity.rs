@@ -1,0 +1,148 @@
+//! `ctx.entity`: values that outlive runs, changed by one call after the other.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stepfleet::codec;
+use stepfleet::entity::{Address, Entity};
+
+use super::step::StepCall;
+use super::{Context, Core};
+use crate::error::Outcome;
+
+impl<S> Context<S> {
+    /// The entity of this type and key: a value that outlives runs, which any number of runs may change at the same time. A key has 1 to
+    /// 200 letters, digits and `_ - . : / @`. An entity comes to be with its first call.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Cart { items: Vec<String> }
+    ///
+    /// impl Entity for Cart {
+    ///     const NAME: &'static str = "Cart";
+    /// }
+    ///
+    /// # async fn body(ctx: &Context, user: String, item: String) -> Outcome<()> {
+    /// let cart = ctx.entity::<Cart>(&user);
+    /// let count = cart.call("add item", |cart| {
+    ///     cart.items.push(item.clone());
+    ///     cart.items.len()
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn entity<E: Entity>(&self, key: impl Into<String>) -> EntityHandle<'_, E, S> {
+        EntityHandle { context: self, address: Address::of::<E>(key), entity: PhantomData }
+    }
+}
+
+/// An entity, as a body changes and reads it. Each of its calls is recorded as one of [`Context::step`] is, and has the same options.
+pub struct EntityHandle<'a, E, S = ()> {
+    context: &'a Context<S>,
+    address: Address,
+    entity: PhantomData<fn() -> E>,
+}
+
+impl<'a, E: Entity + 'a, S> EntityHandle<'a, E, S> {
+    /// Forgets the entity where it is not changed for so long after this handle's last call. Entities are kept for ever otherwise.
+    #[must_use]
+    pub fn expires_after(self, time: Duration) -> Self {
+        Self { address: self.address.expires_after(time), ..self }
+    }
+
+    /// Runs a method on the value (`E::default()` where there is none yet), and writes what it has become. Calls of one entity have their
+    /// effect one after the other, whoever makes them: where somebody else was faster, the method runs again, on what the entity is by
+    /// then. So it must do nothing but change the value and answer what came of it. It cannot await; to refuse something, answer a
+    /// `Result`.
+    ///
+    /// The change takes effect once: a worker that dies between the change and its recording, or one that was only taken for dead,
+    /// changes nothing a second time. That is known of the last 10,000 calls of an entity, as far as these have no more than 4 MiB of
+    /// results.
+    ///
+    /// Takes two round trips beside that which records it, and another the first time in an attempt. The name is for people, as that of
+    /// [`Context::step`]. Fails with an error that is not terminal where the value in Redis is no `E`, and with a terminal one where the
+    /// key cannot be one, or the value or what the method answers is over 1 MiB.
+    pub fn call<R>(&self, name: &str, method: impl Fn(&mut E) -> R + Send + Sync + 'a) -> StepCall<'a, R>
+    where
+        R: Serialize + DeserializeOwned + Send + 'a,
+    {
+        let core = &*self.context.core;
+        let (number, address) = (core.journal().upcoming(), self.address.clone());
+        let method = std::sync::Arc::new(method);
+        self.context.step(name, move || {
+            let (address, method) = (address.clone(), method.clone());
+            async move {
+                let call = core.entity_call(number).await?;
+                let result = core.reach.persist(|_| -> BoxFuture<'_, _> {
+                    let store = core.reach.partitions.of(&address.place());
+                    Box::pin(address.call(&**store, &call, &*method))
+                });
+                Ok(codec::decode("the result of a call of an entity", &result.await?)?)
+            }
+        })
+    }
+
+    /// The value as it is now; None where there is none. Recorded: a later attempt is given the same.
+    pub fn get(&self) -> StepCall<'a, Option<E>>
+    where
+        E: Send,
+    {
+        let (core, address) = (&*self.context.core, self.address.clone());
+        self.context.step(&named("get", &address), move || {
+            let address = address.clone();
+            async move {
+                let get = core.reach.persist(|_| -> BoxFuture<'_, _> {
+                    let store = core.reach.partitions.of(&address.place());
+                    Box::pin(address.get::<E>(&**store))
+                });
+                get.await
+            }
+        })
+    }
+
+    /// Takes the value away: the next call begins with `E::default()`. What is known of the entity's last calls is kept for a day more.
+    pub fn clear(&self) -> StepCall<'a, ()> {
+        let core = &*self.context.core;
+        let (number, address) = (core.journal().upcoming(), self.address.clone());
+        self.context.step(&named("clear", &address), move || {
+            let address = address.clone();
+            async move {
+                let call = core.entity_call(number).await?;
+                let clear = core.reach.persist(|_| -> BoxFuture<'_, _> {
+                    let store = core.reach.partitions.of(&address.place());
+                    Box::pin(address.clear(&**store, &call))
+                });
+                clear.await
+            }
+        })
+    }
+}
+
+/// Keys are not in it: a name is bounded, and the key may come from anywhere.
+fn named(what: &str, address: &Address) -> String {
+    format!("{what} {}", address.kind())
+}
+
+impl Core {
+    /// What tells this call from all others, also from those of a later run of this id. The same in each attempt.
+    async fn entity_call(&self, number: u64) -> Outcome<String> {
+        let fence = &self.reach.fence;
+        let read = || async {
+            let run =
+                self.reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(self.reach.store.run(&fence.run)) }).await?;
+            Outcome::Ok(run.map_or(0, |run| run.created_ms))
+        };
+        let born = self.born.get_or_try_init(read).await?;
+        Ok(format!("{}.{}.{number}.{born:x}", fence.run, fence.seq))
+    }
+}
+
+impl<E: Entity, S> fmt::Debug for EntityHandle<'_, E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityHandle").field("address", &self.address).finish_non_exhaustive()
+    }
+}
