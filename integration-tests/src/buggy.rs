@@ -10,7 +10,7 @@ use stepfleet::Result;
 use stepfleet::fleet::Queue;
 use stepfleet::history::Record;
 use stepfleet::names::Namespace;
-use stepfleet::published::{Position, Publication, Published};
+use stepfleet::published::{Piece, Position, Publication, Published};
 use stepfleet::question::OpenQuestion;
 use stepfleet::run::Run;
 use stepfleet::server::Info;
@@ -213,6 +213,9 @@ impl WorkerStore for Buggy {
     }
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         self.around("publish", self.store.publish(worker, fence, event)).await
+    }
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus> {
+        self.around("stream", self.store.stream(worker, fence, piece)).await
     }
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
         self.around("collect", self.store.collect(worker, fence, collect)).await

@@ -11,6 +11,7 @@ mod fork;
 mod graph;
 mod output;
 mod pause;
+mod published;
 mod questions;
 mod retry;
 mod runs;

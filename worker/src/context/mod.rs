@@ -9,10 +9,12 @@ mod journal;
 mod patch;
 mod publish;
 mod reach;
+mod scribe;
 mod send;
 mod sleep;
 mod state;
 mod step;
+mod stream;
 mod tries;
 mod user;
 mod wait;
@@ -34,10 +36,12 @@ pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
 use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
+use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
 pub use self::sleep::Sleep;
 pub use self::state::State;
 pub use self::step::{Call, StepCall};
+pub use self::stream::Stream;
 pub use self::user::{Answered, Approval, Choice, Choices, Question, Skippable, Text, WaitForUser};
 pub use self::wait::WaitFor;
 use crate::decisions::graph::Router;
@@ -76,6 +80,7 @@ pub(crate) struct Core {
     /// What is published goes out one after the other.
     published: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
+    scribe: Scribe,
     pub(crate) sends: Sends,
 }
 
@@ -125,6 +130,7 @@ impl Core {
             saves_state: false,
             interrupt: Mutex::default(),
             conflicts: AtomicU32::default(),
+            scribe: Scribe::new(cancelled.clone()),
             cancelled,
             journal: Mutex::new(journal),
             unsure: Mutex::default(),
@@ -171,6 +177,7 @@ impl Core {
         *self.overlay() = overlay;
         self.saves().forget_pending();
         *self.places() = Places::default();
+        self.scribe.begin_again();
         self.sends.take();
         self.take_interrupt();
     }

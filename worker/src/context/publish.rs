@@ -79,7 +79,7 @@ pub(super) struct Places {
 
 impl Places {
     /// The call that a publication is made within, and its number there.
-    fn next(&mut self) -> (u64, u64) {
+    pub(super) fn next(&mut self) -> (u64, u64) {
         let made = self.made.entry(self.call).or_default();
         *made += 1;
         (self.call, *made)

@@ -88,9 +88,11 @@ where
         core.places().begin(number);
         let work = within(options.timeout, &text, async { work().await });
         let value = Within::new(core, number, work).await.and_then(|value| Ok((codec::encode(&what, &value)?, value)));
+        core.settle_streams_of(number, value.is_ok()).await;
         let error = match value {
             Ok((payload, value)) => {
                 core.record(number, &name, &payload).await?;
+                core.scribe.recorded(number);
                 return Ok(value);
             }
             Err(error) => error,

@@ -63,7 +63,12 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {
     let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
-    let outcome = run(session, step, core.clone()).instrument(span).await;
+    let outcome = async {
+        let outcome = run(session, step, core.clone()).await;
+        core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await;
+        outcome
+    };
+    let outcome = outcome.instrument(span).await;
     Attempted { outcome, core }
 }
 

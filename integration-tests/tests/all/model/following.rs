@@ -2,7 +2,7 @@
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::codec::Content;
-use stepfleet::published::{Position, Publication, What};
+use stepfleet::published::{Piece, Position, Publication, What};
 use stepfleet::step::{Claimed, CommitStatus};
 use stepfleet::store::Store;
 use stepfleet::store::prelude::*;
@@ -23,6 +23,50 @@ impl Pair {
         for turn in 0..3 {
             if self.publish_at(&self.worker(worker), &step, places.rotate_left(3 * turn), repeat).await? {
                 name = "publish: there already";
+            }
+        }
+        Ok(name)
+    }
+
+    /// Writes a few pieces of a stream, which this or an earlier attempt may have written otherwise; and by chance for an attempt that is
+    /// over.
+    pub(crate) async fn stream(&mut self, held: usize, old: bool, what: u8, repeat: bool) -> Case {
+        let holds = if old { &self.old } else { &self.held };
+        if holds.is_empty() {
+            return Ok("stream nothing");
+        }
+        let (worker, step) = holds[held % holds.len()].clone();
+        self.traced.insert((step.fence.run.clone(), step.fence.seq));
+        let (id, run) = (self.worker(worker), &step.fence.run);
+        let texts = ["abcdef", "abcxyz", "ab"];
+        let text = texts[usize::from(what) % texts.len()];
+        let parts = usize::from(what / 3 % 3) + 1;
+        let mut name = "stream";
+        for (turn, part) in text.as_bytes().chunks(text.len().div_ceil(parts)).enumerate() {
+            let at = (turn * text.len().div_ceil(parts)) as u64;
+            let piece = Piece {
+                call: u64::from(what / 9 % 2),
+                number: 9,
+                step: step.step.clone(),
+                stream: "answer".into(),
+                at,
+                text: String::from_utf8_lossy(part).into_owned(),
+                last: what >= 128 && at as usize + part.len() == text.len(),
+                done: if what % 32 == 31 { vec!["0.9".into()] } else { Vec::new() },
+            };
+            let before = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?.len();
+            let first = both!(self, store => store.stream(&id, &step.fence, &piece));
+            let told = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?;
+            if told.len() == before && first == CommitStatus::Committed {
+                name = "stream: there already";
+            } else if told.len() > before + 1 {
+                name = "stream: superseded";
+            }
+            if repeat && piece.done.is_empty() {
+                let repeated = both!(self, store => store.stream(&id, &step.fence, &piece));
+                same("stream", &first, &repeated)?;
+                let after = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?;
+                same("stream: what was published", &told, &after)?;
             }
         }
         Ok(name)

@@ -13,6 +13,7 @@ mod repeats;
 mod requests;
 mod retries;
 mod slots;
+mod streams;
 mod timers;
 mod unreadable;
 mod waits;

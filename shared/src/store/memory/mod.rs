@@ -28,6 +28,7 @@ mod run;
 mod signal;
 mod start;
 mod stream;
+mod streaming;
 mod timeout;
 mod timers;
 

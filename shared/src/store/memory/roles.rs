@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
-use crate::published::{Position, Publication, Published};
+use crate::published::{Piece, Position, Publication, Published};
 use crate::question::OpenQuestion;
 use crate::request::{SendRequest, StartRequest};
 use crate::run::Run;
@@ -21,7 +21,7 @@ use crate::step::{
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
     Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration,
-    Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis, too_many_streams,
 };
 
 #[async_trait]
@@ -160,6 +160,10 @@ impl WorkerStore for MemoryStore {
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         Ok(self.change(|data, now| data.publish(now, worker, fence, event)))
+    }
+
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus> {
+        self.change(|data, now| data.stream(now, worker, fence, piece)).ok_or_else(too_many_streams)
     }
 
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
