@@ -7,7 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::steady;
+use crate::durable::{steady, telling};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -33,6 +33,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(GatedWait { redis: redis.clone() })?
         .serve(GatedRecord { redis: redis.clone() })?
         .serve(steady::with(redis.clone()))?
+        .serve(telling::with(redis.clone()))?
         .serve(Documents { redis })
 }
 

@@ -42,6 +42,7 @@ mod shapes;
 mod snapshots;
 mod steering;
 mod steps;
+mod streaming;
 mod topology;
 mod troubles;
 mod versions;
