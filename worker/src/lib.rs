@@ -97,6 +97,10 @@ struct DurableFunctions;
 struct People;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/streaming.md")]
+struct Streaming;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/testing.md")]
 struct Testing;
 

@@ -68,14 +68,20 @@ pub(super) struct Open {
     written: Option<Instant>,
     /// Somebody waits for all of it.
     is_hurried: bool,
-    /// It is to be said that nothing comes after it; that was sent.
-    ends: bool,
-    has_ended: bool,
+    end: End,
+}
+
+/// Whether it is to be said that nothing comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    ToBeSaid,
+    Said,
 }
 
 impl Open {
     fn has_something(&self) -> bool {
-        !self.waiting.is_empty() || self.ends && !self.has_ended
+        !self.waiting.is_empty() || self.end == End::ToBeSaid
     }
 
     fn due(&self, now: Instant) -> Instant {
@@ -106,7 +112,7 @@ impl State {
         if let Some(Stopped::Refused(refused)) = &self.stopped {
             return Err(Error::terminal(refused.clone()));
         }
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.key == key && !stream.ends) else {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.key == key && stream.end == End::Open) else {
             return Err(Error::terminal("the call that the stream was begun in is over, and the stream with it"));
         };
         if stream.sent + stream.waiting.len() + text.len() > MAX_STREAM {
@@ -134,11 +140,13 @@ impl State {
         }
         let rest = stream.waiting.split_off(pieces::cut(&stream.waiting));
         let text = std::mem::replace(&mut stream.waiting, rest);
-        let last = stream.ends && stream.waiting.is_empty();
+        let last = stream.end == End::ToBeSaid && stream.waiting.is_empty();
         let Open { key, call, number, .. } = *stream;
         let (step, stream_name, at) = (step.to_owned(), stream.name.clone(), stream.sent as u64);
         stream.sent += text.len();
-        stream.has_ended = last;
+        if last {
+            stream.end = End::Said;
+        }
         (stream.is_on_its_way, stream.written) = (true, Some(now));
         Next::Write(
             key,
@@ -179,8 +187,7 @@ impl Scribe {
             is_on_its_way: false,
             written: None,
             is_hurried: false,
-            ends: false,
-            has_ended: false,
+            end: End::Open,
         });
         if call > 0 && !state.remembered.contains(&(call, number)) {
             state.remembered.push((call, number));
@@ -199,7 +206,10 @@ impl Scribe {
         let mut state = self.state();
         let mut is_any = false;
         for stream in state.streams.iter_mut().filter(|stream| which(stream)) {
-            (stream.is_hurried, stream.ends, is_any) = (true, stream.ends || ends, true);
+            (stream.is_hurried, is_any) = (true, true);
+            if ends && stream.end == End::Open {
+                stream.end = End::ToBeSaid;
+            }
         }
         drop(state);
         if is_any {

@@ -37,7 +37,7 @@ mod tests {
     fn the_first_piece_and_a_full_one_go_out_at_once_and_others_are_apart() {
         assert_eq!(pause(1, None), Duration::ZERO);
         assert_eq!(pause(1, Some(Duration::ZERO)), APART);
-        assert_eq!(pause(FULL - 1, Some(APART / 5)), APART - APART / 5);
+        assert_eq!(pause(FULL - 1, Some(APART / 5)), APART * 4 / 5);
         assert_eq!(pause(1, Some(APART * 3)), Duration::ZERO, "nothing came for a while");
         assert_eq!(pause(FULL, Some(Duration::ZERO)), Duration::ZERO);
     }

@@ -109,7 +109,7 @@ async fn a_text_of_many_blocks_is_compared_to_its_last_byte() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        let text: String = (0..2000u32).map(|n| format!("{n} ä ")).collect();
+        let text = (0..2000u32).map(|n| n.to_string()).collect::<Vec<_>>().join(" ä ");
         let mut at = 0;
         for part in text.as_bytes().chunks(1501) {
             // Cut in the middle of a letter or not: stores count bytes.

@@ -179,7 +179,8 @@ async fn many_tokens_go_out_in_few_pieces() {
             let run = stage.client.start("chatty", &20_000u32).id("r").enqueue().await.unwrap();
             assert_eq!(run.result::<u32>(LIMIT).await.unwrap(), 20_000);
             let entries = entries(stage, "r").await;
-            let expected: String = (0..20_000).map(|token| format!("{token} ")).collect();
+            let mut expected = (0..20_000).map(|token| token.to_string()).collect::<Vec<_>>().join(" ");
+            expected.push(' ');
             let streams = streams(&entries);
             assert!(streams.named("answer").unwrap().text == expected && streams.all()[0].is_whole);
             // Of 4 KiB or more each, or 50 ms apart.
