@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stepfleet::Result;
+use stepfleet::export::Journaled;
 use stepfleet::fleet::Queue;
 use stepfleet::history::Record;
 use stepfleet::names::Namespace;
@@ -143,6 +144,9 @@ impl ReaderStore for Buggy {
     }
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
         self.store.history(run, from, count).await
+    }
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>> {
+        self.store.journals(run).await
     }
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
         self.store.published(run, after, count).await

@@ -26,6 +26,7 @@ pub mod client;
 pub mod codec;
 mod core;
 pub mod error;
+pub mod export;
 pub mod fields;
 pub mod fleet;
 pub mod follow;

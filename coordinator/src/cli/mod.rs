@@ -145,6 +145,8 @@ enum Command {
     Show(show::Options),
     /// Print a run's context as JSON
     Snapshot(snapshot::Options),
+    /// Print what a run has recorded, to be replayed against other code
+    Export(snapshot::Export),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
     /// Stop a run where it stands
@@ -208,6 +210,7 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Runs(options) => runs::run(fleet, options).await,
         Command::Show(options) => show::run(fleet, options).await,
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
+        Command::Export(options) => snapshot::export(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,

@@ -13,6 +13,7 @@ mod context;
 mod cost;
 mod crashes;
 mod durable;
+mod exported;
 mod failure;
 mod following;
 mod forked;

@@ -22,11 +22,11 @@ mod wait;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Bytes, Checkpoint, Claimed, CommitStatus};
+use stepfleet::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
@@ -70,6 +70,8 @@ pub(crate) struct Core {
     saving: tokio::sync::Mutex<()>,
     /// The state is committed before each call of the body.
     saves_state: bool,
+    /// What was recorded elsewhere is replayed: nothing is done, and the store is asked for nothing.
+    pub(crate) replays: bool,
     interrupt: Mutex<Option<Interrupt>>,
     /// How often others have changed what the attempt had read.
     conflicts: AtomicU32,
@@ -128,6 +130,7 @@ impl Core {
             saves: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
             saves_state: false,
+            replays: false,
             interrupt: Mutex::default(),
             conflicts: AtomicU32::default(),
             scribe: Scribe::new(cancelled.clone()),
@@ -149,6 +152,21 @@ impl Core {
     /// For a body that commits the state before each of its calls.
     pub(crate) fn saving_state(self) -> Self {
         Self { saves_state: true, ..self }
+    }
+
+    /// For a replay of what was recorded elsewhere.
+    pub(crate) fn replaying(self) -> Self {
+        Self { replays: true, ..self }
+    }
+
+    /// For a call that lies beyond what was recorded elsewhere: it waits, and nothing comes of it.
+    async fn beyond<T>(&self, number: u64, name: &str) -> T {
+        std::future::poll_fn(|context| {
+            let wait = Wait { number, name: name.to_owned(), ..Wait::default() };
+            self.journal().wait(wait, context.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
@@ -266,7 +284,8 @@ impl Core {
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        let checkpointed = reach.persist(send).await?;
+        let checkpointed =
+            if self.replays { Checkpointed::from(CommitStatus::Committed) } else { reach.persist(send).await? };
         match checkpointed.outcome {
             CommitStatus::Fenced => self.give_up().await,
             // It expects nothing of the context.

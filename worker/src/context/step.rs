@@ -15,9 +15,7 @@ use tokio::time::Instant;
 use super::publish::Within;
 use super::tries::{Options, Tries, within};
 use super::{Context, Core};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 use crate::replay::Recorded;
 use crate::retry::RetryPolicy;
 
@@ -76,11 +74,17 @@ where
     core.save_before(number).await?;
     let known = core.journal().recorded(number, &name)?;
     match known {
-        Recorded::Value(payload) => return Ok(codec::decode(&what, &payload)?),
+        Recorded::Value(payload) => {
+            let value = codec::decode(&what, &payload).map_err(Error::from);
+            return value.inspect_err(|error| core.journal().cannot_be_read(error));
+        }
         Recorded::Never => std::future::pending().await,
         Recorded::New => {}
     }
-    let mut tries = Tries::of(core, number, &name)?;
+    let mut tries = Tries::of(core, number, &name).inspect_err(|changed| core.journal().cannot_be_read(changed))?;
+    if core.replays {
+        return core.beyond(number, &name).await;
+    }
     loop {
         tries.next(core).await;
         let began = Instant::now();

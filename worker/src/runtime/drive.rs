@@ -175,7 +175,7 @@ impl Pause {
                     return Poll::Pending;
                 }
             } else if idle != Idle::Ask {
-                let moment = if idle == Idle::HeldUp { HELD_UP } else { GRACE };
+                let moment = if idle == Idle::HeldUp && !self.core.replays { HELD_UP } else { GRACE };
                 let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(moment)));
                 if grace.as_mut().poll(context).is_pending() {
                     return Poll::Pending;

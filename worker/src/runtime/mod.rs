@@ -18,6 +18,7 @@ mod lease;
 mod ledger;
 mod nudge;
 mod reconcile;
+pub(crate) mod replaying;
 mod session;
 mod slots;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::codec::{self, Content};
+use stepfleet::export::Export;
 use stepfleet::history::Record;
 use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
@@ -264,7 +265,9 @@ impl Driver {
         let run = answer(self.store.run(&self.run).await).expect("the run was started and has not expired");
         let breaches = self.memory.breaches();
         assert!(breaches.is_empty(), "the store in memory contradicts itself, a bug in Stepfleet: {breaches:?}");
+        let export = Export::of(&run, answer(self.store.journals(&self.run).await));
         TestRun {
+            export,
             history: History::new(EPOCH_MS, self.records().await),
             steps,
             context: self.memory.context(&self.run).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet::export::Export;
 use stepfleet::history::Kind;
 use stepfleet::published::{Published, StreamText, Streams};
 use stepfleet::run::{Run, Status};
@@ -29,6 +30,7 @@ pub struct TestRun {
     pub(super) signals_left: Vec<String>,
     pub(super) answers_left: Vec<String>,
     pub(super) published: Vec<Published>,
+    pub(super) export: Export,
     pub(super) skipped: Duration,
     pub(super) crashes: Crashes,
     pub(super) ran: Vec<Ran>,
@@ -187,6 +189,14 @@ impl TestRun {
     /// All that a follower of the run sees, in order.
     pub fn all_published(&self) -> &[Published] {
         &self.published
+    }
+
+    /// What it has recorded, as `stepfleet export` writes it: for [`replay`](super::replay()).
+    ///
+    /// # Panics
+    /// Never: all of it can be written.
+    pub fn exported(&self) -> String {
+        serde_json::to_string(&self.export).expect("an export can be written as JSON")
     }
 
     /// How long the run would have waited: how far the store's clock was put forward.

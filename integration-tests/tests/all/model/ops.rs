@@ -191,9 +191,9 @@ fn waiting() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (any::<usize>(), 0..3u64, 0..3usize, any::<u8>(), any::<bool>())
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
-        4 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+        5 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
-        3 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+        2 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, what, repeat)| Op::Stream { held, old, what, repeat }),
         4 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
             .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),

@@ -16,6 +16,7 @@ mod fan;
 mod fleet;
 mod fork;
 mod journal;
+mod journals;
 mod kit;
 mod pause;
 mod publish;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::data::Data;
 use crate::error::Result;
+use crate::export::Journaled;
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
@@ -50,6 +51,10 @@ impl ReaderStore for MemoryStore {
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         Ok(self.change(|data, _| data.context(run)))
+    }
+
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>> {
+        Ok(self.change(|data, _| data.journals(run)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {

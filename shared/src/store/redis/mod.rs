@@ -10,6 +10,7 @@ mod caller;
 mod coordinator;
 mod fleet_readers;
 mod functions;
+mod journals;
 mod link;
 pub(crate) mod meta;
 mod reader;
