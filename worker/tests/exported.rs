@@ -156,6 +156,32 @@ async fn fails(ctx: &Context, id: u32) -> Outcome<u32> {
     Ok(id)
 }
 
+static EXTRA: AtomicU32 = AtomicU32::new(0);
+
+#[durable(name = "old")]
+async fn longer(ctx: &Context, id: u32) -> Outcome<u32> {
+    for name in ["reserve", "charge", "ship"] {
+        ctx.step(name, work).await?;
+    }
+    ctx.state().set("stage", "shipped").await?;
+    let extra = async || {
+        EXTRA.fetch_add(1, SeqCst);
+        Ok(())
+    };
+    let (first, second) = tokio::join!(ctx.step("insure", extra).retries(1), ctx.step("weigh", extra));
+    first.and(second)?;
+    Ok(id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_the_journal_is_not_done() {
+    let exported = testing::run(old::workflow()).call(&1).await.exported();
+    let replay = testing::replay(longer::workflow(), &exported).await;
+    replay.assert_along();
+    assert!(replay.to_string().contains("3 entries, 5 calls"), "{replay}");
+    assert_eq!(EXTRA.load(SeqCst), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_code_is_told_both_sides() {
     let exported = testing::run(old::workflow()).call(&1).await.exported();

@@ -20,7 +20,7 @@ mod user;
 mod wait;
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -72,6 +72,10 @@ pub(crate) struct Core {
     saves_state: bool,
     /// What was recorded elsewhere is replayed: nothing is done, and the store is asked for nothing.
     pub(crate) replays: bool,
+    /// Whether its body may await what is not the SDK's.
+    pub(crate) foreign: Foreign,
+    /// How many calls it awaits.
+    awaited: AtomicUsize,
     interrupt: Mutex<Option<Interrupt>>,
     /// How often others have changed what the attempt had read.
     conflicts: AtomicU32,
@@ -84,6 +88,17 @@ pub(crate) struct Core {
     places: Mutex<Places>,
     scribe: Scribe,
     pub(crate) sends: Sends,
+}
+
+/// What becomes of a body that awaits what is not the SDK's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// Nothing: a step that records nothing may await anything.
+    Allowed,
+    /// A warning.
+    Warned,
+    /// It fails.
+    Refused,
 }
 
 /// What is known of earlier attempts at the same step execution.
@@ -131,6 +146,8 @@ impl Core {
             saving: tokio::sync::Mutex::default(),
             saves_state: false,
             replays: false,
+            foreign: Foreign::Allowed,
+            awaited: AtomicUsize::default(),
             interrupt: Mutex::default(),
             conflicts: AtomicU32::default(),
             scribe: Scribe::new(cancelled.clone()),
@@ -157,6 +174,16 @@ impl Core {
     /// For a replay of what was recorded elsewhere.
     pub(crate) fn replaying(self) -> Self {
         Self { replays: true, ..self }
+    }
+
+    /// For a body that is to await its calls alone.
+    pub(crate) fn awaiting_calls_alone(self, foreign: Foreign) -> Self {
+        Self { foreign, ..self }
+    }
+
+    /// Of a body that awaits: it awaits none of its calls.
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) == 0 && !self.reach.busy.is_busy() && !self.cancelled.is_cancelled()
     }
 
     /// For a call that lies beyond what was recorded elsewhere: it waits, and nothing comes of it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -194,6 +195,7 @@ pub(super) struct Place<'a> {
     /// What the body has written before the call is committed first.
     saving: Option<BoxFuture<'a, Outcome<()>>>,
     is_saved: bool,
+    is_awaited: bool,
 }
 
 impl<'a, T> Call<'a, T> {
@@ -211,7 +213,31 @@ impl<'a, T> Call<'a, T> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(core: &'a Core, number: u64, name: String) -> Self {
-        Self { core, number, name, is_over: false, is_mark: false, saving: None, is_saved: !core.saves_state }
+        Self {
+            core,
+            number,
+            name,
+            is_over: false,
+            is_mark: false,
+            saving: None,
+            is_saved: !core.saves_state,
+            is_awaited: false,
+        }
+    }
+
+    /// The body awaits it.
+    pub(super) fn is_polled(&mut self) {
+        if !self.is_awaited {
+            self.is_awaited = true;
+            self.core.awaited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_polled_no_more(&mut self) {
+        if self.is_awaited {
+            self.is_awaited = false;
+            self.core.awaited.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// What the body has written before the call is committed, where its function commits that by itself.
@@ -229,7 +255,11 @@ impl<'a> Place<'a> {
     /// The call has ended: ready when it is the body's turn to be given that.
     pub(super) fn poll_over(&mut self, context: &std::task::Context<'_>) -> Poll<()> {
         self.is_over = self.core.journal().pass(self.number, context.waker());
-        if self.is_over { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_over {
+            self.is_polled_no_more();
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 }
 
@@ -238,6 +268,7 @@ impl<T> Future for Call<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
         let call = &mut *self;
+        call.place.is_polled();
         let outcome = match call.outcome.take() {
             Some(outcome) => outcome,
             None => ready!(call.work.as_mut().poll(context)),
@@ -254,6 +285,7 @@ impl<T> Future for Call<'_, T> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.is_polled_no_more();
         if self.is_over {
             return;
         }

@@ -1,5 +1,7 @@
 //! What the journal has of a call that the body makes.
 
+use std::collections::BTreeMap;
+
 use stepfleet::journal::{self, Entry};
 use stepfleet::names;
 
@@ -129,6 +131,16 @@ impl Machine {
     /// What the body was told first of what is wrong with it, whatever it made of that.
     pub(crate) fn fault(&self) -> Option<Error> {
         self.told.as_ref().map(Error::terminal)
+    }
+
+    /// What the step is, and the last call that it has recorded, or was given: for people.
+    pub(crate) fn whereabouts(&self) -> (String, Option<String>) {
+        let of = |entries: &BTreeMap<u64, Vec<u8>>| {
+            let calls = entries.range(..=self.made.min(journal::FIRST_ORDER - 1)).next_back();
+            calls.and_then(|(number, entry)| Some((*number, described(&Entry::read(entry).ok()?))))
+        };
+        let last = of(&self.entries).max(of(&self.kept));
+        (self.about.clone(), last.map(|(number, call)| format!("call #{number}, {call}")))
     }
 
     /// How many calls the body has made.

@@ -28,8 +28,9 @@ impl ByHand {
     ) -> stepfleet::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
-        let session =
+        let mut session =
             Session::new(&store, name.to_owned(), served, &slots, &Outages::default(), (never.clone(), never));
+        session.refuses_foreign = true;
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })
     }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Busy, Core, Interrupt, Journal, Past, Reach};
+use crate::context::{Busy, Core, Foreign, Interrupt, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -57,7 +57,8 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step)).within(router);
     let saves_state =
         served(session, step).and_then(|served| served.step(&step.step)).is_some_and(|known| known.saves_state);
-    Arc::new(if saves_state { core.saving_state() } else { core })
+    let foreign = if session.refuses_foreign { Foreign::Refused } else { Foreign::Warned };
+    Arc::new(if saves_state { core.saving_state().awaiting_calls_alone(foreign) } else { core })
 }
 
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {

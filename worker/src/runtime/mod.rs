@@ -14,6 +14,7 @@ mod commit;
 mod drive;
 mod execute;
 mod failure;
+mod foreign;
 mod lease;
 mod ledger;
 mod nudge;

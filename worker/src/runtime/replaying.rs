@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::{Ended, drive};
 use super::execute::panic_message;
-use crate::context::{Busy, Core, Journal, Past, Reach};
+use crate::context::{Busy, Core, Foreign, Journal, Past, Reach};
 use crate::error::Error;
 use crate::workflow::{Attempt, Served};
 
@@ -78,5 +78,5 @@ fn core_of(step: &Claimed, saves_state: bool) -> Arc<Core> {
     };
     let core =
         Core::new(reach, Past::of(step), step.context.clone(), CancellationToken::new(), Journal::of(step)).replaying();
-    Arc::new(if saves_state { core.saving_state() } else { core })
+    Arc::new(if saves_state { core.saving_state().awaiting_calls_alone(Foreign::Refused) } else { core })
 }
