@@ -194,8 +194,9 @@ mod tests {
             journal: vec![(2, b"o\n".to_vec()), (1, b"vcharge\n\x01\x07".to_vec())],
             ..Claimed::default()
         };
-        let run = Run { id: "r".into(), workflow: "shop".into(), version: 4, ..Run::default() };
-        Export::of(&run, vec![Journaled { step, joined: Some(vec![vec![9]]) }])
+        let steps = vec![Journaled { step, joined: Some(vec![vec![9]]) }.into()];
+        let (run, workflow) = ("r".to_owned(), "shop".to_owned());
+        Export { format: FORMAT, run, workflow, version: 4, status: Status::Running, steps }
     }
 
     #[test]
