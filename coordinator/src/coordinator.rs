@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::intake::{Early, Intake, Taken};
 use crate::partition::{Due, Partition};
+use crate::steadiness::Steadiness;
 
 /// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
 /// passes do one duty once, for tests and tools that must not wait.
@@ -41,8 +42,8 @@ pub(crate) struct Post {
     alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
     /// There are suspects to reap.
     suspected: Notify,
-    /// When a server in trouble has refused to reap or fire, until it is recovered.
-    refused: StdMutex<Option<Instant>>,
+    /// Whether the server has fired and reaped of late whenever it was asked to.
+    steadiness: StdMutex<Steadiness>,
 }
 
 impl Coordinator {
@@ -157,16 +158,13 @@ impl Coordinator {
 
     /// Reaps in those partitions of a post where that is due; answers how long until it is due in the next.
     pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
-        let refused = *post.refused();
-        if let Some(refused) = refused {
-            // Whether the server takes writes again: this one does no harm.
+        if !post.steadiness().missing(Instant::now()).is_zero() {
+            // Whether the server takes writes: this one does no harm.
             post.heed(join_all(post.partitions.iter().map(|partition| partition.fire(&self.config))).await)?;
-            let pause = recovery(refused.elapsed());
-            if !pause.is_zero() {
-                // Not all of it at once: that the trouble is over is told after this.
-                return Ok(pause.min(LOOK));
+            let missing = post.steadiness().missing(Instant::now());
+            if !missing.is_zero() {
+                return Ok(missing.min(LOOK));
             }
-            *post.refused() = None;
         }
         let due = post.partitions.iter().filter(|partition| partition.next_reap.has_come());
         post.heed(join_all(due.map(|partition| partition.reap(&self.config))).await)?;
@@ -266,21 +264,23 @@ impl Post {
             left: Mutex::default(),
             alarms: Mutex::default(),
             suspected: Notify::new(),
-            refused: StdMutex::default(),
+            steadiness: StdMutex::default(),
         }
     }
 
-    /// Notes whether a server in trouble has refused something.
+    /// Notes whether the server takes writes.
     fn heed<T>(&self, answers: Vec<Result<T>>) -> Result<()> {
-        let answers: Result<Vec<T>> = answers.into_iter().collect();
-        if answers.as_ref().is_err_and(Error::is_passing) {
-            *self.refused() = Some(Instant::now());
+        let (any, answers) = (!answers.is_empty(), answers.into_iter().collect::<Result<Vec<T>>>());
+        match &answers {
+            Ok(_) if any => self.steadiness().took(Instant::now()),
+            Err(error) if error.is_passing() => self.steadiness().refused(),
+            _ => {}
         }
         answers.map(drop)
     }
 
-    fn refused(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steadiness(&self) -> MutexGuard<'_, Steadiness> {
+        self.steadiness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a suspect, or the end of `limit`. May be dropped while it waits.
@@ -319,15 +319,8 @@ impl Post {
     }
 }
 
-/// So often a server that was in trouble is asked whether it is still.
+/// So often a server that is not known to be steady is asked for a write.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How much longer nobody is given up, so long after a server in trouble has refused something for the last time: workers could not
-/// renew their leases either, and are to come first.
-fn recovery(since: Duration) -> Duration {
-    const RECOVERY: Duration = Duration::from_secs(1);
-    RECOVERY.saturating_sub(since)
-}
 
 /// The stream or its consumer group was deleted, as by `FLUSHALL`.
 fn lost_group(error: &Error) -> bool {

@@ -78,9 +78,9 @@ impl Intake {
     async fn give_up(&self, run: String, request: &StartRequest, reason: String) -> Result<Became> {
         log::debug!(run, reason, "rejected a request");
         let fields = shortened(&request.fields());
-        let deferred = Some(run.clone());
+        let (deferred, parent) = (Some(run.clone()), request.parent.clone());
         let store = self.partitions.of(&run);
-        store.reject(&Rejection { deferred, run: Some(run), reason, fields, ..Rejection::default() }).await?;
+        store.reject(&Rejection { deferred, run: Some(run), parent, reason, fields, ..Rejection::default() }).await?;
         Ok(Became::Rejected)
     }
 }

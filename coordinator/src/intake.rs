@@ -8,7 +8,7 @@ use stepfleet::partition::run_of_entry;
 use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet::run::Run;
 use stepfleet::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
-use stepfleet::store::{CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
+use stepfleet::store::{ChildTold, CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
 use stepfleet::{Result, names};
 
 use crate::Partitions;
@@ -110,6 +110,7 @@ impl Intake {
             Ok(Request::Cancel(plain) | Request::Pause(plain) | Request::Resume(plain)) => plain.run.clone(),
             Ok(Request::Retry(retry)) => retry.run.clone(),
             Ok(Request::Fork(fork)) => fork.run.clone(),
+            Ok(Request::ChildEnded(ended)) => ended.parent.run.clone(),
             _ => return self.take(request, entry).await,
         };
         let mut became = self.steer_run(&request, &run, &entry).await?;
@@ -145,6 +146,9 @@ impl Intake {
             Ok(Request::Cancel(_)) => match store.cancel(run, Some(&origin), self.retention).await? {
                 Cancelled::Unknown => Steering::Unknown,
                 _ => Steering::Done,
+            },
+            Ok(Request::ChildEnded(ended)) => match store.child_ended(ended, &origin.entry).await? {
+                ChildTold::Told | ChildTold::Gone | ChildTold::Over => Steering::Done,
             },
             Ok(Request::Fork(fork)) => self.fork(&**store, run, fork, entry, &origin).await?,
             Ok(Request::Pause(_)) => Steering::of_pause(store.pause(run, Some(&origin)).await?, run),
@@ -216,6 +220,11 @@ impl Intake {
             Err(error) => return self.reject(entry, error.to_string()).await,
         };
         let run = request.id.clone().unwrap_or_else(|| run_of_entry(&entry.id, entry.inbox));
+        if let Some(parent) = &request.parent
+            && let Some(became) = self.take_known_child(&run, parent, &entry).await?
+        {
+            return Ok(became);
+        }
         if let Some(to) = self.fleet.route(&request.workflow).await? {
             return match self.start(run, request, to, Some(&entry)).await? {
                 Ok(became) => Ok(became),
@@ -297,9 +306,10 @@ impl Intake {
     async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
         log::debug!(entry = entry.id, reason, "rejected a request");
         let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
+        let mut parent = request::parent_of(&entry.fields);
         if let Some(elsewhere) = run.take_if(|run| self.is_foreign(&entry, run)) {
-            let run = Some(elsewhere.clone());
-            let shown = Rejection { run, reason: reason.clone(), only_shown: true, ..Rejection::default() };
+            let (run, parent, reason) = (Some(elsewhere.clone()), parent.take(), reason.clone());
+            let shown = Rejection { run, parent, reason, only_shown: true, ..Rejection::default() };
             self.partitions.of(&elsewhere).reject(&shown).await?;
         }
         let mut request = request::identity_of(&entry.fields);
@@ -309,7 +319,8 @@ impl Intake {
             store.reject(&Rejection { request, reason, only_shown: true, ..Rejection::default() }).await?;
         }
         let store = self.partitions.get(entry.inbox);
-        store.reject(&Rejection { entry: entry.id, run, request, reason, fields, ..Rejection::default() }).await?;
+        let entry = entry.id;
+        store.reject(&Rejection { entry, run, parent, request, reason, fields, ..Rejection::default() }).await?;
         Ok(Became::Rejected)
     }
 }

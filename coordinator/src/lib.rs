@@ -20,6 +20,7 @@
 
 mod across;
 mod answers;
+mod children;
 pub mod cli;
 mod config;
 mod coordinator;
@@ -32,6 +33,7 @@ mod intake;
 mod partition;
 mod routing;
 mod schemas;
+mod steadiness;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.

@@ -13,6 +13,7 @@ use stepfleet::history::Record;
 use stepfleet::names::Namespace;
 use stepfleet::published::{Piece, Position, Publication, Published};
 use stepfleet::question::OpenQuestion;
+use stepfleet::request::StartRequest;
 use stepfleet::run::Run;
 use stepfleet::server::Info;
 use stepfleet::step::{
@@ -214,6 +215,9 @@ impl WorkerStore for Buggy {
     }
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         self.around("checkpoint", self.store.checkpoint(worker, fence, checkpoint)).await
+    }
+    async fn start_run(&self, request: &StartRequest) -> Result<()> {
+        self.around("start_run", self.store.start_run(request)).await
     }
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         self.around("publish", self.store.publish(worker, fence, event)).await

@@ -65,3 +65,32 @@ pub async fn telling(ctx: &Context, redis: &Levers, tale: Tale) -> Outcome<Strin
     })
     .await
 }
+
+/// What a run with children is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Household {
+    /// How many children it has, all at once.
+    pub members: u64,
+    /// Whether each waits for the signal `go`.
+    #[serde(default)]
+    pub waits: bool,
+}
+
+/// Has children; answers the sum of what they answer, the numbers from 1.
+#[durable]
+pub async fn family(ctx: &Context, household: Household) -> Outcome<u64> {
+    let Household { members, waits } = household;
+    let child = |n: u64| ctx.run_workflow::<u64, _>("member", &(n, waits));
+    let numbers = ctx.map(1..=members, usize::MAX, child).await?;
+    Ok(numbers.into_iter().sum())
+}
+
+/// A child of [`family`].
+#[durable]
+pub async fn member(ctx: &Context, input: (u64, bool)) -> Outcome<u64> {
+    let (n, waits) = input;
+    if waits {
+        let _: String = ctx.wait_for("go").await?;
+    }
+    ctx.step("work", || async { Ok(n) }).await
+}

@@ -7,7 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::{steady, telling};
+use crate::durable::{family, member, steady, telling};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -32,6 +32,8 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(GatedBranches { redis: redis.clone() })?
         .serve(GatedWait { redis: redis.clone() })?
         .serve(GatedRecord { redis: redis.clone() })?
+        .serve(family::workflow())?
+        .serve(member::workflow())?
         .serve(steady::with(redis.clone()))?
         .serve(telling::with(redis.clone()))?
         .serve(Documents { redis })

@@ -32,6 +32,11 @@ pub enum Kind {
     Asked,
     /// Somebody answered one.
     Answered,
+    /// The run asks for a child run, and waits for it.
+    Child,
+    /// A child run has ended.
+    #[serde(rename = "child-ended")]
+    ChildEnded,
     /// The deadline of a wait was over.
     Overdue,
     /// A joining step had all that it begins with: the rest of its fan-out is of no use.
@@ -76,6 +81,8 @@ impl Kind {
             Self::Signal => "signal",
             Self::Asked => "asked",
             Self::Answered => "answered",
+            Self::Child => "child",
+            Self::ChildEnded => "child-ended",
             Self::Overdue => "overdue",
             Self::Dropped => "dropped",
             Self::Left => "left",
@@ -94,8 +101,9 @@ impl Kind {
 
     fn parse(text: &str) -> Option<Self> {
         use Kind::{
-            Answered, Asked, Cancelled, Caught, Completed, Done, Dropped, Failed, Forked, Left, Lost, Overdue, Paused,
-            Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable, UnusedSignals,
+            Answered, Asked, Cancelled, Caught, Child, ChildEnded, Completed, Done, Dropped, Failed, Forked, Left,
+            Lost, Overdue, Paused, Released, Repaired, Resumed, Retried, Retry, Signal, Start, Suspended, Unreadable,
+            UnusedSignals,
         };
         [
             Start,
@@ -109,6 +117,8 @@ impl Kind {
             Signal,
             Asked,
             Answered,
+            Child,
+            ChildEnded,
             Overdue,
             Dropped,
             Left,
@@ -144,7 +154,8 @@ pub struct Record {
     pub worker: String,
     /// `done`: since when the worker held it (ms); `retry`: the delay in ms and the error; `caught` and
     /// `failed`: the error; `start`: workflow and version; `left`: how many events of what; `unused-signals`: names, and how many
-    /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered.
+    /// of each; `unreadable`: the signal's name, and why; `asked`: the question's name; `answered`: that, and who answered; `child`: its id, and
+    /// the name of the wait; `child-ended`: its id, and how it ended.
     pub detail: String,
 }
 

@@ -22,6 +22,7 @@
 pub mod admission;
 pub mod attributes;
 pub mod backoff;
+pub mod child;
 pub mod client;
 pub mod codec;
 mod core;

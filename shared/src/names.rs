@@ -144,6 +144,36 @@ pub fn question(name: &str) -> String {
     format!("%ask.{}", token(name))
 }
 
+const CHILD: &str = "%child.";
+
+/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run has.
+pub fn child(seq: u64, number: u64, workflow: &str) -> String {
+    format!("{CHILD}{seq}.{number}.{}", token(workflow))
+}
+
+/// Whether a wait of this name is for a child run.
+pub fn is_child(name: &str) -> bool {
+    name.starts_with(CHILD)
+}
+
+const UNDO: &str = "%undo.";
+const CLEANUP: &str = "%cleanup.";
+
+/// The name of a wait that keeps a compensation, a run of this workflow; one that is for each end of the run where it is `always`.
+pub fn undo(seq: u64, number: u64, workflow: &str, always: bool) -> String {
+    format!("{}{seq}.{number}.{}", if always { CLEANUP } else { UNDO }, token(workflow))
+}
+
+/// Whether a wait of this name keeps a compensation.
+pub fn is_undo(name: &str) -> bool {
+    name.starts_with(UNDO) || is_cleanup(name)
+}
+
+/// Whether it is for each end of the run.
+pub(crate) fn is_cleanup(name: &str) -> bool {
+    name.starts_with(CLEANUP)
+}
+
 /// The name that [`token`] wrote, or words for one of [`sleep`] and [`retry`]; what none of them has written stays as it is.
 pub fn text(token: &str) -> String {
     if token.strip_prefix("%sleep.").is_some() {
@@ -151,6 +181,12 @@ pub fn text(token: &str) -> String {
     }
     if let Some(name) = token.strip_prefix("%ask.") {
         return format!("(answer to {})", text(name));
+    }
+    for (prefix, what) in [(CHILD, "child run of"), (UNDO, "compensation by"), (CLEANUP, "cleanup by")] {
+        if let Some(rest) = token.strip_prefix(prefix) {
+            let workflow = rest.splitn(3, '.').nth(2).unwrap_or(rest);
+            return format!("({what} {})", text(workflow));
+        }
     }
     if let Some((_, name)) = token.strip_prefix("%retry.").and_then(|rest| rest.split_once('.')) {
         return format!("(retry of {})", text(name));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::child::Parent;
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
 use crate::{names, values};
@@ -9,7 +10,9 @@ use crate::{names, values};
 mod about_runs;
 mod read;
 
-pub use self::about_runs::{AnswerRequest, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest};
+pub use self::about_runs::{
+    AnswerRequest, ChildEndedRequest, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest,
+};
 
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
@@ -44,6 +47,9 @@ pub struct StartRequest {
     /// How long to wait before the first step, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
+    /// The run that waits for this one. A worker asks for that ([`crate::child`]), not a caller.
+    #[serde(default)]
+    pub parent: Option<Parent>,
 }
 
 impl StartRequest {
@@ -59,6 +65,7 @@ impl StartRequest {
             context: Vec::new(),
             context_from: None,
             follow_steps: false,
+            parent: None,
         }
     }
 
@@ -82,6 +89,7 @@ impl StartRequest {
         if let Some(from) = &self.context_from {
             names::check_id("run id of context_from", from)?;
         }
+        self.parent.as_ref().map_or(Ok(()), Parent::check)?;
         self.context_fields()?;
         codec::check_input(Content::parse(&self.content)?, &self.input)
     }
@@ -146,6 +154,8 @@ pub enum Request {
     Send(SendRequest),
     /// Answer a question of a run.
     Answer(AnswerRequest),
+    /// Tell a run that a child run has ended.
+    ChildEnded(ChildEndedRequest),
     /// Stop a run.
     Cancel(PlainRequest),
     /// Make a run that goes on from a point of another.
@@ -162,7 +172,7 @@ impl Request {
     /// The run that it is about and the id that its sender gave it; None where it has none.
     pub fn identity(&self) -> Option<(&str, &str)> {
         let (run, request) = match self {
-            Self::Start(_) => return None,
+            Self::Start(_) | Self::ChildEnded(_) => return None,
             Self::Signal(SignalRequest { run, request, .. })
             | Self::Send(SendRequest { run, request, .. })
             | Self::Answer(AnswerRequest { run, request, .. })
@@ -191,6 +201,8 @@ pub fn parse(fields: &Fields) -> Result<Request> {
         Some("pause") => read::plain(fields, "pause").map(Request::Pause),
         Some("resume") => read::plain(fields, "resume").map(Request::Resume),
         Some("retry") => read::retry(fields).map(Request::Retry),
+        Some("child") => read::child(fields).map(Request::Start),
+        Some("child-ended") => read::child_ended(fields).map(Request::ChildEnded),
         Some(other) => Err(Error::invalid(format!("operation {:?} is not known; use {OPERATIONS}", shorten(other)))),
         None => Err(Error::invalid(format!("the entry has no field op, which is {OPERATIONS}"))),
     }
@@ -255,6 +267,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         context: raw(fields, "context").unwrap_or_default().to_vec(),
         context_from: owned("context_from")?,
         follow_steps,
+        parent: None,
     };
     request.check()?;
     Ok(request)
@@ -267,9 +280,18 @@ fn empty_input(content: &str) -> &'static [u8] {
 
 /// The run id that a rejected entry is shown under: the one it asked for, where that is an id at all.
 pub fn id_of(fields: &Fields) -> Option<String> {
-    let id = field(fields, "id").ok()??;
+    let is_child = field(fields, "op").ok()? == Some("child");
+    let id = field(fields, if is_child { "run" } else { "id" }).ok()??;
     names::check_id("run id", id).ok()?;
     Some(id.to_owned())
+}
+
+/// The run that waits for what an entry asks for: it is told where that cannot be taken.
+pub fn parent_of(fields: &Fields) -> Option<Parent> {
+    let (run, wait) = (field(fields, "parent").ok()??.to_owned(), field(fields, "wait").ok()??.to_owned());
+    let parent = Parent { run, wait };
+    parent.check().ok()?;
+    Some(parent)
 }
 
 /// The run that an entry is about and the id that its sender gave the request, as far as both can be read: whoever asks by them is

@@ -57,6 +57,34 @@ impl std::fmt::Display for Status {
     }
 }
 
+/// How the compensations of a run stand, each a run of its own: see `ctx.compensate` of the SDK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compensation {
+    /// They are being carried out.
+    Running,
+    /// One has failed, and waits for somebody to retry it or the run; those that were registered before it wait too.
+    Failed,
+    /// All have completed.
+    Done,
+}
+
+impl Compensation {
+    /// As it stands in the run's `compensation` field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+
+    /// Reads the `compensation` field.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Running, Self::Failed, Self::Done].into_iter().find(|stands| stands.as_str() == text)
+    }
+}
+
 /// A run as it stands now.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
@@ -89,6 +117,10 @@ pub struct Run {
     pub error_step: Option<String>,
     /// The attempt at which it failed.
     pub error_attempt: Option<u32>,
+    /// The run that this one is a child of.
+    pub parent: Option<String>,
+    /// How its compensations stand, where it has ended and has any to carry out.
+    pub compensation: Option<Compensation>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

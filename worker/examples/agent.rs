@@ -11,7 +11,7 @@
 //! stepfleet show a1
 //! ```
 //!
-//! The model is any that speaks as OpenAI does: `OPENAI_BASE_URL` (such as `https://api.openai.com/v1`, or `http://localhost:11434/v1`),
+//! The model is any that speaks as `OpenAI` does: `OPENAI_BASE_URL` (such as `https://api.openai.com/v1`, or `http://localhost:11434/v1`),
 //! `OPENAI_API_KEY` and `OPENAI_MODEL`. Without `OPENAI_BASE_URL` a small planner takes its place, which follows fixed rules and says so.
 
 #[path = "agent/mod.rs"]

@@ -67,8 +67,8 @@ pub use retry::{RetryOn, RetryPolicy};
 pub use runtime::{Config, Worker};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet_worker::schemars")]`.
 pub use schemars;
-pub use stepfleet_macros::{durable, step, workflow};
-pub use workflow::Workflow;
+pub use stepfleet_macros::{durable, step, task, workflow};
+pub use workflow::{Function, Workflow};
 
 /// All that a workflow's author needs.
 pub mod prelude {
@@ -77,7 +77,7 @@ pub mod prelude {
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
-    pub use stepfleet_macros::{Emit, Event, durable, step, workflow};
+    pub use stepfleet_macros::{Emit, Event, durable, step, task, workflow};
 }
 
 #[cfg(doctest)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use stepfleet::history::Kind;
 use stepfleet_worker::prelude::*;
 use stepfleet_worker::testing::{self, Status};
 
@@ -237,4 +238,55 @@ impl NoFunction {
 async fn a_step_of_an_event_driven_workflow_cannot_continue_as_new() {
     let run = testing::run(NoFunction).start(&Asked {}).await;
     assert!(run.error().contains("only a durable function can continue as new"), "{run}");
+}
+
+#[task]
+async fn doubled(ctx: &Context, n: u64) -> Outcome<u64> {
+    if n == 13 {
+        return Err(Error::terminal("not that one"));
+    }
+    ctx.step("double", || async { Ok(2 * n) }).await
+}
+
+#[durable]
+async fn sum_of(ctx: &Context, numbers: Vec<u64>) -> Outcome<u64> {
+    let doubled: Vec<u64> = ctx.map(numbers, 2, |n| async move { ctx.task::<doubled>(&n).await }).await?;
+    Ok(doubled.iter().sum())
+}
+
+#[tokio::test]
+async fn child_runs_are_executed_where_the_test_serves_their_workflow() {
+    let run = || testing::run(sum_of::workflow()).serve(doubled::workflow());
+    assert_eq!(run().call(&[1, 2, 3]).await.result::<u64>(), 12);
+    let failed = run().call(&[1, 13]).await;
+    failed.assert_status(Status::Failed);
+    assert!(failed.error().contains("of doubled failed: not that one"), "{failed}");
+    let alone = testing::run(sum_of::workflow()).call(&[1]).await;
+    assert!(alone.error().contains("does not serve the workflow doubled; give it to the test kit"), "{alone}");
+}
+
+#[task]
+async fn unbook(_: &Context, n: u64) -> Outcome<u64> {
+    Ok(n)
+}
+
+#[durable(retries = 0)]
+async fn book(ctx: &Context, fails: bool) -> Outcome<u64> {
+    for n in 0..3u64 {
+        ctx.compensate::<unbook>(&n).await?;
+        ctx.step("book", || async { Ok(()) }).await?;
+    }
+    ctx.cleanup::<unbook>(&3).await?;
+    if fails { Err(Error::terminal("sold out")) } else { Ok(7) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn compensations_are_carried_out_wherever_the_worker_dies() {
+    for (fails, undone) in [(true, 4), (false, 1)] {
+        let run = || testing::run(book::workflow()).serve(unbook::workflow());
+        let run = testing::call_survives_every_crash(run, &fails).await;
+        let ended = run.history().records().iter().filter(|record| record.kind == Kind::ChildEnded).count();
+        assert_eq!(ended, undone, "{run}");
+        run.assert_status(if fails { Status::Failed } else { Status::Completed });
+    }
 }

@@ -154,7 +154,13 @@ impl Events {
     }
 }
 
+#[task]
+async fn prints(_ctx: &Context, n: u32) -> Outcome<u32> {
+    work(n).await
+}
+
 #[tokio::test]
-async fn a_step_of_an_event_driven_workflow_may_await_anything() {
+async fn a_step_of_an_event_driven_workflow_and_a_task_may_await_anything() {
     testing::run(Events).start(&Asked {}).await.assert_status(Status::Completed);
+    assert_eq!(testing::run(prints::workflow()).call(&3).await.result::<u32>(), 3);
 }

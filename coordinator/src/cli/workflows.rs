@@ -116,6 +116,8 @@ mod tests {
             error: None,
             error_step: None,
             error_attempt: None,
+            parent: None,
+            compensation: None,
             input: vec![],
             result: None,
         }

@@ -1,4 +1,4 @@
-//! The example `agent` with a model: an endpoint that speaks as OpenAI's does, hangs up in mid-answer, and fails now and then.
+//! The example `agent` with a model: an endpoint that speaks as `OpenAI`'s does, hangs up in mid-answer, and fails now and then.
 
 #[path = "../../../worker/examples/agent/mod.rs"]
 mod parts;

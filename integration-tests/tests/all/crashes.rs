@@ -209,3 +209,34 @@ async fn a_second_signal_hands_back_at_once_without_waiting_for_any_lease() {
     let_go(&mut redis, "h", 1).await;
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["answer"], "attempt 2 after None");
 }
+
+#[tokio::test]
+async fn a_hundred_children_outlive_the_workers_of_their_parent_and_of_each_other() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let mut workers: Vec<_> = (0..3).map(|_| fleet.worker(WORKER, &[])).collect();
+    fleet.workers_ready(3).await;
+    let run = fleet.client.start("family", &json!({ "members": 100, "waits": true })).id("f").enqueue().await.unwrap();
+    let members = async || {
+        let listed = fleet.client.runs().workflow("member").list(1000).await.unwrap();
+        listed.into_iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    until(async || members().await.len() >= 50).await;
+    workers.remove(0).kill();
+    until(async || members().await.len() == 100).await;
+    for (n, member) in members().await.into_iter().enumerate() {
+        fleet.client.run(member).signal("go", &"now").await.unwrap();
+        if n == 50 {
+            workers.remove(0).kill();
+        }
+    }
+    assert_eq!(run.result::<u64>(LIMIT).await.unwrap(), 5050);
+    let members = members().await;
+    assert_eq!(members.len(), 100, "each child was started once");
+    for run in members.iter().map(String::as_str).chain(["f"]) {
+        let history = fleet.store.history(run, 0, 10_000).await.unwrap();
+        let ends = history.iter().filter(|record| record.kind == Kind::Completed).count();
+        assert_eq!(ends, 1, "{run}: {history:?}");
+        assert_committed_once(&history);
+    }
+}

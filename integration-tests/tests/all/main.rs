@@ -7,6 +7,7 @@ mod bounds;
 mod callers;
 mod cancel_and_list;
 mod chaos;
+mod children;
 mod cli;
 mod clocks;
 mod closed;

@@ -18,6 +18,7 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
     field("last", "the highest `seq` given out"),
     field("born", "when the run was created (ms); there until the history has its first record"),
+    field("parent", "`<run> <name of the wait>`: the run that waits for this one, where one does"),
     field("limited", "there where the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
@@ -59,6 +60,8 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error", "why it did not complete"),
     field("error_step", "the step that failed; `-` where it was none"),
     field("error_attempt", "the attempt that failed"),
+    field("parent", "the run that this one is a child of"),
+    field("compensation", "`running`, `failed` or `done`: how its compensations stand, where it has any to carry out"),
     field("forked", "the run that it was forked from"),
     field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
 ];

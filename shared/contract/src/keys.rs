@@ -146,12 +146,24 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "questions of a run: `<number>` -> the question as JSON, `d<number>` -> until when it may be answered (ms), where there is an end",
     ),
+    internal(
+        "children",
+        "<id>",
+        Type::Hash,
+        "child runs that a run waits for: `<seq>.<number>` of the wait -> `<child> <name of the wait>`, and ` failed` once it has",
+    ),
+    internal(
+        "undo",
+        "<id>",
+        Type::List,
+        "compensations: `<u, or a for always> <child> <name of the wait>`, and the request on the next line; the last is carried out first",
+    ),
     internal("turns", "<id>:<step>", Type::List, "step executions of a step with a limit that wait for their turn"),
     internal(
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals` and `asked` keys that the run has",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked`, `children` and `undo` keys that the run has",
     ),
     internal(
         "queue",

@@ -12,6 +12,15 @@ pub(super) const CANCEL: Transition = transition(
     &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
 );
 
+pub(super) const CHILD_ENDED: Transition = transition(
+    "child_ended",
+    "child.lua",
+    "coordinator",
+    "tells a run that a child run which it waits for has ended",
+    &[own(&[text("parent"), text("wait"), text("child"), text("status"), bytes("payload"), text("entry")])],
+    &[reply("told", ""), reply("gone", ""), reply("over", "")],
+);
+
 pub(super) const RETRY: Transition = transition(
     "retry",
     "retry.lua",

@@ -9,6 +9,7 @@ use super::generated::args::{
 };
 use super::outcome::place_text;
 use crate::attributes;
+use crate::child::Parent;
 use crate::error::Result;
 use crate::names::QueueName;
 use crate::published::{Piece, Publication};
@@ -100,7 +101,12 @@ pub(crate) fn start(start: &store::Start) -> Start<'_> {
         from: request.context_from.as_deref().unwrap_or_default(),
         fields: fields(&start.context),
         ticket: start.ticket.as_deref().unwrap_or_default(),
+        parent: parent(start.request.parent.as_ref()),
     }
+}
+
+fn parent(of: Option<&Parent>) -> String {
+    of.map(Parent::line).unwrap_or_default()
 }
 
 pub(crate) fn fork<'a>(fork: &'a store::Fork, entry: &'a str, request: &'a str) -> args::Fork<'a> {
@@ -129,6 +135,7 @@ pub(crate) fn defer<'a>(start: &'a store::Start, request: &'a [u8], limit: usize
         workflow: &start.request.workflow,
         key: own_key(start),
         key_ttl: ms(start.key_ttl),
+        parent: parent(start.request.parent.as_ref()),
     }
 }
 
@@ -145,6 +152,7 @@ pub(crate) fn reject(rejection: &Rejection, limit: usize, most: usize, retention
         reason: &rejection.reason,
         limit: kept,
         retention: ms(retention),
+        parent: parent(rejection.parent.as_ref()),
         fields: rejection.fields.iter().take(most).map(|(field, value)| (&**field, &**value)).collect(),
     }
 }

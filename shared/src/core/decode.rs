@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
-use crate::run::{Run, Status};
+use crate::run::{Compensation, Run, Status};
 use crate::step::{Fence, OpenWait};
 use crate::store::{Deferred, InboxEntry, Registration, WorkerInfo};
 
@@ -149,6 +149,8 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
         error: text("error"),
         error_step: text("error_step"),
         error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
+        parent: text("parent"),
+        compensation: text("compensation").and_then(|stands| Compensation::parse(&stands)),
         input,
         result,
     }))

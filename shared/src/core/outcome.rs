@@ -6,7 +6,9 @@ use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
 use crate::step::{Answered, Cancelled, CommitStatus, Forked, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
-use crate::store::{Deferral, Fired, ForkPoint, ForkSource, Heartbeat, Reaped, Reservation, Started, Voided};
+use crate::store::{
+    ChildTold, Deferral, Fired, ForkPoint, ForkSource, Heartbeat, Reaped, Reservation, Started, Voided,
+};
 use crate::values::Refusal;
 
 /// Why a merge was refused: the field, and what is wrong with it.
@@ -82,6 +84,16 @@ impl From<words::Cancel> for Cancelled {
             words::Cancel::Repeated => Self::Repeated,
             words::Cancel::Over => Self::Over,
             words::Cancel::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<words::ChildEnded> for ChildTold {
+    fn from(word: words::ChildEnded) -> Self {
+        match word {
+            words::ChildEnded::Told => Self::Told,
+            words::ChildEnded::Gone => Self::Gone,
+            words::ChildEnded::Over => Self::Over,
         }
     }
 }

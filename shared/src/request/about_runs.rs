@@ -1,5 +1,6 @@
 //! Requests about a run that is there, or is to be: signals, events from outside, its end, and another try.
 
+use crate::child::{ChildEnd, Parent};
 use crate::codec::{self, Content};
 use crate::error::Result;
 use crate::names;
@@ -142,6 +143,31 @@ impl AnswerRequest {
     /// The answer.
     pub fn answer(&self) -> Result<serde_json::Value> {
         codec::decode("the answer", &codec::input_payload(self.content, &self.input))
+    }
+}
+
+/// A request to tell a run that a child run has ended. The store makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildEndedRequest {
+    /// Who waits for the child.
+    pub parent: Parent,
+    /// How it ended.
+    pub end: ChildEnd,
+}
+
+impl ChildEndedRequest {
+    /// As an inbox entry.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let Self { parent, end } = self;
+        owned(&[
+            ("op", b"child-ended"),
+            ("run", parent.run.as_bytes()),
+            ("wait", parent.wait.as_bytes()),
+            ("child", end.run.as_bytes()),
+            ("status", end.status.as_str().as_bytes()),
+            ("content", end.content.as_bytes()),
+            ("output", &end.output),
+        ])
     }
 }
 

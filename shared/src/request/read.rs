@@ -1,10 +1,16 @@
 //! Requests about a run, as they stand in an inbox entry.
 
-use super::{AnswerRequest, Fields, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest};
+use super::{
+    AnswerRequest, ChildEndedRequest, Fields, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest,
+    StartRequest,
+};
 use super::{check_fields, empty_input, field, raw, shorten};
+use crate::child::{ChildEnd, Parent};
 use crate::codec::Content;
 use crate::error::{Error, Result};
 use crate::journal::FIRST_ORDER;
+use crate::names;
+use crate::run::Status;
 
 pub(super) fn signal(fields: &Fields) -> Result<SignalRequest> {
     check_fields(fields, "signal", &["run", "name", "input", "content", "request"])?;
@@ -117,4 +123,39 @@ pub(super) fn fork(fields: &Fields) -> Result<ForkRequest> {
     };
     request.check()?;
     Ok(request)
+}
+
+/// A child run that a run asks for.
+pub(super) fn child(fields: &Fields) -> Result<StartRequest> {
+    check_fields(fields, "child", &["run", "parent", "wait", "request"])?;
+    let request = raw(fields, "request").unwrap_or_default();
+    let request = StartRequest {
+        id: Some(text(fields, "run")?),
+        parent: Some(Parent { run: text(fields, "parent")?, wait: text(fields, "wait")? }),
+        ..rmp_serde::from_slice(request)
+            .map_err(|error| Error::invalid(format!("the request cannot be read: {error}")))?
+    };
+    request.check()?;
+    Ok(request)
+}
+
+pub(super) fn child_ended(fields: &Fields) -> Result<ChildEndedRequest> {
+    check_fields(fields, "child-ended", &["run", "wait", "child", "status", "content", "output"])?;
+    let parent = Parent { run: text(fields, "run")?, wait: text(fields, "wait")? };
+    parent.check()?;
+    let (run, status) = (text(fields, "child")?, text(fields, "status")?);
+    names::check_id("run id", &run)?;
+    let status = Status::parse(&status).filter(|status| status.is_over());
+    let end = ChildEnd {
+        run,
+        status: status.ok_or_else(|| Error::invalid("the entry does not say how the child run ended"))?,
+        content: Content::parse(&text(fields, "content")?)?.as_str().to_owned(),
+        output: raw(fields, "output").unwrap_or_default().to_vec(),
+    };
+    Ok(ChildEndedRequest { parent, end })
+}
+
+fn text(fields: &Fields, name: &str) -> Result<String> {
+    let found = field(fields, name)?.map(str::to_owned);
+    found.ok_or_else(|| Error::invalid(format!("the entry has no field {name}")))
 }

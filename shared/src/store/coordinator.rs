@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use super::fork::{Fork, ForkPoint};
 use super::{Across, CallerStore};
+use crate::child::Parent;
 use crate::error::Result;
-use crate::request::{SendRequest, StartRequest};
+use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
 use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
@@ -31,6 +32,9 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled>;
+    /// Tells a run that a child run which it waits for has ended. One that has failed meanwhile finds that when it is retried; to others that
+    /// wait no more nothing happens. Takes the inbox entry away with it.
+    async fn child_ended(&self, ended: &ChildEndedRequest, entry: &str) -> Result<ChildTold>;
     /// Has a failed run go on from where it failed: the step execution that failed begins anew, with `event` instead of its own where
     /// that is given (a payload of [`crate::codec`]), and so does whatever was under way beside it. Takes the inbox entry away with
     /// it. Of a large run only the first part is taken up at once, and the rest by [`CoordinatorStore::fire`].
@@ -95,8 +99,11 @@ impl Start {
     /// once and there is nothing else to it.
     pub(crate) fn is_plain(&self) -> Option<(&str, &Route)> {
         let Self { request, routes, entry, ticket, context, timeout, .. } = self;
-        let has_more =
-            request.key.is_some() || request.context_from.is_some() || request.delay_ms > 0 || request.follow_steps;
+        let has_more = request.parent.is_some()
+            || request.key.is_some()
+            || request.context_from.is_some()
+            || request.delay_ms > 0
+            || request.follow_steps;
         let entry = entry.as_deref().filter(|entry| !entry.is_empty() && !entry.contains('@'))?;
         let [route] = &**routes else { return None };
         let is_plain =
@@ -161,12 +168,25 @@ pub struct Rejection {
     pub deferred: Option<String>,
     /// The run id to show it under.
     pub run: Option<String>,
+    /// The run that waits for it, as for a child run: it is told.
+    pub parent: Option<Parent>,
     /// The run that it is about and the id that its sender gave it, where it has one: whoever asks for that is told.
     pub request: Option<(String, String)>,
     /// Why.
     pub reason: String,
     /// What was asked for, shortened.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What became of the end of a child run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildTold {
+    /// Whoever waited for it was told.
+    Told,
+    /// An earlier try has told so.
+    Gone,
+    /// Nobody waits for it any more.
+    Over,
 }
 
 /// An inbox entry.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{ReaderStore, Registration};
 use crate::error::Result;
 use crate::published::{Piece, Publication};
+use crate::request::StartRequest;
 use crate::step::{
     CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
     Refill, Route, Wait,
@@ -36,6 +37,8 @@ pub trait WorkerStore: ReaderStore {
     /// a signal was there, or has come since they were opened, or their time is over. [`CommitStatus::Fenced`] when it is no longer its worker's; fails
     /// with [`Error::is_too_large`](crate::Error::is_too_large) when it has recorded 100,000 entries already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
+    /// Writes a request for another run into the inbox of this partition, whichever that run belongs to. Its id tells repetitions.
+    async fn start_run(&self, request: &StartRequest) -> Result<()>;
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`CommitStatus::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus>;

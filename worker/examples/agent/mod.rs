@@ -114,13 +114,13 @@ impl Desk {
         let question = Approval::ask(format!("Refund {cents} cents for order {order}?")).named("refund");
         let answer = ctx.wait_for_user(question).timeout(DAY).default(false).await?;
         match (answer.answer, answer.by) {
-            (true, _) => ctx.step("refund", || self.pay_back(*order, *cents)).retries(3).await,
+            (true, _) => ctx.step("refund", async || self.pay_back(*order, *cents)).retries(3).await,
             (false, Some(by)) => Ok(format!("{by} has refused it")),
             (false, None) => Ok("nobody has approved it".to_owned()),
         }
     }
 
-    async fn pay_back(&self, order: u64, cents: u64) -> Outcome<String> {
+    fn pay_back(&self, order: u64, cents: u64) -> Outcome<String> {
         let done = format!("refunded {cents} cents for order {order}");
         if let Some(diary) = &self.diary {
             let mut file = OpenOptions::new().create(true).append(true).open(diary)?;

@@ -1,4 +1,4 @@
-//! Who answers: a model that speaks as OpenAI does, or the planner.
+//! Who answers: a model that speaks as `OpenAI` does, or the planner.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub(crate) enum Model {
     Planner,
 }
 
-/// One message of a conversation, as OpenAI writes it.
+/// One message of a conversation, as `OpenAI` writes it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Message {
     /// `user`, `assistant` or `tool`.

@@ -1,4 +1,4 @@
-//! A model behind an endpoint that speaks as OpenAI's does: `POST <base>/chat/completions`, answered token by token.
+//! A model behind an endpoint that speaks as `OpenAI`'s does: `POST <base>/chat/completions`, answered token by token.
 
 use std::fmt;
 
@@ -122,7 +122,7 @@ impl OpenAi {
         if status.is_success() {
             return Ok(answered);
         }
-        let said = answered.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let said = answered.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let told = format!("{} answers {status}: {}", self.url, String::from_utf8_lossy(&said));
         // It is in a hurry, or has a moment of trouble; anything else would be the same the next time.
         let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 429);

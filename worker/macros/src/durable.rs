@@ -33,11 +33,37 @@ struct Parts {
     output: Type,
 }
 
+/// What the attribute makes of a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Durable,
+    Task,
+}
+
+impl Kind {
+    /// A mistake in this one's words.
+    fn told(self, mistake: Error) -> Error {
+        if self == Self::Durable {
+            return mistake;
+        }
+        let told = |mistake: Error| {
+            let text = mistake.to_string();
+            Error::new(mistake.span(), text.replace("a durable function", "a task").replace("#[durable", "#[task"))
+        };
+        let mut all = mistake.into_iter().map(told);
+        let first = all.next().unwrap_or_else(|| Error::new(Span::call_site(), "this task cannot be read"));
+        all.fold(first, |mut first, next| {
+            first.combine(next);
+            first
+        })
+    }
+}
+
 /// With a mistake the workflow is hollow, so that its uses are not reported too.
-pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
+pub(crate) fn expand(kind: Kind, options: TokenStream, item: &TokenStream) -> TokenStream {
     let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
         let message = format!("`#[durable]` goes on a function: `{SHAPE}`");
-        let mistake = Error::new(Span::call_site(), message).to_compile_error();
+        let mistake = kind.told(Error::new(Span::call_site(), message)).to_compile_error();
         return quote!(#mistake #item);
     };
     let mut mistakes = None;
@@ -46,10 +72,10 @@ pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     let parts = read(&function.sig).map_err(&mut keep).ok();
     let name = options.as_ref().and_then(|options| name(options, &function.sig).map_err(&mut keep).ok());
     let workflow = match (options, parts, name) {
-        (Some(options), Some(parts), Some(name)) => workflow(&options, &function, &parts, &name),
+        (Some(options), Some(parts), Some(name)) => workflow(kind, &options, &function, &parts, &name),
         _ => hollow(&function),
     };
-    let mistakes = mistakes.map(|mistakes| mistakes.to_compile_error());
+    let mistakes = mistakes.map(|mistakes: Error| kind.told(mistakes).to_compile_error());
     quote! {
         // It is async because a step must be.
         #[allow(clippy::unused_async)]
@@ -214,7 +240,7 @@ fn output(signature: &Signature) -> Result<Type> {
 }
 
 /// The type that is served, in the namespace of types, where it does not meet the function.
-fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) -> TokenStream {
+fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) -> TokenStream {
     let Parts { context, resource, input, output } = parts;
     let (own, visibility) = (&function.sig.ident, &function.vis);
     let conditions: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
@@ -268,6 +294,8 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
         )}
     };
     let (taken, came) = (schema(input, "Input"), schema(output, "Output"));
+    // The body of a task is work itself.
+    let task = if kind == Kind::Task { quote!(.of_task()) } else { quote!() };
     let allow = quote!(#[allow(non_camel_case_types, missing_docs, missing_debug_implementations, private_interfaces)]);
     quote! {
         #(#conditions)*
@@ -277,6 +305,14 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
         #(#conditions)*
         #[automatically_derived]
         impl #own { #make }
+
+        #(#conditions)*
+        #[automatically_derived]
+        impl ::stepfleet_worker::Function for #own {
+            const NAME: &'static str = #name;
+            type Input = #input;
+            type Output = #output;
+        }
 
         #(#conditions)*
         #[automatically_derived]
@@ -294,7 +330,7 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
                     retention: #retention,
                     timeout: #timeout,
                     retry: #retry,
-                    steps: ::std::vec![::stepfleet_worker::__private::Step::of_function(#name, #run)],
+                    steps: ::std::vec![::stepfleet_worker::__private::Step::of_function(#name, #run)#task],
                 }
             }
         }

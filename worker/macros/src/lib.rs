@@ -203,5 +203,28 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
 /// ```
 #[proc_macro_attribute]
 pub fn durable(options: TokenStream, item: TokenStream) -> TokenStream {
-    durable::expand(options.into(), &item.into()).into()
+    durable::expand(durable::Kind::Durable, options.into(), &item.into()).into()
+}
+
+/// Makes an async function a task: a piece of work with a policy of its own, that a body hands to whichever worker of the fleet serves it,
+/// with `ctx.task::<name>(&input)`.
+///
+/// A task is a durable function in all else: it has the same shape, the same options as [`macro@durable`], and is served in the same way,
+/// `worker.serve(name::workflow())` or `worker.serve(name::with(resource))`, by workers that need not serve the function that calls it.
+/// One that takes long tells with `ctx.heartbeat(&progress)` how far it has come; its next attempt finds that with `ctx.progress()`.
+///
+/// # Example
+///
+/// ```ignore
+/// #[task(retries = 5, timeout = "10m")]
+/// async fn print_label(ctx: &Context, printer: &Printer, address: String) -> Outcome<Label> {
+///     printer.print(&address).await
+/// }
+///
+/// // In the body of a durable function, or of a step:
+/// let label = ctx.task::<print_label>(&order.address).await?;
+/// ```
+#[proc_macro_attribute]
+pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
+    durable::expand(durable::Kind::Task, options.into(), &item.into()).into()
 }

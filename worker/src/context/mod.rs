@@ -2,7 +2,9 @@
 
 mod again;
 mod checkpoint;
+mod child;
 mod collect;
+mod compensate;
 mod conflict;
 mod join;
 mod journal;
@@ -15,6 +17,7 @@ mod sleep;
 mod state;
 mod step;
 mod stream;
+mod task;
 mod tries;
 mod user;
 mod wait;
@@ -31,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
+pub use self::child::RunWorkflow;
+pub use self::compensate::Compensate;
 pub(crate) use self::conflict::MAX_CONFLICTS;
 pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
@@ -48,6 +53,7 @@ use crate::decisions::graph::Router;
 use crate::decisions::overlay::Overlay;
 use crate::error::{Error, Outcome};
 use crate::replay::{Along, Idle};
+use crate::workflow::ServedStep;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -166,19 +172,15 @@ impl Core {
         self
     }
 
-    /// For a body that commits the state before each of its calls.
-    pub(crate) fn saving_state(self) -> Self {
-        Self { saves_state: true, ..self }
+    /// For the body of this step. `foreign`: where it is to await its calls alone, what becomes of it otherwise.
+    pub(crate) fn of_body(self, step: &ServedStep, foreign: Foreign) -> Self {
+        let foreign = if step.awaits_calls_alone { foreign } else { Foreign::Allowed };
+        Self { saves_state: step.saves_state, foreign, ..self }
     }
 
     /// For a replay of what was recorded elsewhere.
     pub(crate) fn replaying(self) -> Self {
         Self { replays: true, ..self }
-    }
-
-    /// For a body that is to await its calls alone.
-    pub(crate) fn awaiting_calls_alone(self, foreign: Foreign) -> Self {
-        Self { foreign, ..self }
     }
 
     /// Of a body that awaits: it awaits none of its calls.

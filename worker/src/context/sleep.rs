@@ -140,7 +140,6 @@ impl Future for Sleep<'_> {
     type Output = Outcome<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
-        self.place.is_polled();
         ready!(self.place.poll_saved(context))?;
         let waker = context.waker().clone();
         let outcome = ready!(self.look(&waker, context));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -195,7 +195,16 @@ pub(super) struct Place<'a> {
     /// What the body has written before the call is committed first.
     saving: Option<BoxFuture<'a, Outcome<()>>>,
     is_saved: bool,
-    is_awaited: bool,
+    awaited: Option<Awaited<'a>>,
+}
+
+/// The body awaits a call, until this is dropped.
+struct Awaited<'a>(&'a AtomicUsize);
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<'a, T> Call<'a, T> {
@@ -221,27 +230,22 @@ impl<'a> Place<'a> {
             is_mark: false,
             saving: None,
             is_saved: !core.saves_state,
-            is_awaited: false,
+            awaited: None,
         }
     }
 
     /// The body awaits it.
     pub(super) fn is_polled(&mut self) {
-        if !self.is_awaited {
-            self.is_awaited = true;
-            self.core.awaited.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn is_polled_no_more(&mut self) {
-        if self.is_awaited {
-            self.is_awaited = false;
-            self.core.awaited.fetch_sub(1, Ordering::Relaxed);
-        }
+        let awaited = &self.core.awaited;
+        self.awaited.get_or_insert_with(|| {
+            awaited.fetch_add(1, Ordering::Relaxed);
+            Awaited(awaited)
+        });
     }
 
     /// What the body has written before the call is committed, where its function commits that by itself.
     pub(super) fn poll_saved(&mut self, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
+        self.is_polled();
         if self.is_saved {
             return Poll::Ready(Ok(()));
         }
@@ -256,7 +260,7 @@ impl<'a> Place<'a> {
     pub(super) fn poll_over(&mut self, context: &std::task::Context<'_>) -> Poll<()> {
         self.is_over = self.core.journal().pass(self.number, context.waker());
         if self.is_over {
-            self.is_polled_no_more();
+            self.awaited = None;
             return Poll::Ready(());
         }
         Poll::Pending
@@ -285,7 +289,6 @@ impl<T> Future for Call<'_, T> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.is_polled_no_more();
         if self.is_over {
             return;
         }

@@ -255,7 +255,6 @@ impl<Q: Question> Future for WaitForUser<'_, Q> {
             self.place.is_over = true;
             return Poll::Ready(Err(mistake));
         }
-        self.place.is_polled();
         ready!(self.place.poll_saved(context))?;
         let outcome = ready!(self.look(context.waker()));
         ready!(self.place.poll_over(context));

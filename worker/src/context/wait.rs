@@ -168,7 +168,6 @@ impl<E: DeserializeOwned> Future for WaitFor<'_, E> {
             self.place.is_over = true;
             return Poll::Ready(Err(mistake));
         }
-        self.place.is_polled();
         ready!(self.place.poll_saved(context))?;
         let outcome = ready!(self.look(context.waker()));
         ready!(self.place.poll_over(context));

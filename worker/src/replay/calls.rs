@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use stepfleet::child::ChildEnd;
 use stepfleet::journal::{self, Entry};
 use stepfleet::names;
+use stepfleet::run::Status;
 
 use super::fault::{Fault, described};
 use super::machine::Machine;
@@ -60,6 +62,11 @@ impl Machine {
     pub(crate) fn next(&mut self) -> u64 {
         self.made += 1;
         self.made
+    }
+
+    /// The number that the next call will have.
+    pub(crate) fn upcoming(&self) -> u64 {
+        self.made + 1
     }
 
     /// The number of a checkpoint. None before all calls: a body that begins again goes on after such a one, with the state that it
@@ -203,7 +210,13 @@ impl Machine {
     /// The entries that the step fails with: those of calls that were given up on, and their tries, as long as the body has not gone
     /// on with their errors.
     pub(crate) fn failed_with(&self) -> Vec<u64> {
-        let is_given_up = |entry: &Vec<u8>| matches!(Entry::read(entry), Ok(Entry::GivenUp { .. }));
+        let is_given_up = |entry: &Vec<u8>| match Entry::read(entry) {
+            Ok(Entry::GivenUp { .. }) => true,
+            Ok(Entry::Signal { name, payload, .. }) if names::is_child(name) => {
+                ChildEnd::read(payload).is_ok_and(|end| end.status != Status::Completed)
+            }
+            _ => false,
+        };
         let all = || self.entries.iter().chain(&self.kept);
         let given_up = all().filter(|(number, entry)| is_given_up(entry) && !self.order.has_gone_on_with(**number));
         let calls: Vec<u64> = given_up.map(|(number, _)| *number).collect();

@@ -55,10 +55,12 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     };
     let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step)).within(router);
-    let saves_state =
-        served(session, step).and_then(|served| served.step(&step.step)).is_some_and(|known| known.saves_state);
-    let foreign = if session.refuses_foreign { Foreign::Refused } else { Foreign::Warned };
-    Arc::new(if saves_state { core.saving_state().awaiting_calls_alone(foreign) } else { core })
+    let refused = if session.refuses_foreign { Foreign::Refused } else { Foreign::Warned };
+    let known = served(session, step).and_then(|served| served.step(&step.step));
+    Arc::new(match known {
+        Some(known) => core.of_body(known, refused),
+        None => core,
+    })
 }
 
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {

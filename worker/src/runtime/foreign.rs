@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use stepfleet::log;
 
@@ -44,7 +44,7 @@ impl Doubt {
     /// The error that the attempt is to end with, once it is sure and something foreign is not borne.
     pub(super) fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Option<Error> {
         while let Some((yielding, times)) = &mut self.yielding {
-            if let Poll::Pending = yielding.as_mut().poll(context) {
+            if yielding.as_mut().poll(context).is_pending() {
                 return None;
             }
             (*yielding, *times) = (Box::pin(tokio::task::yield_now()), *times + 1);

@@ -16,7 +16,7 @@ use super::drive::{Ended, drive};
 use super::execute::panic_message;
 use crate::context::{Busy, Core, Foreign, Journal, Past, Reach};
 use crate::error::Error;
-use crate::workflow::{Attempt, Served};
+use crate::workflow::{Attempt, Served, ServedStep};
 
 /// A body that has not come to rest by then never will.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub(crate) async fn replay(served: &Served, journaled: Journaled, is_done: bool)
         let steps: Vec<_> = served.registration.graph.steps.iter().map(|step| step.name.as_str()).collect();
         Error::msg(format!("the workflow has no step {} any more; it has {}", step.step, steps.join(", ")))
     })?;
-    let core = core_of(&step, known.saves_state);
+    let core = core_of(&step, known);
     let step = Arc::new(step);
     let attempt = Attempt { claimed: step, joined: joined.unwrap_or_default(), core: core.clone(), stop: served.stop };
     let body = drive(core.clone(), AssertUnwindSafe((known.run)(attempt)).catch_unwind());
@@ -65,7 +65,7 @@ pub(crate) async fn replay(served: &Served, journaled: Journaled, is_done: bool)
     }
 }
 
-fn core_of(step: &Claimed, saves_state: bool) -> Arc<Core> {
+fn core_of(step: &Claimed, known: &ServedStep) -> Arc<Core> {
     let reach = Reach {
         store: Arc::new(MemoryStore::new(Namespace::default())),
         worker: "replay".to_owned(),
@@ -78,5 +78,5 @@ fn core_of(step: &Claimed, saves_state: bool) -> Arc<Core> {
     };
     let core =
         Core::new(reach, Past::of(step), step.context.clone(), CancellationToken::new(), Journal::of(step)).replaying();
-    Arc::new(if saves_state { core.saving_state().awaiting_calls_alone(Foreign::Refused) } else { core })
+    Arc::new(core.of_body(known, Foreign::Refused))
 }

@@ -11,6 +11,7 @@ use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
 use stepfleet::question::{GivenAnswer, OpenQuestion};
 use stepfleet::request::StartRequest;
+use stepfleet::run::{Compensation, Run};
 use stepfleet::store::{AnswerTo, Fire, MemoryStore, Reap, Start, Store};
 
 use super::crash::Crashes;
@@ -27,11 +28,11 @@ const LIMIT: usize = 500;
 /// How many claims in a row may take only entries that are void by now.
 const MAX_VAIN: usize = 100_000;
 
-struct Driver {
-    memory: MemoryStore,
-    store: Arc<dyn Store>,
-    served: Arc<HashMap<QueueName, Served>>,
-    retention: Duration,
+pub(super) struct Driver {
+    pub(super) memory: MemoryStore,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) served: Arc<HashMap<QueueName, Served>>,
+    pub(super) retention: Duration,
     run: String,
     /// The one whose turn it is comes first.
     workers: VecDeque<ByHand>,
@@ -47,12 +48,25 @@ struct Driver {
 
 pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let Setup {
-        served, steps, run, workers, context, signals, answers, events, mut timed, crashes, max_attempts, ..
+        served,
+        others,
+        steps,
+        run,
+        workers,
+        context,
+        signals,
+        answers,
+        events,
+        mut timed,
+        crashes,
+        max_attempts,
+        ..
     } = setup;
     timed.sort_by_key(|(at, _)| *at);
     let registration = served.registration.clone();
     let retention = served.retention;
-    let queue = QueueName::new(&registration.workflow, registration.version);
+    let queue = |served: &Served| QueueName::new(&served.registration.workflow, served.registration.version);
+    let served = others.into_iter().chain([served]).map(|served| (queue(&served), served)).collect();
     let memory = MemoryStore::with_clock(Namespace::default(), EPOCH_MS);
     let crashes = Crashes::new(crashes);
     memory.watch_commits({
@@ -62,7 +76,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
     let mut driver = Driver {
         store: Arc::new(memory.clone()),
         memory,
-        served: Arc::new(HashMap::from([(queue, served)])),
+        served: Arc::new(served),
         retention,
         run: run.clone(),
         workers: VecDeque::new(),
@@ -98,7 +112,7 @@ impl Driver {
     async fn go_on(&mut self) {
         let mut vain = 0;
         while !self.is_over().await {
-            if self.do_what_is_due().await || self.work().await {
+            if self.do_what_is_due().await || self.take_requests().await || self.work().await {
                 vain = 0;
             } else if self.is_queued() {
                 vain += 1;
@@ -114,7 +128,8 @@ impl Driver {
     }
 
     async fn is_over(&self) -> bool {
-        answer(self.store.run(&self.run).await).is_none_or(|run| run.status.is_over())
+        let is_over = |run: Run| run.status.is_over() && run.compensation != Some(Compensation::Running);
+        answer(self.store.run(&self.run).await).is_none_or(is_over)
     }
 
     fn is_queued(&self) -> bool {
@@ -284,6 +299,6 @@ impl Driver {
 }
 
 /// The store in memory refuses only what a user can do nothing about.
-fn answer<T>(answer: stepfleet::Result<T>) -> T {
+pub(super) fn answer<T>(answer: stepfleet::Result<T>) -> T {
     answer.unwrap_or_else(|error| panic!("the store in memory refused a call: {error}"))
 }

@@ -99,6 +99,7 @@ mod every_crash;
 mod history;
 mod replay;
 mod report;
+mod requests;
 mod setup;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
 #[must_use = "nothing happens before start()"]
 pub struct Setup {
     pub(super) served: Served,
+    /// For child runs.
+    pub(super) others: Vec<Served>,
     pub(super) start: &'static str,
     pub(super) steps: BTreeSet<&'static str>,
     pub(super) run: String,
@@ -57,6 +59,7 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
     let served = Served::new(workflow).unwrap_or_else(|mistake| panic!("{mistake}"));
     Setup {
         served,
+        others: Vec::new(),
         start: definition.start,
         steps,
         run: "test".to_owned(),
@@ -77,6 +80,16 @@ impl Setup {
     pub fn workers(mut self, workers: usize) -> Self {
         assert!(workers > 0, "a run needs a worker; give workers() at least 1");
         self.workers = workers;
+        self
+    }
+
+    /// Another workflow, for child runs ([`Context::run_workflow`](crate::context::Context::run_workflow)) and others that the run
+    /// starts. They are executed with it. A child run of a workflow that is not given here is rejected.
+    ///
+    /// # Panics
+    /// When the workflow's graph cannot work.
+    pub fn serve<W: Workflow>(mut self, workflow: W) -> Self {
+        self.others.push(Served::new(workflow).unwrap_or_else(|mistake| panic!("{mistake}")));
         self
     }
 

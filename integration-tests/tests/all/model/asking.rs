@@ -6,7 +6,7 @@ use stepfleet::step::Answered;
 use stepfleet::store::prelude::*;
 use stepfleet::store::{AnswerTo, Store};
 
-use super::{Case, Pair, failed, same};
+use super::{Case, Pair, chosen, failed, same};
 
 /// As it stands in Redis.
 pub(crate) fn question(name: &str) -> Vec<u8> {
@@ -27,7 +27,7 @@ impl Pair {
     pub(crate) async fn answer(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
         let asked = self.compare_questions(None).await?;
         let closed = (format!("r{run}"), "1.1".to_owned(), "n".to_owned());
-        let (run, question, name) = asked.get(usize::from(which) % (asked.len() + 1)).unwrap_or(&closed);
+        let (run, question, name) = chosen(&asked, which).unwrap_or(&closed);
         self.compare_questions(Some(run)).await?;
         let to = AnswerTo { question, name, payload: &[2, b'7'], by: "ann" };
         let origins = self.origins("answer", by_inbox).await?;

@@ -44,6 +44,7 @@ impl Pair {
             }).collect();
             stepfleet::Result::Ok((seen, holds, workers, deferred, queues))
         });
+        self.compare_inboxes().await?;
         self.find_leftovers().await
     }
 
@@ -79,7 +80,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, TestCaseError> {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, TestCaseError> {
         let told = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
         let value = self.redis.command(command).await.map_err(|error| told(&error))?;
         redis::from_redis_value(value).map_err(|error| told(&error))
@@ -100,6 +101,7 @@ impl Pair {
         for _ in 0..2000 {
             self.fire().await?;
             self.signal_all().await?;
+            self.end_children().await?;
             self.claim(0, 8, false).await?;
             let queued: usize = self.memory.backlog().into_iter().map(|(_, again, new)| again + new).sum();
             if self.held.is_empty() && queued == 0 {

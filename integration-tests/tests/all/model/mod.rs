@@ -10,6 +10,7 @@ mod ending;
 mod following;
 mod forking;
 mod joining;
+mod kin;
 mod ops;
 mod pausing;
 mod retrying;
@@ -114,11 +115,16 @@ impl Pair {
     }
 
     async fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        if self.held.is_empty() && op.needs_hold() {
+            self.claim(0, 3, false).await?;
+        }
         let name = match op {
             Op::Start { run, routes, key, delayed, timeout, from } => {
                 let mut start = request(*run, *routes, *key, *delayed);
                 start.context = from.map(|from| ("f0".to_owned(), from.to_string().into_bytes())).into_iter().collect();
                 start.request.context_from = from.map(|from| format!("r{from}"));
+                // Some are children of a run, whether that waits for them or not.
+                start.request.parent = from.filter(|from| from % 2 == 1).map(|from| kin::parent(from, 1));
                 self.start(start, *timeout).await?
             }
             Op::Defer { run } => self.defer(*run).await?,
@@ -144,6 +150,9 @@ impl Pair {
             Op::Retry { run, event, by_inbox, repeat } => self.retry(*run, *event, *by_inbox, *repeat).await?,
             Op::Fork { run, id, at, by_inbox, repeat } => self.fork(*run, *id, *at, *by_inbox, *repeat).await?,
             Op::Answer { run, which, by_inbox, repeat } => self.answer(*run, *which, *by_inbox, *repeat).await?,
+            Op::ChildEnded { run, which, by_inbox, repeat } => {
+                self.child_ended(*run, *which, *by_inbox, *repeat).await?
+            }
             Op::Pause { run, by_inbox, repeat } => self.pause(*run, *by_inbox, *repeat).await?,
             Op::Resume { run, by_inbox, repeat } => self.resume(*run, *by_inbox, *repeat).await?,
             Op::Collect { held, number, count, repeat } => self.collect(*held, *number, *count, *repeat).await?,
@@ -334,6 +343,12 @@ impl Pair {
     }
 }
 
+/// One of these, or now and then none.
+fn chosen<T>(among: &[T], which: u8) -> Option<&T> {
+    let which = usize::from(which);
+    among.get(which / 4 % among.len().max(1)).filter(|_| which % 4 > 0)
+}
+
 type Case = Result<&'static str, TestCaseError>;
 
 fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
@@ -456,7 +471,7 @@ fn schedules(count: u32, in_cluster: bool) {
                   reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,stream,stream: there already,stream: superseded,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
-                  merge: checkpoint,merge: done,merge: conflict,merge: refused";
+                  child ended,child ended: nobody waits,merge: checkpoint,merge: done,merge: conflict,merge: refused";
     for name in wanted.split(',') {
         assert!(covered.borrow().contains_key(name), "{name} was never tried");
     }

@@ -120,6 +120,12 @@ pub(crate) enum Op {
         by_inbox: bool,
         repeat: bool,
     },
+    ChildEnded {
+        run: usize,
+        which: u8,
+        by_inbox: bool,
+        repeat: bool,
+    },
     Pause {
         run: usize,
         by_inbox: bool,
@@ -149,6 +155,20 @@ pub(crate) enum Op {
     Reconcile {
         worker: usize,
     },
+}
+
+impl Op {
+    /// Whether it is of no use where nobody holds anything, and leaves what is held.
+    pub(crate) fn needs_hold(&self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint { .. }
+                | Self::Suspend { .. }
+                | Self::Merge { .. }
+                | Self::Publish { .. }
+                | Self::Collect { .. }
+        )
+    }
 }
 
 /// What a step leaves behind.
@@ -206,6 +226,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(run, id, at, by_inbox, repeat)| Op::Fork { run, id, at, by_inbox, repeat }),
         6 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(run, which, by_inbox, repeat)| Op::Answer { run, which, by_inbox, repeat }),
+        8 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(run, which, by_inbox, repeat)| Op::ChildEnded { run, which, by_inbox, repeat }),
         3 => (0..RUNS, any::<bool>(), any::<bool>())
             .prop_map(|(run, by_inbox, repeat)| Op::Pause { run, by_inbox, repeat }),
         4 => (0..RUNS, any::<bool>(), any::<bool>())

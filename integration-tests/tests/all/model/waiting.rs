@@ -10,6 +10,7 @@ use stepfleet::store::prelude::*;
 use stepfleet::store::{Audit, Breach, Heartbeat, Origin, Store};
 
 use super::asking::question;
+use super::kin::child;
 use super::ops::RUNS;
 use super::rollback::Snapshot;
 use super::{Case, HOUR, MAX_LOSSES, Pair, both, failed, ordered_outcome, plain, same};
@@ -92,13 +93,15 @@ impl Pair {
                 let name = NAMES[(usize::from(set) + n) % NAMES.len()].to_owned();
                 // Two deadlines of the same millisecond would end their waits in an order of chance.
                 let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
-                let order = (usize::from(set) + n) % 4;
+                let order = (usize::from(set) + n) % 5;
                 let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
-                // Some are waits for an answer.
+                // Some are waits for an answer, and some for a child run.
                 let (name, filter, question) = match order {
-                    2 | 3 => (names::question(&name), vec![], question(&name)),
+                    2 | 4 => (names::question(&name), vec![], question(&name)),
+                    3 => (names::child(1, self.numbers, "w"), vec![], child(self.numbers)),
                     _ => (name, filter, vec![]),
                 };
+                let deadline = deadline.filter(|_| order != 3);
                 self.opened.push((self.numbers, name.clone()));
                 Wait { number: self.numbers, name, deadline, filter, question }
             })

@@ -118,6 +118,10 @@ async fn play(cast: &mut Cast, runs: usize) {
         asking(cast, n).await;
         ends.push(format!("asking-{n}"));
     }
+    for n in 0..3 {
+        let family = cast.client.start("family", &json!({"members": 10})).id(format!("family-{n}"));
+        handles.push(family.enqueue().await.unwrap());
+    }
     // Plain entries in every inbox, with an id and without one.
     for inbox in 0..cast.partitions.count() {
         let (id, n) = (format!("plain-{inbox}"), inbox.to_string());
@@ -134,7 +138,11 @@ async fn play(cast: &mut Cast, runs: usize) {
         cast.ended_once(run).await;
     }
     let listed = cast.client.runs().list(10_000).await.unwrap();
-    assert_eq!(listed.len(), ends.len());
+    let (children, others): (Vec<_>, Vec<_>) = listed.iter().partition(|run| run.parent.is_some());
+    assert_eq!((children.len(), others.len()), (30, ends.len()));
+    for child in children {
+        cast.ended_once(&child.id).await;
+    }
     assert!(listed.is_sorted_by(|a, b| a.created_ms >= b.created_ms));
     cast.nothing_is_left().await;
 }

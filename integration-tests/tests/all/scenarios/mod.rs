@@ -1,6 +1,7 @@
 //! The transitions, driven by hand: each scenario goes the same way on the store in memory and on a real Redis.
 
 mod answers;
+mod children;
 mod ends;
 mod fan_outs;
 mod fences;

@@ -11,13 +11,15 @@ pub(crate) struct Function<'a> {
 
 /// The function of that name, if there is one.
 pub(crate) fn function<'a>(code: &'a str, name: &str) -> Option<Function<'a>> {
-    let heads = [format!("function {name}("), format!("function across.{name}("), format!("{name} = function(")];
+    let heads = ["function ", "function across.", "function kin."].map(|head| format!("{head}{name}("));
+    let heads = heads.into_iter().chain([format!("{name} = function(")]);
     // At the beginning of a line, whatever its indent.
     let is_head = |(at, _): &(usize, &str)| {
         let line = code[..*at].rsplit('\n').next().unwrap_or_default().trim_start();
         line.is_empty() || line == "local "
     };
-    let at = heads.iter().find_map(|head| Some(code.match_indices(head.as_str()).find(is_head)?.0 + head.len()))?;
+    let at =
+        heads.into_iter().find_map(|head| Some(code.match_indices(head.as_str()).find(is_head)?.0 + head.len()))?;
     let start = code[..at].rfind('\n').map_or(0, |line| line + 1);
     let indent = &code[start..][..code[start..].len() - code[start..].trim_start().len()];
     let params = code[at..].split(')').next().unwrap_or_default().split(", ").collect();

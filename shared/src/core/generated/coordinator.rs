@@ -22,6 +22,7 @@ pub(crate) struct Start<'a> {
     pub(crate) from: &'a str,
     pub(crate) fields: Vec<(&'a str, &'a [u8])>,
     pub(crate) ticket: &'a str,
+    pub(crate) parent: String,
 }
 
 impl Write for Start<'_> {
@@ -48,6 +49,7 @@ impl Write for Start<'_> {
             args.bytes(value);
         }
         args.text(self.ticket);
+        args.text(&self.parent);
     }
 }
 
@@ -177,6 +179,7 @@ pub(crate) struct Defer<'a> {
     pub(crate) workflow: &'a str,
     pub(crate) key: &'a str,
     pub(crate) key_ttl: i64,
+    pub(crate) parent: String,
 }
 
 impl Write for Defer<'_> {
@@ -188,6 +191,7 @@ impl Write for Defer<'_> {
         args.text(self.workflow);
         args.text(self.key);
         args.ms(self.key_ttl);
+        args.text(&self.parent);
     }
 }
 
@@ -207,6 +211,7 @@ pub(crate) struct Reject<'a> {
     pub(crate) reason: &'a str,
     pub(crate) limit: u64,
     pub(crate) retention: i64,
+    pub(crate) parent: String,
     pub(crate) fields: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -220,6 +225,7 @@ impl Write for Reject<'_> {
         args.text(self.reason);
         args.number(self.limit);
         args.ms(self.retention);
+        args.text(&self.parent);
         args.count(2 * self.fields.len());
         for (field, value) in &self.fields {
             args.bytes(field);
@@ -313,6 +319,33 @@ impl Write for DeferSend<'_> {
 impl Transition for DeferSend<'_> {
     type Word = words::DeferSend;
     const NAME: &'static str = "defer_send";
+}
+
+/// Tells a run that a child run which it waits for has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildEnded<'a> {
+    pub(crate) parent: &'a str,
+    pub(crate) wait: &'a str,
+    pub(crate) child: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) entry: &'a str,
+}
+
+impl Write for ChildEnded<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.parent);
+        args.text(self.wait);
+        args.text(self.child);
+        args.text(self.status);
+        args.bytes(self.payload);
+        args.text(self.entry);
+    }
+}
+
+impl Transition for ChildEnded<'_> {
+    type Word = words::ChildEnded;
+    const NAME: &'static str = "child_ended";
 }
 
 /// Ends a run where it stands.

@@ -375,6 +375,25 @@ impl Word for DeferSend {
     ];
 }
 
+/// Of `child_ended`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildEnded {
+    /// `told`.
+    Told,
+    /// `gone`.
+    Gone,
+    /// `over`.
+    Over,
+}
+
+impl Word for ChildEnded {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("told", Self::Told),
+        ("gone", Self::Gone),
+        ("over", Self::Over),
+    ];
+}
+
 /// Of `cancel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancel {

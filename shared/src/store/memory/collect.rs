@@ -14,12 +14,18 @@ const MAX_SENT: usize = 1000;
 impl Data {
     /// The one that fills the buffer gets all that is in it. What it came to is in the journal: an attempt that runs again
     /// gets the same answer.
-    pub(super) fn collect(&mut self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
+    pub(super) fn collect(
+        &mut self,
+        now: u64,
+        worker: &str,
+        fence: &Fence,
+        collect: &Collect,
+    ) -> Result<Option<Vec<u8>>> {
         let number = collect.number;
         if !self.is_good(worker, fence) {
             return Ok(None);
         }
-        if self.is_too_much(fence, 1, &[]) && !self.is_recorded(&fence.run, fence.seq, number) {
+        if self.is_too_much(now, fence, 1, &[]) && !self.is_recorded(&fence.run, fence.seq, number) {
             return Err(journal_is_full());
         }
         let Some(steps) = self.steps(&fence.run) else { return Ok(None) };

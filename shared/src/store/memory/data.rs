@@ -328,7 +328,9 @@ impl Data {
     pub(super) fn finish(&mut self, now: u64, attempt: &Actor, end: RunEnd, retention: u64) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         run.shown.finished_ms = Some(now);
-        let steps = run.steps.take();
+        let mut steps = run.steps.take();
+        self.end_kin(now, &attempt.run, &end, steps.as_mut());
+        let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         let left = steps.as_ref().map(Steps::left).unwrap_or_default();
         let has_completed = matches!(end, RunEnd::Completed(_));
         match end {
@@ -355,6 +357,7 @@ impl Data {
         self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
         self.tell_kept(now, &attempt.run);
+        self.begin_undo(now, &attempt.run, has_completed);
         if has_completed {
             self.tell_left(now, &attempt.run, &left);
         }

@@ -317,12 +317,13 @@ impl Data {
         match &phase {
             Phase::Held { worker: holder, .. } => worker.clone_from(holder),
             Phase::Waiting { .. } => self.timers.remove(&Timer::step(run, seq, number)),
-            Phase::Suspended { waits } => self.close_waits(run, seq, waits),
+            Phase::Suspended { waits } => self.close_waits(now, run, seq, waits),
             Phase::Queued(_) | Phase::Turn | Phase::Ending => {}
         }
         if number > 0 {
             let attempt = Actor { run: run.to_owned(), seq, number, step: route.step.clone(), worker };
             self.note(now, Kind::Dropped, &attempt, String::new());
+            self.let_children_go(now, run, seq);
         }
         if let Some(steps) = self.steps(run) {
             steps.executions.remove(&seq);
@@ -332,9 +333,9 @@ impl Data {
         }
     }
 
-    fn close_waits(&mut self, run: &str, seq: u64, waits: &[Wait]) {
+    fn close_waits(&mut self, now: u64, run: &str, seq: u64, waits: &[Wait]) {
         for wait in waits {
-            self.keep_waits(run, &wait.name, |open, _| (open.seq, open.number) != (seq, wait.number));
+            self.keep_waits(now, run, &wait.name, |open, _| (open.seq, open.number) != (seq, wait.number));
         }
     }
 

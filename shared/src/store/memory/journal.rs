@@ -11,6 +11,7 @@ use crate::attributes;
 use crate::error::Result;
 use crate::history::Kind;
 use crate::journal::Entry;
+use crate::names;
 use crate::published::StepState;
 use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Wait};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
@@ -35,7 +36,7 @@ impl Data {
         }
         let numbers = entries.iter().map(|(number, _)| number).chain(let_go.iter().map(|one| &one.number));
         let new = numbers.filter(|number| !self.is_recorded(&fence.run, fence.seq, **number)).count();
-        if self.is_too_much(fence, new, waits) {
+        if self.is_too_much(now, fence, new, waits) {
             return Err(journal_is_full());
         }
         let is_repeated = entries.first().is_some_and(|(first, _)| self.is_recorded(&fence.run, fence.seq, *first));
@@ -80,7 +81,7 @@ impl Data {
         Checkpointed { outcome: CommitStatus::Committed, answers: waits.iter().filter_map(entry).collect() }
     }
 
-    pub(super) fn is_too_much(&mut self, fence: &Fence, entries: usize, waits: &[Wait]) -> bool {
+    pub(super) fn is_too_much(&mut self, now: u64, fence: &Fence, entries: usize, waits: &[Wait]) -> bool {
         let (run, seq) = (&fence.run, fence.seq);
         let new: Vec<&Wait> = waits.iter().filter(|wait| !self.is_open_or_over(run, seq, wait)).collect();
         if self.execution(fence).map_or(0, |execution| execution.journal.len()) + entries + new.len() > MAX_ENTRIES {
@@ -94,7 +95,7 @@ impl Data {
                 continue;
             }
             // Those of step executions that have ended make room.
-            let left = self.keep_waits(run, name, |wait, steps| steps.is_waiting(wait.seq));
+            let left = self.keep_waits(now, run, name, |wait, steps| steps.is_waiting(wait.seq));
             if left + more > MAX_WAITS {
                 return true;
             }
@@ -105,6 +106,7 @@ impl Data {
     /// Keeps the waits of that name that `is_kept` says; those that go lose their deadlines. Answers how many stay.
     pub(super) fn keep_waits(
         &mut self,
+        now: u64,
         run: &str,
         name: &str,
         is_kept: impl Fn(&PendingWait, &Steps) -> bool,
@@ -112,12 +114,13 @@ impl Data {
         let Some(steps) = self.runs.get_mut(run).and_then(|run| run.steps.as_mut()) else { return 0 };
         let Some(waits) = steps.waits.remove(name) else { return 0 };
         let (left, gone): (VecDeque<_>, VecDeque<_>) = waits.into_iter().partition(|wait| is_kept(wait, steps));
-        for wait in gone {
-            self.timers.remove(&Timer::wait(run, name, &wait));
-        }
         let count = left.len();
         if count > 0 {
             steps.waits.insert(name.to_owned(), left);
+        }
+        for wait in gone {
+            self.timers.remove(&Timer::wait(run, name, &wait));
+            self.let_child_go(now, run, (wait.seq, wait.number));
         }
         count
     }
@@ -138,7 +141,7 @@ impl Data {
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
-        if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(&step.fence, 0, waits) {
+        if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(now, &step.fence, 0, waits) {
             return Err(journal_is_full());
         }
         Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits)))
@@ -188,6 +191,9 @@ impl Data {
         if self.is_open_or_over(run, seq, wait) {
             return;
         }
+        if !wait.question.is_empty() && names::is_undo(&wait.name) {
+            return self.keep_undo(run, seq, wait);
+        }
         if let Some(signal) = self.take_signal(run, &wait.name, &wait.filter) {
             return self.record_signal(run, seq, wait.number, &wait.name, &signal, due);
         }
@@ -200,7 +206,9 @@ impl Data {
             self.timers.set(due, Timer::wait(run, &wait.name, &open));
         }
         steps.waits.entry(wait.name.clone()).or_default().push_back(open);
-        if !wait.question.is_empty() {
+        if !wait.question.is_empty() && names::is_child(&wait.name) {
+            self.ask_for_child(now, run, (seq, wait.number), &wait.name, &wait.question);
+        } else if !wait.question.is_empty() {
             self.ask(now, run, (seq, wait.number), &wait.name, &wait.question);
         }
     }
@@ -258,6 +266,7 @@ impl Data {
     /// That of a run of one step execution, as a durable function is, is there for forks once the run has completed.
     pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[LetGo], completes: bool) {
         self.let_go(now, &attempt.run, attempt.seq, let_go);
+        self.let_children_go(now, &attempt.run, attempt.seq);
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         let Some(steps) = &mut run.steps else { return };
         let is_only = completes && attempt.seq == 1 && steps.last == 1;

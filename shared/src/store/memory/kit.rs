@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::MemoryStore;
 use super::data::Data;
 use crate::step::{Changes, Fence};
+use crate::store::InboxEntry;
 
 /// A commit, seen from outside of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,16 @@ impl MemoryStore {
     /// The context of a run as it stands: field and payload. None where there is no such run.
     pub fn context(&self, run: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         self.change(|data, _| data.runs.get(run).map(|run| run.context.clone()))
+    }
+
+    /// The requests that are in the inbox, as a coordinator is given them: each once.
+    pub fn requests(&self) -> Vec<InboxEntry> {
+        self.of_inbox(self.change(|data, now| data.read_inbox(now, "kit")))
+    }
+
+    /// The fields of all requests that are in the inbox, given to a coordinator or not.
+    pub fn inbox(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.change(|data, _| data.inbox.entries().cloned().collect())
     }
 
     /// Writes fields into the context of a run that is there.

@@ -7,6 +7,7 @@
 mod across;
 mod audit;
 mod breaches;
+mod child;
 mod claim;
 mod collect;
 mod commit;

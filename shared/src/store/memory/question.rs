@@ -43,7 +43,7 @@ impl Data {
             steps.is_waiting(seq).then_some(wait)
         });
         let Some(open) = open else { return Answered::Closed };
-        self.keep_waits(&run, &name, |wait, _| *wait != open);
+        self.keep_waits(now, &run, &name, |wait, _| *wait != open);
         let attempt = Actor { run: run.clone(), seq, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Answered, &attempt, format!("{name} {}", answer.by));
         let signal = KeptSignal { attributes: Vec::new(), payload: answer.payload.to_vec() };

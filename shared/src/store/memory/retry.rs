@@ -7,6 +7,7 @@ use super::audit::Mend;
 use super::data::Data;
 use super::run::{Actor, EventSource, Execution, Phase, RunData, Steps};
 use super::signal::{Standing, entry_of};
+use super::start::run_itself;
 use super::timers::Timer;
 use crate::codec::Content;
 use crate::history::Kind;
@@ -30,6 +31,13 @@ impl Data {
             Standing::Waiting => return Retried::Held,
             Standing::Unknown => return Retried::Unknown,
             Standing::Over => {}
+        }
+        if let Some(became) = self.retry_undo(now, &run) {
+            if became == Retried::GoesOn {
+                self.settle_request(now, asked, origin);
+                self.note(now, Kind::Retried, &run_itself(&run), String::new());
+            }
+            return became;
         }
         let Some(failed) = self.runs.get(&run).filter(|run| run.shown.status == Status::Failed) else {
             return Retried::Over;

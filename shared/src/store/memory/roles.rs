@@ -13,16 +13,17 @@ use crate::history::Record;
 use crate::names::Namespace;
 use crate::published::{Piece, Position, Publication, Published};
 use crate::question::OpenQuestion;
-use crate::request::{SendRequest, StartRequest};
+use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
     Answered, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure,
     Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
 };
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CallerStore, CoordinatorStore, Deferral, Deferred, EventReader, Fire, Fired,
-    Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration,
-    Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis, too_many_streams,
+    AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EventReader,
+    Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader, Introduction, Lease, Origin, ReaderStore, Reap, Reaped,
+    Registration, Rejection, RequestFate, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    too_many_streams,
 };
 
 #[async_trait]
@@ -163,6 +164,10 @@ impl WorkerStore for MemoryStore {
         self.commit(worker, fence, transition).await
     }
 
+    async fn start_run(&self, request: &StartRequest) -> Result<()> {
+        self.submit(request).await.map(drop)
+    }
+
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         Ok(self.change(|data, now| data.publish(now, worker, fence, event)))
     }
@@ -172,7 +177,7 @@ impl WorkerStore for MemoryStore {
     }
 
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
-        self.change(|data, _| data.collect(worker, fence, collect))
+        self.change(|data, now| data.collect(now, worker, fence, collect))
     }
 
     async fn complete(
@@ -267,6 +272,10 @@ impl CoordinatorStore for MemoryStore {
 
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked> {
         Ok(self.change(|data, now| data.fork(now, fork, origin)))
+    }
+
+    async fn child_ended(&self, ended: &ChildEndedRequest, entry: &str) -> Result<ChildTold> {
+        Ok(self.change(|data, now| data.child_ended(now, ended, entry)))
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::child::{Child, Undo};
 use super::data::QueuePlace;
 use super::publish::{Publications, Told};
 use super::question::Asked;
+use crate::child::Parent;
 use crate::history::Record;
 use crate::names::QueueName;
 use crate::run::Run;
@@ -36,6 +38,10 @@ pub(super) struct RunData {
     /// The steps of a run that did not complete, kept so that it can be taken up again.
     pub(super) stopped: Option<Steps>,
     pub(super) timeout: Option<Timeout>,
+    /// Who waits for it.
+    pub(super) parent: Option<Parent>,
+    /// Its compensations: the last is carried out first.
+    pub(super) undo: Vec<Undo>,
 }
 
 /// How long a run may take.
@@ -61,6 +67,8 @@ impl RunData {
             steps: None,
             stopped: None,
             timeout: None,
+            parent: None,
+            undo: Vec::new(),
         }
     }
 
@@ -129,6 +137,8 @@ pub(super) struct Steps {
     pub(super) asked: BTreeMap<(u64, u64), Asked>,
     /// Entries of its journal that it failed with.
     pub(super) forget: Vec<u64>,
+    /// Child runs that it waits for, by the wait: step execution and number.
+    pub(super) children: BTreeMap<(u64, u64), Child>,
 }
 
 impl Steps {

@@ -81,10 +81,12 @@ impl Data {
             return Cancelled::Over;
         }
         if standing == Standing::Waiting {
+            let parent = self.deferred.get(&run).and_then(|held| held.request.parent.clone());
             self.hold_no_more(now, &run);
             // What was rejected under this id gives way.
             self.created.retain(|(_, other)| *other != run);
-            self.runs.insert(run.clone(), RunData::new(shown(&run, Status::Queued, now)));
+            let state = RunData { parent, ..RunData::new(shown(&run, Status::Queued, now)) };
+            self.runs.insert(run.clone(), state);
             self.created.insert((now, run.clone()));
         }
         let itself = run_itself(&run);
@@ -201,7 +203,7 @@ impl Data {
     pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[LetGo]) {
         let mut unseen = Vec::new();
         for LetGo { number, name, given } in gone {
-            self.keep_waits(run, name, |wait, _| (wait.seq, wait.number) != (seq, *number));
+            self.keep_waits(now, run, name, |wait, _| (wait.seq, wait.number) != (seq, *number));
             let execution = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq));
             let Some(execution) = execution else { return };
             let entry = journal::Entry::LetGo { name, given: *given }.write();

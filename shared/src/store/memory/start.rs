@@ -125,6 +125,8 @@ impl Data {
         });
         let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
         state.follow_steps = request.follow_steps;
+        state.parent.clone_from(&request.parent);
+        state.shown.parent = request.parent.as_ref().map(|parent| parent.run.clone());
         state.steps = Some(Steps { groups: [(RUN, itself)].into(), ..Steps::default() });
         self.runs.insert(start.run.clone(), state);
         self.created.insert((now, start.run.clone()));
@@ -180,6 +182,10 @@ impl Data {
             self.requests.retain(|_, (_, until)| now <= *until);
             let fate = RequestFate::Rejected(rejection.reason.clone());
             self.requests.entry(request.clone()).or_insert((fate, now + REQUEST_MS));
+        }
+        if let Some(parent) = rejection.parent.clone() {
+            let (run, reason) = (rejection.run.as_deref().unwrap_or_default(), rejection.reason.clone());
+            self.tell_parent(now, run, parent, Status::Rejected, reason.into_bytes());
         }
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
@@ -281,5 +287,7 @@ pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
         error: None,
         error_step: None,
         error_attempt: None,
+        parent: None,
+        compensation: None,
     }
 }

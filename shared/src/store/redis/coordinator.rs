@@ -15,11 +15,11 @@ use crate::core::short as short_ways;
 use crate::core::{build, outcome};
 use crate::error::{Error, Result};
 use crate::names;
-use crate::request::SendRequest;
+use crate::request::{ChildEndedRequest, SendRequest};
 use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 use crate::store::{
-    AlarmReader, AnswerTo, Audit, Audited, CoordinatorStore, Deferral, Fire, Fired, Fork, ForkPoint, InboxEntry,
-    InboxReader, Origin, Reap, Reaped, Rejection, Start, Started, millis,
+    AlarmReader, AnswerTo, Audit, Audited, ChildTold, CoordinatorStore, Deferral, Fire, Fired, Fork, ForkPoint,
+    InboxEntry, InboxReader, Origin, Reap, Reaped, Rejection, Start, Started, millis,
 };
 
 /// At most this many requests wait for a worker that serves their workflow.
@@ -88,6 +88,21 @@ impl CoordinatorStore for RedisStore {
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled> {
         let (entry, request) = parts(origin);
         let given = args::Cancel { asked: run, entry, request, retention: ms(retention) };
+        let (word, _) = self.ask(&given).await?;
+        Ok(word.into())
+    }
+
+    async fn child_ended(&self, ended: &ChildEndedRequest, entry: &str) -> Result<ChildTold> {
+        let ChildEndedRequest { parent, end } = ended;
+        let payload = end.payload()?;
+        let given = args::ChildEnded {
+            parent: &parent.run,
+            wait: &parent.wait,
+            child: &end.run,
+            status: end.status.as_str(),
+            payload: &payload,
+            entry,
+        };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }

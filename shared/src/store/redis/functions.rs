@@ -36,6 +36,7 @@ source_of!(
     include_str!("lua/journal.lua"),
     include_str!("lua/signal.lua"),
     include_str!("lua/question.lua"),
+    include_str!("lua/child.lua"),
     include_str!("lua/publish.lua"),
     include_str!("lua/stream.lua"),
     include_str!("lua/collect.lua"),

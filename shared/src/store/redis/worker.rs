@@ -15,11 +15,12 @@ use crate::core::reply::Reply;
 use crate::core::short::{self as short_ways, Shortly, handed_over, slot_after};
 use crate::error::Result;
 use crate::published::{Piece, Publication};
+use crate::request::StartRequest;
 use crate::step::{
     CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer, Next,
     Refill, Route, Wait,
 };
-use crate::store::{Introduction, Lease, WakeReader, WorkerStore, journal_is_full, too_many_streams};
+use crate::store::{CallerStore, Introduction, Lease, WakeReader, WorkerStore, journal_is_full, too_many_streams};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -92,6 +93,10 @@ impl WorkerStore for RedisStore {
             words::Checkpoint::Full => Err(journal_is_full()),
             words::Checkpoint::Refused => Err(refused(reply)?),
         }
+    }
+
+    async fn start_run(&self, request: &StartRequest) -> Result<()> {
+        self.submit(request).await.map(drop)
     }
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {

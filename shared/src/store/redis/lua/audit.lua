@@ -194,7 +194,7 @@ local function fail_audited(a, run, what)
 end
 
 local GONE = {
-  asked = 'questions that it asks',
+  asked = 'questions that it asks', children = 'its child runs', undo = 'its compensations',
   fan = 'branches of a fan-out that were not begun', joined = 'events that waited to be joined',
   journal = 'the records of a step', signals = 'signals that waited to be taken',
 }

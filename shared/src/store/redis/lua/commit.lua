@@ -103,6 +103,7 @@ local function end_journal(p, x, about, is_kept)
   end
   let_go(p, x.run, x.seq, gone, x.now)
   close_questions(p, x.run, x.seq)
+  kin.drop_children(p, x.run, x.seq)
   if is_kept then return redis.call('HDEL', journal, 'error', 'began') end
   redis.call('UNLINK', journal)
   redis.call('SREM', key_of.extra(p, x.run), journal)

@@ -6,6 +6,9 @@
 
 local GROUP = 'workers'
 
+-- What child.lua adds, for all.
+local kin = {}
+
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -333,10 +336,14 @@ end
 -- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any. Whatever else is in
 -- there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals, asks = {}, nil, false
+  local keys, signals, asks, has_children, has_undo = {}, nil, false, false, false
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     if key == key_of.asked(p, run) then
       keys[#keys + 1], asks = key, true
+    elseif key == key_of.children(p, run) then
+      keys[#keys + 1], has_children = key, true
+    elseif key == key_of.undo(p, run) then
+      keys[#keys + 1], has_undo = key, true
     end
     for _, kind in ipairs({ 'joined', 'fan', 'journal', 'signals', 'turns', 'published' }) do
       local start = p .. kind .. ':' .. run .. ':'
@@ -349,7 +356,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals, asks
+  return keys, signals, asks, has_children, has_undo
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -405,24 +412,29 @@ end
 
 -- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
 -- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known. `journal`
--- is kept of a run that completes, for forks.
-local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal)
+-- is kept of a run that completes, for forks. `parent` is who waits for it: false for nobody, nil where that is not known.
+local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal, parent)
   local key, steps = key_of.run(p, run), key_of.steps(p, run)
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals, asks = extra_of(p, run)
+  local extra, signals, asks, has_children, has_undo = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
+  if has_children and status ~= 'failed' then kin.cancel_children(p, run) end
+  if parent == nil then parent = redis.call('HGET', steps, 'parent') end
+  if parent then kin.tell_parent(p, run, parent, status, fields[2]) end
+  local undo = has_undo and kin.begin_undo(p, run, now, status)
   if status ~= 'completed' then
     if redis.call('EXISTS', steps) == 1 then redis.call('RENAME', steps, key_of.stopped(p, run)) end
   else
     tell_left(p, run, now, extra)
     local gone = { key_of.extra(p, run), steps }
     for _, key in ipairs(extra) do
-      if key ~= journal then gone[#gone + 1] = key end
+      if key ~= journal and key ~= undo then gone[#gone + 1] = key end
     end
     unlink(gone)
+    if undo then redis.call('SADD', key_of.extra(p, run), undo) end
     if journal and redis.call('EXISTS', journal) == 1 then redis.call('SADD', key_of.extra(p, run), journal) end
   end
   set_timer(p, now, now + retention, 'expire ' .. run)

@@ -69,6 +69,8 @@ function key_of.signals(p, id, name) return p .. 'signals:' .. id .. ':' .. name
 function key_of.published(p, id, seq) return p .. 'published:' .. id .. ':' .. seq end
 function key_of.questions(p) return p .. 'questions' end
 function key_of.asked(p, id) return p .. 'asked:' .. id end
+function key_of.children(p, id) return p .. 'children:' .. id end
+function key_of.undo(p, id) return p .. 'undo:' .. id end
 function key_of.turns(p, id, step) return p .. 'turns:' .. id .. ':' .. step end
 function key_of.extra(p, id) return p .. 'extra:' .. id end
 function key_of.queue(p, queue) return p .. 'queue:' .. queue end
@@ -113,7 +115,7 @@ function read.start(argv)
   return {
     run = argv[1], workflow = argv[2], version = argv[3], content = argv[4], input = argv[5], key = argv[6],
     key_ttl = tonumber(argv[7]), delay = tonumber(argv[8]), entry = argv[9], timeout = tonumber(argv[10]),
-    heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at],
+    heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at], parent = argv[at + 1],
   }
 end
 
@@ -151,15 +153,15 @@ end
 function read.defer(argv)
   return {
     run = argv[1], request = argv[2], entry = argv[3], limit = tonumber(argv[4]), workflow = argv[5],
-    key = argv[6], key_ttl = tonumber(argv[7]),
+    key = argv[6], key_ttl = tonumber(argv[7]), parent = argv[8],
   }
 end
 
 function read.reject(argv)
-  local fields = take_list(argv, 9)
+  local fields = take_list(argv, 10)
   return {
     entry = argv[1], deferred = argv[2], run = argv[3], asked = argv[4], request = argv[5], reason = argv[6],
-    limit = tonumber(argv[7]), retention = tonumber(argv[8]), fields = fields,
+    limit = tonumber(argv[7]), retention = tonumber(argv[8]), parent = argv[9], fields = fields,
   }
 end
 
@@ -277,6 +279,12 @@ function read.defer_send(argv)
   return {
     asked = argv[1], entry = argv[2], request = argv[3], event = argv[4], step = argv[5], content = argv[6],
     input = argv[7],
+  }
+end
+
+function read.child_ended(argv)
+  return {
+    parent = argv[1], wait = argv[2], child = argv[3], status = argv[4], payload = argv[5], entry = argv[6],
   }
 end
 

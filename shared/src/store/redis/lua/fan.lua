@@ -210,6 +210,7 @@ discard = function(p, run, meta, seq, s, record, now)
   if s.attempt > 0 then
     forget_published(p, run, seq)
     close_questions(p, run, seq)
+    kin.drop_children(p, run, seq)
   end
   if redis.call('UNLINK', journal) == 1 then redis.call('SREM', key_of.extra(p, run), journal) end
   local worker = '-'

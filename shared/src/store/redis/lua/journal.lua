@@ -66,6 +66,7 @@ local function keep_waits(p, run, name, is_kept)
     else
       gone[#gone + 1] = deadline_timer(run, name, wait)
       if is_question(name) then close_question(p, run, string.match(wait, '^[^@]+')) end
+      if kin.is_child(name) then kin.drop_child(p, run, string.match(wait, '^[^@]+')) end
     end
   end
   if #gone == 0 then return #left, 0 end
@@ -160,6 +161,7 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
   if is_recorded(p, run, seq, number) or string.find(' ' .. open, ' ' .. mark, 1, true) then return end
+  if question ~= '' and kin.is_undo(name) then return kin.keep_undo(p, run, seq, number, name, question) end
   local attributes, payload = take_signal(p, run, name, filter)
   local due = known_due or tonumber(deadline) >= 0 and now + deadline or 0
   if payload then return record_signal(p, run, seq, number, name, attributes, payload, due) end
@@ -168,7 +170,11 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   if filter ~= '' then wait = wait .. '~' .. filter end
   redis.call('HSET', steps, 'w' .. name, open == '' and wait or open .. ' ' .. wait)
   if due > 0 then set_timer(p, now, due, deadline_timer(run, name, wait)) end
-  if question ~= '' then ask(p, run, seq, number, name, question, due, now) end
+  if question ~= '' and kin.is_child(name) then
+    kin.ask_for(p, run, seq, number, name, question, now)
+  elseif question ~= '' then
+    ask(p, run, seq, number, name, question, due, now)
+  end
 end
 
 -- `waits` is number, name, deadline (-1 for none), filter, question, number, ... Those that are opened again have the deadlines in `dues`.

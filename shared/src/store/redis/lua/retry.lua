@@ -157,6 +157,13 @@ retry = function(p, a)
   local now, event, stands, run = now_ms(), a.event[1], standing(p, a.asked)
   local about = redis.call('HMGET', key_of.run(p, run), 'status', 'started', 'timeout', 'error_step', 'error_attempt')
   if about[1] == 'paused' then return { 'paused' } end
+  local undone = stands == 'over' and kin.retry_undo(p, run, now) or nil
+  if stands == 'over' and not undone then
+    across.settle_request(p, a)
+    note(p, run, now, 'retried', 0, 0, '-', '-')
+    return { 'retried' }
+  end
+  if stands == 'over' and undone ~= '' then return { 'refused', undone } end
   if stands ~= 'over' or about[1] ~= 'failed' then return { stands } end
   local why = objection(p, run, event)
   if why then return { 'refused', why } end

@@ -117,12 +117,12 @@ end
 local function end_run(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + E.worker], argv[at + E.call], argv[at + E.run], argv[at + E.number]
   local steps = key_of.steps(p, run)
-  local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events', 'born', 'meta', 'limited')
+  local found = redis.call('HMGET', steps, seq, 'n0', 'closed', 'events', 'born', 'meta', 'limited', 'parent')
   if found[1] ~= argv[at + E.line] or found[2] ~= '1' or found[3] or found[4] then return 0 end
   if last >= at + E.fields then redis.call('HSET', key_of.context(p, run), unpack(argv, at + E.fields, last)) end
   add_history(p, run, found[5], found[6], now .. argv[at + E.history], now .. argv[at + E.completed])
   local ms, memo = tonumber(now), memo_of(p, batch, worker)
-  finish(p, run, ms, 'completed', tonumber(argv[at + E.retention]), { 'result', argv[at + E.result] }, false, found[7])
+  finish(p, run, ms, 'completed', tonumber(argv[at + E.retention]), { 'result', argv[at + E.result] }, false, found[7], nil, found[8])
   local item = refill(p, { worker = worker, call = call, next = FOLLOWING, after = argv[at + E.after] }, nil, ms, memo)
   if not item then
     redis.call('HSET', key_of.held(p, worker), argv[at + E.slot], call .. ' o')

@@ -105,14 +105,16 @@ cancel = function(p, a)
   if stands == 'unknown' then return { is_gone(p, a.entry) and 'gone' or stands } end
   across.settle_request(p, a)
   if stands == 'over' then return { 'over' } end
+  local parent
   if stands == 'waiting' then
-    across.hold_no_more(p, run)
+    parent = select(3, across.hold_no_more(p, run))
     redis.call('HSET', key_of.run(p, run), 'created', now)
     redis.call('ZADD', key_of.runs(p), now, run)
   end
   note(p, run, now, 'cancelled', 0, 0, '-', '-')
   tell_workers(p, run, now)
-  finish(p, run, now, 'cancelled', a.retention, { 'error', 'cancelled on request' })
+  finish(p, run, now, 'cancelled', a.retention, { 'error', 'cancelled on request' },
+    nil, nil, nil, parent)
   return { 'cancelled' }
 end
 

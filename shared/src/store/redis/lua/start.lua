@@ -32,19 +32,21 @@ function across.settle_request(p, a)
   leave_inbox(p, a.entry)
 end
 
--- Among what was sent to a run whose request is held: it is to start paused.
-local HELD_PAUSED = 'paused'
+-- Among what was sent to a run whose request is held: it is to start paused; and, behind the second, whose child it is.
+local HELD_PAUSED, HELD_CHILD = 'paused', 'child '
 
 -- The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it. Whether it
--- was held, and was to be paused: where it `starts`, that is for the caller to do.
+-- was held, and was to be paused: where it `starts`, that is for the caller to do. And who waits for it.
 function across.hold_no_more(p, run, starts)
-  if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false, false end
-  local key, is_paused = key_of.sent(p, run), false
+  if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false, false, nil end
+  local key, is_paused, parent = key_of.sent(p, run), false, nil
   for _, kept in ipairs(redis.call('LRANGE', key, 0, -1)) do
     local fields
     if kept == HELD_PAUSED then
       is_paused = true
       fields = not starts and { 'op', 'pause', 'run', run }
+    elseif string.sub(kept, 1, #HELD_CHILD) == HELD_CHILD then
+      parent = string.sub(kept, #HELD_CHILD + 1)
     else
       local stop = string.find(kept, '\n', 1, true)
       local event, step, content = string.match(string.sub(kept, 1, stop - 1), '^(%S+) (%S*) (%S+)$')
@@ -54,7 +56,7 @@ function across.hold_no_more(p, run, starts)
     if fields then redis.call('XADD', key_of.inbox(p), '*', unpack(fields)) end
   end
   redis.call('UNLINK', key)
-  return true, is_paused
+  return true, is_paused, parent
 end
 
 -- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
@@ -128,6 +130,10 @@ start = function(p, a)
     about[#about + 1], about[#about + 2] = 'born', now
   end
   if is_paused then about[#about + 1], about[#about + 2] = 'paused', now end
+  if a.parent ~= '' then
+    about[#about + 1], about[#about + 2] = 'parent', a.parent
+    redis.call('HSET', key_of.run(p, run), 'parent', string.match(a.parent, '^%S+'))
+  end
   redis.call('ZADD', key_of.runs(p), now, run)
   if a.timeout >= 0 then
     local due = now + delay + a.timeout
@@ -151,6 +157,7 @@ local function defer(p, a)
   local waiting = redis.call('HEXISTS', key_of.deferred(p), run) == 1
   if not waiting and redis.call('HLEN', key_of.deferred(p)) >= a.limit then return { 'full', now } end
   redis.call('HSETNX', key_of.deferred(p), run, now .. ' ' .. a.request)
+  if not waiting and a.parent ~= '' then redis.call('RPUSH', key_of.sent(p, run), HELD_CHILD .. a.parent) end
   leave_inbox(p, a.entry)
   return { 'deferred', now }
 end
@@ -164,6 +171,7 @@ local function reject(p, a)
   if a.request ~= '' then
     redis.call('SET', key_of.request(p, a.asked, a.request), 'rejected ' .. a.reason, 'PX', LIMIT.REQUEST_MS, 'NX')
   end
+  if a.parent ~= '' then kin.tell_parent(p, run, a.parent, 'rejected', a.reason) end
   if a.limit > 0 then
     redis.call('XADD', key_of.rejected(p), 'MAXLEN', '~', a.limit, '*', 'reason', a.reason, 'entry', a.entry, unpack(a.fields))
   end

@@ -1,0 +1,200 @@
+//! Child runs: what a wait for one asks for, and what becomes of each end.
+
+use stepfleet::child::{ChildEnd, Parent, asked_for};
+use stepfleet::names;
+use stepfleet::request::{self, ChildEndedRequest, Request, StartRequest};
+use stepfleet::run::Status;
+use stepfleet::step::{Checkpoint, Commit, Failure, LetGo, Retried, Wait};
+use stepfleet::store::{ChildTold, InboxReader, Rejection, Start};
+use stepfleet_integration_tests::double::{call, claim, emit, refill, requested, stop};
+use stepfleet_integration_tests::scene::on_both;
+
+use super::waits::in_order;
+use super::*;
+
+/// A wait for a child run with this id.
+pub(super) fn waits_for(number: u64, id: &str) -> Wait {
+    let question = asked_for(id, &StartRequest::new("w", "{}")).unwrap();
+    Wait { number, name: names::child(1, number, "w"), question, ..Wait::default() }
+}
+
+fn parent(number: u64) -> Parent {
+    Parent { run: "r".into(), wait: names::child(1, number, "w") }
+}
+
+/// A request for a run that the run `r` waits for.
+fn child(id: &str, number: u64) -> Start {
+    let request = StartRequest { parent: Some(parent(number)), ..StartRequest::new("w", "{}") };
+    Start { request, ..start(id) }
+}
+
+fn ended(child: &str, number: u64, status: Status, output: &str) -> ChildEndedRequest {
+    let (run, content) = (child.to_owned(), "json".to_owned());
+    ChildEndedRequest { parent: parent(number), end: ChildEnd { run, status, content, output: output.into() } }
+}
+
+/// What has come into the inbox, in words.
+async fn asked(reader: &mut Box<dyn InboxReader>) -> Vec<String> {
+    let told = |fields: &request::Fields| match request::parse(fields).unwrap() {
+        Request::Start(start) => {
+            let parent = start.parent.map(|parent| format!(" of {} {}", parent.run, parent.wait)).unwrap_or_default();
+            format!("start {}{parent}", start.id.unwrap())
+        }
+        Request::Cancel(cancel) => format!("cancel {}", cancel.run),
+        Request::ChildEnded(ChildEndedRequest { parent, end }) => {
+            let output = String::from_utf8(end.output).unwrap();
+            format!("{} {} {}: {} {output}", parent.run, parent.wait, end.run, end.status)
+        }
+        other => format!("{other:?}"),
+    };
+    reader.next().await.unwrap().iter().map(|entry| told(&entry.fields)).collect()
+}
+
+async fn checkpoint(store: &dyn Store, step: &Claimed, checkpoint: Checkpoint) {
+    store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
+}
+
+async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
+    scene.store().suspend(&call("a", number, false), step, waits, &refill(0)).await.unwrap();
+    scene.assert_sound().await;
+}
+
+async fn fail(store: &dyn Store, number: u64, step: &Claimed, forget: Vec<u64>) {
+    let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget };
+    store.fail(&call("a", number, false), step, &failure, &refill(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        let waits = vec![waits_for(1, "r.1"), waits_for(2, "r.2")];
+        let all = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
+        checkpoint(store, &step, all.clone()).await;
+        checkpoint(store, &step, all).await;
+        suspend(scene, 2, &step, &[waits_for(1, "another"), waits[1].clone()]).await;
+        assert_eq!(asked(&mut inbox).await, ["start r.1 of r %child.1.1.w", "start r.2 of r %child.1.2.w"]);
+        let end = ended("r.1", 1, Status::Completed, "7");
+        assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Told);
+        assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Over);
+        scene.assert_sound().await;
+        let again = claim(store, "a", 3, 1).await.remove(0);
+        let mut entry = b"w%child.1.1.w \n".to_vec();
+        entry.extend(end.end.payload().unwrap());
+        assert_eq!(in_order(&again), [(1, entry)]);
+        // Others are told nothing, and nothing is kept for them.
+        let stray = ChildEndedRequest { parent: Parent { run: "nobody".into(), ..parent(1) }, ..end };
+        assert_eq!(store.child_ended(&stray, "").await.unwrap(), ChildTold::Over);
+        let entry = store.enqueue(&stray.fields()).await.unwrap();
+        assert_eq!(store.child_ended(&stray, &entry).await.unwrap(), ChildTold::Over);
+        assert_eq!(store.child_ended(&stray, &entry).await.unwrap(), ChildTold::Gone);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_end_of_a_child_is_told_to_its_parent() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", LEASE).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        for (number, id) in [(1, "good"), (2, "bad"), (3, "long")] {
+            store.start(&child(id, number)).await.unwrap();
+            assert_eq!(store.run(id).await.unwrap().unwrap().parent.as_deref(), Some("r"));
+        }
+        let steps = claim(store, "a", 1, 3).await;
+        let of = |run: &str| steps.iter().find(|step| step.fence.run == run).unwrap();
+        complete(store, 2, of("good"), &stop(), 0).await;
+        fail(store, 3, of("bad"), Vec::new()).await;
+        store.cancel("long", None, HOUR).await.unwrap();
+        let held = Start { entry: requested(store, "held").await.entry, ..child("held", 4) };
+        store.defer(&held).await.unwrap();
+        store.cancel("held", None, HOUR).await.unwrap();
+        let late = Start { entry: requested(store, "late").await.entry, ..child("late", 5) };
+        store.defer(&late).await.unwrap();
+        let (deferred, run) = (Some("late".to_owned()), Some("late".to_owned()));
+        let (parent, reason) = (Some(parent(5)), "nobody serves it".to_owned());
+        let rejection = Rejection { deferred, run, parent, reason, ..Rejection::default() };
+        store.reject(&rejection).await.unwrap();
+        // Somebody else has judged it.
+        store.reject(&rejection).await.unwrap();
+        let told = asked(&mut inbox).await;
+        assert_eq!(
+            told,
+            [
+                "r %child.1.1.w good: completed \"ok\"",
+                "r %child.1.2.w bad: failed e",
+                "r %child.1.3.w long: cancelled cancelled on request",
+                "r %child.1.4.w held: cancelled cancelled on request",
+                "r %child.1.5.w late: rejected nobody serves it",
+            ]
+        );
+        // It is retried by hand: its parent is told again.
+        assert_eq!(store.retry("bad", None, None).await.unwrap(), Retried::GoesOn);
+        let again = claim(store, "a", 4, 1).await.remove(0);
+        complete(store, 5, &again, &stop(), 0).await;
+        assert_eq!(asked(&mut inbox).await, ["r %child.1.2.w bad: completed \"ok\""]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_nobody_waits_for_any_more_is_cancelled() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        let waits = (1..=3).map(|number| waits_for(number, &format!("r.{number}"))).collect();
+        checkpoint(store, &step, Checkpoint { waits, ..Checkpoint::default() }).await;
+        assert_eq!(asked(&mut inbox).await.len(), 3);
+        let let_go = |number| LetGo { number, name: names::child(1, number, "w"), given: 0 };
+        checkpoint(store, &step, Checkpoint { let_go: vec![let_go(2)], ..Checkpoint::default() }).await;
+        assert_eq!(asked(&mut inbox).await, ["cancel r.2"]);
+        // The step ends, and its run goes on.
+        let commit = Commit { let_go: vec![let_go(1)], journalled: true, ..emit(&["next"]) };
+        let next = complete(store, 2, &step, &commit, 1).await.remove(0);
+        assert_eq!(asked(&mut inbox).await, ["cancel r.1", "cancel r.3"]);
+        let waits = vec![Wait { name: names::child(2, 1, "w"), ..waits_for(1, "r.4") }];
+        checkpoint(store, &next, Checkpoint { waits, ..Checkpoint::default() }).await;
+        store.cancel("r", None, HOUR).await.unwrap();
+        assert_eq!(asked(&mut inbox).await, ["start r.4 of r %child.2.1.w", "cancel r.4"]);
+        scene.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_that_has_failed_finds_the_ends_of_its_children_when_it_is_retried() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        let waits = vec![waits_for(1, "r.1"), waits_for(2, "r.2")];
+        checkpoint(store, &step, Checkpoint { waits: waits.clone(), ..Checkpoint::default() }).await;
+        assert_eq!(asked(&mut inbox).await.len(), 2);
+        fail(store, 2, &step, Vec::new()).await;
+        let end = ended("r.1", 1, Status::Completed, "7");
+        assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Told);
+        assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Over);
+        assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::GoesOn);
+        scene.assert_sound().await;
+        let again = claim(store, "a", 3, 1).await.remove(0);
+        assert_eq!(in_order(&again).len(), 1);
+        // It fails with its second child, and each asks for the other again.
+        suspend(scene, 4, &again, &waits[1..]).await;
+        let failed = ended("r.2", 2, Status::Failed, "e");
+        assert_eq!(store.child_ended(&failed, "").await.unwrap(), ChildTold::Told);
+        let again = claim(store, "a", 5, 1).await.remove(0);
+        fail(store, 6, &again, vec![2]).await;
+        store.retry("r", None, None).await.unwrap();
+        let again = claim(store, "a", 7, 1).await.remove(0);
+        assert_eq!(in_order(&again).len(), 1, "only the call that it failed with is made again");
+        suspend(scene, 8, &again, &[waits_for(2, "another")]).await;
+        assert_eq!(asked(&mut inbox).await, ["start r.2 of r %child.1.2.w"], "the same child");
+        store.cancel("r", None, HOUR).await.unwrap();
+        assert_eq!(asked(&mut inbox).await, ["cancel r.2"]);
+    })
+    .await;
+}

@@ -1,0 +1,212 @@
+//! `ctx.run_workflow`: child runs, which hold no worker while their parent waits for them.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Poll, Waker, ready};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use stepfleet::child::{ChildEnd, asked_for};
+use stepfleet::codec::{self, Content};
+use stepfleet::names;
+use stepfleet::request::StartRequest;
+use stepfleet::run::Status;
+use stepfleet::step::Wait;
+
+use super::step::{Place, StepCall};
+use super::{Context, Core};
+use crate::error::{Error, Outcome};
+use crate::replay::Waited;
+
+/// The most of its parent's id that a child's id begins with, in bytes.
+const ID: usize = 120;
+
+impl<S> Context<S> {
+    /// Starts a run of another workflow, or of the same, as a child of this one, and waits for its result. The child is a run like any
+    /// other: it has an id, a history and a version of its own, any worker of the fleet that serves its workflow executes it, and in a
+    /// Redis Cluster it may be in another partition. `stepfleet show` says of a child whose it is, and of a parent which children it
+    /// had.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # #[derive(Serialize, Deserialize)] struct Order { id: u64 }
+    /// # async fn body(ctx: &Context, orders: Vec<Order>) -> Outcome<()> {
+    /// let receipts: Vec<String> = ctx.map(orders, 10, |order| ctx.run_workflow("fulfil", &order)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// It is a wait as [`Context::wait_for`] is: it holds no worker, it may be joined and raced, and it outlives every restart. The child
+    /// is asked for once, and its result is recorded.
+    ///
+    /// A child that fails, is cancelled, or cannot be started (no worker serves its workflow) is an error here, which is recorded; it
+    /// says which run it was and why ([`Error::is_given_up`]). Where this run fails with it and is retried, the child goes on from
+    /// where it failed, too.
+    ///
+    /// A child that nobody waits for any more is cancelled: where its future is dropped, as by a race, where the step that waits for it
+    /// ends, and where this run completes or is cancelled. Where this run fails, its children go on, and a retry finds what came of
+    /// them. For a run that is to go on by itself, see [`Context::start_workflow`].
+    ///
+    /// Fails with a terminal error where the workflow's name is none, where the input cannot be written or is over 1 MiB, where the
+    /// result is no `T`, and where the body makes other calls than an earlier attempt.
+    pub fn run_workflow<T, I>(&self, workflow: &str, input: &I) -> RunWorkflow<'_, T>
+    where
+        T: DeserializeOwned,
+        I: Serialize + ?Sized,
+    {
+        let core = &*self.core;
+        let number = core.journal().next();
+        RunWorkflow {
+            place: Place::new(core, number, names::child(core.reach.fence.seq, number, workflow)),
+            workflow: workflow.to_owned(),
+            asked: Some(requested(workflow, input)),
+            result: PhantomData,
+        }
+    }
+
+    /// Starts a run of another workflow, or of the same, that goes on by itself: it answers the id of the run, and nobody waits for it. It
+    /// is started once: a recorded call, as [`Context::step`] is.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # async fn body(ctx: &Context, user: u64) -> Outcome<()> {
+    /// let run = ctx.start_workflow("welcome-mail", &user).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Whether a worker serves the workflow is not looked at here: the request waits for one as any other does. Fails as
+    /// [`Context::run_workflow`] does for its arguments.
+    pub fn start_workflow<I>(&self, workflow: &str, input: &I) -> StepCall<'_, String>
+    where
+        I: Serialize + ?Sized,
+    {
+        let (core, mut request) = (&*self.core, Some(requested(workflow, input)));
+        let number = core.journal().upcoming();
+        self.step(&format!("start {workflow}"), move || {
+            // One that is none has failed for good at the first try.
+            let request = request
+                .take_if(|request| request.is_err())
+                .or_else(|| Some(Ok(request.as_ref()?.as_ref().ok()?.clone())));
+            async move {
+                match request {
+                    Some(request) => core.start_alone(number, request?).await,
+                    None => Err(Error::terminal("the run cannot be started")),
+                }
+            }
+        })
+    }
+}
+
+/// What is asked for; or what is wrong with it.
+pub(super) type Requested = Outcome<StartRequest>;
+
+pub(super) fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Requested {
+    let input = codec::encode_as("the input", Content::MessagePack, input)?;
+    let content = Content::MessagePack.as_str().to_owned();
+    let request = StartRequest { content, ..StartRequest::new(workflow, input) };
+    request.check()?;
+    Ok(request)
+}
+
+impl Core {
+    /// The same for each attempt at this call, and for no call of a later run of this id.
+    async fn start_alone(&self, number: u64, request: StartRequest) -> Outcome<String> {
+        let (reach, fence) = (&self.reach, &self.reach.fence);
+        let own = reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.run(&fence.run)) }).await?;
+        let born = own.map_or(0, |run| run.created_ms);
+        let id = format!("{}.{}.{number}.{born:x}", self.own_id(), fence.seq);
+        let request = StartRequest { id: Some(id.clone()), ..request };
+        reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.start_run(&request)) }).await?;
+        Ok(id)
+    }
+
+    /// Unlike that of any other run: the same call of another run of this id, later, asks for another child.
+    pub(super) fn child_id(&self, number: u64) -> String {
+        format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.fence.seq, rand::random::<u64>())
+    }
+
+    fn own_id(&self) -> &str {
+        let run = &self.reach.fence.run;
+        &run[..run.len().min(ID)]
+    }
+}
+
+/// A child run that a body waits for: see [`Context::run_workflow`].
+#[must_use = "no child run is started unless it is awaited"]
+pub struct RunWorkflow<'a, T> {
+    place: Place<'a>,
+    workflow: String,
+    /// Until it has failed.
+    asked: Option<Requested>,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> RunWorkflow<'_, T> {
+    fn look(&mut self, waker: &Waker) -> Poll<Outcome<T>> {
+        let (number, name) = (self.place.number, &self.place.name);
+        let mut journal = self.place.core.journal();
+        let waited = match journal.waited(number, name) {
+            Ok(waited) => waited,
+            Err(changed) => return Poll::Ready(Err(changed)),
+        };
+        match waited {
+            Waited::Signal(payload) => Poll::Ready(self.read(&payload)),
+            // It has no deadline.
+            Waited::Never | Waited::Overdue => Poll::Pending,
+            Waited::New => {
+                let asked = match &self.asked {
+                    Some(Ok(request)) => asked_for(&self.place.core.child_id(number), request),
+                    _ => Ok(Vec::new()),
+                };
+                match asked {
+                    Ok(question) => {
+                        journal.wait(Wait { number, name: name.clone(), question, ..Wait::default() }, waker);
+                        Poll::Pending
+                    }
+                    Err(error) => Poll::Ready(Err(error.into())),
+                }
+            }
+        }
+    }
+
+    fn read(&self, payload: &[u8]) -> Outcome<T> {
+        let end = ChildEnd::read(payload)?;
+        let (run, workflow) = (&end.run, &self.workflow);
+        match end.result() {
+            Ok(result) => Ok(codec::decode(&format!("the result of the child run {run} of {workflow}"), &result)?),
+            Err(why) => {
+                let how = match end.status {
+                    Status::Failed => "failed",
+                    Status::Cancelled => "was cancelled",
+                    _ => "could not be started",
+                };
+                Err(Error::terminal(format!("the child run {run} of {workflow} {how}: {why}")).given_up())
+            }
+        }
+    }
+}
+
+impl<T> Unpin for RunWorkflow<'_, T> {}
+
+impl<T: DeserializeOwned> Future for RunWorkflow<'_, T> {
+    type Output = Outcome<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
+        if let Some(Err(mistake)) = self.asked.take_if(|asked| asked.is_err()) {
+            self.place.is_over = true;
+            return Poll::Ready(Err(mistake));
+        }
+        ready!(self.place.poll_saved(context))?;
+        let outcome = ready!(self.look(context.waker()));
+        ready!(self.place.poll_over(context));
+        Poll::Ready(outcome)
+    }
+}
+
+impl<T> fmt::Debug for RunWorkflow<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RunWorkflow");
+        shown.field("number", &self.place.number).field("workflow", &self.workflow).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! `ctx.compensate`: what undoes the effects of a run that does not complete.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Poll, Waker, ready};
+
+use serde::Serialize;
+use stepfleet::child::asked_for;
+use stepfleet::names;
+use stepfleet::step::Wait;
+
+use super::Context;
+use super::child::{Requested, requested};
+use super::step::Place;
+use crate::error::Outcome;
+use crate::replay::Waited;
+use crate::workflow::Function;
+
+impl<S> Context<S> {
+    /// Registers what undoes an effect of this run: a function with `#[task]` (or another durable function), and its input. Where the
+    /// run fails, is cancelled or runs into its timeout, the compensations that it has registered are carried out, the last one first,
+    /// each when the one before it has completed. Where the run completes, none is.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # struct Shop;
+    /// # impl Shop {
+    /// #     async fn reserve(&self, key: &str) -> Outcome<()> { Ok(()) }
+    /// #     async fn release(&self, key: &str) -> Outcome<()> { Ok(()) }
+    /// # }
+    /// #[task(retries = 10)]
+    /// async fn release(ctx: &Context, shop: &Shop, reservation: String) -> Outcome<()> {
+    ///     shop.release(&reservation).await                // and nothing, where nothing was reserved
+    /// }
+    ///
+    /// #[durable]
+    /// async fn fulfil(ctx: &Context, shop: &Shop, order: u64) -> Outcome<()> {
+    ///     let reservation = ctx.uuid().await?;
+    ///     ctx.compensate::<release>(&reservation).await?;
+    ///     ctx.step("reserve", || shop.reserve(&reservation)).retries(5).await?;
+    ///     // ...
+    ///     Ok(())
+    /// }
+    /// # fn main() { let _ = (fulfil::with(Shop), release::with(Shop)); }
+    /// ```
+    ///
+    /// Register before you act, under a key that you have chosen, and let the task do nothing where nothing was done: then no crash in
+    /// between leaves an effect behind.
+    ///
+    /// The compensations are in Redis, not in the body. They are carried out however the run ended: also where its code has changed, or
+    /// its step killed its workers. Each is a run of its own, a child of this one, with the retries of its task. The field `compensation` of
+    /// this run (`stepfleet show`) says how they stand: `running`, `done`, or `failed` where one has failed for good. Then a retry of
+    /// this run, or of the one that failed, goes on with them. A run whose compensations have begun cannot be retried from its failed
+    /// step: fork it, or start it again.
+    ///
+    /// It is a recorded call: made once, in one round trip. Fails with a terminal error where the input cannot be written or is over
+    /// 1 MiB, and where the body makes other calls than an earlier attempt.
+    pub fn compensate<F>(&self, input: &F::Input) -> Compensate<'_>
+    where
+        F: Function<Input: Serialize>,
+    {
+        self.keep(F::NAME, input, false)
+    }
+
+    /// Registers what is to be done at the end of the run, whichever end that is: to give back a lock, to delete what is temporary. In
+    /// all else as [`Context::compensate`]; of a run that does not complete, both are carried out in one row, the last one first.
+    pub fn cleanup<F>(&self, input: &F::Input) -> Compensate<'_>
+    where
+        F: Function<Input: Serialize>,
+    {
+        self.keep(F::NAME, input, true)
+    }
+
+    fn keep<I: Serialize + ?Sized>(&self, workflow: &str, input: &I, always: bool) -> Compensate<'_> {
+        let core = &*self.core;
+        let number = core.journal().next();
+        let name = names::undo(core.reach.fence.seq, number, workflow, always);
+        Compensate { place: Place::new(core, number, name), asked: Some(requested(workflow, input)) }
+    }
+}
+
+/// A compensation that is being registered: see [`Context::compensate`].
+#[must_use = "nothing is registered unless it is awaited"]
+pub struct Compensate<'a> {
+    place: Place<'a>,
+    /// Until it has failed.
+    asked: Option<Requested>,
+}
+
+impl Compensate<'_> {
+    fn look(&mut self, waker: &Waker) -> Poll<Outcome<()>> {
+        let (number, name) = (self.place.number, &self.place.name);
+        let mut journal = self.place.core.journal();
+        match journal.waited(number, name) {
+            Err(changed) => return Poll::Ready(Err(changed)),
+            Ok(Waited::Signal(_)) => return Poll::Ready(Ok(())),
+            // It has no deadline.
+            Ok(Waited::Never | Waited::Overdue) => return Poll::Pending,
+            Ok(Waited::New) => {}
+        }
+        let question = match &self.asked {
+            Some(Ok(request)) => asked_for(&self.place.core.child_id(number), request),
+            _ => Ok(Vec::new()),
+        };
+        match question {
+            Ok(question) => {
+                journal.wait(Wait { number, name: name.clone(), question, ..Wait::default() }, waker);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl Future for Compensate<'_> {
+    type Output = Outcome<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
+        if let Some(Err(mistake)) = self.asked.take_if(|asked| asked.is_err()) {
+            self.place.is_over = true;
+            return Poll::Ready(Err(mistake));
+        }
+        ready!(self.place.poll_saved(context))?;
+        let outcome = ready!(self.look(context.waker()));
+        ready!(self.place.poll_over(context));
+        Poll::Ready(outcome)
+    }
+}
+
+impl fmt::Debug for Compensate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compensate").field("number", &self.place.number).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+use stepfleet_worker::prelude::*;
+
+struct Plain;
+
+async fn body(ctx: &Context) -> Outcome<()> {
+    ctx.task::<Plain>(&1).await
+}
+
+fn main() {}
