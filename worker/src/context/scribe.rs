@@ -108,7 +108,8 @@ impl State {
         self.streams.iter().all(|stream| !which(stream) || !stream.has_something() && !stream.is_on_its_way)
     }
 
-    fn push(&mut self, key: u64, text: &str) -> Outcome<()> {
+    /// Whether it is to go out sooner than what waits for its time already.
+    fn push(&mut self, key: u64, text: &str) -> Outcome<bool> {
         if let Some(Stopped::Refused(refused)) = &self.stopped {
             return Err(Error::terminal(refused.clone()));
         }
@@ -121,8 +122,9 @@ impl State {
                 "the stream {name} would be over {MAX_STREAM} bytes: begin another one, or publish where the text can be read"
             )));
         }
+        let before = stream.waiting.len();
         stream.waiting += text;
-        Ok(())
+        Ok(pieces::hastens(before, stream.waiting.len()))
     }
 
     /// Those that have waited longest come first.
@@ -196,8 +198,9 @@ impl Scribe {
     }
 
     pub(super) fn push(&self, key: u64, text: &str) -> Outcome<()> {
-        self.state().push(key, text)?;
-        self.desk.work.notify_one();
+        if self.state().push(key, text)? {
+            self.desk.work.notify_one();
+        }
         Ok(())
     }
 

@@ -20,6 +20,12 @@ pub(crate) fn pause(bytes: usize, since: Option<Duration>) -> Duration {
     }
 }
 
+/// Whether what was to go out at some time goes out sooner, now that so many bytes wait in the place of so many before: whoever writes is
+/// woken then, and not by each token.
+pub(crate) fn hastens(before: usize, now: usize) -> bool {
+    before == 0 || before < FULL && now >= FULL
+}
+
 /// How many bytes of the text go out as one piece: whole letters.
 pub(crate) fn cut(text: &str) -> usize {
     let mut at = text.len().min(LONGEST);
@@ -40,6 +46,13 @@ mod tests {
         assert_eq!(pause(FULL - 1, Some(APART / 5)), APART * 4 / 5);
         assert_eq!(pause(1, Some(APART * 3)), Duration::ZERO, "nothing came for a while");
         assert_eq!(pause(FULL, Some(Duration::ZERO)), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_writes_is_woken_by_the_first_token_and_by_a_full_piece_alone() {
+        let woken: Vec<usize> = (0..FULL + 50).filter(|bytes| hastens(*bytes, bytes + 1)).collect();
+        assert_eq!(woken, [0, FULL - 1]);
+        assert!(hastens(5, FULL * 3) && !hastens(FULL, FULL * 3));
     }
 
     #[test]
