@@ -93,6 +93,10 @@ struct Workflows;
 struct DurableFunctions;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/cancel-and-compensation.md")]
+struct CancelAndCompensation;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/people.md")]
 struct People;
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use stepfleet::Partitions;
 use stepfleet::fleet::serving_of;
 use stepfleet::history::{Kind, Record};
-use stepfleet::run::Run;
+use stepfleet::run::{Compensation, Run};
 use stepfleet::step::OpenWait;
 use stepfleet::store::{Deferred, Role};
 
@@ -22,6 +22,8 @@ use super::workflows::{self, unserved};
 
 /// How much of an input, a result or an error is shown.
 const SHOWN: usize = 400;
+/// How many child runs are shown.
+const CHILDREN: usize = 20;
 /// How many waits are shown.
 const SHOWN_WAITS: usize = 20;
 /// How many records of a history are counted.
@@ -148,7 +150,14 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if let (Some(step), Some(attempt @ 1..)) = (&run.error_step, run.error_attempt) {
         field("failed in", format!("{step}, attempt {attempt}"));
     }
-    if run.status == stepfleet::run::Status::Failed {
+    if let Some(parent) = &run.parent {
+        field("child of", parent);
+    }
+    if let Some(stands) = run.compensation {
+        field("undoing", stands.as_str());
+    }
+    let is_undone = matches!(run.compensation, Some(Compensation::Running | Compensation::Done));
+    if run.status == stepfleet::run::Status::Failed && !is_undone || run.compensation == Some(Compensation::Failed) {
         field("retry", format!("stepfleet retry {}", run.id));
     }
     if run.status == stepfleet::run::Status::Paused {
@@ -158,6 +167,9 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     if !counts.is_empty() {
         field("history", counts.join(", "));
     }
+    for child in children(history).into_iter().take(CHILDREN) {
+        field("child", child);
+    }
     for record in history {
         match record.kind {
             Kind::UnusedSignals => field("unused", format!("signals {}", shown(&record.told()))),
@@ -165,6 +177,24 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
             _ => {}
         }
     }
+}
+
+/// The child runs that it has asked for, each once, with how it ended where it has: `<id> <status>`.
+fn children(history: &[Record]) -> Vec<String> {
+    let mut children: Vec<(&str, &str)> = Vec::new();
+    for record in history {
+        let (id, rest) = record.detail.split_once(' ').unwrap_or((&record.detail, ""));
+        let status = match record.kind {
+            Kind::Child => "under way",
+            Kind::ChildEnded => rest,
+            _ => continue,
+        };
+        match children.iter_mut().rev().find(|(known, _)| *known == id) {
+            Some(known) => known.1 = status,
+            None => children.push((id, status)),
+        }
+    }
+    children.into_iter().map(|(id, status)| format!("{id} {status}")).collect()
 }
 
 fn field(name: &str, value: impl std::fmt::Display) {

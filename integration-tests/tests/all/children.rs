@@ -388,3 +388,29 @@ async fn compensations_wait_where_one_fails_and_a_retry_goes_on_with_them() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_cancel_that_meets_the_end_of_a_run_has_one_outcome() {
+    Both::new(serve)
+        .play(async |stage| {
+            let stage = &*stage;
+            let race = |n: usize| async move {
+                let id = format!("r{n}");
+                start(stage, "waits", &id, json!("patient")).await;
+                let child = child(stage, &id).await;
+                let (child, run) = (stage.client.run(child), stage.client.run(&*id));
+                // The child ends, and with it its parent; both are cancelled meanwhile.
+                let (signalled, cancelled) = tokio::join!(child.signal("go on", &"well"), run.cancel());
+                drop((signalled.unwrap(), cancelled.unwrap()));
+                for run in [&run, &child] {
+                    run.wait(LIMIT).await.unwrap();
+                    let history = stage.store.history(run.id(), 0, 1000).await.unwrap();
+                    let is_end = |kind| matches!(kind, Kind::Completed | Kind::Failed | Kind::Cancelled);
+                    let ends: Vec<_> = history.iter().filter(|record| is_end(record.kind)).collect();
+                    assert_eq!(ends.len(), 1, "{history:?}");
+                }
+            };
+            futures_util::future::join_all((0..100).map(race)).await;
+        })
+        .await;
+}

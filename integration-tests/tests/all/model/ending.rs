@@ -19,7 +19,7 @@ impl Pair {
             for run in 0..RUNS {
                 let id = format!("r{run}");
                 let run = store.run(&id).await?.map(|r| {
-                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt)
+                    (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt, r.parent, r.compensation)
                 });
                 let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
                     // Since when a done step was held is a time.
@@ -111,6 +111,7 @@ impl Pair {
                 self.complete(0, &Leaves::Stop, None, Next::Nothing, false).await?;
             }
         }
+        self.undo_all().await?;
         self.compare().await?;
         for run in 0..RUNS {
             let id = format!("r{run}");

@@ -19,9 +19,13 @@ impl Pair {
             Some((asked, seq)) => (asked, Some(seq)),
             None => (self.source(run, at).await?, at.is_multiple_of(5).then_some(1 + u64::from(at % 4))),
         };
-        let point = both!(self, store => store.forkable(&asked, seq));
+        let point = both!(self, store => async { store.forkable(&asked, seq).await.map(timeless) });
         let ForkPoint::At(ForkSource { is_start, seq, heads, .. }) = point else { return Ok("fork: nothing") };
         let call = at.is_multiple_of(2).then_some(8 + u64::from(at));
+        // A time, which each store has of its own.
+        if heads.values().any(|head| head.ends_with(b" due")) {
+            return Ok("fork: a journal of chance");
+        }
         let Some(entries) = kept_before(&heads, call, false) else { return Ok("fork: a journal of chance") };
         let routes = if is_start { vec![route("first"), route("second")] } else { vec![] };
         let routes = routes.into_iter().take(if heads.is_empty() { 2 } else { 1 }).collect();
@@ -76,4 +80,16 @@ impl Pair {
         }
         self.standing(choice, is_it).await
     }
+}
+
+/// Without the moments of deadlines, which follow the attributes of a signal.
+fn timeless(mut point: ForkPoint) -> ForkPoint {
+    if let ForkPoint::At(source) = &mut point {
+        for head in source.heads.values_mut().filter(|head| head.first() == Some(&b'w')) {
+            if let [name, attributes, _] = head.split(|byte| *byte == b' ').collect::<Vec<_>>()[..] {
+                *head = [name, attributes, b"due"].join(&b' ');
+            }
+        }
+    }
+    point
 }

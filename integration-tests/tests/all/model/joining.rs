@@ -75,6 +75,7 @@ impl Pair {
         self.numbers += 1;
         let number = number.map_or(self.numbers, u64::from);
         let (name, group) = (step.step.clone(), step.group);
+        self.journalled.insert((step.fence.run.clone(), step.fence.seq));
         let collect = Collect { number, step: name, group, buffer: "b".into(), count, payload: vec![1, 8] };
         let id = self.worker(worker);
         let first = both!(self, store => store.collect(&id, &step.fence, &collect));

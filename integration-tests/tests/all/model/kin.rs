@@ -2,9 +2,10 @@
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::child::{ChildEnd, Parent, asked_for};
+use stepfleet::history::Kind;
 use stepfleet::names;
 use stepfleet::request::{ChildEndedRequest, StartRequest};
-use stepfleet::run::Status;
+use stepfleet::run::{Compensation, Status};
 use stepfleet::store::prelude::*;
 use stepfleet::store::{ChildTold, Store};
 
@@ -28,6 +29,9 @@ impl Pair {
     pub(crate) async fn child_ended(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
         let open = self.open_children().await?;
         let (run, number) = *chosen(&open, which).unwrap_or(&(run, 1));
+        if which.is_multiple_of(5) {
+            return self.undone(run, which, repeat).await;
+        }
         let (run_of, content) = (format!("c{number}"), "json".to_owned());
         let status = ENDS[usize::from(which) % ENDS.len()];
         let end = ChildEnd { run: run_of, status, content, output: vec![b'7'] };
@@ -43,6 +47,59 @@ impl Pair {
             }
         }
         Ok(if became == ChildTold::Told { "child ended" } else { "child ended: nobody waits" })
+    }
+
+    /// The compensation of a run whose turn it is has ended.
+    async fn undone(&mut self, from: usize, which: u8, repeat: bool) -> Case {
+        for run in (0..RUNS).map(|n| (from + n) % RUNS) {
+            let status = if which.is_multiple_of(2) { Status::Completed } else { Status::Failed };
+            if self.end_undo(run, status, repeat).await? {
+                return Ok("undone");
+            }
+        }
+        Ok("undone: nothing")
+    }
+
+    /// False where none was asked for.
+    async fn end_undo(&mut self, run: usize, status: Status, repeat: bool) -> Result<bool, TestCaseError> {
+        let id = format!("r{run}");
+        let told = self.memory.history(&id, 0, 10_000).await.map_err(failed)?;
+        let last = told.iter().rev().find(|record| record.kind == Kind::Child && record.seq == 0);
+        let Some((child, wait)) = last.and_then(|record| record.detail.split_once(' ')) else { return Ok(false) };
+        let (run, content) = (child.to_owned(), "json".to_owned());
+        let end = ChildEnd { run, status, content, output: vec![b'7'] };
+        let ended = ChildEndedRequest { parent: Parent { run: id, wait: wait.to_owned() }, end };
+        for _ in 0..=usize::from(repeat) {
+            both!(self, store => store.child_ended(&ended, ""));
+        }
+        Ok(true)
+    }
+
+    /// Whatever is to be undone is.
+    pub(crate) async fn undo_all(&mut self) -> Result<(), TestCaseError> {
+        for run in 0..RUNS {
+            let id = format!("r{run}");
+            let stands = async |pair: &Self| {
+                // An alias leads to another of them.
+                let own = pair.memory.run(&id).await.map(|run| run.filter(|run| run.id == id));
+                own.map(|run| run.and_then(|run| run.compensation))
+            };
+            for _ in 0..1000 {
+                match stands(self).await.map_err(failed)? {
+                    None | Some(Compensation::Done) => break,
+                    Some(Compensation::Failed) => drop(both!(self, store => store.retry(&id, None, None))),
+                    Some(Compensation::Running) => {
+                        self.end_undo(run, Status::Completed, false).await?;
+                        *self.covered.entry("undone").or_default() += 1;
+                    }
+                }
+            }
+            let stands = stands(self).await.map_err(failed)?;
+            if !matches!(stands, None | Some(Compensation::Done)) {
+                return Err(TestCaseError::fail(format!("the compensations of {id} never end")));
+            }
+        }
+        Ok(())
     }
 
     /// Whatever waits for a child is told of its end.

@@ -191,7 +191,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..RUNS).prop_map(|run| Op::Defer { run }),
         1 => (0..RUNS).prop_map(|run| Op::Reject { run }),
         14 => (0..WORKERS, 1..5usize, any::<bool>()).prop_map(|(worker, most, repeat)| Op::Claim { worker, most, repeat }),
-        18 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), next(), any::<bool>())
+        14 => (any::<usize>(), leaves(), proptest::option::of(any::<u8>()), next(), any::<bool>())
             .prop_map(|(held, leaves, set, next, repeat)| Op::Complete { held, leaves, set, next, repeat }),
         4 => (any::<usize>(), proptest::bool::weighted(0.8), any::<bool>(), next(), any::<bool>())
             .prop_map(|(held, again, later, next, repeat)| Op::Fail { held, again, later, next, repeat }),
@@ -201,7 +201,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (0..WORKERS).prop_map(|worker| Op::Deregister { worker }),
         2 => Just(Op::Reap),
         4 => Just(Op::Fire),
-        8 => waiting(),
+        26 => waiting(),
         6 => (any::<usize>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(held, how, expects, ends, repeat)| Op::Merge { held, how, expects, ends, repeat }),
     ]
@@ -209,13 +209,13 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
 
 fn waiting() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (any::<usize>(), 0..3u64, 0..3usize, any::<u8>(), any::<bool>())
+        9 => (any::<usize>(), 0..3u64, 0..4usize, any::<u8>(), any::<bool>())
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
         5 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
         2 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, what, repeat)| Op::Stream { held, old, what, repeat }),
-        4 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
+        8 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
             .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())
             .prop_map(|(run, name, order, by_inbox)| Op::Signal { run, name, order, by_inbox }),

@@ -30,6 +30,7 @@ impl Pair {
         }
         let (worker, step) = self.held[held % self.held.len()].clone();
         let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
+        self.journalled.insert((step.fence.run.clone(), step.fence.seq));
         for _ in 0..entries {
             self.numbers += 1;
             let number = if set.is_multiple_of(7) { u64::from(set % 3) } else { self.numbers };
@@ -98,6 +99,10 @@ impl Pair {
                 // Some are waits for an answer, and some for a child run.
                 let (name, filter, question) = match order {
                     2 | 4 => (names::question(&name), vec![], question(&name)),
+                    3 if set.is_multiple_of(2) => {
+                        let always = self.numbers.is_multiple_of(2);
+                        (names::undo(1, self.numbers, "w", always), vec![], child(self.numbers))
+                    }
                     3 => (names::child(1, self.numbers, "w"), vec![], child(self.numbers)),
                     _ => (name, filter, vec![]),
                 };

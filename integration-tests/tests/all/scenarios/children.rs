@@ -3,7 +3,7 @@
 use stepfleet::child::{ChildEnd, Parent, asked_for};
 use stepfleet::names;
 use stepfleet::request::{self, ChildEndedRequest, Request, StartRequest};
-use stepfleet::run::Status;
+use stepfleet::run::{Compensation, Status};
 use stepfleet::step::{Checkpoint, Commit, Failure, LetGo, Retried, Wait};
 use stepfleet::store::{ChildTold, InboxReader, Rejection, Start};
 use stepfleet_integration_tests::double::{call, claim, emit, refill, requested, stop};
@@ -195,6 +195,89 @@ async fn a_run_that_has_failed_finds_the_ends_of_its_children_when_it_is_retried
         assert_eq!(asked(&mut inbox).await, ["start r.2 of r %child.1.2.w"], "the same child");
         store.cancel("r", None, HOUR).await.unwrap();
         assert_eq!(asked(&mut inbox).await, ["cancel r.2"]);
+    })
+    .await;
+}
+
+/// A wait that keeps a compensation with this id.
+fn undo(number: u64, id: &str, always: bool) -> Wait {
+    Wait { name: names::undo(1, number, "w", always), ..waits_for(number, id) }
+}
+
+fn undone(number: u64, child: &str, always: bool, status: Status) -> ChildEndedRequest {
+    let parent = Parent { run: "r".into(), wait: names::undo(1, number, "w", always) };
+    ChildEndedRequest { parent, ..ended(child, number, status, "") }
+}
+
+#[tokio::test]
+async fn compensations_are_kept_once_and_asked_for_one_after_the_other() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        let waits = vec![undo(1, "u1", false), undo(2, "u2", true)];
+        let all = Checkpoint { waits, ..Checkpoint::default() };
+        let kept = store.checkpoint("a", &step.fence, &all).await.unwrap();
+        assert_eq!(kept.answers, [(1, b"w%undo.1.1.w \n".to_vec()), (2, b"w%cleanup.1.2.w \n".to_vec())]);
+        // A repetition, with other ids, and another one.
+        let waits = vec![undo(1, "x1", false), undo(2, "x2", true), undo(3, "u3", false)];
+        checkpoint(store, &step, Checkpoint { waits, ..Checkpoint::default() }).await;
+        fail(store, 2, &step, Vec::new()).await;
+        scene.assert_sound().await;
+        let stands = async || store.run("r").await.unwrap().unwrap().compensation;
+        assert_eq!(stands().await, Some(Compensation::Running));
+        assert_eq!(asked(&mut inbox).await, ["start u3 of r %undo.1.3.w"]);
+        let tell = async |ended: ChildEndedRequest| store.child_ended(&ended, "").await.unwrap();
+        assert_eq!(tell(undone(1, "u1", false, Status::Completed)).await, ChildTold::Over, "it is not its turn");
+        assert_eq!(tell(undone(3, "u3", false, Status::Failed)).await, ChildTold::Told);
+        assert_eq!(stands().await, Some(Compensation::Failed));
+        assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::GoesOn);
+        assert!(
+            matches!(store.retry("r", None, None).await.unwrap(), Retried::Refused(why) if why.contains("under way"))
+        );
+        assert_eq!(tell(undone(3, "u3", false, Status::Completed)).await, ChildTold::Told);
+        assert_eq!(tell(undone(3, "u3", false, Status::Completed)).await, ChildTold::Over);
+        assert_eq!(tell(undone(2, "u2", true, Status::Completed)).await, ChildTold::Told);
+        assert_eq!(tell(undone(1, "u1", false, Status::Completed)).await, ChildTold::Told);
+        assert_eq!(stands().await, Some(Compensation::Done));
+        let wanted = ["start u3 of r %undo.1.3.w", "start u2 of r %cleanup.1.2.w", "start u1 of r %undo.1.1.w"];
+        assert_eq!(asked(&mut inbox).await, wanted);
+        assert!(
+            matches!(store.retry("r", None, None).await.unwrap(), Retried::Refused(why) if why.contains("fork it"))
+        );
+        scene.pass(HOUR).await;
+        store.fire(&fire()).await.unwrap();
+        assert!(store.run("r").await.unwrap().is_none(), "it is forgotten as any other");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_that_completes_only_cleans_up_and_one_that_times_out_is_undone() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", LEASE).await;
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        for (run, timeout) in [("r", None), ("late", Some(HOUR)), ("plain", None)] {
+            store.start(&Start { timeout, ..start(run) }).await.unwrap();
+        }
+        let steps = claim(store, "a", 1, 3).await;
+        let of = |run: &str| steps.iter().find(|step| step.fence.run == run).unwrap();
+        for (run, always) in [("r", true), ("late", false), ("plain", false)] {
+            let waits = vec![undo(1, &format!("{run}.1"), always), undo(2, &format!("{run}.2"), false)];
+            checkpoint(store, of(run), Checkpoint { waits, ..Checkpoint::default() }).await;
+        }
+        let journalled = Commit { journalled: true, ..stop() };
+        complete(store, 2, of("r"), &journalled, 0).await;
+        complete(store, 3, of("plain"), &journalled, 0).await;
+        assert_eq!(asked(&mut inbox).await, ["start r.1 of r %cleanup.1.1.w"]);
+        assert_eq!(store.run("plain").await.unwrap().unwrap().compensation, None);
+        store.child_ended(&undone(1, "r.1", true, Status::Completed), "").await.unwrap();
+        assert_eq!(store.run("r").await.unwrap().unwrap().compensation, Some(Compensation::Done));
+        scene.pass(HOUR).await;
+        store.fire(&fire()).await.unwrap();
+        assert_eq!(asked(&mut inbox).await, ["start late.2 of late %undo.1.2.w"]);
+        scene.assert_sound().await;
     })
     .await;
 }
