@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stepfleet::Result;
+use stepfleet::export::Journaled;
 use stepfleet::fleet::Queue;
 use stepfleet::history::Record;
 use stepfleet::names::Namespace;
-use stepfleet::published::{Position, Publication, Published};
+use stepfleet::published::{Piece, Position, Publication, Published};
 use stepfleet::question::OpenQuestion;
 use stepfleet::request::StartRequest;
 use stepfleet::run::Run;
@@ -148,6 +149,9 @@ impl ReaderStore for Buggy {
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {
         self.store.history(run, from, count).await
     }
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>> {
+        self.store.journals(run).await
+    }
     async fn published(&self, run: &str, after: Position, count: u64) -> Result<Vec<Published>> {
         self.store.published(run, after, count).await
     }
@@ -230,6 +234,9 @@ impl WorkerStore for Buggy {
     }
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         self.around("publish", self.store.publish(worker, fence, event)).await
+    }
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus> {
+        self.around("stream", self.store.stream(worker, fence, piece)).await
     }
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {
         self.around("collect", self.store.collect(worker, fence, collect)).await

@@ -90,6 +90,33 @@ pub async fn count(ctx: &Context, key: String) -> Outcome<u64> {
     Ok(first.max(a).max(b).max(c))
 }
 
+/// How a story is told.
+#[derive(Serialize, Deserialize)]
+pub struct Tale {
+    wavers: bool,
+}
+
+/// Streams a story within a recorded call, with a gate in its middle. Where it wavers, it says something else the second time.
+#[durable]
+pub async fn telling(ctx: &Context, redis: &Levers, tale: Tale) -> Outcome<String> {
+    let run = ctx.run_id();
+    ctx.step("tell", || async {
+        let place = if tale.wavers && does(redis, run, "tell").await? > 1 { "hill " } else { "time " };
+        let (mut out, mut told) = (ctx.stream("story"), String::new());
+        for word in ["Once ", "upon ", "a ", place] {
+            out.push(word).await?;
+            told += word;
+        }
+        signals::arrive_and_wait(&mut redis.connection().await?, run).await?;
+        for word in ["there ", "was ", "an ", "otter."] {
+            out.push(word).await?;
+            told += word;
+        }
+        Ok(told)
+    })
+    .await
+}
+
 /// What a run with children is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Household {

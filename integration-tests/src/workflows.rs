@@ -7,7 +7,7 @@ use stepfleet_worker::prelude::*;
 use stepfleet_worker::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::{count, family, member, steady, talk};
+use crate::durable::{count, family, member, steady, talk, telling};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -37,6 +37,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(steady::with(redis.clone()))?
         .serve(talk::workflow())?
         .serve(count::workflow())?
+        .serve(telling::with(redis.clone()))?
         .serve(Documents { redis })
 }
 

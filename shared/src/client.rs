@@ -17,6 +17,7 @@ use self::patience::patiently;
 use crate::backoff::{Backoff, FOLLOWING};
 use crate::codec::{self, Content};
 use crate::error::{Error, Result};
+use crate::export::Export;
 use crate::follow::Follower;
 use crate::listing::Runs;
 use crate::partitions::{Home, Partitions};
@@ -224,6 +225,21 @@ impl RunHandle {
             let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
             let fields = partitions.of(&run.id).context(&run.id).await?;
             Snapshot::of(run, fields).map(Some)
+        })
+        .await
+    }
+
+    /// What the run's bodies have recorded, to be replayed against other code: `testing::replay` of the test kit does so. None where
+    /// there is no such run (yet). It has the run's data.
+    ///
+    /// What is recorded is there for as long as it is needed: while a step has not ended, after it has failed, and of a run of one
+    /// step, such as a durable function, for as long as the run is readable. Others are without steps then.
+    pub async fn export(&self) -> Result<Option<Export>> {
+        patiently(|| async {
+            let partitions = self.client.home.known().await?;
+            let Some(run) = partitions.run(&self.id).await? else { return Ok(None) };
+            let journals = partitions.of(&run.id).journals(&run.id).await?;
+            Ok(Some(Export::of(&run, journals)))
         })
         .await
     }

@@ -28,6 +28,7 @@ pub mod codec;
 mod core;
 pub mod entity;
 pub mod error;
+pub mod export;
 pub mod fields;
 pub mod fleet;
 pub mod follow;

@@ -1,4 +1,6 @@
-//! What a run publishes for those who follow it: events, the states of its steps, and its end.
+//! What a run publishes for those who follow it: events, streams of text, the states of its steps, and its end.
+
+mod stream;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +13,13 @@ use crate::error::{Error, Result};
 use crate::run::Status;
 use crate::values;
 
+pub(crate) use self::stream::STREAM_BLOCK;
+pub use self::stream::{MAX_STREAM, Piece, StreamText, Streams};
+
 /// About this many entries are kept for a run, the newest.
 pub const MAX_KEPT: usize = 10_000;
 
-/// So much of what a step execution publishes is remembered while it is under way, so that it is not published again.
+/// So much of what a step execution publishes and streams is remembered while it is under way, so that it is not published again.
 pub(crate) const MAX_REMEMBERED: usize = 10_000;
 
 /// A place among what a run has published: the id of an entry in its stream, `<ms>-<n>`.
@@ -125,6 +130,38 @@ pub enum What {
         emitted: Vec<String>,
         /// For [`StepState::Retry`] and [`StepState::Failed`]: the error, where there was one.
         error: Option<String>,
+    },
+    /// A stream goes on: see [`Streams`].
+    Piece {
+        /// The stream's name.
+        stream: String,
+        /// Which of the streams that its step execution begins it is of: `<seq>.<call>.<number>`. The same each time that the body
+        /// runs, and unlike any other of the run.
+        id: String,
+        /// Which of its texts, from 1: a later one begins where another attempt writes something else.
+        take: u32,
+        /// How many bytes of the text come before. With the stream's id and its take it tells the piece from all others.
+        at: u64,
+        /// The piece.
+        text: String,
+        /// Nothing comes after it.
+        last: bool,
+        /// By whom.
+        #[serde(flatten)]
+        by: By,
+    },
+    /// What a stream's pieces said so far counts no more: another attempt writes something else. Its text follows, from the
+    /// beginning.
+    Superseded {
+        /// The stream's name.
+        stream: String,
+        /// As [`What::Piece`] has it.
+        id: String,
+        /// Which of its texts begins.
+        take: u32,
+        /// By whom.
+        #[serde(flatten)]
+        by: By,
     },
     /// The run has ended. Nothing comes after it.
     End {
@@ -266,6 +303,16 @@ impl Published {
                     }
                 })
             }
+            Some("piece" | "superseded") => text("stream").zip(text("id")).zip(by()).map(|((stream, id), by)| {
+                let (stream, id) = (stream.to_owned(), id.to_owned());
+                let number = |name| text(name).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+                let take = u32::try_from(number("take")).unwrap_or(u32::MAX);
+                if text("kind") == Some("superseded") {
+                    return What::Superseded { stream, id, take, by };
+                }
+                let (at, last) = (number("at"), text("last").is_some());
+                What::Piece { stream, id, take, at, text: text("text").unwrap_or_default().to_owned(), last, by }
+            }),
             Some("end") => text("status").and_then(Status::parse).map(|status| What::End { status }),
             _ => None,
         };
@@ -349,6 +396,17 @@ mod tests {
         let fields = [&[("kind", "state"), ("state", "done"), ("event", "E"), ("emitted", "A B")], &BY[..]].concat();
         let What::State { state, emitted, error, .. } = parse(&fields).what else { panic!("not a state") };
         assert_eq!((state, emitted, error), (StepState::Done, vec!["A".to_owned(), "B".to_owned()], None));
+    }
+
+    #[test]
+    fn pieces_of_a_stream_are_read() {
+        let head = [("stream", "answer"), ("id", "3.1.1"), ("take", "2")];
+        let piece =
+            parse(&[&[("kind", "piece"), ("at", "7"), ("text", "tok"), ("last", "1")], &head[..], &BY[..]].concat());
+        let What::Piece { stream, take, at, text, last, .. } = piece.what else { panic!("not a piece") };
+        assert_eq!((&*stream, take, at, &*text, last), ("answer", 2, 7, "tok", true));
+        let superseded = parse(&[&[("kind", "superseded")], &head[..], &BY[..]].concat());
+        assert!(matches!(superseded.what, What::Superseded { take: 2, .. }));
     }
 
     #[test]

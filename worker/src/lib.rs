@@ -106,6 +106,10 @@ struct People;
 struct Sessions;
 
 #[cfg(doctest)]
+#[doc = include_str!("../../docs/streaming.md")]
+struct Streaming;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../docs/testing.md")]
 struct Testing;
 

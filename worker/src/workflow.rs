@@ -91,6 +91,8 @@ pub struct Step<W> {
     pub concurrency: Option<u32>,
     /// What its body has written to the state is committed before each call that it makes.
     pub saves_state: bool,
+    /// Its body is to await its calls alone, and what else it does is to stand in them.
+    pub awaits_calls_alone: bool,
     /// Executes it.
     pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
 }
@@ -110,8 +112,16 @@ impl<W> Step<W> {
             catches: None,
             concurrency: None,
             saves_state: true,
+            awaits_calls_alone: true,
             run,
         }
+    }
+
+    /// That of a task, whose body is work itself: made by `#[task]`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_task(self) -> Self {
+        Self { awaits_calls_alone: false, ..self }
     }
 
     /// Its own retry policy, that of its workflow, or the default.
@@ -192,6 +202,7 @@ pub(crate) struct ServedStep {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Option<Duration>,
     pub(crate) saves_state: bool,
+    pub(crate) awaits_calls_alone: bool,
     pub(crate) run: Box<Run>,
 }
 
@@ -209,7 +220,8 @@ impl Served {
         let steps = definition.steps.into_iter().zip(policies).map(|(step, retry)| {
             let (workflow, run) = (workflow.clone(), step.run);
             let run: Box<Run> = Box::new(move |attempt| run(workflow.clone(), attempt));
-            (step.name, ServedStep { retry, timeout: step.timeout, saves_state: step.saves_state, run })
+            let Step { timeout, saves_state, awaits_calls_alone, .. } = step;
+            (step.name, ServedStep { retry, timeout, saves_state, awaits_calls_alone, run })
         });
         Ok(Self {
             registration,

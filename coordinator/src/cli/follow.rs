@@ -4,16 +4,16 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use stepfleet::Client;
 use stepfleet::Partitions;
 use stepfleet::history::{Kind, Record};
-use stepfleet::published::{By, Position, Published, StepState, What};
+use stepfleet::published::Position;
 use stepfleet::run::{Run, Status};
 use stepfleet::store::ReaderStore;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
 use super::output;
+use super::published::{self, Asks, Shown};
 use super::session::turn;
 use super::show::{find_deferred, missing};
 use super::text::{shortened, span, time_of_day};
@@ -31,6 +31,9 @@ Examples:
   stepfleet follow otters-1 --json | jq -r .step      one record on a line
   stepfleet follow otters-1 --events                  what it publishes, and where its steps stand (start --follow-steps)
   stepfleet follow otters-1 --from 1795312270626-0    what it published after that entry
+  stepfleet follow otters-1 --stream answer           the text of its streams of this name, as it is written
+
+What the run asks people meanwhile is told on standard error, with each of these.
 
 The exit code is 0 when the run completed, and 1 when it did not.";
 
@@ -45,14 +48,22 @@ pub(super) struct Options {
     /// As --events, with what comes after this entry of the run's stream (each line begins with its entry's id)
     #[arg(long, value_name = "POSITION")]
     from: Option<Position>,
+    /// Print the text of the run's streams of this name as it is written, and nothing else
+    #[arg(long, value_name = "NAME", conflicts_with = "events")]
+    stream: Option<String>,
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let partitions = fleet.partitions().await?;
-    let mut follower = Follower { json: fleet.json, seen: 0, away: false, looked: None, unserved: false };
+    let asks = Asks::default();
+    let mut follower = Follower { json: fleet.json, seen: 0, away: false, looked: None, unserved: false, asks };
     let mut run = appear(&partitions, &options.id).await?;
-    if options.events || options.from.is_some() {
-        return events(fleet.json, partitions, &run.id, options.from.unwrap_or_default()).await;
+    if options.events || options.from.is_some() || options.stream.is_some() {
+        let shown = match &options.stream {
+            Some(stream) => Shown::Text(stream),
+            None => Shown::Entries,
+        };
+        return published::follow(fleet.json, partitions, &run.id, options.from.unwrap_or_default(), shown).await;
     }
     loop {
         // Read before the records: what is over has them all.
@@ -67,23 +78,6 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             Ok(None) => return Err(CliError::new(format!("the run {} has expired while it was followed", run.id))),
             Err(error) => follower.bear(error)?,
         }
-    }
-}
-
-/// Prints what the run publishes, to its end.
-async fn events(json: bool, partitions: Partitions, run: &str, from: Position) -> CliResult {
-    let handle = Client::with_store(partitions).run(run);
-    let mut follower = handle.follow_from(from);
-    while let Some(entry) = follower.next().await? {
-        if json {
-            output::json(&event_json(&entry))?;
-        } else {
-            output::line(&event_line(&entry));
-        }
-    }
-    match handle.status().await? {
-        Some(run) => Ok(end(json, &run)),
-        None => Err(CliError::new(format!("the run {run} has expired while it was followed"))),
     }
 }
 
@@ -113,6 +107,7 @@ struct Follower {
     /// When it last looked whether the run's version is served, and how that was.
     looked: Option<Instant>,
     unserved: bool,
+    asks: Asks,
 }
 
 impl Follower {
@@ -143,6 +138,9 @@ impl Follower {
             return Ok(());
         }
         self.looked = Some(Instant::now());
+        if let Err(error) = self.asks.tell(partitions, &run.id).await {
+            return self.bear(error);
+        }
         let looked = async { Ok((workflows::read(partitions).await?, partitions.first().now_ms().await?)) };
         let (all, now) = match looked.await {
             Ok(looked) => looked,
@@ -173,54 +171,13 @@ impl Follower {
     }
 }
 
-fn end(json: bool, run: &Run) -> ExitCode {
+pub(super) fn end(json: bool, run: &Run) -> ExitCode {
     let completed = run.status == Status::Completed;
     if !completed && !json {
         let reason = run.error.as_deref().unwrap_or("no reason was recorded");
         eprintln!("run {} ended as {}: {reason}", run.id, run.status);
     }
     if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn event_json(entry: &Published) -> serde_json::Value {
-    let mut json = serde_json::json!(entry);
-    if let What::Event { content, data, .. } = &entry.what {
-        json["data"] = output::payload_json(*content, data);
-    }
-    json
-}
-
-/// The position first, to go on from.
-fn event_line(entry: &Published) -> String {
-    let position = entry.position;
-    let of = |By { step, seq, attempt, worker }: &By| {
-        let place = if worker == "-" { String::new() } else { format!(", on {worker}") };
-        format!("#{seq} {step}, attempt {attempt}{place}")
-    };
-    let (kind, good, text) = match &entry.what {
-        What::Event { event, by, content, data, .. } => {
-            ("event", None, format!("{event} {}  {}", output::payload(*content, data), of(by)))
-        }
-        What::State { state, event, by, emitted, error } => {
-            let good = match state {
-                StepState::Done => Some(true),
-                StepState::Failed => Some(false),
-                _ => None,
-            };
-            let about = error.as_deref().map_or_else(|| emitted.join(", "), |error| shortened(error, 200));
-            let arrow = if about.is_empty() { "" } else { ": " };
-            (state.as_str(), good, format!("{} with {event}{arrow}{about}", of(by)))
-        }
-        What::End { status } => ("end", Some(*status == Status::Completed), status.to_string()),
-        What::Missed { count } => {
-            ("missed", Some(false), format!("up to {count} entries were trimmed before they were read"))
-        }
-        What::Other { fields } => {
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            ("other", None, shortened(&fields.join(" "), 500))
-        }
-    };
-    format!("{position}  {}  {text}", output::graded(&format!("{kind:<9}"), good))
 }
 
 fn line(record: &Record) -> String {
@@ -249,49 +206,11 @@ fn line(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::codec::Content;
-
     use super::*;
 
     fn told(record: &str) -> String {
         let told = line(&Record::parse(record.as_bytes()));
         told.split_once("  ").unwrap().1.to_owned()
-    }
-
-    #[test]
-    fn each_entry_is_one_readable_line() {
-        let position: Position = "17-1".parse().unwrap();
-        let by = By { step: "look".into(), seq: 3, attempt: 2, worker: "w-1".into() };
-        let line = |what| event_line(&Published { position, number: 4, what });
-        let (content, data) = (Content::MessagePack, b"\x81\xa2at\x01".to_vec());
-        let event = What::Event { event: "Progress".into(), id: "3.0.1".into(), by: by.clone(), content, data };
-        let json = event_json(&Published { position, number: 4, what: event.clone() });
-        assert_eq!(
-            (&json["data"]["at"], &json["kind"], &json["position"], &json["id"]),
-            (&1.into(), &"event".into(), &"17-1".into(), &"3.0.1".into())
-        );
-        assert_eq!(line(event), "17-1  event      Progress {\"at\":1}  #3 look, attempt 2, on w-1");
-        let waiting = By { worker: "-".into(), attempt: 0, ..by.clone() };
-        let state = |state, by, emitted: &[&str], error: Option<&str>| What::State {
-            state,
-            event: "Asked".into(),
-            by,
-            emitted: emitted.iter().map(|name| (*name).to_owned()).collect(),
-            error: error.map(str::to_owned),
-        };
-        assert_eq!(
-            line(state(StepState::Waiting, waiting, &[], None)),
-            "17-1  waiting    #3 look, attempt 0 with Asked"
-        );
-        assert_eq!(
-            line(state(StepState::Done, by.clone(), &["A", "B"], None)),
-            "17-1  done       #3 look, attempt 2, on w-1 with Asked: A, B"
-        );
-        assert_eq!(
-            line(state(StepState::Retry, by, &[], Some("no\nroute"))),
-            "17-1  retry      #3 look, attempt 2, on w-1 with Asked: no route"
-        );
-        assert_eq!(line(What::End { status: Status::Failed }), "17-1  end        failed");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod fork;
 mod graph;
 mod output;
 mod pause;
+mod published;
 mod questions;
 mod retry;
 mod runs;
@@ -150,6 +151,8 @@ enum Command {
     Session(session::Options),
     /// Print the value of an entity as JSON
     Entity(entity::Options),
+    /// Print what a run has recorded, to be replayed against other code
+    Export(snapshot::Export),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
     /// Stop a run where it stands
@@ -215,6 +218,7 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
         Command::Session(options) => session::run(fleet, options).await,
         Command::Entity(options) => entity::run(fleet, options).await,
+        Command::Export(options) => snapshot::export(fleet, options).await,
         Command::Follow(options) => follow::run(fleet, options).await,
         Command::Cancel(options) => steer::cancel(fleet, options).await,
         Command::Retry(options) => retry::run(fleet, options).await,

@@ -19,6 +19,14 @@ pub(super) fn line(text: &str) {
     }
 }
 
+/// Prints text as it is, at once.
+pub(super) fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// Prints one JSON document on one line.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text =

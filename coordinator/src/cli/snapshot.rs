@@ -1,4 +1,4 @@
-//! `stepfleet snapshot`.
+//! `stepfleet snapshot` and `stepfleet export`.
 
 use std::process::ExitCode;
 
@@ -36,5 +36,35 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     } else {
         output::json(&snapshot)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  stepfleet export order-7 > order-7.json
+
+The test kit replays it against the code of today: testing::replay(fulfil::workflow(), include_str!(\"order-7.json\")).
+The file has the run's data: its input, its state, and all that it has recorded.";
+
+#[derive(Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub(super) struct Export {
+    /// The run's id
+    id: String,
+}
+
+pub(super) async fn export(fleet: &Fleet, options: &Export) -> CliResult {
+    let client = fleet.client()?;
+    let Some(export) = client.run(&options.id).export().await? else {
+        return Err(CliError::new(missing(&client.partitions().await?, &options.id).await?));
+    };
+    if export.steps.is_empty() {
+        return Err(CliError::new(format!(
+            "the run {} has nothing recorded: its steps have made no calls such as ctx.step, or they have committed; what a step has \
+             recorded is kept until then, and that of a run of one step for as long as the run",
+            export.run
+        )));
+    }
+    output::json(&export)?;
     Ok(ExitCode::SUCCESS)
 }

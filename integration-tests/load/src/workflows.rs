@@ -17,6 +17,7 @@ pub(crate) fn serve(worker: Worker, names: &[String]) -> Result<Worker, WorkerEr
         "relay" => worker.serve(Relay),
         "keeper" => worker.serve(Keeper),
         "recorder" => worker.serve(Recorder),
+        "talker" => worker.serve(Talker),
         "fan" => worker.serve(Fan),
         "hold" => worker.serve(Hold),
         "late" => worker.serve(Late),
@@ -110,6 +111,27 @@ impl Recorder {
                 std::future::ready(Ok(pad.clone()))
             };
             let _: String = ctx.step("work", work).await?;
+        }
+        Ok(Finished { total: ev.left })
+    }
+}
+
+/// The same, with a stream beside it that gets a token after each step.
+struct Talker;
+
+#[workflow(start = Turn, stop = Finished)]
+impl Talker {
+    #[step]
+    async fn record(&self, ctx: &Context, ev: Turn) -> Outcome<Finished> {
+        let mut out = ctx.stream("answer");
+        for _ in 0..ev.left {
+            let pad = ev.pad.clone();
+            let work = || {
+                meter::body();
+                std::future::ready(Ok(pad.clone()))
+            };
+            let _: String = ctx.step("work", work).await?;
+            out.push("token ").await?;
         }
         Ok(Finished { total: ev.left })
     }

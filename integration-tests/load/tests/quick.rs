@@ -10,7 +10,17 @@ fn scenarios_run_and_give_their_rows() {
     let output = Command::new(env!("CARGO_BIN_EXE_stepfleet-load"))
         .args(["--quick", "--json", "--svg"])
         .arg(&picture)
-        .args(["--only", "chain-off", "recorded-steps", "hand-off", "fan-out", "edit-field", "intake", "partitions"])
+        .args([
+            "--only",
+            "chain-off",
+            "recorded-steps",
+            "recorded-flat-streaming",
+            "hand-off",
+            "fan-out",
+            "edit-field",
+            "intake",
+            "partitions",
+        ])
         .output()
         .expect("the tool starts");
     // It fails by itself where a run did not complete, or a body ran more often than it was to.
@@ -23,6 +33,7 @@ fn scenarios_run_and_give_their_rows() {
         "chain-off",
         "fcalls-per-step",
         "recorded-steps",
+        "recorded-flat-streaming",
         "hand-off-p50",
         "hand-off-p99",
         "fan-out-1000",

@@ -1,5 +1,6 @@
 //! Questions that runs ask people, on whole fleets.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use serde_json::{Value, json};
 use stepfleet::client::RunHandle;
 use stepfleet::history::Kind;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_integration_tests::found;
+use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::redis_cli;
+use stepfleet_integration_tests::{found, until};
 use stepfleet_worker::prelude::*;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -172,6 +174,29 @@ async fn any_client_answers_while_no_worker_is_there() {
             assert!(is_fine && shown[0]["name"] == "extras" && shown[0]["kind"] == "choices", "{said}");
             run.cancel().await.unwrap().taken(LIMIT).await.unwrap();
             assert_eq!(stepfleet(stage, &["questions"]).1.trim(), "no run asks anything now");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_run_is_told_what_it_asks() {
+    Both::new(|worker| worker.serve(interview::workflow()))
+        .play_on_redis(async |stage| {
+            let run = stage.client.start("interview", &()).id("r").enqueue().await.unwrap();
+            asked(&run, "ship it").await;
+            let url = stage.redis.as_ref().unwrap().url.clone();
+            let settings = [("STEPFLEET_REDIS", url.as_str())];
+            // However late they come, and whatever they read.
+            let readers = [&["follow", "r"][..], &["follow", "r", "--events"], &["follow", "r", "--stream", "answer"]]
+                .map(|args| Process::start(Path::new(STEPFLEET), args, &settings));
+            for reader in &readers {
+                until(async || reader.log().contains("r asks ship it (1.1): Ship it?; answer it with")).await;
+            }
+            answer(&run, "ship it", &json!(true), None).await;
+            for reader in &readers {
+                until(async || reader.log().contains("r asks choice")).await;
+                assert_eq!(reader.log().matches("asks ship it").count(), 1, "{}", reader.log());
+            }
         })
         .await;
 }

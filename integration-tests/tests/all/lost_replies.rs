@@ -7,7 +7,7 @@ use stepfleet::codec::Content;
 use stepfleet::history::{Kind, Record};
 use stepfleet::journal::Entry;
 use stepfleet::names::Namespace;
-use stepfleet::published::{Position, Publication};
+use stepfleet::published::{Piece, Position, Publication, Streams};
 use stepfleet::run::Status;
 use stepfleet::step::{
     CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried, Signalled,
@@ -187,6 +187,25 @@ async fn publish() {
     let published = shaky.fleet.store.published("r", Position::BEGINNING, 100).await.unwrap();
     let read: Vec<u64> = published.iter().map(|entry| entry.read().unwrap().unwrap()).collect();
     assert_eq!(read, [1, 2, 3], "an event was published twice");
+}
+
+#[tokio::test]
+async fn stream() {
+    let mut shaky = Shaky::new().await;
+    shaky.store.start(&start("r")).await.unwrap();
+    let step = shaky.claim(1).await.remove(0);
+    let piece = |at: u64| Piece { number: 1, stream: "answer".into(), at, text: "ab".into(), ..Piece::default() };
+    for at in [0, 2, 4] {
+        shaky.lose(shaky.store.stream("a", &step.fence, &piece(at))).await;
+        let again = shaky.store.stream("a", &step.fence, &piece(at)).await.unwrap();
+        assert_eq!(again, CommitStatus::Committed);
+    }
+    let published = shaky.fleet.store.published("r", Position::BEGINNING, 100).await.unwrap();
+    let mut streams = Streams::default();
+    for entry in &published {
+        streams.add(entry);
+    }
+    assert_eq!((published.len(), &*streams.named("answer").unwrap().text), (3, "ababab"), "a piece was told twice");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! All integration tests, in one program: each file is a subject, against a real Redis.
 
+mod agent;
 mod asking;
 mod audit;
 mod bounds;
@@ -15,6 +16,7 @@ mod cost;
 mod crashes;
 mod durable;
 mod entities;
+mod exported;
 mod failure;
 mod following;
 mod forked;
@@ -45,6 +47,7 @@ mod shapes;
 mod snapshots;
 mod steering;
 mod steps;
+mod streaming;
 mod topology;
 mod troubles;
 mod versions;

@@ -132,7 +132,7 @@ pub const KEYS: &[Key] = &[
         "published",
         "<id>:<seq>",
         Type::Hash,
-        "what a step execution has published: `<call>.<number>` -> the first 16 digits of a digest of the event; once there are too many `last`, the last one alone",
+        "what a step execution has published: `<call>.<number>` -> the first 16 digits of a digest of the event; once there are too many `last`, the last one alone; and of each stream `s<call>.<number>` -> `<take> <bytes> <1 once it has ended>`, and its text in blocks, `s<call>.<number>:<block>`",
     ),
     public(
         "questions",

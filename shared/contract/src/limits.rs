@@ -176,8 +176,16 @@ pub const LIMITS: &[Limit] = &[
         "MAX_REMEMBERED",
         10_000,
         Unit::Count,
-        "places of published events that are remembered for a step execution",
-        &["shared/src/store/redis/lua/publish.lua"],
+        "places of published events, and 4 KiB blocks of streams, that are remembered for a step execution",
+        &["shared/src/store/redis/lua/publish.lua", "shared/src/store/redis/lua/stream.lua", "shared/src/published.rs"],
+    ),
+    limit("MAX_STREAM", 1_048_576, Unit::Bytes, "the text of a stream", &["shared/src/published/stream.rs"]),
+    limit(
+        "STREAM_BLOCK",
+        4096,
+        Unit::Bytes,
+        "what a stream's text is remembered in",
+        &["shared/src/store/redis/lua/stream.lua", "shared/src/published/stream.rs"],
     ),
     limit("MAX_PAYLOAD", 1_048_576, Unit::Bytes, "an input, event, context value or result", &["shared/src/codec.rs"]),
     limit(

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::args::{Headed, ms, ms_or_none};
 use super::generated::args::{
     self, Audit, Caller, Changes, Checkpoint, Claim, Collect, Complete, Defer, Fail, Place, Publish, Reap, Register,
-    Reject, Release, Reserve, Slot, Stage, Start, Suspend,
+    Reject, Release, Reserve, Slot, Stage, Start, Stream, Suspend,
 };
 use super::outcome::place_text;
 use crate::attributes;
 use crate::child::Parent;
 use crate::error::Result;
 use crate::names::QueueName;
-use crate::published::Publication;
+use crate::published::{Piece, Publication};
 use crate::step::{self, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
 use crate::store::{self, Introduction, Rejection, Reservation};
 
@@ -276,6 +276,23 @@ pub(crate) fn publish<'a>(worker: &'a str, fence: &'a Fence, event: &'a Publicat
         content: event.content.as_str(),
         data: &event.data,
         digest: event.digest(),
+    }
+}
+
+pub(crate) fn stream<'a>(worker: &'a str, fence: &'a Fence, piece: &'a Piece) -> Stream<'a> {
+    Stream {
+        worker,
+        run: &fence.run,
+        seq: fence.seq,
+        attempt: fence.attempt.into(),
+        line: fence.line.as_str(),
+        place: piece.place(),
+        step: &piece.step,
+        stream: &piece.stream,
+        at: piece.at,
+        text: piece.text.as_bytes(),
+        last: piece.last,
+        done: piece.done.iter().map(String::as_str).collect(),
     }
 }
 

@@ -79,7 +79,7 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
 }
 
 /// `<workflow> <version> <content>`, and ` follow`.
-fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
+pub(crate) fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next()?, meta.next()?, meta.next()?);
     workflow.clone_into(&mut step.workflow);
@@ -94,7 +94,7 @@ fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
 }
 
 /// `<group> <step> <flags> <event>`, a line feed, the payload.
-fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8]) -> Option<()> {
+pub(crate) fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8]) -> Option<()> {
     let line = record.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&record[..line]).ok()?;
     let mut head = head.split(' ');

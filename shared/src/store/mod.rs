@@ -30,6 +30,7 @@ mod worker;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::published::MAX_REMEMBERED;
 use crate::step::OpenWait;
 
 pub use self::across::{Across, Reservation, Voided};
@@ -82,6 +83,13 @@ fn journal_is_full() -> Error {
     Error::too_large(format!(
         "a step may record at most {MAX_ENTRIES} entries, and have {MAX_WAITS} waits of one name open: \
          let several steps, or branches of a fan-out, do the work"
+    ))
+}
+
+fn too_many_streams() -> Error {
+    Error::too_large(format!(
+        "a step may stream and publish about {MAX_REMEMBERED} times outside of recorded calls: stream within ctx.step, or let several \
+         steps do it"
     ))
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Registration;
 use crate::error::Result;
+use crate::export::Journaled;
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
@@ -47,6 +48,9 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
     /// A session; None where there is none of that name, or it has expired.
     async fn session(&self, name: &str) -> Result<Option<SessionInfo>>;
+    /// The step executions of a run whose bodies have recorded something: those that have not ended or have failed, and, of a run of one
+    /// step that has completed, that one.
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>>;
     /// The newest runs first, `count` from `offset`.
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>>;
     /// Records of a run's history from the `from`th on, at most `count`.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{EntityStore, Registration};
 use crate::error::Result;
-use crate::published::Publication;
+use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
     CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
@@ -42,6 +42,11 @@ pub trait WorkerStore: EntityStore {
     /// Adds an event to what the run publishes, at once and for good: it stays whatever becomes of the attempt.
     /// [`CommitStatus::Fenced`] when the step is no longer its worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus>;
+    /// Adds a piece to a stream of the run's text, at once and for good. What is there already is not added again; what another
+    /// attempt wrote at the same place is superseded as soon as this one writes something else. [`CommitStatus::Fenced`] when the step
+    /// is no longer its worker's. Fails with [`Error::is_too_large`](crate::Error::is_too_large) when about 10,000 streams and published
+    /// events of the step execution are remembered already.
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus>;
     /// Puts an event into a buffer of a step while that executes; answers its entry in the journal: `c` and, where the
     /// event filled the buffer, all that was in it (see [`crate::step::collected`]). None where the fence is no longer good. Fails with
     /// [`Error::is_too_large`](crate::Error::is_too_large) when the step has recorded 100,000 entries already.

@@ -72,7 +72,7 @@ pub(crate) fn expand(kind: Kind, options: TokenStream, item: &TokenStream) -> To
     let parts = read(&function.sig).map_err(&mut keep).ok();
     let name = options.as_ref().and_then(|options| name(options, &function.sig).map_err(&mut keep).ok());
     let workflow = match (options, parts, name) {
-        (Some(options), Some(parts), Some(name)) => workflow(&options, &function, &parts, &name),
+        (Some(options), Some(parts), Some(name)) => workflow(kind, &options, &function, &parts, &name),
         _ => hollow(&function),
     };
     let mistakes = mistakes.map(|mistakes: Error| kind.told(mistakes).to_compile_error());
@@ -240,7 +240,7 @@ fn output(signature: &Signature) -> Result<Type> {
 }
 
 /// The type that is served, in the namespace of types, where it does not meet the function.
-fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) -> TokenStream {
+fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) -> TokenStream {
     let Parts { context, resource, input, output } = parts;
     let (own, visibility) = (&function.sig.ident, &function.vis);
     let conditions: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
@@ -294,6 +294,8 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
         )}
     };
     let (taken, came) = (schema(input, "Input"), schema(output, "Output"));
+    // The body of a task is work itself.
+    let task = if kind == Kind::Task { quote!(.of_task()) } else { quote!() };
     let allow = quote!(#[allow(non_camel_case_types, missing_docs, missing_debug_implementations, private_interfaces)]);
     quote! {
         #(#conditions)*
@@ -328,7 +330,7 @@ fn workflow(options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) 
                     retention: #retention,
                     timeout: #timeout,
                     retry: #retry,
-                    steps: ::std::vec![::stepfleet_worker::__private::Step::of_function(#name, #run)],
+                    steps: ::std::vec![::stepfleet_worker::__private::Step::of_function(#name, #run)#task],
                 }
             }
         }

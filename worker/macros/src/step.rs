@@ -206,6 +206,7 @@ impl ToTokens for Step {
                 catches: #catches,
                 concurrency: #concurrency,
                 saves_state: false,
+                awaits_calls_alone: false,
                 run: #run,
             });
         });

@@ -12,23 +12,25 @@ mod journal;
 mod patch;
 mod publish;
 mod reach;
+mod scribe;
 mod send;
 mod sleep;
 mod state;
 mod step;
+mod stream;
 mod task;
 mod tries;
 mod user;
 mod wait;
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Bytes, Checkpoint, Claimed, CommitStatus};
+use stepfleet::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;
@@ -41,16 +43,19 @@ pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
 use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
+use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
 pub use self::sleep::Sleep;
 pub use self::state::State;
 pub use self::step::{Call, StepCall};
+pub use self::stream::Stream;
 pub use self::user::{Answered, Approval, Choice, Choices, Question, Skippable, Text, WaitForUser};
 pub use self::wait::WaitFor;
 use crate::decisions::graph::Router;
 use crate::decisions::overlay::Overlay;
 use crate::error::{Error, Outcome};
 use crate::replay::{Along, Idle};
+use crate::workflow::ServedStep;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
@@ -73,6 +78,12 @@ pub(crate) struct Core {
     saving: tokio::sync::Mutex<()>,
     /// The state is committed before each call of the body.
     saves_state: bool,
+    /// What was recorded elsewhere is replayed: nothing is done, and the store is asked for nothing.
+    pub(crate) replays: bool,
+    /// Whether its body may await what is not the SDK's.
+    pub(crate) foreign: Foreign,
+    /// How many calls it awaits.
+    awaited: AtomicUsize,
     interrupt: Mutex<Option<Interrupt>>,
     /// How often others have changed what the attempt had read.
     conflicts: AtomicU32,
@@ -85,7 +96,19 @@ pub(crate) struct Core {
     places: Mutex<Places>,
     /// When the run was created (ms), once somebody has asked for it.
     born: tokio::sync::OnceCell<u64>,
+    scribe: Scribe,
     pub(crate) sends: Sends,
+}
+
+/// What becomes of a body that awaits what is not the SDK's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// Nothing: a step that records nothing may await anything.
+    Allowed,
+    /// A warning.
+    Warned,
+    /// It fails.
+    Refused,
 }
 
 /// What is known of earlier attempts at the same step execution.
@@ -132,8 +155,12 @@ impl Core {
             saves: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
             saves_state: false,
+            replays: false,
+            foreign: Foreign::Allowed,
+            awaited: AtomicUsize::default(),
             interrupt: Mutex::default(),
             conflicts: AtomicU32::default(),
+            scribe: Scribe::new(cancelled.clone()),
             cancelled,
             journal: Mutex::new(journal),
             unsure: Mutex::default(),
@@ -150,9 +177,30 @@ impl Core {
         self
     }
 
-    /// For a body that commits the state before each of its calls.
-    pub(crate) fn saving_state(self) -> Self {
-        Self { saves_state: true, ..self }
+    /// For the body of this step. `foreign`: where it is to await its calls alone, what becomes of it otherwise.
+    pub(crate) fn of_body(self, step: &ServedStep, foreign: Foreign) -> Self {
+        let foreign = if step.awaits_calls_alone { foreign } else { Foreign::Allowed };
+        Self { saves_state: step.saves_state, foreign, ..self }
+    }
+
+    /// For a replay of what was recorded elsewhere.
+    pub(crate) fn replaying(self) -> Self {
+        Self { replays: true, ..self }
+    }
+
+    /// Of a body that awaits: it awaits none of its calls.
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) == 0 && !self.reach.busy.is_busy() && !self.cancelled.is_cancelled()
+    }
+
+    /// For a call that lies beyond what was recorded elsewhere: it waits, and nothing comes of it.
+    async fn beyond<T>(&self, number: u64, name: &str) -> T {
+        std::future::poll_fn(|context| {
+            let wait = Wait { number, name: name.to_owned(), ..Wait::default() };
+            self.journal().wait(wait, context.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
@@ -181,6 +229,7 @@ impl Core {
         *self.overlay() = overlay;
         self.saves().forget_pending();
         *self.places() = Places::default();
+        self.scribe.begin_again();
         self.sends.take();
         self.take_interrupt();
     }
@@ -269,7 +318,8 @@ impl Core {
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
         };
-        let checkpointed = reach.persist(send).await?;
+        let checkpointed =
+            if self.replays { Checkpointed::from(CommitStatus::Committed) } else { reach.persist(send).await? };
         match checkpointed.outcome {
             CommitStatus::Fenced => self.give_up().await,
             // It expects nothing of the context.

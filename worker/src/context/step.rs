@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -15,9 +16,7 @@ use tokio::time::Instant;
 use super::publish::Within;
 use super::tries::{Options, Tries, within};
 use super::{Context, Core};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 use crate::replay::Recorded;
 use crate::retry::RetryPolicy;
 
@@ -76,11 +75,17 @@ where
     core.save_before(number).await?;
     let known = core.journal().recorded(number, &name)?;
     match known {
-        Recorded::Value(payload) => return Ok(codec::decode(&what, &payload)?),
+        Recorded::Value(payload) => {
+            let value = codec::decode(&what, &payload).map_err(Error::from);
+            return value.inspect_err(|error| core.journal().cannot_be_read(error));
+        }
         Recorded::Never => std::future::pending().await,
         Recorded::New => {}
     }
-    let mut tries = Tries::of(core, number, &name)?;
+    let mut tries = Tries::of(core, number, &name).inspect_err(|changed| core.journal().cannot_be_read(changed))?;
+    if core.replays {
+        return core.beyond(number, &name).await;
+    }
     loop {
         tries.next(core).await;
         let began = Instant::now();
@@ -88,9 +93,11 @@ where
         core.places().begin(number);
         let work = within(options.timeout, &text, async { work().await });
         let value = Within::new(core, number, work).await.and_then(|value| Ok((codec::encode(&what, &value)?, value)));
+        core.settle_streams_of(number, value.is_ok()).await;
         let error = match value {
             Ok((payload, value)) => {
                 core.record(number, &name, &payload).await?;
+                core.scribe.recorded(number);
                 return Ok(value);
             }
             Err(error) => error,
@@ -188,6 +195,16 @@ pub(super) struct Place<'a> {
     /// What the body has written before the call is committed first.
     saving: Option<BoxFuture<'a, Outcome<()>>>,
     is_saved: bool,
+    awaited: Option<Awaited<'a>>,
+}
+
+/// The body awaits a call, until this is dropped.
+struct Awaited<'a>(&'a AtomicUsize);
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<'a, T> Call<'a, T> {
@@ -205,11 +222,30 @@ impl<'a, T> Call<'a, T> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(core: &'a Core, number: u64, name: String) -> Self {
-        Self { core, number, name, is_over: false, is_mark: false, saving: None, is_saved: !core.saves_state }
+        Self {
+            core,
+            number,
+            name,
+            is_over: false,
+            is_mark: false,
+            saving: None,
+            is_saved: !core.saves_state,
+            awaited: None,
+        }
+    }
+
+    /// The body awaits it.
+    pub(super) fn is_polled(&mut self) {
+        let awaited = &self.core.awaited;
+        self.awaited.get_or_insert_with(|| {
+            awaited.fetch_add(1, Ordering::Relaxed);
+            Awaited(awaited)
+        });
     }
 
     /// What the body has written before the call is committed, where its function commits that by itself.
     pub(super) fn poll_saved(&mut self, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
+        self.is_polled();
         if self.is_saved {
             return Poll::Ready(Ok(()));
         }
@@ -223,7 +259,11 @@ impl<'a> Place<'a> {
     /// The call has ended: ready when it is the body's turn to be given that.
     pub(super) fn poll_over(&mut self, context: &std::task::Context<'_>) -> Poll<()> {
         self.is_over = self.core.journal().pass(self.number, context.waker());
-        if self.is_over { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_over {
+            self.awaited = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 }
 
@@ -232,6 +272,7 @@ impl<T> Future for Call<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
         let call = &mut *self;
+        call.place.is_polled();
         let outcome = match call.outcome.take() {
             Some(outcome) => outcome,
             None => ready!(call.work.as_mut().poll(context)),

@@ -4,6 +4,7 @@
 
 pub mod graph;
 pub(crate) mod overlay;
+pub(crate) mod pieces;
 pub(crate) mod plan;
 pub(crate) mod recovery;
 pub(crate) mod renewal;

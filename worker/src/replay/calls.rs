@@ -1,5 +1,7 @@
 //! What the journal has of a call that the body makes.
 
+use std::collections::BTreeMap;
+
 use stepfleet::child::ChildEnd;
 use stepfleet::journal::{self, Entry};
 use stepfleet::names;
@@ -128,6 +130,45 @@ impl Machine {
         self.or_refuse(number, marked)
     }
 
+    /// What was recorded cannot be read by the code that is here.
+    pub(crate) fn cannot_be_read(&mut self, error: &Error) {
+        self.told.get_or_insert_with(|| error.to_string());
+    }
+
+    /// What the body was told first of what is wrong with it, whatever it made of that.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        self.told.as_ref().map(Error::terminal)
+    }
+
+    /// What the step is, and the last call that it has recorded, or was given: for people.
+    pub(crate) fn whereabouts(&self) -> (String, Option<String>) {
+        let of = |entries: &BTreeMap<u64, Vec<u8>>| {
+            let calls = entries.range(..=self.made.min(journal::FIRST_ORDER - 1)).next_back();
+            calls.and_then(|(number, entry)| Some((*number, described(&Entry::read(entry).ok()?))))
+        };
+        let last = of(&self.entries).max(of(&self.kept));
+        (self.about.clone(), last.map(|(number, call)| format!("call #{number}, {call}")))
+    }
+
+    /// How many calls the body has made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.made
+    }
+
+    /// The first call that is recorded and that the body, which has ended or comes no further, has not made or not awaited; `how` says
+    /// what it does instead.
+    pub(crate) fn left_out(&self, how: &str) -> Option<Error> {
+        let read = |entry| Entry::read(entry).ok();
+        let is_call = |entry: &Entry<'_>| !matches!(entry, Entry::LetGo { .. } | Entry::Patch { .. });
+        let calls = self.entries.range(self.made + 1..journal::FIRST_ORDER);
+        let mut unmade = calls.filter_map(|(number, entry)| Some((*number, read(entry).filter(is_call)?)));
+        let fault = match unmade.next() {
+            Some((number, entry)) => Fault::Unmade { number, recorded: described(&entry), how: how.to_owned() },
+            None => Fault::NotAwaited { number: self.order.expected()? },
+        };
+        Some(fault.error(&self.about))
+    }
+
     /// Whether the state was committed before this call began.
     pub(crate) fn is_marked(&self, call: u64) -> bool {
         let number = journal::of_mark(call);
@@ -188,8 +229,9 @@ impl Machine {
 
     /// A call that should not be there is told so at once, whatever the body is to be given before.
     fn or_refuse<T>(&mut self, number: u64, found: Result<Outcome<T>, Error>) -> Outcome<T> {
-        if found.is_err() {
+        if let Err(fault) = &found {
             self.refused.insert(number);
+            self.told.get_or_insert_with(|| fault.to_string());
         }
         found?
     }

@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Contradiction,
     /// An entry of its journal cannot be read.
     Unreadable { number: u64 },
+    /// It ends, or comes no further, before a call that is recorded. Only the test kit looks for it.
+    Unmade { number: u64, recorded: String, how: String },
 }
 
 impl Fault {
@@ -29,6 +31,7 @@ impl Fault {
             Self::NotAwaited { .. } => 3,
             Self::Contradiction => 4,
             Self::Unreadable { .. } => 5,
+            Self::Unmade { .. } => 6,
         }
     }
 
@@ -44,6 +47,9 @@ impl Fault {
                 format!("the body does not await call #{number}, which an earlier attempt was given next")
             }
             Self::Contradiction => "the journal contradicts itself about the order of its calls".to_owned(),
+            Self::Unmade { number, recorded, how } => {
+                format!("call #{number} was {recorded}, and the code now {how}")
+            }
             Self::Unreadable { number } => format!(
                 "entry {number} of the journal cannot be read: a newer version of Stepfleet wrote it, or something else did"
             ),
@@ -52,7 +58,7 @@ impl Fault {
 
     fn advice(&self) -> &'static str {
         match self {
-            Self::OtherCall { .. } | Self::Dropped { .. } | Self::NotAwaited { .. } => {
+            Self::OtherCall { .. } | Self::Dropped { .. } | Self::NotAwaited { .. } | Self::Unmade { .. } => {
                 "A body must make the same calls in the same order each time. If its code was changed, deploy the old code again, \
                  serve the change under a new version, or put it behind ctx.patched; then retry the run. If it was not, put what \
                  differs from time to time, such as a time or a random number, into ctx.step"
@@ -68,7 +74,7 @@ impl Fault {
     pub(super) fn error(&self, about: &str) -> Error {
         let text = format!("{about}: {} (replay error {}). {}", self.what(), self.code(), self.advice());
         match self {
-            Self::OtherCall { .. } | Self::Unreadable { .. } => Error::terminal(text),
+            Self::OtherCall { .. } | Self::Unreadable { .. } | Self::Unmade { .. } => Error::terminal(text),
             Self::Dropped { .. } | Self::NotAwaited { .. } | Self::Contradiction => Error::msg(text),
         }
     }
@@ -105,6 +111,7 @@ mod tests {
             Fault::NotAwaited { number: 1 },
             Fault::Contradiction,
             Fault::Unreadable { number: 1 },
+            Fault::Unmade { number: 1, recorded: "`a`".into(), how: "returns before it".into() },
         ];
         for (place, fault) in faults.iter().enumerate() {
             assert_eq!(usize::from(fault.code()), place + 1);

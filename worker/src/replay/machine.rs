@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     pub(super) refused: BTreeSet<u64>,
     /// The body does not go the way that an earlier attempt went.
     astray: Option<Fault>,
+    /// What the body was told first of what is wrong with it.
+    pub(super) told: Option<String>,
     /// Something is in the store, or may be.
     pub(super) is_used: bool,
     /// What the step is, for errors.

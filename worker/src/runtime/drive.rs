@@ -12,6 +12,7 @@ use stepfleet::backoff::{BESIDE, Backoff};
 use stepfleet::step::Wait;
 use tokio::time::Sleep;
 
+use super::foreign::Doubt;
 use crate::context::{Core, Interrupt};
 use crate::error::Error;
 use crate::replay::{Along, Idle};
@@ -69,16 +70,20 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
     let waker = Waker::from(bell.clone());
     let mut body = std::pin::pin!(body);
     let mut pause = Pause { core, grace: None, beside: None, asking: None };
-    let mut restless = 0;
+    let (mut restless, mut doubt) = (0, Doubt::default());
     std::future::poll_fn(move |context| {
         let mut was_woken = false;
         for _ in 0..IN_A_ROW {
             bell.task.register(context.waker());
             if !bell.rung.swap(false, Ordering::SeqCst) {
+                if let Some(foreign) = doubt.poll(&pause.core, context) {
+                    return Poll::Ready(Ended::Refused(foreign));
+                }
                 // The body is still there: what it is dropped with later counts no more.
                 return pause.poll(context, was_woken).map(|paused| paused.map_or_else(Ended::Refused, Ended::Waits));
             }
             was_woken = true;
+            doubt.dispel();
             // Nobody need wake the task while it is here.
             bell.task.take();
             let polled = body.as_mut().poll(&mut Context::from_waker(&waker));
@@ -88,7 +93,12 @@ pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> 
             if let Some(interrupted) = pause.interrupted().or_else(|| pause.astray()) {
                 return Poll::Ready(interrupted);
             }
-            restless = if bell.rung.load(Ordering::SeqCst) { restless + 1 } else { RESTLESS };
+            restless = if bell.rung.load(Ordering::SeqCst) {
+                restless + 1
+            } else {
+                doubt.look(&pause.core);
+                RESTLESS
+            };
             if restless >= RESTLESS {
                 restless = 0;
                 pause.give_next(&bell);
@@ -175,7 +185,7 @@ impl Pause {
                     return Poll::Pending;
                 }
             } else if idle != Idle::Ask {
-                let moment = if idle == Idle::HeldUp { HELD_UP } else { GRACE };
+                let moment = if idle == Idle::HeldUp && !self.core.replays { HELD_UP } else { GRACE };
                 let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(moment)));
                 if grace.as_mut().poll(context).is_pending() {
                     return Poll::Pending;

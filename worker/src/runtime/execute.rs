@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Busy, Core, Interrupt, Journal, Past, Reach};
+use crate::context::{Busy, Core, Foreign, Interrupt, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -56,15 +56,23 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     };
     let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step)).within(router);
-    let saves_state =
-        served(session, step).and_then(|served| served.step(&step.step)).is_some_and(|known| known.saves_state);
-    Arc::new(if saves_state { core.saving_state() } else { core })
+    let refused = if session.refuses_foreign { Foreign::Refused } else { Foreign::Warned };
+    let known = served(session, step).and_then(|served| served.step(&step.step));
+    Arc::new(match known {
+        Some(known) => core.of_body(known, refused),
+        None => core,
+    })
 }
 
 pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {
     let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
-    let outcome = run(session, step, core.clone()).instrument(span).await;
+    let outcome = async {
+        let outcome = run(session, step, core.clone()).await;
+        core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await;
+        outcome
+    };
+    let outcome = outcome.instrument(span).await;
     Attempted { outcome, core }
 }
 

@@ -14,10 +14,12 @@ mod commit;
 mod drive;
 mod execute;
 mod failure;
+mod foreign;
 mod lease;
 mod ledger;
 mod nudge;
 mod reconcile;
+pub(crate) mod replaying;
 mod session;
 mod slots;
 

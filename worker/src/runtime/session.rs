@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub(super) ledger: Arc<Ledger>,
     pub(super) outages: Outages,
     pub(super) claims: Claims,
+    /// Durable functions are not to await what is not the SDK's: in tests.
+    pub(super) refuses_foreign: bool,
 }
 
 /// Whether claims are refused for a reason that is not the server's.
@@ -165,6 +167,7 @@ impl Session {
             ledger: Arc::default(),
             claims: Claims(Mutex::new(outages.watch("claim", REFUSED))),
             outages,
+            refuses_foreign: false,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stepfleet::codec::{self, Content};
+use stepfleet::export::Export;
 use stepfleet::history::Record;
 use stepfleet::names::{self, Namespace, QueueName};
 use stepfleet::published::{Position, Published};
@@ -292,7 +293,9 @@ impl Driver {
             Some(name) => answer(self.store.session(name).await).unwrap_or_default().context,
             None => Vec::new(),
         };
+        let export = Export::of(&run, answer(self.store.journals(&self.run).await));
         TestRun {
+            export,
             session: session.into_iter().collect(),
             memory: self.memory.clone(),
             history: History::new(EPOCH_MS, self.records().await),

@@ -97,6 +97,7 @@ mod crash;
 mod driver;
 mod every_crash;
 mod history;
+mod replay;
 mod report;
 mod requests;
 mod setup;
@@ -105,6 +106,7 @@ mod tests;
 
 pub use self::every_crash::{call_survives_every_crash, survives_every_crash};
 pub use self::history::History;
+pub use self::replay::{Replay, replay};
 pub use self::report::{Retried, StepReport, TestRun};
 pub use self::setup::{Setup, run};
 pub use stepfleet::history::{Kind, Record};

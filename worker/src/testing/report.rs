@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet::entity::Entity;
+use stepfleet::export::Export;
 use stepfleet::history::Kind;
-use stepfleet::published::Published;
+use stepfleet::published::{Published, StreamText, Streams};
 use stepfleet::run::{Run, Status};
 use stepfleet::store::MemoryStore;
 use stepfleet::{codec, fields, values};
@@ -33,6 +34,7 @@ pub struct TestRun {
     pub(super) signals_left: Vec<String>,
     pub(super) answers_left: Vec<String>,
     pub(super) published: Vec<Published>,
+    pub(super) export: Export,
     pub(super) skipped: Duration,
     pub(super) crashes: Crashes,
     pub(super) ran: Vec<Ran>,
@@ -194,9 +196,37 @@ impl TestRun {
         read.collect::<stepfleet::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
     }
 
+    /// The text of its last stream of this name, as a follower has it in the end.
+    ///
+    /// # Panics
+    /// With all that is known of the run, when it has none.
+    #[track_caller]
+    pub fn streamed(&self, name: &str) -> String {
+        let streams = self.streams();
+        let text = streams.named(name).map(|stream| stream.text.clone());
+        text.unwrap_or_else(|| panic!("the run has no stream {name}:\n{self}"))
+    }
+
+    /// All of its streams.
+    pub fn streams(&self) -> Streams {
+        let mut streams = Streams::default();
+        for entry in &self.published {
+            streams.add(entry);
+        }
+        streams
+    }
+
     /// All that a follower of the run sees, in order.
     pub fn all_published(&self) -> &[Published] {
         &self.published
+    }
+
+    /// What it has recorded, as `stepfleet export` writes it: for [`replay`](super::replay()).
+    ///
+    /// # Panics
+    /// Never: all of it can be written.
+    pub fn exported(&self) -> String {
+        serde_json::to_string(&self.export).expect("an export can be written as JSON")
     }
 
     /// How long the run would have waited: how far the store's clock was put forward.
@@ -262,6 +292,11 @@ impl fmt::Display for TestRun {
             let value = values::decode::<serde_json::Value>(name, value);
             let value = value.map_or_else(|_| "(not readable)".to_owned(), |value| value.to_string());
             write!(f, "\n  context {name}: {value}")?;
+        }
+        for StreamText { name, text, take, is_whole, .. } in self.streams().all() {
+            let anew = if *take > 1 { format!(", begun {take} times") } else { String::new() };
+            let end = if *is_whole { "" } else { " (it has no end)" };
+            write!(f, "\n  streamed {name}{anew}: {text:?}{end}")?;
         }
         for name in &self.waits {
             let question = name.strip_prefix("(answer to ").and_then(|rest| rest.strip_suffix(')'));

@@ -35,26 +35,35 @@ pub(super) async fn recorded(effort: Effort) -> Fallible<Vec<Row>> {
 
 /// One run alone, with few steps and with very many: what one of them takes.
 pub(super) async fn flat(effort: Effort) -> Fallible<Vec<Row>> {
+    flat_of(effort, "recorder", "recorded-flat").await
+}
+
+/// The same beside a stream of tokens, one after each step.
+pub(super) async fn flat_streaming(effort: Effort) -> Fallible<Vec<Row>> {
+    flat_of(effort, "talker", "recorded-flat-streaming").await
+}
+
+async fn flat_of(effort: Effort, workflow: &'static str, row: &str) -> Fallible<Vec<Row>> {
     let (few, many) = (1000, (100_000 / effort.part).max(2000));
     let mut site = Site::open(OFF).await?;
-    let mut crew = site.crew(&site.serve(&["recorder"]), 1).await?;
+    let mut crew = site.crew(&site.serve(&[workflow]), 1).await?;
     let mut each = Vec::new();
     for _ in 0..effort.times {
-        let long = alone(&mut site, &mut crew, many).await?;
+        let long = alone(&mut site, &mut crew, workflow, many).await?;
         let mut short = Vec::new();
         for _ in 0..5 {
-            short.push(alone(&mut site, &mut crew, few).await?);
+            short.push(alone(&mut site, &mut crew, workflow, few).await?);
         }
         short.sort_by(f64::total_cmp);
         each.push((long, long / short[2]));
     }
-    let row = Row::named("recorded-flat", Goal::AtMost(1.1));
+    let row = Row::named(row, Goal::AtMost(1.1));
     Ok(vec![row.measured("us a step", "of a step in a run of 1,000", &each)])
 }
 
 /// How long a step takes of a run with so many, in us.
-async fn alone(site: &mut Site, crew: &mut Crew, steps: u64) -> Fallible<f64> {
-    let mut runs = Runs::of_turns("recorder", 1, steps);
+async fn alone(site: &mut Site, crew: &mut Crew, workflow: &'static str, steps: u64) -> Fallible<f64> {
+    let mut runs = Runs::of_turns(workflow, 1, steps);
     runs.input["left"] = steps.into();
     let pass = site.pass(crew, &runs).await?;
     Ok(pass.took.as_secs_f64() * 1e6 / number(steps))

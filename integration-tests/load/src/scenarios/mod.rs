@@ -35,6 +35,11 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "chain-always", rows: &["chain-always"], measure: |e| Box::pin(chain::always(e)) },
     Scenario { name: "recorded-steps", rows: &["recorded-steps"], measure: |e| Box::pin(chain::recorded(e)) },
     Scenario { name: "recorded-flat", rows: &["recorded-flat"], measure: |e| Box::pin(chain::flat(e)) },
+    Scenario {
+        name: "recorded-flat-streaming",
+        rows: &["recorded-flat-streaming"],
+        measure: |e| Box::pin(chain::flat_streaming(e)),
+    },
     Scenario { name: "hand-off", rows: &["hand-off-p50", "hand-off-p99"], measure: |e| Box::pin(latency::hand_off(e)) },
     Scenario { name: "fan-out", rows: &["fan-out-1000"], measure: |e| Box::pin(fan::out(e)) },
     Scenario { name: "branch-cost", rows: &["branch-cost"], measure: |e| Box::pin(fan::branch_cost(e)) },

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use serde_json::json;
 use stepfleet::client::RunHandle;
 use stepfleet_integration_tests::durable::TRIES;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_integration_tests::until;
 
 use super::LIMIT;
 
@@ -60,4 +62,29 @@ async fn whoever_is_killed_between_two_calls_in_a_delay_and_in_a_sleep_does_noth
     for (what, times) in [("first", 1), ("second", 1), ("hopeless", TRIES), ("last", 1)] {
         assert_eq!(done(&mut redis, "steady", what).await, times, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_awaits_what_is_not_recorded_is_warned_of_once() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let worker = fleet.worker(WORKER, &[("RUST_LOG", "warn")]);
+    fleet.workers_ready(1).await;
+    let mut redis = fleet.redis.connection().await;
+    // The gate stands in the body of the one, and within a recorded call of the other.
+    for (workflow, id, input) in
+        [("steady", "one", json!(0)), ("steady", "two", json!(0)), ("telling", "three", json!({ "wavers": false }))]
+    {
+        let run = fleet.client.start(workflow, &input).id(id).enqueue().await.unwrap();
+        wait_for_arrival(&mut redis, id).await;
+        until(async || workflow == "telling" || worker.log().contains("awaits something")).await;
+        let_go(&mut redis, id, 16).await;
+        run.wait(LIMIT).await.unwrap();
+    }
+    let log = worker.log();
+    assert_eq!(log.matches("awaits something that is not Stepfleet's").count(), 1, "{log}");
+    assert!(
+        log.contains("step steady of workflow steady version 1 awaits") && log.contains("after call #2, `first`"),
+        "{log}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use proptest::test_runner::TestCaseError;
 use stepfleet::codec::Content;
-use stepfleet::published::{Position, Publication, What};
+use stepfleet::published::{Piece, Position, Publication, What};
 use stepfleet::step::{Claimed, CommitStatus};
 use stepfleet::store::Store;
 use stepfleet::store::prelude::*;
@@ -26,6 +26,64 @@ impl Pair {
             }
         }
         Ok(name)
+    }
+
+    /// Writes a few pieces of a stream, which this or an earlier attempt may have written otherwise; and by chance for an attempt that is
+    /// over.
+    pub(crate) async fn stream(&mut self, held: usize, old: bool, what: u8, repeat: bool) -> Case {
+        let holds = if old { &self.old } else { &self.held };
+        if holds.is_empty() {
+            return Ok("stream nothing");
+        }
+        let (worker, step) = holds[held % holds.len()].clone();
+        self.traced.insert((step.fence.run.clone(), step.fence.seq));
+        let id = self.worker(worker);
+        let texts = ["abcdef", "abcxyz", "ab"];
+        let mut name = "stream";
+        // A body that runs again writes there again, the same or something else.
+        for text in [texts[usize::from(what) % 3], texts[usize::from(what / 3) % 3]] {
+            let length = text.len().div_ceil(usize::from(what / 9 % 3) + 1);
+            for (turn, part) in text.as_bytes().chunks(length).enumerate() {
+                let at = turn * length;
+                let piece = Piece {
+                    call: u64::from(what / 27 % 2),
+                    number: 9,
+                    step: step.step.clone(),
+                    stream: "answer".into(),
+                    at: at as u64,
+                    text: String::from_utf8_lossy(part).into_owned(),
+                    last: what >= 128 && at + part.len() == text.len(),
+                    done: if what % 32 == 31 { vec!["0.9".into()] } else { Vec::new() },
+                };
+                match self.stream_piece(&id, &step, &piece, repeat).await? {
+                    Some(0) if name == "stream" => name = "stream: there already",
+                    Some(2) => name = "stream: superseded",
+                    _ => {}
+                }
+            }
+        }
+        Ok(name)
+    }
+
+    /// How many entries it has made; None where it was fenced.
+    async fn stream_piece(
+        &self,
+        id: &str,
+        step: &Claimed,
+        piece: &Piece,
+        repeat: bool,
+    ) -> Result<Option<usize>, TestCaseError> {
+        let run = &step.fence.run;
+        let before = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?.len();
+        let first = both!(self, store => store.stream(id, &step.fence, piece));
+        let told = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?;
+        if repeat && piece.done.is_empty() {
+            let repeated = both!(self, store => store.stream(id, &step.fence, piece));
+            same("stream", &first, &repeated)?;
+            let after = self.memory.published(run, Position::BEGINNING, 1000).await.map_err(failed)?;
+            same("stream: what was published", &told, &after)?;
+        }
+        Ok((first == CommitStatus::Committed).then_some(told.len() - before))
     }
 
     /// Whether it was there already.

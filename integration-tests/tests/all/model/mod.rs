@@ -147,6 +147,7 @@ impl Pair {
                 self.checkpoint(*held, *entries, *waits, *set, *repeat).await?
             }
             Op::Publish { held, old, places, repeat } => self.publish(*held, *old, *places, *repeat).await?,
+            Op::Stream { held, old, what, repeat } => self.stream(*held, *old, *what, *repeat).await?,
             Op::Suspend { held, waits, set, next, repeat } => self.suspend(*held, *waits, *set, *next, *repeat).await?,
             Op::Signal { run, name, order, by_inbox } => self.signal(*run, *name, *order, *by_inbox).await?,
             Op::Merge { held, how, expects, ends, repeat } => self.merge(*held, *how, *expects, *ends, *repeat).await?,
@@ -474,7 +475,7 @@ fn schedules(count: u32, in_cluster: bool) {
     }
     let wanted = "start,start: timed out,start: in a line,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
-                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
+                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,stream,stream: there already,stream: superseded,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   child ended,child ended: nobody waits,undone,merge: checkpoint,merge: done,merge: conflict,merge: refused";

@@ -73,6 +73,12 @@ pub(crate) enum Op {
         places: u8,
         repeat: bool,
     },
+    Stream {
+        held: usize,
+        old: bool,
+        what: u8,
+        repeat: bool,
+    },
     Suspend {
         held: usize,
         waits: usize,
@@ -210,8 +216,10 @@ fn waiting() -> impl Strategy<Value = Op> {
     prop_oneof![
         9 => (any::<usize>(), 0..3u64, 0..4usize, any::<u8>(), any::<bool>())
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
-        4 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+        5 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
+        2 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+            .prop_map(|(held, old, what, repeat)| Op::Stream { held, old, what, repeat }),
         8 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
             .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),
         6 => (0..RUNS, any::<bool>(), proptest::option::of(0..3u8), any::<bool>())

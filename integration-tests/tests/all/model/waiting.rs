@@ -258,7 +258,7 @@ pub(crate) fn without_dues(entries: &mut [(u64, Vec<u8>)]) {
 }
 
 pub(crate) fn sorted(mut fences: Vec<Fence>) -> Vec<Fence> {
-    fences.sort_by(|a, b| (&a.run, a.seq).cmp(&(&b.run, b.seq)));
+    fences.sort_by(|a, b| (&a.run, a.seq, a.attempt).cmp(&(&b.run, b.seq, b.attempt)));
     fences
 }
 

@@ -16,6 +16,7 @@ mod requests;
 mod retries;
 mod sessions;
 mod slots;
+mod streams;
 mod timers;
 mod unreadable;
 mod waits;

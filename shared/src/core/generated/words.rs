@@ -193,6 +193,25 @@ impl Word for Publish {
     ];
 }
 
+/// Of `stream`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// `ok`.
+    Ok,
+    /// `fenced`.
+    Fenced,
+    /// `full`.
+    Full,
+}
+
+impl Word for Stream {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("ok", Self::Ok),
+        ("fenced", Self::Fenced),
+        ("full", Self::Full),
+    ];
+}
+
 /// Of `stage`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {

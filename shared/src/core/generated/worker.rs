@@ -146,6 +146,48 @@ impl Transition for Publish<'_> {
     const NAME: &'static str = "publish";
 }
 
+/// Adds a piece to a stream of the run's text, at once: what is there already is not added again, and what another attempt wrote instead is superseded.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream<'a> {
+    pub(crate) worker: &'a str,
+    pub(crate) run: &'a str,
+    pub(crate) seq: u64,
+    pub(crate) attempt: u64,
+    pub(crate) line: &'a str,
+    pub(crate) place: String,
+    pub(crate) step: &'a str,
+    pub(crate) stream: &'a str,
+    pub(crate) at: u64,
+    pub(crate) text: &'a [u8],
+    pub(crate) last: bool,
+    pub(crate) done: Vec<&'a str>,
+}
+
+impl Write for Stream<'_> {
+    fn write<'a>(&'a self, args: &mut Args<'a>) {
+        args.text(self.worker);
+        args.text(self.run);
+        args.number(self.seq);
+        args.number(self.attempt);
+        args.text(self.line);
+        args.text(&self.place);
+        args.text(self.step);
+        args.text(self.stream);
+        args.number(self.at);
+        args.bytes(self.text);
+        args.flag(self.last);
+        args.count(self.done.len());
+        for place in &self.done {
+            args.text(place);
+        }
+    }
+}
+
+impl Transition for Stream<'_> {
+    type Word = words::Stream;
+    const NAME: &'static str = "stream";
+}
+
 /// Writes a chunk of a large fan-out ahead of its commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage<'a> {

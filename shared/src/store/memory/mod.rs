@@ -18,6 +18,7 @@ mod fan;
 mod fleet;
 mod fork;
 mod journal;
+mod journals;
 mod kit;
 mod pause;
 mod publish;
@@ -31,6 +32,7 @@ mod session;
 mod signal;
 mod start;
 mod stream;
+mod streaming;
 mod timeout;
 mod timers;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::data::Data;
 use super::run::Actor;
+use super::streaming::Streamed;
 use crate::published::{By, MAX_KEPT, MAX_REMEMBERED, Position, Publication, Published, StepState, What};
 use crate::run::Status;
 use crate::step::{CommitStatus, Fence, Route};
@@ -50,9 +51,17 @@ pub(super) struct Told {
     digests: BTreeMap<(u64, u64), String>,
     /// The last one that there was no room for.
     last: Option<((u64, u64), String)>,
+    /// Of streams, by the places in the body.
+    pub(super) streams: BTreeMap<(u64, u64), Streamed>,
 }
 
 impl Told {
+    /// How much is remembered.
+    pub(super) fn len(&self) -> usize {
+        let streams: usize = self.streams.values().map(Streamed::fields).sum();
+        self.digests.len() + usize::from(self.last.is_some()) + streams
+    }
+
     /// Whether it is not there already; remembers it then.
     fn is_new(&mut self, event: &Publication) -> bool {
         let (place, digest) = ((event.call, event.number), event.digest());
@@ -60,7 +69,7 @@ impl Told {
         if self.digests.get(&place) == Some(&digest) || self.last == last {
             return false;
         }
-        if self.digests.contains_key(&place) || self.digests.len() + usize::from(self.last.is_some()) < MAX_REMEMBERED {
+        if self.digests.contains_key(&place) || self.len() < MAX_REMEMBERED {
             self.digests.insert(place, digest);
         } else {
             self.last = last;
@@ -82,11 +91,15 @@ impl Data {
         let id = format!("{}.{}", fence.seq, event.place());
         let by = By { step: event.step.clone(), seq: fence.seq, attempt: fence.attempt, worker: worker.to_owned() };
         let (content, data) = (event.content, event.data.clone());
-        if let Some(run) = self.runs.get_mut(&fence.run) {
-            run.published.add(now, What::Event { event: event.event.clone(), id, by, content, data });
+        self.add_published(now, &fence.run, What::Event { event: event.event.clone(), id, by, content, data });
+        CommitStatus::Committed
+    }
+
+    pub(super) fn add_published(&mut self, now: u64, run: &str, what: What) {
+        if let Some(run) = self.runs.get_mut(run) {
+            run.published.add(now, what);
         }
         self.news.arrived = true;
-        CommitStatus::Committed
     }
 
     /// Tells followers where a step execution stands, where the run was started so.

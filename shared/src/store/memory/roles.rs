@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::data::Data;
 use crate::error::Result;
+use crate::export::Journaled;
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::Namespace;
-use crate::published::{Position, Publication, Published};
+use crate::published::{Piece, Position, Publication, Published};
 use crate::question::OpenQuestion;
 use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
 use crate::run::Run;
@@ -22,7 +23,7 @@ use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
     EntityChanged, EntityStore, EntityValue, EventReader, Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader,
     Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection, RequestFate, SessionInfo, Start,
-    Started, WakeReader, WorkerInfo, WorkerStore, millis,
+    Started, WakeReader, WorkerInfo, WorkerStore, millis, too_many_streams,
 };
 
 #[async_trait]
@@ -55,6 +56,10 @@ impl ReaderStore for MemoryStore {
 
     async fn session(&self, name: &str) -> Result<Option<SessionInfo>> {
         Ok(self.change(|data, _| data.session(name)))
+    }
+
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>> {
+        Ok(self.change(|data, _| data.journals(run)))
     }
 
     async fn runs(&self, offset: usize, count: usize) -> Result<Vec<Run>> {
@@ -180,6 +185,10 @@ impl WorkerStore for MemoryStore {
 
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         Ok(self.change(|data, now| data.publish(now, worker, fence, event)))
+    }
+
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus> {
+        self.change(|data, now| data.stream(now, worker, fence, piece)).ok_or_else(too_many_streams)
     }
 
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {

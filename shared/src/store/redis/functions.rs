@@ -38,6 +38,7 @@ source_of!(
     include_str!("lua/question.lua"),
     include_str!("lua/child.lua"),
     include_str!("lua/publish.lua"),
+    include_str!("lua/stream.lua"),
     include_str!("lua/collect.lua"),
     include_str!("lua/across.lua"),
     include_str!("lua/audit.lua"),

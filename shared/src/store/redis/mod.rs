@@ -11,6 +11,7 @@ mod coordinator;
 mod entity;
 mod fleet_readers;
 mod functions;
+mod journals;
 mod link;
 pub(crate) mod meta;
 mod reader;

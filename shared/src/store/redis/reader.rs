@@ -16,6 +16,7 @@ use crate::core::generated::args;
 use crate::core::reply::{Reply, bytes, number, text};
 use crate::core::value::Value;
 use crate::error::{Error, Result};
+use crate::export::Journaled;
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::{Namespace, QueueName};
@@ -118,6 +119,10 @@ impl ReaderStore for RedisStore {
         let mut range = redis::cmd("ZREVRANGE");
         range.arg(self.namespace.key("runs")).arg(offset).arg(offset + count.max(1) - 1);
         self.read_runs(&self.texts(&range).await?).await
+    }
+
+    async fn journals(&self, run: &str) -> Result<Vec<Journaled>> {
+        self.read_journals(run).await
     }
 
     async fn history(&self, run: &str, from: u64, count: u64) -> Result<Vec<Record>> {

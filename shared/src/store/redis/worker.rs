@@ -14,13 +14,13 @@ use crate::core::outcome::{numbered, refused};
 use crate::core::reply::Reply;
 use crate::core::short::{self as short_ways, Shortly, handed_over, slot_after};
 use crate::error::Result;
-use crate::published::Publication;
+use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
     CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer, Next,
     Refill, Route, Wait,
 };
-use crate::store::{CallerStore, Introduction, Lease, WakeReader, WorkerStore, journal_is_full};
+use crate::store::{CallerStore, Introduction, Lease, WakeReader, WorkerStore, journal_is_full, too_many_streams};
 
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
@@ -102,6 +102,14 @@ impl WorkerStore for RedisStore {
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus> {
         let (word, _) = self.ask(&build::publish(worker, fence, event)).await?;
         Ok(word.into())
+    }
+
+    async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus> {
+        match self.ask(&build::stream(worker, fence, piece)).await?.0 {
+            words::Stream::Ok => Ok(CommitStatus::Committed),
+            words::Stream::Fenced => Ok(CommitStatus::Fenced),
+            words::Stream::Full => Err(too_many_streams()),
+        }
     }
 
     async fn collect(&self, _: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>> {

@@ -21,7 +21,8 @@ local LIMIT = {
   HISTORY_MAX = 100000, -- records in a history, the newest
   MAX_LEFT = 100, -- records of a history about events that are left when the run completes
   MAX_EVENTS = 10000, -- entries in `events:<id>`, about, the newest
-  MAX_REMEMBERED = 10000, -- places of published events that are remembered for a step execution
+  MAX_REMEMBERED = 10000, -- places of published events, and 4 KiB blocks of streams, that are remembered for a step execution
+  STREAM_BLOCK = 4096, -- what a stream's text is remembered in
   MAX_VALUE = 1048576, -- a list or map of the context after a merge
   MAX_DIGITS = 18, -- digits of a whole number of the context
   MAX_EXACT = 15, -- digits of a group: Lua and workers read so many alike
@@ -210,6 +211,15 @@ function read.publish(argv)
   return {
     worker = argv[1], run = argv[2], seq = argv[3], attempt = argv[4], line = argv[5], place = argv[6],
     step = argv[7], event = argv[8], content = argv[9], data = argv[10], digest = argv[11],
+  }
+end
+
+function read.stream(argv)
+  local done = take_list(argv, 12)
+  return {
+    worker = argv[1], run = argv[2], seq = argv[3], attempt = argv[4], line = argv[5], place = argv[6],
+    step = argv[7], stream = argv[8], at = tonumber(argv[9]), text = argv[10], last = argv[11] == '1',
+    done = done,
   }
 end
 

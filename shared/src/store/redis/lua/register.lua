@@ -3,7 +3,7 @@ local transitions = {
   { 'start', start }, { 'defer', defer }, { 'reject', reject },
   { 'claim', claim }, { 'stage', stage }, { 'complete', complete }, { 'fail', fail },
   { 'register', register }, { 'heartbeat', heartbeat }, { 'deregister', deregister }, { 'release', release }, { 'reap', reap }, { 'fire', fire },
-  { 'checkpoint', checkpoint }, { 'publish', publish }, { 'suspend', suspend }, { 'signal', signal }, { 'cancel', cancel }, { 'child_ended', kin.child_ended }, { 'answer', answer }, { 'retry', retry }, { 'pause', pause }, { 'resume', resume }, { 'forkable', forkable }, { 'fork', fork }, { 'entity', entity }, { 'audit', audit },
+  { 'checkpoint', checkpoint }, { 'publish', publish }, { 'stream', stream }, { 'suspend', suspend }, { 'signal', signal }, { 'cancel', cancel }, { 'child_ended', kin.child_ended }, { 'answer', answer }, { 'retry', retry }, { 'pause', pause }, { 'resume', resume }, { 'forkable', forkable }, { 'fork', fork }, { 'entity', entity }, { 'audit', audit },
   { 'collect', collect }, { 'send', send }, { 'defer_send', defer_send }, { 'waits', waits }, { 'questions', questions },
   { 'reserve', across.reserve }, { 'reserved', across.reserved }, { 'let_go', across.let_go }, { 'void', across.void },
   { 'alias', across.alias },
