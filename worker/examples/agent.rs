@@ -9,6 +9,7 @@
 //! stepfleet follow a1 --stream answer
 //! stepfleet answer a1 refund true --by ann
 //! stepfleet show a1
+//! stepfleet start agent --session ann --input '"Good morning"'     # a talk that goes on with each run of the session
 //! ```
 //!
 //! The model is any that speaks as `OpenAI` does: `OPENAI_BASE_URL` (such as `https://api.openai.com/v1`, or `http://localhost:11434/v1`),
@@ -66,5 +67,13 @@ mod tests {
         assert!(run.result::<String>().contains("order 12: 2 lamps, 900 cents"), "{run}");
         let run = setup().call("Good morning").await;
         assert!(run.result::<String>().contains("Tell me the number of an order"), "{run}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_in_a_session_is_known_to_its_next_run() {
+        let first = setup().session("ann").call("Good morning").await;
+        let said: serde_json::Value = first.session_state();
+        let second = setup().session("ann").session_state(&said).call("What became of order 12?").await;
+        assert_eq!(roles(&second), ["user", "assistant", "user", "assistant", "tool", "assistant"]);
     }
 }

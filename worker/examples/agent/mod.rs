@@ -54,8 +54,8 @@ pub(crate) async fn agent(ctx: &Context, desk: &Desk, task: String) -> Outcome<S
     Err(Error::terminal(format!("the model has not come to an answer after {MOST_TURNS} turns")))
 }
 
-/// What was said so far. It lives in the run's state; this is the one place to keep it elsewhere, such as in a session that several runs
-/// share.
+/// What was said so far: the field `messages` of the run's state. A run that is started in a session begins with what was said in the
+/// runs before it.
 struct Conversation {
     messages: Vec<Message>,
 }
