@@ -33,6 +33,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use stepfleet_worker::testing::{self, TestRun};
 
     use super::parts::{Message, PLANNER};
@@ -72,7 +74,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_said_in_a_session_is_known_to_its_next_run() {
         let first = setup().session("ann").call("Good morning").await;
-        let said: serde_json::Value = first.session_state();
+        let said: BTreeMap<String, serde_json::Value> = first.session_state();
         let second = setup().session("ann").session_state(&said).call("What became of order 12?").await;
         assert_eq!(roles(&second), ["user", "assistant", "user", "assistant", "tool", "assistant"]);
     }
