@@ -209,6 +209,10 @@ impl Record {
             Kind::Suspended | Kind::Signal | Kind::Overdue | Kind::Left | Kind::UnusedSignals => {
                 Cow::Owned(names::text(&self.detail))
             }
+            Kind::Child => {
+                let (id, wait) = self.detail.split_once(' ').unwrap_or((&self.detail, ""));
+                Cow::Owned(format!("{id} {}", names::text(wait)))
+            }
             Kind::Unreadable => match self.detail.split_once(' ') {
                 Some((name, why)) => Cow::Owned(format!("{} {why}", names::text(name))),
                 None => Cow::Owned(names::text(&self.detail)),

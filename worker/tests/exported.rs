@@ -317,3 +317,32 @@ async fn a_step_of_an_event_driven_workflow_is_replayed_as_well() {
     assert!(replay.faults().is_empty());
     assert!(std::panic::catch_unwind(|| replay.assert_along()).is_err(), "there is nothing to go along with");
 }
+
+#[durable(name = "keyed")]
+async fn keyed(ctx: &Context, orders: Vec<u64>) -> Outcome<u64> {
+    let mut sum = 0;
+    for order in orders {
+        sum += ctx.step("charge", || async { Ok(order) }).key(order).await?;
+    }
+    ctx.wait_for::<()>("go").await?;
+    Ok(sum)
+}
+
+#[durable(name = "keyed")]
+async fn backwards(ctx: &Context, orders: Vec<u64>) -> Outcome<u64> {
+    let mut sum = 0;
+    for order in orders.into_iter().rev() {
+        sum += ctx.step("charge", || async { Ok(order) }).key(order).await?;
+    }
+    Ok(sum)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_about_something_else_is_told_by_its_key() {
+    let done = testing::run(keyed::workflow()).signal("go", &()).call(&[7, 8]).await;
+    assert_eq!(done.result::<u64>(), 15);
+    let exported = testing::run(keyed::workflow()).call(&[7, 8]).await.exported();
+    testing::replay(keyed::workflow(), &exported).await.assert_along();
+    let other = testing::replay(backwards::workflow(), &exported).await.to_string();
+    assert!(other.contains("call #1 was `charge 7`, and the code now asks for `charge 8`"), "{other}");
+}

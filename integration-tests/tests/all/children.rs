@@ -160,12 +160,45 @@ async fn books(ctx: &Context, (name, second): (String, String)) -> Outcome<Strin
     if word == "fail" { Err(Error::terminal("sold out")) } else { Ok(word) }
 }
 
+#[derive(Event, Serialize, Deserialize)]
+struct Asked {
+    numbers: Vec<u64>,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Doubled {
+    by: u64,
+}
+
+#[derive(Event, Serialize, Deserialize)]
+struct Summed {
+    sum: u64,
+}
+
+/// Steps that events lead from one to the next have child runs as well.
+struct Sums;
+
+#[workflow(start = Asked, stop = Summed, name = "sums")]
+impl Sums {
+    #[step]
+    async fn double(&self, ctx: &Context, ev: Asked) -> Outcome<Doubled> {
+        ctx.cleanup::<undo>(&format!("{} table", ctx.run_id())).await?;
+        let doubled: Vec<u64> = ctx.map(ev.numbers, 4, |n| async move { ctx.task::<double>(&n).await }).await?;
+        Ok(Doubled { by: doubled.iter().sum() })
+    }
+
+    #[step]
+    async fn sum(&self, ctx: &Context, ev: Doubled) -> Outcome<Summed> {
+        Ok(Summed { sum: ctx.run_workflow("sum", &3).await.map(|sum: u64| sum + ev.by)? })
+    }
+}
+
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     let worker = worker.serve(double::workflow())?.serve(sum::workflow())?.serve(fragile::workflow())?;
     let worker = worker.serve(careful::workflow())?.serve(patient::workflow())?.serve(waits::workflow())?;
     let worker = worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())?;
     let worker = worker.serve(count_to::workflow())?.serve(hands_out::workflow())?;
-    worker.serve(undo::workflow())?.serve(books::workflow())
+    worker.serve(undo::workflow())?.serve(books::workflow())?.serve(Sums)
 }
 
 /// The children that a run has asked for, in order.
@@ -411,6 +444,21 @@ async fn a_cancel_that_meets_the_end_of_a_run_has_one_outcome() {
                 }
             };
             futures_util::future::join_all((0..100).map(race)).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn steps_of_an_event_driven_workflow_have_children_and_clean_up() {
+    Both::new(serve)
+        .play(async |stage| {
+            let id = named(stage, "sums");
+            start(stage, "sums", &id, json!({ "numbers": [1, 2, 3] })).await;
+            assert_eq!(stage.client.run(&*id).result::<Value>(LIMIT).await.unwrap(), json!({ "sum": 24 }));
+            until(async || compensation(stage, &id).await == Some(Compensation::Done)).await;
+            assert_eq!(undone(&id), ["table"]);
+            // Three tasks, the sum and its three, and what cleans up.
+            assert_eq!(children(stage, &id).await.len(), 5);
         })
         .await;
 }

@@ -330,7 +330,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
                     retention: #retention,
                     timeout: #timeout,
                     retry: #retry,
-                    steps: ::std::vec![::stepfleet_worker::__private::Step::of_function(#name, #run)#task],
+                    steps: ::std::vec![::stepfleet_worker::__private::Step::<Self>::of_function(#name, #run)#task],
                 }
             }
         }

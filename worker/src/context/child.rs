@@ -16,7 +16,7 @@ use stepfleet::run::Status;
 use stepfleet::step::Wait;
 
 use super::step::{Place, StepCall};
-use super::{Context, Core};
+use super::{Context, Core, Journal};
 use crate::error::{Error, Outcome};
 use crate::replay::Waited;
 
@@ -109,20 +109,39 @@ pub(super) fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Req
     Ok(request)
 }
 
+/// Opens a wait that asks for a run.
+pub(super) fn ask<T>(
+    place: &Place<'_>,
+    journal: &mut Journal,
+    asked: Option<&Requested>,
+    waker: &Waker,
+) -> Poll<Outcome<T>> {
+    let (number, name) = (place.number, place.name.clone());
+    let question = match asked {
+        Some(Ok(request)) => asked_for(&place.core.child_id(number), request),
+        _ => Ok(Vec::new()),
+    };
+    match question {
+        Ok(question) => {
+            journal.wait(Wait { number, name, question, ..Wait::default() }, waker);
+            Poll::Pending
+        }
+        Err(error) => Poll::Ready(Err(error.into())),
+    }
+}
+
 impl Core {
     /// The same for each attempt at this call, and for no call of a later run of this id.
     async fn start_alone(&self, number: u64, request: StartRequest) -> Outcome<String> {
-        let (reach, fence) = (&self.reach, &self.reach.fence);
-        let own = reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.run(&fence.run)) }).await?;
-        let born = own.map_or(0, |run| run.created_ms);
-        let id = format!("{}.{}.{number}.{born:x}", self.own_id(), fence.seq);
+        let (reach, born) = (&self.reach, self.born().await?);
+        let id = format!("{}.{}.{number}.{born:x}", self.own_id(), reach.fence.seq);
         let request = StartRequest { id: Some(id.clone()), ..request };
         reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.start_run(&request)) }).await?;
         Ok(id)
     }
 
     /// Unlike that of any other run: the same call of another run of this id, later, asks for another child.
-    pub(super) fn child_id(&self, number: u64) -> String {
+    fn child_id(&self, number: u64) -> String {
         format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.fence.seq, rand::random::<u64>())
     }
 
@@ -154,19 +173,7 @@ impl<T: DeserializeOwned> RunWorkflow<'_, T> {
             Waited::Signal(payload) => Poll::Ready(self.read(&payload)),
             // It has no deadline.
             Waited::Never | Waited::Overdue => Poll::Pending,
-            Waited::New => {
-                let asked = match &self.asked {
-                    Some(Ok(request)) => asked_for(&self.place.core.child_id(number), request),
-                    _ => Ok(Vec::new()),
-                };
-                match asked {
-                    Ok(question) => {
-                        journal.wait(Wait { number, name: name.clone(), question, ..Wait::default() }, waker);
-                        Poll::Pending
-                    }
-                    Err(error) => Poll::Ready(Err(error.into())),
-                }
-            }
+            Waited::New => ask(&self.place, &mut journal, self.asked.as_ref(), waker),
         }
     }
 

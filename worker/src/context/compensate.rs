@@ -5,12 +5,10 @@ use std::pin::Pin;
 use std::task::{Poll, Waker, ready};
 
 use serde::Serialize;
-use stepfleet::child::asked_for;
 use stepfleet::names;
-use stepfleet::step::Wait;
 
 use super::Context;
-use super::child::{Requested, requested};
+use super::child::{Requested, ask, requested};
 use super::step::Place;
 use crate::error::Outcome;
 use crate::replay::Waited;
@@ -89,25 +87,13 @@ pub struct Compensate<'a> {
 
 impl Compensate<'_> {
     fn look(&mut self, waker: &Waker) -> Poll<Outcome<()>> {
-        let (number, name) = (self.place.number, &self.place.name);
         let mut journal = self.place.core.journal();
-        match journal.waited(number, name) {
-            Err(changed) => return Poll::Ready(Err(changed)),
-            Ok(Waited::Signal(_)) => return Poll::Ready(Ok(())),
+        match journal.waited(self.place.number, &self.place.name) {
+            Err(changed) => Poll::Ready(Err(changed)),
+            Ok(Waited::Signal(_)) => Poll::Ready(Ok(())),
             // It has no deadline.
-            Ok(Waited::Never | Waited::Overdue) => return Poll::Pending,
-            Ok(Waited::New) => {}
-        }
-        let question = match &self.asked {
-            Some(Ok(request)) => asked_for(&self.place.core.child_id(number), request),
-            _ => Ok(Vec::new()),
-        };
-        match question {
-            Ok(question) => {
-                journal.wait(Wait { number, name: name.clone(), question, ..Wait::default() }, waker);
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
+            Ok(Waited::Never | Waited::Overdue) => Poll::Pending,
+            Ok(Waited::New) => ask(&self.place, &mut journal, self.asked.as_ref(), waker),
         }
     }
 }

@@ -56,8 +56,8 @@ impl<S> Context<S> {
     {
         let number = self.core.journal().next();
         let name = names::token(name);
-        let (core, known) = (&*self.core, name.clone());
-        let start: Start<'a, T> = Box::new(move |options| Box::pin(record(core, number, known, work, options)));
+        let core = &*self.core;
+        let start: Start<'a, T> = Box::new(move |name, options| Box::pin(record(core, number, name, work, options)));
         let call = Call::new(core, number, name, Box::pin(std::future::pending()));
         StepCall { start: Some(start), options: Options::default(), call }
     }
@@ -116,7 +116,7 @@ where
 }
 
 /// What makes the future of a call, once it is polled.
-type Start<'a, T> = Box<dyn FnOnce(Options) -> BoxFuture<'a, Outcome<T>> + Send + 'a>;
+type Start<'a, T> = Box<dyn FnOnce(String, Options) -> BoxFuture<'a, Outcome<T>> + Send + 'a>;
 
 /// A call of [`Context::step`], whose options may be set until it is awaited.
 #[must_use = "a call does nothing unless it is awaited"]
@@ -147,6 +147,24 @@ impl<T> StepCall<'_, T> {
         self
     }
 
+    /// Tells what the call is about, beside its name: an order's number, a page's address. It stands in the journal as part of the name, so
+    /// a body that makes the call about something else than an earlier attempt did is told so, by both keys, rather than given what was
+    /// recorded for the other. Any text, of 200 bytes at most together with the name.
+    ///
+    /// ```
+    /// # use stepfleet_worker::prelude::*;
+    /// # async fn charge(order: u64) -> Outcome<()> { Ok(()) }
+    /// # async fn body(ctx: &Context, orders: Vec<u64>) -> Outcome<()> {
+    /// for order in orders {
+    ///     ctx.step("charge", || charge(order)).key(order).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn key(mut self, key: impl fmt::Display) -> Self {
+        self.call.place.name = names::token(&format!("{} {key}", names::text(&self.call.place.name)));
+        self
+    }
+
     /// Each try may take so long, and has failed then. The work is dropped where it awaits; what blocks its thread cannot be
     /// stopped, and has failed when it returns.
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -161,7 +179,7 @@ impl<T> Future for StepCall<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Outcome<T>> {
         let this = &mut *self;
         if let Some(start) = this.start.take() {
-            this.call.work = start(std::mem::take(&mut this.options));
+            this.call.work = start(this.call.place.name.clone(), std::mem::take(&mut this.options));
         }
         Pin::new(&mut this.call).poll(context)
     }

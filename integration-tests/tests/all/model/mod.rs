@@ -12,6 +12,7 @@ mod forking;
 mod joining;
 mod kin;
 mod ops;
+mod order;
 mod pausing;
 mod retrying;
 mod rollback;
@@ -26,13 +27,14 @@ use std::time::Duration;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet::names::Namespace;
-use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Failure, Next, Refill, Route};
+use stepfleet::step::{CallId, Claim, Claimed, Commit, Failure, Next, Refill, Route};
 use stepfleet::store::memory::SavedStore;
 use stepfleet::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 use stepfleet_integration_tests::double::{join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
 
 use self::ops::{Leaves, Op, WORKERS, op};
+use self::order::{ordered, ordered_outcome};
 use self::rollback::Snapshot;
 use self::starting::request;
 
@@ -359,30 +361,6 @@ type Case = Result<&'static str, TestCaseError>;
 
 fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
     (0..count).map(|n| (route("next"), vec![1, u8::try_from(n).unwrap_or(0)])).collect()
-}
-
-/// Contexts are sets of fields, in no order.
-fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
-    for claim in &mut claims {
-        claim.context.sort();
-        // A time, which may differ.
-        claim.elapsed = Duration::ZERO;
-        claim.journal.sort();
-        waiting::without_dues(&mut claim.journal);
-    }
-    claims
-}
-
-async fn ordered(
-    claims: impl Future<Output = stepfleet::Result<Option<Vec<Claimed>>>>,
-) -> stepfleet::Result<Option<Vec<Claimed>>> {
-    claims.await.map(|claims| claims.map(sorted))
-}
-
-async fn ordered_outcome(
-    answer: impl Future<Output = stepfleet::Result<(CommitStatus, Vec<Claimed>)>>,
-) -> stepfleet::Result<(CommitStatus, Vec<Claimed>)> {
-    answer.await.map(|(outcome, claims)| (outcome, sorted(claims)))
 }
 
 fn same<T: std::fmt::Debug>(what: &str, first: &T, second: &T) -> Result<(), TestCaseError> {

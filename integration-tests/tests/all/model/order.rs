@@ -1,0 +1,31 @@
+//! Answers in an order that both stores have.
+
+use std::time::Duration;
+
+use stepfleet::step::{Claimed, CommitStatus};
+
+use super::waiting::without_dues;
+
+/// Contexts are sets of fields, in no order.
+fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
+    for claim in &mut claims {
+        claim.context.sort();
+        // A time, which may differ.
+        claim.elapsed = Duration::ZERO;
+        claim.journal.sort();
+        without_dues(&mut claim.journal);
+    }
+    claims
+}
+
+pub(crate) async fn ordered(
+    claims: impl Future<Output = stepfleet::Result<Option<Vec<Claimed>>>>,
+) -> stepfleet::Result<Option<Vec<Claimed>>> {
+    claims.await.map(|claims| claims.map(sorted))
+}
+
+pub(crate) async fn ordered_outcome(
+    answer: impl Future<Output = stepfleet::Result<(CommitStatus, Vec<Claimed>)>>,
+) -> stepfleet::Result<(CommitStatus, Vec<Claimed>)> {
+    answer.await.map(|(outcome, claims)| (outcome, sorted(claims)))
+}
