@@ -60,6 +60,10 @@ enum Part {
     /// Fails each time, so often: is given up on.
     Hopeless(u32, u64),
     Wait,
+    /// A child run, which ends when the body rests.
+    Child,
+    /// Registers what is to be done at the end.
+    Cleanup,
     /// Counts in the state, and commits that or not.
     Count(bool),
     /// Until a timer fires, whose clock goes on when nothing else is left to do.
@@ -76,13 +80,16 @@ enum Part {
     Buffered(usize, Vec<Part>),
 }
 
-/// `most`: how long at most the body awaits a call without polling others, which then end unseen.
-fn parts(most: u64) -> impl Strategy<Value = Part> {
+/// `most`: how long at most the body awaits a call without polling others, which then end unseen. `kin`: whether it has child runs, whose
+/// ends come in an order of chance where there are several.
+fn parts(most: u64, kin: bool) -> impl Strategy<Value = Part> {
     let (ms, alone) = (|| 1..1_000_000u64, move || 0..=most);
     let leaf = prop_oneof![
         6 => ms().prop_map(Part::Call),
         2 => (1..4u32, ms()).prop_map(|(tries, ms)| Part::Hopeless(tries, ms)),
         1 => Just(Part::Wait),
+        1 => Just(if kin { Part::Child } else { Part::Wait }),
+        1 => Just(if kin { Part::Cleanup } else { Part::Wait }),
         2 => any::<bool>().prop_map(Part::Count),
         1 => ms().prop_map(Part::Sleep),
     ];
@@ -97,6 +104,11 @@ fn parts(most: u64) -> impl Strategy<Value = Part> {
             (1..3usize, list()).prop_map(|(width, parts)| Part::Buffered(width, parts)),
         ]
     })
+}
+
+#[task]
+async fn echo(ctx: &Context, path: String) -> Outcome<String> {
+    ctx.step("echo", async || Ok(path.clone())).await
 }
 
 /// Does what its plan says, and tells what it has seen.
@@ -154,6 +166,15 @@ impl Planned {
                     if *commits {
                         ctx.checkpoint().await.unwrap();
                     }
+                    at
+                }
+                Part::Child => {
+                    let echoed = ctx.task::<echo>(&path).await;
+                    assert_eq!(echoed.ok().as_ref(), Some(&path), "it was given the result of another");
+                    at
+                }
+                Part::Cleanup => {
+                    ctx.cleanup::<echo>(&path).await.unwrap();
                     at
                 }
                 Part::Wait => ctx.wait_for::<u64>("word").await.map_or(at, |word| at.max(word)),
@@ -237,11 +258,12 @@ fn replay(most: u64, tells: bool) {
     let cases = std::env::var("STEPFLEET_REPLAYS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&parts(most), |plan| {
+        .run(&parts(most, !tells), |plan| {
             let (plan, ends) = (Arc::new(plan), Ends::default());
             let setup = || {
                 let planned = Planned { plan: plan.clone(), began: Instant::now(), ends: ends.clone(), tells };
-                (0..20).fold(testing::run(planned), |run, _| run.signal("word", &0u64)).signal("end", &())
+                let run = testing::run(planned).serve(echo::workflow());
+                (0..20).fold(run, |run, _| run.signal("word", &0u64)).signal("end", &())
             };
             runtime.block_on(async { setup().start(&Asked {}).await });
             // What ends at the same time may come in any order.
