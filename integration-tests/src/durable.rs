@@ -136,7 +136,7 @@ pub async fn family(ctx: &Context, household: Household) -> Outcome<u64> {
     Ok(numbers.into_iter().sum())
 }
 
-/// A child of [`family`].
+/// A child of `family`.
 #[durable]
 pub async fn member(ctx: &Context, input: (u64, bool)) -> Outcome<u64> {
     let (n, waits) = input;
