@@ -25,7 +25,7 @@ stage() {
     1) echo scenarios:: kernel:: closed:: wake_ups:: lost_replies:: audit:: --skip audit::at_work ;;
     2) echo --ignored model:: ;;
     3) echo poison:: published_once:: runs:: requests:: waiting:: steps:: failure:: context:: following:: steering:: \
-      partitions::across crashes:: ;;
+      partitions::across crashes:: children:: ;;
   esac
 }
 

@@ -71,6 +71,18 @@ async fn careful(ctx: &Context, name: String) -> Outcome<String> {
     ctx.run_workflow("fragile", &name).await
 }
 
+/// Records nothing: its end goes the short way.
+#[durable(name = "plain")]
+async fn plain(_: &Context, n: u64) -> Outcome<u64> {
+    Ok(n)
+}
+
+#[durable(name = "counts")]
+async fn counts(ctx: &Context, count: u64) -> Outcome<u64> {
+    let counted: Vec<u64> = ctx.map(1..=count, 20, |n| async move { ctx.task::<plain>(&n).await }).await?;
+    Ok(counted.into_iter().sum())
+}
+
 /// Waits for somebody.
 #[durable(name = "patient")]
 async fn patient(ctx: &Context, _: Value) -> Outcome<String> {
@@ -198,7 +210,12 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     let worker = worker.serve(careful::workflow())?.serve(patient::workflow())?.serve(waits::workflow())?;
     let worker = worker.serve(races::workflow())?.serve(fails_beside::workflow())?.serve(starts::workflow())?;
     let worker = worker.serve(count_to::workflow())?.serve(hands_out::workflow())?;
-    worker.serve(undo::workflow())?.serve(books::workflow())?.serve(Sums)
+    worker
+        .serve(undo::workflow())?
+        .serve(books::workflow())?
+        .serve(Sums)?
+        .serve(plain::workflow())?
+        .serve(counts::workflow())
 }
 
 /// The children that a run has asked for, in order.
@@ -459,6 +476,16 @@ async fn steps_of_an_event_driven_workflow_have_children_and_clean_up() {
             assert_eq!(undone(&id), ["table"]);
             // Three tasks, the sum and its three, and what cleans up.
             assert_eq!(children(stage, &id).await.len(), 5);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn children_that_record_nothing_are_heard_of_too() {
+    Both::new(serve)
+        .play(async |stage| {
+            start(stage, "counts", "r", json!(50)).await;
+            assert_eq!(stage.client.run("r").result::<u64>(LIMIT).await.unwrap(), 1275);
         })
         .await;
 }
