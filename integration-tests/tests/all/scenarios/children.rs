@@ -1,6 +1,7 @@
 //! Child runs: what a wait for one asks for, and what becomes of each end.
 
 use stepfleet::child::{ChildEnd, Parent, asked_for};
+use stepfleet::history::Kind;
 use stepfleet::names;
 use stepfleet::request::{self, ChildEndedRequest, Request, StartRequest};
 use stepfleet::run::{Compensation, Status};
@@ -152,14 +153,20 @@ async fn a_child_that_nobody_waits_for_any_more_is_cancelled() {
         let let_go = |number| LetGo { number, name: names::child(1, number, "w"), given: 0 };
         checkpoint(store, &step, Checkpoint { let_go: vec![let_go(2)], ..Checkpoint::default() }).await;
         assert_eq!(asked(&mut inbox).await, ["cancel r.2"]);
+        // One that has ended unseen is kept for nobody.
+        let end = ended("r.1", 1, Status::Completed, "7");
+        assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Told);
+        checkpoint(store, &step, Checkpoint { let_go: vec![let_go(1)], ..Checkpoint::default() }).await;
         // The step ends, and its run goes on.
         let commit = Commit { let_go: vec![let_go(1)], journalled: true, ..emit(&["next"]) };
         let next = complete(store, 2, &step, &commit, 1).await.remove(0);
-        assert_eq!(asked(&mut inbox).await, ["cancel r.1", "cancel r.3"]);
+        assert_eq!(asked(&mut inbox).await, ["cancel r.3"]);
         let waits = vec![Wait { name: names::child(2, 1, "w"), ..waits_for(1, "r.4") }];
         checkpoint(store, &next, Checkpoint { waits, ..Checkpoint::default() }).await;
         store.cancel("r", None, HOUR).await.unwrap();
         assert_eq!(asked(&mut inbox).await, ["start r.4 of r %child.2.1.w", "cancel r.4"]);
+        let history = store.history("r", 0, 100).await.unwrap();
+        assert!(history.iter().all(|record| record.kind != Kind::UnusedSignals), "{history:?}");
         scene.assert_sound().await;
     })
     .await;

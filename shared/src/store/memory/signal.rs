@@ -10,6 +10,7 @@ use super::timers::Timer;
 use crate::attributes;
 use crate::history::Kind;
 use crate::journal;
+use crate::names;
 use crate::run::Status;
 use crate::step::{Cancelled, LetGo, Signalled};
 use crate::store::{Origin, RequestFate};
@@ -208,7 +209,9 @@ impl Data {
             let Some(execution) = execution else { return };
             let entry = journal::Entry::LetGo { name, given: *given }.write();
             let entry = execution.journal.insert(*number, entry).unwrap_or_default();
-            if let Ok(journal::Entry::Signal { payload, .. }) = journal::Entry::read(&entry) {
+            // The end of a child run is for nobody else.
+            let is_signal = !names::is_child(name) && !names::is_undo(name);
+            if let (true, Ok(journal::Entry::Signal { payload, .. })) = (is_signal, journal::Entry::read(&entry)) {
                 unseen.push((name, KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() }));
             }
         }
