@@ -467,7 +467,7 @@ fn both_stores_agree_on_a_few_thousand_schedules() {
     // Each on a Redis of its own; the one in cluster mode refuses keys of another slot.
     std::thread::scope(|scope| {
         let halves = [false, true]
-            .map(|in_cluster| scope.spawn(move || schedules(setting("STEPFLEET_MODEL_FEW", 600), in_cluster)));
+            .map(|in_cluster| scope.spawn(move || schedules(setting("STEPFLEET_MODEL_FEW", 1000), in_cluster)));
         for half in halves {
             half.join().expect("its schedules agree");
         }

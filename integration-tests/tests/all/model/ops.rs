@@ -218,7 +218,7 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(held, entries, waits, set, repeat)| Op::Checkpoint { held, entries, waits, set, repeat }),
         5 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, places, repeat)| Op::Publish { held, old, places, repeat }),
-        2 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
+        10 => (any::<usize>(), proptest::bool::weighted(0.2), any::<u8>(), any::<bool>())
             .prop_map(|(held, old, what, repeat)| Op::Stream { held, old, what, repeat }),
         8 => (any::<usize>(), 0..2usize, any::<u8>(), next(), any::<bool>())
             .prop_map(|(held, waits, set, next, repeat)| Op::Suspend { held, waits, set, next, repeat }),
@@ -227,7 +227,7 @@ fn waiting() -> impl Strategy<Value = Op> {
         1 => (0..RUNS, any::<bool>()).prop_map(|(run, repeat)| Op::Cancel { run, repeat }),
         6 => (0..RUNS, proptest::option::weighted(0.3, any::<u8>()), any::<bool>(), any::<bool>())
             .prop_map(|(run, event, by_inbox, repeat)| Op::Retry { run, event, by_inbox, repeat }),
-        4 => (0..RUNS, 0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
+        12 => (0..RUNS, 0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(run, id, at, by_inbox, repeat)| Op::Fork { run, id, at, by_inbox, repeat }),
         6 => (0..RUNS, any::<u8>(), any::<bool>(), any::<bool>())
             .prop_map(|(run, which, by_inbox, repeat)| Op::Answer { run, which, by_inbox, repeat }),
@@ -241,8 +241,8 @@ fn waiting() -> impl Strategy<Value = Op> {
             .prop_map(|(held, number, count, repeat)| Op::Collect { held, number, count, repeat }),
         3 => (0..RUNS, 0..3usize, any::<bool>()).prop_map(|(run, count, by_inbox)| Op::Send { run, count, by_inbox }),
         1 => Just(Op::Audit),
-        1 => Just(Op::Save),
-        2 => Just(Op::Forget),
+        4 => Just(Op::Save),
+        5 => Just(Op::Forget),
         2 => (0..WORKERS).prop_map(|worker| Op::Reconcile { worker }),
     ]
 }
