@@ -1,11 +1,11 @@
 //! What concerns two partitions: a sequence of transitions, each of which may be repeated. `docs/architecture.md`,
 //! "Partitions", says why no sequence does anything twice, wherever it is broken off.
 
-use stepfleet::Result;
-use stepfleet::partition::{foreign_entry, partition_of};
-use stepfleet::request::{self, StartRequest};
-use stepfleet::run::Status;
-use stepfleet::store::{InboxEntry, Reservation, Start, Started, Voided};
+use stepfleet_shared::Result;
+use stepfleet_shared::partition::{foreign_entry, partition_of};
+use stepfleet_shared::request::{self, StartRequest};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::store::{InboxEntry, Reservation, Start, Started, Voided};
 
 use crate::intake::{Became, Intake};
 

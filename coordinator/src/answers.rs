@@ -1,11 +1,11 @@
 //! Answers to questions that runs ask: given where they fit, and refused with the reason where they do not.
 
-use stepfleet::codec::{self, Content};
-use stepfleet::question::{GivenAnswer, OpenQuestion};
-use stepfleet::request::AnswerRequest;
-use stepfleet::step::Answered;
-use stepfleet::store::{AnswerTo, CoordinatorStore, Origin};
-use stepfleet::{Error, Result};
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::question::{GivenAnswer, OpenQuestion};
+use stepfleet_shared::request::AnswerRequest;
+use stepfleet_shared::step::Answered;
+use stepfleet_shared::store::{AnswerTo, CoordinatorStore, Origin};
+use stepfleet_shared::{Error, Result};
 
 use crate::intake::Steering;
 

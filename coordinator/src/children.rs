@@ -1,11 +1,11 @@
 //! Child runs that are there already when their parent asks for them.
 
-use stepfleet::Result;
-use stepfleet::child::{ChildEnd, Parent};
-use stepfleet::request::ChildEndedRequest;
-use stepfleet::run::{Run, Status};
-use stepfleet::step::Retried;
-use stepfleet::store::{CoordinatorStore, InboxEntry, Origin};
+use stepfleet_shared::Result;
+use stepfleet_shared::child::{ChildEnd, Parent};
+use stepfleet_shared::request::ChildEndedRequest;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::step::Retried;
+use stepfleet_shared::store::{CoordinatorStore, InboxEntry, Origin};
 
 use crate::intake::{Became, Intake};
 

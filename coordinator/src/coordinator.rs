@@ -4,11 +4,11 @@ use std::sync::{Mutex as StdMutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
-use stepfleet::log;
-use stepfleet::outage::Outages;
-use stepfleet::partitions::{Colocated, ColocatedReader};
-use stepfleet::store::{Audited, CoordinatorStore, Fired, InboxEntry, InboxReader, Reaped};
-use stepfleet::{Error, Result};
+use stepfleet_shared::log;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::partitions::{Colocated, ColocatedReader};
+use stepfleet_shared::store::{Audited, CoordinatorStore, Fired, InboxEntry, InboxReader, Reaped};
+use stepfleet_shared::{Error, Result};
 use tokio::sync::{Mutex, Notify};
 
 use crate::Partitions;
@@ -48,7 +48,7 @@ pub(crate) struct Post {
 
 impl Coordinator {
     /// A coordinator of these partitions, or of a namespace with one store. Does nothing yet.
-    pub fn new(partitions: impl Into<stepfleet::Partitions<dyn CoordinatorStore>>, config: Config) -> Self {
+    pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn CoordinatorStore>>, config: Config) -> Self {
         let partitions = partitions.into();
         let fleet = Fleet::new(partitions.clone(), config.fleet_age);
         let (key_ttl, retention) = (config.key_ttl, config.retention);

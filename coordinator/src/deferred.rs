@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::Result;
-use stepfleet::log;
-use stepfleet::request::StartRequest;
-use stepfleet::store::{CoordinatorStore, Deferred, Rejection};
+use stepfleet_shared::Result;
+use stepfleet_shared::log;
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::store::{CoordinatorStore, Deferred, Rejection};
 
 use crate::intake::{Became, Intake, Taken, shortened, sum};
 use crate::routing::{Destination, Routes};
@@ -94,8 +94,8 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::step::Route;
-    use stepfleet::store::{Registration, WorkerInfo};
+    use stepfleet_shared::step::Route;
+    use stepfleet_shared::store::{Registration, WorkerInfo};
 
     use super::*;
 

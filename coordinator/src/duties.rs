@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stepfleet::backoff::DUTY;
-use stepfleet::{Result, log};
+use stepfleet_shared::backoff::DUTY;
+use stepfleet_shared::{Result, log};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -1,7 +1,7 @@
 //! Which steps get an event from outside. Pure.
 
-use stepfleet::graph::Graph;
-use stepfleet::step::Route;
+use stepfleet_shared::graph::Graph;
+use stepfleet_shared::step::Route;
 
 /// The routes of an event, to one step where that is asked for; or why there are none. `of` names the workflow.
 pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -> Result<Vec<Route>, String> {
@@ -40,7 +40,7 @@ pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::graph::{Accepts, StepNode};
+    use stepfleet_shared::graph::{Accepts, StepNode};
 
     use super::*;
 

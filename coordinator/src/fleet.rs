@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use stepfleet::request::SendRequest;
-use stepfleet::step::Route;
-use stepfleet::{Error, Result};
+use stepfleet_shared::request::SendRequest;
+use stepfleet_shared::step::Route;
+use stepfleet_shared::{Error, Result};
 use tokio::sync::Mutex;
 
 use crate::Partitions;

@@ -1,12 +1,12 @@
 //! Forks: runs that go on from a point of another.
 
-use stepfleet::journal::fork::{is_committed_after, kept_before};
-use stepfleet::journal::{FIRST_ORDER, FIRST_TRY};
-use stepfleet::partition::{id_in, partition_of, run_of_entry};
-use stepfleet::request::ForkRequest;
-use stepfleet::step::Forked;
-use stepfleet::store::{CoordinatorStore, Fork, ForkPoint, ForkSource, InboxEntry, Origin};
-use stepfleet::{Result, names};
+use stepfleet_shared::journal::fork::{is_committed_after, kept_before};
+use stepfleet_shared::journal::{FIRST_ORDER, FIRST_TRY};
+use stepfleet_shared::partition::{id_in, partition_of, run_of_entry};
+use stepfleet_shared::request::ForkRequest;
+use stepfleet_shared::step::Forked;
+use stepfleet_shared::store::{CoordinatorStore, Fork, ForkPoint, ForkSource, InboxEntry, Origin};
+use stepfleet_shared::{Result, names};
 
 use crate::intake::{Intake, Steering};
 
@@ -117,7 +117,7 @@ impl Intake {
 /// The call that an entry of a journal is of.
 fn call_of(number: u64) -> Option<u64> {
     match number {
-        FIRST_TRY.. => stepfleet::journal::tried_by(number),
+        FIRST_TRY.. => stepfleet_shared::journal::tried_by(number),
         FIRST_ORDER.. => None,
         call => Some(call),
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::log;
-use stepfleet::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
-use stepfleet::run::Run;
-use stepfleet::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
-use stepfleet::store::{ChildTold, CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
-use stepfleet::{Result, names};
+use stepfleet_shared::log;
+use stepfleet_shared::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
+use stepfleet_shared::run::Run;
+use stepfleet_shared::step::{Cancelled, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
+use stepfleet_shared::store::{ChildTold, CoordinatorStore, Deferral, InboxEntry, Origin, Rejection, Start, Started};
+use stepfleet_shared::{Result, names};
 
 use crate::Partitions;
 use crate::across::Keyed;
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn one_failure_does_not_hide_among_successes() {
-        let away = || stepfleet::Error::unavailable("gone");
+        let away = || stepfleet_shared::Error::unavailable("gone");
         assert!(sum(vec![Ok(Became::Started), Err(away()), Ok(Became::Rejected)]).unwrap_err().is_unavailable());
         let taken = sum(vec![Ok(Became::Started), Ok(Became::Known), Ok(Became::Deferred)]).unwrap();
         assert_eq!((taken.started, taken.known, taken.deferred, taken.total()), (1, 1, 1, 3));

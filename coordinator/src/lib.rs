@@ -1,13 +1,13 @@
 //! The Stepfleet coordinator: it turns requests into runs, takes back what dead workers held, and fires timers.
 //!
-//! It is leaderless: all it does are transitions of [`stepfleet::store::CoordinatorStore`] that may be repeated, so three at
+//! It is leaderless: all it does are transitions of [`stepfleet_shared::store::CoordinatorStore`] that may be repeated, so three at
 //! once are safe and the loss of two is harmless. It keeps nothing that cannot be read again, and is not in the way of
 //! a step: workers hand steps on to each other.
 //!
 //! ```no_run
-//! # async fn example() -> stepfleet::Result<()> {
-//! use stepfleet::Partitions;
-//! use stepfleet::store::Topology;
+//! # async fn example() -> stepfleet_shared::Result<()> {
+//! use stepfleet_shared::Partitions;
+//! use stepfleet_shared::store::Topology;
 //! use stepfleet_coordinator::{Config, Coordinator};
 //!
 //! let partitions = Partitions::open(&Topology::new("redis://127.0.0.1")?, "sf", None).await?;
@@ -38,7 +38,7 @@ mod steadiness;
 mod suspicion;
 
 /// Partitions, with what a coordinator may do in them.
-type Partitions = stepfleet::Partitions<dyn stepfleet::store::CoordinatorStore>;
+type Partitions = stepfleet_shared::Partitions<dyn stepfleet_shared::store::CoordinatorStore>;
 
 pub use config::Config;
 pub use coordinator::Coordinator;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stepfleet::Result;
-use stepfleet::log;
-use stepfleet::store::{Audit, Audited, CoordinatorStore, Fire, Fired, Reap, Reaped};
+use stepfleet_shared::Result;
+use stepfleet_shared::log;
+use stepfleet_shared::store::{Audit, Audited, CoordinatorStore, Fire, Fired, Reap, Reaped};
 
 use crate::config::Config;
 use crate::suspicion::Suspicion;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use stepfleet::graph::Graph;
-use stepfleet::step::Route;
-use stepfleet::store::{Registration, WorkerInfo};
+use stepfleet_shared::graph::Graph;
+use stepfleet_shared::step::Route;
+use stepfleet_shared::store::{Registration, WorkerInfo};
 
 /// At most this many known workflows are named to a caller.
 const NAMED: usize = 20;

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jsonschema::Validator;
 use serde_json::Value;
-use stepfleet::codec::Content;
-use stepfleet::graph::Graph;
-use stepfleet::log;
-use stepfleet::request::SendRequest;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::graph::Graph;
+use stepfleet_shared::log;
+use stepfleet_shared::request::SendRequest;
 
 /// At most this many are kept: one for each event of each version of a workflow.
 const MOST: usize = 1000;
@@ -73,7 +73,7 @@ fn read(send: &SendRequest) -> Option<Value> {
     let payload = &send.payload()[1..];
     match send.content {
         Content::Json => serde_json::from_slice(payload).ok(),
-        Content::MessagePack => stepfleet::codec::decode_messagepack("the event", payload).ok(),
+        Content::MessagePack => stepfleet_shared::codec::decode_messagepack("the event", payload).ok(),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use stepfleet::partition::{id_in, partition_of, run_of_entry};
-use stepfleet::request::StartRequest;
-use stepfleet::store::InboxEntry;
+use stepfleet_shared::partition::{id_in, partition_of, run_of_entry};
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::store::InboxEntry;
 
 use crate::intake::Intake;
 

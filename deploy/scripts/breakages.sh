@@ -83,8 +83,8 @@ wanted() {
 
 mkdir -p "$work"
 rm -f "$work"/*.result
-cargo test --quiet -p stepfleet-integration-tests --features stepfleet/lua-from-files --no-run ${locked:+"$locked"}
-program=$(cargo test --quiet -p stepfleet-integration-tests --features stepfleet/lua-from-files --no-run \
+cargo test --quiet -p stepfleet-integration-tests --features stepfleet-shared/lua-from-files --no-run ${locked:+"$locked"}
+program=$(cargo test --quiet -p stepfleet-integration-tests --features stepfleet-shared/lua-from-files --no-run \
   --message-format=json ${locked:+"$locked"} | sed -n 's/.*"executable":"\([^"]*\/all-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "the test program was not built"
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 need_cargo
 deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
-cargo build --release ${locked:+"$locked"} -p stepfleet-coordinator -p stepfleet-worker \
+cargo build --release ${locked:+"$locked"} -p stepfleet-cli -p stepfleet \
   --bin stepfleet --example documents --example approval
 
 release=$(target_dir)/release

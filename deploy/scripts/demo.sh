@@ -11,7 +11,7 @@ deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
 
 # One build for both: built one by one, dependencies with differing features are compiled twice.
-cargo build --release ${locked:+"$locked"} -p stepfleet-coordinator -p stepfleet-worker \
+cargo build --release ${locked:+"$locked"} -p stepfleet-cli -p stepfleet \
   --bin stepfleet --example documents --example approval
 
 release=$(target_dir)/release

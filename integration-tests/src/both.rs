@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::names::Namespace;
-use stepfleet::store::{MemoryStore, RedisStore, Store, WorkerStore};
-use stepfleet::{Client, Partitions};
+use stepfleet::Worker;
+use stepfleet::runtime::{self, WorkerError};
 use stepfleet_coordinator::{Config, Coordinator};
-use stepfleet_worker::Worker;
-use stepfleet_worker::runtime::{self, WorkerError};
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::store::{MemoryStore, RedisStore, Store, WorkerStore};
+use stepfleet_shared::{Client, Partitions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;

@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use stepfleet::Result;
-use stepfleet::export::Journaled;
-use stepfleet::fleet::Queue;
-use stepfleet::history::Record;
-use stepfleet::names::Namespace;
-use stepfleet::published::{Piece, Position, Publication, Published};
-use stepfleet::question::OpenQuestion;
-use stepfleet::request::StartRequest;
-use stepfleet::run::Run;
-use stepfleet::server::Info;
-use stepfleet::step::{
+use stepfleet_shared::Result;
+use stepfleet_shared::export::Journaled;
+use stepfleet_shared::fleet::Queue;
+use stepfleet_shared::history::Record;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::published::{Piece, Position, Publication, Published};
+use stepfleet_shared::question::OpenQuestion;
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::run::Run;
+use stepfleet_shared::server::Info;
+use stepfleet_shared::step::{
     CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
     OpenWait, Refill, Route, Wait,
 };
-use stepfleet::store::{
+use stepfleet_shared::store::{
     Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
     ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo, WorkerStore,
 };

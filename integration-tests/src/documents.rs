@@ -1,7 +1,7 @@
 //! A long step that notes how far it has come.
 
 use redis::AsyncCommands;
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 use crate::signals;
 use crate::workflows::{Begin, End, Levers};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use stepfleet::request::StartRequest;
-use stepfleet::step::{CallId, Claim, Claimed, Commit, CommitStatus, Fan, Join, Next, Refill, Route};
-use stepfleet::store::{Fire, Introduction, Reap, Registration, Start, Store};
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::step::{CallId, Claim, Claimed, Commit, CommitStatus, Fan, Join, Next, Refill, Route};
+use stepfleet_shared::store::{Fire, Introduction, Reap, Registration, Start, Store};
 
 /// How many slots each call has for itself.
 const SLOTS: u32 = 10_000;

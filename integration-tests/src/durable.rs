@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 use crate::signals;
 use crate::workflows::Levers;

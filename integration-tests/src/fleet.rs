@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, kill_process, kill_process_group};
-use stepfleet::Client;
-use stepfleet::names::Namespace;
-use stepfleet::store::{RedisStore, Store};
 use stepfleet_coordinator::{Config, Coordinator};
+use stepfleet_shared::Client;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::store::{RedisStore, Store};
 use tokio::task::JoinHandle;
 
 use crate::redis::TestRedis;

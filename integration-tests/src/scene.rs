@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::names::Namespace;
-use stepfleet::store::memory::SavedStore;
-use stepfleet::store::{Audit, MemoryStore, RedisStore, Store};
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::store::memory::SavedStore;
+use stepfleet_shared::store::{Audit, MemoryStore, RedisStore, Store};
 
 use crate::redis::TestRedis;
 

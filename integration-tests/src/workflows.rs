@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 
 use crate::documents::Documents;
 use crate::durable::{count, family, member, steady, talk, telling};

@@ -39,6 +39,7 @@ impl Loop {
 /// One loop at work: knows how often it has failed in a row.
 ///
 /// ```
+/// # extern crate stepfleet_shared as stepfleet;
 /// use stepfleet::backoff::{Backoff, TRANSITION};
 ///
 /// let mut backoff = Backoff::new(TRANSITION);

@@ -41,6 +41,7 @@ pub use self::start::StartRun;
 /// before the call fails: reads change nothing, and each request has an id, so that it is taken once.
 ///
 /// ```no_run
+/// # extern crate stepfleet_shared as stepfleet;
 /// # async fn example() -> stepfleet::Result<()> {
 /// let client = stepfleet::Client::connect("redis://127.0.0.1")?;
 /// let run = client.start("research", &serde_json::json!({"topic": "otters"})).id("otters-1").enqueue().await?;
@@ -73,6 +74,7 @@ impl Client {
     /// one alone.
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(client: stepfleet::Client) -> stepfleet::Result<()> {
     /// let workers = client.partitions().await?.first().workers().await?;
     /// # Ok(()) }
@@ -81,6 +83,7 @@ impl Client {
     /// What belongs to a worker or a coordinator cannot be reached:
     ///
     /// ```compile_fail,E0599
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(client: stepfleet::Client) -> stepfleet::Result<()> {
     /// let gone = client.partitions().await?.first().deregister("somebody-else").await?;
     /// # Ok(()) }
@@ -181,6 +184,7 @@ impl RunHandle {
     /// that failed, begins the fork ([`ForkRun::seq`]), with the context as it stands; or the fork begins as the run did.
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
     /// let limit = std::time::Duration::from_secs(10);
     /// let (fork, asked) = run.fork().call(3).enqueue().await?;
@@ -273,6 +277,7 @@ impl RunHandle {
     /// before.
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
     /// let mut follower = run.follow();
     /// while let Some(published) = follower.next().await? {

@@ -13,6 +13,7 @@ use crate::{codec, names};
 /// A type of entities: any type that serde knows, with a name.
 ///
 /// ```
+/// # extern crate stepfleet_shared as stepfleet;
 /// use serde::{Deserialize, Serialize};
 /// use stepfleet::entity::Entity;
 ///

@@ -17,7 +17,10 @@
 //! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!
-//! Workers are written with the crate `stepfleet-worker`; the coordinator is `stepfleet-coordinator`.
+//! Authors and callers use the crate `stepfleet`, which has of this what they need; the coordinator is `stepfleet-cli`.
+
+// Much is there for both stores.
+#![cfg_attr(not(feature = "memory"), allow(dead_code, unused_imports))]
 
 pub mod admission;
 pub mod attributes;

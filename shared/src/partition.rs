@@ -26,6 +26,7 @@ pub const MAX_PARTITIONS: u16 = 1024;
 /// The partition that the run with this id belongs to, in a namespace of so many partitions (0 counts as 1).
 ///
 /// ```
+/// # extern crate stepfleet_shared as stepfleet;
 /// use stepfleet::partition::partition_of;
 ///
 /// assert_eq!(partition_of("order-1", 1), 0);

@@ -29,6 +29,7 @@ pub const IN_A_CLUSTER: u16 = 16;
 /// The partitions of a namespace. Cheap to clone; clones share stores and connections.
 ///
 /// ```no_run
+/// # extern crate stepfleet_shared as stepfleet;
 /// # async fn example() -> stepfleet::Result<()> {
 /// let topology = stepfleet::store::Topology::new("redis://127.0.0.1")?;
 /// let partitions = stepfleet::Partitions::open(&topology, "sf", None).await?;

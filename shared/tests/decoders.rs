@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use stepfleet::fuzzing::{DECODERS, Decoder};
+use stepfleet_shared::fuzzing::{DECODERS, Decoder};
 
 /// How many mutated seeds, and how many random inputs, each decoder gets.
 const CASES: u32 = 1500;

@@ -18,7 +18,7 @@
 #[path = "agent/mod.rs"]
 mod parts;
 
-use stepfleet_worker::Worker;
+use stepfleet::Worker;
 
 use self::parts::{Desk, Model, agent};
 
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use stepfleet_worker::testing::{self, TestRun};
+    use stepfleet::testing::{self, TestRun};
 
     use super::parts::{Message, PLANNER};
     use super::*;

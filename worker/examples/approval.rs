@@ -15,8 +15,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::time::Duration;
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -73,7 +73,7 @@ async fn main() -> Result<(), WorkerError> {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet_worker::testing;
+    use stepfleet::testing;
 
     use super::*;
 

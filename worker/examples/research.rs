@@ -12,8 +12,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::time::Duration;
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 
 /// Where sources come from: here they are made up, and take a moment.
 struct Library {
@@ -66,7 +66,7 @@ async fn main() -> Result<(), WorkerError> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use stepfleet_worker::testing;
+    use stepfleet::testing;
 
     use super::*;
 

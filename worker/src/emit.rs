@@ -1,6 +1,6 @@
 //! What a step returns: an event, `Option` or `Vec` of one, nothing, or an enum of these with `#[derive(Emit)]`.
 
-use stepfleet::codec::{self, Content};
+use stepfleet_shared::codec::{self, Content};
 
 use crate::error::Outcome;
 use crate::event::Event;

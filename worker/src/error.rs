@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use stepfleet::codec;
+use stepfleet_shared::codec;
 
 /// What a step returns.
 pub type Outcome<T> = Result<T, Error>;
@@ -123,8 +123,9 @@ impl Error {
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         // A value that breaks a limit or cannot be read will not get better.
-        let terminal =
-            (&error as &dyn Any).downcast_ref::<stepfleet::Error>().is_some_and(stepfleet::Error::is_invalid);
+        let terminal = (&error as &dyn Any)
+            .downcast_ref::<stepfleet_shared::Error>()
+            .is_some_and(stepfleet_shared::Error::is_invalid);
         let mut message = error.to_string();
         let (mut cause, mut causes) = (error.source(), Vec::new());
         while let Some(inner) = cause {
@@ -217,9 +218,9 @@ mod tests {
             Err(Terminal("no such customer"))?
         }
         assert!(step().unwrap_err().is_terminal());
-        let invalid = Error::from(stepfleet::Error::too_large("the event Big has ..."));
+        let invalid = Error::from(stepfleet_shared::Error::too_large("the event Big has ..."));
         assert!(invalid.is_terminal());
-        assert!(!Error::from(stepfleet::Error::unavailable("gone")).is_terminal());
+        assert!(!Error::from(stepfleet_shared::Error::unavailable("gone")).is_terminal());
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::codec;
+use stepfleet_shared::codec;
 
 use crate::error::Outcome;
 use crate::schema;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stepfleet::codec;
-use stepfleet::step::Claimed;
+use stepfleet_shared::codec;
+use stepfleet_shared::step::Claimed;
 
 use crate::error::{Error, Outcome};
 use crate::event::Event;
@@ -214,7 +214,8 @@ mod tests {
     #[test]
     fn joined_events_are_a_list() {
         let events: Vec<_> = (1..3).map(|number| codec::encode("e", &Page { number }).unwrap()).collect();
-        let step = Claimed { joined: Some(stepfleet::step::JoinBuffer { group: 1, count: 2 }), ..claimed(vec![]) };
+        let step =
+            Claimed { joined: Some(stepfleet_shared::step::JoinBuffer { group: 1, count: 2 }), ..claimed(vec![]) };
         let shown = |joined| read(&written(&step, joined, 0, &Error::msg("x"), "x").unwrap()).input;
         assert_eq!(shown(Some(&events)), Some(serde_json::json!([{ "number": 1 }, { "number": 2 }])));
         assert_eq!(shown(None), None);

@@ -1,13 +1,13 @@
-//! What a run has published, read as events.
+//! What a run publishes, as those who follow it read it.
 
-use stepfleet::published::Published;
+pub use stepfleet_shared::published::*;
 
 use crate::event::Event;
 
 /// Reads what a run has published as events of their own types.
 ///
 /// ```no_run
-/// use stepfleet_worker::prelude::*;
+/// use stepfleet::prelude::*;
 ///
 /// #[derive(Event, Serialize, Deserialize)]
 /// struct Progress { percent: u8 }
@@ -25,11 +25,11 @@ use crate::event::Event;
 pub trait PublishedEvent {
     /// The event, where it is one of this type's name; None where it is something else. Fails where it cannot be read:
     /// its type has changed since it was published.
-    fn event<E: Event>(&self) -> stepfleet::Result<Option<E>>;
+    fn event<E: Event>(&self) -> stepfleet_shared::Result<Option<E>>;
 }
 
 impl PublishedEvent for Published {
-    fn event<E: Event>(&self) -> stepfleet::Result<Option<E>> {
+    fn event<E: Event>(&self) -> stepfleet_shared::Result<Option<E>> {
         if self.name() == Some(E::NAME) { self.read() } else { Ok(None) }
     }
 }

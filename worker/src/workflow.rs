@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::step::Claimed;
-use stepfleet::store::Registration;
-use stepfleet::{codec, log, names};
+use stepfleet_shared::step::Claimed;
+use stepfleet_shared::store::Registration;
+use stepfleet_shared::{codec, log, names};
 
 use crate::context::{Context, Core};
 use crate::decisions::graph::{self, GraphError, Router};
@@ -210,7 +210,7 @@ impl Served {
     /// Checks names and graph.
     pub(crate) fn new<W: Workflow>(workflow: W) -> Result<Self, GraphError> {
         let definition = W::definition();
-        let invalid = |e: stepfleet::Error| GraphError::new(definition.name, vec![e.to_string()]);
+        let invalid = |e: stepfleet_shared::Error| GraphError::new(definition.name, vec![e.to_string()]);
         names::check_name("workflow", definition.name).map_err(invalid)?;
         let router = Router::new(&definition);
         router.check()?;
@@ -247,7 +247,7 @@ impl Served {
 }
 
 /// What callers and coordinators are told of it.
-fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet::Result<Registration> {
+fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet_shared::Result<Registration> {
     let mut registration = Registration {
         workflow: definition.name.to_owned(),
         version: definition.version,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing::{self, Status};
+use stepfleet::prelude::*;
+use stepfleet::testing::{self, Status};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stepfleet::history::Kind;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing::{self, Status};
+use stepfleet::prelude::*;
+use stepfleet::testing::{self, Status};
+use stepfleet_shared::history::Kind;
 
 #[derive(Serialize, Deserialize, Clone)]
 struct Order {

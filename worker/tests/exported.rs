@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing::{self, Replay};
+use stepfleet::prelude::*;
+use stepfleet::testing::{self, Replay};
 
 /// Counts what is done.
 #[derive(Default)]

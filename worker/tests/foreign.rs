@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing::{self, Status, TestRun};
+use stepfleet::prelude::*;
+use stepfleet::testing::{self, Status, TestRun};
 use tokio::sync::{mpsc, oneshot};
 
 const MOMENT: Duration = Duration::from_millis(3);

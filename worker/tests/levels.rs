@@ -1,8 +1,8 @@
 //! What `serve` refuses since it could never work: events that are joined on two levels of fan-outs, and sets that are
 //! never complete.
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::{graph, testing};
+use stepfleet::prelude::*;
+use stepfleet::{graph, testing};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {}

@@ -9,8 +9,8 @@ use futures_util::future::{self, BoxFuture, Either};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing;
+use stepfleet::prelude::*;
+use stepfleet::testing;
 use tokio::time::Instant;
 
 #[derive(Event, Serialize, Deserialize)]

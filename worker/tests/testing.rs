@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing::{self, Kind, Setup, Status};
+use stepfleet::prelude::*;
+use stepfleet::testing::{self, Kind, Setup, Status};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {

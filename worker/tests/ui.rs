@@ -11,7 +11,7 @@
 //!
 //! What only the whole graph tells is checked when a worker starts: see `src/graph/check.rs`.
 //!
-//! `TRYBUILD=overwrite cargo test -p stepfleet-worker --test ui` writes the `.stderr` files anew.
+//! `TRYBUILD=overwrite cargo test -p stepfleet --test ui` writes the `.stderr` files anew.
 
 use std::process::Command;
 

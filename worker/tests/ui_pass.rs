@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stepfleet_worker::event::Accepts;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::retry::RetryPolicy;
-use stepfleet_worker::workflow::{Definition, Step};
+use stepfleet::event::Accepts;
+use stepfleet::prelude::*;
+use stepfleet::retry::RetryPolicy;
+use stepfleet::workflow::{Definition, Step};
 
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {
@@ -62,7 +62,7 @@ impl LetterCount {
         Ok(Counted::Letters(ev.text.len().min(self.most)))
     }
 
-    #[stepfleet_worker::step(retries = 0)]
+    #[stepfleet::step(retries = 0)]
     async fn judge(&self, ctx: &Context, mut all: Joined<Counted>) -> Outcome<Verdict> {
         ctx.state().set("seen", &true).await?;
         all = Joined::new(all.into_vec());
@@ -135,7 +135,7 @@ fn a_definition_has_what_the_attributes_say() {
 /// Without the prelude, and with names that the output must not trip over.
 #[deny(warnings, clippy::pedantic)]
 mod imported {
-    use stepfleet_worker::{Error, Outcome, step, workflow};
+    use stepfleet::{Error, Outcome, step, workflow};
 
     use super::{Answered, Asked};
 
@@ -176,7 +176,7 @@ fn a_workflow_may_be_generic_and_use_keywords_as_names() {
 /// What callers see of events, with `JsonSchema` and without.
 mod schemas {
     use serde_json::{Value, json};
-    use stepfleet_worker::prelude::*;
+    use stepfleet::prelude::*;
 
     #[derive(Event, Serialize, Deserialize, JsonSchema)]
     struct Full {
@@ -217,7 +217,7 @@ mod schemas {
 
     #[test]
     fn a_graph_shows_what_its_steps_and_events_are() {
-        let graph = serde_json::to_value(stepfleet_worker::graph::of::<Seen>()).unwrap();
+        let graph = serde_json::to_value(stepfleet::graph::of::<Seen>()).unwrap();
         let schemas = &graph["schemas"];
         assert_eq!(schemas["Full"]["properties"]["count"]["description"], "How many.");
         assert_eq!(schemas["Full"]["required"], json!(["count"]));

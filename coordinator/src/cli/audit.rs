@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Breach, RedisStore};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Audit, Breach, RedisStore};
 
 use super::Fleet;
 use super::doctor::text;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use futures_util::stream::{self, StreamExt};
 use serde_json::json;
-use stepfleet::client::{Asked, RunHandle};
-use stepfleet::run::Run;
+use stepfleet_shared::client::{Asked, RunHandle};
+use stepfleet_shared::run::Run;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
@@ -29,7 +29,7 @@ pub(super) async fn ask_all(
     fleet: &Fleet,
     runs: Vec<Run>,
     words: Words,
-    ask: impl AsyncFn(&RunHandle) -> stepfleet::Result<Asked>,
+    ask: impl AsyncFn(&RunHandle) -> stepfleet_shared::Result<Asked>,
 ) -> CliResult {
     let (client, ask) = (fleet.client()?, &ask);
     let asked = stream::iter(runs).map(|run| {

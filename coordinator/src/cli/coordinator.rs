@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::{Config, Coordinator};
 use clap::Args;
-use stepfleet::admission::{Admission, Creation};
-use stepfleet::health::Health;
-use stepfleet::outage::Outages;
-use stepfleet::server::Override;
+use stepfleet_shared::admission::{Admission, Creation};
+use stepfleet_shared::health::Health;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::server::Override;
 
 use super::error::CliResult;
 use super::{Fleet, log_to_stderr, told_to_stop};

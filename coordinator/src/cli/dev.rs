@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use stepfleet::health::Health;
-use stepfleet::names::Namespace;
-use stepfleet::outage::Outages;
-use stepfleet::partitions::Home;
-use stepfleet::store::{ReaderStore as _, RedisStore};
+use stepfleet_shared::health::Health;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::partitions::Home;
+use stepfleet_shared::store::{ReaderStore as _, RedisStore};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use redis::Value;
 use serde_json::json;
-use stepfleet::Partitions;
-use stepfleet::fleet::Serving;
-use stepfleet::server::{Check, Info, Level};
-use stepfleet::store::{ReaderStore as _, RedisStore};
+use stepfleet_shared::Partitions;
+use stepfleet_shared::fleet::Serving;
+use stepfleet_shared::server::{Check, Info, Level};
+use stepfleet_shared::store::{ReaderStore as _, RedisStore};
 
 use super::error::{CliError, CliResult};
 use super::output;

@@ -32,8 +32,8 @@ impl CliError {
     }
 }
 
-impl From<stepfleet::Error> for CliError {
-    fn from(error: stepfleet::Error) -> Self {
+impl From<stepfleet_shared::Error> for CliError {
+    fn from(error: stepfleet_shared::Error) -> Self {
         match error.advice() {
             Some(advice) => Self::new(format!("{error}. Do this: {advice}.")),
             None => Self { unreachable: error.is_unreachable(), message: error.to_string() },
@@ -41,17 +41,17 @@ impl From<stepfleet::Error> for CliError {
     }
 }
 
-impl From<stepfleet::admission::Refused> for CliError {
-    fn from(refused: stepfleet::admission::Refused) -> Self {
+impl From<stepfleet_shared::admission::Refused> for CliError {
+    fn from(refused: stepfleet_shared::admission::Refused) -> Self {
         match refused {
-            stepfleet::admission::Refused::Store(error) => error.into(),
-            stepfleet::admission::Refused::Unfit(refusal) => refusal.into(),
+            stepfleet_shared::admission::Refused::Store(error) => error.into(),
+            stepfleet_shared::admission::Refused::Unfit(refusal) => refusal.into(),
         }
     }
 }
 
-impl From<stepfleet::server::Refusal> for CliError {
-    fn from(refusal: stepfleet::server::Refusal) -> Self {
+impl From<stepfleet_shared::server::Refusal> for CliError {
+    fn from(refusal: stepfleet_shared::server::Refusal) -> Self {
         Self::new(refusal.to_string())
     }
 }

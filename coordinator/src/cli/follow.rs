@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use stepfleet::Partitions;
-use stepfleet::history::{Kind, Record};
-use stepfleet::published::Position;
-use stepfleet::run::{Run, Status};
-use stepfleet::store::ReaderStore;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::history::{Kind, Record};
+use stepfleet_shared::published::Position;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::store::ReaderStore;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
@@ -159,7 +159,7 @@ impl Follower {
     }
 
     /// Redis being away is told once, and waited for.
-    fn bear(&mut self, error: stepfleet::Error) -> Result<(), CliError> {
+    fn bear(&mut self, error: stepfleet_shared::Error) -> Result<(), CliError> {
         if !error.is_unavailable() {
             return Err(error.into());
         }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stepfleet::Error;
-use stepfleet::client::RunHandle;
-use stepfleet::run::Status;
+use stepfleet_shared::Error;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::run::Status;
 
 use super::Fleet;
 use super::bulk::{Words, ask_all};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use stepfleet::store::Registration;
+use stepfleet_shared::store::Registration;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};

@@ -30,10 +30,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use stepfleet::health::{Health, Listening};
-use stepfleet::partition::MAX_PARTITIONS;
-use stepfleet::partitions::Home;
-use stepfleet::{Client, Partitions};
+use stepfleet_shared::health::{Health, Listening};
+use stepfleet_shared::partition::MAX_PARTITIONS;
+use stepfleet_shared::partitions::Home;
+use stepfleet_shared::{Client, Partitions};
 use tracing_subscriber::EnvFilter;
 
 use self::error::{CliError, CliResult};

@@ -6,8 +6,8 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use owo_colors::{OwoColorize, Stream};
 use serde::Serialize;
 use serde_json::Value;
-use stepfleet::codec::{self, Content};
-use stepfleet::run::{Run, Status};
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::run::{Run, Status};
 
 use super::error::CliError;
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use stepfleet::Error;
-use stepfleet::client::{Asked, RunHandle};
-use stepfleet::run::{Run, Status};
+use stepfleet_shared::Error;
+use stepfleet_shared::client::{Asked, RunHandle};
+use stepfleet_shared::run::{Run, Status};
 
 use super::Fleet;
 use super::bulk::{Words, ask_all};
@@ -103,7 +103,7 @@ async fn one(
     fleet: &Fleet,
     id: &str,
     words: Words,
-    ask: impl AsyncFn(&RunHandle) -> stepfleet::Result<Asked>,
+    ask: impl AsyncFn(&RunHandle) -> stepfleet_shared::Result<Asked>,
 ) -> CliResult {
     let run = known(fleet, id).await?;
     let became = async { ask(&run).await?.taken(SEEN_TO).await }.await;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stepfleet::published::{By, Position, Published, StepState, What};
-use stepfleet::run::Status;
-use stepfleet::{Client, Partitions};
+use stepfleet_shared::published::{By, Position, Published, StepState, What};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::{Client, Partitions};
 
 use super::error::{CliError, CliResult};
 use super::follow::end;
@@ -81,7 +81,7 @@ pub(super) struct Asks(BTreeSet<String>);
 
 impl Asks {
     /// Tells those that are new, on standard error.
-    pub(super) async fn tell(&mut self, partitions: &Partitions, run: &str) -> stepfleet::Result<()> {
+    pub(super) async fn tell(&mut self, partitions: &Partitions, run: &str) -> stepfleet_shared::Result<()> {
         for open in partitions.of(run).questions(Some(run), 0, u64::MAX).await? {
             if self.0.insert(open.id.clone()) {
                 let (name, text) = (&open.question.name, shortened(&open.question.text, 200));
@@ -146,7 +146,7 @@ fn event_line(entry: &Published) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::codec::Content;
+    use stepfleet_shared::codec::Content;
 
     use super::*;
 

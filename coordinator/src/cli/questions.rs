@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stepfleet::question::{OpenQuestion, Takes};
+use stepfleet_shared::question::{OpenQuestion, Takes};
 
 use super::Fleet;
 use super::error::CliResult;
@@ -102,7 +102,7 @@ pub(super) async fn answer(fleet: &Fleet, options: &Answer) -> CliResult {
     let run = known(fleet, &options.id).await?;
     let text = read_input(&options.value)?;
     let answer: Value = serde_json::from_str(&text).map_err(|error| {
-        stepfleet::Error::invalid(format!(
+        stepfleet_shared::Error::invalid(format!(
             "the answer cannot be read as JSON: {error}; text stands in quotes: '\"...\"'"
         ))
     })?;

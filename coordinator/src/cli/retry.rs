@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stepfleet::Error;
-use stepfleet::run::Status;
+use stepfleet_shared::Error;
+use stepfleet_shared::run::Status;
 
 use super::Fleet;
 use super::bulk::{Words, ask_all};

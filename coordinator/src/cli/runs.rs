@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::Cell;
-use stepfleet::Client;
-use stepfleet::run::{Run, Status};
+use stepfleet_shared::Client;
+use stepfleet_shared::run::{Run, Status};
 
 use super::Fleet;
 use super::error::CliResult;
@@ -42,7 +42,7 @@ fn status(text: &str) -> Result<Status, String> {
 }
 
 impl Options {
-    async fn find(&self, client: &Client) -> stepfleet::Result<Vec<Run>> {
+    async fn find(&self, client: &Client) -> stepfleet_shared::Result<Vec<Run>> {
         let mut runs = client.runs().skip(self.skip);
         if let Some(workflow) = &self.workflow {
             runs = runs.workflow(workflow);

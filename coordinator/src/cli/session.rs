@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use stepfleet::client::SessionStatus;
-use stepfleet::run::Run;
-use stepfleet::store::{ReaderStore, SessionInfo};
+use stepfleet_shared::client::SessionStatus;
+use stepfleet_shared::run::Run;
+use stepfleet_shared::store::{ReaderStore, SessionInfo};
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
@@ -72,7 +72,7 @@ fn shown(session: &SessionStatus) -> Vec<String> {
 }
 
 /// What a run of a session waits for; None where it does not wait for its turn.
-pub(super) async fn turn(store: &dyn ReaderStore, run: &Run) -> stepfleet::Result<Option<String>> {
+pub(super) async fn turn(store: &dyn ReaderStore, run: &Run) -> stepfleet_shared::Result<Option<String>> {
     let Some(name) = run.session.as_ref().filter(|_| !run.status.is_over()) else { return Ok(None) };
     let session = store.session(name).await?.unwrap_or_default();
     Ok(place(&session, &run.id).map(|place| format!("for its turn in session {name}, {place}")))

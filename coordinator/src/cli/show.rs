@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::future::try_join_all;
 use serde_json::json;
-use stepfleet::Partitions;
-use stepfleet::fleet::serving_of;
-use stepfleet::history::{Kind, Record};
-use stepfleet::run::{Compensation, Run};
-use stepfleet::step::OpenWait;
-use stepfleet::store::{Deferred, Role};
+use stepfleet_shared::Partitions;
+use stepfleet_shared::fleet::serving_of;
+use stepfleet_shared::history::{Kind, Record};
+use stepfleet_shared::run::{Compensation, Run};
+use stepfleet_shared::step::OpenWait;
+use stepfleet_shared::store::{Deferred, Role};
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
@@ -90,12 +90,15 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
 }
 
 /// A request under this id that waits for a worker.
-pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepfleet::Result<Option<Deferred>> {
+pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepfleet_shared::Result<Option<Deferred>> {
     Ok(partitions.of(id).deferred().await?.into_iter().find(|deferred| deferred.run == id))
 }
 
 /// Why there is no such run, as far as can be told.
-pub(super) async fn missing<R: Role + ?Sized>(partitions: &Partitions<R>, id: &str) -> stepfleet::Result<String> {
+pub(super) async fn missing<R: Role + ?Sized>(
+    partitions: &Partitions<R>,
+    id: &str,
+) -> stepfleet_shared::Result<String> {
     let waiting = try_join_all(partitions.all().iter().map(|store| store.waiting_requests())).await?;
     Ok(match waiting.iter().sum::<u64>() {
         waiting @ 1.. => format!(
@@ -131,7 +134,7 @@ fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> CliResu
 
 fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     let shown = |text: &str| if full { text.to_owned() } else { shortened(text, SHOWN) };
-    let good = run.status.is_over().then_some(run.status == stepfleet::run::Status::Completed);
+    let good = run.status.is_over().then_some(run.status == stepfleet_shared::run::Status::Completed);
     field("run", run.id.clone());
     field("workflow", workflow(run));
     field("status", output::graded(run.status.as_str(), good));
@@ -168,10 +171,12 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
         field("undoing", stands.as_str());
     }
     let is_undone = matches!(run.compensation, Some(Compensation::Running | Compensation::Done));
-    if run.status == stepfleet::run::Status::Failed && !is_undone || run.compensation == Some(Compensation::Failed) {
+    if run.status == stepfleet_shared::run::Status::Failed && !is_undone
+        || run.compensation == Some(Compensation::Failed)
+    {
         field("retry", format!("stepfleet retry {}", run.id));
     }
-    if run.status == stepfleet::run::Status::Paused {
+    if run.status == stepfleet_shared::run::Status::Paused {
         field("resume", format!("stepfleet resume {}", run.id));
     }
     let counts: Vec<_> = counts(history).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
@@ -230,7 +235,7 @@ fn described(wait: &OpenWait, now_ms: u64) -> String {
     // Waits for nothing but a time are named in brackets: see `names::text`.
     let what = match wait.name.as_str() {
         "(sleep)" => "the end of a sleep".to_owned(),
-        name if wait.number > stepfleet::journal::FIRST_TRY => format!("the {}", name.trim_matches(['(', ')'])),
+        name if wait.number > stepfleet_shared::journal::FIRST_TRY => format!("the {}", name.trim_matches(['(', ')'])),
         name => format!("the signal {name}"),
     };
     format!("{what}{filter}, in step {} ({}){left}", wait.step, wait.seq)

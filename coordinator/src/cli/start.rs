@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use stepfleet::Error;
-use stepfleet::client::RunHandle;
-use stepfleet::run::{Run, Status};
+use stepfleet_shared::Error;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::run::{Run, Status};
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
@@ -115,7 +115,7 @@ pub(super) fn read_input(input: &str) -> Result<String, CliError> {
     read.map_err(|error| CliError::new(format!("the input {input} cannot be read: {error}")))
 }
 
-async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet::Result<Run> {
+async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet_shared::Result<Run> {
     // Draws nothing where standard error is not a terminal.
     let spinner = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
@@ -131,7 +131,7 @@ async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet::Result<Run> {
     ended
 }
 
-async fn show_progress(handle: &RunHandle, spinner: &ProgressBar) -> stepfleet::Result<Run> {
+async fn show_progress(handle: &RunHandle, spinner: &ProgressBar) -> stepfleet_shared::Result<Run> {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         if spinner.is_hidden() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use stepfleet::Error;
-use stepfleet::client::RunHandle;
-use stepfleet::run::Status;
+use stepfleet_shared::Error;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::run::Status;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};

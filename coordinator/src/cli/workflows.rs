@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use comfy_table::{Cell, Color};
 use serde_json::json;
-use stepfleet::Partitions;
-use stepfleet::fleet::{Serving, serving, serving_of};
-use stepfleet::run::Run;
-use stepfleet::store::Registration;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::fleet::{Serving, serving, serving_of};
+use stepfleet_shared::run::Run;
+use stepfleet_shared::store::Registration;
 
 use super::Fleet;
 use super::error::CliResult;
@@ -48,7 +48,7 @@ pub(super) async fn run(fleet: &Fleet) -> CliResult {
 }
 
 /// How each version is served now.
-pub(super) async fn read(partitions: &Partitions) -> stepfleet::Result<Vec<Serving>> {
+pub(super) async fn read(partitions: &Partitions) -> stepfleet_shared::Result<Vec<Serving>> {
     let (queues, workers, now) =
         (partitions.queues().await?, partitions.workers().await?, partitions.first().now_ms().await?);
     Ok(serving(&queues, &workers, now))
@@ -98,8 +98,8 @@ pub(super) fn unserved(run: &Run, all: &[Serving], now_ms: u64) -> Option<String
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::codec::Content;
-    use stepfleet::run::Status;
+    use stepfleet_shared::codec::Content;
+    use stepfleet_shared::run::Status;
 
     use super::*;
 

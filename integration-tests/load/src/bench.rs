@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use stepfleet::Client;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess};
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_shared::Client;
 
 use crate::Fallible;
 use crate::crew::Crew;

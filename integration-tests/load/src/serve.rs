@@ -1,6 +1,6 @@
 //! A worker process: many workers where it is told so, each with connections of its own.
 
-use stepfleet_worker::Worker;
+use stepfleet::Worker;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

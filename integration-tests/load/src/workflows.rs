@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 
 use crate::meter;
 
@@ -232,7 +232,7 @@ impl Late {
 
 /// 49 workflows that nobody starts.
 mod unused {
-    use stepfleet_worker::{step, workflow};
+    use stepfleet::{step, workflow};
 
     use super::{Finished, Next, Outcome, Turn, Worker, WorkerError};
 

@@ -7,6 +7,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     // The test's own way to its Redis, where the worker's is another.
     let url = std::env::var("TEST_LEVERS").or_else(|_| std::env::var("STEPFLEET_REDIS"))?;
-    workflows::serve(stepfleet_worker::Worker::from_env()?, &url)?.run().await?;
+    workflows::serve(stepfleet::Worker::from_env()?, &url)?.run().await?;
     Ok(())
 }

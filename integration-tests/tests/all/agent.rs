@@ -14,9 +14,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use stepfleet::published::{Position, Published, Streams, What};
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::found;
+use stepfleet_shared::published::{Position, Published, Streams, What};
 use tokio::net::TcpListener;
 
 use self::parts::{Desk, Model, agent};

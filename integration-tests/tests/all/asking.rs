@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::{found, until};
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::history::Kind;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::Client;
-use stepfleet::step::Signalled;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::Client;
+use stepfleet_shared::step::Signalled;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::run::Status;
 use tokio::sync::watch;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -117,7 +117,7 @@ async fn runs_are_listed_by_workflow_and_status_page_by_page() {
                 end(stage, "kept", &format!("bad-{n}"), "fail").await;
             }
             end(stage, "steered", "other", "fail").await;
-            let ids = async |runs: stepfleet::listing::Runs, limit| {
+            let ids = async |runs: stepfleet_shared::listing::Runs, limit| {
                 runs.list(limit).await.unwrap().into_iter().map(|run| run.id).collect::<Vec<_>>()
             };
             let failed = || stage.client.runs().workflow("kept").status(Status::Failed);

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::history::Kind;
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::history::Kind;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");

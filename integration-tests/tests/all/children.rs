@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::{Compensation, Status};
-use stepfleet::step::Retried;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::{found, until};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::{Compensation, Status};
+use stepfleet_shared::step::Retried;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -130,7 +130,7 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
         };
         let worker = [("STEPFLEET_REDIS", url.as_str()), ("RUST_LOG", "info")];
         let _worker = Process::start(WORKER.as_ref(), &[], &worker);
-        let client = stepfleet::Client::connect(&url).unwrap();
+        let client = stepfleet_shared::Client::connect(&url).unwrap();
         // The same id both times: what the first kept on disk is what the second answers.
         let run = client.start("squares", &json!({ "count": 2 })).id("kept").enqueue().await.unwrap();
         assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["sum"], 5);
@@ -149,6 +149,6 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
     }
 }
 
-async fn now(client: &stepfleet::Client) -> stepfleet::Result<u64> {
+async fn now(client: &stepfleet_shared::Client) -> stepfleet_shared::Result<u64> {
     client.partitions().await?.first().now_ms().await
 }

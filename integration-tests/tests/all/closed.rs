@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use stepfleet::codec::Content;
-use stepfleet::history::Kind;
-use stepfleet::published::{Position, Publication};
-use stepfleet::step::{
-    CallId, Checkpoint, Claimed, Collect, Commit, CommitStatus, Failure, Fan, Join, Route, Sent, Signalled, Wait,
-};
-use stepfleet::store::{Audit, Store};
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, start};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::published::{Position, Publication};
+use stepfleet_shared::step::{
+    CallId, Checkpoint, Claimed, Collect, Commit, CommitStatus, Failure, Fan, Join, Route, Sent, Signalled, Wait,
+};
+use stepfleet_shared::store::{Audit, Store};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -169,11 +169,11 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         }
         for _ in 0..2 {
             let entry = store.collect("a", &first.fence, &collect(2)).await.unwrap().unwrap();
-            let events = stepfleet::step::collected(&entry).unwrap().unwrap();
+            let events = stepfleet_shared::step::collected(&entry).unwrap().unwrap();
             assert_eq!(events, [[1, 8], [1, 8]]);
         }
         let entry = store.enqueue(&[(b"op".to_vec(), b"send".to_vec())]).await.unwrap();
-        let entry = stepfleet::store::Origin::entry(entry);
+        let entry = stepfleet_shared::store::Origin::entry(entry);
         let events = [(route("sent"), vec![1, 5])];
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Delivered);
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);

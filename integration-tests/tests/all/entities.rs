@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::Partitions;
-use stepfleet::client::Client;
-use stepfleet::entity::Address;
-use stepfleet::names::Namespace;
-use stepfleet::partition::partition_of;
-use stepfleet::store::{MemoryStore, Store, Topology};
+use stepfleet::prelude::*;
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::durable::{Counter, count};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::TestRedis;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::client::Client;
+use stepfleet_shared::entity::Address;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::partition::partition_of;
+use stepfleet_shared::store::{MemoryStore, Store, Topology};
 use tokio_util::task::AbortOnDropHandle;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -28,13 +28,13 @@ const RUNS: usize = 50;
 const CALLS: u64 = 4;
 
 /// Starts all of them, on the counter of this key.
-async fn start(client: &Client, key: &str) -> Vec<stepfleet::client::RunHandle> {
+async fn start(client: &Client, key: &str) -> Vec<stepfleet_shared::client::RunHandle> {
     let runs = (0..RUNS).map(|n| client.start("count", key).id(format!("{key}-{n}")).enqueue());
     join_all(runs).await.into_iter().map(Result::unwrap).collect()
 }
 
 /// All have ended, and each has counted as often as it was to.
-async fn check(client: &Client, key: &str, runs: &[stepfleet::client::RunHandle]) {
+async fn check(client: &Client, key: &str, runs: &[stepfleet_shared::client::RunHandle]) {
     let ends = join_all(runs.iter().map(|run| run.result::<u64>(LIMIT))).await;
     let highest = ends.into_iter().map(Result::unwrap).max();
     let counter = client.entity::<Counter>(key).get().await.unwrap().unwrap();
@@ -91,7 +91,7 @@ async fn entities_are_in_the_partition_of_their_key_whoever_calls() {
         let _coordinator = AbortOnDropHandle::new(tokio::spawn(async move {
             coordinator.run(std::future::pending()).await;
         }));
-        let worker = Worker::new(partitions.clone(), stepfleet_worker::runtime::Config::default());
+        let worker = Worker::new(partitions.clone(), stepfleet::runtime::Config::default());
         let worker = worker.serve(count::workflow()).unwrap();
         let _worker = AbortOnDropHandle::new(tokio::spawn(async move { worker.run().await.unwrap() }));
         let client = Client::with_store(partitions.clone());
@@ -125,7 +125,10 @@ async fn a_method_runs_again_where_somebody_was_faster_and_has_one_effect() {
                         let between = move || {
                             now.block_on(async {
                                 let add = |counter: &mut Counter| counter.count += 10;
-                                other.call(&*store as &dyn stepfleet::store::EntityStore, "other", &add).await.unwrap()
+                                other
+                                    .call(&*store as &dyn stepfleet_shared::store::EntityStore, "other", &add)
+                                    .await
+                                    .unwrap()
                             })
                         };
                         std::thread::spawn(between).join().unwrap();

@@ -4,11 +4,11 @@ use std::future::{Ready, ready};
 use std::process::Command;
 use std::time::Duration;
 
-use stepfleet::export::Export;
+use stepfleet::prelude::*;
+use stepfleet::testing;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::found;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing;
+use stepfleet_shared::export::Export;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(60);

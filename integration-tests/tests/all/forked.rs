@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::redis::redis_cli;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);

@@ -4,10 +4,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stepfleet::graph;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_worker::graph;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);

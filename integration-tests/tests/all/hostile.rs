@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use stepfleet::run::{Run, Status};
-use stepfleet::step::{CallId, Checkpoint, Claimed, Commit, CommitStatus, Failure, Wait};
-use stepfleet::store::{Audit, Start, Started, Store};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{self, call, complete, join_fleet, refill, requested, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::step::{CallId, Checkpoint, Claimed, Commit, CommitStatus, Failure, Wait};
+use stepfleet_shared::store::{Audit, Start, Started, Store};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const HOUR: Duration = Duration::from_secs(3600);

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::run::Status;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use stepfleet::run::Status;
 use stepfleet_integration_tests::double::{call, claim, emit, join_fleet, refill, start};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_shared::run::Status;
 
 const LEASE: Duration = Duration::from_secs(60);
 

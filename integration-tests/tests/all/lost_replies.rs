@@ -3,21 +3,21 @@
 
 use std::time::Duration;
 
-use stepfleet::codec::Content;
-use stepfleet::history::{Kind, Record};
-use stepfleet::journal::Entry;
-use stepfleet::names::Namespace;
-use stepfleet::published::{Piece, Position, Publication, Streams};
-use stepfleet::run::Status;
-use stepfleet::step::{
-    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried, Signalled,
-    Wait,
-};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Deferral, Origin, RedisStore, Rejection, Start, Started};
 use stepfleet_integration_tests::double::{call, fire, introduction, reap, refill, route, slots, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::history::{Kind, Record};
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::published::{Piece, Position, Publication, Streams};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{
+    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried, Signalled,
+    Wait,
+};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Audit, Deferral, Origin, RedisStore, Rejection, Start, Started};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -44,7 +44,7 @@ impl Shaky {
     }
 
     /// Loses the reply of one call, and checks that it was lost.
-    async fn lose<T: std::fmt::Debug>(&self, call: impl Future<Output = stepfleet::Result<T>>) {
+    async fn lose<T: std::fmt::Debug>(&self, call: impl Future<Output = stepfleet_shared::Result<T>>) {
         let before = self.proxy.lost();
         self.proxy.lose_next_reply();
         let error = call.await.expect_err("the reply was to be lost");
@@ -233,7 +233,7 @@ async fn register_heartbeat_deregister_and_recovery() {
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
     shaky.lose(lease.heartbeat()).await;
     let mut lease = shaky.store.lease("a", HOUR).await.unwrap();
-    assert!(matches!(lease.heartbeat().await.unwrap(), stepfleet::store::Heartbeat::Renewed { .. }));
+    assert!(matches!(lease.heartbeat().await.unwrap(), stepfleet_shared::store::Heartbeat::Renewed { .. }));
     drop(lease);
 
     shaky.lose(shaky.store.deregister("a")).await;

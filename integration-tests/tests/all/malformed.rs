@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -143,7 +143,7 @@ async fn who_asks_is_told_what_became_of_it() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("desk", &Asked {}).enqueue().await.unwrap();
-            let reason = async |asked: stepfleet::Result<stepfleet::client::Asked>| {
+            let reason = async |asked: stepfleet_shared::Result<stepfleet_shared::client::Asked>| {
                 let refused = asked.unwrap().taken(LIMIT).await.unwrap_err();
                 assert!(refused.is_invalid(), "{refused}");
                 refused.to_string()

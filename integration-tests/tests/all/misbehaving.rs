@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::{Kind, Record};
-use stepfleet::run::{Run, Status};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess, Process};
 use stepfleet_integration_tests::until;
+use stepfleet_shared::history::{Kind, Record};
+use stepfleet_shared::run::{Run, Status};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::run::Status;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::signals::wait_for_arrival;
+use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);

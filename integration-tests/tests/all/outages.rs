@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::run::Status;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::proxy::Proxy;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");

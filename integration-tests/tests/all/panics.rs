@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::store::Audit;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::buggy::{Buggy, When};
 use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows::{Asking, Flaky, Loop};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::store::Audit;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Its third is the pause between two heartbeats, and the whole that between two looks for strays.

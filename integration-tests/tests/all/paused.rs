@@ -4,12 +4,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::redis::redis_cli;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::run::Status;
 use tokio::sync::Semaphore;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -78,7 +78,7 @@ async fn stands(stage: &Stage, id: &str, expected: Status) {
 
 /// So many step executions of the run have committed.
 async fn done(stage: &Stage, id: &str, count: usize) {
-    let is_done = |record: &stepfleet::history::Record| record.kind == stepfleet::history::Kind::Done;
+    let is_done = |record: &stepfleet_shared::history::Record| record.kind == stepfleet_shared::history::Kind::Done;
     found(async || {
         let history = stage.store.history(id, 0, 100).await.unwrap();
         (history.iter().filter(|record| is_done(record)).count() == count).then_some(())
@@ -168,8 +168,8 @@ async fn people_pause_and_resume_one_run_or_all_of_a_workflow() {
 
 /// Somebody serves the workflow, and does nothing.
 async fn register(stage: &Stage) {
-    use stepfleet::step::Route;
-    use stepfleet::store::{Introduction, Registration};
+    use stepfleet_shared::step::Route;
+    use stepfleet_shared::store::{Introduction, Registration};
     let first = Route { step: "pack".into(), event: "Asked".into(), ..Route::default() };
     let served = Registration { workflow: "orders".into(), version: 1, start: vec![first], ..Registration::default() };
     let idler = Introduction { id: "idler".into(), serves: vec![served], ..Introduction::default() };

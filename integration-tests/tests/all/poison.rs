@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Claim, Claimed, CommitStatus as Stands, Failure};
-use stepfleet::store::{Heartbeat, Introduction, Store};
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::double::{self, call, fire, join_fleet, reap, slots, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::scene::on_both;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Claim, Claimed, CommitStatus as Stands, Failure};
+use stepfleet_shared::store::{Heartbeat, Introduction, Store};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -248,7 +248,7 @@ impl Quick {
     }
 }
 
-async fn send(stage_client: &stepfleet::Client, workflow: &str, count: usize) -> Vec<RunHandle> {
+async fn send(stage_client: &stepfleet_shared::Client, workflow: &str, count: usize) -> Vec<RunHandle> {
     let mut runs = Vec::new();
     for n in 0..count {
         let id = format!("{workflow}-{n}");

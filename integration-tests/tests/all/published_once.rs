@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::codec::Content;
-use stepfleet::published::{Position, Publication, Published, What};
-use stepfleet::step::CommitStatus;
-use stepfleet::store::Store;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::double::{self, call, emit, join_fleet, refill, start};
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::published::{Position, Publication, Published, What};
+use stepfleet_shared::step::CommitStatus;
+use stepfleet_shared::store::Store;
 use tokio::sync::Barrier;
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -10,13 +10,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::{Kind, Record};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime;
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::proxy::Proxy;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime;
+use stepfleet_shared::history::{Kind, Record};
+use stepfleet_shared::run::Status;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(60);

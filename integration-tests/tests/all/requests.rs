@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use redis::AsyncCommands;
 use serde_json::{Value, json};
-use stepfleet::run::Status;
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ trait Taken {
     async fn wait_until_taken(&self, limit: Duration) -> Status;
 }
 
-impl Taken for stepfleet::client::RunHandle {
+impl Taken for stepfleet_shared::client::RunHandle {
     /// Past the rejection that stands under the same id.
     async fn wait_until_taken(&self, limit: Duration) -> Status {
         let until = std::time::Instant::now() + limit;

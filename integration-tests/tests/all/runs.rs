@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::{Run, Status};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::{Run, Status};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::{Client, RunHandle};
-use stepfleet::run::Status;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::durable::{Talk, talk};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::found;
+use stepfleet_shared::client::{Client, RunHandle};
+use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");

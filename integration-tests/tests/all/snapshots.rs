@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -70,7 +70,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     worker.serve(Counter)?.serve(Stuck)
 }
 
-async fn count(run: &stepfleet::client::RunHandle) -> u64 {
+async fn count(run: &stepfleet_shared::client::RunHandle) -> u64 {
     let end: Value = run.result(LIMIT).await.unwrap();
     end["count"].as_u64().unwrap()
 }
@@ -116,7 +116,7 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
             let first = stage.client.start("counter", &json!({})).id("first").enqueue().await.unwrap();
             assert_eq!(count(&first).await, 1);
             let text = serde_json::to_string(&first.snapshot().await.unwrap()).unwrap();
-            let mut snapshot: stepfleet::snapshot::Snapshot = serde_json::from_str(&text).unwrap();
+            let mut snapshot: stepfleet_shared::snapshot::Snapshot = serde_json::from_str(&text).unwrap();
             assert_eq!(
                 (snapshot.run.as_str(), snapshot.workflow.as_str(), snapshot.status),
                 ("first", "counter", Status::Completed)

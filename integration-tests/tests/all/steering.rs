@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::journal::Entry;
-use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, CommitStatus, Wait};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, start};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Checkpoint, CommitStatus, Wait};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -168,7 +168,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let mut journal = again.journal;
     journal.sort();
     let value = |(_, entry): &(u64, Vec<u8>)| match Entry::read(entry).unwrap() {
-        Entry::Signal { payload, .. } => stepfleet::codec::decode("a signal", payload).unwrap(),
+        Entry::Signal { payload, .. } => stepfleet_shared::codec::decode("a signal", payload).unwrap(),
         other => panic!("{other:?}"),
     };
     let values: Vec<String> = journal.iter().map(value).collect();

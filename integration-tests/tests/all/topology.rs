@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use redis::cmd;
 use serde_json::{Value, json};
-use stepfleet::client::{Client, RunHandle};
-use stepfleet::history::Kind;
-use stepfleet::names::Namespace;
-use stepfleet::run::Status;
-use stepfleet::store::prelude::*;
-use stepfleet::store::{RedisStore, Store, Topology};
+use stepfleet::Worker;
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::sentinel::Sentinels;
 use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows;
-use stepfleet_worker::Worker;
+use stepfleet_shared::client::{Client, RunHandle};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{RedisStore, Store, Topology};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::fleet::{Serving, serving, serving_of};
-use stepfleet::request::StartRequest;
-use stepfleet::run::{Run, Status};
-use stepfleet::step::Route;
-use stepfleet::store::Start;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::found;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::fleet::{Serving, serving, serving_of};
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::step::Route;
+use stepfleet_shared::store::Start;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use stepfleet::step::{Claimed, Commit, Fan};
-use stepfleet::store::Store;
 use stepfleet_integration_tests::double::{call, claim, complete, join_fleet, reap, refill, route, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::step::{Claimed, Commit, Fan};
+use stepfleet_shared::store::Store;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,7 +71,7 @@ async fn a_worker_that_is_woken_and_dies_before_it_claims_strands_nothing() {
     assert!(is_woken(store, heir).await);
     assert_eq!(of(&claim(store, heir, 2, 1).await), ["r"]);
     let late = call(dead, 2, false);
-    assert!(store.claim(&late, &stepfleet::step::Claim::default()).await.unwrap().is_none());
+    assert!(store.claim(&late, &stepfleet_shared::step::Claim::default()).await.unwrap().is_none());
 }
 
 #[tokio::test]

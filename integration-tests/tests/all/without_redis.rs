@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::Client;
-use stepfleet::history::Kind;
-use stepfleet::names::Namespace;
-use stepfleet::run::Status;
-use stepfleet::store::MemoryStore;
-use stepfleet::store::prelude::*;
+use stepfleet::Worker;
+use stepfleet::runtime;
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows;
-use stepfleet_worker::Worker;
-use stepfleet_worker::runtime;
+use stepfleet_shared::Client;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::store::MemoryStore;
+use stepfleet_shared::store::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(30);

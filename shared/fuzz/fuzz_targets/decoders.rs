@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use stepfleet::fuzzing::{DECODERS, Decoder};
+use stepfleet_shared::fuzzing::{DECODERS, Decoder};
 
 static DECODER: LazyLock<Decoder> = LazyLock::new(|| {
     let wanted = std::env::var("STEPFLEET_DECODER").unwrap_or_default();

@@ -14,6 +14,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
 ///
 /// ```no_run
+/// # extern crate stepfleet_shared as stepfleet;
 /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
 /// let asked = run.send("Approval", &serde_json::json!({"by": "ann"})).await?;
 /// // Fails where nothing takes the event, with the reason.

@@ -17,6 +17,7 @@ impl Client {
     /// The entity of this type and key, whether it exists or not: a value that outlives runs.
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # use serde::{Deserialize, Serialize};
     /// # use stepfleet::entity::Entity;
     /// # #[derive(Default, Serialize, Deserialize)] struct Cart { items: Vec<String> }

@@ -41,6 +41,7 @@ impl RunHandle {
     /// [`OpenQuestion::id`]. `by` says who answers, and is recorded.
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
     /// run.answer("ship", &true, Some("ann")).await?.taken(std::time::Duration::from_secs(5)).await?;
     /// # Ok(()) }

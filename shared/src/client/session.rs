@@ -16,6 +16,7 @@ impl Client {
     /// [`StartRun::session`](super::StartRun::session).
     ///
     /// ```no_run
+    /// # extern crate stepfleet_shared as stepfleet;
     /// # async fn example(client: stepfleet::Client) -> stepfleet::Result<()> {
     /// # #[derive(Default, serde::Serialize, serde::Deserialize)] struct Chat { messages: Vec<String> }
     /// client.start("chat", &"Hello").session("user-7").enqueue().await?;

@@ -41,6 +41,7 @@ impl Piece {
 /// What the streams of a run have come to: puts the pieces together that a follower reads.
 ///
 /// ```
+/// # extern crate stepfleet_shared as stepfleet;
 /// use stepfleet::published::Streams;
 ///
 /// # async fn show(client: stepfleet::Client) -> stepfleet::Result<()> {

@@ -7,7 +7,7 @@
 //! | worker | [`WorkerStore`], [`EntityStore`], [`Lease`] | claim step executions and commit what they leave behind |
 //! | coordinator | [`CoordinatorStore`], [`Across`] | take requests in, reap, fire, audit |
 //!
-//! A [`Store`] is all of them at once: [`RedisStore`] and [`MemoryStore`] are. Whoever has one role is given the trait of that role
+//! A [`Store`] is all of them at once: [`RedisStore`] is, and so is `MemoryStore` (with the feature `memory`). Whoever has one role is given the trait of that role
 //! (`Partitions<dyn CallerStore>`), and cannot reach what belongs to another.
 //!
 //! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
@@ -20,6 +20,7 @@ mod caller;
 mod coordinator;
 mod entity;
 mod fork;
+#[cfg(feature = "memory")]
 pub mod memory;
 mod reader;
 pub mod redis;
@@ -41,6 +42,7 @@ pub use self::coordinator::{
 };
 pub use self::entity::{EntityChange, EntityChanged, EntityStore, EntityValue};
 pub use self::fork::{Fork, ForkPoint, ForkSource};
+#[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
 pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionInfo, WorkerInfo};
 pub use self::redis::{RedisStore, Topology};
@@ -48,7 +50,7 @@ pub use self::registration::Registration;
 pub use self::role::Role;
 pub use self::worker::{Heartbeat, Introduction, Lease, WakeReader, WorkerStore};
 
-/// The methods of all roles, to be had on a store of whatever type: `use stepfleet::store::prelude::*`.
+/// The methods of all roles, to be had on a store of whatever type: `use stepfleet_shared::store::prelude::*`.
 pub mod prelude {
     pub use super::{
         Across as _, CallerStore as _, CoordinatorStore as _, EntityStore as _, Lease as _, ReaderStore as _,

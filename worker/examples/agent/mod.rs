@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 pub(crate) use self::model::{Message, Model, ToolCall};
 #[allow(unused_imports, reason = "tests use these")]

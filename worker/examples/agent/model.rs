@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde_json::Value;
-use stepfleet_worker::context::Stream;
-use stepfleet_worker::prelude::*;
+use stepfleet::context::Stream;
+use stepfleet::prelude::*;
 
 use super::openai::OpenAi;
 use super::planner;

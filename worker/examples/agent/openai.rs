@@ -10,8 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use stepfleet_worker::context::Stream;
-use stepfleet_worker::prelude::*;
+use stepfleet::context::Stream;
+use stepfleet::prelude::*;
 
 use super::model::{Message, ToolCall};
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use stepfleet_worker::Worker;
+use stepfleet::Worker;
 
 #[derive(Parser)]
 #[command(about = "Digests a folder of documents on a Stepfleet fleet")]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 use crate::analysis::{self, Digest, Limits};
 use crate::report::{self, Failure, Report};

@@ -97,7 +97,7 @@ impl Options {
                     "retention" => found.retention = Some(options::duration(key, value)?),
                     "retries" => {
                         let attempts = options::whole(key, value)?.saturating_add(1);
-                        let policy = quote!(::stepfleet_worker::__private::RetryPolicy::default().attempts(#attempts));
+                        let policy = quote!(::stepfleet::__private::RetryPolicy::default().attempts(#attempts));
                         found.retry = Some(options::optional(Some(&policy)));
                     }
                     _ => found.retries = Some(options::policy(value)?),
@@ -246,7 +246,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
     let conditions: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
     let version = options.version.unwrap_or(1);
     let timeout = options::optional(options.timeout.as_ref());
-    let week = quote!(::stepfleet_worker::__private::Duration::new(604_800, 0));
+    let week = quote!(::stepfleet::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
     let none = options::optional(None);
     let retry = options.retry.as_ref().unwrap_or(&none);
@@ -261,11 +261,11 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
         ),
         Some(resource) => {
             let at = at(resource);
-            let field = quote_spanned!(at=> resource: ::stepfleet_worker::__private::Arc<#resource>);
+            let field = quote_spanned!(at=> resource: ::stepfleet::__private::Arc<#resource>);
             let make = quote_spanned! {at=>
                 /// What a worker serves, with what the function uses; an `Arc` of it will do too.
                 #[allow(dead_code)]
-                #visibility fn with(resource: impl ::core::convert::Into<::stepfleet_worker::__private::Arc<#resource>>) -> Self {
+                #visibility fn with(resource: impl ::core::convert::Into<::stepfleet::__private::Arc<#resource>>) -> Self {
                     Self { resource: resource.into() }
                 }
             };
@@ -280,7 +280,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
     let (make_context, context) =
         (quote_spanned!(context_at=> let context = attempt.context();), quote_spanned!(context_at=> &context,));
     let run = quote_spanned! {call=>
-        |workflow, attempt| ::stepfleet_worker::__private::Box::pin(async move {
+        |workflow, attempt| ::stepfleet::__private::Box::pin(async move {
             let input = #read;
             #make_context
             let output = #own(#context #given input).await?;
@@ -290,7 +290,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
     let schema = |ty: &Type, name: &str| {
         quote! {(
             ::std::string::String::from(#name),
-            (&::stepfleet_worker::__private::Probe::<#ty>::new()).schema(#name, ::core::option::Option::None),
+            (&::stepfleet::__private::Probe::<#ty>::new()).schema(#name, ::core::option::Option::None),
         )}
     };
     let (taken, came) = (schema(input, "Input"), schema(output, "Output"));
@@ -308,7 +308,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
 
         #(#conditions)*
         #[automatically_derived]
-        impl ::stepfleet_worker::Function for #own {
+        impl ::stepfleet::Function for #own {
             const NAME: &'static str = #name;
             type Input = #input;
             type Output = #output;
@@ -316,11 +316,11 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
 
         #(#conditions)*
         #[automatically_derived]
-        impl ::stepfleet_worker::Workflow for #own {
-            fn definition() -> ::stepfleet_worker::__private::Definition<Self> {
+        impl ::stepfleet::Workflow for #own {
+            fn definition() -> ::stepfleet::__private::Definition<Self> {
                 #[allow(unused_imports)]
-                use ::stepfleet_worker::__private::{Typed as _, Untyped as _};
-                ::stepfleet_worker::__private::Definition {
+                use ::stepfleet::__private::{Typed as _, Untyped as _};
+                ::stepfleet::__private::Definition {
                     name: #name,
                     version: #version,
                     start: "Input",
@@ -330,7 +330,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
                     retention: #retention,
                     timeout: #timeout,
                     retry: #retry,
-                    steps: ::std::vec![::stepfleet_worker::__private::Step::<Self>::of_function(#name, #run)#task],
+                    steps: ::std::vec![::stepfleet::__private::Step::<Self>::of_function(#name, #run)#task],
                 }
             }
         }
@@ -351,8 +351,8 @@ fn hollow(function: &ItemFn) -> TokenStream {
             #visibility fn with<R>(_: R) -> Self { ::core::unreachable!() }
         }
         #[automatically_derived]
-        impl ::stepfleet_worker::Workflow for #own {
-            fn definition() -> ::stepfleet_worker::__private::Definition<Self> { ::core::unreachable!() }
+        impl ::stepfleet::Workflow for #own {
+            fn definition() -> ::stepfleet::__private::Definition<Self> { ::core::unreachable!() }
         }
     }
 }

@@ -19,19 +19,19 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
     let mistakes = mistakes.map(|m| m.to_compile_error());
     let ident = &input.ident;
     let (generics, arguments, bounds) = input.generics.split_for_impl();
-    let shapes = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as ::stepfleet_worker::Emit>::shape(shape);));
+    let shapes = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as ::stepfleet::Emit>::shape(shape);));
     quote! {
         #[automatically_derived]
-        impl #generics ::stepfleet_worker::Emit for #ident #arguments #bounds {
-            fn shape(shape: &mut ::stepfleet_worker::__private::Shape) {
+        impl #generics ::stepfleet::Emit for #ident #arguments #bounds {
+            fn shape(shape: &mut ::stepfleet::__private::Shape) {
                 let _ = &shape;
                 #(#shapes)*
                 #ends
             }
             fn emit(
                 self,
-                emission: &mut ::stepfleet_worker::__private::Emission,
-            ) -> ::core::result::Result<(), ::stepfleet_worker::Error> {
+                emission: &mut ::stepfleet::__private::Emission,
+            ) -> ::core::result::Result<(), ::stepfleet::Error> {
                 let _ = &emission;
                 match self { #arms }
             }
@@ -64,7 +64,7 @@ fn read<'a>(variants: &[&'a Variant]) -> (Vec<&'a Type>, TokenStream, Option<Err
             Ok(Some(ty)) => {
                 types.push(ty);
                 arms.extend(quote_spanned! {ty.span()=>
-                    Self::#name(returned) => ::stepfleet_worker::Emit::emit(returned, emission),
+                    Self::#name(returned) => ::stepfleet::Emit::emit(returned, emission),
                 });
             }
             Ok(None) => arms.extend(quote!(Self::#name { .. } => ::core::result::Result::Ok(()),)),
@@ -115,9 +115,9 @@ mod tests {
         let output = expand(&input).to_string();
         for part in [
             "Emit for Verdict",
-            "< Asked as :: stepfleet_worker :: Emit > :: shape (shape)",
-            "< Vec < Word > as :: stepfleet_worker :: Emit > :: shape (shape)",
-            "Self :: Many (returned) => :: stepfleet_worker :: Emit :: emit (returned , emission)",
+            "< Asked as :: stepfleet :: Emit > :: shape (shape)",
+            "< Vec < Word > as :: stepfleet :: Emit > :: shape (shape)",
+            "Self :: Many (returned) => :: stepfleet :: Emit :: emit (returned , emission)",
             "shape . ends = true ;",
             "Self :: Nothing { .. } => :: core :: result :: Result :: Ok (())",
         ] {

@@ -21,7 +21,7 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
         let schema = schema(input, &name);
         quote_spanned! {ident.span()=>
             #[automatically_derived]
-            impl ::stepfleet_worker::Event for #ident {
+            impl ::stepfleet::Event for #ident {
                 const NAME: &'static str = #name;
                 #schema
             }
@@ -41,10 +41,10 @@ fn schema(input: &DeriveInput, name: &LitStr) -> TokenStream {
         |names| quote!(::core::option::Option::Some(&[#(#names),*])),
     );
     quote! {
-        fn schema() -> ::stepfleet_worker::__private::Value {
+        fn schema() -> ::stepfleet::__private::Value {
             #[allow(unused_imports)]
-            use ::stepfleet_worker::__private::{Typed as _, Untyped as _};
-            (&::stepfleet_worker::__private::Probe::<Self>::new())
+            use ::stepfleet::__private::{Typed as _, Untyped as _};
+            (&::stepfleet::__private::Probe::<Self>::new())
                 .schema(#name, #fields)
         }
     }

@@ -1,4 +1,4 @@
-//! The macros of `stepfleet-worker`. Use them through that crate: its prelude has them all.
+//! The macros of `stepfleet`. Use them through that crate: its prelude has them all.
 
 mod durable;
 mod emit;
@@ -25,7 +25,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// # Example
 ///
 /// ```ignore
-/// use stepfleet_worker::prelude::*;
+/// use stepfleet::prelude::*;
 ///
 /// #[derive(Event, Serialize, Deserialize)]
 /// #[event(name = "page.fetched")]
@@ -48,7 +48,7 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// # Example
 ///
 /// ```ignore
-/// use stepfleet_worker::prelude::*;
+/// use stepfleet::prelude::*;
 ///
 /// #[derive(Event, Serialize, Deserialize)]
 /// struct Asked { question: String }
@@ -93,7 +93,7 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 /// # Example
 ///
 /// ```ignore
-/// use stepfleet_worker::prelude::*;
+/// use stepfleet::prelude::*;
 ///
 /// #[derive(Event, Serialize, Deserialize)]
 /// struct Asked { text: String }
@@ -192,7 +192,7 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
 /// # Example
 ///
 /// ```ignore
-/// use stepfleet_worker::prelude::*;
+/// use stepfleet::prelude::*;
 ///
 /// #[durable(version = 2, timeout = "1h")]
 /// async fn fulfil(ctx: &Context, shop: &Shop, order: Order) -> Outcome<Receipt> {

@@ -11,7 +11,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, Ident, Lit, LitStr, Result, Token, Type, token};
 
-/// As `stepfleet::names` has it: the longest name, in bytes.
+/// As `stepfleet_shared::names` has it: the longest name, in bytes.
 const MAX_NAME: usize = 128;
 
 /// Longer ones are mistakes, and would not fit into Redis' milliseconds.
@@ -67,7 +67,7 @@ pub(crate) fn name(input: ParseStream) -> Result<LitStr> {
     Ok(name)
 }
 
-/// The rules of `stepfleet::names::check_name`.
+/// The rules of `stepfleet_shared::names::check_name`.
 pub(crate) fn check_name(name: &str, span: Span) -> Result<()> {
     let fine = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() {
@@ -104,14 +104,14 @@ pub(crate) fn events(key: &str, input: ParseStream) -> Result<Vec<Type>> {
 
 /// The name of an event, as an expression. A type that is none is reported where it stands.
 pub(crate) fn event_name(event: &Type) -> TokenStream {
-    quote_spanned!(event.span()=> <#event as ::stepfleet_worker::Event>::NAME)
+    quote_spanned!(event.span()=> <#event as ::stepfleet::Event>::NAME)
 }
 
 /// The name of an event and its schema, as an expression.
 pub(crate) fn event_schema(event: &Type) -> TokenStream {
     let name = event_name(event);
     // Its span is that of no code of the user's: a type that is no event is reported once, for its name.
-    quote!((::std::string::String::from(#name), <#event as ::stepfleet_worker::Event>::schema()))
+    quote!((::std::string::String::from(#name), <#event as ::stepfleet::Event>::schema()))
 }
 
 /// A duration with units, as an expression.
@@ -128,7 +128,7 @@ pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
         return Err(explain(&"nothing would ever end in time"));
     }
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-    Ok(quote!(::stepfleet_worker::__private::Duration::new(#seconds, #nanos)))
+    Ok(quote!(::stepfleet::__private::Duration::new(#seconds, #nanos)))
 }
 
 /// A whole number from 0.
@@ -181,7 +181,7 @@ pub(crate) fn policy(input: ParseStream) -> Result<Expr> {
 
 /// What is no policy is reported where it stands.
 pub(crate) fn some_policy(policy: &Expr) -> TokenStream {
-    let ty = quote!(::stepfleet_worker::__private::RetryPolicy);
+    let ty = quote!(::stepfleet::__private::RetryPolicy);
     quote_spanned! {Span::mixed_site().located_at(policy.span())=>
         {
             let policy: #ty = #policy;

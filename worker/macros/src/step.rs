@@ -56,10 +56,10 @@ struct Options {
     concurrency: Option<TokenStream>,
 }
 
-/// Is it `#[step]` or `#[stepfleet_worker::step]`?
+/// Is it `#[step]` or `#[stepfleet::step]`?
 pub(crate) fn is_step(attribute: &Attribute) -> bool {
     let segments = &attribute.path().segments;
-    let ours = |first: &Ident| segments.len() == 1 || first == "stepfleet_worker";
+    let ours = |first: &Ident| segments.len() == 1 || first == "stepfleet";
     segments.last().is_some_and(|last| last.ident == "step") && ours(&segments[0].ident)
 }
 
@@ -164,9 +164,9 @@ impl Options {
         if self.backoff.is_none() && self.retry_calls.is_empty() {
             return options::optional(None);
         }
-        let (second, calls) = (quote!(::stepfleet_worker::__private::Duration::new(1, 0)), &self.retry_calls);
+        let (second, calls) = (quote!(::stepfleet::__private::Duration::new(1, 0)), &self.retry_calls);
         let first = self.backoff.as_ref().unwrap_or(&second);
-        let policy = quote!(::stepfleet_worker::__private::RetryPolicy::exponential(#first) #(#calls)*);
+        let policy = quote!(::stepfleet::__private::RetryPolicy::exponential(#first) #(#calls)*);
         options::optional(Some(&policy))
     }
 
@@ -176,7 +176,7 @@ impl Options {
             return options::optional(None);
         }
         let (steps, recoveries) = (self.catches.iter().flatten(), self.recoveries.unwrap_or(1));
-        let catches = quote_spanned!(at(event)=> ::stepfleet_worker::__private::Catches::of::<#event>);
+        let catches = quote_spanned!(at(event)=> ::stepfleet::__private::Catches::of::<#event>);
         options::optional(Some(&quote!(#catches(::std::vec![#(#steps),*], #recoveries))))
     }
 }
@@ -188,14 +188,14 @@ impl ToTokens for Step {
         let (retry, timeout) = (self.options.retry(), options::optional(self.options.timeout.as_ref()));
         let (has_context, catches) = (context.is_some(), self.options.catches(event));
         let concurrency = options::optional(self.options.concurrency.as_ref());
-        let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::ACCEPTS);
-        let emits = quote_spanned!(at(returned)=> ::stepfleet_worker::__private::Shape::of::<#returned>());
+        let accepts = quote_spanned!(at(event)=> <#event as ::stepfleet::__private::Input>::ACCEPTS);
+        let emits = quote_spanned!(at(returned)=> ::stepfleet::__private::Shape::of::<#returned>());
         let sends = self.options.sends.iter().map(options::event_name);
         let run = self.run();
         let steps = Ident::new(STEPS, Span::mixed_site());
         tokens.extend(quote! {
             #(#conditions)*
-            #steps.push(::stepfleet_worker::__private::Step {
+            #steps.push(::stepfleet::__private::Step {
                 name: #name,
                 accepts: #accepts,
                 emits: #emits,
@@ -218,7 +218,7 @@ impl Step {
     fn run(&self) -> TokenStream {
         let Self { function, parts: Parts { context, event, returned }, .. } = self;
         let call = Span::mixed_site().located_at(function.span());
-        let read = quote_spanned!(at(event)=> <#event as ::stepfleet_worker::__private::Input>::read(&attempt)?);
+        let read = quote_spanned!(at(event)=> <#event as ::stepfleet::__private::Input>::read(&attempt)?);
         let emission = quote_spanned!(at(returned)=> attempt.emission::<#returned>(returned));
         let context = context.as_ref().map(|context| {
             let span = Span::mixed_site().located_at(context.span());
@@ -226,7 +226,7 @@ impl Step {
         });
         let (make_context, context) = context.unzip();
         quote_spanned! {call=>
-            |workflow, attempt| ::stepfleet_worker::__private::Box::pin(async move {
+            |workflow, attempt| ::stepfleet::__private::Box::pin(async move {
                 let event = #read;
                 #make_context
                 let returned = Self::#function(&workflow, #context event).await?;

@@ -47,12 +47,12 @@ pub(crate) fn expand(options: TokenStream, item: &TokenStream) -> TokenStream {
     let mistakes = mistakes.map(|m| m.to_compile_error());
     let (generics, _, bounds) = block.generics.split_for_impl();
     let own = &block.self_ty;
-    let head = quote_spanned!(own.span()=> impl #generics ::stepfleet_worker::Workflow for #own #bounds);
+    let head = quote_spanned!(own.span()=> impl #generics ::stepfleet::Workflow for #own #bounds);
     quote! {
         #block
         #[automatically_derived]
         #head {
-            fn definition() -> ::stepfleet_worker::__private::Definition<Self> { #body }
+            fn definition() -> ::stepfleet::__private::Definition<Self> { #body }
         }
         #mistakes
     }
@@ -153,7 +153,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     };
     let name = options.name.clone().map_or_else(|| default_name(&block.self_ty), Ok)?;
     let version = options.version.unwrap_or(1);
-    let week = quote!(::stepfleet_worker::__private::Duration::new(604_800, 0));
+    let week = quote!(::stepfleet::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
     let timeout = options::optional(options.timeout.as_ref());
     let retry = options.retry.as_ref().map_or_else(|| options::optional(None), options::some_policy);
@@ -165,7 +165,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
         #[allow(unused_mut, clippy::vec_init_then_push)]
         let mut #all = ::std::vec::Vec::new();
         #(#steps)*
-        ::stepfleet_worker::__private::Definition {
+        ::stepfleet::__private::Definition {
             name: #name,
             version: #version,
             start: #start,

@@ -32,19 +32,19 @@ fn the_definition_has_what_the_options_say() {
     for part in [
         "name: \"letters\"",
         "version: 3u32",
-        "start: <A as ::stepfleet_worker::Event>::NAME",
-        "stop: <some::B as ::stepfleet_worker::Event>::NAME",
-        "external: ::std::vec![<E as ::stepfleet_worker::Event>::NAME]",
-        "sends: ::std::vec![<C as ::stepfleet_worker::Event>::NAME, <some::D as ::stepfleet_worker::Event>::NAME]",
-        "retention: ::stepfleet_worker::__private::Duration::new(86400u64, 0u32)",
-        "timeout: ::core::option::Option::Some(::stepfleet_worker::__private::Duration::new(600u64, 0u32))",
+        "start: <A as ::stepfleet::Event>::NAME",
+        "stop: <some::B as ::stepfleet::Event>::NAME",
+        "external: ::std::vec![<E as ::stepfleet::Event>::NAME]",
+        "sends: ::std::vec![<C as ::stepfleet::Event>::NAME, <some::D as ::stepfleet::Event>::NAME]",
+        "retention: ::stepfleet::__private::Duration::new(86400u64, 0u32)",
+        "timeout: ::core::option::Option::Some(::stepfleet::__private::Duration::new(600u64, 0u32))",
         "name: \"walk\"",
-        "accepts: <A as ::stepfleet_worker::__private::Input>::ACCEPTS",
-        "emits: ::stepfleet_worker::__private::Shape::of::<Vec<B>>()",
+        "accepts: <A as ::stepfleet::__private::Input>::ACCEPTS",
+        "emits: ::stepfleet::__private::Shape::of::<Vec<B>>()",
         "context: true",
-        "RetryPolicy::exponential(::stepfleet_worker::__private::Duration::new(0u64, 500000000u32)).attempts(6u32)",
+        "RetryPolicy::exponential(::stepfleet::__private::Duration::new(0u64, 500000000u32)).attempts(6u32)",
         "catches: ::core::option::Option::None",
-        "timeout: ::core::option::Option::Some(::stepfleet_worker::__private::Duration::new(60u64, 0u32))",
+        "timeout: ::core::option::Option::Some(::stepfleet::__private::Duration::new(60u64, 0u32))",
         "let context = attempt.context();",
         "Self::go(&workflow, &context, event).await?",
         "#[step(__in_workflow)] #[allow(clippy::unused_async)] async fn go(&self, ctx: &Context<M>, ev: A) -> Outcome<Vec<B>> { body() }",
@@ -90,7 +90,7 @@ fn methods_keep_all_but_the_steps_options() {
 #[test]
 fn a_condition_of_a_method_is_one_of_its_step() {
     let both = "#[cfg(a)] #[step] async fn go(&self, ev: A) -> Outcome<B> { x } \
-                #[cfg(not(a))] #[stepfleet_worker::step] async fn go(&self, ev: A) -> Outcome<B> { y }";
+                #[cfg(not(a))] #[stepfleet::step] async fn go(&self, ev: A) -> Outcome<B> { y }";
     let output = output("start = A, stop = B", &format!("impl W {{ {both} }}"));
     for part in ["#[cfg(a)] steps.push", "#[cfg(not(a))] steps.push"] {
         assert!(output.contains(&normal(part)), "{output}");
@@ -101,7 +101,7 @@ fn a_condition_of_a_method_is_one_of_its_step() {
 #[test]
 fn a_generic_workflow_keeps_its_parameters() {
     let output = output("start = A, stop = B", &format!("impl<S: Store> Pages<S> where S: Clone {{ {STEP} }}"));
-    let head = "impl<S: Store> ::stepfleet_worker::Workflow for Pages<S> where S: Clone";
+    let head = "impl<S: Store> ::stepfleet::Workflow for Pages<S> where S: Clone";
     assert!(output.contains(&normal(head)), "{output}");
 }
 

@@ -1,7 +1,7 @@
 //! `ctx.continue_as_new`: a durable function that begins anew, with another input.
 
 use serde::Serialize;
-use stepfleet::codec;
+use stepfleet_shared::codec;
 
 use super::checkpoint::Interrupt;
 use super::{Context, Core};
@@ -14,7 +14,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// #[durable]
     /// async fn subscription(ctx: &Context, month: u32) -> Outcome<String> {
     ///     ctx.step("charge", || async { Ok(()) }).retries(5).await?;

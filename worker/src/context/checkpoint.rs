@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use serde_bytes::ByteBuf;
-use stepfleet::step::{Bytes, Checkpoint, CommitStatus};
+use stepfleet_shared::step::{Bytes, Checkpoint, CommitStatus};
 
 use super::{Call, Context, Core};
 use crate::decisions::overlay::Changes;
@@ -60,7 +60,7 @@ impl<S> Context<S> {
     /// at the top and finds in the state what was noted.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn index(document: &str) -> Outcome<()> { Ok(()) }
     /// # async fn body(ctx: &Context, documents: Vec<String>) -> Outcome<()> {
     /// let done: usize = ctx.state().get("done").await?.unwrap_or(0);

@@ -8,12 +8,12 @@ use std::task::{Poll, Waker, ready};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::child::{ChildEnd, asked_for};
-use stepfleet::codec::{self, Content};
-use stepfleet::names;
-use stepfleet::request::StartRequest;
-use stepfleet::run::Status;
-use stepfleet::step::Wait;
+use stepfleet_shared::child::{ChildEnd, asked_for};
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::names;
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::Wait;
 
 use super::step::{Place, StepCall};
 use super::{Context, Core, Journal};
@@ -30,7 +30,7 @@ impl<S> Context<S> {
     /// had.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # #[derive(Serialize, Deserialize)] struct Order { id: u64 }
     /// # async fn body(ctx: &Context, orders: Vec<Order>) -> Outcome<()> {
     /// let receipts: Vec<String> = ctx.map(orders, 10, |order| ctx.run_workflow("fulfil", &order)).await?;
@@ -69,7 +69,7 @@ impl<S> Context<S> {
     /// is started once: a recorded call, as [`Context::step`] is.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context, user: u64) -> Outcome<()> {
     /// let run = ctx.start_workflow("welcome-mail", &user).await?;
     /// # Ok(()) }

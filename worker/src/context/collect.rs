@@ -1,8 +1,8 @@
 //! `ctx.collect`: a step gathers events over its executions.
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Collect, collected};
-use stepfleet::{codec, names};
+use stepfleet_shared::step::{Collect, collected};
+use stepfleet_shared::{codec, names};
 
 use super::{Call, Context, Core};
 use crate::error::{Error, Outcome};
@@ -23,7 +23,7 @@ impl<S> Context<S> {
     /// `Joined` does the same for what a fan-out comes to, and needs no count.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # #[derive(Event, Serialize, Deserialize)] struct Vote { fine: bool }
     /// # #[derive(Event, Serialize, Deserialize)] struct Decided { fine: bool }
     /// # async fn body(ctx: &Context, ev: Vote) -> Outcome<Option<Decided>> {

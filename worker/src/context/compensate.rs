@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Poll, Waker, ready};
 
 use serde::Serialize;
-use stepfleet::names;
+use stepfleet_shared::names;
 
 use super::Context;
 use super::child::{Requested, ask, requested};
@@ -20,7 +20,7 @@ impl<S> Context<S> {
     /// each when the one before it has completed. Where the run completes, none is.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # struct Shop;
     /// # impl Shop {
     /// #     async fn reserve(&self, key: &str) -> Outcome<()> { Ok(()) }

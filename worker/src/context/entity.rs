@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::codec;
-use stepfleet::entity::{Address, Entity};
+use stepfleet_shared::codec;
+use stepfleet_shared::entity::{Address, Entity};
 
 use super::step::StepCall;
 use super::{Context, Core};
@@ -19,7 +19,7 @@ impl<S> Context<S> {
     /// 200 letters, digits and `_ - . : / @`. An entity comes to be with its first call.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// #[derive(Default, Serialize, Deserialize)]
     /// struct Cart { items: Vec<String> }
     ///

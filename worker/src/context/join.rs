@@ -15,7 +15,7 @@ impl<S> Context<S> {
     /// of the parts that have not ended.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn charge() -> Outcome<u64> { Ok(7) }
     /// # async fn label() -> Outcome<String> { Ok("x".into()) }
     /// # async fn body(ctx: &Context) -> Outcome<()> {
@@ -53,7 +53,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// let approved: Option<bool> = ctx.race((
     ///     async { ctx.wait_for("approval").await.map(Some) },
@@ -69,7 +69,7 @@ impl<S> Context<S> {
     /// The first error ends it, and lets go of the items under way; with [`Map::each`] each item has its own.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn fetch(url: &str) -> Outcome<String> { Ok(url.into()) }
     /// # async fn body(ctx: &Context, urls: Vec<String>) -> Outcome<()> {
     /// let pages: Vec<Result<String, Error>> =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::task::Waker;
 
-use stepfleet::step::{Claimed, Wait};
+use stepfleet_shared::step::{Claimed, Wait};
 
 use crate::replay::Machine;
 

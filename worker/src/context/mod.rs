@@ -30,7 +30,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use stepfleet::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
+use stepfleet_shared::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::checkpoint::Interrupt;

@@ -1,6 +1,6 @@
 //! `ctx.patched`: a change of a body's code that runs under way can live with.
 
-use stepfleet::names;
+use stepfleet_shared::names;
 
 use super::Context;
 use crate::error::Outcome;
@@ -11,7 +11,7 @@ impl<S> Context<S> {
     /// the same one.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn charge() -> Outcome<()> { Ok(()) }
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// if ctx.patched("check the address")? {

@@ -6,9 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use std::task::Poll;
 
 use futures_util::future::BoxFuture;
-use stepfleet::published::Publication;
-use stepfleet::step::CommitStatus;
-use stepfleet::{codec, names};
+use stepfleet_shared::published::Publication;
+use stepfleet_shared::step::CommitStatus;
+use stepfleet_shared::{codec, names};
 
 use super::{Context, Core};
 use crate::error::Outcome;

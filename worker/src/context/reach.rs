@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
-use stepfleet::Partitions;
-use stepfleet::backoff::BODY;
-use stepfleet::codec::Content;
-use stepfleet::outage::Outages;
-use stepfleet::step::Fence;
-use stepfleet::store::WorkerStore;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::backoff::BODY;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::step::Fence;
+use stepfleet_shared::store::WorkerStore;
 
 use crate::error::Outcome;
 
@@ -61,10 +61,10 @@ impl Reach {
     /// is a repetition. Whoever loses the hold is dropped while it waits.
     pub(crate) async fn persist<'a, T>(
         &'a self,
-        send: impl FnMut(bool) -> BoxFuture<'a, stepfleet::Result<T>>,
+        send: impl FnMut(bool) -> BoxFuture<'a, stepfleet_shared::Result<T>>,
     ) -> Outcome<T> {
         let _under_way = self.busy.enter();
-        Ok(self.outages.outlast(("a step's call", BODY), stepfleet::Error::is_passing, send).await?)
+        Ok(self.outages.outlast(("a step's call", BODY), stepfleet_shared::Error::is_passing, send).await?)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
-use stepfleet::backoff::BODY;
-use stepfleet::log;
-use stepfleet::published::{MAX_STREAM, Piece};
-use stepfleet::step::CommitStatus;
+use stepfleet_shared::backoff::BODY;
+use stepfleet_shared::log;
+use stepfleet_shared::published::{MAX_STREAM, Piece};
+use stepfleet_shared::step::CommitStatus;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -261,7 +261,7 @@ async fn write(desk: Arc<Desk>, reach: Reach, cancelled: CancellationToken) {
             }
         };
         let send = |_| -> BoxFuture<'_, _> { Box::pin(reach.store.stream(&reach.worker, &reach.fence, &piece)) };
-        let sent = reach.outages.outlast(("a stream", BODY), stepfleet::Error::is_passing, send).await;
+        let sent = reach.outages.outlast(("a stream", BODY), stepfleet_shared::Error::is_passing, send).await;
         let mut state = desk.state();
         match sent {
             Ok(CommitStatus::Fenced) => state.stopped = Some(Stopped::Fenced),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stepfleet::codec;
+use stepfleet_shared::codec;
 
 use super::Context;
 use crate::decisions::graph::Router;

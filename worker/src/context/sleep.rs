@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use rand::distr::{Distribution, StandardUniform};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::names;
-use stepfleet::step::Wait;
+use stepfleet_shared::names;
+use stepfleet_shared::step::Wait;
 
 use super::step::{Place, StepCall};
 use super::{Context, Core};
@@ -24,7 +24,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// ctx.sleep(Duration::from_secs(3 * 86_400)).await?;
     /// # Ok(()) }
@@ -58,7 +58,7 @@ impl<S> Context<S> {
     /// those from 0 up to 1, without 1. Not for secrets: it stands in Redis.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// let is_chosen = ctx.random::<f64>().await? < 0.1;
     /// # Ok(()) }

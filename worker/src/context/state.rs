@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::paths::Path;
-use stepfleet::step::Merge;
-use stepfleet::{fields, names, values};
+use stepfleet_shared::paths::Path;
+use stepfleet_shared::step::Merge;
+use stepfleet_shared::{fields, names, values};
 
 use super::Core;
 use crate::decisions::overlay::Overlay;
@@ -131,7 +131,7 @@ impl<S> State<'_, S> {
     /// something else, the body runs again. Answer nothing where the body need not know.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// ctx.state().edit_field("stock.apples", |left: &mut u32| *left = left.saturating_sub(1)).await?;
     /// # Ok(()) }
@@ -257,10 +257,10 @@ mod tests {
     use std::sync::Arc;
 
     use serde::Deserialize;
-    use stepfleet::codec;
-    use stepfleet::names::Namespace;
-    use stepfleet::step::{Claimed, Fence};
-    use stepfleet::store::MemoryStore;
+    use stepfleet_shared::codec;
+    use stepfleet_shared::names::Namespace;
+    use stepfleet_shared::step::{Claimed, Fence};
+    use stepfleet_shared::store::MemoryStore;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -276,14 +276,14 @@ mod tests {
     fn core(snapshot: Vec<(String, Vec<u8>)>) -> Arc<Core> {
         let reach = Reach {
             store: Arc::new(MemoryStore::new(Namespace::default())),
-            partitions: stepfleet::Partitions::from(Arc::new(MemoryStore::new(Namespace::default()))),
+            partitions: stepfleet_shared::Partitions::from(Arc::new(MemoryStore::new(Namespace::default()))),
             worker: "w".into(),
             fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() },
             step: "s".into(),
             group: 0,
             content: codec::Content::Json,
             busy: Busy::default(),
-            outages: stepfleet::outage::Outages::default(),
+            outages: stepfleet_shared::outage::Outages::default(),
         };
         let past = Past::of(&Claimed::default());
         Arc::new(Core::new(reach, past, snapshot, CancellationToken::new(), Journal::default()))

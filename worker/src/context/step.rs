@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::{codec, names};
+use stepfleet_shared::{codec, names};
 
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ impl<S> Context<S> {
     /// work again. A later attempt there is after an error, after a wait ([`Context::wait_for`]), and when the worker died.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn charge(order: u64) -> Outcome<String> { Ok(format!("receipt {order}")) }
     /// # async fn body(ctx: &Context, order: u64) -> Outcome<()> {
     /// let receipt = ctx.step("charge", || charge(order)).await?;
@@ -152,7 +152,7 @@ impl<T> StepCall<'_, T> {
     /// recorded for the other. Any text, of 200 bytes at most together with the name.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn charge(order: u64) -> Outcome<()> { Ok(()) }
     /// # async fn body(ctx: &Context, orders: Vec<u64>) -> Outcome<()> {
     /// for order in orders {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stepfleet::names;
+use stepfleet_shared::names;
 
 use super::{Context, Core};
 use crate::error::{Error, Outcome};
@@ -11,7 +11,7 @@ impl<S> Context<S> {
     /// Begins a stream of text: an answer, token by token. Those who follow the run read along while the step still runs.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # struct Model;
     /// # impl Model { async fn next(&mut self) -> Outcome<Option<String>> { Ok(None) } }
     /// # async fn ask(question: &str) -> Outcome<Model> { Ok(Model) }

@@ -15,7 +15,7 @@ impl<S> Context<S> {
     /// by the name that it has.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// #[task(retries = 5, timeout = "10m")]
     /// async fn print_label(ctx: &Context, address: String) -> Outcome<u64> {
     ///     Ok(address.len() as u64)
@@ -42,7 +42,7 @@ impl<S> Context<S> {
     /// people see it (`stepfleet show`). The next attempt finds it with [`Context::progress`].
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn encode(frame: u64) -> Outcome<()> { Ok(()) }
     /// #[task(retries = 10)]
     /// async fn encode_film(ctx: &Context, frames: u64) -> Outcome<u64> {

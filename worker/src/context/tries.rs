@@ -4,9 +4,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stepfleet::journal::{self, Entry};
-use stepfleet::step::{Checkpoint, Wait};
-use stepfleet::{log, names};
+use stepfleet_shared::journal::{self, Entry};
+use stepfleet_shared::step::{Checkpoint, Wait};
+use stepfleet_shared::{log, names};
 use tokio::time::Instant;
 
 use super::Core;

@@ -7,9 +7,9 @@ use std::task::{Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
-use stepfleet::question::{self, GivenAnswer, Takes};
-use stepfleet::step::Wait;
-use stepfleet::{codec, names};
+use stepfleet_shared::question::{self, GivenAnswer, Takes};
+use stepfleet_shared::step::Wait;
+use stepfleet_shared::{codec, names};
 
 use super::Context;
 use super::step::Place;
@@ -25,7 +25,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// # async fn body(ctx: &Context) -> Outcome<()> {
     /// let ship = ctx.wait_for_user(Approval::ask("Ship it?").named("ship")).timeout(Duration::from_secs(86_400)).await?;
     /// if ship.answer {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::step::Wait;
-use stepfleet::{attributes, codec, names};
+use stepfleet_shared::step::Wait;
+use stepfleet_shared::{attributes, codec, names};
 
 use super::Context;
 use super::step::{Place, StepCall};
@@ -23,7 +23,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// #[derive(Deserialize)]
     /// struct Approval { order: u64, fine: bool }
     ///
@@ -65,7 +65,7 @@ impl<S> Context<S> {
     /// any time after it.
     ///
     /// ```
-    /// # use stepfleet_worker::prelude::*;
+    /// # use stepfleet::prelude::*;
     /// #[derive(Event, Serialize, Deserialize)]
     /// struct InputRequired { prompt: String }
     ///

@@ -8,7 +8,7 @@ mod levels;
 use std::collections::HashSet;
 use std::fmt;
 
-use stepfleet::step::{Join, Part, Route};
+use stepfleet_shared::step::{Join, Part, Route};
 
 use crate::event::Accepts;
 use crate::failed::Catches;
@@ -48,7 +48,7 @@ impl std::error::Error for GraphError {}
 /// The graph of a workflow: to be drawn, or compared in a test. It may have mistakes.
 ///
 /// ```
-/// # use stepfleet_worker::prelude::*;
+/// # use stepfleet::prelude::*;
 /// # #[derive(Event, Serialize, Deserialize)]
 /// # struct Asked {}
 /// # #[derive(Event, Serialize, Deserialize)]
@@ -63,12 +63,12 @@ impl std::error::Error for GraphError {}
 ///     }
 /// }
 ///
-/// stepfleet_worker::graph::check::<Research>().unwrap();
-/// let graph = stepfleet_worker::graph::of::<Research>();
+/// stepfleet::graph::check::<Research>().unwrap();
+/// let graph = stepfleet::graph::of::<Research>();
 /// assert_eq!(graph.steps[0].name, "answer");
 /// println!("{}", graph.mermaid("research"));
 /// ```
-pub fn of<W: Workflow>() -> stepfleet::graph::Graph {
+pub fn of<W: Workflow>() -> stepfleet_shared::graph::Graph {
     describe(&W::definition())
 }
 

@@ -4,8 +4,8 @@ mod redo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use stepfleet::step::{Bytes, Merge};
-use stepfleet::values;
+use stepfleet_shared::step::{Bytes, Merge};
+use stepfleet_shared::values;
 
 use self::redo::{Deeds, Flight};
 use crate::error::Outcome;
@@ -191,7 +191,7 @@ fn joined(earlier: Merge, later: Merge) -> Merge {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use stepfleet::codec;
+    use stepfleet_shared::codec;
 
     use super::*;
 

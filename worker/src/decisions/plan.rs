@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepfleet::step::{Claimed, Commit, Fan, Join, Part, Route};
+use stepfleet_shared::step::{Claimed, Commit, Fan, Join, Part, Route};
 
 use super::graph::Router;
 use super::overlay::Changes;
@@ -130,8 +130,8 @@ fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::codec::Content;
-    use stepfleet::step::Fence;
+    use stepfleet_shared::codec::Content;
+    use stepfleet_shared::step::Fence;
 
     use super::super::graph::tests::{graph, node};
     use super::*;

@@ -1,6 +1,6 @@
 //! Which step catches the failure of another, and how often.
 
-use stepfleet::step::{Claimed, Route};
+use stepfleet_shared::step::{Claimed, Route};
 
 use super::graph::Router;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use stepfleet::child::ChildEnd;
-use stepfleet::journal::{self, Entry};
-use stepfleet::names;
-use stepfleet::run::Status;
+use stepfleet_shared::child::ChildEnd;
+use stepfleet_shared::journal::{self, Entry};
+use stepfleet_shared::names;
+use stepfleet_shared::run::Status;
 
 use super::fault::{Fault, described};
 use super::machine::Machine;

@@ -1,7 +1,7 @@
 //! What can be wrong with a body, or with its journal: by number, so that people can look it up.
 
-use stepfleet::journal::Entry;
-use stepfleet::names;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::names;
 
 use crate::error::Error;
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
-use stepfleet::journal::{self, Entry};
-use stepfleet::step::{Checkpoint, Claimed, LetGo, Unreadable, Wait};
-use stepfleet::{codec, names};
+use stepfleet_shared::journal::{self, Entry};
+use stepfleet_shared::step::{Checkpoint, Claimed, LetGo, Unreadable, Wait};
+use stepfleet_shared::{codec, names};
 
 use super::fault::Fault;
 use super::order::Order;

@@ -14,8 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use stepfleet::journal::order::{RecordedOrder, write_numbers};
-use stepfleet::journal::{Entry, FIRST_ORDER};
+use stepfleet_shared::journal::order::{RecordedOrder, write_numbers};
+use stepfleet_shared::journal::{Entry, FIRST_ORDER};
 
 /// The order of one attempt.
 #[derive(Debug, Default)]
@@ -193,7 +193,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::journal::fork::{head_of, kept_before};
+    use stepfleet_shared::journal::fork::{head_of, kept_before};
 
     use super::*;
 

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use serde_bytes::ByteBuf;
-use stepfleet::codec;
-use stepfleet::journal::Entry;
-use stepfleet::step::{LetGo, Wait};
+use stepfleet_shared::codec;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::step::{LetGo, Wait};
 
 use super::*;
 use crate::error::Error;

@@ -1,8 +1,8 @@
 //! What the body waits for.
 
-use stepfleet::journal;
-use stepfleet::step::{LetGo, Unreadable, Wait};
-use stepfleet::values;
+use stepfleet_shared::journal;
+use stepfleet_shared::step::{LetGo, Unreadable, Wait};
+use stepfleet_shared::values;
 
 use super::machine::Machine;
 

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::Partitions;
-use stepfleet::names::QueueName;
-use stepfleet::outage::Outages;
-use stepfleet::step::{Claim, Claimed, Refill};
-use stepfleet::store::{Store, WorkerStore};
+use stepfleet_shared::Partitions;
+use stepfleet_shared::names::QueueName;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::step::{Claim, Claimed, Refill};
+use stepfleet_shared::store::{Store, WorkerStore};
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
@@ -26,7 +26,7 @@ impl ByHand {
         store: Arc<dyn Store>,
         name: &str,
         served: &Arc<HashMap<QueueName, Served>>,
-    ) -> stepfleet::Result<Self> {
+    ) -> stepfleet_shared::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
         let partitions = Partitions::<dyn WorkerStore>::from(store);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::backoff::WAKING;
-use stepfleet::outage::{Outages, Watch};
-use stepfleet::partitions::ColocatedReader;
-use stepfleet::step::{Claim, Claimed};
+use stepfleet_shared::backoff::WAKING;
+use stepfleet_shared::outage::{Outages, Watch};
+use stepfleet_shared::partitions::ColocatedReader;
+use stepfleet_shared::step::{Claim, Claimed};
 use tokio::sync::Notify;
 
 use super::Colocated;
@@ -131,7 +131,7 @@ impl Wakes {
         colocated: &Colocated,
         reader: &mut Option<Box<dyn ColocatedReader>>,
         watch: &mut Watch,
-    ) -> stepfleet::Result<Vec<u16>> {
+    ) -> stepfleet_shared::Result<Vec<u16>> {
         if reader.is_none() {
             *reader = Some(colocated.wake_reader(&self.worker).await?);
         }

@@ -1,8 +1,8 @@
 //! Turns what an attempt came to into one transition.
 
 use futures_util::future::BoxFuture;
-use stepfleet::log;
-use stepfleet::step::{Claimed, CommitStatus, Refill};
+use stepfleet_shared::log;
+use stepfleet_shared::step::{Claimed, CommitStatus, Refill};
 
 use super::drive::Waits;
 use super::execute::{Attempted, Came, served};
@@ -126,7 +126,7 @@ async fn stage_and_commit(
     step: &Claimed,
     plan: &Plan,
     refill: &Refill,
-) -> Option<stepfleet::Result<(CommitStatus, Vec<Claimed>)>> {
+) -> Option<stepfleet_shared::Result<(CommitStatus, Vec<Claimed>)>> {
     for _ in 0..STAGINGS {
         let answer = stage_and_commit_once(session, step, plan, refill).await?;
         if !matches!(answer, Ok((CommitStatus::Unstaged, _))) {
@@ -141,7 +141,7 @@ async fn stage_and_commit_once(
     step: &Claimed,
     plan: &Plan,
     refill: &Refill,
-) -> Option<stepfleet::Result<(CommitStatus, Vec<Claimed>)>> {
+) -> Option<stepfleet_shared::Result<(CommitStatus, Vec<Claimed>)>> {
     let mut offset = 0;
     for chunk in &plan.staged {
         let stage = |_| -> BoxFuture<'_, _> { Box::pin(session.store.stage(&session.id, &step.fence, offset, chunk)) };

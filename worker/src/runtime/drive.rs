@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
-use stepfleet::backoff::{BESIDE, Backoff};
-use stepfleet::step::Wait;
+use stepfleet_shared::backoff::{BESIDE, Backoff};
+use stepfleet_shared::step::Wait;
 use tokio::time::Sleep;
 
 use super::foreign::Doubt;
@@ -208,14 +208,14 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
-    use stepfleet::Partitions;
-    use stepfleet::codec::{self, Content};
-    use stepfleet::names::Namespace;
-    use stepfleet::outage::Outages;
-    use stepfleet::request::StartRequest;
-    use stepfleet::step::{CallId, Claim, Claimed, Route};
-    use stepfleet::store::prelude::*;
-    use stepfleet::store::{Introduction, MemoryStore, Registration, Start, Store, WorkerStore};
+    use stepfleet_shared::Partitions;
+    use stepfleet_shared::codec::{self, Content};
+    use stepfleet_shared::names::Namespace;
+    use stepfleet_shared::outage::Outages;
+    use stepfleet_shared::request::StartRequest;
+    use stepfleet_shared::step::{CallId, Claim, Claimed, Route};
+    use stepfleet_shared::store::prelude::*;
+    use stepfleet_shared::store::{Introduction, MemoryStore, Registration, Start, Store, WorkerStore};
     use tokio_util::sync::CancellationToken;
 
     use super::*;

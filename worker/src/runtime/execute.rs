@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use stepfleet::names::QueueName;
-use stepfleet::step::Claimed;
+use stepfleet_shared::names::QueueName;
+use stepfleet_shared::step::Claimed;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 

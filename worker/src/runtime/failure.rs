@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use stepfleet::backoff::REFUSED;
-use stepfleet::log;
-use stepfleet::step::{Claimed, Commit, Failure, Refill, Route};
+use stepfleet_shared::backoff::REFUSED;
+use stepfleet_shared::log;
+use stepfleet_shared::step::{Claimed, Commit, Failure, Refill, Route};
 
 use super::execute::{read_joined, served};
 use super::session::Session;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::Context;
 
-use stepfleet::log;
+use stepfleet_shared::log;
 
 use crate::context::{Core, Foreign};
 use crate::error::Error;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stepfleet::backoff::LEASE;
-use stepfleet::outage::{Outages, Watch};
-use stepfleet::store::{Heartbeat, Lease, WorkerStore};
+use stepfleet_shared::backoff::LEASE;
+use stepfleet_shared::outage::{Outages, Watch};
+use stepfleet_shared::store::{Heartbeat, Lease, WorkerStore};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -108,7 +108,7 @@ async fn renew(kept: &Kept, start: Start) {
 }
 
 /// What executes nothing has nothing to be told.
-async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet::Result<Heartbeat> {
+async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet_shared::Result<Heartbeat> {
     if !ledger.is_idle() {
         return connection.heartbeat().await;
     }

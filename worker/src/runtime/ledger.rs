@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stepfleet::step::{Claimed, Fence};
+use stepfleet_shared::step::{Claimed, Fence};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]

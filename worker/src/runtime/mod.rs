@@ -32,13 +32,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use stepfleet::admission::{Admission, Creation, Refused};
-use stepfleet::health::{Health, Listening};
-use stepfleet::log;
-use stepfleet::names::QueueName;
-use stepfleet::outage::Outages;
-use stepfleet::server::{Override, Refusal};
-use stepfleet::store::WorkerStore;
+use stepfleet_shared::admission::{Admission, Creation, Refused};
+use stepfleet_shared::health::{Health, Listening};
+use stepfleet_shared::log;
+use stepfleet_shared::names::QueueName;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::server::{Override, Refusal};
+use stepfleet_shared::store::WorkerStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -48,9 +48,9 @@ use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
 
 /// Partitions, with what a worker may do in them.
-type Partitions = stepfleet::Partitions<dyn WorkerStore>;
-type Colocated = stepfleet::partitions::Colocated<dyn WorkerStore>;
-type Home = stepfleet::partitions::Home<dyn WorkerStore>;
+type Partitions = stepfleet_shared::Partitions<dyn WorkerStore>;
+type Colocated = stepfleet_shared::partitions::Colocated<dyn WorkerStore>;
+type Home = stepfleet_shared::partitions::Home<dyn WorkerStore>;
 
 /// How long the last hand-back may take.
 const HAND_BACK: Duration = Duration::from_millis(1500);
@@ -100,7 +100,7 @@ pub enum WorkerError {
     Graph(#[from] GraphError),
     /// The store refused something that waiting does not mend.
     #[error(transparent)]
-    Store(#[from] stepfleet::Error),
+    Store(#[from] stepfleet_shared::Error),
     /// The server would lose work, or is too old.
     #[error(transparent)]
     Unfit(#[from] Refusal),
@@ -183,7 +183,7 @@ impl Worker {
     }
 
     /// A worker on partitions, or on the one store of a namespace, that are there already.
-    pub fn new(partitions: impl Into<stepfleet::Partitions<dyn WorkerStore>>, config: Config) -> Self {
+    pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn WorkerStore>>, config: Config) -> Self {
         Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
     }
 
@@ -262,7 +262,7 @@ impl Worker {
         if self.served.is_empty() {
             return Err(WorkerError::Nothing);
         }
-        stepfleet::names::check_name("worker's name", &self.config.name)?;
+        stepfleet_shared::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
         let outages = Outages::default();
         let health = Health::new(&outages);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::log;
+use stepfleet_shared::log;
 
 use super::session::Session;
 
@@ -21,7 +21,7 @@ pub(super) async fn keep(session: Arc<Session>, every: Duration) {
     }
 }
 
-async fn once(session: &Session) -> stepfleet::Result<u64> {
+async fn once(session: &Session) -> stepfleet_shared::Result<u64> {
     let view = session.ledger.view();
     let strays = view.strays(session.store.holds(&session.id).await?);
     if strays.is_empty() { Ok(0) } else { session.store.release(&session.id, &strays).await }

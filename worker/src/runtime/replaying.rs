@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use stepfleet::Partitions;
-use stepfleet::export::Journaled;
-use stepfleet::names::Namespace;
-use stepfleet::outage::Outages;
-use stepfleet::step::Claimed;
-use stepfleet::store::{MemoryStore, Store, WorkerStore};
+use stepfleet_shared::Partitions;
+use stepfleet_shared::export::Journaled;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::outage::Outages;
+use stepfleet_shared::step::Claimed;
+use stepfleet_shared::store::{MemoryStore, Store, WorkerStore};
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{Ended, drive};

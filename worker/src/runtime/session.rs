@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all, try_join_all};
-use stepfleet::Partitions;
-use stepfleet::backoff::{Backoff, OPENING, PARTING, REFUSED, TRANSITION};
-use stepfleet::log;
-use stepfleet::names::QueueName;
-use stepfleet::outage::{Outages, Watch};
-use stepfleet::step::{CallId, Claimed};
-use stepfleet::store::{Introduction, WorkerStore};
+use stepfleet_shared::Partitions;
+use stepfleet_shared::backoff::{Backoff, OPENING, PARTING, REFUSED, TRANSITION};
+use stepfleet_shared::log;
+use stepfleet_shared::names::QueueName;
+use stepfleet_shared::outage::{Outages, Watch};
+use stepfleet_shared::step::{CallId, Claimed};
+use stepfleet_shared::store::{Introduction, WorkerStore};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ pub(super) struct Claims(Mutex<Watch>);
 
 impl Claims {
     /// How long to pause before the next claim.
-    pub(super) fn refused(&self, error: &stepfleet::Error) -> Duration {
+    pub(super) fn refused(&self, error: &stepfleet_shared::Error) -> Duration {
         let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         watch.failed(error);
         watch.pause()
@@ -211,10 +211,11 @@ impl Session {
     /// Makes a call, and repeats it while waiting may mend what is wrong. False when told to stop first; an error when Redis refuses.
     async fn answered<'a>(
         &'a self,
-        send: impl Fn() -> BoxFuture<'a, stepfleet::Result<()>>,
+        send: impl Fn() -> BoxFuture<'a, stepfleet_shared::Result<()>>,
     ) -> Result<bool, WorkerError> {
         let call =
-            self.outages.outlast(("registration", OPENING), stepfleet::Error::is_worth_waiting_at_start, |_| send());
+            self.outages
+                .outlast(("registration", OPENING), stepfleet_shared::Error::is_worth_waiting_at_start, |_| send());
         Ok(self.unless_closing(call).await.transpose()?.is_some())
     }
 
@@ -247,12 +248,12 @@ impl Session {
     /// lost first. A refusal that waiting may mend is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
         &'a self,
-        mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet::Result<T>>,
+        mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet_shared::Result<T>>,
         took: impl FnOnce(&T) -> &[Claimed],
-    ) -> Option<stepfleet::Result<T>> {
+    ) -> Option<stepfleet_shared::Result<T>> {
         let call = self.ledger.open();
         let number = call.number();
-        let repeated = self.outages.outlast(("transition", TRANSITION), stepfleet::Error::is_passing, |again| {
+        let repeated = self.outages.outlast(("transition", TRANSITION), stepfleet_shared::Error::is_passing, |again| {
             send(CallId { worker: self.id.clone(), number, again })
         });
         let answer = self.lost.run_until_cancelled(repeated).await?;

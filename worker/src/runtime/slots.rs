@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use stepfleet::backoff::{BODY, REFUSED};
-use stepfleet::log;
-use stepfleet::step::{Claimed, Next, Refill};
+use stepfleet_shared::backoff::{BODY, REFUSED};
+use stepfleet_shared::log;
+use stepfleet_shared::step::{Claimed, Next, Refill};
 use tokio::sync::Notify;
 
 use super::commit::Committed;
@@ -344,8 +344,9 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let mut watch = session.outages.watch("context", REFUSED);
     loop {
         let call = ("context", BODY);
-        let read =
-            session.outages.outlast(call, stepfleet::Error::is_passing, |_| reach.store.context(&reach.fence.run));
+        let read = session
+            .outages
+            .outlast(call, stepfleet_shared::Error::is_passing, |_| reach.store.context(&reach.fence.run));
         match session.lost.run_until_cancelled(read).await? {
             Ok(context) => {
                 core.begin_again(context);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stepfleet::store::memory::Moment;
+use stepfleet_shared::store::memory::Moment;
 use tokio_util::sync::CancellationToken;
 
 /// One commit of the run.

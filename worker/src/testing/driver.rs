@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stepfleet::codec::{self, Content};
-use stepfleet::export::Export;
-use stepfleet::history::Record;
-use stepfleet::names::{self, Namespace, QueueName};
-use stepfleet::published::{Position, Published};
-use stepfleet::question::{GivenAnswer, OpenQuestion};
-use stepfleet::request::StartRequest;
-use stepfleet::run::{Compensation, Run};
-use stepfleet::store::{AnswerTo, Fire, MemoryStore, Reap, Start, Store};
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::export::Export;
+use stepfleet_shared::history::Record;
+use stepfleet_shared::names::{self, Namespace, QueueName};
+use stepfleet_shared::published::{Position, Published};
+use stepfleet_shared::question::{GivenAnswer, OpenQuestion};
+use stepfleet_shared::request::StartRequest;
+use stepfleet_shared::run::{Compensation, Run};
+use stepfleet_shared::store::{AnswerTo, Fire, MemoryStore, Reap, Start, Store};
 
 use super::crash::Crashes;
 use super::history::History;
@@ -314,6 +314,6 @@ impl Driver {
 }
 
 /// The store in memory refuses only what a user can do nothing about.
-pub(super) fn answer<T>(answer: stepfleet::Result<T>) -> T {
+pub(super) fn answer<T>(answer: stepfleet_shared::Result<T>) -> T {
     answer.unwrap_or_else(|error| panic!("the store in memory refused a call: {error}"))
 }

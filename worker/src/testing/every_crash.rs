@@ -1,7 +1,7 @@
 //! The same run again and again, each time with a crash at another commit.
 
 use serde::Serialize;
-use stepfleet::store::memory::Moment;
+use stepfleet_shared::store::memory::Moment;
 
 use super::crash::{self, Crash, Place};
 use super::report::TestRun;
@@ -18,7 +18,7 @@ const MOST: usize = 2000;
 /// `setup` is called for each run: give the workflow fresh resources there. A workflow of `n` commits makes `2n + 1` runs.
 ///
 /// ```
-/// # use stepfleet_worker::{prelude::*, testing};
+/// # use stepfleet::{prelude::*, testing};
 /// # #[derive(Event, Serialize, Deserialize)] struct Asked { name: String }
 /// # #[derive(Event, Serialize, Deserialize)] struct Greeted { text: String }
 /// # struct Greeting;

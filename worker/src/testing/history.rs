@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stepfleet::history::{Kind, Record};
+use stepfleet_shared::history::{Kind, Record};
 
 /// All that happened in a run, in order. Its `Display` is a line for each record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! It is all done by one task, in an order that is the same each time.
 //!
 //! ```
-//! use stepfleet_worker::prelude::*;
-//! use stepfleet_worker::testing;
+//! use stepfleet::prelude::*;
+//! use stepfleet::testing;
 //!
 //! #[derive(Event, Serialize, Deserialize)]
 //! struct Asked { words: Vec<String> }
@@ -109,5 +109,5 @@ pub use self::history::History;
 pub use self::replay::{Replay, replay};
 pub use self::report::{Retried, StepReport, TestRun};
 pub use self::setup::{Setup, run};
-pub use stepfleet::history::{Kind, Record};
-pub use stepfleet::run::{Run, Status};
+pub use stepfleet_shared::history::{Kind, Record};
+pub use stepfleet_shared::run::{Run, Status};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use stepfleet::export::Export;
-use stepfleet::run::Status;
+use stepfleet_shared::export::Export;
+use stepfleet_shared::run::Status;
 
 use crate::runtime::replaying;
 use crate::workflow::{Served, Workflow};
@@ -16,7 +16,7 @@ use crate::workflow::{Served, Workflow};
 /// the journal ends, so does the replay.
 ///
 /// ```
-/// # use stepfleet_worker::{prelude::*, testing};
+/// # use stepfleet::{prelude::*, testing};
 /// # #[durable]
 /// # async fn greet(ctx: &Context, name: String) -> Outcome<String> { Ok(name) }
 /// # /*

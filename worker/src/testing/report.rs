@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet::entity::Entity;
-use stepfleet::export::Export;
-use stepfleet::history::Kind;
-use stepfleet::published::{Published, StreamText, Streams};
-use stepfleet::run::{Run, Status};
-use stepfleet::store::MemoryStore;
-use stepfleet::{codec, fields, values};
+use stepfleet_shared::entity::Entity;
+use stepfleet_shared::export::Export;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::published::{Published, StreamText, Streams};
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::store::MemoryStore;
+use stepfleet_shared::{codec, fields, values};
 
 use super::crash::Crashes;
 use super::history::History;
@@ -193,7 +193,7 @@ impl TestRun {
     pub fn published<E: Event>(&self) -> Vec<E> {
         let of_name = self.published.iter().filter(|entry| entry.name() == Some(E::NAME));
         let read = of_name.filter_map(|entry| entry.read().transpose());
-        read.collect::<stepfleet::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
+        read.collect::<stepfleet_shared::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
     }
 
     /// The text of its last stream of this name, as a follower has it in the end.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use stepfleet::request::{self, Request, StartRequest};
-use stepfleet::store::{InboxEntry, Origin, Rejection, Start};
+use stepfleet_shared::request::{self, Request, StartRequest};
+use stepfleet_shared::store::{InboxEntry, Origin, Rejection, Start};
 
 use super::driver::{Driver, answer};
 use crate::workflow::Served;

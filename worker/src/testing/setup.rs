@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use stepfleet::codec::{self, Content};
-use stepfleet::entity::{Address, Entity};
-use stepfleet::request::{SignalRequest, StartRequest};
-use stepfleet::store::memory::Moment;
-use stepfleet::{fields, names, values};
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::entity::{Address, Entity};
+use stepfleet_shared::request::{SignalRequest, StartRequest};
+use stepfleet_shared::store::memory::Moment;
+use stepfleet_shared::{fields, names, values};
 
 use super::crash::{self, Crash, Place};
 use super::driver;
@@ -125,7 +125,7 @@ impl Setup {
     /// An entity that is there from the beginning.
     ///
     /// ```
-    /// # use stepfleet_worker::{prelude::*, testing};
+    /// # use stepfleet::{prelude::*, testing};
     /// #[derive(Default, Serialize, Deserialize)]
     /// struct Counter { count: u32 }
     ///
@@ -170,7 +170,7 @@ impl Setup {
     /// What earlier runs of the session have left: each field of this state as one of the session's context.
     ///
     /// ```
-    /// # use stepfleet_worker::{prelude::*, testing};
+    /// # use stepfleet::{prelude::*, testing};
     /// #[derive(Default, Serialize, Deserialize)]
     /// struct Chat { heard: Vec<String> }
     ///

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepfleet::codec;
-use stepfleet::history::Kind;
-use stepfleet::journal::Entry;
-use stepfleet::run::Status;
-use stepfleet::step::{CallId, Checkpoint, Refill, Wait};
 use stepfleet_macros::{Event, step, workflow};
+use stepfleet_shared::codec;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{CallId, Checkpoint, Refill, Wait};
 
 use super::Setup;
 use crate::emit::Emission;

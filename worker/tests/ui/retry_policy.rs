@@ -1,4 +1,4 @@
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {}

@@ -1,6 +1,6 @@
 //! The mistakes of `#[durable]`, in the words of tasks.
 
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 #[task]
 fn blocking(_: &Context, input: u64) -> Outcome<u64> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use stepfleet_worker::Config;
+use stepfleet::Config;
 
 use crate::Fallible;
 use crate::bench::{Effort, OFF, Runs, Site};

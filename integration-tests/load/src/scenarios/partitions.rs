@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use stepfleet::store::Topology;
-use stepfleet::{Client, Partitions};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::cluster::Cluster;
+use stepfleet_shared::store::Topology;
+use stepfleet_shared::{Client, Partitions};
 use tokio::task::JoinSet;
 
 use crate::Fallible;

@@ -8,11 +8,11 @@ mod of_sessions;
 
 use std::time::Duration;
 
-use stepfleet::run::{Run, Status};
-use stepfleet::step::{CallId, Claimed, Commit, CommitStatus, Failure, Route};
-use stepfleet::store::{Audit, Breach, Store};
 use stepfleet_integration_tests::double::{self, call, join_fleet, refill, route, slots, start};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::step::{CallId, Claimed, Commit, CommitStatus, Failure, Route};
+use stepfleet_shared::store::{Audit, Breach, Store};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");

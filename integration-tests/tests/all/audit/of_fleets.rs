@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stepfleet::history::Kind;
-use stepfleet::step::{Commit, CommitStatus};
-use stepfleet::store::{Reap, Start};
 use stepfleet_integration_tests::double::{self, join_fleet, slots, start};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::step::{Commit, CommitStatus};
+use stepfleet_shared::store::{Reap, Start};
 
 use super::{HOUR, Stage, emits};
 

@@ -1,8 +1,8 @@
 //! What a run consists of is deleted: its state, its steps, input, context, history and fan-outs.
 
-use stepfleet::run::Status;
-use stepfleet::step::{Commit, CommitStatus, Fan, Join};
 use stepfleet_integration_tests::double::route;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Commit, CommitStatus, Fan, Join};
 
 use super::{HOUR, Stage, emits};
 

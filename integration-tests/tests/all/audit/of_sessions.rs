@@ -1,8 +1,8 @@
 //! What a session consists of is deleted, and runs of it vanish.
 
-use stepfleet::history::Kind;
-use stepfleet::store::{SessionInfo, Start};
 use stepfleet_integration_tests::double::{start, stop};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::store::{SessionInfo, Start};
 
 use super::{HOUR, Stage};
 

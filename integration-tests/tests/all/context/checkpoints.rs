@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use stepfleet::prelude::*;
+use stepfleet::testing;
 use stepfleet_integration_tests::documents::STOPS;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::testing;
 
 use super::{Answered, Asked, LIMIT, WORKER};
 

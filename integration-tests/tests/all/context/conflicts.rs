@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::store::ReaderStore;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::buggy::{Buggy, When};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::store::ReaderStore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Asked, Done, LIMIT, MEETINGS, Part, meeting};
@@ -160,7 +160,7 @@ async fn a_body_that_is_always_overtaken_fails_in_the_end() {
     let fleet = Fleet::new().await;
     REDIS.set(redis::Client::open(fleet.redis.url.as_str()).unwrap()).unwrap();
     let _coordinator = fleet.coordinator();
-    let worker = serve_unlucky(Worker::new(fleet.another_store(), stepfleet_worker::Config::default())).unwrap();
+    let worker = serve_unlucky(Worker::new(fleet.another_store(), stepfleet::Config::default())).unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
     let run = fleet.client.start("unlucky", &json!({"n": 0})).enqueue().await.unwrap();

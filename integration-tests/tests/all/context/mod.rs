@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 use tokio::sync::Barrier;
 
 const LIMIT: Duration = Duration::from_secs(60);

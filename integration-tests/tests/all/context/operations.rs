@@ -1,9 +1,9 @@
 //! Every operation, and what the next step sees of it.
 
 use serde_json::{Value, json};
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
 
 use super::{Answered, Asked, LIMIT};
 

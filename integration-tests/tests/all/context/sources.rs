@@ -1,11 +1,11 @@
 //! Runs that begin with a context, their own or that of another run.
 
 use serde_json::{Value, json};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, LIMIT};
 

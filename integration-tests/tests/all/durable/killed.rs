@@ -5,11 +5,11 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
-use stepfleet::client::RunHandle;
 use stepfleet_integration_tests::durable::TRIES;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::until;
+use stepfleet_shared::client::RunHandle;
 
 use super::LIMIT;
 

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::found;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
 
 const LIMIT: Duration = Duration::from_secs(90);
 const RUNS: usize = 6;

@@ -1,10 +1,10 @@
 //! Failures that another step takes care of.
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, Fetch, SHORT, answer, asked, of_kind, result};
 

@@ -9,9 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
-use stepfleet::history::{Kind, Record};
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::{Kind, Record};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,12 +57,12 @@ async fn of_kind(stage: &Stage, run: &str, kind: Kind) -> Vec<String> {
     records.filter(|record| record.kind == kind).map(|record| record.detail).collect()
 }
 
-async fn asked(stage: &Stage, workflow: &str, input: Value) -> stepfleet::run::Run {
+async fn asked(stage: &Stage, workflow: &str, input: Value) -> stepfleet_shared::run::Run {
     let run = stage.client.start(workflow, &input).enqueue().await.unwrap();
     run.wait(LIMIT).await.unwrap()
 }
 
-fn result(run: &stepfleet::run::Run) -> Value {
+fn result(run: &stepfleet_shared::run::Run) -> Value {
     let found = run.result.as_deref().unwrap_or_else(|| panic!("no result: {:?}", run.error));
     serde_json::from_slice::<Value>(found).unwrap()["answer"].clone()
 }

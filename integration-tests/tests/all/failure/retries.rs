@@ -4,12 +4,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::redis::redis_cli;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, Fetch, LIMIT, SHORT, answer, asked, of_kind, result};
 

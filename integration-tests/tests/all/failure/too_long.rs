@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::TestRedis;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, LIMIT, answer, asked, result};
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use stepfleet::published::What;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::published::What;
+use stepfleet_shared::run::Status;
 use tokio::sync::Notify;
 
 use super::{Answered, Asked, Ending, LIMIT, Progress, all, counted, next_event, rest};

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::published::What;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::redis::{TestRedis, redis_cli};
 use stepfleet_integration_tests::until;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::published::What;
+use stepfleet_shared::run::Status;
 use tokio::sync::Notify;
 
 use super::{Answered, Asked, LIMIT, Progress, all, counted, next_event, rest, start};

@@ -7,12 +7,12 @@ mod states;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::client::RunHandle;
-use stepfleet::follow::Follower;
-use stepfleet::published::{Position, Published};
-use stepfleet::store::Store;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::follow::Follower;
+use stepfleet_shared::published::{Position, Published};
+use stepfleet_shared::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

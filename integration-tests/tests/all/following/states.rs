@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::published::{Published, StepState, What};
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::published::{Published, StepState, What};
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, Ending, LIMIT, all, counted, next, rest};
 

@@ -1,10 +1,10 @@
 //! Questions that runs ask, and answers.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::question::{Question, Takes};
-use stepfleet::step::Answered;
-use stepfleet::store::prelude::*;
-use stepfleet::store::{AnswerTo, Store};
+use stepfleet_shared::question::{Question, Takes};
+use stepfleet_shared::step::Answered;
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{AnswerTo, Store};
 
 use super::{Case, Pair, chosen, failed, same};
 
@@ -15,7 +15,7 @@ pub(crate) fn question(name: &str) -> Vec<u8> {
 }
 
 /// Run, number and name of those that are open, of a run or of all: their times differ.
-async fn open(store: &dyn Store, run: Option<&str>) -> stepfleet::Result<Vec<(String, String, String)>> {
+async fn open(store: &dyn Store, run: Option<&str>) -> stepfleet_shared::Result<Vec<(String, String, String)>> {
     let open = store.questions(run, 0, 1000).await?;
     let mut open: Vec<_> = open.into_iter().map(|one| (one.run, one.id, one.question.name)).collect();
     open.sort();

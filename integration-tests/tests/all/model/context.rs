@@ -1,9 +1,9 @@
 //! Steps that merge into the context of their run, and that expect what they have read to be there still.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::{Checkpoint, Commit, Merge, Refill};
-use stepfleet::store::Store;
-use stepfleet::values;
+use stepfleet_shared::step::{Checkpoint, Commit, Merge, Refill};
+use stepfleet_shared::store::Store;
+use stepfleet_shared::values;
 
 use super::{Case, HOUR, Pair, both, events, ordered_outcome, plain, same};
 
@@ -90,7 +90,9 @@ fn what(name: &'static str, answer: &str) -> &'static str {
 }
 
 /// A refusal is an answer too.
-async fn told<T: std::fmt::Debug>(answer: impl Future<Output = stepfleet::Result<T>>) -> stepfleet::Result<String> {
+async fn told<T: std::fmt::Debug>(
+    answer: impl Future<Output = stepfleet_shared::Result<T>>,
+) -> stepfleet_shared::Result<String> {
     match answer.await {
         Ok(answer) => Ok(plain(&answer)),
         Err(error) if error.is_invalid() => Ok(error.to_string()),

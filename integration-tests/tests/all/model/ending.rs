@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::step::Next;
-use stepfleet::store::Store;
-use stepfleet::store::prelude::*;
+use stepfleet_shared::step::Next;
+use stepfleet_shared::store::Store;
+use stepfleet_shared::store::prelude::*;
 
 use super::ops::{Leaves, RUNS, SESSIONS, WORKERS};
 use super::waiting::sorted;
@@ -50,7 +50,7 @@ impl Pair {
                     (session.running, session.waiting, session.completed, session.context, session.expires_ms.is_some())
                 }));
             }
-            stepfleet::Result::Ok((seen, holds, workers, deferred, queues, sessions))
+            stepfleet_shared::Result::Ok((seen, holds, workers, deferred, queues, sessions))
         });
         self.compare_inboxes().await?;
         self.find_leftovers().await

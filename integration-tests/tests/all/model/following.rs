@@ -1,11 +1,11 @@
 //! Steps that publish.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::codec::Content;
-use stepfleet::published::{Piece, Position, Publication, What};
-use stepfleet::step::{Claimed, CommitStatus};
-use stepfleet::store::Store;
-use stepfleet::store::prelude::*;
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::published::{Piece, Position, Publication, What};
+use stepfleet_shared::step::{Claimed, CommitStatus};
+use stepfleet_shared::store::Store;
+use stepfleet_shared::store::prelude::*;
 
 use super::{Case, Pair, both, failed, plain, same};
 
@@ -110,7 +110,7 @@ impl Pair {
 }
 
 /// What the run has published, without the times.
-pub(crate) async fn seen(store: &dyn Store, run: &str) -> stepfleet::Result<Vec<(u64, What)>> {
+pub(crate) async fn seen(store: &dyn Store, run: &str) -> stepfleet_shared::Result<Vec<(u64, What)>> {
     let entries = store.published(run, Position::BEGINNING, 1000).await?;
     Ok(entries.into_iter().map(|entry| (entry.number, entry.what)).collect())
 }

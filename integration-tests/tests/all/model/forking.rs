@@ -1,13 +1,13 @@
 //! Runs that are made of others.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::journal::Entry;
-use stepfleet::journal::fork::kept_before;
-use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, Forked};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Fork, ForkPoint, ForkSource, Store};
 use stepfleet_integration_tests::double::route;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::journal::fork::kept_before;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Checkpoint, Forked};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Fork, ForkPoint, ForkSource, Store};
 
 use super::ops::RUNS;
 use super::{Case, HOUR, Pair, both, failed, plain, same};

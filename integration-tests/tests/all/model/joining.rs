@@ -1,11 +1,11 @@
 //! What a step leaves behind for others: events, fan-outs and their joins, sets, turns; and what it collects meanwhile.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::codec::Content;
-use stepfleet::request::SendRequest;
-use stepfleet::step::{Claimed, Collect, Commit, Fan, Join, Part, Route, SendDeferral};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Origin, Store};
+use stepfleet_shared::codec::Content;
+use stepfleet_shared::request::SendRequest;
+use stepfleet_shared::step::{Claimed, Collect, Commit, Fan, Join, Part, Route, SendDeferral};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Origin, Store};
 
 use super::ops::Leaves;
 use super::{Case, HOUR, Pair, both, events, failed, plain, route, same};

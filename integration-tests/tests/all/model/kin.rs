@@ -1,13 +1,13 @@
 //! Child runs: the requests for them, and their ends.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::child::{ChildEnd, Parent, asked_for};
-use stepfleet::history::Kind;
-use stepfleet::names;
-use stepfleet::request::{ChildEndedRequest, StartRequest};
-use stepfleet::run::{Compensation, Status};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{ChildTold, Store};
+use stepfleet_shared::child::{ChildEnd, Parent, asked_for};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::names;
+use stepfleet_shared::request::{ChildEndedRequest, StartRequest};
+use stepfleet_shared::run::{Compensation, Status};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{ChildTold, Store};
 
 use super::ops::RUNS;
 use super::{Case, Pair, both, chosen, failed, plain, same};

@@ -26,12 +26,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use stepfleet::names::Namespace;
-use stepfleet::step::{CallId, Claim, Claimed, Commit, Failure, Next, Refill, Route};
-use stepfleet::store::memory::SavedStore;
-use stepfleet::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 use stepfleet_integration_tests::double::{join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::step::{CallId, Claim, Claimed, Commit, Failure, Next, Refill, Route};
+use stepfleet_shared::store::memory::SavedStore;
+use stepfleet_shared::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 
 use self::ops::{Leaves, Op, WORKERS, op};
 use self::order::{ordered, ordered_outcome};
@@ -62,7 +62,7 @@ struct Pair {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failed(error: stepfleet::Error) -> TestCaseError {
+fn failed(error: stepfleet_shared::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
@@ -77,7 +77,7 @@ macro_rules! both {
             let $store: &dyn Store = &$pair.redis;
             $call.await
         };
-        let told = |e: stepfleet::Error| e.to_string();
+        let told = |e: stepfleet_shared::Error| e.to_string();
         let (ours, theirs) = (ours.map_err(told), theirs.map_err(told));
         let (left, right) = (plain(&ours), plain(&theirs));
         if left != right {
@@ -113,7 +113,7 @@ impl Pair {
         let id = self.worker(worker);
         both!(self, store => async {
             join_fleet(store, &id, HOUR).await;
-            stepfleet::Result::Ok(())
+            stepfleet_shared::Result::Ok(())
         });
         Ok(())
     }

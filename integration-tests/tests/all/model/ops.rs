@@ -1,7 +1,7 @@
 //! The operations that schedules are made of.
 
 use proptest::prelude::*;
-use stepfleet::step::Next;
+use stepfleet_shared::step::Next;
 
 pub(crate) const WORKERS: usize = 3;
 pub(crate) const RUNS: usize = 8;

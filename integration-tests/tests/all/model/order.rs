@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepfleet::step::{Claimed, CommitStatus};
+use stepfleet_shared::step::{Claimed, CommitStatus};
 
 use super::waiting::without_dues;
 
@@ -19,13 +19,13 @@ fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
 }
 
 pub(crate) async fn ordered(
-    claims: impl Future<Output = stepfleet::Result<Option<Vec<Claimed>>>>,
-) -> stepfleet::Result<Option<Vec<Claimed>>> {
+    claims: impl Future<Output = stepfleet_shared::Result<Option<Vec<Claimed>>>>,
+) -> stepfleet_shared::Result<Option<Vec<Claimed>>> {
     claims.await.map(|claims| claims.map(sorted))
 }
 
 pub(crate) async fn ordered_outcome(
-    answer: impl Future<Output = stepfleet::Result<(CommitStatus, Vec<Claimed>)>>,
-) -> stepfleet::Result<(CommitStatus, Vec<Claimed>)> {
+    answer: impl Future<Output = stepfleet_shared::Result<(CommitStatus, Vec<Claimed>)>>,
+) -> stepfleet_shared::Result<(CommitStatus, Vec<Claimed>)> {
     answer.await.map(|(outcome, claims)| (outcome, sorted(claims)))
 }

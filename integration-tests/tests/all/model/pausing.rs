@@ -1,10 +1,10 @@
 //! Runs that are paused, and go on.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::run::Status;
-use stepfleet::step::{Paused, Resumed};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Origin, Store};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Paused, Resumed};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Origin, Store};
 
 use super::ops::RUNS;
 use super::{Case, Pair, both, failed, plain, same};

@@ -1,10 +1,10 @@
 //! Runs that failed go on.
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::run::Status;
-use stepfleet::step::Retried;
-use stepfleet::store::Origin;
-use stepfleet::store::prelude::*;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::Retried;
+use stepfleet_shared::store::Origin;
+use stepfleet_shared::store::prelude::*;
 
 use super::ops::RUNS;
 use super::{Case, Pair, failed, same};

@@ -1,14 +1,14 @@
 //! A Redis that comes back without its last moments.
 
 use redis::{Cmd, Value};
-use stepfleet::store::RedisStore;
-use stepfleet::store::prelude::*;
+use stepfleet_shared::store::RedisStore;
+use stepfleet_shared::store::prelude::*;
 
 /// All keys of a namespace as they were.
 pub(crate) struct Snapshot(Vec<(Vec<u8>, Value)>);
 
 impl Snapshot {
-    pub(crate) async fn of(store: &RedisStore) -> stepfleet::Result<Self> {
+    pub(crate) async fn of(store: &RedisStore) -> stepfleet_shared::Result<Self> {
         let mut keys = Vec::new();
         for key in list(store).await? {
             let dump = store.command(redis::cmd("DUMP").arg(&key)).await?;
@@ -18,7 +18,7 @@ impl Snapshot {
     }
 
     /// Makes it true again.
-    pub(crate) async fn restore(&self, store: &RedisStore) -> stepfleet::Result<()> {
+    pub(crate) async fn restore(&self, store: &RedisStore) -> stepfleet_shared::Result<()> {
         for key in list(store).await? {
             store.command(redis::cmd("DEL").arg(key)).await?;
         }
@@ -30,7 +30,7 @@ impl Snapshot {
     }
 }
 
-async fn list(store: &RedisStore) -> stepfleet::Result<Vec<Vec<u8>>> {
+async fn list(store: &RedisStore) -> stepfleet_shared::Result<Vec<Vec<u8>>> {
     let pattern = format!("{}*", store.namespace().prefix());
     let mut keys: Cmd = redis::cmd("KEYS");
     keys.arg(pattern);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Rejection, Start, Store};
 use stepfleet_integration_tests::double;
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Rejection, Start, Store};
 
 use super::{Case, HOUR, Pair, both, failed, plain, route, same};
 

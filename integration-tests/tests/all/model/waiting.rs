@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
-use stepfleet::journal::Entry;
-use stepfleet::names;
-use stepfleet::step::{Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Audit, Breach, Heartbeat, Origin, Store};
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::names;
+use stepfleet_shared::step::{
+    Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait,
+};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Audit, Breach, Heartbeat, Origin, Store};
 
 use super::asking::question;
 use super::kin::child;
@@ -193,7 +195,7 @@ impl Pair {
         let id = self.worker(worker);
         both!(self, store => async {
             let told = store.lease(&id, Duration::ZERO).await?.heartbeat().await?;
-            stepfleet::Result::Ok(matches!(told, Heartbeat::Renewed { .. }))
+            stepfleet_shared::Result::Ok(matches!(told, Heartbeat::Renewed { .. }))
         });
         self.reap(vec![]).await?;
         self.join(worker).await?;
@@ -222,7 +224,7 @@ impl Pair {
                 for wait in &mut waits {
                     wait.due_ms = wait.due_ms.map(|_| 0);
                 }
-                stepfleet::Result::Ok(waits)
+                stepfleet_shared::Result::Ok(waits)
             });
         }
         Ok(())
@@ -234,7 +236,7 @@ fn set_aside(answers: &[(u64, Vec<u8>)]) -> Checkpoint {
     let mut checkpoint = Checkpoint::default();
     for (number, entry) in answers {
         let Ok(Entry::Signal { name, due_ms: None, .. }) = Entry::read(entry) else { continue };
-        let (name, digest) = (name.to_owned(), stepfleet::values::digest(entry));
+        let (name, digest) = (name.to_owned(), stepfleet_shared::values::digest(entry));
         checkpoint.unreadable.push(Unreadable { number: *number, name: name.clone(), digest, why: "no".into() });
         checkpoint.waits.push(Wait { number: *number, name, ..Wait::default() });
     }
@@ -242,7 +244,9 @@ fn set_aside(answers: &[(u64, Vec<u8>)]) -> Checkpoint {
 }
 
 /// Without the moments of deadlines.
-async fn timeless(answer: impl Future<Output = stepfleet::Result<Checkpointed>>) -> stepfleet::Result<Checkpointed> {
+async fn timeless(
+    answer: impl Future<Output = stepfleet_shared::Result<Checkpointed>>,
+) -> stepfleet_shared::Result<Checkpointed> {
     answer.await.map(|mut checkpointed| {
         without_dues(&mut checkpointed.answers);
         checkpointed
@@ -262,7 +266,7 @@ pub(crate) fn sorted(mut fences: Vec<Fence>) -> Vec<Fence> {
     fences
 }
 
-async fn audit(store: &dyn Store, repair: bool) -> stepfleet::Result<Vec<Breach>> {
+async fn audit(store: &dyn Store, repair: bool) -> stepfleet_shared::Result<Vec<Breach>> {
     let (mut found, mut from) = (Vec::new(), Some(0));
     while let Some(at) = from {
         let audited = store.audit(&Audit { repair, from: at, max_losses: MAX_LOSSES, retention: HOUR }).await?;

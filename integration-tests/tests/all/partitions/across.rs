@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::Partitions;
-use stepfleet::names::Namespace;
-use stepfleet::partition::partition_of;
-use stepfleet::run::Status;
-use stepfleet::step::Route;
-use stepfleet::store::{Introduction, MemoryStore, Registration, RequestFate, Reservation, Store, Topology, Voided};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::partition::partition_of;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::Route;
+use stepfleet_shared::store::{
+    Introduction, MemoryStore, Registration, RequestFate, Reservation, Store, Topology, Voided,
+};
 
 use super::TTL;
 
@@ -122,22 +124,22 @@ async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back(
         desk.take_in(&desk.coordinator("b")).await;
         assert_eq!(desk.status("second").await, Some(Status::Queued));
         // The coordinator of the first comes back late, with the ticket that it has.
-        let request = stepfleet::request::StartRequest {
+        let request = stepfleet_shared::request::StartRequest {
             key: Some("k".into()),
-            ..stepfleet::request::StartRequest::new("w", "{}")
+            ..stepfleet_shared::request::StartRequest::new("w", "{}")
         };
         let route = Route { step: "first".into(), event: "Begin".into(), ..Route::default() };
-        let late = stepfleet::store::Start {
+        let late = stepfleet_shared::store::Start {
             request,
             run: "lost".into(),
             version: 1,
             routes: vec![route],
             ticket: Some(held.ticket.clone()),
             key_ttl: TTL,
-            ..stepfleet::store::Start::default()
+            ..stepfleet_shared::store::Start::default()
         };
         let answer = desk.partitions.of("lost").start(&late).await.unwrap();
-        assert_eq!(answer, stepfleet::store::Started::Void);
+        assert_eq!(answer, stepfleet_shared::store::Started::Void);
         assert_eq!(desk.status("lost").await, None);
         // A run that is there is never voided, and keeps its key.
         let now = desk.partitions.of_key("w", "k").reserved("w", "k").await.unwrap().unwrap();
@@ -199,7 +201,7 @@ async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_de
         let inbox = (partition_of("r", 4) + 1) % 4;
         let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
         // A coordinator delivers it and dies before it takes the entry off its inbox.
-        let name = stepfleet::store::Origin::entry(stepfleet::partition::foreign_entry(&entry, inbox));
+        let name = stepfleet_shared::store::Origin::entry(stepfleet_shared::partition::foreign_entry(&entry, inbox));
         desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
         desk.take_in(&coordinator).await;
         assert_eq!(desk.kept_signals("r").await, 1);
@@ -242,7 +244,7 @@ impl Desk {
     async fn kept_signals(&self, run: &str) -> usize {
         let store = self.partitions.of(run);
         let mut kept = 1000;
-        while store.signal(run, "word", b"\x02null", None).await.unwrap() == stepfleet::step::Signalled::Kept {
+        while store.signal(run, "word", b"\x02null", None).await.unwrap() == stepfleet_shared::step::Signalled::Kept {
             kept -= 1;
         }
         kept
@@ -269,7 +271,7 @@ async fn a_fork_is_in_the_partition_of_its_run_whatever_inbox_asks_for_it() {
             desk.take_in(&coordinator).await;
             assert_eq!(desk.status(&here[usize::from(inbox)]).await, Some(Status::Queued));
             // One that is made follows from the entry.
-            let base = format!("source-fork-{}", stepfleet::partition::run_of_entry(&entry, inbox));
+            let base = format!("source-fork-{}", stepfleet_shared::partition::run_of_entry(&entry, inbox));
             let ids = std::iter::once(base.clone()).chain((1..).map(|n| format!("{base}-{n}")));
             let made = ids.into_iter().find(|id| partition_of(id, 4) == home).unwrap();
             assert_eq!(desk.status(&made).await, Some(Status::Queued), "{made}");

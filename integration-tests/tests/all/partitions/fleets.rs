@@ -7,17 +7,17 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use redis::cmd;
 use serde_json::{Value, json};
-use stepfleet::Partitions;
-use stepfleet::client::{Client, RunHandle};
-use stepfleet::history::Kind;
-use stepfleet::partition::partition_of;
-use stepfleet::run::{Run, Status};
-use stepfleet::store::prelude::*;
-use stepfleet::store::{Store, Topology};
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::Partitions;
+use stepfleet_shared::client::{Client, RunHandle};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::partition::partition_of;
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::store::prelude::*;
+use stepfleet_shared::store::{Store, Topology};
 
 use super::{LIMIT, STEPFLEET, WORKER};
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use stepfleet::partition::partition_of;
+use stepfleet_shared::partition::partition_of;
 
 /// The three lines of Python in `docs/protocol.md` find the keys of a run.
 #[test]

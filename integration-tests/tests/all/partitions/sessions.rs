@@ -1,8 +1,8 @@
 //! Runs of a session, in a namespace of several partitions: all are in that of its name.
 
-use stepfleet::Client;
-use stepfleet::partition::partition_of;
-use stepfleet::run::Status;
+use stepfleet_shared::Client;
+use stepfleet_shared::partition::partition_of;
+use stepfleet_shared::run::Status;
 
 use super::across::Desk;
 

@@ -1,15 +1,15 @@
 //! Every kind of request about a run, wherever the run stands: each cell of the table in `docs/protocol.md`, which is made of the same
 //! data.
 
-use stepfleet::graph::{Accepts, Graph, StepNode};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Claimed, Failure, Paused, Wait};
-use stepfleet::store::{Introduction, Registration, Rejection, Start, Started, Store};
 use stepfleet_contract::answers::{Answer, Operation, Standing, answer};
 use stepfleet_coordinator::{Config, Coordinator};
 use stepfleet_integration_tests::double::{introduction, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::graph::{Accepts, Graph, StepNode};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Claimed, Failure, Paused, Wait};
+use stepfleet_shared::store::{Introduction, Registration, Rejection, Start, Started, Store};
 
 use super::*;
 

@@ -1,14 +1,14 @@
 //! Child runs: what a wait for one asks for, and what becomes of each end.
 
-use stepfleet::child::{ChildEnd, Parent, asked_for};
-use stepfleet::history::Kind;
-use stepfleet::names;
-use stepfleet::request::{self, ChildEndedRequest, Request, StartRequest};
-use stepfleet::run::{Compensation, Status};
-use stepfleet::step::{Checkpoint, Commit, Failure, LetGo, Retried, Wait};
-use stepfleet::store::{ChildTold, InboxReader, Rejection, Start};
 use stepfleet_integration_tests::double::{call, claim, emit, refill, requested, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::child::{ChildEnd, Parent, asked_for};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::names;
+use stepfleet_shared::request::{self, ChildEndedRequest, Request, StartRequest};
+use stepfleet_shared::run::{Compensation, Status};
+use stepfleet_shared::step::{Checkpoint, Commit, Failure, LetGo, Retried, Wait};
+use stepfleet_shared::store::{ChildTold, InboxReader, Rejection, Start};
 
 use super::waits::in_order;
 use super::*;

@@ -1,10 +1,10 @@
 //! Runs that end, and those that are cancelled.
 
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Cancelled, Collect, CommitStatus, Part};
 use stepfleet_integration_tests::double::{claim, fan, join_fleet, joins, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Cancelled, Collect, CommitStatus, Part};
 
 use super::*;
 

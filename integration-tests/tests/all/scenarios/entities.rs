@@ -1,7 +1,7 @@
 //! Entities: changes of one value, one after the other.
 
-use stepfleet::store::{EntityChange, EntityChanged, EntityValue};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::store::{EntityChange, EntityChanged, EntityValue};
 
 use super::*;
 

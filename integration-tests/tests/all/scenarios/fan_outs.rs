@@ -1,10 +1,10 @@
 //! Fan-outs and their joins.
 
-use stepfleet::run::Status;
-use stepfleet::step::{Commit, CommitStatus, Fan, Join, JoinBuffer, Next, Refill, Signalled, Wait};
-use stepfleet::store::Start;
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Commit, CommitStatus, Fan, Join, JoinBuffer, Next, Refill, Signalled, Wait};
+use stepfleet_shared::store::Start;
 
 use super::*;
 
@@ -121,10 +121,14 @@ async fn a_run_with_nothing_left_to_do_fails() {
         for again in [false, true] {
             let call = call("a", 2, again);
             let (outcome, _) = store.complete(&call, &first, &emit(&[]), &double::refill(0)).await.unwrap();
-            assert_eq!(outcome, stepfleet::step::CommitStatus::Committed, "a repeat of the commit that failed the run");
+            assert_eq!(
+                outcome,
+                stepfleet_shared::step::CommitStatus::Committed,
+                "a repeat of the commit that failed the run"
+            );
         }
         let kinds: Vec<_> = store.history("r", 1, 9).await.unwrap().into_iter().map(|record| record.kind).collect();
-        assert_eq!(kinds, [stepfleet::history::Kind::Failed]);
+        assert_eq!(kinds, [stepfleet_shared::history::Kind::Failed]);
         assert!(store.run("r").await.unwrap().unwrap().error.unwrap().contains("without its stop event"));
     })
     .await;

@@ -1,13 +1,13 @@
 //! Calls that are repeated, and commits of those who are no longer asked.
 
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Collect, CommitStatus, Failure, Next, Refill};
-use stepfleet::store::{Heartbeat, Started};
 use stepfleet_integration_tests::double::{
     call, claim, claim_again, emit, join_fleet, refill, route, slots, start, stop,
 };
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Collect, CommitStatus, Failure, Next, Refill};
+use stepfleet_shared::store::{Heartbeat, Started};
 
 use super::*;
 

@@ -1,13 +1,13 @@
 //! Runs that are made of others: they go on from a point of them, which stay as they are.
 
-use stepfleet::history::Kind;
-use stepfleet::journal::fork::{Kept, kept_before};
-use stepfleet::journal::{Entry, FIRST_ORDER};
-use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, Failure, Forked, LetGo, Part};
-use stepfleet::store::{Fork, ForkPoint, ForkSource, Origin, Rejection, Start};
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, refill, route, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::journal::fork::{Kept, kept_before};
+use stepfleet_shared::journal::{Entry, FIRST_ORDER};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Checkpoint, Failure, Forked, LetGo, Part};
+use stepfleet_shared::store::{Fork, ForkPoint, ForkSource, Origin, Rejection, Start};
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! What a step execution has recorded.
 
-use stepfleet::step::{Checkpoint, CommitStatus, LetGo, Wait};
 use stepfleet_integration_tests::double::{claim, join_fleet, start};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::step::{Checkpoint, CommitStatus, LetGo, Wait};
 
 use super::waits::{in_order, records};
 use super::*;

@@ -1,11 +1,11 @@
 //! Workers that die, that are silent, and that leave.
 
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::Claim;
-use stepfleet::store::{Heartbeat, Reap};
 use stepfleet_integration_tests::double::{call, claim, fan, join_fleet, slots, start};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::Claim;
+use stepfleet_shared::store::{Heartbeat, Reap};
 
 use super::*;
 

@@ -23,10 +23,10 @@ mod waits;
 
 use std::time::Duration;
 
-use stepfleet::step::{Claimed, Commit};
-use stepfleet::store::Store;
 use stepfleet_integration_tests::double::{self, call, fire, join_fleet, reap, start};
 use stepfleet_integration_tests::scene::Scene;
+use stepfleet_shared::step::{Claimed, Commit};
+use stepfleet_shared::store::Store;
 
 const MS: Duration = Duration::from_millis(1);
 const LEASE: Duration = Duration::from_secs(60);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Cancelled, Failure, Next, Paused, Refill, Resumed, Retried, Signalled, Wait};
-use stepfleet::store::{Audit, Origin, Start, Started};
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, refill, route, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Cancelled, Failure, Next, Paused, Refill, Resumed, Retried, Signalled, Wait};
+use stepfleet_shared::store::{Audit, Origin, Start, Started};
 
 use super::*;
 

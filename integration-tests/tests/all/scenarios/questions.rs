@@ -1,11 +1,11 @@
 //! Questions that people are asked: which are open, and what becomes of answers.
 
-use stepfleet::names;
-use stepfleet::question::{Question, Takes};
-use stepfleet::step::{Answered, Checkpoint, Failure, LetGo, Retried, Wait};
-use stepfleet::store::{AnswerTo, Origin};
 use stepfleet_integration_tests::double::{call, claim, refill};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::names;
+use stepfleet_shared::question::{Question, Takes};
+use stepfleet_shared::step::{Answered, Checkpoint, Failure, LetGo, Retried, Wait};
+use stepfleet_shared::store::{AnswerTo, Origin};
 
 use super::waits::in_order;
 use super::*;

@@ -1,10 +1,10 @@
 //! Requests about a run that have an id, sent more than once; and signals that nobody takes.
 
-use stepfleet::history::Kind;
-use stepfleet::step::{Cancelled, SendDeferral, Sent, Signalled, Wait};
-use stepfleet::store::{Origin, Rejection, RequestFate, Store};
 use stepfleet_integration_tests::double::{claim, join_fleet, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::step::{Cancelled, SendDeferral, Sent, Signalled, Wait};
+use stepfleet_shared::store::{Origin, Rejection, RequestFate, Store};
 
 use super::*;
 
@@ -77,11 +77,11 @@ async fn what_is_kept_for_a_run_that_is_held_is_kept_once() {
     on_both(async |scene| {
         let store = scene.store();
         store.defer(&start("r")).await.unwrap();
-        let send = stepfleet::request::SendRequest {
+        let send = stepfleet_shared::request::SendRequest {
             run: "r".into(),
             event: "E".into(),
             step: None,
-            content: stepfleet::codec::Content::Json,
+            content: stepfleet_shared::codec::Content::Json,
             input: b"{}".to_vec(),
             request: None,
         };
@@ -142,7 +142,7 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
                 assert_eq!(store.signal(end, name, &[1, 1], None).await.unwrap(), Signalled::Kept);
             }
             let waits = vec![Wait { number: 1, name: "used".into(), ..Wait::default() }];
-            let checkpoint = stepfleet::step::Checkpoint { waits, ..Default::default() };
+            let checkpoint = stepfleet_shared::step::Checkpoint { waits, ..Default::default() };
             store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
             match end {
                 // The short way, and the long one.
@@ -152,7 +152,8 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
                     complete(store, number + 1, &step, &commit, 0).await;
                 }
                 "fails" => {
-                    let failure = stepfleet::step::Failure::Fail { error: "e".into(), retention, forget: Vec::new() };
+                    let failure =
+                        stepfleet_shared::step::Failure::Fail { error: "e".into(), retention, forget: Vec::new() };
                     store.fail(&call("a", number + 1, false), &step, &failure, &refill(0)).await.unwrap();
                 }
                 "cancelled" => drop(store.cancel(end, None, retention).await.unwrap()),

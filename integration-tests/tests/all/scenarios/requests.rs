@@ -1,10 +1,10 @@
 //! Starting, holding and rejecting requests; idempotency keys.
 
-use stepfleet::request::{self, Request, StartRequest};
-use stepfleet::run::Status;
-use stepfleet::store::{Deferral, Rejection, Reservation, Start, Started};
 use stepfleet_integration_tests::double::{claim, join_fleet, requested, start, stop};
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
+use stepfleet_shared::request::{self, Request, StartRequest};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::store::{Deferral, Rejection, Reservation, Start, Started};
 
 use super::*;
 

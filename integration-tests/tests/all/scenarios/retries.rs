@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use stepfleet::history::Kind;
-use stepfleet::published::{Position, What};
-use stepfleet::run::{Run, Status};
-use stepfleet::step::{Checkpoint, CommitStatus, Failure, Merge, Retried, Signalled, Wait};
-use stepfleet::store::{Heartbeat, Origin, Start};
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, refill, route, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::published::{Position, What};
+use stepfleet_shared::run::{Run, Status};
+use stepfleet_shared::step::{Checkpoint, CommitStatus, Failure, Merge, Retried, Signalled, Wait};
+use stepfleet_shared::store::{Heartbeat, Origin, Start};
 
 use super::waits::{in_order, records};
 use super::*;

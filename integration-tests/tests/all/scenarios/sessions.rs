@@ -1,11 +1,11 @@
 //! Sessions: their runs go one after another, and share a context.
 
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
-use stepfleet::step::{Cancelled, Claimed, Commit, Failure, Paused, Resumed, Retried, Signalled};
-use stepfleet::store::{Audit, SessionInfo, Start, Started, Store};
 use stepfleet_integration_tests::double::{claim, complete, emit, refill, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Cancelled, Claimed, Commit, Failure, Paused, Resumed, Retried, Signalled};
+use stepfleet_shared::store::{Audit, SessionInfo, Start, Started, Store};
 
 use super::*;
 

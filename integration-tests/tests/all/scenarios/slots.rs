@@ -1,9 +1,9 @@
 //! What a free slot gets, and when an idle worker is told.
 
-use stepfleet::step::{CommitStatus, Next, Refill};
-use stepfleet::store::{Introduction, Registration, Start};
 use stepfleet_integration_tests::double::{call, claim, emit, introduction, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::step::{CommitStatus, Next, Refill};
+use stepfleet_shared::store::{Introduction, Registration, Start};
 
 use super::*;
 

@@ -1,9 +1,9 @@
 //! Streams of text: what followers are shown of several attempts that write them.
 
-use stepfleet::published::{MAX_STREAM, Piece, Position, Streams, What};
-use stepfleet::step::CommitStatus;
 use stepfleet_integration_tests::double::{claim, emit};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::published::{MAX_STREAM, Piece, Position, Streams, What};
+use stepfleet_shared::step::CommitStatus;
 
 use super::*;
 

@@ -1,9 +1,9 @@
 //! Starts and retries that are put off.
 
-use stepfleet::run::Status;
-use stepfleet::step::Failure;
 use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, route, start};
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::Failure;
 
 use super::*;
 

@@ -1,13 +1,13 @@
 //! Signals and events from outside that their takers cannot read.
 
-use stepfleet::history::Kind;
-use stepfleet::journal::Entry;
-use stepfleet::run::Status;
-use stepfleet::step::{Checkpoint, Checkpointed, Sent, Signalled, Unreadable, Wait};
-use stepfleet::store::Store;
-use stepfleet::values;
 use stepfleet_integration_tests::double::{claim, refill, route};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::run::Status;
+use stepfleet_shared::step::{Checkpoint, Checkpointed, Sent, Signalled, Unreadable, Wait};
+use stepfleet_shared::store::Store;
+use stepfleet_shared::values;
 
 use super::*;
 

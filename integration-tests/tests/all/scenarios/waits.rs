@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use stepfleet::codec;
-use stepfleet::history::Kind;
-use stepfleet::journal::Entry;
-use stepfleet::step::{Checkpoint, CommitStatus, LetGo, Signalled, Wait};
-use stepfleet::store::Audit;
 use stepfleet_integration_tests::double::{call, claim, emit, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_shared::codec;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::journal::Entry;
+use stepfleet_shared::step::{Checkpoint, CommitStatus, LetGo, Signalled, Wait};
+use stepfleet_shared::store::Audit;
 
 use super::*;
 

@@ -5,10 +5,10 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
 
 use super::{Answered, Asked, LIMIT, count, history, history_until};
 

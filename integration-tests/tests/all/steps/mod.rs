@@ -8,9 +8,9 @@ mod takers;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::{Kind, Record};
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::{Kind, Record};
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -1,10 +1,10 @@
 //! Sets of events, and what a step collects over several executions.
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
 
 use super::{Answered, Asked, LIMIT, answer, count, history};
 

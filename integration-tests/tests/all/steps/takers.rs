@@ -1,11 +1,11 @@
 //! Who gets an event: each step that takes it, the one that is named, and a run that rests, from outside.
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, LIMIT, answer, count, history_until};
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use stepfleet::client::RunHandle;
-use stepfleet::published::{Position, Published, Streams, What};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::until;
+use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::published::{Position, Published, Streams, What};
 
 use super::{LIMIT, shown};
 

@@ -7,10 +7,10 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::published::{Position, Published, Streams, What};
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::redis::redis_cli;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::published::{Position, Published, Streams, What};
 use tokio::sync::Notify;
 
 const LIMIT: Duration = Duration::from_secs(60);

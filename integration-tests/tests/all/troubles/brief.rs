@@ -5,10 +5,10 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::workflows::Loop;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
 use tokio::sync::watch;
 
 use super::{LIMIT, looped, until};

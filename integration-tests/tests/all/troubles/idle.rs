@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::store::CallerStore as _;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::store::CallerStore as _;
 use tokio::sync::watch;
 
 use super::{LIMIT, Namespace, RedisStore, STEPFLEET, WORKER, complaints, looped, until};

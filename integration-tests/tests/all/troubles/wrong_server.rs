@@ -5,11 +5,11 @@ use std::path::Path;
 
 use redis::cmd;
 use serde_json::json;
-use stepfleet::Client;
 use stepfleet_integration_tests::cluster::Cluster;
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::sentinel::Sentinels;
+use stepfleet_shared::Client;
 
 use super::{STEPFLEET, WORKER, complaints, until};
 

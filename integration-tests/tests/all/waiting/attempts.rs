@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
-use stepfleet::run::Status;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::run::Status;
 
 use super::{Answered, Approval, Asked, InputRequired, LIMIT, count, counted, id, until, waiting};
 

@@ -11,11 +11,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
-use stepfleet::history::Kind;
-use stepfleet::step::OpenWait;
-use stepfleet::store::Store;
+use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
-use stepfleet_worker::prelude::*;
+use stepfleet_shared::history::Kind;
+use stepfleet_shared::step::OpenWait;
+use stepfleet_shared::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");

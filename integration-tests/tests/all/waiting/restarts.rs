@@ -1,10 +1,10 @@
 //! What was recorded and what is waited for outlive workers, the coordinator and Redis.
 
 use serde_json::{Value, json};
-use stepfleet::Client;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_shared::Client;
 
 use super::{LIMIT, STEPFLEET, WORKER, nothing_is_held, waiting};
 

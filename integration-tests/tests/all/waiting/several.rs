@@ -1,10 +1,10 @@
 //! Several waits at a time, in a body and in the branches of a fan-out.
 
 use serde_json::{Value, json};
-use stepfleet::history::Kind;
+use stepfleet::prelude::*;
+use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
-use stepfleet_worker::prelude::*;
-use stepfleet_worker::runtime::WorkerError;
+use stepfleet_shared::history::Kind;
 
 use super::{Answered, Asked, LIMIT, count, counted, id, nothing_is_held, until, waiting};
 

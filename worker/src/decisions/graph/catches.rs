@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use stepfleet::step::Route;
+use stepfleet_shared::step::Route;
 
 use super::{Node, Router};
 use crate::event::{Accepts, Event};

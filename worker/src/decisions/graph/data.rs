@@ -1,6 +1,6 @@
 //! A workflow's graph as data, for its registration.
 
-use stepfleet::graph::{self, Emit, Graph};
+use stepfleet_shared::graph::{self, Emit, Graph};
 
 use super::catches;
 use crate::event::Accepts;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 
-use stepfleet::values;
+use stepfleet_shared::values;
 
 use super::{Changes, Overlay};
 use crate::error::Outcome;
@@ -119,7 +119,7 @@ impl Overlay {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use stepfleet::step::Merge;
+    use stepfleet_shared::step::Merge;
 
     use super::*;
     use crate::error::Error;

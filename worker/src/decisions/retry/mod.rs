@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 ///
 /// ```
 /// use std::time::Duration;
-/// use stepfleet_worker::{RetryOn, RetryPolicy};
+/// use stepfleet::{RetryOn, RetryPolicy};
 ///
 /// let policy = RetryPolicy::exponential(Duration::from_millis(200))
 ///     .max_delay(Duration::from_secs(30))

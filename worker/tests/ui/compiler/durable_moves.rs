@@ -1,4 +1,4 @@
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 async fn ship(order: String) -> Outcome<String> {
     Ok(order)

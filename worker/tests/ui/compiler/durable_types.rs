@@ -1,7 +1,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use stepfleet_worker::prelude::*;
+use stepfleet::prelude::*;
 
 struct Plain;
 
