@@ -17,7 +17,7 @@ use stepfleet_shared::request::StartRequest;
 use stepfleet_shared::run::Run;
 use stepfleet_shared::server::Info;
 use stepfleet_shared::step::{
-    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
+    Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
     OpenWait, Refill, Route, Wait,
 };
 use stepfleet_shared::store::{
@@ -264,9 +264,10 @@ impl WorkerStore for Buggy {
         call: &CallId,
         step: &Claimed,
         waits: &[Wait],
+        body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        self.around("suspend", self.store.suspend(call, step, waits, refill)).await
+        self.around("suspend", self.store.suspend(call, step, waits, body, refill)).await
     }
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
         self.around("holds", self.store.holds(worker)).await

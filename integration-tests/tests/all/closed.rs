@@ -9,7 +9,7 @@ use stepfleet_shared::codec::Content;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::published::{Position, Publication};
 use stepfleet_shared::step::{
-    CallId, Checkpoint, Claimed, Collect, Commit, CommitStatus, Failure, Fan, Join, Route, Sent, Signalled, Wait,
+    Body, CallId, Checkpoint, Claimed, Collect, Commit, CommitStatus, Failure, Fan, Join, Route, Sent, Signalled, Wait,
 };
 use stepfleet_shared::store::{Audit, Store};
 
@@ -76,7 +76,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let inner = branches(&route("inner"), 1, 1);
         assert_eq!(hand.complete(&held[2], inner).await, CommitStatus::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
-        let suspended = store.suspend(&hand.call(), &held[3], &waits, &refill(0)).await.unwrap().0;
+        let suspended = store.suspend(&hand.call(), &held[3], &waits, Body::Dropped, &refill(0)).await.unwrap().0;
         assert_eq!(suspended, CommitStatus::Committed);
         assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
         // Before anything was reaped.

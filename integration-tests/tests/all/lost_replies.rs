@@ -13,8 +13,8 @@ use stepfleet_shared::names::Namespace;
 use stepfleet_shared::published::{Piece, Position, Publication, Streams};
 use stepfleet_shared::run::Status;
 use stepfleet_shared::step::{
-    CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried, Signalled,
-    Wait,
+    Body, CallId, Cancelled, Checkpoint, Claimed, Commit, CommitStatus, Failure, Fan, Join, Next, Refill, Retried,
+    Signalled, Wait,
 };
 use stepfleet_shared::store::prelude::*;
 use stepfleet_shared::store::{Audit, Deferral, Origin, RedisStore, Rejection, Start, Started};
@@ -266,9 +266,9 @@ async fn checkpoint_suspend_and_signal() {
     assert_eq!(again, CommitStatus::Committed.into());
 
     let mut call = shaky.call();
-    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], &refill(0))).await;
+    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, &refill(0))).await;
     call.again = true;
-    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], &refill(0)).await.unwrap();
+    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
     assert!(shaky.claim(1).await.is_empty());
 

@@ -24,6 +24,7 @@ mod graphs;
 mod health;
 mod hostile;
 mod json;
+mod kept;
 mod kernel;
 mod lost_replies;
 mod malformed;

@@ -11,7 +11,7 @@ use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::run::Status;
-use stepfleet_shared::step::{Checkpoint, CommitStatus, Wait};
+use stepfleet_shared::step::{Body, Checkpoint, CommitStatus, Wait};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -140,7 +140,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), ..Wait::default() }).collect();
     let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
-    let (outcome, _) = store.suspend(&call("a", 2, false), &step, &waits, &refill(0)).await.unwrap();
+    let (outcome, _) = store.suspend(&call("a", 2, false), &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
 
     let _coordinators = [fleet.coordinator()];

@@ -22,6 +22,11 @@ pub const STEPS_FIELDS: &[Field] = &[
     field("limited", "there where the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
+    field(
+        "k<seq>",
+        "while it waits: the worker that has its body in memory, and the numbers of what it waits for, separated by spaces; \
+         removed with the next claim",
+    ),
     field("m<seq>", "its last checkpoint that had a mark: `<line>.<mark>`; removed with the state"),
     field("n<group>", "how many step executions of the group have not ended; group 0 is the run itself"),
     field(

@@ -341,7 +341,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "journal.lua",
         "worker",
         "ends an attempt that waits, until one of its waits has ended, and fills its slot again",
-        &[CALLER, SLOT, FENCE, PLACE, own(&[WAITS])],
+        &[CALLER, SLOT, FENCE, PLACE, own(&[WAITS, flag("keeps")])],
         &[reply("ok", "[item]"), reply("fenced", "[item]"), reply("full", "[]")],
     ),
     transition(

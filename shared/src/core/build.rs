@@ -13,7 +13,7 @@ use crate::child::Parent;
 use crate::error::Result;
 use crate::names::QueueName;
 use crate::published::{Piece, Publication};
-use crate::step::{self, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
+use crate::step::{self, Body, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
 use crate::store::{self, Introduction, Rejection, Reservation};
 
 impl<'a> From<&'a CallId> for Caller<'a> {
@@ -230,13 +230,19 @@ pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure
     }
 }
 
-pub(crate) fn suspend<'a>(call: &'a CallId, step: &'a Claimed, waiting: &'a [Wait], refill: &'a Refill) -> Suspend<'a> {
+pub(crate) fn suspend<'a>(
+    call: &'a CallId,
+    step: &'a Claimed,
+    (waiting, body): (&'a [Wait], Body),
+    refill: &'a Refill,
+) -> Suspend<'a> {
     Suspend {
         caller: call.into(),
         slot: slot(&step.fence, refill),
         fence: (&step.fence).into(),
         place: place(step),
         waits: waits(waiting),
+        keeps: body == Body::Kept,
     }
 }
 

@@ -69,6 +69,7 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
             "elapsed" => {
                 step.elapsed = Duration::from_millis(String::from_utf8_lossy(&value).parse().unwrap_or(0));
             }
+            "kept" => step.kept = true,
             // A field that is no number was not written by a step.
             _ => step.journal.extend(name.parse().ok().map(|number| (number, value))),
         }

@@ -75,6 +75,19 @@ pub struct Claimed {
     /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
     /// [`crate::journal`].
     pub journal: Vec<(u64, Vec<u8>)>,
+    /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has what its waits have come to, and nothing else; event
+    /// and context are left out.
+    pub kept: bool,
+}
+
+/// Where the body of a step that waits goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// Wherever its journal is replayed: it was dropped.
+    #[default]
+    Dropped,
+    /// In the memory of its worker, as long as that is the next to claim it.
+    Kept,
 }
 
 /// Where the events that a fan-out joined are kept until the joining step has committed.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
-    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
+    Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
     Refill, Route, Wait,
 };
 
@@ -69,12 +69,13 @@ pub trait WorkerStore: EntityStore {
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// Ends an attempt that waits, and fills its slot again. Opens those of the waits that are not yet. The step goes on, as a new
     /// attempt, as soon as one of them has an entry in its journal. Fails as [`WorkerStore::checkpoint`] does, and changes
-    /// nothing then.
+    /// nothing then. `body`: whether the worker can go on with it ([`Claimed::kept`]); it is then the first to be woken.
     async fn suspend(
         &self,
         call: &CallId,
         step: &Claimed,
         waits: &[Wait],
+        body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// What the store says that a worker holds.

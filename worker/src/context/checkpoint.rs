@@ -214,7 +214,7 @@ impl Core {
     async fn send_save(&self, checkpoint: &Checkpoint) -> Outcome<CommitStatus> {
         let reach = &self.reach;
         let send = |_| -> BoxFuture<'_, _> {
-            Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
+            Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.hold.fence(), checkpoint).await })
         };
         if self.replays {
             return Ok(CommitStatus::Committed);

@@ -58,7 +58,7 @@ impl<S> Context<S> {
         let core = &*self.core;
         let number = core.journal().next();
         RunWorkflow {
-            place: Place::new(core, number, names::child(core.reach.fence.seq, number, workflow)),
+            place: Place::new(core, number, names::child(core.reach.seq, number, workflow)),
             workflow: workflow.to_owned(),
             asked: Some(requested(workflow, input)),
             result: PhantomData,
@@ -134,7 +134,7 @@ impl Core {
     /// The same for each attempt at this call, and for no call of a later run of this id.
     async fn start_alone(&self, number: u64, request: StartRequest) -> Outcome<String> {
         let (reach, born) = (&self.reach, self.born().await?);
-        let id = format!("{}.{}.{number}.{born:x}", self.own_id(), reach.fence.seq);
+        let id = format!("{}.{}.{number}.{born:x}", self.own_id(), reach.seq);
         let request = StartRequest { id: Some(id.clone()), ..request };
         reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.start_run(&request)) }).await?;
         Ok(id)
@@ -142,11 +142,11 @@ impl Core {
 
     /// Unlike that of any other run: the same call of another run of this id, later, asks for another child.
     fn child_id(&self, number: u64) -> String {
-        format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.fence.seq, rand::random::<u64>())
+        format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.seq, rand::random::<u64>())
     }
 
     fn own_id(&self) -> &str {
-        let run = &self.reach.fence.run;
+        let run = &self.reach.run;
         &run[..run.len().min(ID)]
     }
 }

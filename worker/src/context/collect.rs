@@ -80,7 +80,7 @@ async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
     core.record_along().await?;
     let reach = &core.reach;
     let send = |_| -> BoxFuture<'_, _> {
-        Box::pin(async move { reach.store.collect(&reach.worker, &reach.fence, collect).await })
+        Box::pin(async move { reach.store.collect(&reach.worker, &reach.hold.fence(), collect).await })
     };
     match reach.persist(send).await? {
         Some(entry) => {

@@ -72,7 +72,7 @@ impl<S> Context<S> {
     fn keep<I: Serialize + ?Sized>(&self, workflow: &str, input: &I, always: bool) -> Compensate<'_> {
         let core = &*self.core;
         let number = core.journal().next();
-        let name = names::undo(core.reach.fence.seq, number, workflow, always);
+        let name = names::undo(core.reach.seq, number, workflow, always);
         Compensate { place: Place::new(core, number, name), asked: Some(requested(workflow, input)) }
     }
 }

@@ -25,7 +25,7 @@ impl Core {
         let _busy = self.reach.busy.enter();
         pause(tries, MOST_MS).await;
         let reach = &self.reach;
-        let context = reach.persist(|_| reach.store.context(&reach.fence.run)).await.ok()?;
+        let context = reach.persist(|_| reach.store.context(&reach.run)).await.ok()?;
         let changes = self.overlay().redo(context)?;
         self.conflicts.fetch_add(1, Ordering::Relaxed);
         Some(changes)

@@ -130,15 +130,15 @@ fn named(what: &str, address: &Address) -> String {
 impl Core {
     /// What tells this call from all others, also from those of a later run of this id. The same in each attempt.
     async fn entity_call(&self, number: u64) -> Outcome<String> {
-        let (fence, born) = (&self.reach.fence, self.born().await?);
-        Ok(format!("{}.{}.{number}.{born:x}", fence.run, fence.seq))
+        let (reach, born) = (&self.reach, self.born().await?);
+        Ok(format!("{}.{}.{number}.{born:x}", reach.run, reach.seq))
     }
 
     /// When the run was created (ms): what tells it from a later one of its id.
     pub(super) async fn born(&self) -> Outcome<u64> {
         let reach = &self.reach;
         let read = || async {
-            let run = reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.run(&reach.fence.run)) }).await?;
+            let run = reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.run(&reach.run)) }).await?;
             Outcome::Ok(run.map_or(0, |run| run.created_ms))
         };
         self.born.get_or_try_init(read).await.copied()

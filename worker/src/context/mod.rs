@@ -42,7 +42,7 @@ pub use self::entity::EntityHandle;
 pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
 use self::publish::Places;
-pub(crate) use self::reach::{Busy, Reach};
+pub(crate) use self::reach::{Busy, Hold, Reach};
 use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
 pub use self::sleep::Sleep;
@@ -238,6 +238,24 @@ impl Core {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The body waited in memory, and goes on as this attempt, with what its waits have come to. It is not polled meanwhile.
+    pub(crate) fn go_on(&self, step: &Claimed) {
+        self.reach.hold.renew(&step.fence);
+        self.scribe.go_on();
+        let wakers = self.journal().answer(step.journal.clone());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the body may wait in memory: nobody else changes what it has read of the state.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.saves_state && !self.cancelled.is_cancelled()
+    }
+
+    /// Cancelled when the run is.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
     /// Is there nothing to do but to wait?
     pub(crate) fn idle(&self) -> Idle {
         self.journal().idle(self.reach.busy.is_busy())
@@ -316,7 +334,7 @@ impl Core {
     async fn send(&self, sent: &(Checkpoint, Along)) -> Outcome<Vec<(u64, Vec<u8>)>> {
         let (reach, (checkpoint, along)) = (&self.reach, sent);
         let send = |_| -> BoxFuture<'_, _> {
-            Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.fence, checkpoint).await })
+            Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.hold.fence(), checkpoint).await })
         };
         let checkpointed =
             if self.replays { Checkpointed::from(CommitStatus::Committed) } else { reach.persist(send).await? };
@@ -346,17 +364,17 @@ impl<S> Context<S> {
 
     /// The run's id.
     pub fn run_id(&self) -> &str {
-        &self.core.reach.fence.run
+        &self.core.reach.run
     }
 
     /// The step execution's number, unique in its run.
     pub fn seq(&self) -> u64 {
-        self.core.reach.fence.seq
+        self.core.reach.seq
     }
 
     /// Which attempt this is, from 1. Attempts whose worker died count too, and those that ended by waiting.
     pub fn attempt(&self) -> u32 {
-        self.core.reach.fence.attempt
+        self.core.reach.hold.fence().attempt
     }
 
     /// How many attempts before this one ended with an error.
@@ -377,7 +395,7 @@ impl<S> Context<S> {
 
     /// The same for every attempt at this step execution, and for no other: an idempotency key for calls to others.
     pub fn idempotency_key(&self) -> String {
-        format!("{}-{}", self.core.reach.fence.run, self.core.reach.fence.seq)
+        format!("{}-{}", self.core.reach.run, self.core.reach.seq)
     }
 
     /// The run's state.

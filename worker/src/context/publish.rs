@@ -58,7 +58,7 @@ impl Core {
         let _turn = self.published.lock().await;
         let (reach, publication) = (&self.reach, &publication);
         let send = |_| -> BoxFuture<'_, _> {
-            Box::pin(async move { reach.store.publish(&reach.worker, &reach.fence, publication).await })
+            Box::pin(async move { reach.store.publish(&reach.worker, &reach.hold.fence(), publication).await })
         };
         match reach.persist(send).await? {
             CommitStatus::Fenced => self.give_up().await,

@@ -1,8 +1,8 @@
 //! The way from a step's code to the store, under its fence.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
 use stepfleet_shared::Partitions;
@@ -21,7 +21,10 @@ pub(crate) struct Reach {
     /// All of the namespace: entities have partitions of their own.
     pub(crate) partitions: Partitions<dyn WorkerStore>,
     pub(crate) worker: String,
-    pub(crate) fence: Fence,
+    pub(crate) run: String,
+    /// The step execution's number.
+    pub(crate) seq: u64,
+    pub(crate) hold: Hold,
     pub(crate) step: String,
     /// The fan-out that it is executed in, 0 for none.
     pub(crate) group: u64,
@@ -30,6 +33,24 @@ pub(crate) struct Reach {
     /// Calls that are under way.
     pub(crate) busy: Busy,
     pub(crate) outages: Outages,
+}
+
+/// What a body commits under: the fence of its attempt. A body that waits in its worker's memory goes on under that of the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold(Arc<RwLock<Arc<Fence>>>);
+
+impl Hold {
+    pub(crate) fn of(fence: &Fence) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(fence.clone()))))
+    }
+
+    pub(crate) fn fence(&self) -> Arc<Fence> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn renew(&self, fence: &Fence) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fence.clone());
+    }
 }
 
 /// Counts calls of a body that are under way.
@@ -70,6 +91,6 @@ impl Reach {
 
 impl fmt::Debug for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reach").field("worker", &self.worker).field("fence", &self.fence).finish_non_exhaustive()
+        f.debug_struct("Reach").field("worker", &self.worker).field("fence", &self.hold.fence()).finish_non_exhaustive()
     }
 }

@@ -233,6 +233,11 @@ impl Scribe {
         });
     }
 
+    /// The body goes on after a wait.
+    pub(super) fn go_on(&self) {
+        self.state().streams.iter_mut().for_each(|stream| stream.is_hurried = false);
+    }
+
     /// The body runs again.
     pub(super) fn begin_again(&self) {
         self.state().streams.clear();
@@ -260,7 +265,10 @@ async fn write(desk: Arc<Desk>, reach: Reach, cancelled: CancellationToken) {
                 continue;
             }
         };
-        let send = |_| -> BoxFuture<'_, _> { Box::pin(reach.store.stream(&reach.worker, &reach.fence, &piece)) };
+        let (reach, piece) = (&reach, &piece);
+        let send = |_| -> BoxFuture<'_, _> {
+            Box::pin(async move { reach.store.stream(&reach.worker, &reach.hold.fence(), piece).await })
+        };
         let sent = reach.outages.outlast(("a stream", BODY), stepfleet_shared::Error::is_passing, send).await;
         let mut state = desk.state();
         match sent {

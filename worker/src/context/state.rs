@@ -264,7 +264,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::context::{Busy, Context, Journal, Past, Reach};
+    use crate::context::{Busy, Context, Hold, Journal, Past, Reach};
 
     #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
     struct Memory {
@@ -278,7 +278,9 @@ mod tests {
             store: Arc::new(MemoryStore::new(Namespace::default())),
             partitions: stepfleet_shared::Partitions::from(Arc::new(MemoryStore::new(Namespace::default()))),
             worker: "w".into(),
-            fence: Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() },
+            run: "r".into(),
+            seq: 1,
+            hold: Hold::of(&Fence { run: "r".into(), seq: 1, attempt: 1, claim: 1, ..Fence::default() }),
             step: "s".into(),
             group: 0,
             content: codec::Content::Json,

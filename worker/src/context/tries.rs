@@ -78,8 +78,8 @@ impl Tries {
         took: Duration,
     ) -> Outcome<Option<Error>> {
         let elapsed = self.elapsed.saturating_add(self.delay).saturating_add(took);
-        let fence = &core.reach.fence;
-        let seed = Seed::new(&fence.run, fence.seq ^ (self.number << 32), self.failures);
+        let reach = &core.reach;
+        let seed = Seed::new(&reach.run, reach.seq ^ (self.number << 32), self.failures);
         let (call, failures) = (names::text(&self.name), self.failures + 1);
         match policy.decide(self.failures, elapsed, &error, seed) {
             Decision::Retry(delay) => {

@@ -223,6 +223,11 @@ impl Machine {
         self.kept.insert(number, entry);
     }
 
+    /// How many bytes its entries have.
+    pub(crate) fn size(&self) -> usize {
+        self.entries.values().chain(self.kept.values()).map(Vec::len).sum()
+    }
+
     /// The body runs again, within this attempt: it is told what it has recorded so far.
     pub(crate) fn begin_again(&mut self) {
         self.entries.append(&mut self.kept);

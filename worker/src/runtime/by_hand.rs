@@ -31,7 +31,7 @@ impl ByHand {
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
         let partitions = Partitions::<dyn WorkerStore>::from(store);
         let (store, outages, ends) = (partitions.first().clone(), Outages::default(), (never.clone(), never));
-        let mut session = Session::new((&store, &partitions), name.to_owned(), served, &slots, &outages, ends);
+        let mut session = Session::new((&store, &partitions), name.to_owned(), served, &slots, &outages, ends, 0);
         session.refuses_foreign = true;
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })

@@ -1,11 +1,13 @@
 //! Turns what an attempt came to into one transition.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use stepfleet_shared::log;
 use stepfleet_shared::step::{Claimed, CommitStatus, Refill};
 
 use super::drive::Waits;
-use super::execute::{Attempted, Came, served};
+use super::execute::{Attempted, Body, Came, served};
 use super::failure;
 use super::session::Session;
 use crate::context::{Core, MAX_CONFLICTS};
@@ -49,13 +51,15 @@ pub(super) async fn commit(
             plan.commit.has_traces = core.has_traces();
             Ok(Planned::Done(Box::new(plan)))
         }
-        Came::ToWait(waits) => Ok(Planned::Suspend(waits)),
+        Came::ToWait(waits, body) => Ok(Planned::Suspend(waits, body)),
         Came::Conflict => Ok(Planned::Again),
     });
     let committed = match planned {
         Ok(Planned::Done(plan)) => done(session, step, &core, plan, refill).await,
         Ok(Planned::Again) => conflict(session, step, &core, refill).await,
-        Ok(Planned::Suspend(waits)) => suspend(session, step, &core, &waits, refill).await.map(Committed::Stands),
+        Ok(Planned::Suspend(waits, body)) => {
+            suspend(session, step, (&core, body), &waits, refill).await.map(Committed::Stands)
+        }
         Err(error) => failure::settle(session, step, &core, &error, refill).await.map(Committed::Stands),
     };
     if !matches!(committed, Some(Committed::Conflict)) {
@@ -79,7 +83,7 @@ async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refil
 
 enum Planned {
     Done(Box<Plan>),
-    Suspend(Waits),
+    Suspend(Waits, Box<Body>),
     Again,
 }
 
@@ -163,21 +167,27 @@ async fn stage_and_commit_once(
 async fn suspend(
     session: &Session,
     step: &Claimed,
-    core: &Core,
+    (core, body): (&Arc<Core>, Box<Body>),
     waits: &Waits,
     refill: &Refill,
 ) -> Option<Vec<Claimed>> {
     let checkpoint = waits.along.checkpoint();
     let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
     let recorded = if waits.along.is_empty() { Ok(()) } else { session.persist(record, |_| &[]).await?.map(drop) };
+    core.journal().was_recorded(&waits.along);
+    // Before the store knows that it waits: whatever it waits for may have come already.
+    let kept = session.kept.keep(step, core, body);
     let send = |call| -> BoxFuture<'_, _> {
-        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, refill).await })
+        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, kept, refill).await })
     };
     let suspended = match recorded {
         // A void fence is told by the suspension too.
         Ok(()) => session.persist(send, |(_, claimed)| claimed).await?,
         Err(refused) => Err(refused),
     };
+    if !matches!(suspended, Ok((CommitStatus::Committed, _))) {
+        session.kept.drop(&step.fence);
+    }
     match suspended {
         Ok((_, claimed)) => {
             log::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");

@@ -64,11 +64,11 @@ impl Wake for Bell {
     }
 }
 
-/// Never fails: a body that panics does so here.
-pub(super) async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> Ended<T> {
+/// Never fails: a body that panics does so here. One that waits can be driven again, once it has been given something.
+pub(super) async fn drive<T>(core: Arc<Core>, body: &mut (impl Future<Output = T> + Unpin)) -> Ended<T> {
     let bell = Arc::new(Bell { rung: AtomicBool::new(true), ..Bell::default() });
     let waker = Waker::from(bell.clone());
-    let mut body = std::pin::pin!(body);
+    let mut body = Pin::new(body);
     let mut pause = Pause { core, grace: None, beside: None, asking: None };
     let (mut restless, mut doubt) = (0, Doubt::default());
     std::future::poll_fn(move |context| {
@@ -219,8 +219,12 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::context::{self, Busy, Journal, Past, Reach};
+    use crate::context::{self, Busy, Hold, Journal, Past, Reach};
     use crate::error::Outcome;
+
+    async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> Ended<T> {
+        super::drive(core, &mut std::pin::pin!(body)).await
+    }
 
     /// Of a step execution that the worker `w` holds.
     async fn core() -> Arc<Core> {
@@ -243,12 +247,14 @@ mod tests {
     fn of(store: Arc<dyn Store>, step: &Claimed) -> Arc<Core> {
         let partitions = Partitions::<dyn WorkerStore>::from(store);
         let store: Arc<dyn WorkerStore> = partitions.first().clone();
-        let (worker, fence, busy) = ("w".to_owned(), step.fence.clone(), Busy::default());
+        let (worker, hold, busy) = ("w".to_owned(), Hold::of(&step.fence), Busy::default());
         let reach = Reach {
             store,
             partitions,
             worker,
-            fence,
+            run: step.fence.run.clone(),
+            seq: step.fence.seq,
+            hold,
             step: "s".into(),
             group: 0,
             content: Content::Json,

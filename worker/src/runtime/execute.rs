@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, CatchUnwind};
 use stepfleet_shared::names::QueueName;
 use stepfleet_shared::step::Claimed;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,7 +14,7 @@ use tracing::Instrument;
 
 use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Busy, Core, Foreign, Interrupt, Journal, Past, Reach};
+use crate::context::{Busy, Core, Foreign, Hold, Interrupt, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -34,10 +35,13 @@ pub(super) enum Came {
     /// It returned this.
     To(Emission),
     /// It waits.
-    ToWait(Waits),
+    ToWait(Waits, Box<Body>),
     /// Others have changed what it had read.
     Conflict,
 }
+
+/// The code of a step at work.
+pub(super) type Body = CatchUnwind<AssertUnwindSafe<BoxFuture<'static, Outcome<Emission>>>>;
 
 /// What the code of a step that is held is given of it.
 pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
@@ -47,7 +51,9 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
         store: session.store.clone(),
         partitions: session.partitions.clone(),
         worker: session.id.clone(),
-        fence: fence.clone(),
+        run: fence.run.clone(),
+        seq: fence.seq,
+        hold: Hold::of(fence),
         step: step.step.clone(),
         group: step.group,
         content: step.content,
@@ -64,11 +70,17 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     })
 }
 
-pub(super) async fn attempt(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Attempted {
+/// `body` is one that goes on after a wait; otherwise it begins at its top.
+pub(super) async fn attempt(
+    session: &Session,
+    step: &Arc<Claimed>,
+    core: Arc<Core>,
+    body: Option<Box<Body>>,
+) -> Attempted {
     let fence = &step.fence;
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = async {
-        let outcome = run(session, step, core.clone()).await;
+        let outcome = run(session, step, core.clone(), body).await;
         core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await;
         outcome
     };
@@ -80,7 +92,7 @@ pub(super) fn served<'a>(session: &'a Session, step: &Claimed) -> Option<&'a Ser
     session.served.get(&QueueName::new(&step.workflow, step.version))
 }
 
-async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome<Came> {
+async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>, body: Option<Box<Body>>) -> Outcome<Came> {
     if let Some(damage) = &step.damage {
         return Err(Error::terminal(format!("step execution {} cannot be read: {damage}", step.fence.seq)));
     }
@@ -93,12 +105,20 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome
             step.workflow, step.version, step.step
         ))
     })?;
-    let joined = read_joined(session, step).await?;
-    let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
-    let code = drive(core.clone(), AssertUnwindSafe((known.run)(attempt)).catch_unwind());
-    let ended = match known.timeout {
-        None => code.await,
-        Some(limit) => within(limit, &step.step, code).await?,
+    let mut body = match body {
+        Some(body) => body,
+        None => {
+            let joined = read_joined(session, step).await?;
+            let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
+            Box::new(AssertUnwindSafe((known.run)(attempt)).catch_unwind())
+        }
+    };
+    let (ended, body) = match known.timeout {
+        None => (drive(core.clone(), &mut body).await, body),
+        Some(limit) => {
+            let core = core.clone();
+            within(limit, &step.step, async move { (drive(core, &mut body).await, body) }).await?
+        }
     };
     match ended {
         Ended::Returned(Ok(returned)) => committable(&core, returned?).await,
@@ -106,7 +126,7 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Outcome
         Ended::Returned(Err(panic)) => {
             Err(Error::msg(format!("step {} panicked: {}", step.step, panic_message(&*panic))))
         }
-        Ended::Waits(waits) => Ok(Came::ToWait(waits)),
+        Ended::Waits(waits) => Ok(Came::ToWait(waits, body)),
         Ended::Conflict => Ok(Came::Conflict),
         Ended::Refused(error) => Err(error),
     }

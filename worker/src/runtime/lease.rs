@@ -45,7 +45,7 @@ impl Thread {
 
     /// Renews a lease until `closed` is cancelled. Cancels `lost` when the lease ran out, tells the ledger of runs that were
     /// cancelled, and has the slots make room for what must be executed alone.
-    pub(super) fn keep(&self, kept: Kept, start: Start, closed: CancellationToken) {
+    pub(super) fn keep(&self, kept: Leased, start: Start, closed: CancellationToken) {
         self.runtime.spawn(needed(kept.broken.clone(), async move {
             let lost = kept.lost.clone();
             tokio::select! {
@@ -57,7 +57,7 @@ impl Thread {
 }
 
 /// A lease, and who is to know of it.
-pub(super) struct Kept {
+pub(super) struct Leased {
     pub(super) store: Arc<dyn WorkerStore>,
     pub(super) worker: String,
     pub(super) lease: Duration,
@@ -69,8 +69,8 @@ pub(super) struct Kept {
 }
 
 /// Returns when the lease is lost.
-async fn renew(kept: &Kept, start: Start) {
-    let Kept { store, worker, lease, ledger, slots, outages, .. } = kept;
+async fn renew(kept: &Leased, start: Start) {
+    let Leased { store, worker, lease, ledger, slots, outages, .. } = kept;
     let (store, lease) = (&**store, *lease);
     let mut every = lease / 3;
     let mut watch = outages.watch("lease", LEASE);

@@ -15,6 +15,7 @@ mod drive;
 mod execute;
 mod failure;
 mod foreign;
+mod kept;
 mod lease;
 mod ledger;
 mod nudge;
@@ -65,6 +66,9 @@ pub struct Config {
     pub name: String,
     /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
     pub concurrency: usize,
+    /// How many durable functions that wait it keeps in memory, for each partition: they go on where they are, without a replay. By
+    /// default 1,000; with 0, each one is replayed.
+    pub keeps: usize,
     /// How long the fleet believes in a worker that it hears nothing from. It is renewed three times as often.
     pub lease: Duration,
     /// How long steps may go on after the worker was told to stop, before they are handed back.
@@ -83,6 +87,7 @@ impl Default for Config {
         Self {
             name: host(),
             concurrency: 4 * std::thread::available_parallelism().map_or(2, usize::from),
+            keeps: 1000,
             lease: Duration::from_secs(5),
             drain: Duration::from_secs(20),
             allow_eviction: false,
@@ -191,6 +196,13 @@ impl Worker {
     #[must_use]
     pub fn concurrency(mut self, steps: usize) -> Self {
         self.config.concurrency = steps;
+        self
+    }
+
+    /// Sets how many durable functions that wait it keeps in memory: see [`Config::keeps`].
+    #[must_use]
+    pub fn keeps(mut self, functions: usize) -> Self {
+        self.config.keeps = functions;
         self
     }
 

@@ -1,4 +1,4 @@
-//! Hands back what the store counts on this worker to commit and the worker knows nothing of.
+//! Looks after a session now and then: hands back what the store counts on this worker to commit and the worker knows nothing of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::session::Session;
 /// Looks once per `every`, until the session is closing.
 pub(super) async fn keep(session: Arc<Session>, every: Duration) {
     while session.unless_closing(tokio::time::sleep(every)).await.is_some() {
+        session.kept.tidy();
         // Redis may be away: there is another look.
         if let Ok(count @ 1..) = once(&session).await {
             log::warn!(

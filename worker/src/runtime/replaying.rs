@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::{Ended, drive};
 use super::execute::panic_message;
-use crate::context::{Busy, Core, Foreign, Journal, Past, Reach};
+use crate::context::{Busy, Core, Foreign, Hold, Journal, Past, Reach};
 use crate::error::Error;
 use crate::workflow::{Attempt, Served, ServedStep};
 
@@ -38,8 +38,8 @@ pub(crate) async fn replay(served: &Served, journaled: Journaled, is_done: bool)
     let core = core_of(&step, known);
     let step = Arc::new(step);
     let attempt = Attempt { claimed: step, joined: joined.unwrap_or_default(), core: core.clone(), stop: served.stop };
-    let body = drive(core.clone(), AssertUnwindSafe((known.run)(attempt)).catch_unwind());
-    let ended = tokio::time::timeout(LONGEST, body).await;
+    let mut body = AssertUnwindSafe((known.run)(attempt)).catch_unwind();
+    let ended = tokio::time::timeout(LONGEST, drive(core.clone(), &mut body)).await;
     if let Some(fault) = core.journal().fault() {
         return Err(fault);
     }
@@ -74,7 +74,9 @@ fn core_of(step: &Claimed, known: &ServedStep) -> Arc<Core> {
         store,
         partitions,
         worker: "replay".to_owned(),
-        fence: step.fence.clone(),
+        run: step.fence.run.clone(),
+        seq: step.fence.seq,
+        hold: Hold::of(&step.fence),
         step: step.step.clone(),
         group: step.group,
         content: step.content,

@@ -22,7 +22,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::claim::Wakes;
 use super::execute::panic_message;
-use super::lease::Kept;
+use super::kept::Kept;
+use super::lease::Leased;
 use super::ledger::Ledger;
 use super::slots::{Pool, Slots};
 use super::{Colocated, Config, HAND_BACK, WorkerError, claim, host, lease, reconcile};
@@ -47,6 +48,7 @@ pub(super) struct Session {
     pub(super) ledger: Arc<Ledger>,
     pub(super) outages: Outages,
     pub(super) claims: Claims,
+    pub(super) kept: Kept,
     /// Durable functions are not to await what is not the SDK's: in tests.
     pub(super) refuses_foreign: bool,
 }
@@ -88,7 +90,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), broken.clone());
         let place = (store, &common.partitions);
-        Arc::new(Session::new(place, id.to_owned(), &common.served, &common.slots, &common.outages, ends))
+        Arc::new(Session::new(place, id.to_owned(), &common.served, &common.slots, &common.outages, ends, config.keeps))
     };
     let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
@@ -148,6 +150,7 @@ impl Session {
         slots: &Arc<Pool>,
         outages: &Outages,
         (closing, broken): (CancellationToken, CancellationToken),
+        keeps: usize,
     ) -> Self {
         let outages = outages.within(&[store.namespace().partition()]);
         let mut queues: Vec<_> = served.keys().cloned().collect();
@@ -166,6 +169,7 @@ impl Session {
             served_last: Mutex::default(),
             ledger: Arc::default(),
             claims: Claims(Mutex::new(outages.watch("claim", REFUSED))),
+            kept: Kept::new(keeps),
             outages,
             refuses_foreign: false,
         }
@@ -188,7 +192,7 @@ impl Session {
         }
         let ((connected, is_connected), (go, registered)) = (oneshot::channel(), oneshot::channel());
         let (introduction, lease) = (self.introduction(&common.config), common.config.lease);
-        let kept = Kept {
+        let leased = Leased {
             store: self.store.clone(),
             worker: self.id.clone(),
             lease,
@@ -198,7 +202,7 @@ impl Session {
             lost: self.lost.clone(),
             broken: self.broken.clone(),
         };
-        common.leases.keep(kept, lease::Start { connected, registered }, closed.clone());
+        common.leases.keep(leased, lease::Start { connected, registered }, closed.clone());
         let register = || self.store.register(&introduction, lease);
         if self.unless_closing(is_connected).await.is_none() || !self.answered(register).await? {
             return Ok(false);

@@ -13,7 +13,7 @@ use stepfleet_shared::step::{Claimed, Next, Refill};
 use tokio::sync::Notify;
 
 use super::commit::Committed;
-use super::execute::{Attempted, panic_message};
+use super::execute::{Attempted, Body, panic_message};
 use super::session::{Session, needed};
 use super::{commit, execute, failure};
 use crate::context::Core;
@@ -321,9 +321,19 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
 
 /// Executes a step and commits it, as often as others change what it had read.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
-    let core = execute::core(session, step);
+    let kept = session.kept.take(step);
+    if step.kept && kept.is_none() {
+        // It made room for others. Whoever is next is given all of the journal.
+        hand_back(session, step).await;
+        return Worked::Dropped;
+    }
+    let (step, core, mut body) = match kept {
+        Some(kept) => kept.go_on(session, step),
+        None => (step.clone(), execute::core(session, step), None),
+    };
+    let step = &step;
     loop {
-        let Some(attempted) = execute(session, step, core.clone()).await else { return Worked::Lost };
+        let Some(attempted) = execute(session, step, core.clone(), body.take()).await else { return Worked::Lost };
         let Some(attempted) = attempted else { return Worked::Dropped };
         match commit::commit(session, step, attempted, refill).await {
             Some(Committed::Stands(claimed)) => return Worked::Ended(claimed.into_iter().next().map(Box::new)),
@@ -344,9 +354,8 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let mut watch = session.outages.watch("context", REFUSED);
     loop {
         let call = ("context", BODY);
-        let read = session
-            .outages
-            .outlast(call, stepfleet_shared::Error::is_passing, |_| reach.store.context(&reach.fence.run));
+        let read =
+            session.outages.outlast(call, stepfleet_shared::Error::is_passing, |_| reach.store.context(&reach.run));
         match session.lost.run_until_cancelled(read).await? {
             Ok(context) => {
                 core.begin_again(context);
@@ -359,9 +368,14 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
 }
 
 /// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None where the lease is lost.
-async fn execute(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Option<Option<Attempted>> {
+async fn execute(
+    session: &Session,
+    step: &Arc<Claimed>,
+    core: Arc<Core>,
+    body: Option<Box<Body>>,
+) -> Option<Option<Attempted>> {
     let stop = session.ledger.stop(&step.fence);
-    let attempt = stop.run_until_cancelled(execute::attempt(session, step, core));
+    let attempt = stop.run_until_cancelled(execute::attempt(session, step, core, body));
     let attempted = session.lost.run_until_cancelled(attempt).await?;
     if attempted.is_none() {
         log::info!(
@@ -369,10 +383,14 @@ async fn execute(session: &Session, step: &Arc<Claimed>, core: Arc<Core>) -> Opt
             step = step.step,
             "the run, or the fan-out that the step belongs to, has ended: the step is dropped"
         );
-        session.ledger.ended(&step.fence);
-        // At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
-        let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
-        let _ = session.lost.run_until_cancelled(release).await;
+        hand_back(session, step).await;
     }
     Some(attempted)
+}
+
+/// At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
+async fn hand_back(session: &Session, step: &Claimed) {
+    session.ledger.ended(&step.fence);
+    let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
+    let _ = session.lost.run_until_cancelled(release).await;
 }

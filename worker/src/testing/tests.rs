@@ -8,7 +8,7 @@ use stepfleet_shared::codec;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::run::Status;
-use stepfleet_shared::step::{CallId, Checkpoint, Refill, Wait};
+use stepfleet_shared::step::{Body, CallId, Checkpoint, Refill, Wait};
 
 use super::Setup;
 use crate::emit::Emission;
@@ -54,7 +54,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
         reach.store.checkpoint(&reach.worker, &step.fence, &checkpoint).await?;
     }
     let call = CallId { worker: reach.worker.clone(), number: u64::MAX, again: false };
-    reach.store.suspend(&call, &step, &waits, &Refill::default()).await?;
+    reach.store.suspend(&call, &step, &waits, Body::Dropped, &Refill::default()).await?;
     // The fence is used up: nothing becomes of this.
     Err(Error::msg("it is suspended"))
 }

@@ -34,7 +34,7 @@ use stepfleet_shared::store::memory::SavedStore;
 use stepfleet_shared::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 
 use self::ops::{Leaves, Op, WORKERS, op};
-use self::order::{ordered, ordered_outcome};
+use self::order::{as_at_first, ordered, ordered_outcome};
 use self::rollback::Snapshot;
 use self::starting::request;
 
@@ -187,15 +187,20 @@ impl Pair {
         if repeat && first.as_ref().is_some_and(|claims| !claims.is_empty()) {
             call.again = true;
             let again = both!(self, store => ordered(store.claim(&call, &claim)));
+            let again = again.map(|again| as_at_first(first.as_deref().unwrap_or_default(), again));
             same("claim", &first, &again)?;
         }
         let claimed = first.unwrap_or_default();
-        let has_suspect = claimed.iter().any(|step| step.alone);
+        let (has_suspect, has_kept) = (claimed.iter().any(|step| step.alone), claimed.iter().any(|step| step.kept));
         if has_suspect && claimed.len() > 1 {
             return Err(TestCaseError::fail(format!("given beside one that is to be alone: {claimed:?}")));
         }
         self.keep(worker, claimed)?;
-        Ok(if has_suspect { "claim: alone" } else { "claim" })
+        Ok(match () {
+            () if has_suspect => "claim: alone",
+            () if has_kept => "claim: its body is kept",
+            () => "claim",
+        })
     }
 
     /// Those that the worker knows to be free.
@@ -227,6 +232,7 @@ impl Pair {
         if repeat {
             call.again = true;
             let again = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)));
+            let again = (again.0, as_at_first(&first.1, again.1));
             same("complete", &first, &again)?;
         }
         let is_next = |next: &Claimed| next.fence.run == step.fence.run && next.fence.attempt == 1;
@@ -250,6 +256,7 @@ impl Pair {
         if repeat {
             call.again = true;
             let repeated = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)));
+            let repeated = (repeated.0, as_at_first(&first.1, repeated.1));
             same("fail", &first, &repeated)?;
         }
         self.old.push((worker, step));
@@ -451,7 +458,7 @@ fn schedules(count: u32, in_cluster: bool) {
     if let Err(error) = outcome {
         panic!("{error}\nto repeat it: STEPFLEET_MODEL_SEED={seed} STEPFLEET_MODEL_SCHEDULES={count}");
     }
-    let wanted = "start,start: timed out,start: in a line,claim,claim: alone,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
+    let wanted = "start,start: timed out,start: in a line,claim,claim: alone,claim: its body is kept,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
                   reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,stream,stream: there already,stream: superseded,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\

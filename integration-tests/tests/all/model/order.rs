@@ -18,6 +18,12 @@ fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
     claims
 }
 
+/// What a repetition took, as it was told the first time: only then a worker is told what is new of a body that it keeps, and no more.
+pub(crate) fn as_at_first(first: &[Claimed], again: Vec<Claimed>) -> Vec<Claimed> {
+    let kept = |step: &Claimed| first.iter().find(|other| other.kept && other.fence == step.fence).cloned();
+    again.into_iter().map(|step| kept(&step).unwrap_or(step)).collect()
+}
+
 pub(crate) async fn ordered(
     claims: impl Future<Output = stepfleet_shared::Result<Option<Vec<Claimed>>>>,
 ) -> stepfleet_shared::Result<Option<Vec<Claimed>>> {

@@ -6,7 +6,7 @@ use proptest::test_runner::TestCaseError;
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::names;
 use stepfleet_shared::step::{
-    Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait,
+    Body, Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait,
 };
 use stepfleet_shared::store::prelude::*;
 use stepfleet_shared::store::{Audit, Breach, Heartbeat, Origin, Store};
@@ -15,7 +15,7 @@ use super::asking::question;
 use super::kin::child;
 use super::ops::RUNS;
 use super::rollback::Snapshot;
-use super::{Case, HOUR, MAX_LOSSES, Pair, both, failed, ordered_outcome, plain, same};
+use super::{Case, HOUR, MAX_LOSSES, Pair, as_at_first, both, failed, ordered_outcome, plain, same};
 
 const NAMES: [&str; 2] = ["approval", "answer"];
 
@@ -76,10 +76,12 @@ impl Pair {
             both!(self, store => timeless(store.checkpoint(&id, &step.fence, &checkpoint)));
         }
         let (mut call, refill) = (self.call(worker), Refill { next, after: None });
-        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &refill)));
+        let body = if set.is_multiple_of(2) { Body::Dropped } else { Body::Kept };
+        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, &refill)));
         if repeat {
             call.again = true;
-            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, &refill)));
+            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, &refill)));
+            let again = (again.0, as_at_first(&first.1, again.1));
             same("suspend", &first, &again)?;
         }
         self.old.push((worker, step));

@@ -8,7 +8,7 @@ use stepfleet_integration_tests::scene::on_both;
 use stepfleet_shared::graph::{Accepts, Graph, StepNode};
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
-use stepfleet_shared::step::{Claimed, Failure, Paused, Wait};
+use stepfleet_shared::step::{Body, Claimed, Failure, Paused, Wait};
 use stepfleet_shared::store::{Introduction, Registration, Rejection, Start, Started, Store};
 
 use super::*;
@@ -103,13 +103,13 @@ impl<'a> Desk<'a> {
                 let step = self.begun(run, &asked).await;
                 let waits = [Wait { number: 1, name: "word".into(), ..Wait::default() }];
                 let call = call("of-w", self.number(), false);
-                self.store().suspend(&call, &step, &waits, &refill(0)).await.unwrap();
+                self.store().suspend(&call, &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
             }
             Standing::Asking => {
                 let step = self.begun(run, &asked).await;
                 let waits = [super::questions::asks(1, "word", None)];
                 let call = call("of-w", self.number(), false);
-                self.store().suspend(&call, &step, &waits, &refill(0)).await.unwrap();
+                self.store().suspend(&call, &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
             }
             Standing::Paused => {
                 self.store().start(&asked).await.unwrap();

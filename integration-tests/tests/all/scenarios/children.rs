@@ -7,7 +7,7 @@ use stepfleet_shared::history::Kind;
 use stepfleet_shared::names;
 use stepfleet_shared::request::{self, ChildEndedRequest, Request, StartRequest};
 use stepfleet_shared::run::{Compensation, Status};
-use stepfleet_shared::step::{Checkpoint, Commit, Failure, LetGo, Retried, Wait};
+use stepfleet_shared::step::{Body, Checkpoint, Commit, Failure, LetGo, Retried, Wait};
 use stepfleet_shared::store::{ChildTold, InboxReader, Rejection, Start};
 
 use super::waits::in_order;
@@ -56,7 +56,7 @@ async fn checkpoint(store: &dyn Store, step: &Claimed, checkpoint: Checkpoint) {
 }
 
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
-    scene.store().suspend(&call("a", number, false), step, waits, &refill(0)).await.unwrap();
+    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, &refill(0)).await.unwrap();
     scene.assert_sound().await;
 }
 

@@ -8,6 +8,7 @@ mod fan_outs;
 mod fences;
 mod forks;
 mod journal;
+mod kept;
 mod losses;
 mod pauses;
 mod questions;

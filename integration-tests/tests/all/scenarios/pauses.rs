@@ -6,7 +6,7 @@ use stepfleet_integration_tests::double::{claim, emit, fan, joins, refill, route
 use stepfleet_integration_tests::scene::on_both;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
-use stepfleet_shared::step::{Cancelled, Failure, Next, Paused, Refill, Resumed, Retried, Signalled, Wait};
+use stepfleet_shared::step::{Body, Cancelled, Failure, Next, Paused, Refill, Resumed, Retried, Signalled, Wait};
 use stepfleet_shared::store::{Audit, Origin, Start, Started};
 
 use super::*;
@@ -102,8 +102,8 @@ async fn timers_and_signals_have_their_effect_and_the_step_goes_on_when_the_run_
         let steps = begun(scene, &["sleeps", "waits", "rests"]).await;
         let wait = |name: &str, deadline| Wait { number: 1, name: name.into(), deadline, ..Wait::default() };
         let sleeps = [wait("nothing", Some(MINUTE))];
-        store.suspend(&call("a", 2, false), &steps[0], &sleeps, &refill(0)).await.unwrap();
-        store.suspend(&call("a", 3, false), &steps[1], &[wait("word", None)], &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &steps[0], &sleeps, Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 3, false), &steps[1], &[wait("word", None)], Body::Dropped, &refill(0)).await.unwrap();
         let failure = Failure::Retry { delay: MINUTE, error: "not yet".into() };
         store.fail(&call("a", 4, false), &steps[2], &failure, &refill(0)).await.unwrap();
         pause(scene).await;

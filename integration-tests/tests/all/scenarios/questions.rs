@@ -4,7 +4,7 @@ use stepfleet_integration_tests::double::{call, claim, refill};
 use stepfleet_integration_tests::scene::on_both;
 use stepfleet_shared::names;
 use stepfleet_shared::question::{Question, Takes};
-use stepfleet_shared::step::{Answered, Checkpoint, Failure, LetGo, Retried, Wait};
+use stepfleet_shared::step::{Answered, Body, Checkpoint, Failure, LetGo, Retried, Wait};
 use stepfleet_shared::store::{AnswerTo, Origin};
 
 use super::waits::in_order;
@@ -32,7 +32,7 @@ async fn answer(store: &dyn Store, question: &str, name: &str) -> Answered {
 }
 
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
-    scene.store().suspend(&call("a", number, false), step, waits, &refill(0)).await.unwrap();
+    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, &refill(0)).await.unwrap();
     scene.assert_sound().await;
 }
 

@@ -3,7 +3,7 @@
 use stepfleet_integration_tests::double::{claim, join_fleet, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
 use stepfleet_shared::history::Kind;
-use stepfleet_shared::step::{Cancelled, SendDeferral, Sent, Signalled, Wait};
+use stepfleet_shared::step::{Body, Cancelled, SendDeferral, Sent, Signalled, Wait};
 use stepfleet_shared::store::{Origin, Rejection, RequestFate, Store};
 
 use super::*;
@@ -26,12 +26,12 @@ async fn one_approval_approves_one_stage_however_often_it_is_sent() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        store.suspend(&call("a", 2, false), &step, &waits(1), &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &step, &waits(1), Body::Dropped, &refill(0)).await.unwrap();
         assert_eq!(fate(store, "q").await, None);
         assert_eq!(approve(store, "q").await, Signalled::Delivered);
         assert_eq!(fate(store, "q").await, Some(RequestFate::Taken));
         let again = claim(store, "a", 3, 1).await.remove(0);
-        store.suspend(&call("a", 4, false), &again, &waits(2), &refill(0)).await.unwrap();
+        store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
         // In the inbox a second time, as by a sender that saw no answer.
         let entry = store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
         let origin = Origin { entry, request: "q".into() };

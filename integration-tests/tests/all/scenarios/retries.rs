@@ -7,7 +7,7 @@ use stepfleet_integration_tests::scene::on_both;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::published::{Position, What};
 use stepfleet_shared::run::{Run, Status};
-use stepfleet_shared::step::{Checkpoint, CommitStatus, Failure, Merge, Retried, Signalled, Wait};
+use stepfleet_shared::step::{Body, Checkpoint, CommitStatus, Failure, Merge, Retried, Signalled, Wait};
 use stepfleet_shared::store::{Heartbeat, Origin, Start};
 
 use super::waits::{in_order, records};
@@ -243,7 +243,10 @@ async fn waits_and_timers_that_came_due_meanwhile_come_due() {
     on_both(async |scene| {
         let store = scene.store();
         let steps = begun(scene, &["sleeps", "rests", "awake", "fails"]).await;
-        store.suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], &refill(0)).await.unwrap();
+        store
+            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, &refill(0))
+            .await
+            .unwrap();
         let failure = Failure::Retry { delay: MINUTE, error: "not yet".into() };
         store.fail(&call("a", 3, false), &steps[1], &failure, &refill(0)).await.unwrap();
         // Its body waits on, without being suspended.
@@ -273,7 +276,10 @@ async fn a_wait_that_was_open_is_open_again() {
     on_both(async |scene| {
         let store = scene.store();
         let steps = begun(scene, &["sleeps", "fails"]).await;
-        store.suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], &refill(0)).await.unwrap();
+        store
+            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, &refill(0))
+            .await
+            .unwrap();
         fail(store, 3, &steps[1]).await;
         assert!(store.waits("r").await.unwrap().is_empty());
         assert_eq!(store.signal("r", "word", &[1, 9], None).await.unwrap(), Signalled::Over);

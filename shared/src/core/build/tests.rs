@@ -6,7 +6,7 @@ use super::*;
 use crate::core::args::{Args, Transition, Way};
 use crate::core::short;
 use crate::names::QueueName;
-use crate::step::{Checkpoint, Claim, Fan, Join, LetGo, Line, Part, Unreadable};
+use crate::step::{Body, Checkpoint, Claim, Fan, Join, LetGo, Line, Part, Unreadable};
 use stepfleet_contract::{Form, SHORT_WAYS, TRANSITIONS};
 
 fn texts(args: &Args) -> Vec<String> {
@@ -98,7 +98,7 @@ fn commit() -> Commit {
 fn what_is_built_is_what_the_contract_says() {
     let (call, step, commit, refill, waits) = (call(), step(), commit(), refill(), waits());
     follow(&complete(&call, &step, &commit, &refill));
-    follow(&suspend(&call, &step, &waits, &refill));
+    follow(&suspend(&call, &step, (&waits, Body::Kept), &refill));
     follow(&claim(&call, &Claim { slots: vec![0, 4], alone: false, after: None }));
     let Commit { set, unset, merges, expects, let_go, .. } = commit.clone();
     let entries = vec![(1, vec![1])];

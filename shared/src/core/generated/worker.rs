@@ -331,6 +331,7 @@ pub(crate) struct Suspend<'a> {
     pub(crate) fence: Fence<'a>,
     pub(crate) place: Place<'a>,
     pub(crate) waits: Vec<(u64, &'a str, i64, String, &'a [u8])>,
+    pub(crate) keeps: bool,
 }
 
 impl Write for Suspend<'_> {
@@ -347,6 +348,7 @@ impl Write for Suspend<'_> {
             args.text(filter);
             args.bytes(question);
         }
+        args.flag(self.keeps);
     }
 }
 

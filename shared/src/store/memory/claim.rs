@@ -146,12 +146,27 @@ impl Data {
         execution.attempt += 1;
         execution.phase = Phase::Held { worker: call.worker.clone(), since: now, claim: call.number, slot: 0 };
         let attempt = execution.attempt;
+        execution.keeper.take_if(|(keeper, _)| *keeper != call.worker);
         self.tell(now, run, seq, StepState::Running, &call.worker);
         Some(Held { run: run.to_owned(), seq, attempt })
     }
 
-    /// A held step execution as its worker gets it. The first one that is given the input sets the run going.
+    /// A held step execution as its worker gets it. The first one that is given the input sets the run going. A worker that has the body
+    /// in memory is told only once what is new of it.
     pub(super) fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
+        let whole = self.whole(now, run, seq)?;
+        let keeper = self.steps(run)?.executions.get_mut(&seq)?.keeper.take();
+        let Some((_, numbers)) = keeper else { return Some(whole) };
+        let journal = whole.journal.into_iter().filter(|(number, _)| numbers.contains(number)).collect();
+        // A set or a join says where it is.
+        let is_input = matches!(self.steps(run)?.executions.get(&seq)?.work.event, EventSource::Input);
+        let payload = if is_input { codec::input_payload(whole.content, &[]) } else { whole.payload };
+        let nothing = (None, Duration::ZERO, Vec::new(), 0);
+        let (last_error, elapsed, context, context_version) = nothing;
+        Some(Claimed { kept: true, journal, payload, last_error, elapsed, context, context_version, ..whole })
+    }
+
+    fn whole(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
         let state = self.runs.get_mut(run)?;
         let steps = state.steps.as_ref()?;
         let execution = steps.executions.get(&seq)?;
@@ -208,6 +223,7 @@ impl Data {
             alone: execution.is_suspect(),
             damage: None,
             journal,
+            kept: false,
         })
     }
 

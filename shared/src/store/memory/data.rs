@@ -286,6 +286,7 @@ impl Data {
                 mark: None,
                 journal: BTreeMap::new(),
                 kept: None,
+                keeper: None,
                 published: Told::default(),
                 work,
             };

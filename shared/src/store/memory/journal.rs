@@ -13,7 +13,9 @@ use crate::history::Kind;
 use crate::journal::Entry;
 use crate::names;
 use crate::published::StepState;
-use crate::step::{CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Wait};
+use crate::step::{
+    Body, CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Wait,
+};
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 use crate::values;
 
@@ -137,17 +139,17 @@ impl Data {
         now: u64,
         call: &CallId,
         step: &Claimed,
-        waits: &[Wait],
+        (waits, body): (&[Wait], Body),
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
         if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(now, &step.fence, 0, waits) {
             return Err(journal_is_full());
         }
-        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits)))
+        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits, body)))
     }
 
-    fn sleep(&mut self, now: u64, attempt: &Actor, waits: &[Wait]) {
+    fn sleep(&mut self, now: u64, attempt: &Actor, waits: &[Wait], body: Body) {
         let (run, seq) = (&attempt.run, attempt.seq);
         let about: Vec<String> = waits.iter().map(|wait| format!("{}.{}", wait.name, wait.number)).collect();
         self.tell(now, run, seq, StepState::Suspended, &attempt.worker);
@@ -155,6 +157,9 @@ impl Data {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get_mut(&seq)) else { return };
         let without_deadline = |wait: &Wait| Wait { deadline: None, ..wait.clone() };
         execution.phase = Phase::Suspended { waits: waits.iter().map(without_deadline).collect() };
+        if body == Body::Kept && !waits.is_empty() {
+            execution.keeper = Some((attempt.worker.clone(), waits.iter().map(|wait| wait.number).collect()));
+        }
         for wait in waits {
             self.open_wait(now, run, seq, wait);
         }

@@ -16,8 +16,9 @@ use crate::question::OpenQuestion;
 use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
 use crate::run::Run;
 use crate::step::{
-    Answered, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure,
-    Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent, Signalled, Wait,
+    Answered, Body, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus,
+    Failure, Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent,
+    Signalled, Wait,
 };
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
@@ -220,9 +221,10 @@ impl WorkerStore for MemoryStore {
         call: &CallId,
         step: &Claimed,
         waits: &[Wait],
+        body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, waits, refill)).await
+        self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, (waits, body), refill)).await
     }
 
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {

@@ -177,6 +177,8 @@ pub(super) struct Execution {
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
     /// Of its attempts that failed.
     pub(super) kept: Option<FailedBefore>,
+    /// While it waits: the worker that has its body in memory, and the numbers of what it waits for.
+    pub(super) keeper: Option<(String, Vec<u64>)>,
     pub(super) published: Told,
     pub(super) work: Work,
 }

@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
-    CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer, Next,
-    Refill, Route, Wait,
+    Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
+    Next, Refill, Route, Wait,
 };
 use crate::store::{CallerStore, Introduction, Lease, WakeReader, WorkerStore, journal_is_full, too_many_streams};
 
@@ -159,9 +159,10 @@ impl WorkerStore for RedisStore {
         call: &CallId,
         step: &Claimed,
         waits: &[Wait],
+        body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        let (word, mut reply) = self.ask(&build::suspend(call, step, waits, refill)).await?;
+        let (word, mut reply) = self.ask(&build::suspend(call, step, (waits, body), refill)).await?;
         let outcome = match word {
             words::Suspend::Ok => CommitStatus::Committed,
             words::Suspend::Fenced => CommitStatus::Fenced,

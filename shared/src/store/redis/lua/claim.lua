@@ -14,13 +14,22 @@ local function class_of(p, worker)
   return redis.call('HGET', key_of.worker(p, worker), 'class')
 end
 
+-- The numbers of what it waited for, where the claiming worker has its body in memory; nil where it has not.
+function kept.take(steps, seq, worker)
+  local found = redis.call('HGET', steps, 'k' .. seq)
+  if not found then return nil end
+  redis.call('HDEL', steps, 'k' .. seq)
+  local keeper, numbers = string.match(found, '^(%S+) (.+)$')
+  return keeper == worker and numbers or nil
+end
+
 -- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
 local function hold(p, caller, run, seq, now)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last', 'paused')
   -- While the run is paused it stays as it is: `resume` queues it again.
   if not found[1] or found[5] then return nil end
-  local s = { attempt = 0, failures = 0, losses = 0, shared = 0 }
+  local s, news = { attempt = 0, failures = 0, losses = 0, shared = 0 }, nil
   -- Most are new: their state is not taken apart.
   if string.sub(found[1], 1, 8) ~= 'Q 0 0 0 ' then
     s = parse_state(found[1])
@@ -35,12 +44,14 @@ local function hold(p, caller, run, seq, now)
   end
   local chain = groups_of(steps, group)
   if not chain then return discard(p, run, found[3], seq, s, found[2], now) end
+  if s.attempt > 0 then news = kept.take(steps, seq, caller.worker) end
   s.attempt = s.attempt + 1
   local line = state_line('H', s, caller.worker) .. ' ' .. now .. ' ' .. caller.call
   redis.call('HSET', steps, seq, line)
   tell_followers(p, run, found[3], 'running', seq, s.attempt, caller.worker, found[2])
   local is_first = s.attempt == 1 and found[4] == '1'
-  return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain, is_first = is_first }
+  return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain, is_first = is_first,
+    news = news }
 end
 
 -- The input of the run; the first execution that is given it sets the run going. Where `is_first` is true there was no other before.
@@ -54,11 +65,27 @@ local function take_input(p, run, now, is_first)
   return redis.call('GET', key_of.input(p, run)) or ''
 end
 
+-- Of a body that the worker has in memory: what its waits have come to.
+function kept.news(p, item)
+  local numbers, news = {}, { 'kept', '1' }
+  for number in string.gmatch(item.news, '%d+') do numbers[#numbers + 1] = number end
+  local journal = key_of.journal(p, item.run, item.seq)
+  for number, entry in pairs(read_fields(journal, numbers)) do
+    if entry then
+      news[#news + 1] = number
+      news[#news + 1] = entry
+    end
+  end
+  return news
+end
+
 -- What the worker is told: slot, run, number, line, record, groups, description of the run; then what the flags of the record ask
--- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left.
+-- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left. A worker that has the
+-- body in memory is told nothing of these but what is new.
 local function tell_item(p, slot, item, now)
   local group, flags = parse_head(item.record)
   local run, input, context, version = item.run, '', {}, 0
+  if item.news then flags = '' end
   if string.find(flags, 'i', 1, true) then input = take_input(p, run, now, item.is_first) end
   if string.find(flags, 'c', 1, true) then
     context = redis.call('HGETALL', key_of.context(p, run))
@@ -67,7 +94,8 @@ local function tell_item(p, slot, item, now)
   local chain = item.chain or groups_of(key_of.steps(p, run), group) or {}
   local groups = #chain > 0 and table.concat(chain, ' ') or '0'
   -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
-  local journal = item.attempt > 1 and redis.call('HGETALL', key_of.journal(p, run, item.seq)) or {}
+  local journal = item.attempt > 1 and not item.news and redis.call('HGETALL', key_of.journal(p, run, item.seq)) or {}
+  if item.news then journal = kept.news(p, item) end
   for i = 1, #journal, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end

@@ -153,6 +153,17 @@ end
 local LANES = { q = 'queue', r = 'requeued', a = 'alone' }
 local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
 
+-- Of bodies that workers have in memory.
+local kept = {}
+
+-- Wakes this worker where it is idle.
+function kept.wake(p, queue, keeper)
+  local class = redis.call('HGET', key_of.worker(p, keeper), 'class')
+  if not class or redis.call('SREM', key_of.idle(p, class), keeper) == 0 then return false end
+  redis.call('RPUSH', key_of.wake(p, keeper), queue)
+  return true
+end
+
 -- Wakes one idle worker that serves the queue. The list is its own: however many are idle, this costs the same.
 local function wake_worker(p, queue)
   for _, class in ipairs(redis.call('SMEMBERS', key_of.classes(p, queue))) do
@@ -176,19 +187,20 @@ local function add_entry(p, lane, queue, run, number)
 end
 
 -- A worker that has become idle has seen that the queue was not named; while it is named, somebody looks after it.
-local function has_entries(p, lane, queue)
-  if redis.call('SADD', ready_key(p, lane), queue) == 1 then wake_worker(p, queue) end
+local function has_entries(p, lane, queue, keeper)
+  local is_first = redis.call('SADD', ready_key(p, lane), queue) == 1
+  if not (keeper and kept.wake(p, queue, keeper)) and is_first then wake_worker(p, queue) end
 end
 
-local function append(p, lane, queue, run, number)
+local function append(p, lane, queue, run, number, keeper)
   local place = add_entry(p, lane, queue, run, number)
-  has_entries(p, lane, queue)
+  has_entries(p, lane, queue, keeper)
   return place
 end
 
--- Ahead of what is new.
-local function queue_again(p, meta, run, seq, s)
-  local place = append(p, is_suspect(s) and 'a' or 'r', queue_of(meta), run, seq)
+-- Ahead of what is new. `keeper` has its body in memory: it is the one to wake.
+local function queue_again(p, meta, run, seq, s, keeper)
+  local place = append(p, is_suspect(s) and 'a' or 'r', queue_of(meta), run, seq, keeper)
   redis.call('HSET', key_of.steps(p, run), seq, state_line('Q', s, place))
 end
 

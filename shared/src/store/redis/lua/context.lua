@@ -2,6 +2,9 @@
 -- that fields are still what it has read. Of a value only the first byte is looked at, or a number's digits: see
 -- shared/src/values.rs.
 
+local settle_changes
+do -- a chunk of Lua has at most 200 locals
+
 local KINDS = { ['\4'] = 'list', ['\5'] = 'map' }
 
 read_fields = function(key, names)
@@ -53,7 +56,7 @@ end
 
 -- Nil where the changes can be made, merges then being among what is to be set. Otherwise why not, and nothing is
 -- changed: 'conflict'; or 'refused' with the field and what is wrong with it.
-local function settle_changes(p, run, c)
+settle_changes = function(p, run, c)
   if #c.expects == 0 and #c.merges == 0 then return nil end
   local names = {}
   for i = 1, #c.expects, 2 do names[#names + 1] = c.expects[i] end
@@ -72,6 +75,7 @@ local function settle_changes(p, run, c)
     c.set[#c.set + 1] = value
   end
   return nil
+end
 end
 
 -- The field `context` of the steps hash is the context's version: that it is there tells the audit that there were fields, unless

@@ -266,10 +266,11 @@ function read.fail(argv)
 end
 
 function read.suspend(argv)
-  local waits = take_list(argv, 12)
+  local waits, at = take_list(argv, 12)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], waits = waits,
+    keeps = argv[at] == '1',
   }
 end
 

@@ -206,7 +206,7 @@ local close_waits
 discard = function(p, run, meta, seq, s, record, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   local _, step, flags = parse_record(record or '')
-  redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq)
+  redis.call('HDEL', steps, seq, 'e' .. seq, 'm' .. seq, 'k' .. seq)
   if s.attempt > 0 then
     forget_published(p, run, seq)
     close_questions(p, run, seq)

@@ -271,24 +271,26 @@ end
 
 -- The step execution has what it waited for: it goes on wherever there is a worker.
 local function wake(p, run, seq)
-  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'meta')
+  local found = redis.call('HMGET', key_of.steps(p, run), seq, 'meta', 'k' .. seq)
   local s = parse_state(found[1])
   if s.letter ~= 'S' then return end
   tell_followers(p, run, found[2], 'waiting', seq, s.attempt, '-')
-  queue_again(p, found[2], run, seq, s)
+  queue_again(p, found[2], run, seq, s, found[3] and string.match(found[3], '^%S+'))
 end
 
 local function suspend(p, a)
   local waits = a.waits
   return under_fence(p, a, function(_, x)
     if is_too_much(p, x.run, x.seq, 0, waits) then return 'full' end
-    local about, told = {}, {}
+    local about, told, keeps = {}, {}, { x.worker }
     for i = 1, #waits, 5 do
       local filter = waits[i + 3]
+      keeps[#keeps + 1] = waits[i]
       told[#told + 1] = waits[i + 1] .. '.' .. waits[i]
       about[#about + 1] = told[#told] .. (filter ~= '' and '~' .. filter or '')
     end
     redis.call('HSET', key_of.steps(p, x.run), x.seq, state_line('S', x.state, table.concat(about, ',')))
+    if a.keeps then redis.call('HSET', key_of.steps(p, x.run), 'k' .. x.seq, table.concat(keeps, ' ')) end
     tell_followers(p, x.run, x.meta, 'suspended', x.seq, x.attempt, x.worker)
     note(p, x.run, x.now, 'suspended', x.seq, x.attempt, x.step, x.worker, table.concat(told, ','))
     open_waits(p, x.run, x.seq, waits, x.now)
