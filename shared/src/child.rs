@@ -68,14 +68,20 @@ impl ChildEnd {
     }
 }
 
-/// What a wait says of the child run that it asks for: the id that this is to have, and the request.
-pub fn asked_for(id: &str, request: &StartRequest) -> Result<Vec<u8>> {
+/// What a wait says of the child run that it asks for: the id that this is to have, whether it goes on once nobody waits for it any
+/// more, and the request.
+pub fn asked_for(id: &str, outlives: bool, request: &StartRequest) -> Result<Vec<u8>> {
     let request = rmp_serde::to_vec_named(request).map_err(|error| Error::invalid(error.to_string()))?;
-    Ok([id.as_bytes(), b"\n", &request].concat())
+    let outlives = if outlives { OUTLIVES } else { "" };
+    Ok([id.as_bytes(), outlives.as_bytes(), b"\n", &request].concat())
 }
 
+const OUTLIVES: &str = " outlives";
+
 /// The same taken apart.
-pub(crate) fn split_asked(asked: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_asked(asked: &[u8]) -> Option<(&str, bool, &[u8])> {
     let stop = asked.iter().position(|byte| *byte == b'\n')?;
-    Some((std::str::from_utf8(&asked[..stop]).ok()?, &asked[stop + 1..]))
+    let head = std::str::from_utf8(&asked[..stop]).ok()?;
+    let (id, outlives) = head.strip_suffix(OUTLIVES).map_or((head, false), |id| (id, true));
+    Some((id, outlives, &asked[stop + 1..]))
 }

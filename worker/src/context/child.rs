@@ -46,7 +46,8 @@ impl<S> Context<S> {
     ///
     /// A child that nobody waits for any more is cancelled: where its future is dropped, as by a race, where the step that waits for it
     /// ends, and where this run completes or is cancelled. Where this run fails, its children go on, and a retry finds what came of
-    /// them. For a run that is to go on by itself, see [`Context::start_workflow`].
+    /// them. With [`RunWorkflow::outlives_parent`] a child is never cancelled like that. For a run whose result nobody wants, see
+    /// [`Context::start_workflow`].
     ///
     /// Fails with a terminal error where the workflow's name is none, where the input cannot be written or is over 1 MiB, where the
     /// result is no `T`, and where the body makes other calls than an earlier attempt.
@@ -61,6 +62,7 @@ impl<S> Context<S> {
             place: Place::new(core, number, names::child(core.reach.seq, number, workflow)),
             workflow: workflow.to_owned(),
             asked: Some(requested(workflow, input)),
+            outlives: false,
             result: PhantomData,
         }
     }
@@ -113,12 +115,12 @@ pub(super) fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Req
 pub(super) fn ask<T>(
     place: &Place<'_>,
     journal: &mut Journal,
-    asked: Option<&Requested>,
+    (asked, outlives): (Option<&Requested>, bool),
     waker: &Waker,
 ) -> Poll<Outcome<T>> {
     let (number, name) = (place.number, place.name.clone());
     let question = match asked {
-        Some(Ok(request)) => asked_for(&place.core.child_id(number), request),
+        Some(Ok(request)) => asked_for(&place.core.child_id(number), outlives, request),
         _ => Ok(Vec::new()),
     };
     match question {
@@ -158,7 +160,25 @@ pub struct RunWorkflow<'a, T> {
     workflow: String,
     /// Until it has failed.
     asked: Option<Requested>,
+    /// Nobody but a request of its own cancels it.
+    outlives: bool,
     result: PhantomData<fn() -> T>,
+}
+
+impl<T> RunWorkflow<'_, T> {
+    /// The child goes on when nobody waits for it any more: when this future is dropped, as by a race, when the step that waits for it
+    /// ends, and when the parent completes or is cancelled. Without it, the child is cancelled then.
+    ///
+    /// ```
+    /// # use stepfleet::prelude::*;
+    /// # async fn body(ctx: &Context) -> Outcome<()> {
+    /// let report: String = ctx.run_workflow("report", &2026).outlives_parent().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn outlives_parent(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
 }
 
 impl<T: DeserializeOwned> RunWorkflow<'_, T> {
@@ -173,7 +193,7 @@ impl<T: DeserializeOwned> RunWorkflow<'_, T> {
             Waited::Signal(payload) => Poll::Ready(self.read(&payload)),
             // It has no deadline.
             Waited::Never | Waited::Overdue => Poll::Pending,
-            Waited::New => ask(&self.place, &mut journal, self.asked.as_ref(), waker),
+            Waited::New => ask(&self.place, &mut journal, (self.asked.as_ref(), self.outlives), waker),
         }
     }
 

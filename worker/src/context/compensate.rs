@@ -93,7 +93,7 @@ impl Compensate<'_> {
             Ok(Waited::Signal(_)) => Poll::Ready(Ok(())),
             // It has no deadline.
             Ok(Waited::Never | Waited::Overdue) => Poll::Pending,
-            Ok(Waited::New) => ask(&self.place, &mut journal, self.asked.as_ref(), waker),
+            Ok(Waited::New) => ask(&self.place, &mut journal, (self.asked.as_ref(), false), waker),
         }
     }
 }

@@ -15,8 +15,14 @@ use super::*;
 
 /// A wait for a child run with this id.
 pub(super) fn waits_for(number: u64, id: &str) -> Wait {
-    let question = asked_for(id, &StartRequest::new("w", "{}")).unwrap();
+    let question = asked_for(id, false, &StartRequest::new("w", "{}")).unwrap();
     Wait { number, name: names::child(1, number, "w"), question, ..Wait::default() }
+}
+
+/// For one that goes on when nobody waits for it any more.
+fn waits_for_independent(number: u64, id: &str) -> Wait {
+    let question = asked_for(id, true, &StartRequest::new("w", "{}")).unwrap();
+    Wait { question, ..waits_for(number, id) }
 }
 
 fn parent(number: u64) -> Parent {
@@ -137,6 +143,28 @@ async fn each_end_of_a_child_is_told_to_its_parent() {
         let again = claim(store, "a", 4, 1).await.remove(0);
         complete(store, 5, &again, &stop(), 0).await;
         assert_eq!(asked(&mut inbox).await, ["r %child.1.2.w bad: completed \"ok\""]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_outlives_its_parent_is_not_cancelled_with_anything() {
+    on_both(async |scene| {
+        let (store, step) = (scene.store(), held(scene).await);
+        let mut inbox = store.inbox_reader("c").await.unwrap();
+        let waits: Vec<Wait> = (1..4).map(|number| waits_for_independent(number, &format!("r.{number}"))).collect();
+        checkpoint(store, &step, Checkpoint { waits: waits.clone(), ..Checkpoint::default() }).await;
+        assert_eq!(asked(&mut inbox).await.len(), 3);
+        let let_go = vec![LetGo { number: 1, name: names::child(1, 1, "w"), given: 0 }];
+        checkpoint(store, &step, Checkpoint { let_go, ..Checkpoint::default() }).await;
+        // Its parent is told of its end as of any other.
+        assert_eq!(store.child_ended(&ended("r.2", 2, Status::Completed, "7"), "").await.unwrap(), ChildTold::Told);
+        store.cancel("r", None, HOUR).await.unwrap();
+        assert_eq!(store.child_ended(&ended("r.3", 3, Status::Completed, "7"), "").await.unwrap(), ChildTold::Over);
+        let last = request::PlainRequest { run: "last".into(), request: None };
+        store.enqueue(&last.fields("cancel")).await.unwrap();
+        assert_eq!(asked(&mut inbox).await, ["cancel last"], "nothing was asked for in between");
+        scene.assert_sound().await;
     })
     .await;
 }

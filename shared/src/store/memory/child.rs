@@ -18,6 +18,8 @@ pub(super) struct Child {
     pub(super) id: String,
     /// The wait for it is over; it may be asked for again.
     pub(super) has_failed: bool,
+    /// It is not cancelled when nobody waits for it any more.
+    pub(super) outlives: bool,
 }
 
 /// A compensation.
@@ -32,7 +34,7 @@ pub(super) struct Undo {
 impl Data {
     /// Its wait has ended with that.
     pub(super) fn keep_undo(&mut self, run: &str, seq: u64, wait: &Wait) {
-        let (name, Some((id, request))) = (wait.name.clone(), split_asked(&wait.question)) else { return };
+        let (name, Some((id, _, request))) = (wait.name.clone(), split_asked(&wait.question)) else { return };
         if let Some(state) = self.runs.get_mut(run) {
             state.undo.push(Undo { id: id.to_owned(), name, request: request.to_vec() });
         }
@@ -94,10 +96,10 @@ impl Data {
 
     /// A child that has failed goes on: it is asked for again only where its parent had failed with it, and is retried.
     pub(super) fn ask_for_child(&mut self, now: u64, run: &str, at: (u64, u64), name: &str, asked: &[u8]) {
-        let Some((id, request)) = split_asked(asked) else { return };
+        let Some((id, outlives, request)) = split_asked(asked) else { return };
         let Some(steps) = self.steps(run) else { return };
         let id = steps.children.get(&at).map_or(id, |known| &known.id).to_owned();
-        steps.children.insert(at, Child { id: id.clone(), has_failed: false });
+        steps.children.insert(at, Child { id: id.clone(), has_failed: false, outlives });
         self.request_child(now, run, &id, name, request);
         self.note(now, Kind::Child, &execution(run, at.0), format!("{id} {name}"));
     }
@@ -113,13 +115,13 @@ impl Data {
         self.enqueue(now, fields.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).into());
     }
 
-    /// Nobody waits for it any more: it is cancelled, unless it has ended.
+    /// Nobody waits for it any more: it is cancelled, unless it has ended, or outlives that.
     pub(super) fn let_child_go(&mut self, now: u64, run: &str, at: (u64, u64)) {
         let Some(steps) = self.steps(run) else { return };
         if steps.children.get(&at).is_none_or(|child| child.has_failed) {
             return;
         }
-        if let Some(child) = steps.children.remove(&at) {
+        if let Some(child) = steps.children.remove(&at).filter(|child| !child.outlives) {
             self.cancel_child(now, child.id);
         }
     }
@@ -138,7 +140,7 @@ impl Data {
     pub(super) fn end_kin(&mut self, now: u64, run: &str, end: &RunEnd, steps: Option<&mut Steps>) {
         let keeps = matches!(end, RunEnd::Failed { .. });
         let children = steps.filter(|_| !keeps).map(|steps| std::mem::take(&mut steps.children)).unwrap_or_default();
-        for child in children.into_values().filter(|child| !child.has_failed) {
+        for child in children.into_values().filter(|child| !child.has_failed && !child.outlives) {
             self.cancel_child(now, child.id);
         }
         if let Some(parent) = self.runs.get(run).and_then(|run| run.parent.clone()) {
@@ -187,7 +189,7 @@ impl Data {
         };
         let at = (wait.seq, wait.number);
         if end.status == Status::Failed {
-            steps.children.insert(at, Child { id: end.run.clone(), has_failed: true });
+            steps.children.insert(at, Child { id: end.run.clone(), has_failed: true, outlives: false });
         } else {
             steps.children.remove(&at);
         }

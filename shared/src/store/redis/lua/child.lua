@@ -17,13 +17,15 @@ local function request(p, ...)
   redis.call('XADD', key_of.inbox(p), '*', ...)
 end
 
--- `asked` is the id that the child is to have, a line feed, and the request. A child that has failed goes on: it is asked for again
+-- `asked` is the id that the child is to have, ` outlives` where nobody is to cancel it but whoever asks for that, a line feed, and the
+-- request. A child that has failed goes on: it is asked for again
 -- only where its parent had failed with it, and is retried.
 function kin.ask_for(p, run, seq, number, name, asked, now)
   local key, mark = key_of.children(p, run), seq .. '.' .. number
   local stop = string.find(asked, '\n', 1, true)
-  local child = string.match(redis.call('HGET', key, mark) or '', '^%S+') or string.sub(asked, 1, stop - 1)
-  redis.call('HSET', key, mark, child .. ' ' .. name)
+  local id, outlives = string.match(string.sub(asked, 1, stop - 1), '^(%S+)(.*)$')
+  local child = string.match(redis.call('HGET', key, mark) or '', '^%S+') or id
+  redis.call('HSET', key, mark, child .. ' ' .. name .. outlives)
   redis.call('SADD', key_of.extra(p, run), key)
   request(p, 'op', 'child', 'run', child, 'parent', run, 'wait', name, 'request', string.sub(asked, stop + 1))
   note(p, run, now, 'child', seq, 0, '-', '-', child .. ' ' .. name)
@@ -35,12 +37,12 @@ local function forget_child(p, run, mark)
   if redis.call('EXISTS', key) == 0 then redis.call('SREM', key_of.extra(p, run), key) end
 end
 
--- Nobody waits for it any more: it is cancelled, unless it has ended.
+-- Nobody waits for it any more: it is cancelled, unless it has ended, or outlives that.
 function kin.drop_child(p, run, mark)
   local child, state = string.match(redis.call('HGET', key_of.children(p, run), mark) or '', '^(%S+) %S+ ?(%a*)$')
   if not child or state == 'failed' then return end
   forget_child(p, run, mark)
-  request(p, 'op', 'cancel', 'run', child)
+  if state ~= 'outlives' then request(p, 'op', 'cancel', 'run', child) end
 end
 
 -- The step execution has ended: those that have failed can be asked for no more.
