@@ -290,3 +290,24 @@ async fn compensations_are_carried_out_wherever_the_worker_dies() {
         run.assert_status(if fails { Status::Failed } else { Status::Completed });
     }
 }
+
+/// Waits three times; answers how often its body has begun.
+#[durable]
+async fn patient(ctx: &Context, begun: &AtomicU32, _: ()) -> Outcome<u32> {
+    begun.fetch_add(1, Ordering::SeqCst);
+    for _ in 0..3 {
+        ctx.wait_for::<()>("go").await?;
+    }
+    Ok(begun.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_is_replayed_after_each_wait_unless_its_worker_is_told_to_keep_it() {
+    let run = || {
+        let run = testing::run(patient::with(AtomicU32::default())).workers(1);
+        (0..3).fold(run, |run, _| run.signal("go", &()))
+    };
+    let kept = run().keeps(1).call(&()).await.result::<u32>();
+    let replayed = run().call(&()).await.result::<u32>();
+    assert_eq!((kept, replayed), (1, 4));
+}

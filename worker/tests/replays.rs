@@ -127,6 +127,18 @@ type Ends = Arc<Mutex<BTreeMap<u64, BTreeSet<String>>>>;
 impl Planned {
     #[step]
     async fn go(&self, ctx: &Context, _: Asked) -> Outcome<Told> {
+        self.tell(ctx).await
+    }
+}
+
+/// The same, which goes on in memory where its worker lives.
+#[durable]
+async fn planned(ctx: &Context, planned: &Planned, _: Asked) -> Outcome<Told> {
+    planned.tell(ctx).await
+}
+
+impl Planned {
+    async fn tell(&self, ctx: &Context) -> Outcome<Told> {
         let trace = Mutex::default();
         // A checkpoint before all calls is where the next attempt begins.
         ctx.step("begin", async || Ok(())).await?;
@@ -138,9 +150,7 @@ impl Planned {
         assert_eq!(counted, seen as u64, "each is counted once");
         Ok(Told { lines: if self.tells { trace.into_inner().unwrap() } else { Vec::new() } })
     }
-}
 
-impl Planned {
     /// Answers when it has ended, in ms.
     fn play<'a>(
         &'a self,
@@ -253,7 +263,8 @@ impl Planned {
     }
 }
 
-fn replay(most: u64, tells: bool) {
+/// `keeps`: the body is a durable function, which one of so many workers keeps in memory while it waits.
+fn replay(most: u64, tells: bool, keeps: Option<usize>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let cases = std::env::var("STEPFLEET_REPLAYS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -262,13 +273,17 @@ fn replay(most: u64, tells: bool) {
             let (plan, ends) = (Arc::new(plan), Ends::default());
             let setup = || {
                 let planned = Planned { plan: plan.clone(), began: Instant::now(), ends: ends.clone(), tells };
-                let run = testing::run(planned).serve(echo::workflow());
+                let run = match keeps {
+                    None => testing::run(planned),
+                    Some(workers) => testing::run(planned::with(planned)).keeps(10).workers(workers),
+                };
+                let run = run.serve(echo::workflow());
                 (0..20).fold(run, |run, _| run.signal("word", &0u64)).signal("end", &())
             };
-            runtime.block_on(async { setup().start(&Asked {}).await });
+            runtime.block_on(async { setup().call(&Asked {}).await });
             // What ends at the same time may come in any order.
             prop_assume!(ends.lock().unwrap().values().all(|paths| paths.len() == 1));
-            let run = runtime.block_on(testing::survives_every_crash(setup, &Asked {}));
+            let run = runtime.block_on(testing::call_survives_every_crash(setup, &Asked {}));
             prop_assert_eq!(run.status(), testing::Status::Completed, "{}", run);
             Ok(())
         })
@@ -277,10 +292,20 @@ fn replay(most: u64, tells: bool) {
 
 #[test]
 fn random_bodies_end_alike_wherever_their_worker_dies() {
-    replay(0, true);
+    replay(0, true, None);
 }
 
 #[test]
 fn random_bodies_that_let_calls_end_unseen_are_never_given_the_value_of_another() {
-    replay(1_000_000, false);
+    replay(1_000_000, false, None);
+}
+
+#[test]
+fn random_functions_that_go_on_in_memory_end_as_those_that_are_replayed() {
+    replay(0, true, Some(1));
+}
+
+#[test]
+fn random_functions_go_on_now_in_memory_and_now_elsewhere() {
+    replay(1_000_000, false, Some(2));
 }

@@ -26,12 +26,13 @@ impl ByHand {
         store: Arc<dyn Store>,
         name: &str,
         served: &Arc<HashMap<QueueName, Served>>,
+        keeps: usize,
     ) -> stepfleet_shared::Result<Self> {
         let config = Config { name: name.to_owned(), concurrency: 1, ..Config::default() };
         let (slots, never) = (Arc::new(slots::Pool::new(1)), CancellationToken::new());
         let partitions = Partitions::<dyn WorkerStore>::from(store);
         let (store, outages, ends) = (partitions.first().clone(), Outages::default(), (never.clone(), never));
-        let mut session = Session::new((&store, &partitions), name.to_owned(), served, &slots, &outages, ends, 0);
+        let mut session = Session::new((&store, &partitions), name.to_owned(), served, &slots, &outages, ends, keeps);
         session.refuses_foreign = true;
         store.register(&session.introduction(&config), Duration::MAX).await?;
         Ok(Self { session })

@@ -44,6 +44,7 @@ pub(super) struct Driver {
     timed: Vec<(Duration, Timed)>,
     ran: Vec<Ran>,
     max_attempts: usize,
+    keeps: usize,
 }
 
 pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
@@ -63,6 +64,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         mut timed,
         crashes,
         max_attempts,
+        keeps,
         ..
     } = setup;
     timed.sort_by_key(|(at, _)| *at);
@@ -91,6 +93,7 @@ pub(super) async fn drive(setup: Setup, request: StartRequest) -> TestRun {
         timed,
         ran: Vec::new(),
         max_attempts,
+        keeps,
     };
     for _ in 0..workers {
         driver.hire().await;
@@ -114,7 +117,7 @@ impl Driver {
     async fn hire(&mut self) {
         self.hired += 1;
         let name = format!("worker-{}", self.hired);
-        self.workers.push_back(answer(ByHand::register(self.store.clone(), &name, &self.served).await));
+        self.workers.push_back(answer(ByHand::register(self.store.clone(), &name, &self.served, self.keeps).await));
     }
 
     /// Until the run has ended, or waits for what never comes.

@@ -29,6 +29,7 @@ pub struct Setup {
     pub(super) steps: BTreeSet<&'static str>,
     pub(super) run: String,
     pub(super) workers: usize,
+    pub(super) keeps: usize,
     pub(super) context: Vec<(String, Vec<u8>)>,
     /// Kind, key and value.
     pub(super) entities: Vec<(&'static str, String, Vec<u8>)>,
@@ -70,6 +71,7 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
         steps,
         run: "test".to_owned(),
         workers: 3,
+        keeps: 0,
         context: Vec::new(),
         entities: Vec::new(),
         session: None,
@@ -84,6 +86,14 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
 }
 
 impl Setup {
+    /// How many durable functions that wait each worker keeps in memory, as [`Worker::keeps`](crate::Worker::keeps) does. None by default:
+    /// so each wait is followed by a replay, which finds a body that is not deterministic.
+    #[must_use]
+    pub fn keeps(mut self, functions: usize) -> Self {
+        self.keeps = functions;
+        self
+    }
+
     /// How many workers there are: 3 unless said otherwise. They take step executions in turn, and each that dies is
     /// replaced.
     pub fn workers(mut self, workers: usize) -> Self {

@@ -179,7 +179,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn claim(&mut self, worker: usize, most: usize, repeat: bool) -> Case {
+    pub(crate) async fn claim(&mut self, worker: usize, most: usize, repeat: bool) -> Case {
         let mut call = self.call(worker);
         let alone = most > 0 && !self.held.iter().any(|(by, _)| *by == worker);
         let claim = Claim { slots: self.free_slots(worker, most), alone, after: None };
@@ -198,7 +198,7 @@ impl Pair {
         self.keep(worker, claimed)?;
         Ok(match () {
             () if has_suspect => "claim: alone",
-            () if has_kept => "claim: its body is kept",
+            () if has_kept => KEPT,
             () => "claim",
         })
     }
@@ -363,6 +363,9 @@ fn chosen<T>(among: &[T], which: u8) -> Option<&T> {
     let which = usize::from(which);
     among.get(which / 4 % among.len().max(1)).filter(|_| which % 4 > 0)
 }
+
+/// A worker goes on with a body that it has kept.
+const KEPT: &str = "claim: its body is kept";
 
 type Case = Result<&'static str, TestCaseError>;
 

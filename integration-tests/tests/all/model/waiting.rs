@@ -15,7 +15,7 @@ use super::asking::question;
 use super::kin::child;
 use super::ops::RUNS;
 use super::rollback::Snapshot;
-use super::{Case, HOUR, MAX_LOSSES, Pair, as_at_first, both, failed, ordered_outcome, plain, same};
+use super::{Case, HOUR, KEPT, MAX_LOSSES, Pair, as_at_first, both, failed, ordered_outcome, plain, same};
 
 const NAMES: [&str; 2] = ["approval", "answer"];
 
@@ -87,6 +87,10 @@ impl Pair {
         self.old.push((worker, step));
         self.keep(worker, first.1)?;
         self.fire().await?;
+        // By chance, another worker mostly takes it up first.
+        if body == Body::Kept && self.claim(worker, 3, repeat).await? == KEPT {
+            return Ok(KEPT);
+        }
         Ok("suspend")
     }
 
