@@ -323,12 +323,20 @@ impl Core {
         self.settle_those(|_| true, ends).await;
     }
 
+    /// What the body has streamed goes out before it waits. It may go on with its streams.
+    pub(crate) async fn flush_streams(&self) {
+        self.flush_those(|_| true, false).await;
+    }
+
     async fn settle_those(&self, which: impl Fn(&Open) -> bool, ends: bool) {
-        if !self.scribe.hurry(&which, ends) {
-            return;
-        }
-        // What is refused was told to the body where it still streamed.
-        let _ = self.until(|state| state.is_settled(&which)).await;
+        self.flush_those(&which, ends).await;
         self.scribe.state().streams.retain(|stream| !which(stream));
+    }
+
+    async fn flush_those(&self, which: impl Fn(&Open) -> bool, ends: bool) {
+        if self.scribe.hurry(&which, ends) {
+            // What is refused was told to the body where it still streamed.
+            let _ = self.until(|state| state.is_settled(&which)).await;
+        }
     }
 }

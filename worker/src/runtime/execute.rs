@@ -81,7 +81,10 @@ pub(super) async fn attempt(
     let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
     let outcome = async {
         let outcome = run(session, step, core.clone(), body).await;
-        core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await;
+        match &outcome {
+            Ok(Came::ToWait(..)) => core.flush_streams().await,
+            outcome => core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await,
+        }
         outcome
     };
     let outcome = outcome.instrument(span).await;
