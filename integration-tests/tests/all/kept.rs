@@ -41,8 +41,30 @@ async fn adder(ctx: &Context, numbers: u64) -> Outcome<(u64, u64)> {
     Ok((sum, ctx.state().get("sum").await?.unwrap_or_default()))
 }
 
+/// Counts when it is dropped.
+struct Guard(String);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        count(&self.0, "dropped");
+    }
+}
+
+/// Waits, and then works for ever.
+#[durable]
+async fn endless(ctx: &Context, _: ()) -> Outcome<()> {
+    count(ctx.run_id(), "bodies");
+    let _: u64 = ctx.wait_for("number-1").await?;
+    let _guard = Guard(ctx.run_id().to_owned());
+    ctx.step("work", async || {
+        count(ctx.run_id(), "works");
+        std::future::pending::<Outcome<()>>().await
+    })
+    .await
+}
+
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
-    worker.serve(adder::workflow())
+    worker.serve(adder::workflow())?.serve(endless::workflow())
 }
 
 fn serve_and_keep_one(worker: Worker) -> Result<Worker, WorkerError> {
@@ -143,6 +165,22 @@ async fn a_function_that_has_made_room_for_another_is_replayed() {
             // It has made room in turn.
             give(stage, &new, 1..=2).await;
             assert_eq!((result(stage, &new).await, counted(&new, "bodies")), ((3, 3), 2));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_function_that_goes_on_in_memory_is_dropped_when_its_run_is_cancelled() {
+    Both::new(serve)
+        .workers(1)
+        .play(async |stage| {
+            let run = id(stage, "endless");
+            stage.client.start("endless", &()).id(&run).enqueue().await.unwrap();
+            give(stage, &run, 1..=1).await;
+            until(async || counted(&run, "works") == 1).await;
+            stage.client.run(&run).cancel().await.unwrap();
+            until(async || counted(&run, "dropped") == 1).await;
+            assert_eq!(counted(&run, "bodies"), 1);
         })
         .await;
 }
