@@ -50,12 +50,17 @@ impl Drop for Guard {
     }
 }
 
-/// Waits, and then works for ever.
+/// Waits, and then works for ever, with a task beside it.
 #[durable]
 async fn endless(ctx: &Context, _: ()) -> Outcome<()> {
     count(ctx.run_id(), "bodies");
     let _: u64 = ctx.wait_for("number-1").await?;
     let _guard = Guard(ctx.run_id().to_owned());
+    let (run, cancelled) = (ctx.run_id().to_owned(), ctx.cancelled().clone());
+    tokio::spawn(async move {
+        cancelled.cancelled().await;
+        count(&run, "told");
+    });
     ctx.step("work", async || {
         count(ctx.run_id(), "works");
         std::future::pending::<Outcome<()>>().await
@@ -179,7 +184,7 @@ async fn a_function_that_goes_on_in_memory_is_dropped_when_its_run_is_cancelled(
             give(stage, &run, 1..=1).await;
             until(async || counted(&run, "works") == 1).await;
             stage.client.run(&run).cancel().await.unwrap();
-            until(async || counted(&run, "dropped") == 1).await;
+            until(async || counted(&run, "dropped") == 1 && counted(&run, "told") == 1).await;
             assert_eq!(counted(&run, "bodies"), 1);
         })
         .await;
