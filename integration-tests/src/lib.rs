@@ -1,5 +1,6 @@
 //! What the integration tests share: a real Redis, real worker and coordinator processes, and the workflows they run.
 
+pub mod authority;
 pub mod both;
 pub mod buggy;
 pub mod cluster;

@@ -118,7 +118,7 @@ impl Error {
     /// As [`Error::is_passing`], for whoever starts: a login that is refused at the beginning was most likely never right, and is
     /// better told than waited for.
     pub fn is_worth_waiting_at_start(&self) -> bool {
-        self.is_passing() && !matches!(self.trouble(), Trouble::Unauthorized | Trouble::Denied)
+        self.is_passing() && !matches!(self.trouble(), Trouble::Unauthorized | Trouble::Denied | Trouble::Untrusted)
     }
 
     /// What to do about a server that refuses, where that is more than to wait.
@@ -134,6 +134,11 @@ impl Error {
             Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are away",
             Trouble::MasterDown => "its link to its master is down: see INFO replication",
             Trouble::Unauthorized => "give the right user and password: redis://user:password@host",
+            Trouble::Untrusted => {
+                "name the file of the authority that has signed the server's certificate with ?ca=FILE in the URL, and your own \
+                 certificate with &cert=FILE&key=FILE where the server asks for one; see that neither has expired, and that the \
+                 server speaks TLS at this port"
+            }
             Trouble::Denied => "allow the user what the documentation of the ACL says: see ACL LOG",
             _ => return None,
         })

@@ -49,6 +49,7 @@ mod snapshots;
 mod steering;
 mod steps;
 mod streaming;
+mod tls;
 mod topology;
 mod troubles;
 mod versions;

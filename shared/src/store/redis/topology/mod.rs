@@ -8,6 +8,7 @@ mod address;
 mod look;
 mod node;
 mod pace;
+mod security;
 mod slots;
 mod trouble;
 mod url;
@@ -19,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{Client, ConnectionInfo, RedisConnectionInfo};
+use redis::{Client, ConnectionInfo};
 
 use self::address::Address;
 pub(crate) use self::node::{Named, Node};
@@ -27,7 +28,7 @@ use self::pace::Pace;
 use self::slots::Table;
 pub(crate) use self::slots::slot_of;
 pub(crate) use self::trouble::Trouble;
-use self::url::Places;
+use self::url::{Login, Places};
 use crate::error::{Error, Result};
 use crate::log;
 
@@ -82,6 +83,11 @@ impl Topology {
     ///   and password are the servers'; those of the Sentinels are given as `?sentinel_username=` and
     ///   `sentinel_password=`.
     /// * `redis+cluster://host:port,host:port`: a cluster; any of its nodes.
+    ///
+    /// With `rediss` in place of `redis`, connections are encrypted, and the server's certificate must be one that the system trusts, or
+    /// of the authority in the file `?ca=/path/ca.pem`. `&cert=` and `&key=` name the files of a certificate of our own, where the server
+    /// asks for one. `password_file=` names a file with the password, which then stands in no environment and no list of processes. The
+    /// files are read once, here.
     ///
     /// Fails only when the URL cannot be used; the message says why, without the password.
     pub fn new(url: &str) -> Result<Self> {
@@ -209,7 +215,7 @@ impl Inner {
         }
     }
 
-    fn login(&self) -> Option<&RedisConnectionInfo> {
+    fn login(&self) -> Option<&Login> {
         match &self.places {
             Places::Standalone(_) => None,
             Places::Sentinel { login, .. } | Places::Cluster { login, .. } => Some(login),
@@ -237,7 +243,7 @@ impl Inner {
 }
 
 impl State {
-    fn learn(&mut self, found: Result<Table<Address>>, login: &RedisConnectionInfo) {
+    fn learn(&mut self, found: Result<Table<Address>>, login: &Login) {
         self.looks += 1;
         let known = found.and_then(|found| Ok((found.with(|address| self.node_at(address, login))?, found)));
         let mut is_new = false;
@@ -259,11 +265,11 @@ impl State {
     }
 
     /// The node at this address: the one there is, so that connections are shared.
-    fn node_at(&mut self, address: &Address, login: &RedisConnectionInfo) -> Result<Arc<Node>> {
+    fn node_at(&mut self, address: &Address, login: &Login) -> Result<Arc<Node>> {
         if let Some(node) = self.nodes.get(address) {
             return Ok(node.clone());
         }
-        let node = Arc::new(Node::new(&url::at(address, login)?, true)?);
+        let node = Arc::new(Node::new(&login.security.at(address, &login.settings)?, true)?);
         self.nodes.insert(address.clone(), node.clone());
         Ok(node)
     }

@@ -41,6 +41,9 @@ pub(crate) enum Trouble {
     Unauthorized,
     /// The user may not do this: its rules are being changed, or were never right.
     Denied,
+    /// TLS was refused, by the server or by us: a certificate is of an unknown authority, of another host, or has expired; or the server
+    /// speaks no TLS.
+    Untrusted,
     /// Something else that only the server, or a proxy before it, can have caused.
     Other,
     /// The connection broke, could not be made, or was silent for too long.
@@ -68,6 +71,7 @@ impl Trouble {
             }
             ErrorKind::AuthenticationFailed => Self::Unauthorized,
             ErrorKind::InvalidClientConfig | ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::None,
+            _ if is_untrusted(&error.to_string()) => Self::Untrusted,
             _ => Self::ConnectionLost,
         }
     }
@@ -133,6 +137,13 @@ impl Trouble {
     pub(crate) fn ends_connection(&self) -> bool {
         matches!(self, Self::ReadOnly | Self::MasterDown | Self::Unblocked | Self::ConnectionLost | Self::Unauthorized)
     }
+}
+
+/// What TLS says of a certificate, or of a server that does not speak it.
+fn is_untrusted(text: &str) -> bool {
+    ["invalid peer certificate", "received fatal alert", "InvalidContentType", "corrupt message"]
+        .iter()
+        .any(|said| text.contains(said))
 }
 
 fn text(error: &ServerError) -> String {

@@ -1,12 +1,10 @@
 //! What a Redis URL says: where the servers are, or whom to ask.
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
-use super::address::Address;
+use super::security::{OPTIONS, Security, unusable};
 use crate::error::{Error, Result};
 
-const SENTINEL: &str = "redis+sentinel";
-const CLUSTER: &str = "redis+cluster";
 const SENTINEL_PORT: u16 = 26_379;
 
 /// Where the servers are.
@@ -15,9 +13,16 @@ pub(super) enum Places {
     /// One server, always the same.
     Standalone(Box<ConnectionInfo>),
     /// The master is whom Sentinels name.
-    Sentinel { sentinels: Vec<ConnectionInfo>, master: String, login: RedisConnectionInfo },
+    Sentinel { sentinels: Vec<ConnectionInfo>, master: String, login: Login },
     /// Masters of a cluster, each with a part of the slots. `seeds` are those to begin with.
-    Cluster { seeds: Vec<ConnectionInfo>, login: RedisConnectionInfo },
+    Cluster { seeds: Vec<ConnectionInfo>, login: Login },
+}
+
+/// How to log in at whatever server of a deployment, and how the connection is protected.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) settings: RedisConnectionInfo,
+    pub(super) security: Security,
 }
 
 impl Places {
@@ -25,9 +30,16 @@ impl Places {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(unusable("it has no ://; write redis://host:port"));
         };
+        let is_tls = scheme.starts_with("rediss");
         match scheme {
-            SENTINEL => Parts::read(rest)?.sentinel(),
-            CLUSTER => Parts::read(rest)?.cluster(),
+            "redis+sentinel" | "rediss+sentinel" => Parts::read(rest, is_tls)?.sentinel(),
+            "redis+cluster" | "rediss+cluster" => Parts::read(rest, is_tls)?.cluster(),
+            "redis" | "rediss" => {
+                let parts = rest.split_once('?').map_or("", |(_, options)| options);
+                // What stands behind a # is not an option.
+                let (ours, _) = options(parts.split_once('#').map_or(parts, |(options, _)| options))?;
+                Ok(Self::Standalone(Box::new(Security::read(is_tls, &ours)?.apply(one(url)?)?)))
+            }
             _ => Ok(Self::Standalone(Box::new(one(url)?))),
         }
     }
@@ -37,7 +49,8 @@ impl Places {
 fn one(url: &str) -> Result<ConnectionInfo> {
     if redis::parse_redis_url(url).is_none() {
         return Err(unusable(
-            "it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// and name a host",
+            "it must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// (rediss+sentinel://, \
+             rediss+cluster://) and name a host",
         ));
     }
     let info = url.into_connection_info().map_err(|e| unusable(&e.to_string()))?;
@@ -47,23 +60,20 @@ fn one(url: &str) -> Result<ConnectionInfo> {
     Ok(info)
 }
 
-/// Where a server of the deployment is, with how to log in there.
-pub(super) fn at(address: &Address, login: &RedisConnectionInfo) -> Result<ConnectionInfo> {
-    let info = ConnectionAddr::Tcp(address.host.clone(), address.port).into_connection_info()?;
-    Ok(info.set_redis_settings(login.clone()))
-}
-
 /// The parts of a URL that names several hosts: `user:password@host:port,host:port/path?options`.
 struct Parts<'a> {
     login: Option<&'a str>,
     hosts: Vec<&'a str>,
     path: &'a str,
-    options: &'a str,
+    /// Those that are not of the security.
+    options: Vec<(String, String)>,
+    security: Security,
 }
 
 impl<'a> Parts<'a> {
-    fn read(rest: &'a str) -> Result<Self> {
-        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+    fn read(rest: &'a str, is_tls: bool) -> Result<Self> {
+        let (rest, asked) = rest.split_once('?').unwrap_or((rest, ""));
+        let (ours, options) = options(asked)?;
         let (login, places) = match rest.rsplit_once('@') {
             Some((login, places)) => (Some(login), places),
             None => (None, rest),
@@ -73,7 +83,8 @@ impl<'a> Parts<'a> {
         if hosts.iter().any(|host| host.is_empty()) {
             return Err(unusable("one of its hosts is empty; write host:port,host:port"));
         }
-        Ok(Self { login, hosts, path, options })
+        let security = Security::read(is_tls, &ours)?;
+        Ok(Self { login, hosts, path, options, security })
     }
 
     fn sentinel(self) -> Result<Places> {
@@ -85,50 +96,57 @@ impl<'a> Parts<'a> {
             ));
         }
         let mut sentinel_login = RedisConnectionInfo::default();
-        for (name, value) in options(self.options)? {
+        for (name, value) in &self.options {
             sentinel_login = match name.as_str() {
                 "sentinel_username" => sentinel_login.set_username(value),
                 "sentinel_password" => sentinel_login.set_password(value),
-                _ => return Err(unknown_option(&name, "sentinel_username and sentinel_password")),
+                _ => return Err(unknown_option(name, "sentinel_username, sentinel_password, ")),
             };
         }
-        let login = self.info(self.hosts[0], db)?.redis_settings().clone();
+        let settings = self.info(self.hosts[0], db)?.redis_settings().clone();
         let sentinels = self.hosts.iter().map(|host| {
             let host = if has_port(host) { (*host).to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
             Ok(self.info(&host, "")?.set_redis_settings(sentinel_login.clone()))
         });
-        Ok(Places::Sentinel { sentinels: sentinels.collect::<Result<_>>()?, master: master.to_owned(), login })
+        let sentinels = sentinels.collect::<Result<_>>()?;
+        let login = Login { settings, security: self.security.clone() };
+        Ok(Places::Sentinel { sentinels, master: master.to_owned(), login })
     }
 
     fn cluster(self) -> Result<Places> {
         if !matches!(self.path, "" | "0" | "0/") {
             return Err(unusable("a cluster has no databases; leave out what stands behind the hosts"));
         }
-        if let Some((name, _)) = options(self.options)?.first() {
-            return Err(unknown_option(name, "none"));
+        if let Some((name, _)) = self.options.first() {
+            return Err(unknown_option(name, ""));
         }
         let seeds = self.hosts.iter().map(|host| self.info(host, "")).collect::<Result<Vec<_>>>()?;
-        Ok(Places::Cluster { login: seeds[0].redis_settings().clone(), seeds })
+        let login = Login { settings: seeds[0].redis_settings().clone(), security: self.security.clone() };
+        Ok(Places::Cluster { login, seeds })
     }
 
     fn info(&self, host: &str, db: &str) -> Result<ConnectionInfo> {
         let login = self.login.map(|login| format!("{login}@")).unwrap_or_default();
-        one(&format!("redis://{login}{host}/{db}"))
+        self.security.apply(one(&format!("{}://{login}{host}/{db}", self.security.scheme()))?)
     }
 }
 
-fn options(text: &str) -> Result<Vec<(String, String)>> {
+type Options = Vec<(String, String)>;
+
+/// Those of the security, and the others.
+fn options(text: &str) -> Result<(Options, Options)> {
     // The reader of the URL that these make is the one that decodes them.
     let url = redis::parse_redis_url(&format!("redis://host/?{text}"));
     let url = url.ok_or_else(|| unusable("what stands behind its ? cannot be read"))?;
-    Ok(url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    let all = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
+    Ok(all.partition(|(name, _)| OPTIONS.contains(&name.as_str())))
 }
 
 fn unknown_option(name: &str, known: &str) -> Error {
     match name {
         "protocol" => unusable("it asks for a protocol, and Stepfleet speaks RESP2 always; leave out `protocol`"),
         // Not its name: it may be the rest of a password.
-        _ => unusable(&format!("it has an option that is not known; known are: {known}")),
+        _ => unusable(&format!("it has an option that is not known; known are: {known}{}", OPTIONS.join(", "))),
     }
 }
 
@@ -137,12 +155,9 @@ fn has_port(host: &str) -> bool {
     host.rsplit_once(']').map_or(host, |(_, rest)| rest).contains(':')
 }
 
-fn unusable(why: &str) -> Error {
-    Error::invalid(format!("the Redis URL cannot be used: {why}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::address::Address;
     use super::*;
 
     fn addresses(infos: &[ConnectionInfo]) -> Vec<String> {
@@ -172,13 +187,13 @@ mod tests {
         let Places::Sentinel { sentinels, master, login: servers } = Places::parse(url).unwrap() else { panic!() };
         assert_eq!(addresses(&sentinels), ["a.internal:5000", "10.0.0.2:26379", "::1:26379"]);
         assert_eq!(master, "main");
-        assert_eq!(login(&servers), (Some("me"), Some("s@fe"), 2));
+        assert_eq!(login(&servers.settings), (Some("me"), Some("s@fe"), 2));
         assert_eq!(login(sentinels[0].redis_settings()), (None, None, 0), "the login is that of the servers");
 
         let url = "redis+sentinel://a/main?sentinel_username=s&sentinel_password=p%26q";
         let Places::Sentinel { sentinels, login: servers, .. } = Places::parse(url).unwrap() else { panic!() };
         assert_eq!(login(sentinels[0].redis_settings()), (Some("s"), Some("p&q"), 0));
-        assert_eq!(login(&servers), (None, None, 0));
+        assert_eq!(login(&servers.settings), (None, None, 0));
     }
 
     #[test]
@@ -186,9 +201,9 @@ mod tests {
         let url = "redis+cluster://:safe@10.0.0.1:7000,10.0.0.2";
         let Places::Cluster { seeds, login: servers } = Places::parse(url).unwrap() else { panic!() };
         assert_eq!(addresses(&seeds), ["10.0.0.1:7000", "10.0.0.2:6379"]);
-        assert_eq!(login(&servers), (None, Some("safe"), 0));
+        assert_eq!(login(&servers.settings), (None, Some("safe"), 0));
         let address = Address::parse("10.0.0.3:7002").unwrap();
-        let node = at(&address, &servers).unwrap();
+        let node = servers.security.at(&address, &servers.settings).unwrap();
         assert_eq!(
             (node.addr().to_string().as_str(), node.redis_settings().password()),
             ("10.0.0.3:7002", Some("safe"))
@@ -210,7 +225,7 @@ mod tests {
             ("redis+sentinel:///main", "hosts is empty"),
             ("redis+sentinel://me:hunter2@h/main?protocol=resp3", "RESP2"),
             ("redis+sentinel://me:hunter2@h/main?timeout=3", "not known; known are: sentinel_username"),
-            ("redis+cluster://me:what?hunter2@h", "not known; known are: none"),
+            ("redis+cluster://me:what?hunter2@h", "not known; known are: ca"),
             ("redis+cluster://me:hunter2@h:1,h:2/3", "no databases"),
             ("redis+cluster://me:hunter2@h?protocol=resp3", "RESP2"),
             ("redis+cluster://me:hunter2@h,h:99999", "must begin with"),

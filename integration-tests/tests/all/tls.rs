@@ -1,0 +1,130 @@
+//! TLS to Redis: an authority of one's own, certificates of clients, and what is said of those that are no good.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stepfleet_integration_tests::authority::{Authority, Certificate, Good, server_settings};
+use stepfleet_integration_tests::fleet::Process;
+use stepfleet_integration_tests::redis::{TestRedis, free_port};
+use stepfleet_shared::Client;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+
+/// A server that has a port with TLS.
+struct Protected {
+    _redis: TestRedis,
+    port: u16,
+}
+
+impl Protected {
+    async fn start(own: &Certificate, ca: &Path, more: &[&str]) -> Self {
+        let port = free_port();
+        let redis = TestRedis::process_with(server_settings(port, own, ca, more)).await;
+        Self { _redis: redis, port }
+    }
+
+    fn url(&self, options: &[(&str, &Path)]) -> String {
+        let options: Vec<_> = options.iter().map(|(name, file)| format!("{name}={}", file.display())).collect();
+        format!("rediss://127.0.0.1:{}?{}", self.port, options.join("&"))
+    }
+}
+
+/// What the command line says that fails with this URL.
+async fn said(url: &str) -> String {
+    let mut process = Process::start(Path::new(STEPFLEET), &["runs"], &[("STEPFLEET_REDIS", url)]);
+    assert!(!process.ended().await.success(), "{}", process.log());
+    process.log()
+}
+
+#[tokio::test]
+async fn a_fleet_works_over_tls_with_certificates_of_its_own_and_a_password_from_a_file() {
+    let authority = Authority::new();
+    let (server, client) = (authority.sign("127.0.0.1", Good::Now), authority.sign("worker-1", Good::Now));
+    let redis = Protected::start(&server, &authority.ca(), &["--tls-auth-clients", "yes"]).await;
+    let ca = authority.ca();
+    let mut files = vec![("ca", &*ca), ("cert", &*client.cert), ("key", &*client.key)];
+    let admin = Client::connect(&redis.url(&files)).unwrap();
+    assert!(admin.run("nobody").status().await.unwrap().is_none(), "it can be reached");
+
+    let mut connection = redis._redis.connection().await;
+    let _: () = redis::cmd("ACL")
+        .arg(&["SETUSER", "fleet", "on", ">s3cret:/?#%", "~*", "&*", "+@all"])
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let _: () = redis::cmd("ACL").arg(&["SETUSER", "default", "off"]).query_async(&mut connection).await.unwrap();
+    let password = authority.secret("password", "s3cret:/?#%\n");
+    files.push(("password_file", &*password));
+    let url = redis.url(&files).replace("rediss://", "rediss://fleet@");
+    let settings = [("STEPFLEET_REDIS", &*url), ("RUST_LOG", "info")];
+    let coordinator = Process::start(Path::new(STEPFLEET), &["coordinator"], &settings);
+    let worker = Process::start(Path::new(WORKER), &[], &settings);
+    let client = Client::connect(&url).unwrap();
+    let run = client.start("squares", &json!({ "count": 3 })).id("r").enqueue().await.unwrap();
+    let result: Value = run.result(LIMIT).await.unwrap();
+    assert_eq!(result, json!({ "count": 3, "sum": 14 }));
+    for process in [&coordinator, &worker] {
+        assert!(!process.log().contains("s3cret"), "{}", process.log());
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (ca, other) = (authority.ca(), stranger.ca());
+    let good = authority.sign("127.0.0.1", Good::Now);
+    let redis = Protected::start(&good, &ca, &["--tls-auth-clients", "yes"]).await;
+    let client = authority.sign("worker-1", Good::Now);
+    let own = [("cert", &*client.cert), ("key", &*client.key)];
+    let with = |files: &[(&str, &Path)]| redis.url(&[files, &own].concat());
+    for (url, why) in [
+        (with(&[]), "UnknownIssuer"),
+        (with(&[("ca", &other)]), "invalid peer certificate"),
+        (redis.url(&[("ca", &ca)]), "fatal alert"),
+        (with(&[("ca", &ca)]).replace("127.0.0.1", "localhost"), "not valid for name"),
+    ] {
+        let said = said(&url).await;
+        assert!(said.contains(why) && said.contains("?ca=FILE"), "{url}: {said}");
+    }
+    let expired = authority.sign("127.0.0.1", Good::NoMore);
+    let redis = Protected::start(&expired, &ca, &["--tls-auth-clients", "no"]).await;
+    let said = said(&redis.url(&[("ca", &ca)])).await;
+    assert!(said.contains("expired") && said.contains("?ca=FILE"), "{said}");
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_trust_its_server_says_so_and_ends() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let own = authority.sign("127.0.0.1", Good::Now);
+    let redis = Protected::start(&own, &authority.ca(), &["--tls-auth-clients", "no"]).await;
+    for program in [WORKER, STEPFLEET] {
+        let url = redis.url(&[("ca", &stranger.ca())]);
+        let args: &[&str] = if program == STEPFLEET { &["coordinator"] } else { &[] };
+        let mut process = Process::start(Path::new(program), args, &[("STEPFLEET_REDIS", &url)]);
+        assert!(!process.ended().await.success());
+        assert!(process.log().contains("invalid peer certificate"), "{}", process.log());
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_not_there_and_options_that_do_not_fit_are_refused_at_once() {
+    let authority = Authority::new();
+    let (ca, client) = (authority.ca(), authority.sign("worker-1", Good::Now));
+    let (ca, cert, empty) = (ca.display(), client.cert.display(), authority.secret("empty", "\n"));
+    for (url, why) in [
+        (format!("redis://h?ca={ca}"), "write rediss://"),
+        (format!("rediss://h?cert={cert}"), "no key"),
+        (format!("rediss://h?key={cert}"), "no certificate"),
+        ("rediss://h?ca=/no/such/file".to_owned(), "/no/such/file"),
+        (format!("redis://h?password_file={}", empty.display()), "is empty"),
+        (format!("rediss+sentinel://a,b/main?cert={cert}"), "no key"),
+        (format!("redis+cluster://a,b?ca={ca}"), "write rediss://"),
+        (format!("rediss://h?ca={}", authority.secret("junk", "junk").display()), "certificate"),
+    ] {
+        let Err(error) = Client::connect(&url) else { panic!("{url} was taken") };
+        assert!(error.is_invalid() && error.to_string().contains(why), "{url}: {error}");
+    }
+}
