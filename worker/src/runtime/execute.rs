@@ -108,13 +108,12 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>, body: Opti
             step.workflow, step.version, step.step
         ))
     })?;
-    let mut body = match body {
-        Some(body) => body,
-        None => {
-            let joined = read_joined(session, step).await?;
-            let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
-            Box::new(AssertUnwindSafe((known.run)(attempt)).catch_unwind())
-        }
+    let mut body = if let Some(body) = body {
+        body
+    } else {
+        let joined = read_joined(session, step).await?;
+        let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
+        Box::new(AssertUnwindSafe((known.run)(attempt)).catch_unwind())
     };
     let (ended, body) = match known.timeout {
         None => (drive(core.clone(), &mut body).await, body),

@@ -88,7 +88,6 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
 impl Setup {
     /// How many durable functions that wait each worker keeps in memory, as [`Worker::keeps`](crate::Worker::keeps) does. None by default:
     /// so each wait is followed by a replay, which finds a body that is not deterministic.
-    #[must_use]
     pub fn keeps(mut self, functions: usize) -> Self {
         self.keeps = functions;
         self

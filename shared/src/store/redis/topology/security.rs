@@ -1,6 +1,8 @@
 //! What a URL says of TLS and of secrets: files, by their paths.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::sync::Once;
 
 use redis::{
@@ -14,6 +16,9 @@ use crate::error::{Error, Result};
 
 /// What files are given with.
 pub(super) const OPTIONS: [&str; 4] = ["ca", "cert", "key", "password_file"];
+
+/// More than the certificates of all authorities that there are.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// How connections to the servers are protected, and how to log in there.
 #[derive(Clone)]
@@ -109,8 +114,10 @@ fn has_certificate(pem: &[u8]) -> bool {
 }
 
 fn read_file(option: &str, path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|error| unusable(&format!("the file of its option {option}, {path}, cannot be read: {error}")))
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
+    read.map_err(|error| unusable(&format!("the file of its option {option}, {path}, cannot be read: {error}")))?;
+    Ok(bytes)
 }
 
 /// Editors and secret stores end files with a line feed.
