@@ -293,7 +293,7 @@ async fn compensations_are_carried_out_wherever_the_worker_dies() {
 
 /// Waits three times; answers how often its body has begun.
 #[durable]
-async fn patient(ctx: &Context, begun: &AtomicU32, _: ()) -> Outcome<u32> {
+async fn patient(ctx: &Context, begun: &AtomicU32, (): ()) -> Outcome<u32> {
     begun.fetch_add(1, Ordering::SeqCst);
     for _ in 0..3 {
         ctx.wait_for::<()>("go").await?;

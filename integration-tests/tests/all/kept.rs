@@ -52,7 +52,7 @@ impl Drop for Guard {
 
 /// Waits, and then works for ever, with a task beside it.
 #[durable]
-async fn endless(ctx: &Context, _: ()) -> Outcome<()> {
+async fn endless(ctx: &Context, (): ()) -> Outcome<()> {
     count(ctx.run_id(), "bodies");
     let _: u64 = ctx.wait_for("number-1").await?;
     let _guard = Guard(ctx.run_id().to_owned());

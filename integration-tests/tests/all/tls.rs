@@ -15,7 +15,7 @@ const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 
 /// A server that has a port with TLS.
 struct Protected {
-    _redis: TestRedis,
+    plain: TestRedis,
     port: u16,
 }
 
@@ -23,7 +23,7 @@ impl Protected {
     async fn start(own: &Certificate, ca: &Path, more: &[&str]) -> Self {
         let port = free_port();
         let redis = TestRedis::process_with(server_settings(port, own, ca, more)).await;
-        Self { _redis: redis, port }
+        Self { plain: redis, port }
     }
 
     fn url(&self, options: &[(&str, &Path)]) -> String {
@@ -49,7 +49,7 @@ async fn a_fleet_works_over_tls_with_certificates_of_its_own_and_a_password_from
     let admin = Client::connect(&redis.url(&files)).unwrap();
     assert!(admin.run("nobody").status().await.unwrap().is_none(), "it can be reached");
 
-    let mut connection = redis._redis.connection().await;
+    let mut connection = redis.plain.connection().await;
     let _: () = redis::cmd("ACL")
         .arg(&["SETUSER", "fleet", "on", ">s3cret:/?#%", "~*", "&*", "+@all"])
         .query_async(&mut connection)
