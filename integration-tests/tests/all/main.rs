@@ -37,6 +37,7 @@ mod paused;
 mod poison;
 mod published_once;
 mod python;
+mod readme;
 mod refusals;
 mod requests;
 mod retried;
