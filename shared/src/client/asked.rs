@@ -1,4 +1,4 @@
-//! What became of a request about a run.
+//! The outcome of a request about a run.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::store::RequestFate;
 /// How often it is looked what became of a request: at first, and in the end.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
-/// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
+/// A request about a run, after it was sent: it is in the inbox, and stays there until a coordinator takes it.
 ///
 /// ```no_run
 /// # extern crate stepfleet_shared as stepfleet;
@@ -40,7 +40,7 @@ impl Asked {
         &self.request
     }
 
-    /// What became of the request; None where no coordinator has taken it up yet, or more than a day ago.
+    /// The outcome of the request; None if no coordinator has taken it yet, or if it was taken more than a day ago.
     pub async fn fate(&self) -> Result<Option<RequestFate>> {
         patiently(|| async {
             let partitions = self.client.home.known().await?;
@@ -55,9 +55,10 @@ impl Asked {
 
     /// Waits until a coordinator has taken the request, for at most `limit`.
     ///
-    /// Fails with [`Error::is_invalid`] and the reason where it could not be taken: there is no such run, it has ended, nothing
-    /// takes the event. That there is no such run is known after some seconds, since the request for the run may still be on its way.
-    /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
+    /// Fails with [`Error::is_invalid`] and the reason if it cannot be taken: the run does not exist or has ended, or
+    /// nothing takes the event. It takes some seconds to find that the run does not exist, since the request for the
+    /// run may still be on its way. Fails with [`Error::is_timeout`] when the limit is over; the request stays in the
+    /// inbox.
     pub async fn taken(&self, limit: Duration) -> Result<()> {
         let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
         loop {
