@@ -11,7 +11,7 @@ use crate::store::RequestFate;
 /// How often it is looked what became of a request: at first, and in the end.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
-/// A request about a run, after it was sent: it is in the inbox, and stays there until a coordinator takes it.
+/// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
 ///
 /// ```no_run
 /// # extern crate stepfleet_shared as stepfleet;
@@ -55,10 +55,9 @@ impl Asked {
 
     /// Waits until a coordinator has taken the request, for at most `limit`.
     ///
-    /// Fails with [`Error::is_invalid`] and the reason if it cannot be taken: the run does not exist or has ended, or
-    /// nothing takes the event. It takes some seconds to find that the run does not exist, since the request for the
-    /// run may still be on its way. Fails with [`Error::is_timeout`] when the limit is over; the request stays in the
-    /// inbox.
+    /// Fails with [`Error::is_invalid`] and the reason where it could not be taken: there is no such run, it has ended, nothing
+    /// takes the event. That there is no such run is known after some seconds, since the request for the run may still be on its way.
+    /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
     pub async fn taken(&self, limit: Duration) -> Result<()> {
         let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
         loop {

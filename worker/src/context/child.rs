@@ -44,9 +44,9 @@ impl<S> Context<S> {
     /// here. The error is recorded, and says which run it was and why ([`Error::is_given_up`]). If this run fails
     /// with it and is retried, the child goes on from where it failed, too.
     ///
-    /// A child that nobody waits for any more is cancelled: when its future is dropped (by a race, for instance),
-    /// when the step that waits for it ends, and when this run completes or is cancelled. When this run fails, its
-    /// children go on, and a retry finds their results. For an independent run, see [`Context::start_workflow`].
+    /// A child that nobody waits for any more is cancelled: where its future is dropped, as by a race, where the step that waits for it
+    /// ends, and where this run completes or is cancelled. Where this run fails, its children go on, and a retry finds what came of
+    /// them. For a run that is to go on by itself, see [`Context::start_workflow`].
     ///
     /// Fails with a terminal error if the workflow's name is not valid, if the input cannot be serialized or is over
     /// 1 MiB, if the result is not a `T`, and if the body makes other calls than an earlier attempt.

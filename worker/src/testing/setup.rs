@@ -83,7 +83,8 @@ pub fn run<W: Workflow>(workflow: W) -> Setup {
 }
 
 impl Setup {
-    /// How many workers there are; 3 by default. They take step executions in turn, and each that dies is replaced.
+    /// How many workers there are: 3 unless said otherwise. They take step executions in turn, and each that dies is
+    /// replaced.
     pub fn workers(mut self, workers: usize) -> Self {
         assert!(workers > 0, "a run needs a worker; give workers() at least 1");
         self.workers = workers;
