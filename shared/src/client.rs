@@ -65,7 +65,7 @@ impl Client {
         Ok(Self { home: Home::at(url, namespace)? })
     }
 
-    /// A client on existing partitions, or on the single store of a namespace.
+    /// A client on partitions, or on the one store of a namespace, that are there already.
     pub fn with_store(partitions: impl Into<Partitions<dyn CallerStore>>) -> Self {
         Self { home: Home::from(partitions.into()) }
     }

@@ -106,8 +106,8 @@ impl Served {
 
     /// A program of the page, which names the port of `stepfleet dev`.
     fn with_port(&self, text: &str) -> String {
-        assert!(text.contains("7000"), "{text}");
-        text.replace("7000", self.port())
+        assert!(text.contains("6390"), "{text}");
+        text.replace("6390", self.port())
     }
 
     /// A line for the shell; what it prints.

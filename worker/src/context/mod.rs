@@ -338,8 +338,8 @@ impl<S> Context<S> {
         Self { core, state: PhantomData }
     }
 
-    /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not check; code
-    /// that computes for long, or that has given work to other tasks or threads, can use this token to stop.
+    /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
+    /// computes for long, or has given work to other tasks or threads, can stop by it.
     pub fn cancelled(&self) -> &CancellationToken {
         &self.core.cancelled
     }
