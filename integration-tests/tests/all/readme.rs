@@ -167,22 +167,16 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
 
 /// The commands of a page that begin like this, each with what the page shows below it.
 fn commands<'a>(page: &'a str, beginning: &str) -> Vec<(&'a str, String)> {
-    let mut found: Vec<(&str, String)> = Vec::new();
-    for block in blocks(page, "console") {
-        let mut is_shown = false;
-        for line in block.lines() {
-            if let Some(command) = line.strip_prefix("$ ") {
-                is_shown = command.starts_with(beginning);
-                if is_shown {
-                    found.push((command, String::new()));
-                }
-            } else if let Some((_, shown)) = found.last_mut().filter(|_| is_shown) {
-                let separator = if shown.is_empty() { "" } else { "\n" };
-                *shown += &format!("{separator}{line}");
-            }
+    let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in blocks(page, "console").into_iter().flat_map(str::lines) {
+        match (line.strip_prefix("$ "), found.last_mut()) {
+            (Some(command), _) => found.push((command, Vec::new())),
+            (None, Some((_, shown))) => shown.push(line),
+            (None, None) => {}
         }
     }
-    found
+    let found = found.into_iter().filter(|(command, _)| command.starts_with(beginning));
+    found.map(|(command, shown)| (command, shown.join("\n"))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
