@@ -59,8 +59,8 @@ impl Client {
         Self::connect_to(url, "sf")
     }
 
-    /// A client for another namespace. The namespace need not exist yet: requests wait in the inbox of its first
-    /// partition until a coordinator creates it.
+    /// A client for another namespace. It need not be made yet: requests wait in the inbox of its first partition until a coordinator
+    /// makes it.
     pub fn connect_to(url: &str, namespace: &str) -> Result<Self> {
         Ok(Self { home: Home::at(url, namespace)? })
     }
