@@ -37,8 +37,8 @@ pub use self::start::StartRun;
 
 /// A caller of a fleet. Cheap to clone.
 ///
-/// What a call finds Redis unable to answer (it is started again, or another server takes over) is repeated for about two seconds
-/// before the call fails: reads change nothing, and each request has an id, so that it is taken once.
+/// A call that Redis cannot answer (because it restarts, or another server takes over) is repeated for about two
+/// seconds before it fails: reads change nothing, and each request has an id, so it is taken once.
 ///
 /// ```no_run
 /// # extern crate stepfleet_shared as stepfleet;
@@ -54,7 +54,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the namespace `sf`. Connects at its first call; fails when the URL cannot be read.
+    /// A client for the namespace `sf`. It connects at its first call. Fails if the URL is not valid.
     pub fn connect(url: &str) -> Result<Self> {
         Self::connect_to(url, "sf")
     }
@@ -70,8 +70,8 @@ impl Client {
         Self { home: Home::from(partitions.into()) }
     }
 
-    /// The partitions of the namespace, for all that a caller may do and this client has no method for. Of a namespace that nobody has made yet, the first
-    /// one alone.
+    /// The partitions of the namespace, for everything that a caller may do and this client has no method for. If the
+    /// namespace does not exist yet, the first one alone.
     ///
     /// ```no_run
     /// # extern crate stepfleet_shared as stepfleet;
@@ -80,7 +80,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     ///
-    /// What belongs to a worker or a coordinator cannot be reached:
+    /// What only a worker or a coordinator may do is out of reach:
     ///
     /// ```compile_fail,E0599
     /// # extern crate stepfleet_shared as stepfleet;
@@ -97,7 +97,7 @@ impl Client {
         self.prepare(workflow, codec::encode_as("the input", Content::Json, input))
     }
 
-    /// As [`Client::start`], with an input that is JSON text already.
+    /// Like [`Client::start`], with an input that is JSON text already.
     pub fn start_json(&self, workflow: &str, input: &str) -> StartRun {
         self.prepare(workflow, Ok(input.as_bytes().to_vec()))
     }
@@ -107,8 +107,8 @@ impl Client {
         StartRun { client, request: input.map(|input| StartRequest::new(workflow, input)) }
     }
 
-    /// What the fleet serves, or has served: every version of every workflow that a worker ever registered, by name and
-    /// version, with its steps and the schemas of its input and result.
+    /// What the fleet serves, or has served: every version of every workflow that a worker has ever registered, by
+    /// name and version, with its steps and the schemas of its input and result.
     pub async fn workflows(&self) -> Result<Vec<Registration>> {
         patiently(|| async { self.home.known().await?.registrations().await }).await
     }
@@ -118,7 +118,7 @@ impl Client {
         Runs::of(self.home.clone())
     }
 
-    /// A handle on a run of this id, whether it exists or not.
+    /// A handle to the run with this id, whether it exists or not.
     pub fn run(&self, id: impl Into<String>) -> RunHandle {
         RunHandle { client: self.clone(), id: id.into() }
     }
@@ -137,12 +137,12 @@ impl RunHandle {
         &self.id
     }
 
-    /// The run as it stands; None where no coordinator has taken it in yet, or there is none.
+    /// The current run; None if no coordinator has taken it in yet, or if it does not exist.
     pub async fn status(&self) -> Result<Option<Run>> {
         patiently(|| async { self.client.home.known().await?.run(&self.id).await }).await
     }
 
-    /// The run's context as its steps have committed it so far; None where there is no such run (yet).
+    /// The state that the run's steps have committed so far; None if the run does not exist (yet).
     pub async fn snapshot(&self) -> Result<Option<Snapshot>> {
         patiently(|| async {
             let partitions = self.client.home.known().await?;
@@ -153,11 +153,12 @@ impl RunHandle {
         .await
     }
 
-    /// What the run's bodies have recorded, to be replayed against other code: `testing::replay` of the test kit does so. None where
-    /// there is no such run (yet). It has the run's data.
+    /// What the run's bodies have recorded, to be replayed against other code with `testing::replay` of the test kit.
+    /// None if the run does not exist (yet). It contains the run's data.
     ///
-    /// What is recorded is there for as long as it is needed: while a step has not ended, after it has failed, and of a run of one
-    /// step, such as a durable function, for as long as the run is readable. Others are without steps then.
+    /// Recorded results are kept as long as they are needed: while a step has not ended, after it has failed, and, in
+    /// a run of one step such as a durable function, as long as the run is readable. Other runs are exported without
+    /// steps.
     pub async fn export(&self) -> Result<Option<Export>> {
         patiently(|| async {
             let partitions = self.client.home.known().await?;
@@ -168,20 +169,22 @@ impl RunHandle {
         .await
     }
 
-    /// Asks that the run be stopped where it stands. It ends as `cancelled` as soon as a coordinator has taken the
-    /// request; steps that are running are dropped, and can commit nothing.
+    /// Asks to cancel the run. It ends as `cancelled` as soon as a coordinator has taken the request; steps that are
+    /// executing are dropped, and can commit nothing.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that has ended stays as it is.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] returns its outcome. A run that has ended stays
+    /// as it is.
     pub async fn cancel(&self) -> Result<Asked> {
         self.ask_plainly("cancel").await
     }
 
-    /// Prepares a run that goes on from a point of this one, which may have ended in whatever way; [`ForkRun::enqueue`] sends the
-    /// request. This run stays as it is.
+    /// Prepares a run that goes on from a point of this one, which may be active or have ended in any way;
+    /// [`ForkRun::enqueue`] sends the request. This run stays as it is.
     ///
-    /// A run of one step, as a durable function is, is forked at any of its recorded calls ([`ForkRun::call`]): the fork has its input,
-    /// what its context began with, and what was recorded before that call. Of any other run a step execution that has not ended, or
-    /// that failed, begins the fork ([`ForkRun::seq`]), with the context as it stands; or the fork begins as the run did.
+    /// A run of one step, such as a durable function, can be forked at any of its recorded calls ([`ForkRun::call`]):
+    /// the fork has its input, the state that it began with, and what was recorded before that call. In any other
+    /// run, the fork begins with a step execution that has not ended or that failed ([`ForkRun::seq`]), with the
+    /// current state; or it begins as the run did.
     ///
     /// ```no_run
     /// # extern crate stepfleet_shared as stepfleet;
@@ -197,17 +200,17 @@ impl RunHandle {
         ForkRun::of(self.clone())
     }
 
-    /// Asks that nothing new of the run begin until [`RunHandle::resume`]. What is being executed goes on, and commits; what follows it
-    /// is held back. Signals and deadlines have their effect meanwhile, and what they make go on is held back too. The run's timeout
-    /// goes on.
+    /// Asks to pause the run: nothing new of it begins until [`RunHandle::resume`]. A step that is executing goes on
+    /// and commits; what follows it is held back. Signals and deadlines still take effect, and what they set off is
+    /// held back too. The run's timeout goes on.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it. A run that is paused stays so; one that has
-    /// ended cannot be paused.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] returns its outcome. A paused run stays paused;
+    /// one that has ended cannot be paused.
     pub async fn pause(&self) -> Result<Asked> {
         self.ask_plainly("pause").await
     }
 
-    /// Asks that a run which is paused go on. Changes nothing where it is not paused; refused where it has ended.
+    /// Asks to resume a paused run. Changes nothing if it is not paused; refused if it has ended.
     ///
     /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
     pub async fn resume(&self) -> Result<Asked> {
@@ -221,17 +224,18 @@ impl RunHandle {
         self.ask(request, &plain.fields(operation)).await
     }
 
-    /// Asks that a run which has failed go on from the step that failed. That step begins anew, with all its attempts; what others
-    /// have committed and what it has recorded itself stays, and is not done again. A run with a timeout has all of it again.
+    /// Asks to retry a failed run from the step that failed. That step begins anew, with all its retries; what other
+    /// steps have committed stays, and recorded results are reused. The run's timeout starts again.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says whether the run goes on, and why not: it is under way, or
-    /// ended otherwise than by failing. [`RunHandle::wait`] sees the old end until the request is taken.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says whether the run goes on, and if not, why: it
+    /// is active, or it ended in another way. [`RunHandle::wait`] sees the old end until the request is taken.
     pub async fn retry(&self) -> Result<Asked> {
         self.retry_as(None).await
     }
 
-    /// As [`RunHandle::retry`], with another event for the step that failed: where that is one that takes the run's input, another
-    /// input. Rejected where that step works on several events (a join or a set), and where no step failed (a timeout).
+    /// Like [`RunHandle::retry`], with another event for the step that failed; if that step takes the run's input,
+    /// another input. Rejected if that step works on several events (a join or a set), and if no step failed (a
+    /// timeout).
     pub async fn retry_with<T: Serialize + ?Sized>(&self, event: &T) -> Result<Asked> {
         self.retry_as(Some(codec::encode_as("the event", Content::Json, event)?)).await
     }
@@ -244,7 +248,8 @@ impl RunHandle {
         self.ask(request, &retry.fields()).await
     }
 
-    /// Sends the run a signal: the step that waits for this name gets the value. It is kept where none waits yet.
+    /// Sends the run a signal: the step that waits for this name gets the value. If none waits yet, the signal is
+    /// kept.
     ///
     /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
     pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Asked> {
@@ -252,7 +257,7 @@ impl RunHandle {
         self.signal_json(name, input).await
     }
 
-    /// As [`RunHandle::signal`], with a value that is JSON text already.
+    /// Like [`RunHandle::signal`], with a value that is JSON text already.
     pub async fn signal_json(&self, name: &str, value: impl Into<Vec<u8>>) -> Result<Asked> {
         let (run, request) = (self.id.clone(), new_id());
         let (content, input) = (Content::Json, value.into());
@@ -261,8 +266,8 @@ impl RunHandle {
         self.ask(request, &signal.fields()).await
     }
 
-    /// What the run waits for now: the names of the signals, what they must have, and until when. Empty where it waits
-    /// for none, has ended, or there is none.
+    /// What the run waits for now: the names of the signals, their filters, and their deadlines. Empty if it waits
+    /// for none, has ended, or does not exist.
     pub async fn waits(&self) -> Result<Vec<OpenWait>> {
         patiently(|| async { self.client.home.known().await?.of(&self.id).waits(&self.id).await }).await
     }
@@ -273,8 +278,7 @@ impl RunHandle {
         Ok(Asked { client: self.client.clone(), run: self.id.clone(), request })
     }
 
-    /// Follows what the run publishes, from the beginning to its end. Reads when [`Follower::next`] is called, and not
-    /// before.
+    /// Follows what the run publishes, from the beginning to its end. Reads only when [`Follower::next`] is called.
     ///
     /// ```no_run
     /// # extern crate stepfleet_shared as stepfleet;
@@ -289,21 +293,21 @@ impl RunHandle {
         self.follow_from(Position::BEGINNING)
     }
 
-    /// As [`RunHandle::follow`], with what comes after a position: that of the last entry that was dealt with.
+    /// Like [`RunHandle::follow`], from after a position: that of the last entry that you have dealt with.
     pub fn follow_from(&self, after: Position) -> Follower {
         Follower::new(self.client.home.clone(), self.id.clone(), after)
     }
 
-    /// Sends the run an event from outside, for every step that takes it; the value is the event's JSON. It begins as if a
-    /// step outside of any fan-out had returned it.
+    /// Sends the run an event from outside, for every step that takes it; the value is the event's JSON. It acts as
+    /// if a step outside of any fan-out had returned it.
     ///
-    /// Fails only when the request cannot be sent. What cannot be taken (the run has ended, no step takes the event) lands
-    /// among the rejected requests, and [`Asked::taken`] says so.
+    /// Fails only when the request cannot be sent. An event that cannot be taken (because the run has ended, or no
+    /// step takes it) goes to the rejected requests, and [`Asked::taken`] says so.
     pub async fn send<T: Serialize + ?Sized>(&self, event: &str, value: &T) -> Result<Asked> {
         self.send_to(None, event, value).await
     }
 
-    /// As [`RunHandle::send`], for one step of those that take it.
+    /// Like [`RunHandle::send`], for one of the steps that take it.
     pub async fn send_to<T: Serialize + ?Sized>(&self, step: Option<&str>, event: &str, value: &T) -> Result<Asked> {
         let input = codec::encode_as(&format!("the event {event}"), Content::Json, value)?;
         let (run, event, step) = (self.id.clone(), event.to_owned(), step.map(str::to_owned));
@@ -313,7 +317,7 @@ impl RunHandle {
         self.ask(request, &send.fields()).await
     }
 
-    /// Waits until the run has ended, for at most `limit`, and answers it as it ended, well or badly.
+    /// Waits until the run has ended, for at most `limit`, and returns the run, however it ended.
     ///
     /// Goes on waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says whether the run goes
     /// on, waits for a worker that serves its workflow, or is not there.
@@ -363,7 +367,7 @@ impl RunHandle {
         })
     }
 
-    /// Waits for the result, for at most `limit`. Fails with [`Error::is_run_failed`] when the run ended without.
+    /// Waits for the result, for at most `limit`. Fails with [`Error::is_run_failed`] when the run ended without one.
     pub async fn result<T: DeserializeOwned>(&self, limit: Duration) -> Result<T> {
         let run = self.wait(limit).await?;
         match (run.status, run.result) {

@@ -102,11 +102,11 @@ pub enum What {
     Event {
         /// The event's name.
         event: String,
-        /// Which of the calls that its step execution makes has published it: `<seq>.<call>.<number>`. The same each
-        /// time that the body runs, and unlike any other of the run. An entry with the id of one that came before
-        /// takes its place: the body ran again, and published something else there.
+        /// The place in the body at which it was published: `<seq>.<call>.<number>`. It is the same each time that
+        /// the body runs, and unique in the run. An entry with the id of an earlier one supersedes that: the body ran
+        /// again, and published something else there.
         id: String,
-        /// By whom.
+        /// The attempt that published it.
         #[serde(flatten)]
         by: By,
         /// How `data` is written.
@@ -116,13 +116,13 @@ pub enum What {
         #[serde(serialize_with = "crate::run::lossy")]
         data: Vec<u8>,
     },
-    /// A step execution stands somewhere else now. Only for a run that was started so.
+    /// The state of a step execution has changed. Published only if the run was started with this option.
     State {
-        /// Where it stands.
+        /// The new state.
         state: StepState,
-        /// The event that it works on.
+        /// The event that the step works on.
         event: String,
-        /// Which one, and at which attempt: 0 before the first. The worker is `-` for what waits.
+        /// The step execution and its attempt: 0 before the first. The worker is `-` while it waits.
         #[serde(flatten)]
         by: By,
         /// For [`StepState::Done`]: the names of the events that it emitted, each once. So too for one that failed, where
@@ -135,10 +135,10 @@ pub enum What {
     Piece {
         /// The stream's name.
         stream: String,
-        /// Which of the streams that its step execution begins it is of: `<seq>.<call>.<number>`. The same each time that the body
-        /// runs, and unlike any other of the run.
+        /// The place in the body at which the stream began: `<seq>.<call>.<number>`. It is the same each time that
+        /// the body runs, and unique in the run.
         id: String,
-        /// Which of its texts, from 1: a later one begins where another attempt writes something else.
+        /// The number of the text, from 1: a new one begins when another attempt writes something else.
         take: u32,
         /// How many bytes of the text come before. With the stream's id and its take it tells the piece from all others.
         at: u64,
@@ -146,11 +146,11 @@ pub enum What {
         text: String,
         /// Nothing comes after it.
         last: bool,
-        /// By whom.
+        /// The attempt that published it.
         #[serde(flatten)]
         by: By,
     },
-    /// What a stream's pieces said so far counts no more: another attempt writes something else. Its text follows, from the
+    /// The stream's earlier pieces are void: another attempt writes something else. Its text follows, from the
     /// beginning.
     Superseded {
         /// The stream's name.
@@ -159,7 +159,7 @@ pub enum What {
         id: String,
         /// Which of its texts begins.
         take: u32,
-        /// By whom.
+        /// The attempt that published it.
         #[serde(flatten)]
         by: By,
     },
@@ -173,22 +173,22 @@ pub enum What {
         /// How many, at most.
         count: u64,
     },
-    /// Something that this version does not know: its fields.
+    /// An entry that this version does not know: its fields.
     Other {
         /// Names and values.
         fields: Vec<(String, String)>,
     },
 }
 
-/// Where a step execution stands.
+/// The state of a step execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
-    /// For a worker; or for its turn, or the delay that the run was started with.
+    /// It waits for a worker, for its turn, or for the delay that the run was started with.
     Waiting,
     /// A worker has it.
     Running,
-    /// It is committed.
+    /// It has committed.
     Done,
     /// Its attempt failed, and another follows after a delay.
     Retry,
@@ -196,7 +196,7 @@ pub enum StepState {
     Failed,
     /// It waits for signals, and holds no worker.
     Suspended,
-    /// Its fan-out was closed, since what joins it had enough. Those that never began are not told of.
+    /// Its fan-out was closed because its joins had enough. Executions that never began are not reported.
     Dropped,
 }
 

@@ -1,4 +1,4 @@
-//! Questions that a run asks people, and which answers they take. Pure.
+//! Questions that a run asks people, and the answers that they take. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,17 +15,17 @@ const MAX_OPTIONS: usize = 100;
 const MAX_ID: usize = 128;
 const MAX_LABEL: usize = 1000;
 
-/// A question, as it stands in Redis: JSON that any client can show.
+/// A question as it is stored in Redis: JSON that any client can show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
-    /// What an answer names it by: any text of up to 200 bytes. Several open questions of a run may have one name.
+    /// The name that answers use: any text of up to 200 bytes. Several open questions of a run may share a name.
     pub name: String,
-    /// What is asked.
+    /// The text of the question.
     pub text: String,
-    /// What may be answered.
+    /// The answers that it takes.
     #[serde(flatten)]
     pub takes: Takes,
-    /// Whether `null` is an answer too: nobody wants to say.
+    /// Whether people may skip it: then `null` is an answer too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub skippable: bool,
 }
@@ -38,21 +38,21 @@ pub enum Takes {
     Approval,
     /// The id of one option.
     Choice {
-        /// What may be chosen.
+        /// The options.
         options: Vec<Choice>,
     },
     /// A list of ids of options, each once.
     Choices {
-        /// What may be chosen.
+        /// The options.
         options: Vec<Choice>,
-        /// At least so many.
+        /// The least number of options.
         least: u32,
-        /// At most so many.
+        /// The greatest number of options.
         most: u32,
     },
     /// Text.
     Text {
-        /// At most so many bytes.
+        /// The greatest length in bytes.
         most: u32,
     },
 }
@@ -60,9 +60,9 @@ pub enum Takes {
 /// An option of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    /// What an answer says.
+    /// The value of an answer.
     pub id: String,
-    /// What people are shown.
+    /// The text that people see.
     pub label: String,
 }
 
@@ -71,23 +71,23 @@ pub struct Choice {
 pub struct OpenQuestion {
     /// The run that asks it.
     pub run: String,
-    /// What tells it from others of the run: an answer may name it by this too.
+    /// Its number, unique in the run: an answer may use it instead of the name.
     pub id: String,
     /// When it was asked, in ms since 1970 on Redis' clock.
     pub asked_ms: u64,
-    /// Until when it may be answered; None for ever.
+    /// Its deadline; None if there is none.
     pub due_ms: Option<u64>,
     /// The question.
     #[serde(flatten)]
     pub question: Question,
 }
 
-/// An answer, as the body of a step is given it.
+/// An answer, as the body of a step gets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenAnswer {
-    /// What was answered.
+    /// The answer.
     pub answer: Value,
-    /// Who answered, where the answer said so.
+    /// Who answered, if the answer said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// When, in ms since 1970 on Redis' clock.
@@ -124,7 +124,7 @@ impl Question {
         }
     }
 
-    /// Why this is no answer to it, in a sentence for who gave it.
+    /// Why this is not an answer to it, in a sentence for the person who gave it.
     pub fn objection(&self, answer: &Value) -> Option<String> {
         if answer.is_null() {
             return (!self.skippable).then(|| format!("it cannot be skipped: {}", self.wants()));

@@ -1,16 +1,16 @@
-//! Runs, as they can be looked at.
+//! Runs, as callers and people see them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Content;
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// No step has begun.
     Queued,
-    /// Under way.
+    /// Its steps execute or wait.
     Running,
     /// Nothing new of it begins until it is resumed.
     Paused,
@@ -25,7 +25,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As it stands in the run's `status` field.
+    /// The text of the run's `status` field.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -57,11 +57,11 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// How the compensations of a run stand, each a run of its own: see `ctx.compensate` of the SDK.
+/// The state of a run's compensations, each of which is a run of its own: see `ctx.compensate` of the SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compensation {
-    /// They are being carried out.
+    /// They are running.
     Running,
     /// One has failed, and waits for somebody to retry it or the run; those that were registered before it wait too.
     Failed,
@@ -70,7 +70,7 @@ pub enum Compensation {
 }
 
 impl Compensation {
-    /// As it stands in the run's `compensation` field.
+    /// The text of the run's `compensation` field.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -85,14 +85,14 @@ impl Compensation {
     }
 }
 
-/// A run as it stands now.
+/// A run, as it is now.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
     /// Its id.
     pub id: String,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// The workflow (empty where a request was rejected before it was known).
+    /// The workflow (empty if a request was rejected before it was known).
     pub workflow: String,
     /// The version that it is pinned to.
     pub version: u32,
@@ -122,7 +122,7 @@ pub struct Run {
     pub session: Option<String>,
     /// The run that this one is a child of.
     pub parent: Option<String>,
-    /// How its compensations stand, where it has ended and has any to carry out.
+    /// The state of its compensations, if it has ended and has any.
     pub compensation: Option<Compensation>,
 }
 

@@ -16,8 +16,8 @@ const MAX_MESSAGE: usize = 2000;
 const MAX_CAUSE: usize = 500;
 const MAX_CAUSES: usize = 16;
 
-/// Why an attempt failed. Any error becomes one with `?`, and is retried as the step's policy says; one made from
-/// [`Terminal`] is not.
+/// Why an attempt failed. Any error becomes one with `?`, and is retried according to the step's policy; one made
+/// from [`Terminal`] is not retried.
 ///
 /// Like `anyhow::Error` it does not implement `std::error::Error` itself.
 #[derive(Serialize, Deserialize)]
@@ -63,7 +63,8 @@ impl Error {
         Self { overdue: true, ..Self::terminal(message) }
     }
 
-    /// The time of a wait was over before its signal came: see [`WaitFor::timeout`](crate::context::WaitFor::timeout).
+    /// Whether a wait's time was over before its signal came: see
+    /// [`WaitFor::timeout`](crate::context::WaitFor::timeout).
     pub fn is_overdue(&self) -> bool {
         self.overdue
     }
@@ -82,7 +83,8 @@ impl Error {
         Self { mark: Some(Mark::GivenUp), ..self }
     }
 
-    /// A call that is recorded ended with this error, and does so again in each attempt: another one would not help.
+    /// Whether a recorded call ended with this error. It does so again in each attempt, so another attempt would not
+    /// help.
     pub fn is_given_up(&self) -> bool {
         self.mark == Some(Mark::GivenUp)
     }
@@ -103,18 +105,19 @@ impl Error {
         self.message.replace(['\n', '\r'], " ")
     }
 
-    /// No retry will help.
+    /// Whether no retry will help.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// The errors beneath it, the nearest first: at most 16, each cut after 500 bytes. Their text is in that of this
-    /// error too.
+    /// The causes of this error, the nearest first: at most 16, each cut after 500 bytes. Their text is also part of
+    /// this error's text.
     pub fn causes(&self) -> &[String] {
         &self.causes
     }
 
-    /// The type of the error that `?` made it of, as [`std::any::type_name`] writes it; None where it was made of a text.
+    /// The type of the error that `?` made it from, as [`std::any::type_name`] writes it; None if it was made from a
+    /// text.
     pub fn type_name(&self) -> Option<&str> {
         self.type_name.as_deref()
     }
@@ -162,7 +165,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// An error that no retry will help. `Err(Terminal("no such customer"))?` or `.map_err(Terminal)?`.
+/// An error that no retry can help. Use it as `Err(Terminal("no such customer"))?` or `.map_err(Terminal)?`.
 #[derive(Debug)]
 pub struct Terminal<T>(pub T);
 

@@ -128,6 +128,10 @@ struct Readme;
 struct Workflows;
 
 #[cfg(all(doctest, feature = "worker"))]
+#[doc = include_str!("../../docs/workflows-reference.md")]
+struct WorkflowsReference;
+
+#[cfg(all(doctest, feature = "worker"))]
 #[doc = include_str!("../../docs/durable-functions.md")]
 struct DurableFunctions;
 

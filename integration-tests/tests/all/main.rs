@@ -38,6 +38,7 @@ mod paused;
 mod poison;
 mod published_once;
 mod python;
+mod readme;
 mod refusals;
 mod requests;
 mod retried;

@@ -24,13 +24,13 @@ const SLOTS: usize = 4;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
 
 /// A Python that has redis-py, and where it looks for it.
-struct Python {
+pub(super) struct Python {
     program: PathBuf,
     path: String,
 }
 
 /// The first that has it; otherwise pip is asked for it, once for all tests.
-static PYTHON: LazyLock<Option<Python>> = LazyLock::new(|| {
+pub(super) static PYTHON: LazyLock<Option<Python>> = LazyLock::new(|| {
     let there = ["python3", "/usr/bin/python3"].map(|program| Python { program: program.into(), path: SOURCES.into() });
     let found = there.into_iter().find(Python::has_redis).or_else(Python::with_pip);
     if found.is_none() {
@@ -53,7 +53,7 @@ impl Python {
         is_there.then_some(python)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("PYTHONPATH", &self.path).env("PYTHONDONTWRITEBYTECODE", "1");
         command

@@ -1,4 +1,4 @@
-//! What became of a request about a run.
+//! The outcome of a request about a run.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl Asked {
         &self.request
     }
 
-    /// What became of the request; None where no coordinator has taken it up yet, or more than a day ago.
+    /// The outcome of the request; None if no coordinator has taken it yet, or if it was taken more than a day ago.
     pub async fn fate(&self) -> Result<Option<RequestFate>> {
         patiently(|| async {
             let partitions = self.client.home.known().await?;

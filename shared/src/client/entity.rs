@@ -34,8 +34,8 @@ impl Client {
         EntityHandle { client: self.clone(), address: Address::of::<E>(key), entity: PhantomData }
     }
 
-    /// The value of an entity as JSON, by the name of its type and its key; None where there is none. Fails where a name cannot be one,
-    /// and where the value has no form in JSON.
+    /// The value of an entity as JSON, by the name of its type and its key; None if it does not exist. Fails if a
+    /// name is not valid, or if the value cannot be expressed in JSON.
     pub async fn entity_json(&self, kind: &str, key: &str) -> Result<Option<Value>> {
         names::check_name("the type of an entity", kind)?;
         names::check_id("the key of an entity", key)?;
@@ -45,8 +45,8 @@ impl Client {
     }
 }
 
-/// An entity, seen by a caller. Unlike requests, its calls need the right to call the fleet's functions in Redis (`FCALL`), and to write
-/// the entity's keys.
+/// An entity, seen by a caller. Unlike requests, its calls need permission to call the fleet's functions in Redis
+/// (`FCALL`), and to write the entity's keys.
 #[derive(Clone)]
 pub struct EntityHandle<E> {
     client: Client,
@@ -55,24 +55,25 @@ pub struct EntityHandle<E> {
 }
 
 impl<E: Entity> EntityHandle<E> {
-    /// Forgets the entity where it is not changed for so long after this handle's last call. Entities are kept for ever otherwise.
+    /// Forgets the entity if it is not changed for this long after this handle's last call. Without this, entities
+    /// are kept for ever.
     #[must_use]
     pub fn expires_after(self, time: Duration) -> Self {
         Self { address: self.address.expires_after(time), ..self }
     }
 
-    /// The value as it is now; None where there is none.
+    /// The current value; None if there is none.
     pub async fn get(&self) -> Result<Option<E>> {
         patiently(|| async { self.address.get(&**self.client.home.known().await?.of(&self.address.place())).await })
             .await
     }
 
-    /// Runs a method on the value (`E::default()` where there is none yet), writes what it has become, and answers what it did. Where
-    /// somebody else was faster, the method runs again, on what the entity is by then. The change takes effect once, whatever replies
-    /// are lost.
+    /// Runs a method on the value (`E::default()` if there is none yet), writes the changed value, and returns the
+    /// method's answer. If somebody else was faster, the method runs again on the new value. The change takes effect
+    /// once, whatever replies are lost.
     ///
-    /// Fails where the key cannot be one, where the value in Redis is no `E`, and where the value or what the method answers is over
-    /// 1 MiB.
+    /// Fails if the key is not valid, if the value in Redis is not an `E`, and if the value or the answer is over 1
+    /// MiB.
     pub async fn call<R: Serialize + DeserializeOwned>(&self, method: impl Fn(&mut E) -> R + Sync) -> Result<R> {
         let call = format!("client.{}", new_id());
         let result = patiently(|| async {
@@ -83,7 +84,7 @@ impl<E: Entity> EntityHandle<E> {
         codec::decode("the result of a call of an entity", &result)
     }
 
-    /// Takes the value away.
+    /// Removes the value.
     pub async fn clear(&self) -> Result<()> {
         let call = format!("client.{}", new_id());
         patiently(|| async {

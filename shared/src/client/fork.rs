@@ -30,28 +30,29 @@ impl ForkRun {
         self
     }
 
-    /// Gives the fork an id, which must be of the same partition as the run (in a namespace of one partition any is). Without it one is
-    /// made that is.
+    /// Gives the fork an id, which must be in the same partition as the run (in a namespace with one partition, any
+    /// id is). Without it, a fitting id is generated.
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
         self.with(|request| request.id = Some(id.into()))
     }
 
-    /// Begins the fork with this step execution of the run, by its number: one that has not ended, or that failed, and is in no
-    /// fan-out; or the first one, for a fork that begins as the run did.
+    /// Begins the fork with this step execution of the run, by its number: one that has not ended, or that failed,
+    /// and is in no fan-out; or the first one, for a fork that begins as the run did.
     #[must_use]
     pub fn seq(self, seq: u64) -> Self {
         self.with(|request| request.seq = Some(seq))
     }
 
-    /// Has the body make its recorded call of this number anew, and all that come after it; what came before it is not done again.
-    /// Calls are counted from 1, in the order in which the body makes them. Without it the fork has all that is recorded.
+    /// Makes the body repeat its recorded call with this number, and all that come after it; the results of earlier
+    /// calls are reused. Calls are counted from 1, in the order in which the body makes them. Without it, the fork
+    /// has everything that is recorded.
     #[must_use]
     pub fn call(self, call: u64) -> Self {
         self.with(|request| request.call = Some(call))
     }
 
-    /// Another event for the step execution that the fork begins with: where that takes the run's input, another input.
+    /// Another event for the step execution that the fork begins with; if that takes the run's input, another input.
     #[must_use]
     pub fn input<T: Serialize + ?Sized>(mut self, event: &T) -> Self {
         match codec::encode_as("the event", Content::Json, event) {
@@ -63,8 +64,8 @@ impl ForkRun {
         }
     }
 
-    /// Sends the request. Answers a handle on the fork, which is there once a coordinator has taken the request, and the request:
-    /// [`Asked::taken`] says whether there is a fork, and why not.
+    /// Sends the request. Returns a handle to the fork, which exists once a coordinator has taken the request, and
+    /// the request: [`Asked::taken`] says whether there is a fork, and if not, why.
     pub async fn enqueue(self) -> Result<(RunHandle, Asked)> {
         let mut request = self.request?;
         if request.id.is_none() {

@@ -47,8 +47,9 @@ impl RunHandle {
     /// # Ok(()) }
     /// ```
     ///
-    /// Fails only when the answer cannot be sent; [`Asked::taken`] says what became of it. One that the question does not take is
-    /// refused with the reason, and the question stays open; so is one to a question that is not open (any more).
+    /// Fails only when the answer cannot be sent; [`Asked::taken`] returns its outcome. An answer that does not fit
+    /// is refused with the reason, and the question stays open; an answer to a question that is not open (any more)
+    /// is refused too.
     pub async fn answer<T: Serialize + ?Sized>(&self, question: &str, answer: &T, by: Option<&str>) -> Result<Asked> {
         let (request, content) = (new_id(), Content::Json);
         let answer = AnswerRequest {

@@ -12,7 +12,7 @@ use crate::store::SessionInfo;
 use crate::{fields, names, snapshot};
 
 impl Client {
-    /// A handle on a session of this name, whether it exists or not. It comes to be with its first run:
+    /// A handle to the session with this name, whether it exists or not. Its first run creates it:
     /// [`StartRun::session`](super::StartRun::session).
     ///
     /// ```no_run
@@ -54,8 +54,8 @@ impl SessionHandle {
         &self.name
     }
 
-    /// Where the session stands; None where there is none of this name (yet), or it has expired. Fails where the name cannot be one, and
-    /// where a field of the context has no form in JSON.
+    /// The session's status; None if there is no session with this name (yet), or if it has expired. Fails if the
+    /// name is not valid, or if a field of the state cannot be expressed in JSON.
     pub async fn status(&self) -> Result<Option<SessionStatus>> {
         let Some(SessionInfo { running, waiting, completed, expires_ms, context }) = self.read().await? else {
             return Ok(None);
@@ -68,8 +68,8 @@ impl SessionHandle {
         Ok(Some(SessionStatus { name: self.name.clone(), running, waiting, completed, expires_ms, context }))
     }
 
-    /// The context that the runs of the session share, as the last one that completed has left it: each field as one of the state `T`,
-    /// and what is not there as `T::default()` has it. None where there is no such session.
+    /// The state that the runs of the session share, as the last completed one has left it. Missing fields have the
+    /// values of `T::default()`. None if there is no such session.
     pub async fn state<T: Serialize + DeserializeOwned + Default>(&self) -> Result<Option<T>> {
         let Some(found) = self.read().await? else { return Ok(None) };
         let mut context = fields::split(&T::default())?;
@@ -83,19 +83,19 @@ impl SessionHandle {
     }
 }
 
-/// Where a session stands.
+/// The status of a session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SessionStatus {
     /// Its name.
     pub name: String,
     /// The run whose turn it is.
     pub running: Option<String>,
-    /// Those that wait for theirs, in order.
+    /// The runs that wait for their turn, in order.
     pub waiting: Vec<String>,
     /// How many of its runs have completed.
     pub completed: u64,
-    /// When it is to be forgotten (ms since 1970), where none of its runs is under way.
+    /// When it will be forgotten (ms since 1970), if none of its runs is active.
     pub expires_ms: Option<u64>,
-    /// The fields of the context that its runs share.
+    /// The fields of the state that its runs share.
     pub context: Map<String, Value>,
 }

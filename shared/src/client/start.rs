@@ -26,7 +26,7 @@ impl StartRun {
         self
     }
 
-    /// Gives the run an id. A run of this id that exists already is the one you get.
+    /// Gives the run an id. If a run with this id exists already, you get that one.
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
         self.with(|r| r.id = Some(id.into()))
@@ -38,8 +38,8 @@ impl StartRun {
         self.with(|r| r.key = Some(key.into()))
     }
 
-    /// Begins the run's context with these fields: a struct, or a map with text for keys. The steps find each as a field of
-    /// their state. The context of a [`Snapshot`] can be given as it is.
+    /// Sets the state that the run begins with: a struct, or a map with text for keys. Each field becomes a field of
+    /// the state. The context of a [`Snapshot`] fits as it is.
     #[must_use]
     pub fn context<T: Serialize + ?Sized>(mut self, fields: &T) -> Self {
         match codec::encode_as("the context", Content::Json, fields) {
@@ -51,28 +51,28 @@ impl StartRun {
         }
     }
 
-    /// Begins the run's context with what another run's steps have committed, whether that run goes on or has ended in
-    /// whatever way. What [`StartRun::context`] gives goes on top of it. The request is rejected where there is no such run.
+    /// Begins with the state that another run's steps have committed, whether that run is active or has ended in any
+    /// way. The fields of [`StartRun::context`] go on top. The request is rejected if there is no such run.
     #[must_use]
     pub fn context_from(self, run: impl Into<String>) -> Self {
         self.with(|r| r.context_from = Some(run.into()))
     }
 
-    /// Puts the run into a session: the runs of a session go one after another, in the order in which they are accepted, and share a
-    /// context. See [`Client::session`].
+    /// Puts the run into a session: the runs of a session go one after another, in the order in which they are
+    /// accepted, and share their state. See [`Client::session`].
     #[must_use]
     pub fn session(self, name: impl Into<String>) -> Self {
         self.with(|r| r.session = Some(name.into()))
     }
 
-    /// Puts the first step off.
+    /// Delays the first step.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         self.with(|r| r.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Has the run's followers told where its steps stand, beside what they publish: see [`RunHandle::follow`]. Costs one
-    /// entry each time that a step execution waits, runs and ends.
+    /// Also publishes the state of the run's steps to its followers: see [`RunHandle::follow`]. Costs one entry each
+    /// time that a step execution waits, runs and ends.
     #[must_use]
     pub fn follow_steps(self) -> Self {
         self.with(|r| r.follow_steps = true)

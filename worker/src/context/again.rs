@@ -1,4 +1,4 @@
-//! `ctx.continue_as_new`: a durable function that begins anew, with another input.
+//! `ctx.continue_as_new`: a durable function that begins again with another input.
 
 use serde::Serialize;
 use stepfleet_shared::codec;
@@ -8,9 +8,10 @@ use super::{Context, Core};
 use crate::error::{Error, Outcome};
 
 impl<S> Context<S> {
-    /// Has the function begin anew with this input, as its run's next step execution: what was recorded is let go, and the state
-    /// stays. The run has the same id, and its result is that of the last one. For bodies that go on for ever, such as a subscription: a
-    /// body that loops records its calls without end, and is given all of them at each attempt.
+    /// Makes the function begin again with this input, as its run's next step execution: what was recorded is
+    /// dropped, and the state stays. The run keeps its id, and its result is that of the last round. Use it for
+    /// bodies that run for ever, such as a subscription: a body that loops records more and more calls, and every
+    /// attempt loads all of them.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -27,12 +28,12 @@ impl<S> Context<S> {
     /// # fn main() { let _ = subscription::workflow(); }
     /// ```
     ///
-    /// It does not return: nothing of the body runs after it, and calls that are under way are dropped. What was written to the state
-    /// is committed with it. The function's retries and its time limit, where it has one, begin anew; the run's timeout goes on. Nothing is copied between runs, so a
-    /// run may do so up to a million times.
+    /// It does not return: nothing of the body runs after it, and active calls are dropped. Writes to the state
+    /// commit with it. The function's retries and its timeout begin again; the run's timeout goes on. Nothing is
+    /// copied between runs, so a run may do this up to a million times.
     ///
-    /// Fails with a terminal error where the input cannot be written or is over 1 MiB, and in a step of an event-driven workflow: a step
-    /// returns an event there that it takes itself.
+    /// Fails with a terminal error if the input cannot be serialized or is over 1 MiB, and in a step of an
+    /// event-driven workflow: such a step returns an event that it takes itself.
     pub async fn continue_as_new<I, T>(&self, input: &I) -> Outcome<T>
     where
         I: Serialize + Sync + ?Sized,

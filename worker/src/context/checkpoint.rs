@@ -1,4 +1,4 @@
-//! `ctx.checkpoint`: what a long step has come to so far, committed while it goes on.
+//! `ctx.checkpoint`: commits what a long step has written so far.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -55,9 +55,9 @@ struct Mark {
 const NAME: &str = "checkpoint";
 
 impl<S> Context<S> {
-    /// Commits what the step has written to the state so far, while it goes on. A step that works through many documents
-    /// can note after each (or each ten) how far it has come; where its worker dies, or it fails, the next attempt begins
-    /// at the top and finds in the state what was noted.
+    /// Commits what the step has written to the state so far, while it goes on. A step that works through many
+    /// documents can note its progress after each (or each ten); if its worker dies, or if it fails, the next attempt
+    /// begins at the top and finds that progress in the state.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -72,19 +72,20 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A checkpoint that comes before all recorded calls ([`Context::step`], [`Context::wait_for`], [`Context::collect`]) is where
-    /// the next attempt begins, as in the example. One that comes after such calls is itself a call of the body, with the same rules
-    /// for its order: the next attempt begins with the state as it was before, is given what its calls came to, and comes by the
-    /// checkpoint again, which is not made twice.
+    /// The next attempt begins with what a checkpoint before all recorded calls ([`Context::step`],
+    /// [`Context::wait_for`], [`Context::collect`]) has committed, as in the example. A checkpoint after such calls
+    /// is itself a call of the body, with the same rules for its order: the next attempt begins with the state as it
+    /// was before them, gets the recorded results, and does not make the checkpoint twice.
     ///
-    /// In a durable function the state is committed before each call of the body, by itself.
+    /// In a durable function, the state is committed automatically before each call of the body.
     ///
-    /// Takes one round trip, and none where nothing was written. Other steps see what was committed. Events and results
-    /// are still those that the step returns in the end.
+    /// Takes one round trip, or none if nothing was written. Other steps see what was committed. Events and the
+    /// result are still those that the step returns in the end.
     ///
-    /// Where a transaction ([`State::edit`](super::State::edit)) has read what others have changed since, it is made again
-    /// on that. Where the body knows what has changed, nothing is committed, and the body runs again from its start with
-    /// the state as it is by then: the call does not return. Nor does it where a merge is refused (the step fails), or where this attempt is no longer the current one.
+    /// If others have changed what a transaction ([`State::edit`](super::State::edit)) has read, the transaction runs
+    /// again on the current value. If the body itself knows what has changed, nothing is committed, and the body runs
+    /// again from its first line with the current state: the call does not return. Nor does it return if a merge is
+    /// refused (the step fails), or if this attempt is no longer the current one.
     pub fn checkpoint(&self) -> impl Future<Output = Outcome<()>> + Send + use<'_, S> {
         let core = &*self.core;
         let number = core.journal().next_mark();

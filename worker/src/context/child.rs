@@ -24,10 +24,10 @@ use crate::replay::Waited;
 const ID: usize = 120;
 
 impl<S> Context<S> {
-    /// Starts a run of another workflow, or of the same, as a child of this one, and waits for its result. The child is a run like any
-    /// other: it has an id, a history and a version of its own, any worker of the fleet that serves its workflow executes it, and in a
-    /// Redis Cluster it may be in another partition. `stepfleet show` says of a child whose it is, and of a parent which children it
-    /// had.
+    /// Starts a run of any workflow as a child of this run, and waits for its result. The child is a run like any
+    /// other: it has an id, a history and a version of its own, any worker that serves its workflow executes it, and
+    /// in a Redis Cluster it may be in another partition. `stepfleet show` prints the parent of a child and the
+    /// children of a parent.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -37,20 +37,20 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// It is a wait as [`Context::wait_for`] is: it holds no worker, it may be joined and raced, and it outlives every restart. The child
-    /// is asked for once, and its result is recorded.
+    /// It is a wait like [`Context::wait_for`]: it holds no worker, you may join and race it, and it survives every
+    /// restart. The child is started once, and its result is recorded.
     ///
-    /// A child that fails, is cancelled, or cannot be started (no worker serves its workflow) is an error here, which is recorded; it
-    /// says which run it was and why ([`Error::is_given_up`]). Where this run fails with it and is retried, the child goes on from
-    /// where it failed, too.
+    /// A child that fails, is cancelled, or cannot be started (because no worker serves its workflow) is an error
+    /// here. The error is recorded, and says which run it was and why ([`Error::is_given_up`]). If this run fails
+    /// with it and is retried, the child goes on from where it failed, too.
     ///
     /// A child that nobody waits for any more is cancelled: where its future is dropped, as by a race, where the step that waits for it
     /// ends, and where this run completes or is cancelled. Where this run fails, its children go on, and a retry finds what came of
     /// them. With [`RunWorkflow::outlives_parent`] a child is never cancelled like that. For a run whose result nobody wants, see
     /// [`Context::start_workflow`].
     ///
-    /// Fails with a terminal error where the workflow's name is none, where the input cannot be written or is over 1 MiB, where the
-    /// result is no `T`, and where the body makes other calls than an earlier attempt.
+    /// Fails with a terminal error if the workflow's name is not valid, if the input cannot be serialized or is over
+    /// 1 MiB, if the result is not a `T`, and if the body makes other calls than an earlier attempt.
     pub fn run_workflow<T, I>(&self, workflow: &str, input: &I) -> RunWorkflow<'_, T>
     where
         T: DeserializeOwned,
@@ -67,8 +67,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// Starts a run of another workflow, or of the same, that goes on by itself: it answers the id of the run, and nobody waits for it. It
-    /// is started once: a recorded call, as [`Context::step`] is.
+    /// Starts an independent run of any workflow, and returns its id without waiting for the run. It is started once:
+    /// this is a recorded call, like [`Context::step`].
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -77,8 +77,8 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// Whether a worker serves the workflow is not looked at here: the request waits for one as any other does. Fails as
-    /// [`Context::run_workflow`] does for its arguments.
+    /// The call does not check whether a worker serves the workflow: the request waits for one, like any other. Fails
+    /// like [`Context::run_workflow`] for its arguments.
     pub fn start_workflow<I>(&self, workflow: &str, input: &I) -> StepCall<'_, String>
     where
         I: Serialize + ?Sized,

@@ -1,4 +1,4 @@
-//! `ctx.compensate`: what undoes the effects of a run that does not complete.
+//! `ctx.compensate`: undoes the effects of a run that does not complete.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,9 +15,9 @@ use crate::replay::Waited;
 use crate::workflow::Function;
 
 impl<S> Context<S> {
-    /// Registers what undoes an effect of this run: a function with `#[task]` (or another durable function), and its input. Where the
-    /// run fails, is cancelled or runs into its timeout, the compensations that it has registered are carried out, the last one first,
-    /// each when the one before it has completed. Where the run completes, none is.
+    /// Registers a task that undoes an effect of this run: a function with `#[task]` (or another durable function),
+    /// and its input. If the run fails, is cancelled or exceeds its timeout, its compensations run in reverse order
+    /// of registration, each when the one before it has completed. If the run completes, none of them runs.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -42,17 +42,17 @@ impl<S> Context<S> {
     /// # fn main() { let _ = (fulfil::with(Shop), release::with(Shop)); }
     /// ```
     ///
-    /// Register before you act, under a key that you have chosen, and let the task do nothing where nothing was done: then no crash in
-    /// between leaves an effect behind.
+    /// Register before you act, under a key that you have chosen, and let the task do nothing if nothing was done:
+    /// then no crash in between leaves an effect behind.
     ///
-    /// The compensations are in Redis, not in the body. They are carried out however the run ended: also where its code has changed, or
-    /// its step killed its workers. Each is a run of its own, a child of this one, with the retries of its task. The field `compensation` of
-    /// this run (`stepfleet show`) says how they stand: `running`, `done`, or `failed` where one has failed for good. Then a retry of
-    /// this run, or of the one that failed, goes on with them. A run whose compensations have begun cannot be retried from its failed
-    /// step: fork it, or start it again.
+    /// The compensations are in Redis, not in the body. They run however the run has ended, even if its code has
+    /// changed or its step has killed its workers. Each is a run of its own, a child of this one, with the retries of
+    /// its task. The field `compensation` of this run (`stepfleet show`) is `running`, `done`, or `failed` if one has
+    /// failed for good. In that case, a retry of this run or of the failed compensation continues them. A run whose
+    /// compensations have begun cannot be retried from its failed step: fork it, or start it again.
     ///
-    /// It is a recorded call: made once, in one round trip. Fails with a terminal error where the input cannot be written or is over
-    /// 1 MiB, and where the body makes other calls than an earlier attempt.
+    /// It is a recorded call: made once, in one round trip. Fails with a terminal error if the input cannot be
+    /// serialized or is over 1 MiB, and if the body makes other calls than an earlier attempt.
     pub fn compensate<F>(&self, input: &F::Input) -> Compensate<'_>
     where
         F: Function<Input: Serialize>,
@@ -60,8 +60,9 @@ impl<S> Context<S> {
         self.keep(F::NAME, input, false)
     }
 
-    /// Registers what is to be done at the end of the run, whichever end that is: to give back a lock, to delete what is temporary. In
-    /// all else as [`Context::compensate`]; of a run that does not complete, both are carried out in one row, the last one first.
+    /// Registers a task that runs when the run ends, however it ends: to release a lock, to delete temporary data.
+    /// Otherwise it is like [`Context::compensate`]; when a run does not complete, compensations and clean-ups run in
+    /// one sequence, the last one first.
     pub fn cleanup<F>(&self, input: &F::Input) -> Compensate<'_>
     where
         F: Function<Input: Serialize>,

@@ -15,8 +15,8 @@ use super::{Context, Core};
 use crate::error::Outcome;
 
 impl<S> Context<S> {
-    /// The entity of this type and key: a value that outlives runs, which any number of runs may change at the same time. A key has 1 to
-    /// 200 letters, digits and `_ - . : / @`. An entity comes to be with its first call.
+    /// The entity of this type and key: a value that outlives runs, and that any number of runs may change at the
+    /// same time. A key has 1 to 200 letters, digits and `_ - . : / @`. The first call creates the entity.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -40,7 +40,8 @@ impl<S> Context<S> {
     }
 }
 
-/// An entity, as a body changes and reads it. Each of its calls is recorded as one of [`Context::step`] is, and has the same options.
+/// An entity, as a body changes and reads it. Each call is recorded like one of [`Context::step`], and has the same
+/// options.
 pub struct EntityHandle<'a, E, S = ()> {
     context: &'a Context<S>,
     address: Address,
@@ -48,24 +49,25 @@ pub struct EntityHandle<'a, E, S = ()> {
 }
 
 impl<'a, E: Entity + 'a, S> EntityHandle<'a, E, S> {
-    /// Forgets the entity where it is not changed for so long after this handle's last call. Entities are kept for ever otherwise.
+    /// Forgets the entity if it is not changed for this long after this handle's last call. Without this, entities
+    /// are kept for ever.
     #[must_use]
     pub fn expires_after(self, time: Duration) -> Self {
         Self { address: self.address.expires_after(time), ..self }
     }
 
-    /// Runs a method on the value (`E::default()` where there is none yet), and writes what it has become. Calls of one entity have their
-    /// effect one after the other, whoever makes them: where somebody else was faster, the method runs again, on what the entity is by
-    /// then. So it must do nothing but change the value and answer what came of it. It cannot await; to refuse something, answer a
-    /// `Result`.
+    /// Runs a method on the value (`E::default()` if there is none yet), and writes the changed value. Calls of one
+    /// entity take effect one after the other, whoever makes them: if somebody else was faster, the method runs again
+    /// on the new value. So it must do nothing but change the value and return an answer. It cannot await; to refuse
+    /// something, return a `Result`.
     ///
-    /// The change takes effect once: a worker that dies between the change and its recording, or one that was only taken for dead,
-    /// changes nothing a second time. That is known of the last 10,000 calls of an entity, as far as these have no more than 4 MiB of
-    /// results.
+    /// The change takes effect once: a worker that dies between the change and its recording, or one that only seemed
+    /// dead, changes nothing a second time. The entity remembers its last 10,000 calls for this, as long as their
+    /// answers have no more than 4 MiB.
     ///
-    /// Takes two round trips beside that which records it, and another the first time in an attempt. The name is for people, as that of
-    /// [`Context::step`]. Fails with an error that is not terminal where the value in Redis is no `E`, and with a terminal one where the
-    /// key cannot be one, or the value or what the method answers is over 1 MiB.
+    /// Takes two round trips in addition to the recording, and another one the first time in an attempt. The name is
+    /// for people, like that of [`Context::step`]. Fails with an error that is not terminal if the value in Redis is
+    /// not an `E`, and with a terminal one if the key is not valid, or if the value or the answer is over 1 MiB.
     pub fn call<R>(&self, name: &str, method: impl Fn(&mut E) -> R + Send + Sync + 'a) -> StepCall<'a, R>
     where
         R: Serialize + DeserializeOwned + Send + 'a,
@@ -86,7 +88,7 @@ impl<'a, E: Entity + 'a, S> EntityHandle<'a, E, S> {
         })
     }
 
-    /// The value as it is now; None where there is none. Recorded: a later attempt is given the same.
+    /// The current value, or None if there is none. It is recorded: a later attempt gets the same value.
     pub fn get(&self) -> StepCall<'a, Option<E>>
     where
         E: Send,
@@ -104,7 +106,8 @@ impl<'a, E: Entity + 'a, S> EntityHandle<'a, E, S> {
         })
     }
 
-    /// Takes the value away: the next call begins with `E::default()`. What is known of the entity's last calls is kept for a day more.
+    /// Removes the value: the next call begins with `E::default()`. The entity remembers its last calls for one more
+    /// day.
     pub fn clear(&self) -> StepCall<'a, ()> {
         let core = &*self.context.core;
         let (number, address) = (core.journal().upcoming(), self.address.clone());

@@ -11,8 +11,8 @@ use super::Context;
 use crate::error::{Error, Outcome};
 
 impl<S> Context<S> {
-    /// Awaits 2 to 8 parts of a body at once; answers what they came to, in their order. The first error ends it, and lets go
-    /// of the parts that have not ended.
+    /// Awaits 2 to 8 parts of a body at once, and returns their results in order. The first error ends it, and drops
+    /// the parts that have not ended.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -29,15 +29,15 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A part is a call, or any future: it may make several calls. The parts are polled in their order, which is what
-    /// `tokio::join!` does not do: so calls that two of them make at the same time have the same numbers in each attempt.
+    /// A part is a call, or any future: it may make several calls. The parts are polled in order, unlike with
+    /// `tokio::join!`, so calls that two of them make at the same time have the same numbers in each attempt.
     pub fn join<J: Join>(&self, parts: J) -> impl Future<Output = Outcome<J::All>> + Send + use<J, S> {
         parts.join()
     }
 
-    /// As [`Context::join`], for any number of parts of one type.
+    /// Like [`Context::join`], for any number of parts of one type.
     ///
-    /// The parts are made when this is called; [`Context::map`] makes them one after the other.
+    /// All parts are made when this is called; [`Context::map`] makes them one after the other.
     pub fn join_all<'a, I, F, T>(&self, parts: I) -> Map<'a, T>
     where
         I: IntoIterator<Item = F>,
@@ -48,8 +48,8 @@ impl<S> Context<S> {
         self.map(parts, usize::MAX, |part| part)
     }
 
-    /// Awaits 2 to 8 parts of a body at once, that come to the same type, until one has ended; answers what that came to, value or error. The others
-    /// are let go of, which is recorded, so that later attempts decide it alike.
+    /// Awaits 2 to 8 parts of a body with the same result type until one has ended, and returns its result, value or
+    /// error. The others are dropped. That is recorded, so that later attempts decide it alike.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -65,8 +65,9 @@ impl<S> Context<S> {
         parts.race()
     }
 
-    /// Does the same for each item, `max_in_flight` of them at a time (at least 1), in their order; answers what they came to, in their order.
-    /// The first error ends it, and lets go of the items under way; with [`Map::each`] each item has its own.
+    /// Does the same for each item, at most `max_in_flight` at a time (at least 1), in order, and returns the results
+    /// in order. The first error ends it, and drops the active items; with [`Map::each`], each item has a result of
+    /// its own.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -77,7 +78,8 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// It goes on where it was: an item whose calls are recorded is not done again. Work outside of any call is.
+    /// A later attempt continues where the earlier one was: recorded calls of an item are reused. Work outside of any
+    /// call is done again.
     pub fn map<'a, I, F, M, T>(&self, items: I, max_in_flight: usize, mut make: M) -> Map<'a, T>
     where
         I: IntoIterator<IntoIter: Send + 'a>,
@@ -93,28 +95,28 @@ impl<S> Context<S> {
     }
 }
 
-/// What [`Context::join`] takes: tuples of 2 to 8 futures that come to an [`Outcome`].
+/// What [`Context::join`] takes: tuples of 2 to 8 futures with an [`Outcome`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be awaited as the parts of a join",
     label = "this must be a tuple of 2 to 8 futures",
     note = "each must be `Send` and come to an `Outcome`, as `ctx.step(..)` does"
 )]
 pub trait Join: Sized {
-    /// What all of them come to.
+    /// The results of all of them.
     type All;
 
     /// Awaits all, or the first error.
     fn join(self) -> impl Future<Output = Outcome<Self::All>> + Send;
 }
 
-/// What [`Context::race`] takes: tuples of 2 to 8 futures that come to the same [`Outcome`].
+/// What [`Context::race`] takes: tuples of 2 to 8 futures with the same [`Outcome`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be awaited as the parts of a race",
     label = "this must be a tuple of 2 to 8 futures",
     note = "each must be `Send` and come to an `Outcome` of the same type"
 )]
 pub trait Race: Sized {
-    /// What each of them comes to.
+    /// The result of each of them.
     type First;
 
     /// Awaits the first one.
@@ -198,7 +200,7 @@ tuples! {
     (A TA, B TB, C TC, D TD, E TE, F TF, G TG, H TH),
 }
 
-/// Items that are worked on, so many at a time: see [`Context::map`].
+/// Items in progress, several at a time: see [`Context::map`].
 #[must_use = "nothing is done unless it is awaited"]
 pub struct Map<'a, T> {
     parts: BoxStream<'a, (usize, Outcome<T>)>,
@@ -209,7 +211,7 @@ pub struct Map<'a, T> {
 impl<T> Unpin for Map<'_, T> {}
 
 impl<'a, T> Map<'a, T> {
-    /// What each item came to, value or error, in their order: an error ends its own item alone.
+    /// The result of each item, value or error, in order: an error ends only its own item.
     pub fn each(self) -> Each<'a, T> {
         Each { parts: self.parts, done: Vec::new() }
     }
@@ -234,7 +236,7 @@ impl<'a, T: Send + 'a> Future for Map<'a, T> {
     }
 }
 
-/// As [`Map`], with a result for each item: see [`Map::each`].
+/// Like [`Map`], with a result for each item: see [`Map::each`].
 #[must_use = "nothing is done unless it is awaited"]
 pub struct Each<'a, T> {
     parts: BoxStream<'a, (usize, Outcome<T>)>,

@@ -59,9 +59,9 @@ use crate::workflow::ServedStep;
 
 /// What a step knows of its run. `S` is the type of the run's state; leave it out for fields without one.
 ///
-/// What a step writes commits together with the events that it returns, or with [`Context::checkpoint`]: an attempt that
-/// fails, or whose worker was taken for dead, leaves nothing else behind. What steps of one run that write the same field
-/// at the same time come to, [`State`] says.
+/// A step's writes commit together with the events that it returns, or with [`Context::checkpoint`]: an attempt that
+/// fails, or whose worker seemed dead, leaves nothing else behind. [`State`] says what happens when several steps of
+/// one run write the same field at the same time.
 pub struct Context<S = ()> {
     core: Arc<Core>,
     state: PhantomData<fn() -> S>,
@@ -372,7 +372,8 @@ impl<S> Context<S> {
         self.core.reach.seq
     }
 
-    /// Which attempt this is, from 1. Attempts whose worker died count too, and those that ended by waiting.
+    /// The number of this attempt, from 1. Attempts whose worker died count too, and so do those that ended by
+    /// waiting.
     pub fn attempt(&self) -> u32 {
         self.core.reach.hold.fence().attempt
     }
@@ -382,18 +383,19 @@ impl<S> Context<S> {
         self.core.past.failures
     }
 
-    /// The error that the last attempt ended with; None in the first attempt, and where only workers were lost so far.
+    /// The error of the last attempt; None in the first attempt, and if only workers were lost so far.
     pub fn last_error(&self) -> Option<&str> {
         self.core.past.last_error.as_deref()
     }
 
-    /// How long this step execution takes already, from the begin of the first attempt that failed, or of this one
-    /// where none has. Delays between attempts count too.
+    /// How long this step execution has taken so far, from the beginning of the first attempt that failed, or of this
+    /// one if none has. Delays between attempts count too.
     pub fn elapsed(&self) -> Duration {
         self.core.past.elapsed()
     }
 
-    /// The same for every attempt at this step execution, and for no other: an idempotency key for calls to others.
+    /// An idempotency key for calls to other services: the same for every attempt at this step execution, and unique
+    /// to it.
     pub fn idempotency_key(&self) -> String {
         format!("{}-{}", self.core.reach.run, self.core.reach.seq)
     }

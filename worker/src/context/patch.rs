@@ -1,4 +1,4 @@
-//! `ctx.patched`: a change of a body's code that runs under way can live with.
+//! `ctx.patched`: a change of a body's code that active runs survive.
 
 use stepfleet_shared::names;
 
@@ -6,9 +6,9 @@ use super::Context;
 use crate::error::Outcome;
 
 impl<S> Context<S> {
-    /// Whether a body that was changed goes the new way: true where it comes here for the first time, false where an earlier attempt
-    /// has been further already, with the code from before the change. Which way was taken is recorded, so each later attempt takes
-    /// the same one.
+    /// Whether a changed body takes the new path: true if it reaches this place for the first time, false if an
+    /// earlier attempt, with the code from before the change, is already past it. The decision is recorded, so each
+    /// later attempt takes the same path.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -21,12 +21,13 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// The name (any text of up to 200 bytes: [`names::check_call`]) is that of the change. Make the call where the code was changed, between
-    /// the calls that come before and after it, and remove the old way once no run is left that took it. A body that waits, and has
-    /// made no other call since, takes the new way: put the change after the wait.
+    /// The name (any text of up to 200 bytes: [`names::check_call`]) is that of the change. Make the call where the
+    /// code was changed, between the calls that come before and after it, and remove the old path once no run is left
+    /// that took it. A body that waits, and has made no other call since, takes the new path: put the change after
+    /// the wait.
     ///
-    /// It takes no round trip of its own, and one of the entries that a step may record. Fails where the name is none, and where an
-    /// entry of the journal cannot be read.
+    /// It takes no round trip of its own, and one of the entries that a step may record. Fails if the name is not
+    /// valid, and if an entry of the journal cannot be read.
     pub fn patched(&self, name: &str) -> Outcome<bool> {
         names::check_call("change", name)?;
         self.core.journal().patched(&names::token(name))

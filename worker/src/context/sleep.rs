@@ -1,4 +1,4 @@
-//! `ctx.sleep`, and what else a body would read from the world: the time, chance.
+//! `ctx.sleep`, and recorded values that a body would otherwise read from the world: the time, random values.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use crate::error::{Error, Outcome};
 use crate::replay::Waited;
 
 impl<S> Context<S> {
-    /// Sleeps so long, on Redis' clock, from when the sleep began. It is a timer in Redis: it holds no worker and outlives every
-    /// restart. A body that has nothing else to do ends its attempt after a moment (some 25 ms), and the timer begins a new one,
-    /// as with [`Context::wait_for`].
+    /// Sleeps for this long, on Redis' clock, from when the sleep began. It is a timer in Redis: it holds no worker
+    /// and survives every restart. A body that has nothing else to do ends its attempt after a moment (about 25 ms),
+    /// and the timer begins a new one, as with [`Context::wait_for`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -30,15 +30,16 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// It is a call of the body as [`Context::step`] is, with the same rules for its order, and takes one of the 100,000 entries that
-    /// a step may record. Fails with a terminal error where the body makes other calls than an earlier attempt.
+    /// It is a call of the body like [`Context::step`], with the same rules for its order, and takes one of the
+    /// 100,000 entries that a step may record. Fails with a terminal error if the body makes other calls than an
+    /// earlier attempt.
     pub fn sleep(&self, time: Duration) -> Sleep<'_> {
         self.sleep_for(Time::For(time))
     }
 
-    /// Sleeps until then, on Redis' clock; ends at once where that is past. Otherwise as [`Context::sleep`].
+    /// Sleeps until this time, on Redis' clock; ends at once if it is past. Otherwise like [`Context::sleep`].
     ///
-    /// The time must come from the event, or from what is recorded, such as [`Context::now`].
+    /// The time must come from the event, or from a recorded call such as [`Context::now`].
     pub fn sleep_until(&self, time: SystemTime) -> Sleep<'_> {
         self.sleep_for(Time::Until(time))
     }
@@ -49,13 +50,13 @@ impl<S> Context<S> {
         Sleep { place, time, reading: None }
     }
 
-    /// The time by Redis' clock, recorded: each later attempt is given the same one. To the millisecond.
+    /// The time on Redis' clock, in milliseconds. It is recorded: each later attempt gets the same one.
     pub fn now(&self) -> StepCall<'_, SystemTime> {
         self.step("now", || async { time_of(&self.core).await })
     }
 
-    /// A random value, recorded: each later attempt is given the same one. Whole numbers take all values of their type, and floats
-    /// those from 0 up to 1, without 1. Not for secrets: it stands in Redis.
+    /// A random value. It is recorded: each later attempt gets the same one. Whole numbers take all values of their
+    /// type, and floats those from 0 up to 1, without 1. Not for secrets: the value is in Redis.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -71,7 +72,7 @@ impl<S> Context<S> {
         self.step("random", || std::future::ready(Ok(rand::random())))
     }
 
-    /// A random id (a UUID of version 4, as text), recorded: each later attempt is given the same one.
+    /// A random id (a UUID of version 4, as text). It is recorded: each later attempt gets the same one.
     pub fn uuid(&self) -> StepCall<'_, String> {
         self.step("uuid", || std::future::ready(Ok(uuid(rand::random()))))
     }

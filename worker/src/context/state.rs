@@ -1,4 +1,4 @@
-//! The state of a run: what a step reads and writes of its context.
+//! The state of a run: what a step reads and writes.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -13,23 +13,23 @@ use super::Core;
 use crate::decisions::overlay::Overlay;
 use crate::error::{Error, Outcome};
 
-/// The state of a run: fields, each with a value of its own; or, with a type, a struct whose fields they are.
+/// The state of a run: fields, each with a value of its own; or, with a type, a struct with these fields.
 ///
-/// A step reads the state as it was when its attempt began, with its own writes on top. What it writes becomes true with
-/// its commit, or with [`Context::checkpoint`](super::Context::checkpoint). Where other steps of the run have written
-/// meanwhile, it depends on how it was written:
+/// A step reads the state as it was when its attempt began, with its own writes on top. Its writes take effect with
+/// its commit, or with [`Context::checkpoint`](super::Context::checkpoint). If other steps of the run have written in
+/// the meantime, the result depends on the kind of write:
 ///
 /// * [`set`](State::set), [`remove`](State::remove) and [`clear`](State::clear) of whole fields: the last commit wins.
-/// * [`incr`](State::incr), [`push`](State::push) and [`insert`](State::insert): merged into what is there by then.
-/// * [`edit`](State::edit), [`edit_field`](State::edit_field), and any write to a path inside of a field: a transaction.
-///   Where a field that it has read was changed, nothing of the step is committed, and the transaction is made again on
-///   what is there by then, without the body, as often as it takes. Where the body itself knows the field (by
-///   [`get`](State::get), [`load`](State::load), [`fields`](State::fields) or the answer of `incr`), or the transaction
-///   answers something else now, the body runs again with the state as it is by then, within the same attempt. What it
-///   has recorded with `ctx.step` is not done again.
+/// * [`incr`](State::incr), [`push`](State::push) and [`insert`](State::insert): merged into the current value.
+/// * [`edit`](State::edit), [`edit_field`](State::edit_field), and any write to a path inside a field: a transaction.
+///   If a field that it has read was changed, nothing of the step is committed, and the transaction runs again on the
+///   current value, without the body, as often as it takes. If the body itself has read the field (with
+///   [`get`](State::get), [`load`](State::load), [`fields`](State::fields) or the answer of `incr`), or if the
+///   transaction now returns something else, the body runs again with the current state, within the same attempt.
+///   Recorded results of `ctx.step` are reused.
 ///
-/// A path has parts with dots between them: `user.address.city`, `orders.0.id`. The first is the field; the others lead
-/// into maps, structs and lists.
+/// A path has parts separated by dots: `user.address.city`, `orders.0.id`. The first part is the field; the others
+/// lead into maps, structs and lists.
 pub struct State<'a, S = ()> {
     core: &'a Core,
     state: PhantomData<fn() -> S>,
@@ -43,8 +43,8 @@ impl<'a, S> State<'a, S> {
 
 #[expect(clippy::unused_async, reason = "later stores read and check state while the step runs")]
 impl<S> State<'_, S> {
-    /// Reads the value at a path; None where there is none. Fails when it is of another type, or when the path leads
-    /// through something that is no map and no list.
+    /// Reads the value at a path; None if there is none. Fails if the value has another type, or if the path leads
+    /// through something that is neither a map nor a list.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<Option<T>> {
         let path = Path::parse(path)?;
         let field = {
@@ -56,8 +56,8 @@ impl<S> State<'_, S> {
         Ok(Some(values::decode(path.whole(), &value)?))
     }
 
-    /// Writes the value at a path. A field's name has 1 to 128 bytes, and its whole value at most 1 MiB. Maps on the way
-    /// are made; a list does not get longer by this.
+    /// Writes the value at a path. A field's name has 1 to 128 bytes, and its whole value at most 1 MiB. Missing maps
+    /// on the way are created; a list does not get longer by this.
     pub async fn set<T: Serialize + ?Sized>(&self, path: &str, value: &T) -> Outcome<()> {
         let path = Path::parse(path)?;
         let value = values::encode(path.whole(), value)?;
@@ -74,7 +74,7 @@ impl<S> State<'_, S> {
         })
     }
 
-    /// Removes what is at a path: a field, an entry of a map, or an item of a list, whose later items then move up.
+    /// Removes the value at a path: a field, an entry of a map, or an item of a list, whose later items then move up.
     pub async fn remove(&self, path: &str) -> Outcome<()> {
         self.act(&Path::parse(path)?, 0, |path, overlay| {
             if path.is_field() {
@@ -100,8 +100,8 @@ impl<S> State<'_, S> {
         })
     }
 
-    /// Adds to a field that is a whole number of at most 18 digits; one that is not set counts as 0. Never conflicts:
-    /// what others add at the same time is added too. Answers the sum as this step sees it.
+    /// Adds to a field that is a whole number of at most 18 digits; an unset field counts as 0. Never conflicts:
+    /// additions of other steps at the same time are added too. Returns the sum as this step sees it.
     pub async fn incr(&self, field: &str, by: i64) -> Outcome<i64> {
         self.merge(whole_field(field, "incr")?, Merge::Add(by))?;
         let mut overlay = self.core.overlay();
@@ -109,26 +109,26 @@ impl<S> State<'_, S> {
         Ok(overlay.read(field).map(|sum| values::decode(field, &sum)).transpose()?.unwrap_or_default())
     }
 
-    /// Appends to a field that is a list; one that is not set counts as empty. Never conflicts: what others push at the
-    /// same time is there too, in the order of the commits.
+    /// Appends to a field that is a list; an unset field counts as empty. Never conflicts: items that other steps
+    /// push at the same time are kept too, in the order of the commits.
     pub async fn push<T: Serialize + ?Sized>(&self, field: &str, item: &T) -> Outcome<()> {
         let merge = values::element(whole_field(field, "push")?, item)?;
         self.merge(field, merge)
     }
 
-    /// Writes one entry of a field that is a map or struct; one that is not set counts as empty. Never conflicts: what
-    /// others insert at the same time is there too, and of the same key the last commit counts.
+    /// Writes one entry of a field that is a map or struct; an unset field counts as empty. Never conflicts: entries
+    /// that other steps insert at the same time are kept too, and for the same key the last commit wins.
     pub async fn insert<T: Serialize + ?Sized>(&self, field: &str, key: &str, value: &T) -> Outcome<()> {
         let merge = values::entry(whole_field(field, "insert")?, key, value)?;
         self.merge(field, merge)
     }
 
-    /// Changes the value at a path in a transaction: if others have changed its field by the time of the commit, `change`
-    /// is called again with what is there by then. `T::default()` stands in where there is no value.
+    /// Changes the value at a path in a transaction: if others have changed its field by the time of the commit,
+    /// `change` runs again on the current value. If there is no value, it gets `T::default()`.
     ///
-    /// `change` may be called any number of times, and what it did before counts no more; so it takes along what it needs
-    /// (`move`) and clones what it gives away. What it answers, the body may go on with: where a later call answers
-    /// something else, the body runs again. Answer nothing where the body need not know.
+    /// `change` may run any number of times, and only the last run counts; so move what it needs into it (`move`),
+    /// and clone what it gives away. If a later run returns something else than the body has gone on with, the body
+    /// runs again. Return nothing that the body does not need.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -202,12 +202,13 @@ impl<S: Serialize + DeserializeOwned + Default> State<'_, S> {
         load(&overlay)
     }
 
-    /// Changes the state in a transaction: if others have changed any field of `S` by the time of the commit, `change` is
-    /// called again with what is there by then, as with [`State::edit_field`]. `change` gets a copy; what it does becomes true as a whole, or not at all where it panics or where a
-    /// field is too large. Only the fields that are different afterwards are written, each at most 1 MiB.
+    /// Changes the state in a transaction: if others have changed any field of `S` by the time of the commit,
+    /// `change` runs again on the current state, as with [`State::edit_field`]. `change` gets a copy; its changes
+    /// take effect as a whole, or not at all if it panics or if a field is too large. Only the fields that it has
+    /// changed are written, each at most 1 MiB.
     ///
-    /// Steps that edit at the same time conflict, however different the fields are that they change: [`State::edit_field`]
-    /// reads one field only, and [`State::incr`] and its like none.
+    /// Steps that edit at the same time conflict, even if they change different fields: [`State::edit_field`] reads
+    /// one field only, and [`State::incr`] and the other merges read none.
     pub async fn edit<R>(&self, change: impl Fn(&mut S) -> R + Send + 'static) -> Outcome<R>
     where
         R: PartialEq + Clone + Send + 'static,

@@ -1,4 +1,4 @@
-//! `ctx.step`: a part of a body that is not repeated once it is recorded.
+//! `ctx.step`: once recorded, its result is reused.
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,8 +21,8 @@ use crate::replay::Recorded;
 use crate::retry::RetryPolicy;
 
 impl<S> Context<S> {
-    /// Makes a part of a step's body once: its value is recorded, and a later attempt is given it instead of doing the
-    /// work again. A later attempt there is after an error, after a wait ([`Context::wait_for`]), and when the worker died.
+    /// Does a piece of work and records its result. Once recorded, the result is reused; everything else in a body
+    /// may run again: after an error, after a wait ([`Context::wait_for`]), and after the worker died.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -32,22 +32,23 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// The work may run more than once where the worker dies between its end and the recording; make it harmless to
-    /// repeat, for example with [`Context::idempotency_key`].
+    /// The work may run more than once if the worker dies between the end of the work and its recording; make it
+    /// harmless to repeat, for example with [`Context::idempotency_key`].
     ///
-    /// With [`StepCall::retries`] or [`StepCall::retry`] the call is tried again by itself, and its error is recorded once it is
-    /// given up on. Without, its error is that of the attempt: it is given to the body and not recorded, so the next attempt of the
-    /// step tries the work again. A body that goes on after it, rather than fail with it, is given the same error by each later
-    /// attempt; so is one that awaits other calls beside it which are recorded after it. Let calls that run beside others have
-    /// retries of their own.
+    /// With [`StepCall::retries`] or [`StepCall::retry`] the call is tried again by itself, and its error is recorded
+    /// once it is given up. Without them, the call returns its error to the body and does not record it, so the next
+    /// attempt of the step tries the work again. If the body goes on after the error, or awaits other calls that are
+    /// recorded after it, each later attempt gets the same error. Give calls that run in parallel retries of their
+    /// own.
     ///
-    /// The name (any text of up to 200 bytes: [`names::check_call`]) is for people, and tells a body whose code was changed. Calls are told
-    /// apart by their order, so a body must make the same calls in the same order each time: what decides about them
-    /// must come from the event, from calls, or from waits. The future may be joined or raced with others, or kept; in
-    /// which order calls ended is recorded, and what a race dropped, so that later attempts decide it alike.
+    /// The name (any text of up to 200 bytes: [`names::check_call`]) is for people, and detects changed code. Calls
+    /// are told apart by their order, so a body must make the same calls in the same order each time: what decides
+    /// about them must come from the event, from calls, or from waits. The future may be joined or raced with others,
+    /// or kept. The order in which calls ended is recorded, and so is what a race dropped, so that later attempts
+    /// decide alike.
     ///
-    /// Takes one round trip for each value that is recorded. Fails with a terminal error where the value is over 1 MiB,
-    /// where the step has recorded 100,000 entries, and where the body makes other calls than the attempt that recorded.
+    /// Takes one round trip for each value that is recorded. Fails with a terminal error if the value is over 1 MiB,
+    /// if the step has recorded 100,000 entries, and if the body makes other calls than the attempt that recorded.
     pub fn step<'a, T, F, W>(&'a self, name: &str, work: F) -> StepCall<'a, T>
     where
         T: Serialize + DeserializeOwned + Send + 'a,
@@ -127,29 +128,30 @@ pub struct StepCall<'a, T> {
 }
 
 impl<T> StepCall<'_, T> {
-    /// Tries the work so often again when it fails, after about 1, 2, 4 seconds and so on up to a minute. Other delays, and other
-    /// limits, has [`StepCall::retry`], which also says what it means for the call.
+    /// Tries the work again this many times when it fails, after about 1, 2, 4 seconds and so on up to a minute.
+    /// [`StepCall::retry`] takes other delays and limits, and says what a retry means for the call.
     pub fn retries(self, retries: u32) -> Self {
         self.retry(RetryPolicy::default().attempts(retries.saturating_add(1)))
     }
 
-    /// Tries the work again when it fails, as this policy says. Each try is recorded, so that the policy counts on wherever the
-    /// worker dies. A delay of more than a second has a timer and holds no worker: when the body has nothing else to do, its attempt
-    /// ends, and a later one goes on here. A shorter delay is waited in the worker.
+    /// Tries the work again when it fails, as this policy says. Each try is recorded, so the count survives the death
+    /// of the worker. A delay of more than a second is a timer and holds no worker: if the body has nothing else to
+    /// do, its attempt ends, and a later one continues here. The worker sits out a shorter delay.
     ///
-    /// Once the policy gives up, the last error is recorded as values are: each later attempt is given the same one, with its text,
-    /// its causes, and whether it was terminal. A step that fails with it is not tried again ([`Error::is_given_up`]). Where the run
-    /// fails with it, and somebody retries the run, the call is made again.
+    /// Once the policy gives up, the last error is recorded like a value: each later attempt gets the same error,
+    /// with its text, its causes, and whether it was terminal. A step that fails with it is not tried again
+    /// ([`Error::is_given_up`]). If the run fails with it and is retried, the call is made again.
     ///
-    /// Each try that failed takes a round trip, and up to two of the 100,000 entries that a step may record.
+    /// Each failed try takes a round trip, and up to two of the 100,000 entries that a step may record.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.options.retry = Some(policy);
         self
     }
 
-    /// Tells what the call is about, beside its name: an order's number, a page's address. It stands in the journal as part of the name, so
-    /// a body that makes the call about something else than an earlier attempt did is told so, by both keys, rather than given what was
-    /// recorded for the other. Any text, of 200 bytes at most together with the name.
+    /// Says what the call is about, in addition to its name: an order's number, a page's address. The key is part of
+    /// the name in the journal, so a body that makes the call about something else than an earlier attempt fails with
+    /// an error that shows both keys, and does not get what was recorded for the other. Any text, of 200 bytes at
+    /// most together with the name.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -165,8 +167,8 @@ impl<T> StepCall<'_, T> {
         self
     }
 
-    /// Each try may take so long, and has failed then. The work is dropped where it awaits; what blocks its thread cannot be
-    /// stopped, and has failed when it returns.
+    /// Limits each try: when the time is over, the try has failed. Work that awaits is dropped; work that blocks its
+    /// thread cannot be stopped, and counts as failed when it returns.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self

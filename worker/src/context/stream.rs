@@ -1,4 +1,4 @@
-//! `ctx.stream`: text that is shown while it is written.
+//! `ctx.stream`: text that is shown while it is being written.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use super::{Context, Core};
 use crate::error::{Error, Outcome};
 
 impl<S> Context<S> {
-    /// Begins a stream of text: an answer, token by token. Those who follow the run read along while the step still runs.
+    /// Begins a stream of text: an answer, token by token. Those who follow the run read it while the step is still
+    /// running.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -32,16 +33,17 @@ impl<S> Context<S> {
     /// # fn main() { let _ = chat::workflow(); }
     /// ```
     ///
-    /// Streamed text goes out beside the body: the first piece at once, and then up to 20 times a second, or as soon as there are
-    /// 4 KiB. Before a call is recorded that has streamed, and before an attempt ends, the rest of it goes out, which takes one
-    /// round trip.
+    /// Streamed text is sent in the background: the first piece at once, and then up to 20 times a second, or as soon
+    /// as there are 4 KiB. Before a call that has streamed is recorded, and before an attempt ends, the rest is sent,
+    /// which takes one round trip.
     ///
-    /// A stream has an id that tells its place in the body, as what [`Context::publish`] publishes. A body or a call that runs again,
-    /// after an error, a wait or the death of its worker, streams at the same places. What is there already is not shown again; as
-    /// soon as the text differs from what was shown, followers are told that this counts no more, and are given the whole text of
-    /// the new attempt. The work of a recorded call does not run again, and streams nothing again.
+    /// A stream has an id that stands for its place in the body, like an event of [`Context::publish`]. A body or a
+    /// call that runs again, after an error, a wait or the death of its worker, streams at the same places. Text that
+    /// is already there is not shown again; as soon as the text differs from what was shown, followers learn that the
+    /// earlier text is void, and get the whole text of the new attempt. The work of a recorded call does not run
+    /// again, and streams nothing again.
     ///
-    /// A stream ends with [`Stream::finish`], with the recording of the call in which it was begun, or with the step.
+    /// A stream ends with [`Stream::finish`], when the call in which it began is recorded, or with the step.
     ///
     /// Its name is for people: any text of up to 200 bytes. Its text may have 1 MiB.
     pub fn stream(&self, name: &str) -> Stream<'_> {
@@ -61,11 +63,11 @@ pub struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    /// Adds to the text. Returns at once, unless 64 KiB have not gone out yet, since Redis is slow or away.
+    /// Adds to the text. Returns at once, unless 64 KiB are unsent because Redis is slow or away.
     ///
-    /// Fails with a terminal error where the stream would be over 1 MiB, its name cannot be one, or the store takes no more streams of
-    /// this step: about 10,000 outside of recorded calls. Where this attempt is no longer the current one, the step ends here: the
-    /// call does not return.
+    /// Fails with a terminal error if the stream would exceed 1 MiB, if its name is not valid, or if the store takes
+    /// no more streams of this step: about 10,000 outside of recorded calls. If this attempt is no longer the current
+    /// one, the step ends here: the call does not return.
     pub async fn push(&mut self, text: &str) -> Outcome<()> {
         let key = self.key()?;
         if self.core.replays {
@@ -75,9 +77,9 @@ impl Stream<'_> {
         self.core.until(|state| state.has_room(key)).await
     }
 
-    /// Ends the stream, once all of its text has gone out: followers know then that it is whole.
+    /// Ends the stream once all of its text has been sent: followers then know that it is complete.
     ///
-    /// Fails as [`Stream::push`] does.
+    /// Fails like [`Stream::push`].
     pub async fn finish(mut self) -> Outcome<()> {
         let key = self.key()?;
         self.core.scribe.hurry(|stream| stream.key == key, true);

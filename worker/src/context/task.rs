@@ -1,4 +1,4 @@
-//! `ctx.task`: work that any worker of the fleet does, with a policy of its own.
+//! `ctx.task`: work that any worker of the fleet may do, with a policy of its own.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,8 +11,8 @@ use crate::workflow::Function;
 const PROGRESS: &str = "progress";
 
 impl<S> Context<S> {
-    /// Hands work to whichever worker serves it, and waits for what it gives: a function with `#[task]`, or another durable function,
-    /// by the name that it has.
+    /// Hands work to any worker that serves it, and waits for its result: a function with `#[task]`, or another
+    /// durable function, named by its type.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -27,10 +27,11 @@ impl<S> Context<S> {
     /// # fn main() { let _ = print_label::workflow(); }
     /// ```
     ///
-    /// It is a child run, with all that [`Context::run_workflow`] says of these: the task has its own retries and its own time limit,
-    /// holds a slot of the worker that executes it and none of this one, and its error is one here once it is given up on. What
-    /// [`Context::step`] does runs in this worker and takes one round trip; a task takes some ten times that. Make a task of what needs
-    /// other workers than the function that calls it (a GPU, a network, a licence), or is to be spread over the fleet.
+    /// It is a child run: see [`Context::run_workflow`]. The task has its own retries and its own timeout, holds a
+    /// slot of the worker that executes it and none of this one, and its error becomes an error here once it is given
+    /// up. The work of [`Context::step`] runs in this worker and takes one round trip; a task takes about ten times
+    /// that. Make a task of work that needs other workers than the function that calls it (a GPU, a network, a
+    /// licence), or that should spread over the fleet.
     pub fn task<F>(&self, input: &F::Input) -> RunWorkflow<'_, F::Output>
     where
         F: Function<Input: Serialize, Output: DeserializeOwned>,
@@ -38,8 +39,8 @@ impl<S> Context<S> {
         self.run_workflow(F::NAME, input)
     }
 
-    /// Tells how far a task has come, or any other body: committed at once, as the field `progress` of the run's state, where
-    /// people see it (`stepfleet show`). The next attempt finds it with [`Context::progress`].
+    /// Records the progress of a task, or of any other body: committed at once, as the field `progress` of the run's
+    /// state, where people see it (`stepfleet show`). The next attempt reads it with [`Context::progress`].
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -56,14 +57,14 @@ impl<S> Context<S> {
     /// # fn main() { let _ = encode_film::workflow(); }
     /// ```
     ///
-    /// It says nothing of whether its worker is alive: that is what the worker's lease is for. Takes one round trip, and is a
-    /// [`Context::checkpoint`] in all else: after a recorded call of the body it is one itself.
+    /// It does not prove that the worker is alive: the worker's lease does that. Takes one round trip, and is
+    /// otherwise a [`Context::checkpoint`]: after a recorded call of the body it is a recorded call itself.
     pub async fn heartbeat<P: Serialize + Sync + ?Sized>(&self, progress: &P) -> Outcome<()> {
         self.state().set(PROGRESS, progress).await?;
         self.checkpoint().await
     }
 
-    /// What the last [`Context::heartbeat`] told, by whichever attempt; None before the first.
+    /// The progress that the last [`Context::heartbeat`] recorded, in any attempt; None before the first.
     pub async fn progress<P: DeserializeOwned>(&self) -> Outcome<Option<P>> {
         self.state().get(PROGRESS).await
     }

@@ -20,8 +20,9 @@ use crate::replay::Waited;
 const TEXT: u32 = 10_000;
 
 impl<S> Context<S> {
-    /// Asks people, and waits for their answer. The question is listed (`stepfleet questions`, `Client::questions`, `ZRANGE
-    /// sf:{0}:questions 0 -1`) until somebody answers it: in Rust, with `stepfleet answer`, or with an `XADD` from any language.
+    /// Asks people, and waits for their answer. The question is listed (`stepfleet questions`, `Client::questions`,
+    /// `ZRANGE sf:{0}:questions 0 -1`) until somebody answers it: in Rust, with `stepfleet answer`, or with an `XADD`
+    /// from any language.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -34,12 +35,13 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// An answer that the question does not take is refused with the reason, and the question stays open. The answer is recorded, with
-    /// who gave it and when. In all else it is a wait as [`Context::wait_for`] is: it holds no worker, it may be joined and raced, and
-    /// it outlives every restart.
+    /// An answer that does not fit the question is refused with the reason, and the question stays open. The answer
+    /// is recorded, with who gave it and when. Otherwise it is a wait like [`Context::wait_for`]: it holds no worker,
+    /// you may join and race it, and it survives every restart.
     ///
-    /// Fails when the time is over and there is no default ([`Error::is_overdue`]); with a terminal error where the question is none
-    /// (see the limits of [`stepfleet::question::Question`]), and where the body makes other calls than an earlier attempt.
+    /// Fails when the time is over and there is no default ([`Error::is_overdue`]); and with a terminal error if the
+    /// question is not valid (see the limits of [`stepfleet::question::Question`]), or if the body makes other calls
+    /// than an earlier attempt.
     pub fn wait_for_user<Q: Question>(&self, question: Q) -> WaitForUser<'_, Q> {
         let number = self.core.journal().next();
         let asked = question.into_question();
@@ -57,19 +59,19 @@ impl<S> Context<S> {
 
 /// A question that people can be asked: [`Approval`], [`Choice`], [`Choices`], [`Text`], each of them also [`Skippable`].
 pub trait Question {
-    /// What it is answered with.
+    /// The type of the answer.
     type Answer: DeserializeOwned + Clone + Send + Unpin + 'static;
 
-    /// As it stands in Redis.
+    /// The question as it is stored in Redis.
     fn into_question(self) -> question::Question;
 }
 
 /// An answer, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered<A> {
-    /// What was answered.
+    /// The answer.
     pub answer: A,
-    /// Who answered, where they said so.
+    /// Who answered, if they said so.
     pub by: Option<String>,
     /// When, on Redis' clock; None for a default.
     pub at: Option<SystemTime>,
@@ -88,14 +90,14 @@ macro_rules! questions {
                 Self(question::Question { name, text, takes: $takes, skippable: false })
             }
 
-            /// What an answer names it by: any text of up to 200 bytes. Without, it is the kind of question.
+            /// The name that answers use: any text of up to 200 bytes. By default, it is the kind of question.
             #[must_use]
             pub fn named(mut self, name: impl Into<String>) -> Self {
                 self.0.name = name.into();
                 self
             }
 
-            /// People need not answer: then the answer is None.
+            /// Lets people skip the question: then the answer is None.
             pub fn skippable(self) -> Skippable<Self> {
                 Skippable(self)
             }
@@ -112,14 +114,14 @@ macro_rules! questions {
 }
 
 questions! {
-    /// A question that takes yes or no: `true` or `false`. It is named `approval` unless it is given another name.
+    /// A question that takes yes or no: `true` or `false`. Its default name is `approval`.
     Approval: "approval", bool, Takes::Approval;
-    /// A question that takes one option, by its id. It is named `choice` unless it is given another name.
+    /// A question that takes one option, by its id. Its default name is `choice`.
     Choice: "choice", String, Takes::Choice { options: Vec::new() };
-    /// A question that takes several options, by their ids, each once: any number of them unless said otherwise. It is named `choices`
-    /// unless it is given another name.
+    /// A question that takes several options, by their ids, each once: any number of them by default. Its default
+    /// name is `choices`.
     Choices: "choices", Vec<String>, Takes::Choices { options: Vec::new(), least: 0, most: 0 };
-    /// A question that takes a text, of up to 10,000 bytes unless said otherwise. It is named `text` unless it is given another name.
+    /// A question that takes a text, by default of up to 10,000 bytes. Its default name is `text`.
     Text: "text", String, Takes::Text { most: TEXT };
 }
 
@@ -149,7 +151,7 @@ impl Choices {
         self
     }
 
-    /// At least so many.
+    /// The answer must have at least this many options.
     #[must_use]
     pub fn at_least(mut self, count: u32) -> Self {
         if let Takes::Choices { least, .. } = &mut self.0.takes {
@@ -158,7 +160,7 @@ impl Choices {
         self
     }
 
-    /// At most so many; to be said after the options.
+    /// The answer may have at most this many options; call it after adding the options.
     #[must_use]
     pub fn at_most(mut self, count: u32) -> Self {
         if let Takes::Choices { most, .. } = &mut self.0.takes {
@@ -169,7 +171,7 @@ impl Choices {
 }
 
 impl Text {
-    /// At most so many bytes, up to 100,000.
+    /// The answer may have at most this many bytes, up to 100,000.
     #[must_use]
     pub fn at_most(mut self, bytes: u32) -> Self {
         self.0.takes = Takes::Text { most: bytes };
@@ -201,13 +203,15 @@ pub struct WaitForUser<'a, Q: Question> {
 }
 
 impl<Q: Question> WaitForUser<'_, Q> {
-    /// Waits so long at the most, on Redis' clock and counted from when the question was asked, whatever is restarted meanwhile.
+    /// Waits at most this long, on Redis' clock, counted from when the question was asked, whatever is restarted in
+    /// between.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// The answer once the time is over. To ask something else then, look at [`Error::is_overdue`] and ask it.
+    /// The answer to use when the time is over. To ask something else then, leave this out and check
+    /// [`Error::is_overdue`].
     pub fn default(mut self, answer: impl Into<Q::Answer>) -> Self {
         self.default = Some(answer.into());
         self

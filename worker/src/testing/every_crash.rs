@@ -11,11 +11,12 @@ use crate::event::Event;
 /// Each commit makes two runs more, each with all commits.
 const MOST: usize = 2000;
 
-/// Makes the run once without a crash; then once for each of its commits with a worker that dies before it, and once
-/// with one that dies after it. Checks that each of them ends as the first: same status, result, error and context.
-/// Answers the first.
+/// Runs the workflow once without a crash; then once for each of its commits with a worker that dies before it, and
+/// once with one that dies after it. Checks that each of these runs ends like the first: same status, result, error
+/// and state. Returns the first run.
 ///
-/// `setup` is called for each run: give the workflow fresh resources there. A workflow of `n` commits makes `2n + 1` runs.
+/// `setup` is called for each run: give the workflow fresh resources there. A workflow with `n` commits makes `2n +
+/// 1` runs.
 ///
 /// ```
 /// # use stepfleet::{prelude::*, testing};
@@ -33,16 +34,16 @@ const MOST: usize = 2000;
 /// ```
 ///
 /// # Panics
-/// When a run ends otherwise than the first, with an account of both; when the first does not end; and when it has more
-/// than 2,000 commits.
+/// When a run ends differently from the first, with an account of both; when the first does not end; and when it has
+/// more than 2,000 commits.
 pub async fn survives_every_crash<E: Event>(setup: impl Fn() -> Setup, input: &E) -> TestRun {
     every_crash(setup, async |setup| setup.start(input).await).await
 }
 
-/// As [`survives_every_crash`], for a durable function with this input.
+/// Like [`survives_every_crash`], for a durable function with this input.
 ///
 /// # Panics
-/// As [`survives_every_crash`].
+/// Like [`survives_every_crash`].
 pub async fn call_survives_every_crash<I: Serialize + ?Sized>(setup: impl Fn() -> Setup, input: &I) -> TestRun {
     every_crash(setup, async |setup| setup.call(input).await).await
 }

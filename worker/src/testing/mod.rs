@@ -1,9 +1,9 @@
 //! Run a workflow in a unit test: without Redis, without waiting, with workers that die when the test says so.
 //!
-//! [`run`] takes a workflow with the resources that the test gives it. What happens next is what a fleet would do: the
-//! steps' own code runs, on several workers in turn, and every transition is made, on a store in memory. Only the
-//! waiting is left out: where nothing is left to do but to wait, for a retry or a deadline, the clock is put forward.
-//! It is all done by one task, in an order that is the same each time.
+//! [`run`] takes a workflow with the test's resources. What happens next is what happens on a fleet: your steps run
+//! on several workers in turn, and every transition is made, on a store in memory. Only the waiting is left out: when
+//! nothing is left to do but wait, for a retry or a deadline, the clock jumps ahead. One task does it all, in the
+//! same order each time.
 //!
 //! ```
 //! use stepfleet::prelude::*;
@@ -76,22 +76,22 @@
 //!
 //! # Commits and crashes
 //!
-//! A commit is what a step writes at its end, well or badly, and also each checkpoint that it makes on the way and each
-//! time that it stops to wait. A worker that dies *before* a commit has done the work and leaves nothing of it: the step
-//! runs again, on another worker, as its next attempt. A worker that dies *after* a commit leaves all of it, although
-//! it never came to know. [`Setup::crash_before_commit`] and [`Setup::crash_after_commit`] do this at one commit,
+//! A commit is what a step writes at its end, successful or not, and also each checkpoint on the way and each time
+//! that it stops to wait. A worker that dies *before* a commit has done the work and leaves nothing of it: the step
+//! runs again, on another worker, as its next attempt. A worker that dies *after* a commit leaves all of it, but has
+//! never seen the reply. [`Setup::crash_before_commit`] and [`Setup::crash_after_commit`] do this at one commit,
 //! [`survives_every_crash`] at each in turn.
 //!
 //! # Time
 //!
-//! The clock of the store stands still while steps run, and is put forward to the next thing that is due when nothing is
-//! queued: [`TestRun::time_skipped`]. A step's own `tokio::time::sleep` and `timeout = ".."` go by the clock of tokio: in
-//! a test with `#[tokio::test(start_paused = true)]` (tokio's feature `test-util`) they do not wait either.
+//! The store's clock stands still while steps run, and jumps to what is due next when nothing is queued:
+//! [`TestRun::time_skipped`]. A step's own `tokio::time::sleep` and `timeout = ".."` use tokio's clock: in a test
+//! with `#[tokio::test(start_paused = true)]` (tokio's feature `test-util`) they do not wait either.
 //!
 //! # What it does not show
 //!
-//! One attempt is executed at a time. Attempts that overlap, such as one whose worker was only taken for dead, are for
-//! tests on a real fleet; they can commit nothing, but their side effects happen.
+//! One attempt executes at a time. Test overlapping attempts, such as one whose worker only seemed dead, on a real
+//! fleet; they can commit nothing, but their side effects happen.
 
 mod crash;
 mod driver;

@@ -1,4 +1,4 @@
-//! The replay of a run that was made elsewhere.
+//! The replay of a run that was executed elsewhere.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use crate::runtime::replaying;
 use crate::workflow::{Served, Workflow};
 
 /// Replays what a run has recorded, as `stepfleet export` or
-/// [`RunHandle::export`](stepfleet::client::RunHandle::export) gives it, against this code: to find, before it is deployed, a change that
-/// runs under way could not go along with. The run may be under way or have ended.
+/// [`RunHandle::export`](stepfleet::client::RunHandle::export) returns it, against this code. Use it before a
+/// deployment, to find a change that active runs could not survive. The run may be active or have ended.
 ///
-/// Without Redis, and without doing anything: calls that are recorded give what they came to, and what lies beyond is not done. Where
-/// the journal ends, so does the replay.
+/// A replay needs no Redis and has no side effects: recorded calls return their recorded results, and what comes
+/// after them is not done. The replay ends where the journal ends.
 ///
 /// ```
 /// # use stepfleet::{prelude::*, testing};
@@ -32,7 +32,8 @@ use crate::workflow::{Served, Workflow};
 /// ```
 ///
 /// # Panics
-/// When the text is no export, is that of another workflow's run, or the workflow's graph cannot work.
+/// When the text is not an export, when it is that of another workflow's run, or when the workflow's graph cannot
+/// work.
 pub async fn replay<W: Workflow>(workflow: W, exported: &str) -> Replay {
     let export = Export::read(exported).unwrap_or_else(|mistake| panic!("{mistake}"));
     let served = Served::new(workflow).unwrap_or_else(|mistake| panic!("{mistake}"));
@@ -49,7 +50,7 @@ pub async fn replay<W: Workflow>(workflow: W, exported: &str) -> Replay {
     Replay { run: export.run, workflow: export.workflow, version: export.version, status: export.status, steps }
 }
 
-/// What came of a replay. Its `Display` tells it for each step.
+/// The outcome of a replay. Its `Display` shows it for each step.
 #[derive(Clone, Debug)]
 #[must_use = "look at what came of it: assert_along()"]
 pub struct Replay {
@@ -70,8 +71,8 @@ struct Replayed {
 }
 
 impl Replay {
-    /// Where the code goes another way than what is recorded: one text for each step that does, with what is recorded and what the
-    /// code asks for. None where it goes along with all of it.
+    /// Where the code takes another path than what is recorded: one text for each step that does, with what is
+    /// recorded and what the code asks for. Empty if the code goes along with all of it.
     pub fn faults(&self) -> Vec<&str> {
         self.steps.iter().filter_map(|step| step.went.as_ref().err().map(String::as_str)).collect()
     }
@@ -79,7 +80,7 @@ impl Replay {
     /// Checks that the code goes along with the whole journal.
     ///
     /// # Panics
-    /// When it does not, and says where; and when nothing was recorded.
+    /// With the first difference, when it does not; and when nothing was recorded.
     #[track_caller]
     pub fn assert_along(&self) {
         assert!(!self.steps.is_empty(), "the run {} has nothing recorded: there is nothing to go along with", self.run);

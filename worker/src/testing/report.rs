@@ -1,4 +1,4 @@
-//! What became of a run.
+//! The outcome of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::event::Event;
 
 /// A run that has ended, or that waits for a signal which the test has not scripted.
 ///
-/// Its `Display`, which every failed check shows, tells status, error, history and what it waits for.
+/// Its `Display`, which every failed check prints, shows status, error, history and what the run waits for.
 #[derive(Debug)]
 pub struct TestRun {
     pub(super) run: Run,
@@ -47,7 +47,7 @@ pub(super) struct Ran {
     pub(super) worker: String,
 }
 
-/// What became of one step, over all of its executions.
+/// What one step did, over all of its executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepReport {
     committed: usize,
@@ -60,7 +60,7 @@ pub struct StepReport {
 pub struct Retried {
     /// Why it failed.
     pub error: String,
-    /// How long the next attempt was put off.
+    /// The delay before the next attempt.
     pub delay: Duration,
 }
 
@@ -70,7 +70,7 @@ impl TestRun {
         &self.run
     }
 
-    /// Where it stands.
+    /// Its status.
     pub fn status(&self) -> Status {
         self.run.status
     }
@@ -78,7 +78,7 @@ impl TestRun {
     /// Checks its status.
     ///
     /// # Panics
-    /// With all that is known of the run, when it is another.
+    /// With the whole run, when it has another status.
     #[track_caller]
     pub fn assert_status(&self, status: Status) {
         assert!(self.run.status == status, "the run should be {status}, and is not:\n{self}");
@@ -87,7 +87,7 @@ impl TestRun {
     /// The stop event.
     ///
     /// # Panics
-    /// With all that is known of the run, when it did not complete or its result is of another type.
+    /// With the whole run, when it did not complete or its result has another type.
     #[track_caller]
     pub fn result<E: DeserializeOwned>(&self) -> E {
         match &self.run.result {
@@ -100,7 +100,7 @@ impl TestRun {
     /// Why it failed.
     ///
     /// # Panics
-    /// With all that is known of the run, when it has no error.
+    /// With the whole run, when it has no error.
     #[track_caller]
     pub fn error(&self) -> &str {
         self.run.error.as_deref().unwrap_or_else(|| panic!("the run has no error:\n{self}"))
@@ -111,7 +111,7 @@ impl TestRun {
         &self.history
     }
 
-    /// What became of one step.
+    /// What one step did.
     ///
     /// # Panics
     /// When the workflow has no step of that name.
@@ -139,7 +139,7 @@ impl TestRun {
         self.state_of(&self.context)
     }
 
-    /// An entity as the run has left it; None where there is none.
+    /// An entity as the run has left it; None if it does not exist.
     ///
     /// # Panics
     /// When it is of another type.
@@ -150,8 +150,8 @@ impl TestRun {
         Some(value.unwrap_or_else(|mistake| panic!("{mistake}\n{self}")))
     }
 
-    /// What the run's session has once the run has ended: it is what the run came to where it completed, and else what was there
-    /// before. Fields that were never set have the values of `S::default()`.
+    /// The state of the run's session after the run has ended: what the run has left if it completed, and otherwise
+    /// what was there before. Fields that were never set have the values of `S::default()`.
     ///
     /// # Panics
     /// When it is of another type.
@@ -169,7 +169,7 @@ impl TestRun {
         state.unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
     }
 
-    /// One field of the run's context; None where it is not set.
+    /// One field of the run's state; None if it is not set.
     ///
     /// # Panics
     /// When it is of another type.
@@ -196,10 +196,10 @@ impl TestRun {
         read.collect::<stepfleet_shared::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
     }
 
-    /// The text of its last stream of this name, as a follower has it in the end.
+    /// The final text of its last stream with this name, as a follower has it.
     ///
     /// # Panics
-    /// With all that is known of the run, when it has none.
+    /// With the whole run, when it has none.
     #[track_caller]
     pub fn streamed(&self, name: &str) -> String {
         let streams = self.streams();
@@ -221,15 +221,15 @@ impl TestRun {
         &self.published
     }
 
-    /// What it has recorded, as `stepfleet export` writes it: for [`replay`](super::replay()).
+    /// The recorded results, as `stepfleet export` writes them: for [`replay`](super::replay()).
     ///
     /// # Panics
-    /// Never: all of it can be written.
+    /// Never: all of it can be serialized.
     pub fn exported(&self) -> String {
         serde_json::to_string(&self.export).expect("an export can be written as JSON")
     }
 
-    /// How long the run would have waited: how far the store's clock was put forward.
+    /// How long the run would have waited: the sum of the jumps of the store's clock.
     pub fn time_skipped(&self) -> Duration {
         self.skipped
     }
@@ -261,7 +261,7 @@ impl StepReport {
         self.committed
     }
 
-    /// How many times its code was executed: also in attempts that failed, waited, or whose worker died.
+    /// How many times its code was executed, including attempts that failed, waited, or whose worker died.
     pub fn attempts(&self) -> usize {
         self.workers.len()
     }

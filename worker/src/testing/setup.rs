@@ -55,8 +55,7 @@ pub(super) enum Timed {
     Cancel,
 }
 
-/// Prepares a run of a workflow. The workflow is the one that a worker would serve, with the resources that the test
-/// gives it.
+/// Prepares a run of a workflow: the workflow that a worker would serve, with the test's resources.
 ///
 /// # Panics
 /// When the workflow's graph cannot work.
@@ -101,8 +100,9 @@ impl Setup {
         self
     }
 
-    /// Another workflow, for child runs ([`Context::run_workflow`](crate::context::Context::run_workflow)) and others that the run
-    /// starts. They are executed with it. A child run of a workflow that is not given here is rejected.
+    /// Another workflow, for child runs ([`Context::run_workflow`](crate::context::Context::run_workflow)) and other
+    /// runs that the run starts. They are executed with it. A child run of a workflow that is not added here is
+    /// rejected.
     ///
     /// # Panics
     /// When the workflow's graph cannot work.
@@ -111,27 +111,27 @@ impl Setup {
         self
     }
 
-    /// The run's id: `test` unless said otherwise.
+    /// The run's id; `test` by default.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.run = id.into();
         names::check_id("run id", &self.run).unwrap_or_else(|mistake| panic!("{mistake}"));
         self
     }
 
-    /// A field that the run's context has from the beginning.
+    /// A field of the state that the run begins with.
     pub fn field<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
         let value = names::check_field(name).and_then(|()| values::encode(name, value));
         self.context.push((name.to_owned(), value.unwrap_or_else(|mistake| panic!("{mistake}"))));
         self
     }
 
-    /// The state that the run has from the beginning: each of its fields as one of the context.
+    /// The state that the run begins with.
     pub fn state<S: Serialize>(mut self, state: &S) -> Self {
         self.context.extend(fields::split(state).unwrap_or_else(|mistake| panic!("{mistake}")));
         self
     }
 
-    /// An entity that is there from the beginning.
+    /// An entity that exists from the beginning.
     ///
     /// ```
     /// # use stepfleet::{prelude::*, testing};
@@ -159,7 +159,7 @@ impl Setup {
     /// ```
     ///
     /// # Panics
-    /// When the key or the name of its type cannot be one, or the value cannot be written.
+    /// When the key or the name of its type is not valid, or the value cannot be serialized.
     pub fn entity<E: Entity>(mut self, key: &str, value: &E) -> Self {
         Address::of::<E>(key).check().unwrap_or_else(|mistake| panic!("{mistake}"));
         let value = codec::encode(&format!("the entity {} {key}", E::NAME), value);
@@ -167,8 +167,8 @@ impl Setup {
         self
     }
 
-    /// The run is in a session of this name. It begins with what [`Setup::session_state`] says, and what it has come to where it
-    /// completes is in [`TestRun::session_state`].
+    /// Puts the run into a session of this name. It begins with the state of [`Setup::session_state`]; if it
+    /// completes, [`TestRun::session_state`] returns the state that it has left.
     pub fn session(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
         names::check_id("session", &name).unwrap_or_else(|mistake| panic!("{mistake}"));
@@ -176,7 +176,7 @@ impl Setup {
         self
     }
 
-    /// What earlier runs of the session have left: each field of this state as one of the session's context.
+    /// The state that earlier runs of the session have left.
     ///
     /// ```
     /// # use stepfleet::{prelude::*, testing};
@@ -202,19 +202,19 @@ impl Setup {
         self
     }
 
-    /// A signal that the run is given when it waits for this name and nothing else is left to do. Several of one name
-    /// are given in the order in which they were added, one for each wait.
+    /// A signal that the run gets when it waits for this name and nothing else is left to do. Several with one name
+    /// are delivered in the order in which they were added, one for each wait.
     pub fn signal<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
         let payload = self.payload(name, value);
         self.signals.push((name.to_owned(), payload));
         self
     }
 
-    /// An answer that the run is given when it asks the question of this name and nothing else is left to do. Several to one name are
-    /// given in the order in which they were added.
+    /// An answer that the run gets when it asks the question with this name and nothing else is left to do. Several
+    /// to one name are given in the order in which they were added.
     ///
     /// # Panics
-    /// [`Setup::start`] does when the question does not take the answer.
+    /// [`Setup::start`] panics when the question does not take the answer.
     pub fn answer<T: Serialize + ?Sized>(mut self, question: &str, answer: &T, by: Option<&str>) -> Self {
         let value = serde_json::to_value(answer);
         let value = value.unwrap_or_else(|e| panic!("the answer to {question} cannot be written as JSON: {e}"));
@@ -222,7 +222,7 @@ impl Setup {
         self
     }
 
-    /// A signal that the run is given so long after its start, on the store's clock, whether it waits for it or not.
+    /// A signal that the run gets this long after its start, on the store's clock, whether it waits for it or not.
     /// `Duration::ZERO` is before its first step.
     pub fn signal_at<T: Serialize + ?Sized>(mut self, at: Duration, name: &str, value: &T) -> Self {
         let payload = self.payload(name, value);
@@ -230,11 +230,12 @@ impl Setup {
         self
     }
 
-    /// An event from outside, for every step that takes it. It is given when nothing else of the run is left to do: see the
-    /// option `external` of `#[workflow]`. Several are given one after the other, in the order in which they were added.
+    /// An event from outside, for every step that takes it. It is delivered when nothing else of the run is left to
+    /// do: see the option `external` of `#[workflow]`. Several are delivered one after the other, in the order in
+    /// which they were added.
     ///
     /// # Panics
-    /// When no step takes the event, the workflow does not name it as `external`, or it cannot be written.
+    /// When no step takes the event, the workflow does not name it as `external`, or it cannot be serialized.
     pub fn send<E: Event>(mut self, event: &E) -> Self {
         let (name, workflow) = (E::NAME, &self.served.registration.workflow);
         assert!(!self.served.router.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
@@ -245,7 +246,7 @@ impl Setup {
         self
     }
 
-    /// The run is cancelled so long after its start, on the store's clock.
+    /// Cancels the run this long after its start, on the store's clock.
     pub fn cancel_at(mut self, at: Duration) -> Self {
         self.timed.push((at, Timed::Cancel));
         self
@@ -255,21 +256,21 @@ impl Setup {
     /// dies before that commit takes effect. The step's next attempt then makes the commit `number + 1`.
     ///
     /// # Panics
-    /// When the workflow has no such step; and [`Setup::start`] does when the step never came to that commit.
+    /// When the workflow has no such step; and [`Setup::start`] panics when the step never came to that commit.
     pub fn crash_before_commit(self, step: &str, number: usize) -> Self {
         self.crash(step, number, Moment::Before)
     }
 
-    /// The worker that makes the `number`th commit of a step dies after that commit took effect, before it comes to know.
+    /// The worker that makes the `number`th commit of a step dies after that commit took effect, before it sees the
+    /// reply.
     ///
     /// # Panics
-    /// As [`Setup::crash_before_commit`].
+    /// Like [`Setup::crash_before_commit`].
     pub fn crash_after_commit(self, step: &str, number: usize) -> Self {
         self.crash(step, number, Moment::After)
     }
 
-    /// How many attempts there may be in all, before the run is taken for one that never ends: 100,000 unless said
-    /// otherwise.
+    /// How many attempts there may be in all, before the run counts as one that never ends; 100,000 by default.
     pub fn max_attempts(mut self, attempts: usize) -> Self {
         self.max_attempts = attempts;
         self
@@ -278,8 +279,8 @@ impl Setup {
     /// Starts the run and drives it until it has ended, or only waits for a signal that is not in the script.
     ///
     /// # Panics
-    /// When the event is not the workflow's start event, when the run takes more than [`Setup::max_attempts`], or when a
-    /// crash that was asked for did not come to pass.
+    /// When the event is not the workflow's start event, when the run takes more than [`Setup::max_attempts`], or
+    /// when a crash that was asked for never happened.
     pub async fn start<E: Event>(self, input: &E) -> TestRun {
         assert!(
             E::NAME == self.start,
@@ -292,16 +293,16 @@ impl Setup {
         self.start_json(&input).await
     }
 
-    /// As [`Setup::start`], for a durable function with this input.
+    /// Like [`Setup::start`], for a durable function with this input.
     ///
     /// # Panics
-    /// As [`Setup::start`].
+    /// Like [`Setup::start`].
     pub async fn call<I: Serialize + ?Sized>(self, input: &I) -> TestRun {
         let input = serde_json::to_string(input).unwrap_or_else(|e| panic!("the input cannot be written as JSON: {e}"));
         self.start_json(&input).await
     }
 
-    /// As [`Setup::start`], with the JSON text that a caller would send.
+    /// Like [`Setup::start`], with the JSON text that a caller would send.
     ///
     /// # Panics
     /// Also when it is not JSON.

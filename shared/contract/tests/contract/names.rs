@@ -1,4 +1,4 @@
-//! The files and tests that the documents name are there.
+//! The files, tests and headings that the documents name are there.
 
 use std::path::Path;
 
@@ -8,8 +8,10 @@ use super::sources::{read, root};
 const EXAMPLES: [&str; 2] = ["a.rs", "a/b.rs"];
 const TESTS: &str = "integration-tests/tests/all";
 
+/// Path and text of each.
 fn documents() -> Vec<(String, String)> {
-    let mut all: Vec<_> = super::sources::files("docs", ".md");
+    let docs = super::sources::files("docs", ".md").into_iter();
+    let mut all: Vec<_> = docs.map(|(name, text)| (format!("docs/{name}"), text)).collect();
     all.push(("README.md".to_owned(), read("README.md")));
     all
 }
@@ -79,4 +81,44 @@ fn the_tests_that_guarantees_name_are_there() {
     }
     assert!(count > 80, "only {count} names were found");
     assert!(missing.is_empty(), "no test has these names: {missing:#?}");
+}
+
+/// As GitHub makes it of a heading: lower case, no punctuation, dashes for spaces.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The lines of a document that are not in a block of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    })
+}
+
+fn anchors(text: &str) -> Vec<String> {
+    prose(text).filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+#[test]
+fn the_links_between_documents_lead_somewhere() {
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for (document, text) in documents() {
+        let folder = Path::new(&document).parent().expect("it is in a folder");
+        let links = prose(&text).flat_map(|line| line.split("](").skip(1)).filter_map(|link| link.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            count += 1;
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { Path::new(&document).to_owned() } else { folder.join(path) };
+            let has_heading = || anchors(&read(&target.display().to_string())).iter().any(|anchor| anchor == heading);
+            if !root().join(&target).exists() || !(heading.is_empty() || has_heading()) {
+                broken.push(format!("{document}: {link}"));
+            }
+        }
+    }
+    assert!(count > 150, "only {count} links were found");
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
 }
