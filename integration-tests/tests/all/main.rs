@@ -1,5 +1,6 @@
 //! All integration tests, in one program: each file is a subject, against a real Redis.
 
+mod acl;
 mod agent;
 mod asking;
 mod audit;

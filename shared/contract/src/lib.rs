@@ -37,4 +37,4 @@ pub use self::loops::{LOOPS, Loop};
 pub use self::render::{TABLES, Table};
 pub use self::short::{SHORT, SHORT_WAYS, ShortWay};
 pub use self::states::{FLAGS, Letter, SLOT_LETTERS, STATES};
-pub use self::transitions::{Reply, TRANSITIONS, Transition};
+pub use self::transitions::{LOOKS, Reply, TRANSITIONS, Transition};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Arg, Form, Group, LOOPS, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
+use super::{Arg, Form, Group, LOOKS, LOOPS, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
 
 /// Where it stands, from the root of the repository.
 const FOLDER: &str = "shared/src/core/generated";
@@ -80,9 +80,10 @@ fn transitions_of(by: &str) -> String {
         text += &defined;
         let (replies, word) = (transition.replies, if has_words(transition.replies) { &*name } else { "Wordless" });
         debug_assert!(!replies.is_empty(), "each has a reply");
+        let looks = if LOOKS.contains(&transition.name) { "    const LOOKS: bool = true;\n" } else { "" };
         let _ = write!(
             text,
-            "\nimpl Transition for {} {{\n    type Word = words::{word};\n    const NAME: &'static str = \"{}\";\n}}\n",
+            "\nimpl Transition for {} {{\n    type Word = words::{word};\n    const NAME: &'static str = \"{}\";\n{looks}}}\n",
             elided(&name, &defined),
             transition.name
         );

@@ -17,6 +17,8 @@ pub(crate) trait Transition: Write {
     type Word;
     /// The transition's name.
     const NAME: &'static str;
+    /// It changes nothing: whoever may only read can call it.
+    const LOOKS: bool = false;
 }
 
 /// What a short way is given.

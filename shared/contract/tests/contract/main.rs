@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use stepfleet_contract::{
-    DUTIES, FLAGS, Field, JOURNAL, KEYS, LIMITS, RUN_FIELDS, SHORT, SHORT_WAYS, SLOT_LETTERS, STATES, STEPS_FIELDS,
-    TIMERS, TRANSITIONS, WORKER_FIELDS, lua,
+    DUTIES, FLAGS, Field, JOURNAL, KEYS, LIMITS, LOOKS, RUN_FIELDS, SHORT, SHORT_WAYS, SLOT_LETTERS, STATES,
+    STEPS_FIELDS, TIMERS, TRANSITIONS, WORKER_FIELDS, lua,
 };
 
 use self::arguments::{fields, function, named_by, names};
@@ -68,6 +68,9 @@ fn each_function_is_in_the_contract_and_in_the_file_that_it_names() {
     // Those of plain tasks stay as they are: docs/protocol.md lists them, and a worker in Python calls them.
     let registered = set(between(&text, "{ '", '\'').filter(|name| !name.starts_with("v1_")));
     assert_eq!(registered, set(TRANSITIONS.iter().map(|t| t.name)), "left: registered, right: in the contract");
+    let looks = text.split("local looks").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+    let looks: Vec<&str> = looks.split(" = true").filter_map(|part| part.rsplit(' ').next()).collect();
+    assert_eq!(set(looks), set(LOOKS.into_iter().chain([""])), "left: registered without writes");
     let files: BTreeMap<String, String> = files(LUA, ".lua").into_iter().collect();
     for transition in TRANSITIONS {
         let file = files.get(transition.file).unwrap_or_else(|| panic!("{} is not there", transition.file));

@@ -55,6 +55,7 @@ impl Write for Waits<'_> {
 impl Transition for Waits<'_> {
     type Word = words::Wordless;
     const NAME: &'static str = "waits";
+    const LOOKS: bool = true;
 }
 
 /// Shows questions that are open, of a run or of all, the oldest first; changes nothing.
@@ -76,4 +77,5 @@ impl Write for Questions<'_> {
 impl Transition for Questions<'_> {
     type Word = words::Wordless;
     const NAME: &'static str = "questions";
+    const LOOKS: bool = true;
 }

@@ -179,6 +179,14 @@ impl Link {
         match self.send(&load).await {
             Ok(_) => log::debug!(library = LIBRARY.prefix, "loaded the function library"),
             Err(error) if error.to_string().contains("already exists") => {}
+            // With least privilege only coordinators may.
+            Err(error) if error.is_denied() => {
+                return Err(Error::unavailable(format!(
+                    "its functions of this version ({}) are not loaded yet, and this user may not load them: a coordinator of the \
+                     same version does",
+                    LIBRARY.prefix.trim_end_matches('_')
+                )));
+            }
             Err(error) => return Err(error),
         }
         Ok(())

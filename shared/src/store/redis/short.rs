@@ -94,7 +94,7 @@ impl Short {
             // With the letter, and how many arguments there are.
             (args + waiting.args.len() + 2, size + waiting.args.size() + 8)
         });
-        let mut command = wire::function(SHORT, &self.prefix, args, size);
+        let mut command = wire::function(wire::CALL, SHORT, &self.prefix, (args, size));
         for waiting in &batch {
             command.arg(waiting.letter).arg(waiting.args.len());
             wire::add(&mut command, &waiting.args);

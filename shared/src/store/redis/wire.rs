@@ -8,22 +8,26 @@ use super::functions::LIBRARY;
 use crate::core::args::{Args, Transition};
 use crate::core::value::Value;
 
+/// Calls a function that may write.
+pub(super) const CALL: &str = "FCALL";
+
 /// The call of a transition on the partition with this prefix.
 ///
 /// Its one key is never there. So a cluster that is moving the slot refuses each call until all of it has moved: none sees a part of
 /// the partition.
 pub(super) fn transition<T: Transition>(prefix: &str, given: &T) -> Cmd {
     let args = Args::of(given);
-    let mut command = function(T::NAME, prefix, args.len(), args.size());
+    let call = if T::LOOKS { "FCALL_RO" } else { CALL };
+    let mut command = function(call, T::NAME, prefix, (args.len(), args.size()));
     add(&mut command, &args);
     command
 }
 
 /// The call of a function, with room for so many arguments of so many bytes.
-pub(super) fn function(name: &str, prefix: &str, args: usize, size: usize) -> Cmd {
+pub(super) fn function(call: &str, name: &str, prefix: &str, (args, size): (usize, usize)) -> Cmd {
     let name = LIBRARY.function(name);
     let mut command = Cmd::with_capacity(args + 4, size + name.len() + prefix.len() + 8);
-    command.arg("FCALL").arg(name).arg(1).arg(prefix);
+    command.arg(call).arg(name).arg(1).arg(prefix);
     command
 }
 

@@ -13,9 +13,15 @@ local plain = {
   { 'v1_register', v1.register }, { 'v1_heartbeat', v1.heartbeat }, { 'v1_deregister', v1.deregister },
   { 'v1_claim', v1.claim }, { 'v1_complete', v1.complete }, { 'v1_fail', v1.fail },
 }
+-- Whoever may only read can call them.
+local looks, no_writes = { waits = true, questions = true }, {}
+no_writes[1] = 'no-writes'
 for i = 1, #transitions do
   local name, transition = transitions[i][1], transitions[i][2]
   local arguments = read[name]
-  redis.register_function('@PREFIX@' .. name, function(keys, argv) return transition(keys[1], arguments(argv)) end)
+  redis.register_function({
+    function_name = '@PREFIX@' .. name, flags = looks[name] and no_writes or {},
+    callback = function(keys, argv) return transition(keys[1], arguments(argv)) end,
+  })
 end
 for i = 1, #plain do redis.register_function('@PREFIX@' .. plain[i][1], plain[i][2]) end

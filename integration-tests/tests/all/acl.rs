@@ -1,0 +1,149 @@
+//! The users of deploy/redis/users.acl: each may do its work, and nothing else.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stepfleet_integration_tests::durable::Household;
+use stepfleet_integration_tests::fleet::Process;
+use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
+use stepfleet_shared::Client;
+use stepfleet_shared::run::Status;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
+
+/// A Redis with these users, whose passwords are in files.
+struct Guarded {
+    redis: TestRedis,
+    passwords: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let passwords = tempfile::tempdir().unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/users.sh");
+        let made = Command::new("bash").arg(script).arg(passwords.path()).output().expect("bash is there");
+        assert!(made.status.success(), "{made:?}");
+        let redis = TestRedis::process().await;
+        let mut admin = redis.connection().await;
+        // The test itself is the one that the file switches off.
+        for user in String::from_utf8(made.stdout).unwrap().lines().filter(|user| *user != "user default off") {
+            let rules: Vec<&str> = user.split(' ').skip(1).collect();
+            let () = redis::cmd("ACL").arg("SETUSER").arg(&rules).query_async(&mut admin).await.unwrap();
+        }
+        Self { redis, passwords }
+    }
+
+    fn url(&self, user: &str) -> String {
+        let file = self.passwords.path().join(user);
+        format!("{}?password_file={}", self.redis.url.replace("redis://", &format!("redis://{user}@")), file.display())
+    }
+
+    fn process(&self, program: &str, args: &[&str], user: &str) -> Process {
+        let settings = [("STEPFLEET_REDIS", &*self.url(user)), ("RUST_LOG", "info")];
+        Process::start(Path::new(program), args, &settings)
+    }
+
+    /// What the server has refused to this user, and why.
+    async fn refused(&self, user: &str) -> Vec<String> {
+        let mut admin = self.redis.connection().await;
+        let log: Vec<Vec<redis::Value>> = redis::cmd("ACL").arg("LOG").arg(100).query_async(&mut admin).await.unwrap();
+        let told = log.into_iter().map(|entry| format!("{entry:?}"));
+        told.filter(|entry| entry.contains(&format!("'{user}'"))).collect()
+    }
+
+    async fn told(&self, user: &str, args: &[&str]) -> Result<redis::Value, String> {
+        let password = std::fs::read_to_string(self.passwords.path().join(user)).unwrap();
+        let url = self.redis.url.replace("redis://", &format!("redis://{user}:{password}@"));
+        let client = redis::Client::open(url).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let answer = redis::cmd(args[0]).arg(&args[1..]).query_async(&mut connection).await;
+        answer.map_err(|error| error.to_string())
+    }
+}
+
+async fn result(client: &Client, workflow: &str, input: &Value) -> Value {
+    let run = client.start(workflow, input).enqueue().await.unwrap();
+    run.result(LIMIT).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_user_may_do_its_work() {
+    let guarded = Guarded::start().await;
+    // It may load no functions: it waits for a coordinator.
+    let worker = guarded.process(WORKER, &[], "worker");
+    let coordinator = guarded.process(STEPFLEET, &["coordinator"], "coordinator");
+    let client = Client::connect(&guarded.url("caller")).unwrap();
+    assert_eq!(result(&client, "squares", &json!({ "count": 5 })).await, json!({ "count": 5, "sum": 55 }));
+    let household = json!(Household { members: 3, waits: false });
+    assert_eq!(result(&client, "family", &household).await, json!(6));
+    assert_eq!(result(&client, "count", &json!("a")).await, json!(4));
+    let said = client.start("talk", &"hello").session("s").enqueue().await.unwrap();
+    assert_eq!(said.result::<u64>(LIMIT).await.unwrap(), 1);
+
+    let run = client.start("member", &json!((1, true))).id("waits").enqueue().await.unwrap();
+    until(async || run.status().await.unwrap().is_some_and(|run| run.status == Status::Running)).await;
+    run.signal("go", &"now").await.unwrap();
+    assert_eq!(run.result::<u64>(LIMIT).await.unwrap(), 1);
+    let run = client.start("member", &json!((1, true))).id("stops").enqueue().await.unwrap();
+    run.cancel().await.unwrap();
+    assert_eq!(run.wait(LIMIT).await.unwrap().status, Status::Cancelled);
+
+    for args in
+        [&["runs"][..], &["show", "waits"], &["workers"], &["workflows"], &["questions"], &["snapshot", "waits"]]
+    {
+        let mut process = guarded.process(STEPFLEET, args, "observer");
+        assert!(process.ended().await.success(), "{args:?}: {}", process.log());
+    }
+    for user in ["caller", "coordinator", "observer"] {
+        assert_eq!(guarded.refused(user).await, Vec::<String>::new(), "{}", coordinator.log());
+    }
+    let of_worker = guarded.refused("worker").await;
+    assert!(of_worker.iter().all(|entry| entry.contains("function|load")), "{of_worker:?}\n{}", worker.log());
+}
+
+#[tokio::test]
+async fn no_user_may_do_more() {
+    let guarded = Guarded::start().await;
+    for (user, forbidden) in [
+        ("caller", &[&["HSET", "sf:{0}:run:r", "status", "completed"][..], &["XRANGE", "sf:{0}:inbox", "-", "+"]][..]),
+        ("caller", &[&["HGETALL", "sf:{0}:context:r"], &["FCALL", "f", "0"], &["DEL", "sf:{0}:run:r"]]),
+        (
+            "observer",
+            &[&["HSET", "sf:{0}:run:r", "status", "completed"], &["XADD", "sf:{0}:inbox", "*", "op", "cancel"]],
+        ),
+        (
+            "worker",
+            &[&["FUNCTION", "LOAD", "REPLACE", "#!lua name=x\n"], &["CLIENT", "KILL", "ID", "1"], &["EVAL", "", "0"]],
+        ),
+        (
+            "coordinator",
+            &[&["CLIENT", "KILL", "ID", "1"], &["FUNCTION", "FLUSH"], &["SHUTDOWN"], &["EVAL", "return 1", "0"]],
+        ),
+    ] {
+        for args in forbidden {
+            let said = guarded.told(user, args).await.expect_err(user);
+            assert!(said.contains("NOPERM") || said.contains("permissions"), "{user} {args:?}: {said}");
+        }
+    }
+    for user in ["caller", "worker", "coordinator", "observer"] {
+        for args in [
+            &["GET", "other:key"][..],
+            &["SET", "other:key", "1"],
+            &["FLUSHALL"],
+            &["FLUSHDB"],
+            &["KEYS", "*"],
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["ACL", "LIST"],
+            &["SUBSCRIBE", "other"],
+            &["MONITOR"],
+        ] {
+            let said = guarded.told(user, args).await.expect_err(user);
+            assert!(said.contains("NOPERM") || said.contains("permissions"), "{user} {args:?}: {said}");
+        }
+    }
+}
