@@ -18,6 +18,7 @@ mod durable;
 mod entities;
 mod exported;
 mod failure;
+mod first_minutes;
 mod following;
 mod forked;
 mod graphs;

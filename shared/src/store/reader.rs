@@ -1,5 +1,6 @@
 //! What anybody may read, whoever he is in a fleet.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,6 +70,10 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerInfo>>;
     /// Every workflow version that was ever registered.
     async fn registrations(&self) -> Result<Vec<Registration>>;
+    /// The names of all workflows that were ever registered.
+    async fn known_workflows(&self) -> Result<BTreeSet<String>> {
+        Ok(self.registrations().await?.into_iter().map(|found| found.workflow).collect())
+    }
     /// The queue of every workflow version that was ever registered.
     async fn queues(&self) -> Result<Vec<Queue>>;
     /// Requests that wait for a worker to serve them.

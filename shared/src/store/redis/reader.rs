@@ -1,6 +1,6 @@
 //! What anybody may read: plain commands, of which none changes anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -218,6 +218,13 @@ impl ReaderStore for RedisStore {
             registrations.extend(registration(&reply.bytes()?));
         }
         Ok(registrations)
+    }
+
+    async fn known_workflows(&self) -> Result<BTreeSet<String>> {
+        let mut names = redis::cmd("HKEYS");
+        names.arg(self.namespace.key("workflows"));
+        let names = self.texts(&names).await?;
+        Ok(names.iter().filter_map(|name| Some(QueueName::parse(name)?.0.to_owned())).collect())
     }
 
     async fn queues(&self) -> Result<Vec<Queue>> {
