@@ -292,6 +292,11 @@ impl Intake {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let Destination { version, routes, timeout } = to;
+        if let Some(mistake) = self.fleet.mistake(version, &request).await?
+            && !self.repeats(&run, &request).await?
+        {
+            return Ok(Err(mistake));
+        }
         let name = entry.map(|entry| self.name_of(entry, &run));
         let key_ttl = self.key_ttl;
         let mut start = Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout };

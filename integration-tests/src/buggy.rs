@@ -131,6 +131,9 @@ impl ReaderStore for Buggy {
     async fn leads_to(&self, run: &str) -> Result<Option<String>> {
         self.store.leads_to(run).await
     }
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        self.store.key(workflow, key).await
+    }
     async fn is_deferred(&self, run: &str) -> Result<bool> {
         self.store.is_deferred(run).await
     }

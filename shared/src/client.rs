@@ -348,7 +348,7 @@ impl RunHandle {
     /// Why the end was not seen.
     async fn timed_out(&self, limit: Duration, seen: Result<Option<Run>>) -> Error {
         let id = &self.id;
-        let waits = self.waits_for().await.ok().flatten();
+        let waits = Box::pin(self.waits_for()).await.ok().flatten();
         Error::timeout(match (seen, waits) {
             (Err(error), _) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
             (Ok(Some(_)), Some(waits)) => format!("run {id} has not ended within {limit:?}: it waits for {waits}"),

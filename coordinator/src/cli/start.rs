@@ -113,7 +113,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     if !fleet.json {
         eprintln!("run {}", handle.id());
     }
-    let ended = wait(fleet, &handle, options.timeout).await.map_err(|error| explain(error, handle.id()))?;
+    let ended = Box::pin(wait(fleet, &handle, options.timeout)).await.map_err(|error| explain(error, handle.id()))?;
     report(fleet, &ended)
 }
 
@@ -149,7 +149,7 @@ async fn show_progress(fleet: &Fleet, handle: &RunHandle, spinner: &ProgressBar)
     let mut told = String::new();
     loop {
         tokio::time::sleep(PROGRESS).await;
-        let Ok(waits) = handle.waits_for().await else { continue };
+        let Ok(waits) = Box::pin(handle.waits_for()).await else { continue };
         let now = waits.map_or_else(|| "under way".to_owned(), |waits| format!("waits for {waits}"));
         if now == told {
             continue;

@@ -43,6 +43,7 @@ mod requests;
 mod retried;
 mod runs;
 mod scenarios;
+mod schemas;
 mod sessions;
 mod shapes;
 mod snapshots;

@@ -40,6 +40,8 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn run(&self, id: &str) -> Result<Option<Run>>;
     /// The run that this id leads to, where its request turned out to repeat another. That one may be in another partition.
     async fn leads_to(&self, run: &str) -> Result<Option<String>>;
+    /// The run that an idempotency key of a workflow stands for; None where there is none, or its day is over.
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>>;
     /// Whether the request for this run is held for a worker that serves its workflow.
     async fn is_deferred(&self, run: &str) -> Result<bool>;
     /// What became of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The

@@ -42,6 +42,13 @@ impl ReaderStore for MemoryStore {
         Ok(self.change(known))
     }
 
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        let of = (workflow.to_owned(), key.to_owned());
+        let known =
+            |data: &mut Data, now| data.keys.get(&of).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone());
+        Ok(self.change(known))
+    }
+
     async fn is_deferred(&self, run: &str) -> Result<bool> {
         Ok(self.change(|data, _| data.deferred.contains_key(run)))
     }

@@ -220,6 +220,15 @@ impl ReaderStore for RedisStore {
         Ok(registrations)
     }
 
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("key", &format!("{workflow}:{key}")));
+        match self.link.send(&get).await? {
+            Value::Nil => Ok(None),
+            run => text(run).map(Some),
+        }
+    }
+
     async fn known_workflows(&self) -> Result<BTreeSet<String>> {
         let mut names = redis::cmd("HKEYS");
         names.arg(self.namespace.key("workflows"));
