@@ -140,6 +140,9 @@ impl ReaderStore for Buggy {
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
         self.store.request_fate(run, request).await
     }
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        self.store.receipts(list).await
+    }
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         self.store.context(run).await
     }

@@ -32,7 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
-pub use self::asked::Asked;
+pub use self::asked::{Asked, Reception};
 pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
 pub use self::session::{SessionHandle, SessionStatus};

@@ -52,6 +52,7 @@ pub mod partitions;
 pub mod paths;
 pub mod published;
 pub mod question;
+pub mod reply;
 pub mod request;
 pub mod run;
 pub mod server;

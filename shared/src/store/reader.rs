@@ -47,6 +47,8 @@ pub trait ReaderStore: Send + Sync + 'static {
     /// What became of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The
     /// run is meant as the request names it.
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
+    /// The receipts in a list that nobody has taken off it, the oldest first: the JSON of each. The list is in this partition.
+    async fn receipts(&self, list: &str) -> Result<Vec<String>>;
     /// A run's context as it is now, in no order; empty where there is no such run.
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
     /// A session; None where there is none of that name, or it has expired.
@@ -106,8 +108,10 @@ pub struct SessionInfo {
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestFate {
-    /// It was taken: what it asked for is done, or kept for when it can be.
+    /// It was taken: what it asked for is done.
     Taken,
+    /// It is kept for later: nobody waits for this signal yet, or the run is still to start.
+    Kept,
     /// It could not be taken, for this reason.
     Rejected(String),
 }

@@ -11,6 +11,7 @@ mod journal;
 mod losses;
 mod pauses;
 mod questions;
+mod receipts;
 mod repeats;
 mod requests;
 mod retries;

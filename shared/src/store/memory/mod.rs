@@ -25,6 +25,7 @@ mod publish;
 mod question;
 mod readers;
 mod reads;
+mod receipts;
 mod retry;
 mod roles;
 mod run;

@@ -57,6 +57,10 @@ impl ReaderStore for MemoryStore {
         Ok(self.change(|data, now| data.request_fate(now, run, request)))
     }
 
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        Ok(self.change(|data, now| data.receipts(now, list)))
+    }
+
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         Ok(self.change(|data, _| data.context(run)))
     }

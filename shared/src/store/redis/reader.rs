@@ -41,6 +41,7 @@ fn waiting(groups: Value) -> u64 {
 fn request_fate(text: &str) -> Result<RequestFate> {
     match text.split_once(' ') {
         None if text == "taken" => Ok(RequestFate::Taken),
+        None if text == "kept" => Ok(RequestFate::Kept),
         Some(("rejected", reason)) => Ok(RequestFate::Rejected(reason.to_owned())),
         _ => Err(Error::reply("what became of a request cannot be read")),
     }
@@ -97,6 +98,12 @@ impl ReaderStore for RedisStore {
             Value::Nil => Ok(None),
             fate => request_fate(&text(fate)?).map(Some),
         }
+    }
+
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        let mut range = redis::cmd("LRANGE");
+        range.arg(self.namespace.key_of("reply", list)).arg(0).arg(-1);
+        self.texts(&range).await
     }
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
