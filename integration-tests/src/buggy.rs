@@ -22,7 +22,8 @@ use stepfleet_shared::step::{
 };
 use stepfleet_shared::store::{
     Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
-    ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo, WorkerStore,
+    LiveStep, ReaderStore, Registration, RejectedRequest, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo,
+    WorkerStore,
 };
 
 /// What it does to the call.
@@ -169,6 +170,12 @@ impl ReaderStore for Buggy {
     }
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
         self.store.questions(run, from, count).await
+    }
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>> {
+        self.store.live_steps(run).await
+    }
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>> {
+        self.store.rejected(since_ms, before_ms, count).await
     }
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         self.store.workers().await

@@ -20,6 +20,7 @@ use self::patience::patiently;
 use self::waiting::Registered;
 use crate::backoff::{Backoff, FOLLOWING};
 use crate::codec::{self, Content};
+use crate::env;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::follow::Follower;
@@ -61,6 +62,13 @@ impl Client {
     /// A client for the namespace `sf`. Connects at its first call; fails when the URL cannot be read.
     pub fn connect(url: &str) -> Result<Self> {
         Self::connect_to(url, "sf")
+    }
+
+    /// A client for the fleet that the environment names: `STEPFLEET_REDIS` (default [`env::DEFAULT_URL`], the Redis of `stepfleet dev`)
+    /// and `STEPFLEET_NAMESPACE` (default `sf`), as workers and the command line read them. Connects at its first call; fails when the
+    /// URL cannot be read.
+    pub fn connect_from_env() -> Result<Self> {
+        Self::connect_to(&env::redis(), &env::namespace())
     }
 
     /// A client for another namespace. It need not be made yet: requests wait in the inbox of its first partition until a coordinator

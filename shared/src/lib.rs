@@ -30,6 +30,7 @@ pub mod client;
 pub mod codec;
 mod core;
 pub mod entity;
+pub mod env;
 pub mod error;
 pub mod export;
 pub mod fields;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::Registration;
+use super::{LiveStep, Registration, RejectedRequest};
 use crate::error::Result;
 use crate::export::Journaled;
 use crate::fleet::Queue;
@@ -70,6 +70,10 @@ pub trait ReaderStore: Send + Sync + 'static {
     /// Questions that are open: those of a run, or of all runs of the partition `count` of them from place `from` on, the oldest first.
     /// One that is answered meanwhile moves those behind it.
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>>;
+    /// The step executions of a run that have not ended, by their numbers: a hundred at most, the first.
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>>;
+    /// Requests that were rejected from one time until before another (ms since 1970), the newest first; `count` at most.
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<WorkerInfo>>;
     /// Every workflow version that was ever registered.

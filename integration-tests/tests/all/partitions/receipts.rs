@@ -51,7 +51,7 @@ async fn a_list_is_where_its_run_is_whatever_inbox_the_request_is_in() {
         desk.ask(home, &steal).await;
         desk.take_in(&coordinator).await;
         let told = desk.told(other, "me").await;
-        let reasons: String = told.iter().map(|(_, reason)| format!("{reason}\n")).collect();
+        let reasons = told.iter().map(|(_, reason)| &**reason).collect::<Vec<_>>().join(" ");
         assert!(fits || reasons.contains("must be in the partition of run r2"), "{told:?}");
         assert!(reasons.contains("reply or key, not both"), "{told:?}");
         let run = desk.partitions.of("r").run("r").await.unwrap().unwrap();

@@ -50,7 +50,7 @@ pub(super) struct Data {
     pub(super) entities: BTreeMap<(String, String), EntityData>,
     pub(super) sessions: BTreeMap<String, SessionData>,
     pub(super) inbox: Stream<Fields>,
-    pub(super) rejected: VecDeque<Fields>,
+    pub(super) rejected: VecDeque<(u64, Fields)>,
     pub(super) deferred: BTreeMap<String, Waiting>,
     pub(super) queues: BTreeMap<QueueName, Queue>,
     pub(super) timers: Timers,

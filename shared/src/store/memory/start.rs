@@ -239,7 +239,7 @@ impl Data {
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
         if !rejection.only_shown {
-            self.rejected.push_back(fields);
+            self.rejected.push_back((now, fields));
         }
         if self.rejected.len() > MAX_REJECTED {
             self.rejected.pop_front();

@@ -10,7 +10,8 @@ use redis::Cmd;
 use super::readers::{BLOCK, RedisEventReader};
 use super::{RedisStore, meta};
 use crate::core::decode::{
-    clock_ms, deferred, held, open_wait, published, registration, remaining_ms, run, session, stream_entries, worker,
+    clock_ms, deferred, held, inbox_entries, live_step, open_wait, published, registration, remaining_ms, run, session,
+    stream_entries, worker,
 };
 use crate::core::generated::args;
 use crate::core::reply::{Reply, bytes, number, text};
@@ -26,8 +27,8 @@ use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
 use crate::store::{
-    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, SessionInfo, WorkerInfo,
-    in_order,
+    Deferred, EventReader, InboxEntry, LiveStep, MAX_PUBLISHED_READ, ReaderStore, Registration, RejectedRequest,
+    RequestFate, SessionInfo, WorkerInfo, in_order,
 };
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
@@ -46,6 +47,11 @@ fn request_fate(text: &str) -> Result<RequestFate> {
         _ => Err(Error::reply("what became of a request cannot be read")),
     }
 }
+
+/// How many step executions that have not ended are shown of a run.
+const SHOWN_STEPS: usize = 100;
+/// The event of a larger one is not read, in bytes.
+const READ_STEP: u64 = 65_536;
 
 /// The streams of a queue.
 const LANES: [&str; 3] = ["queue", "requeued", "alone"];
@@ -187,6 +193,43 @@ impl ReaderStore for RedisStore {
         }
         open.sort_by_key(|question: &OpenQuestion| question.asked_ms);
         Ok(open)
+    }
+
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>> {
+        let steps = self.namespace.key_of("steps", run);
+        let names = self.texts(redis::cmd("HKEYS").arg(&steps)).await?;
+        let mut live: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        live.sort_unstable();
+        live.truncate(SHOWN_STEPS);
+        if live.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::pipe();
+        for seq in &live {
+            read.cmd("HGET").arg(&steps).arg(seq).cmd("HSTRLEN").arg(&steps).arg(format!("e{seq}"));
+        }
+        let found = self.link.send_all(&read).await?;
+        let mut read = redis::pipe();
+        for (seq, found) in live.iter().zip(found.chunks(2)) {
+            let is_small = found.get(1).and_then(|length| number::<u64>(length).ok()).is_some_and(|n| n <= READ_STEP);
+            // Of a large event the name of its step is not worth the way.
+            read.cmd("HGET").arg(&steps).arg(if is_small { format!("e{seq}") } else { String::new() });
+        }
+        let records = self.link.send_all(&read).await?;
+        let both = live.into_iter().zip(found.chunks(2)).zip(records);
+        Ok(both.filter_map(|((seq, found), record)| live_step(seq, found.first()?.clone(), record)).collect())
+    }
+
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>> {
+        let Some(last_ms) = before_ms.checked_sub(1) else { return Ok(Vec::new()) };
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(self.namespace.key("rejected")).arg(last_ms).arg(since_ms).arg("COUNT").arg(count);
+        let entries = inbox_entries(Reply::new(self.link.send(&range).await?)?, 0)?;
+        let read = |entry: InboxEntry| {
+            let at_ms = entry.id.split_once('-').and_then(|(ms, _)| ms.parse().ok()).unwrap_or_default();
+            RejectedRequest::of(at_ms, &entry.fields)
+        };
+        Ok(entries.into_iter().map(read).collect())
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
