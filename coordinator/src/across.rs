@@ -80,6 +80,18 @@ impl Intake {
         }
     }
 
+    /// Whether the request is the same as that of a run which is there, whatever its input is.
+    pub(crate) async fn repeats(&self, run: &str, request: &StartRequest) -> Result<bool> {
+        if self.good_run(run).await?.is_some() || self.run_of_key(run, request).await?.is_some() {
+            return Ok(true);
+        }
+        let Some(key) = &request.key else { return Ok(false) };
+        match self.partitions.of_key(&request.workflow, key).key(&request.workflow, key).await? {
+            Some(known) => Ok(self.good_run(&known).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     async fn good_run(&self, id: &str) -> Result<Option<String>> {
         let found = self.partitions.of(id).run(id).await?;
         Ok(found.filter(|run| run.status != Status::Rejected).map(|run| run.id))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join;
-use stepfleet_shared::request::SendRequest;
+use stepfleet_shared::request::{SendRequest, StartRequest};
 use stepfleet_shared::step::Route;
 use stepfleet_shared::{Error, Result};
 use tokio::sync::Mutex;
@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::Partitions;
 use crate::events;
 use crate::routing::{Destination, Routes};
-use crate::schemas::Schemas;
+use crate::schemas::{Given, Schemas};
 
 /// However many requests miss, the fleet is read at most this often.
 const MISS_AGE: Duration = Duration::from_millis(50);
@@ -70,8 +70,22 @@ impl Fleet {
             )));
         };
         let of = format!("{workflow} version {version}");
-        Ok(events::takers(graph, &of, &send.event, send.step.as_deref())
-            .and_then(|routes| self.schemas.mistake(graph, &of, send).map_or(Ok(routes), Err)))
+        let takers = match events::takers(graph, &of, &send.event, send.step.as_deref()) {
+            Ok(takers) => takers,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (event, called) = (send.event.clone(), format!("the event {}", send.event));
+        let given = Given { event, called, content: send.content, input: send.input.clone() };
+        Ok(self.schemas.mistake(graph, &of, given).await.map_or(Ok(takers), Err))
+    }
+
+    /// Why the input of a run is none that this version of its workflow takes; None where it is, as far as that is registered.
+    pub(crate) async fn mistake(&self, version: u32, request: &StartRequest) -> Result<Option<String>> {
+        let (routes, workflow) = (self.routes().await?, &request.workflow);
+        let Some(graph) = routes.graph(workflow, version) else { return Ok(None) };
+        let (event, called) = (graph.start.clone(), "the input".to_owned());
+        let given = Given { event, called, content: request.content(), input: request.input.clone() };
+        Ok(self.schemas.mistake(graph, &format!("{workflow} version {version}"), given).await)
     }
 
     async fn younger_than(&self, age: Duration) -> Result<Arc<Routes>> {

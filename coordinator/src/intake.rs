@@ -146,7 +146,11 @@ impl Intake {
     async fn steer_run(&self, request: &Result<Request>, run: &str, entry: &InboxEntry) -> Result<Steering> {
         let store = self.partitions.of(run);
         let asked = request.as_ref().ok().and_then(Request::identity).map(|(_, request)| request.to_owned());
-        let origin = Origin { entry: self.name_of(entry, run), request: asked.unwrap_or_default() };
+        let reply = match self.list_for(request::reply_of(&entry.fields), run) {
+            Ok(reply) => reply.unwrap_or_default(),
+            Err(reason) => return Ok(Steering::Refused(reason)),
+        };
+        let origin = Origin { entry: self.name_of(entry, run), request: asked.unwrap_or_default(), reply };
         let became = match request {
             Ok(Request::Signal(signal)) => {
                 let name = names::token(&signal.name);
@@ -235,6 +239,9 @@ impl Intake {
             Ok(run) => run,
             Err(reason) => return self.reject(entry, reason).await,
         };
+        if let Err(reason) = self.list_of_start(&request, &run) {
+            return self.reject(entry, reason).await;
+        }
         if let Some(parent) = &request.parent
             && let Some(became) = self.take_known_child(&run, parent, &entry).await?
         {
@@ -292,6 +299,11 @@ impl Intake {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let Destination { version, routes, timeout } = to;
+        if let Some(mistake) = self.fleet.mistake(version, &request).await?
+            && !self.repeats(&run, &request).await?
+        {
+            return Ok(Err(mistake));
+        }
         let name = entry.map(|entry| self.name_of(entry, &run));
         let key_ttl = self.key_ttl;
         let mut start = Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout };
@@ -334,9 +346,21 @@ impl Intake {
             let (request, reason) = (Some(elsewhere), reason.clone());
             store.reject(&Rejection { request, reason, only_shown: true, ..Rejection::default() }).await?;
         }
+        let list = self.list_in(request::reply_of(&entry.fields));
+        let (here, elsewhere) = match list {
+            Some(list) if list.partition == entry.inbox => (Some(list.name), None),
+            list => (None, list),
+        };
+        if let Some(list) = elsewhere {
+            self.tell_elsewhere(list, &entry.fields, &reason).await?;
+        }
+        if here.is_some() && request.is_none() {
+            request = request::subject_of(&entry.fields).map(|(run, _)| (run, String::new()));
+        }
         let store = self.partitions.get(entry.inbox);
         let entry = entry.id;
-        store.reject(&Rejection { entry, run, parent, request, reason, fields, ..Rejection::default() }).await?;
+        let rejection = Rejection { entry, run, parent, request, reply: here, reason, fields, ..Rejection::default() };
+        store.reject(&rejection).await?;
         Ok(Became::Rejected)
     }
 }

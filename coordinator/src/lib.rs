@@ -31,6 +31,7 @@ mod fleet;
 mod forks;
 mod intake;
 mod partition;
+mod replies;
 mod routing;
 mod schemas;
 mod sessions;

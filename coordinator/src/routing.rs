@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use stepfleet_shared::fleet::unknown_workflow;
 use stepfleet_shared::graph::Graph;
 use stepfleet_shared::step::Route;
 use stepfleet_shared::store::{Registration, WorkerInfo};
-
-/// At most this many known workflows are named to a caller.
-const NAMED: usize = 20;
 
 /// Where the start of a run goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,27 +73,8 @@ impl Routes {
                 "no live worker serves the workflow \"{workflow}\"; start one that does, and send the request again"
             );
         }
-        unknown(workflow, &self.known)
+        unknown_workflow(workflow, &self.known)
     }
-}
-
-/// That there is no such workflow, with the names that are known and the nearest of them.
-pub(crate) fn unknown(workflow: &str, known: &BTreeSet<String>) -> String {
-    if known.is_empty() {
-        return format!(
-            "no worker has registered the workflow \"{workflow}\", nor any other; start a worker that serves it"
-        );
-    }
-    let meant = nearest(workflow, known).map_or_else(|| ".".into(), |near| format!("; did you mean \"{near}\"?"));
-    let more = if known.len() > NAMED { ", ..." } else { "" };
-    let known: Vec<&str> = known.iter().take(NAMED).map(String::as_str).collect();
-    format!("no worker has registered the workflow \"{workflow}\"{meant} Known are: {}{more}", known.join(", "))
-}
-
-fn nearest<'a>(workflow: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
-    let distance = |name: &String| strsim::osa_distance(&name.to_lowercase(), &workflow.to_lowercase());
-    let near = known.iter().min_by_key(|name| distance(name))?;
-    (distance(near) <= (workflow.chars().count() / 3).max(2)).then_some(near)
 }
 
 #[cfg(test)]

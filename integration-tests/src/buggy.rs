@@ -22,7 +22,8 @@ use stepfleet_shared::step::{
 };
 use stepfleet_shared::store::{
     Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
-    ReaderStore, Registration, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo, WorkerStore,
+    LiveStep, ReaderStore, Registration, RejectedRequest, RequestFate, SessionInfo, Store, WakeReader, WorkerInfo,
+    WorkerStore,
 };
 
 /// What it does to the call.
@@ -131,11 +132,17 @@ impl ReaderStore for Buggy {
     async fn leads_to(&self, run: &str) -> Result<Option<String>> {
         self.store.leads_to(run).await
     }
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        self.store.key(workflow, key).await
+    }
     async fn is_deferred(&self, run: &str) -> Result<bool> {
         self.store.is_deferred(run).await
     }
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
         self.store.request_fate(run, request).await
+    }
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        self.store.receipts(list).await
     }
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
         self.store.context(run).await
@@ -163,6 +170,12 @@ impl ReaderStore for Buggy {
     }
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
         self.store.questions(run, from, count).await
+    }
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>> {
+        self.store.live_steps(run).await
+    }
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>> {
+        self.store.rejected(since_ms, before_ms, count).await
     }
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         self.store.workers().await

@@ -1,6 +1,7 @@
 //! Start runs and wait for their results from Rust. Other languages do the same with plain Redis commands, as
 //! `docs/protocol.md` shows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,10 +14,13 @@ pub(crate) mod patience;
 mod questions;
 mod session;
 mod start;
+mod waiting;
 
 use self::patience::patiently;
+use self::waiting::Registered;
 use crate::backoff::{Backoff, FOLLOWING};
 use crate::codec::{self, Content};
+use crate::env;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::follow::Follower;
@@ -29,7 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::step::OpenWait;
 use crate::store::{CallerStore, Registration};
 
-pub use self::asked::Asked;
+pub use self::asked::{Asked, Reception};
 pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
 pub use self::session::{SessionHandle, SessionStatus};
@@ -51,6 +55,7 @@ pub use self::start::StartRun;
 #[derive(Clone)]
 pub struct Client {
     home: Home<dyn CallerStore>,
+    registered: Arc<Registered>,
 }
 
 impl Client {
@@ -59,15 +64,22 @@ impl Client {
         Self::connect_to(url, "sf")
     }
 
+    /// A client for the fleet that the environment names: `STEPFLEET_REDIS` (default [`env::DEFAULT_URL`], the Redis of `stepfleet dev`)
+    /// and `STEPFLEET_NAMESPACE` (default `sf`), as workers and the command line read them. Connects at its first call; fails when the
+    /// URL cannot be read.
+    pub fn connect_from_env() -> Result<Self> {
+        Self::connect_to(&env::redis(), &env::namespace())
+    }
+
     /// A client for another namespace. It need not be made yet: requests wait in the inbox of its first partition until a coordinator
     /// makes it.
     pub fn connect_to(url: &str, namespace: &str) -> Result<Self> {
-        Ok(Self { home: Home::at(url, namespace)? })
+        Ok(Self { home: Home::at(url, namespace)?, registered: Arc::default() })
     }
 
     /// A client on partitions, or on the one store of a namespace, that are there already.
     pub fn with_store(partitions: impl Into<Partitions<dyn CallerStore>>) -> Self {
-        Self { home: Home::from(partitions.into()) }
+        Self { home: Home::from(partitions.into()), registered: Arc::default() }
     }
 
     /// The partitions of the namespace, for everything that a caller may do and this client has no method for. If the
@@ -104,7 +116,7 @@ impl Client {
 
     fn prepare(&self, workflow: &str, input: Result<Vec<u8>>) -> StartRun {
         let client = self.clone();
-        StartRun { client, request: input.map(|input| StartRequest::new(workflow, input)) }
+        StartRun { client, request: input.map(|input| StartRequest::new(workflow, input)), holds: false }
     }
 
     /// What the fleet serves, or has served: every version of every workflow that a worker has ever registered, by
@@ -120,7 +132,7 @@ impl Client {
 
     /// A handle to the run with this id, whether it exists or not.
     pub fn run(&self, id: impl Into<String>) -> RunHandle {
-        RunHandle { client: self.clone(), id: id.into() }
+        RunHandle { client: self.clone(), id: id.into(), workflow: None }
     }
 }
 
@@ -129,6 +141,8 @@ impl Client {
 pub struct RunHandle {
     client: Client,
     id: String,
+    /// The workflow that its request names, where this handle came of it.
+    workflow: Option<String>,
 }
 
 impl RunHandle {
@@ -346,22 +360,13 @@ impl RunHandle {
     /// Why the end was not seen.
     async fn timed_out(&self, limit: Duration, seen: Result<Option<Run>>) -> Error {
         let id = &self.id;
-        let is_held = async { self.client.home.known().await?.of(id).is_deferred(id).await };
-        Error::timeout(match seen {
-            Ok(Some(run)) if run.status == Status::Paused => {
-                format!("run {id} has not ended within {limit:?}: it is paused, and goes on once it is resumed")
-            }
-            Ok(Some(Run { session: Some(session), status: Status::Queued, .. })) => {
-                format!(
-                    "run {id} has not ended within {limit:?}; it goes on when its turn in session {session} has come"
-                )
-            }
-            Ok(Some(run)) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
-            Err(error) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
-            Ok(None) if is_held.await.unwrap_or_default() => format!(
-                "run {id} has not started within {limit:?}: it waits for a worker that serves its workflow; start one"
-            ),
-            Ok(None) => format!(
+        let waits = Box::pin(self.waits_for()).await.ok().flatten();
+        Error::timeout(match (seen, waits) {
+            (Err(error), _) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
+            (Ok(Some(_)), Some(waits)) => format!("run {id} has not ended within {limit:?}: it waits for {waits}"),
+            (Ok(Some(run)), None) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
+            (Ok(None), Some(waits)) => format!("run {id} has not started within {limit:?}: it waits for {waits}"),
+            (Ok(None), None) => format!(
                 "there is no run {id}: it was never started, has expired, or no coordinator has taken its request in within {limit:?}"
             ),
         })

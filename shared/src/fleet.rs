@@ -1,8 +1,13 @@
 //! Who serves what: whether the queue of a workflow's version has workers, and since when it has none. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::store::WorkerInfo;
+
+/// At most this many known workflows are named to a caller.
+const NAMED: usize = 20;
 
 /// The queue of one version of a workflow, as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,25 @@ fn judge(queue: &Queue, workers: &[WorkerInfo], now_ms: u64) -> Serving {
 /// How the version is served that a run is pinned to; none where nobody ever registered it.
 pub fn serving_of<'a>(all: &'a [Serving], workflow: &str, version: u32) -> Option<&'a Serving> {
     all.iter().find(|serving| serving.workflow == workflow && serving.version == version)
+}
+
+/// That no worker has ever registered this workflow, with the names that are known and the nearest of them.
+pub fn unknown_workflow(workflow: &str, known: &BTreeSet<String>) -> String {
+    if known.is_empty() {
+        return format!(
+            "no worker has registered the workflow \"{workflow}\", nor any other; start a worker that serves it"
+        );
+    }
+    let meant = nearest(workflow, known).map_or_else(|| ".".into(), |near| format!("; did you mean \"{near}\"?"));
+    let more = if known.len() > NAMED { ", ..." } else { "" };
+    let known: Vec<&str> = known.iter().take(NAMED).map(String::as_str).collect();
+    format!("no worker has registered the workflow \"{workflow}\"{meant} Known are: {}{more}", known.join(", "))
+}
+
+fn nearest<'a>(workflow: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let distance = |name: &String| strsim::osa_distance(&name.to_lowercase(), &workflow.to_lowercase());
+    let near = known.iter().min_by_key(|name| distance(name))?;
+    (distance(near) <= (workflow.chars().count() / 3).max(2)).then_some(near)
 }
 
 #[cfg(test)]

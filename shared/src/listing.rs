@@ -22,12 +22,15 @@ pub struct Runs {
     home: Home<dyn CallerStore>,
     workflow: Option<String>,
     status: Vec<Status>,
+    text: Option<String>,
+    since_ms: u64,
+    before_ms: u64,
     skip: usize,
 }
 
 impl Runs {
     pub(crate) fn of(home: Home<dyn CallerStore>) -> Self {
-        Self { home, workflow: None, status: Vec::new(), skip: 0 }
+        Self { home, workflow: None, status: Vec::new(), text: None, since_ms: 0, before_ms: u64::MAX, skip: 0 }
     }
 
     /// Only runs of this workflow.
@@ -39,6 +42,24 @@ impl Runs {
     /// Only runs that stand so. Given several times, any of them will do.
     pub fn status(mut self, status: Status) -> Self {
         self.status.push(status);
+        self
+    }
+
+    /// Only runs that have this text in their id or error, in whatever case.
+    pub fn text(mut self, text: &str) -> Self {
+        self.text = Some(text.to_lowercase());
+        self
+    }
+
+    /// Only runs that were created at this time (ms since 1970, on Redis' clock) or later.
+    pub fn since(mut self, ms: u64) -> Self {
+        self.since_ms = ms;
+        self
+    }
+
+    /// Only runs that were created before this time (ms since 1970, on Redis' clock).
+    pub fn before(mut self, ms: u64) -> Self {
+        self.before_ms = ms;
         self
     }
 
@@ -60,6 +81,9 @@ impl Runs {
         while found.len() < limit
             && let Some(run) = newest.next().await?
         {
+            if run.created_ms < self.since_ms {
+                break;
+            }
             if !self.matches(&run) {
                 continue;
             }
@@ -75,7 +99,13 @@ impl Runs {
     fn matches(&self, run: &Run) -> bool {
         self.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
             && (self.status.is_empty() || self.status.contains(&run.status))
+            && run.created_ms < self.before_ms
+            && self.text.as_ref().is_none_or(|text| has_text(run, text))
     }
+}
+
+fn has_text(run: &Run, text: &str) -> bool {
+    run.id.to_lowercase().contains(text) || run.error.as_ref().is_some_and(|error| error.to_lowercase().contains(text))
 }
 
 /// The runs of all partitions, the newest first.
@@ -153,5 +183,11 @@ mod tests {
         };
         assert_eq!(list(0, 1000).await, (0..100).rev().collect::<Vec<_>>());
         assert_eq!(list(95, 3).await, [4, 3, 2]);
+        let runs = || Runs::of(Home::from(partitions.clone()));
+        let ids = async |runs: Runs| {
+            runs.list(1000).await.unwrap().into_iter().map(|run| run.id.parse::<u32>().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(runs().text("9").since(1_000_041).before(1_000_071)).await, [69, 59, 49]);
+        assert_eq!(ids(runs().since(1_000_099)).await, [99, 98]);
     }
 }

@@ -50,6 +50,9 @@ pub struct StartRequest {
     /// How long to wait before the first step, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
+    /// The key of the list for its receipts: [`ReplyList`](crate::reply::ReplyList).
+    #[serde(default)]
+    pub reply: Option<String>,
     /// The run that waits for this one. A worker asks for that ([`crate::child`]), not a caller.
     #[serde(default)]
     pub parent: Option<Parent>,
@@ -69,6 +72,7 @@ impl StartRequest {
             context_from: None,
             session: None,
             follow_steps: false,
+            reply: None,
             parent: None,
         }
     }
@@ -136,9 +140,13 @@ impl StartRequest {
             ("input", self.input.clone()),
             ("content", self.content.clone().into_bytes()),
         ];
-        for (name, text) in
-            [("id", &self.id), ("key", &self.key), ("context_from", &self.context_from), ("session", &self.session)]
-        {
+        for (name, text) in [
+            ("id", &self.id),
+            ("key", &self.key),
+            ("context_from", &self.context_from),
+            ("session", &self.session),
+            ("reply", &self.reply),
+        ] {
             fields.extend(text.as_ref().map(|text| (name, text.clone().into_bytes())));
         }
         if self.delay_ms > 0 {
@@ -226,11 +234,12 @@ pub fn parse(fields: &Fields) -> Result<Request> {
 fn check_fields(fields: &Fields, operation: &str, known: &[&str]) -> Result<()> {
     for (name, _) in fields {
         let name = std::str::from_utf8(name).unwrap_or("not text");
-        if name != "op" && !known.contains(&name) {
+        if name != "op" && name != "reply" && !known.contains(&name) {
+            let known = [known, &["reply"]].concat();
             return Err(Error::invalid(format!(
                 "field {:?} is not known; a {operation} has {}",
                 shorten(name),
-                listed(known)
+                listed(&known)
             )));
         }
     }
@@ -282,6 +291,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         context_from: owned("context_from")?,
         session: owned("session")?,
         follow_steps,
+        reply: owned("reply")?,
         parent: None,
     };
     request.check()?;
@@ -316,6 +326,20 @@ pub fn identity_of(fields: &Fields) -> Option<(String, String)> {
     names::check_id("run id", run).ok()?;
     names::check_name("request", request).ok()?;
     Some((run.to_owned(), request.to_owned()))
+}
+
+/// The same for receipts, also of a request that has no id: that is empty then.
+pub fn subject_of(fields: &Fields) -> Option<(String, String)> {
+    identity_of(fields).or_else(|| {
+        let run = field(fields, "run").ok()??;
+        names::check_id("run id", run).ok()?;
+        Some((run.to_owned(), String::new()))
+    })
+}
+
+/// The key of the list that an entry names for its receipts.
+pub fn reply_of(fields: &Fields) -> Option<&str> {
+    field(fields, "reply").ok()?
 }
 
 fn raw<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
@@ -365,6 +389,7 @@ mod tests {
             follow_steps: true,
             context: b"{\"count\":1,\"notes\":[\"a\"]}".to_vec(),
             context_from: Some("earlier".into()),
+            reply: Some("sf:{0}:reply:me".into()),
             ..StartRequest::new("w", "{}")
         };
         assert_eq!(parse(&request.fields()).unwrap(), Request::Start(request.clone()));
@@ -419,12 +444,12 @@ mod tests {
             (&[("op", "dance")], "\"dance\" is not known"),
             (&[("op", "start")], "no field workflow"),
             (&[("op", "cancel")], "no field run"),
-            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run and request"),
+            (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run, request and reply"),
             (&[("op", "fork")], "name the run to fork"),
             (&[("op", "fork"), ("run", "r"), ("call", "0")], "call \"0\" is no number"),
             (&[("op", "fork"), ("run", "r"), ("as", "a b")], "run id has ' '"),
             (&[("op", "pause")], "name the run to pause"),
-            (&[("op", "resume"), ("run", "r"), ("until", "x")], "a resume has run and request"),
+            (&[("op", "resume"), ("run", "r"), ("until", "x")], "a resume has run, request and reply"),
             (&[("op", "retry")], "no field run"),
             (&[("op", "retry"), ("run", "r"), ("content", "json")], "has content and no input"),
             (&[("op", "retry"), ("run", "r"), ("input", "{bad")], "the input cannot be read"),
@@ -435,7 +460,7 @@ mod tests {
             (&[("op", "signal"), ("run", "r"), ("name", "n"), ("input", "{bad")], "the input cannot be read"),
             (
                 &[("op", "signal"), ("run", "r"), ("name", "n"), ("id", "x")],
-                "a signal has run, name, input, content and request",
+                "a signal has run, name, input, content, request and reply",
             ),
             (&[("op", "start"), ("workflow", "a b")], "workflow has ' '"),
             (&[("op", "start"), ("workflow", "w"), ("input", "{bad")], "the input cannot be read"),

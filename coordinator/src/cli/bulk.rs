@@ -35,7 +35,7 @@ pub(super) async fn ask_all(
     let asked = stream::iter(runs).map(|run| {
         let run = client.run(run.id);
         async move {
-            let became = async { ask(&run).await?.taken(SEEN_TO).await }.await;
+            let became = async { ask(&run).await?.taken(SEEN_TO).await.map(drop) }.await;
             let passive = format!("be {}", words.participle);
             (run.id().to_owned(), became.map_err(|error| explain(error, run.id(), &passive)))
         }

@@ -26,7 +26,7 @@ It waits for a Redis that is away, reads its files or cannot write them, and jud
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// How long a request may wait for a worker that serves its workflow before it is rejected
+    /// How long a request may wait for a worker that serves its workflow before it is rejected, as in 30s, 5m or 1h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     grace: Duration,
     /// A step that killed its worker more often than this while it was executed alone fails its run

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
+use stepfleet_shared::Client;
+use stepfleet_shared::env::{DEFAULT_URL, DEV_PORT};
 use stepfleet_shared::health::Health;
 use stepfleet_shared::names::Namespace;
 use stepfleet_shared::outage::Outages;
@@ -13,9 +15,10 @@ use stepfleet_shared::partitions::Home;
 use stepfleet_shared::store::{ReaderStore as _, RedisStore};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{CliError, CliResult};
-use super::{Creation, Fleet, HealthAddress, log_to_stderr, output, server, told_to_stop};
+use super::{Creation, Fleet, HealthAddress, log_to_stderr, output, server, told, told_to_stop};
 use crate::{Config, Coordinator, Partitions};
 
 /// How long the server may take to load what it has.
@@ -23,18 +26,18 @@ const READY: Duration = Duration::from_secs(30);
 const PARTING: Duration = Duration::from_secs(8);
 const EXAMPLES: &str = "\
 Examples:
-  stepfleet dev                      any free port; data in ./.stepfleet
-  stepfleet dev --port 7000
+  stepfleet dev                      at redis://127.0.0.1:6390; data in ./.stepfleet
+  stepfleet dev --port 0             any free port, where that one is taken; set STEPFLEET_REDIS as it prints
   stepfleet dev --json               prints {\"redis\":URL,\"pid\":N} once it can be used, N being the server's
 
-It ends at ctrl-c or SIGTERM, and the server with it, even where it is killed. Runs are kept in the folder:
+While it runs it prints each run that it takes and how it ends, and each request that it rejects. It ends at ctrl-c or SIGTERM, and the server with it, even where it is killed. Runs are kept in the folder:
 the next `stepfleet dev` goes on with them.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// The port of the Redis server on 127.0.0.1; 0 for any that is free
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// The port of the Redis server on 127.0.0.1; 0 for any that is free. All other commands, workers and clients look at the default
+    #[arg(long, value_name = "N", default_value_t = DEV_PORT)]
     port: u16,
     /// Where the Redis server keeps its data
     #[arg(long, value_name = "FOLDER", default_value = "./.stepfleet")]
@@ -51,8 +54,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let outages = Outages::default();
     let health = Health::new(&outages);
     let (_alive, _listening) = (health.alive(), options.health.listen(&health)?);
-    let (program, port) = (server::find()?, server::free_port(options.port)?);
-    let dir = server::prepare(&options.dir)?;
+    let (program, dir) = (server::find()?, server::prepare(&options.dir)?);
+    server::is_free(&dir)?;
+    let port = server::free_port(options.port)?;
     let (mut keeper, pipe) = start(&program, &dir, port)?;
     let url = format!("redis://127.0.0.1:{port}");
     let store = RedisStore::new(&url, namespace)?;
@@ -65,6 +69,8 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     announce(fleet, &url, pid, &dir)?;
     let stop = CancellationToken::new();
     health.at_work(&partitions);
+    let telling = told::tell(Client::connect_to(&url, &fleet.namespace)?, partitions.clone(), fleet.json);
+    let telling = AbortOnDropHandle::new(tokio::spawn(telling));
     let coordinator = Coordinator::new(partitions, Config::default()).with_outages(&outages);
     let coordinator = tokio::spawn(coordinator.run(stop.clone().cancelled_owned()));
     let outcome = tokio::select! {
@@ -74,7 +80,14 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     health.stopping();
     stop.cancel();
     let _ = coordinator.await;
+    drop(telling);
     end(keeper, pipe).await?;
+    if outcome.is_ok() && !fleet.json {
+        output::line(&format!(
+            "Good-bye. Runs are kept in {}; the next `stepfleet dev` goes on with them.",
+            dir.display()
+        ));
+    }
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
@@ -112,12 +125,12 @@ fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), CliErr
     } else {
         format!("  export STEPFLEET_NAMESPACE={}\n", fleet.namespace)
     };
+    let exported = if url == DEFAULT_URL { String::new() } else { format!("  export STEPFLEET_REDIS={url}\n") };
     output::line(&format!(
-        "A Redis and a coordinator are ready. Data is in {}\n\n  {url}\n\nIn another terminal:\n\n  \
-         export STEPFLEET_REDIS={url}\n{namespace}  \
-         cargo run                                   your worker\n  \
+        "A Redis and a coordinator are ready at {url}. Data is in {}\n\nIn another terminal:\n\n{exported}{namespace}  \
+         cargo run                                   your worker (stepfleet new hello makes one)\n  \
          stepfleet start <workflow> --input '{{}}' --wait\n  \
-         stepfleet runs\n\nCtrl-c ends both.",
+         stepfleet runs\n\nCtrl-c ends both. Runs and rejected requests, as they come:\n",
         dir.display()
     ));
     Ok(())

@@ -24,7 +24,7 @@ impl CliError {
             return self.message.clone();
         }
         format!(
-            "{} (at {}). Is it running, and is the address right? Say --redis URL or set STEPFLEET_REDIS; \
+            "{} (at {}). Is it running, and is the address right? Give it with --redis or STEPFLEET_REDIS; \
              `stepfleet dev` starts a Redis for development.",
             self.message,
             without_secrets(url)

@@ -46,10 +46,10 @@ pub(super) struct Options {
     /// Another event to begin with: JSON, @ and a file's name, or - for standard input
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true, conflicts_with = "workflow")]
     input: Option<String>,
-    /// All runs of this workflow that stand so, the newest first
+    /// All runs of this workflow with the --status, the newest first
     #[arg(long, value_name = "NAME", requires = "status")]
     workflow: Option<String>,
-    /// With --workflow: only runs that stand so
+    /// With --workflow: only runs with this status
     #[arg(long, value_name = "STATUS", value_parser = ["failed", "completed", "cancelled"], requires = "workflow")]
     status: Option<String>,
     /// With --workflow: at most this many

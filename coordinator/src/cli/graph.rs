@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use stepfleet_shared::fleet::unknown_workflow;
 use stepfleet_shared::store::Registration;
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
 use super::output;
-use crate::routing::unknown;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,7 +59,10 @@ fn choose<'a>(all: &'a [Registration], workflow: &str, version: Option<u32>) -> 
     let mut versions: Vec<_> = all.iter().filter(|found| found.workflow == workflow).collect();
     versions.sort_by_key(|found| found.version);
     let Some(highest) = versions.last() else {
-        return Err(unknown(workflow, &all.iter().map(|found| found.workflow.clone()).collect::<BTreeSet<_>>()));
+        return Err(unknown_workflow(
+            workflow,
+            &all.iter().map(|found| found.workflow.clone()).collect::<BTreeSet<_>>(),
+        ));
     };
     let Some(version) = version else { return Ok(highest) };
     versions.iter().find(|found| found.version == version).copied().ok_or_else(|| {

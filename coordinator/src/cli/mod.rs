@@ -10,26 +10,33 @@ mod error;
 mod follow;
 mod fork;
 mod graph;
+mod new;
 mod output;
 mod pause;
 mod published;
 mod questions;
+mod rejected;
 mod retry;
 mod runs;
 mod server;
 mod session;
+mod shell;
 mod show;
 mod snapshot;
 mod start;
 mod steer;
+mod steps;
 mod text;
+mod told;
+mod when;
 mod workers;
 mod workflows;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use stepfleet_shared::env::DEFAULT_URL;
 use stepfleet_shared::health::{Health, Listening};
 use stepfleet_shared::partition::MAX_PARTITIONS;
 use stepfleet_shared::partitions::Home;
@@ -40,13 +47,16 @@ use self::error::{CliError, CliResult};
 
 const EXAMPLES: &str = "\
 Try it:
-  stepfleet dev                                       a Redis and a coordinator, for development
-  export STEPFLEET_REDIS=redis://127.0.0.1:<port>     as it prints
-  stepfleet start research --input '{\"topic\":\"otters\"}' --wait
+  stepfleet dev                   a Redis and a coordinator, for development, at redis://127.0.0.1:6390
+  stepfleet new hello             a worker project; cd hello && cargo run
+  stepfleet start hello --input '\"Ann\"' --wait
+
+All commands, workers and clients look at redis://127.0.0.1:6390 unless STEPFLEET_REDIS (or --redis) says otherwise.
 
 Look at a fleet:
   stepfleet runs                  the newest runs
-  stepfleet show <id>             one run: times, result or error, what happened
+  stepfleet show <id>             one run: times, steps, result or error
+  stepfleet rejected              requests that could not be taken, and why
   stepfleet follow <id>           what happens to it, as it happens
   stepfleet workers               who is there, and how busy
   stepfleet workflows             what they serve; graph <workflow> draws it
@@ -63,7 +73,7 @@ struct Cli {
     #[command(flatten)]
     fleet: Fleet,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 /// Which fleet, and how to print.
@@ -79,7 +89,7 @@ struct Fleet {
         value_name = "URL",
         env = "STEPFLEET_REDIS",
         hide_env_values = true,
-        default_value = "redis://127.0.0.1:6379"
+        default_value = DEFAULT_URL
     )]
     redis: String,
     /// The namespace: what all keys of the fleet begin with
@@ -139,11 +149,15 @@ enum Command {
     Coordinator(coordinator::Options),
     /// Run a Redis and a coordinator on this machine, for development
     Dev(dev::Options),
+    /// Make a worker project: a small workflow, its test, a Dockerfile
+    New(new::Options),
     /// Start a run
     Start(start::Options),
     /// List runs, newest first
     Runs(runs::Options),
-    /// Show one run
+    /// List the requests that were rejected, with the reasons, newest first
+    Rejected(rejected::Options),
+    /// Show one run: its times, its steps, its result or error
     Show(show::Options),
     /// Print a run's context as JSON
     Snapshot(snapshot::Options),
@@ -181,6 +195,10 @@ enum Command {
     Graph(graph::Options),
     /// Check whether this Redis is fit for a fleet
     Doctor(doctor::Options),
+    /// Print a script that completes commands and options in a shell
+    Completions(shell::Completions),
+    /// Print the manual page, or write one for each command
+    Man(shell::Man),
     /// Keeps the server of `dev` no longer than `dev` itself
     #[command(hide = true)]
     DevServer(server::Options),
@@ -209,11 +227,17 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> CliResult {
     let fleet = &cli.fleet;
-    match &cli.command {
+    let Some(command) = &cli.command else {
+        output::line(shell::NEXT);
+        return Ok(ExitCode::SUCCESS);
+    };
+    match command {
         Command::Coordinator(options) => coordinator::run(fleet, options).await,
         Command::Dev(options) => dev::run(fleet, options).await,
+        Command::New(options) => new::run(fleet, options),
         Command::Start(options) => start::run(fleet, options).await,
         Command::Runs(options) => runs::run(fleet, options).await,
+        Command::Rejected(options) => rejected::run(fleet, options).await,
         Command::Show(options) => show::run(fleet, options).await,
         Command::Snapshot(options) => snapshot::run(fleet, options).await,
         Command::Session(options) => session::run(fleet, options).await,
@@ -233,6 +257,11 @@ async fn run(cli: &Cli) -> CliResult {
         Command::Workflows => workflows::run(fleet).await,
         Command::Graph(options) => graph::run(fleet, options).await,
         Command::Doctor(options) => doctor::run(fleet, options).await,
+        Command::Completions(options) => {
+            shell::completions(Cli::command(), options);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(options) => shell::man(Cli::command(), options),
         Command::DevServer(options) => server::run(options).await,
     }
 }
@@ -275,5 +304,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    /// The help of every option says which values it takes: those that there are, or in which units.
+    #[test]
+    fn the_help_names_values_and_units() {
+        for command in super::Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for option in command.get_arguments() {
+                let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+                let named = option.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+                let of = format!("{} {:?}: {help}", command.get_name(), option.get_id());
+                assert!(!help.is_empty(), "{of}");
+                match named.as_deref() {
+                    Some("TIME") => assert!(help.contains("as in"), "{of}"),
+                    Some("STATUS" | "FORMAT" | "SHELL") => assert!(!option.get_possible_values().is_empty(), "{of}"),
+                    _ => {}
+                }
+            }
+        }
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Pause {
     /// All runs of this workflow that are queued or running, the newest first
     #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
-    /// With --workflow: only runs that stand so, `queued` or `running`
+    /// With --workflow: only runs with this status
     #[arg(long, value_name = "STATUS", value_parser = ["queued", "running"], requires = "workflow")]
     status: Option<String>,
     /// With --workflow: at most this many

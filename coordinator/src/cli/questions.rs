@@ -29,7 +29,7 @@ pub(super) struct Questions {
     #[arg(long, value_name = "ID")]
     run: Option<String>,
     /// At most this many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
 }
 

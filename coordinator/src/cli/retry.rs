@@ -38,7 +38,7 @@ pub(super) struct Options {
     /// All runs of this workflow that have failed, the newest first
     #[arg(long, value_name = "NAME", requires = "status")]
     workflow: Option<String>,
-    /// With --workflow: only runs that stand so, which can be `failed` alone
+    /// With --workflow: only runs with this status
     #[arg(long, value_name = "STATUS", value_parser = ["failed"], requires = "workflow")]
     status: Option<String>,
     /// With --workflow: at most this many

@@ -1,23 +1,37 @@
 //! `stepfleet runs`.
 
+use std::collections::{HashMap, HashSet};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use comfy_table::Cell;
 use stepfleet_shared::Client;
 use stepfleet_shared::run::{Run, Status};
 
-use super::Fleet;
 use super::error::CliResult;
 use super::output;
-use super::text::span;
+use super::text::{shortened, span, time_of_day};
+use super::when::{FORMS, When};
+use super::{Fleet, told_to_stop};
+
+/// How much of an error is shown.
+const SHOWN: usize = 200;
+
+/// The pause between two looks with --watch.
+const PAUSE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
   stepfleet runs --limit 5
-  stepfleet runs --status failed --workflow research
+  stepfleet runs --status failed --workflow research --since 1h
+  stepfleet runs --text timeout                            in the id or the error
+  stepfleet runs --watch                                   as they come and go
   stepfleet runs --skip 20                                 the next page
-  stepfleet runs --json | jq -r '.[] | select(.status == \"failed\") | .id'";
+  stepfleet runs --json | jq -r '.[] | select(.status == \"failed\") | .id'
+
+There is no index by anything but time: without --since, runs are read until enough match.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -31,47 +45,105 @@ pub(super) struct Options {
     /// Only runs of this workflow
     #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
-    /// Only runs that stand so; may be given several times
-    #[arg(long, value_name = "STATUS", value_parser = status)]
-    status: Vec<Status>,
+    /// Only runs with this status; may be given several times
+    #[arg(long, value_name = "STATUS", ignore_case = true)]
+    status: Vec<StatusName>,
+    #[arg(long, value_name = "TIME", value_parser = When::parse, help = format!("Only runs that were created since then: {FORMS}"))]
+    since: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = When::parse, help = "Only runs that were created before then, as in --since")]
+    before: Option<When>,
+    /// Only runs that have this text in their id or error, in whatever case
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Look again every second, until ctrl-c. Where this is no terminal, print a line for each run that is new or has another status
+    #[arg(long)]
+    watch: bool,
 }
 
-fn status(text: &str) -> Result<Status, String> {
-    Status::parse(text)
-        .ok_or_else(|| "use queued, running, paused, completed, failed, cancelled or rejected".to_owned())
+/// The statuses, for `--help` and completions.
+#[derive(Clone, Copy, ValueEnum)]
+enum StatusName {
+    /// No step has begun
+    Queued,
+    /// Under way
+    Running,
+    /// Nothing new begins until it is resumed
+    Paused,
+    /// Ended with a result
+    Completed,
+    /// A step failed for good, or the run took too long
+    Failed,
+    /// Stopped by request
+    Cancelled,
+    /// The request could not be taken
+    Rejected,
+}
+
+impl From<StatusName> for Status {
+    fn from(name: StatusName) -> Self {
+        match name {
+            StatusName::Queued => Self::Queued,
+            StatusName::Running => Self::Running,
+            StatusName::Paused => Self::Paused,
+            StatusName::Completed => Self::Completed,
+            StatusName::Failed => Self::Failed,
+            StatusName::Cancelled => Self::Cancelled,
+            StatusName::Rejected => Self::Rejected,
+        }
+    }
 }
 
 impl Options {
-    async fn find(&self, client: &Client) -> stepfleet_shared::Result<Vec<Run>> {
+    async fn find(&self, client: &Client, now_ms: u64) -> stepfleet_shared::Result<Vec<Run>> {
         let mut runs = client.runs().skip(self.skip);
         if let Some(workflow) = &self.workflow {
             runs = runs.workflow(workflow);
         }
         for status in &self.status {
-            runs = runs.status(*status);
+            runs = runs.status((*status).into());
+        }
+        if let Some(text) = &self.text {
+            runs = runs.text(text);
+        }
+        if let Some(since) = self.since {
+            runs = runs.since(since.ms(now_ms));
+        }
+        if let Some(before) = self.before {
+            runs = runs.before(before.ms(now_ms));
         }
         runs.list(self.limit as usize).await
+    }
+
+    fn filters(&self) -> bool {
+        let is_any = self.skip > 0 || self.workflow.is_some() || !self.status.is_empty() || self.text.is_some();
+        is_any || self.since.is_some() || self.before.is_some()
     }
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let client = fleet.client()?;
-    let runs = options.find(&client).await?;
+    if options.watch {
+        return watch(fleet, &client, options).await;
+    }
+    let now = client.partitions().await?.first().now_ms().await?;
+    let runs = options.find(&client, now).await?;
     if fleet.json {
         output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if runs.is_empty() && (options.skip > 0 || options.workflow.is_some() || !options.status.is_empty()) {
-        output::line("No run matches.");
-        return Ok(ExitCode::SUCCESS);
+    print(&runs, now, options);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(runs: &[Run], now: u64, options: &Options) {
+    if runs.is_empty() && options.filters() {
+        return output::line("No run matches.");
     }
     if runs.is_empty() {
-        output::line("There are no runs. Start one: stepfleet start <workflow> --input '{}'");
-        return Ok(ExitCode::SUCCESS);
+        return output::line("There are no runs. Start one: stepfleet start <workflow> --input '{}'");
     }
-    let now = client.partitions().await?.first().now_ms().await?;
     let mut table = output::table(&["ID", "WORKFLOW", "STATUS", "AGE", "DURATION"]);
-    for run in &runs {
+    for run in runs {
         table.add_row(vec![
             Cell::new(&run.id),
             Cell::new(workflow(run)),
@@ -81,7 +153,40 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         ]);
     }
     output::print_table(table);
-    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(fleet: &Fleet, client: &Client, options: &Options) -> CliResult {
+    let is_terminal = !fleet.json && std::io::stdout().is_terminal();
+    let (mut stop, mut seen) = (Box::pin(told_to_stop()), HashMap::new());
+    loop {
+        let now = client.partitions().await?.first().now_ms().await?;
+        let runs = options.find(client, now).await?;
+        if is_terminal {
+            // The screen is wiped, and the cursor goes to its corner.
+            output::text("\x1b[2J\x1b[H");
+            print(&runs, now, options);
+        }
+        let changed = runs.iter().rev().filter(|run| seen.insert(run.id.clone(), run.status) != Some(run.status));
+        for run in changed.filter(|_| !is_terminal) {
+            if fleet.json {
+                output::json(&output::run_summary(run))?;
+            } else {
+                output::line(&changed_line(run, now));
+            }
+        }
+        let listed: HashSet<&String> = runs.iter().map(|run| &run.id).collect();
+        seen.retain(|id, _| listed.contains(id));
+        tokio::select! {
+            stopped = &mut stop => return Ok(stopped.map(|()| ExitCode::SUCCESS)?),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// A run that is new, or has another status.
+pub(super) fn changed_line(run: &Run, now_ms: u64) -> String {
+    let error = run.error.as_ref().map(|error| format!(": {}", shortened(error, SHOWN))).unwrap_or_default();
+    format!("{}  {}  {}  {}{error}", time_of_day(now_ms), run.id, workflow(run), run.status)
 }
 
 /// `<workflow>:<version>`, or `-` for a request that was rejected before that was known.

@@ -4,7 +4,7 @@
 //! by SIGKILL, the pipe closes, and `dev-server` ends the Redis server that it started.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -33,7 +33,7 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(options: &Options) -> CliResult {
-    let _lock = lock(&options.dir)?;
+    let _lock = lock(&options.dir, options.port)?;
     let mut server = spawn(options)?;
     tokio::select! {
         status = server.wait() => {
@@ -46,16 +46,31 @@ pub(super) async fn run(options: &Options) -> CliResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Two servers on the same files would spoil them.
-fn lock(dir: &Path) -> Result<File, CliError> {
-    let lock = File::create(dir.join("lock"))?;
-    match FileExt::try_lock(&lock) {
-        Ok(()) => Ok(lock),
-        Err(_) => Err(CliError::new(format!(
-            "another `stepfleet dev` uses {}; end it, or give this one a folder of its own with --dir",
-            dir.display()
-        ))),
+/// Two servers on the same files would spoil them. The lock tells a second `dev` where the first one is.
+fn lock(dir: &Path, port: u16) -> Result<File, CliError> {
+    let mut lock = open_lock(dir)?;
+    lock.set_len(0)?;
+    write!(lock, "redis://127.0.0.1:{port}")?;
+    Ok(lock)
+}
+
+fn open_lock(dir: &Path) -> Result<File, CliError> {
+    let path = dir.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path)?;
+    if FileExt::try_lock(&lock).is_ok() {
+        return Ok(lock);
     }
+    let url = fs::read_to_string(path).ok().filter(|url| !url.is_empty()).map(|url| format!(" at {url}"));
+    Err(CliError::new(format!(
+        "a `stepfleet dev` is running in {} already{}: use it, end it, or give this one a folder of its own with --dir",
+        dir.display(),
+        url.unwrap_or_default()
+    )))
+}
+
+/// That no other `dev` uses this folder.
+pub(super) fn is_free(dir: &Path) -> Result<(), CliError> {
+    open_lock(dir).map(drop)
 }
 
 fn spawn(options: &Options) -> Result<Child, CliError> {
@@ -102,7 +117,8 @@ pub(super) fn find() -> Result<PathBuf, CliError> {
 pub(super) fn free_port(wanted: u16) -> Result<u16, CliError> {
     let taken = |error: std::io::Error| {
         CliError::new(format!(
-            "port {wanted} of 127.0.0.1 cannot be used ({error}); give another with --port, or --port 0 for any free one"
+            "port {wanted} of 127.0.0.1 cannot be used ({error}): another program has it, which may be a `stepfleet dev` of another \
+             folder. End that, or use --port 0 (any free port) and set STEPFLEET_REDIS as it prints"
         ))
     };
     let listener = TcpListener::bind(("127.0.0.1", wanted)).map_err(taken)?;

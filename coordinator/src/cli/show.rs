@@ -18,6 +18,7 @@ use super::error::{CliError, CliResult};
 use super::output;
 use super::runs::{duration, workflow};
 use super::session::turn;
+use super::steps;
 use super::text::{moment, shortened, span};
 use super::workflows::{self, unserved};
 
@@ -25,6 +26,8 @@ use super::workflows::{self, unserved};
 const SHOWN: usize = 400;
 /// How many child runs are shown.
 const CHILDREN: usize = 20;
+/// How many attempts at steps are shown, the last.
+const SHOWN_STEPS: usize = 50;
 /// How many waits are shown.
 const SHOWN_WAITS: usize = 20;
 /// How many records of a history are counted.
@@ -34,14 +37,18 @@ const EXAMPLES: &str = "\
 Examples:
   stepfleet show otters-1
   stepfleet show otters-1 --full
-  stepfleet show otters-1 --json | jq .result";
+  stepfleet show otters-1 --json | jq .result
+  stepfleet show otters-1 --json | jq '.steps[] | select(.error)'
+
+Of its steps each attempt is a line: when it began where that is recorded (of attempts that were committed or are under way), when it
+ended, where, and its error. Times are on Redis' clock, in this machine's time zone.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// The run's id
     id: String,
-    /// Show input, result and error whole
+    /// Show input, result and errors whole, and all steps
     #[arg(long)]
     full: bool,
 }
@@ -55,10 +62,13 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         let all = if run.status.is_over() { Vec::new() } else { workflows::read(&partitions).await? };
         let waits = unserved(&run, &all, now);
         let turn = turn(&**store, &run).await?;
+        let live = if run.status.is_over() { Vec::new() } else { store.live_steps(&run.id).await? };
+        let attempts = steps::attempts(&history, &live);
         let awaited = if run.status.is_over() { Vec::new() } else { store.waits(&run.id).await? };
         if fleet.json {
             let mut value = output::run_json(&run);
             value["history"] = counts(&history).into_iter().collect();
+            value["steps"] = json!(attempts);
             if !awaited.is_empty() {
                 value["waits"] = json!(awaited);
             }
@@ -79,6 +89,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             if let Some(waits) = waits {
                 field("waits", waits);
             }
+            steps::print(&attempts, if options.full { usize::MAX } else { SHOWN_STEPS }, options.full);
         }
         return Ok(ExitCode::SUCCESS);
     }

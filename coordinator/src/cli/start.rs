@@ -8,11 +8,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use stepfleet_shared::Error;
 use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::fleet::Serving;
 use stepfleet_shared::run::{Run, Status};
 
 use super::Fleet;
 use super::error::{CliError, CliResult};
-use super::output;
+use super::{output, workflows};
+
+/// The pause between two looks at what the run waits for.
+const PROGRESS: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,9 +63,13 @@ pub(super) struct Options {
     /// Wait for the run to end, and print its result
     #[arg(long)]
     wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "TIME", requires = "wait", default_value = "60s", value_parser = humantime::parse_duration)]
+    /// How long to wait, as in 30s, 5m or 1h; the run goes on after that
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = "5m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// Send the request although workers are there and none has ever registered the workflow: it is held for one, for the
+    /// coordinators' grace time
+    #[arg(long)]
+    hold: bool,
 }
 
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
@@ -87,7 +95,13 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     if let Some(session) = &options.session {
         start = start.session(session);
     }
-    let handle = start.delay(options.delay.unwrap_or_default()).enqueue().await?;
+    if options.hold {
+        start = start.hold();
+    }
+    let handle = start.delay(options.delay.unwrap_or_default()).enqueue().await.map_err(misspelt)?;
+    if !fleet.json {
+        warn_unserved(fleet, &options.workflow).await?;
+    }
     if !options.wait {
         if fleet.json {
             output::json(&serde_json::json!({ "id": handle.id() }))?;
@@ -99,7 +113,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     if !fleet.json {
         eprintln!("run {}", handle.id());
     }
-    let ended = wait(&handle, options.timeout).await.map_err(|error| explain(error, handle.id()))?;
+    let ended = Box::pin(wait(fleet, &handle, options.timeout)).await.map_err(|error| explain(error, handle.id()))?;
     report(fleet, &ended)
 }
 
@@ -115,32 +129,61 @@ pub(super) fn read_input(input: &str) -> Result<String, CliError> {
     read.map_err(|error| CliError::new(format!("the input {input} cannot be read: {error}")))
 }
 
-async fn wait(handle: &RunHandle, limit: Duration) -> stepfleet_shared::Result<Run> {
+/// Names what the run waits for meanwhile: beside a spinner on a terminal, and else in a line each time that it is something new.
+async fn wait(fleet: &Fleet, handle: &RunHandle, limit: Duration) -> stepfleet_shared::Result<Run> {
     // Draws nothing where standard error is not a terminal.
     let spinner = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
         spinner.set_style(style);
     }
-    spinner.set_message("waiting for a coordinator");
     spinner.enable_steady_tick(Duration::from_millis(100));
     let ended = tokio::select! {
         ended = handle.wait(limit) => ended,
-        never = show_progress(handle, &spinner) => never,
+        never = show_progress(fleet, handle, &spinner) => never,
     };
     spinner.finish_and_clear();
     ended
 }
 
-async fn show_progress(handle: &RunHandle, spinner: &ProgressBar) -> stepfleet_shared::Result<Run> {
+async fn show_progress(fleet: &Fleet, handle: &RunHandle, spinner: &ProgressBar) -> stepfleet_shared::Result<Run> {
+    let mut told = String::new();
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if spinner.is_hidden() {
-            std::future::pending::<()>().await;
+        tokio::time::sleep(PROGRESS).await;
+        let Ok(waits) = Box::pin(handle.waits_for()).await else { continue };
+        let now = waits.map_or_else(|| "under way".to_owned(), |waits| format!("waits for {waits}"));
+        if now == told {
+            continue;
         }
-        if let Ok(Some(run)) = handle.status().await {
-            spinner.set_message(run.status.to_string());
+        spinner.set_message(now.clone());
+        if spinner.is_hidden() && !fleet.json && now != "under way" {
+            eprintln!("run {} {now}", handle.id());
         }
+        told = now;
     }
+}
+
+/// A workflow that was registered and that no live worker serves now: the request is held, and that is said at once.
+async fn warn_unserved(fleet: &Fleet, workflow: &str) -> Result<(), CliError> {
+    let serving = workflows::read(&fleet.partitions().await?).await?;
+    let mut versions = serving.iter().filter(|serving| serving.workflow == workflow).peekable();
+    if versions.peek().is_some() && versions.all(Serving::is_unserved) {
+        eprintln!(
+            "No live worker serves the workflow \"{workflow}\" now. The request is held for one: for {}, where the coordinators \
+             have the default grace time.",
+            humantime::format_duration(crate::Config::default().grace)
+        );
+    }
+    Ok(())
+}
+
+fn misspelt(error: Error) -> CliError {
+    if !error.is_not_found() {
+        return error.into();
+    }
+    CliError::new(format!(
+        "{error}. Nothing was sent. Where its worker is still to come, send the request with --hold; `stepfleet workflows` lists \
+         what is served."
+    ))
 }
 
 fn explain(error: Error, id: &str) -> CliError {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use stepfleet_shared::Error;
-use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::client::{Reception, RunHandle};
 use stepfleet_shared::run::Status;
 
 use super::Fleet;
@@ -30,7 +30,8 @@ Examples:
 
 Any Redis client can do the same: XADD sf:{0}:inbox * op signal run order-7 name approval input true
 
-A signal is kept until a step of the run waits for its name.";
+It prints whether a step that waited has taken the signal, or the run keeps it until a step waits for its name. A signal that is
+rejected (the run has ended, or is not there) fails the command, with the reason. --json: {\"became\": \"taken\", \"kept\" or \"rejected\"}.";
 
 #[derive(Args)]
 #[command(after_help = SIGNAL_EXAMPLES)]
@@ -73,13 +74,14 @@ pub(super) async fn send(fleet: &Fleet, options: &Send) -> CliResult {
     let event: Value = serde_json::from_str(&read_input(&options.input)?)
         .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
     let asked = run.send_to(options.step.as_deref(), &options.event, &event).await?;
-    asked.taken(SEEN_TO).await.map_err(|error| explain(error, &options.id, "get the event"))?;
-    if fleet.json {
-        output::json(&json!({ "id": options.id, "event": options.event }))?;
-    } else {
-        output::line(&format!("run {} has been given the event {}", options.id, options.event));
-    }
-    Ok(ExitCode::SUCCESS)
+    let (id, event) = (&options.id, &options.event);
+    let outcome = asked.taken(SEEN_TO).await;
+    report(fleet, outcome, json!({ "id": id, "event": event }), "get the event", |reception| match reception {
+        Reception::Kept => {
+            format!("run {id} waits for a worker that starts it, and keeps the event {event} until then")
+        }
+        _ => format!("run {id} has taken the event {event}: the steps that take it begin"),
+    })
 }
 
 pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> CliResult {
@@ -99,13 +101,45 @@ pub(super) async fn cancel(fleet: &Fleet, options: &Cancel) -> CliResult {
 pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
     let run = known(fleet, &options.id).await?;
     let asked = run.signal_json(&options.name, read_input(&options.input)?).await?;
-    asked.taken(SEEN_TO).await.map_err(|error| explain(error, &options.id, "get the signal"))?;
-    if fleet.json {
-        output::json(&json!({ "id": options.id, "name": options.name }))?;
-    } else {
-        output::line(&format!("run {} has been given the signal {}", options.id, options.name));
+    let (id, name) = (&options.id, &options.name);
+    let outcome = asked.taken(SEEN_TO).await;
+    report(fleet, outcome, json!({ "id": id, "name": name }), "get the signal", |reception| match reception {
+        Reception::Kept => {
+            format!("run {id} keeps the signal {name}: no step waits for it yet, and the next one that does gets it")
+        }
+        _ => format!("run {id} has taken the signal {name}: a step waited for it"),
+    })
+}
+
+/// Prints what has become of a request; a rejection is JSON too where that is asked for.
+fn report(
+    fleet: &Fleet,
+    outcome: stepfleet_shared::Result<Reception>,
+    mut about: Value,
+    what: &str,
+    sentence: impl Fn(Reception) -> String,
+) -> CliResult {
+    match outcome {
+        Err(error) if fleet.json && error.is_invalid() => {
+            about["became"] = json!("rejected");
+            about["reason"] = json!(error.to_string());
+            output::json(&about)?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => {
+            let id = about["id"].as_str().unwrap_or_default().to_owned();
+            Err(explain(error, &id, what))
+        }
+        Ok(reception) if fleet.json => {
+            about["became"] = json!(if reception == Reception::Kept { "kept" } else { "taken" });
+            output::json(&about)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(reception) => {
+            output::line(&sentence(reception));
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn known(fleet: &Fleet, id: &str) -> Result<RunHandle, CliError> {

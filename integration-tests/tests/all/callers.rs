@@ -75,5 +75,9 @@ async fn who_waits_too_short_is_told_what_for() {
     until(async || fleet.store.is_deferred("held").await.unwrap()).await;
     assert!(why("held").await.contains("it waits for a worker that serves its workflow"));
     fleet.store.start(&stepfleet_integration_tests::double::start("queued")).await.unwrap();
-    assert!(why("queued").await.ends_with("it goes on (queued)"), "{}", why("queued").await);
+    assert!(
+        why("queued").await.ends_with("it waits for a worker: none serves w version 1 now"),
+        "{}",
+        why("queued").await
+    );
 }

@@ -275,6 +275,58 @@ async fn no_task_is_done_twice_or_handed_back_when_replies_are_lost() {
     }
 }
 
+/// By redis-py alone: start, rejection and end are waited for with `BLPOP`, and so is the answer to a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_waits_for_receipts_without_pub_sub() {
+    let Some(python) = &*PYTHON else { return };
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let _worker = python.worker(&fleet);
+    fleet.workers_ready(1).await;
+    let script = r#"
+import json, os, redis
+r = redis.Redis.from_url(os.environ["STEPFLEET_REDIS"], decode_responses=True)
+mine = "sf:{0}:reply:mine"
+
+def ask(**fields):
+    return r.xadd("sf:{0}:inbox", {**fields, "reply": mine})
+
+def told():
+    receipt = json.loads(r.blpop(mine, 60)[1])
+    return receipt
+
+run = ask(op="start", workflow="doubled", input='{"n": 21}')
+started, ended = told(), told()
+assert started["event"] == "started" and started["run"] == started["entry"] == run, started
+print(ended["status"], ended["result"]["n"])
+ask(op="start", workflow="unlucky", input='{"n": 1}', id="u")
+print(told()["event"], told()["error"])
+ask(op="start", workflow="doubled", input='{"n"')
+print(told()["reason"])
+ask(op="signal", run="u", name="word")
+print(told()["reason"])
+r.xadd("sf:{0}:inbox", {"op": "start", "workflow": "doubled", "input": '{"n": 1}', "id": "stolen", "reply": "sf:{0}:run:u"})
+while r.hget("sf:{0}:run:stolen", "status") is None:
+    pass
+print(r.hget("sf:{0}:run:stolen", "error"))
+print(r.llen(mine), r.ttl(mine), r.hget("sf:{0}:run:u", "status"))
+"#;
+    let mut command = python.command(&["-c", script]);
+    command.env("STEPFLEET_REDIS", &fleet.redis.url);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("it starts")).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        "completed 42",
+        "started ValueError: no luck with 1",
+        "the input cannot be read as JSON: EOF while parsing an object at line 1 column 4",
+        "run u has ended: nobody will take the signal word",
+        "reply \"sf:{0}:run:u\" is no list for receipts; name one of sf:{0}:reply:<name>",
+        "0 -2 failed",
+    ];
+    assert_eq!(lines, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The program at the end of docs/protocol.md, and what it prints when it starts a task and waits for it, twice by one key.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_caller_starts_and_awaits_a_task() {

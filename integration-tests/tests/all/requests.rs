@@ -139,7 +139,14 @@ async fn a_workflow_that_nobody_serves_yet_is_waited_for_and_then_refused_with_t
     until(async || !fleet.store.deferred().await.unwrap().is_empty()).await;
     let _worker = fleet.worker(WORKER, &[]);
     assert_eq!(early.result::<Value>(LIMIT).await.unwrap()["answer"], "hello 5 early");
-    let unknown = fleet.client.start("chian", &json!({})).id("typo").enqueue().await.unwrap();
+    let refused = fleet.client.start("chian", &json!({})).enqueue().await.err().expect("a fleet is there");
+    assert!(refused.is_not_found() && refused.to_string().contains("did you mean \"chain\"?"), "{refused}");
+    assert_eq!(fleet.store.waiting_requests().await.unwrap() + fleet.store.deferred().await.unwrap().len() as u64, 0);
+    let unknown = fleet.client.start("chian", &json!({})).id("typo").hold().enqueue().await.unwrap();
+    let moment = Duration::from_millis(100);
+    until(async || fleet.store.is_deferred("typo").await.unwrap()).await;
+    let waits = unknown.wait(moment).await.unwrap_err().to_string();
+    assert!(waits.contains("did you mean \"chain\"?"), "whichever limit ends first says why: {waits}");
     let run = unknown.wait(LIMIT).await.unwrap();
     assert_eq!(run.status, Status::Rejected);
     let error = run.error.unwrap();

@@ -119,5 +119,5 @@ async fn the_command_line_starts_runs_in_a_session_and_shows_what_they_wait_for(
     let told: Value = serde_json::from_str(&stepfleet(url, &["session", "s", "--json"])).unwrap();
     assert_eq!((&told["running"], &told["completed"]), (&json!("third"), &json!(1)));
     let error = fleet.client.run("fourth").wait(Duration::ZERO).await.unwrap_err().to_string();
-    assert!(error.contains("when its turn in session s has come"), "{error}");
+    assert!(error.contains("it waits for its turn in session s"), "{error}");
 }

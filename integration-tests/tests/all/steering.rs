@@ -208,9 +208,14 @@ async fn the_command_line_shows_what_nobody_took_and_says_what_cannot_be_taken()
         (process.ended().await.success(), process.log())
     };
     let given = tell(&["signal", "r", "word", "--input", "1"]).await;
-    assert_eq!(given, (true, "run r has been given the signal word\n".into()));
+    assert_eq!(
+        given,
+        (true, "run r keeps the signal word: no step waits for it yet, and the next one that does gets it\n".into())
+    );
     let (fine, said) = tell(&["send", "r", "Nonsense"]).await;
     assert!(!fine && said.contains("no worker has registered w version 1"), "{said}");
+    let (_, said) = tell(&["send", "r", "Nonsense", "--json"]).await;
+    assert!(said.contains(r#""became":"rejected""#), "{said}");
     assert!(tell(&["cancel", "r"]).await.0);
     let (_, shown) = tell(&["show", "r"]).await;
     assert!(shown.contains("unused    signals word 1"), "{shown}");

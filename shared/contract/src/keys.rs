@@ -58,7 +58,13 @@ pub const KEYS: &[Key] = &[
         "request",
         "<id>:<request>",
         Type::Text,
-        "what became of a request about a run that had an id of its own: `taken`, or `rejected <reason>`; expires after a day",
+        "what became of a request about a run that had an id of its own: `taken`, `kept` for later, or `rejected <reason>`; expires after a day",
+    ),
+    public(
+        "reply",
+        "<name>",
+        Type::List,
+        "receipts for whoever has named this list in a request, as JSON, the newest 1,000; expires a day after the last",
     ),
     internal(
         "sent",
@@ -184,7 +190,7 @@ pub const KEYS: &[Key] = &[
         "extra",
         "<id>",
         Type::Set,
-        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked`, `children` and `undo` keys that the run has, and the `session` key that it is in",
+        "the `joined`, `fan`, `journal`, `published`, `turns`, `signals`, `asked`, `children` and `undo` keys that the run has, the `session` key that it is in, and the `reply` keys of those who are told of its end",
     ),
     internal(
         "queue",

@@ -30,6 +30,8 @@ const fn limit(name: &'static str, value: u64, unit: Unit, of: &'static str, at:
     Limit { name, value, unit, of, at }
 }
 
+const RECEIPTS: &[&str] = &["shared/src/store/redis/lua/receipts.lua", "shared/src/store/memory/receipts.rs"];
+
 /// All of them.
 pub const LIMITS: &[Limit] = &[
     limit(
@@ -95,6 +97,16 @@ pub const LIMITS: &[Limit] = &[
         "what became of a request with an id is known for so long",
         &["shared/src/store/redis/lua/start.lua", "shared/src/store/memory/signal.rs"],
     ),
+    limit("REPLY_MAX", 1000, Unit::Count, "receipts in a list, the newest", RECEIPTS),
+    limit("REPLY_MS", 86_400_000, Unit::Ms, "a list of receipts is kept for so long after the last one", RECEIPTS),
+    limit(
+        "REPLY_RESULT",
+        65_536,
+        Unit::Bytes,
+        "a result that is in the receipt of the end; a larger one is read from the run",
+        RECEIPTS,
+    ),
+    limit("REPLIES", 16, Unit::Count, "lists of receipts that are told of the end of a run", RECEIPTS),
     limit(
         "NAMED_SIGNALS",
         20,

@@ -3,12 +3,37 @@
 use super::args::{bytes, digits, flag, line, list, ms, own, record, text};
 use super::transitions::{Transition, reply, transition};
 
+pub(super) const SIGNAL: Transition = transition(
+    "signal",
+    "signal.lua",
+    "coordinator",
+    "gives a signal to the oldest wait that it fits, or keeps it",
+    &[own(&[
+        text("asked"),
+        text("name"),
+        line("attributes"),
+        bytes("payload"),
+        text("entry"),
+        text("request"),
+        text("reply"),
+    ])],
+    &[
+        reply("delivered", ""),
+        reply("kept", ""),
+        reply("full", ""),
+        reply("gone", ""),
+        reply("repeated", ""),
+        reply("over", ""),
+        reply("unknown", ""),
+    ],
+);
+
 pub(super) const CANCEL: Transition = transition(
     "cancel",
     "signal.lua",
     "coordinator",
     "ends a run where it stands",
-    &[own(&[text("asked"), text("entry"), text("request"), ms("retention")])],
+    &[own(&[text("asked"), text("entry"), text("request"), text("reply"), ms("retention")])],
     &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
 );
 
@@ -26,7 +51,7 @@ pub(super) const RETRY: Transition = transition(
     "retry.lua",
     "coordinator",
     "has a failed run go on from where it failed, with another event for the step that failed where one is given",
-    &[own(&[text("asked"), text("entry"), text("request"), list("event", &[bytes("payload")])])],
+    &[own(&[text("asked"), text("entry"), text("request"), text("reply"), list("event", &[bytes("payload")])])],
     &[
         reply("retried", ""),
         reply("gone", ""),
@@ -53,6 +78,7 @@ pub(super) const ANSWER: Transition = transition(
         text("by"),
         text("entry"),
         text("request"),
+        text("reply"),
     ])],
     &[
         reply("answered", ""),
@@ -69,7 +95,7 @@ pub(super) const PAUSE: Transition = transition(
     "pause.lua",
     "coordinator",
     "has nothing new of a run begin; what is executed goes on, and may commit",
-    &[own(&[text("asked"), text("entry"), text("request")])],
+    &[own(&[text("asked"), text("entry"), text("request"), text("reply")])],
     &[
         reply("paused", ""),
         reply("already", ""),
@@ -85,7 +111,7 @@ pub(super) const RESUME: Transition = transition(
     "pause.lua",
     "coordinator",
     "has a run that is paused go on, with all that was held back",
-    &[own(&[text("asked"), text("entry"), text("request")])],
+    &[own(&[text("asked"), text("entry"), text("request"), text("reply")])],
     &[
         reply("resumed", ""),
         reply("already", ""),
@@ -121,6 +147,7 @@ pub(super) const FORK: Transition = transition(
         text("asked"),
         text("entry"),
         text("request"),
+        text("reply"),
         text("fork"),
         text("point"),
         line("seq"),

@@ -11,6 +11,16 @@ use crate::store::RequestFate;
 /// How often it is looked what became of a request: at first, and in the end.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
+/// How a request was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reception {
+    /// It has its effect: a step that waited has the signal, steps begin with the event, the run goes on or ends.
+    Taken,
+    /// It is kept: a signal for the next step that waits for its name, an event until the run starts.
+    Kept,
+}
+
 /// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
 ///
 /// ```no_run
@@ -53,16 +63,17 @@ impl Asked {
         .await
     }
 
-    /// Waits until a coordinator has taken the request, for at most `limit`.
+    /// Waits until a coordinator has taken the request, for at most `limit`; answers whether it has its effect or is kept for later.
     ///
     /// Fails with [`Error::is_invalid`] and the reason where it could not be taken: there is no such run, it has ended, nothing
     /// takes the event. That there is no such run is known after some seconds, since the request for the run may still be on its way.
     /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
-    pub async fn taken(&self, limit: Duration) -> Result<()> {
+    pub async fn taken(&self, limit: Duration) -> Result<Reception> {
         let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
         loop {
             match self.fate().await? {
-                Some(RequestFate::Taken) => return Ok(()),
+                Some(RequestFate::Taken) => return Ok(Reception::Taken),
+                Some(RequestFate::Kept) => return Ok(Reception::Kept),
                 Some(RequestFate::Rejected(reason)) => return Err(Error::invalid(reason)),
                 None => {}
             }

@@ -74,7 +74,7 @@ impl ForkRun {
         request.check()?;
         let (id, asked) = (request.id.clone().unwrap_or_default(), request.request.clone().unwrap_or_default());
         let asked = self.source.ask(asked, &request.fields()).await?;
-        Ok((RunHandle { client: self.source.client, id }, asked))
+        Ok((RunHandle { client: self.source.client, id, workflow: None }, asked))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 pub struct StartRun {
     pub(super) client: Client,
     pub(super) request: Result<StartRequest>,
+    pub(super) holds: bool,
 }
 
 impl StartRun {
@@ -78,17 +79,31 @@ impl StartRun {
         self.with(|r| r.follow_steps = true)
     }
 
+    /// Sends the request also where workers are there and none has ever registered the workflow: it is held for one, for the
+    /// coordinators' grace time (60 s by default).
+    #[must_use]
+    pub fn hold(mut self) -> Self {
+        self.holds = true;
+        self
+    }
+
     /// Sends the request, to the partition of its run. The run itself is there as soon as a coordinator has taken it in. A run
     /// that was given no id gets one that is made here.
+    ///
+    /// Fails with [`Error::is_not_found`](crate::Error::is_not_found), and sends nothing, where workers are there and none has ever
+    /// registered the workflow; the error names the nearest one. [`StartRun::hold`] sends it all the same.
     pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
         request.check()?;
+        if !self.holds {
+            self.client.registered.check(&self.client.home, &request.workflow).await?;
+        }
         if request.id.is_none() {
             request.id = Some(self.client.fitting_id(request.session.as_deref()).await?);
         }
         let id = request.id.clone().unwrap_or_default();
         // The id makes it safe to repeat.
         patiently(|| async { self.client.home.known().await?.of(&id).submit(&request).await }).await?;
-        Ok(RunHandle { id, client: self.client })
+        Ok(RunHandle { id, client: self.client, workflow: Some(request.workflow) })
     }
 }

@@ -13,6 +13,7 @@ use crate::child::Parent;
 use crate::error::Result;
 use crate::names::QueueName;
 use crate::published::{Piece, Publication};
+use crate::reply::name_of_list;
 use crate::step::{self, Body, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
 use crate::store::{self, Introduction, Rejection, Reservation};
 
@@ -103,18 +104,24 @@ pub(crate) fn start(start: &store::Start) -> Start<'_> {
         ticket: start.ticket.as_deref().unwrap_or_default(),
         session: request.session.as_deref().unwrap_or_default(),
         parent: parent(start.request.parent.as_ref()),
+        reply: reply(start),
     }
+}
+
+fn reply(start: &store::Start) -> &str {
+    start.request.reply.as_deref().map(name_of_list).unwrap_or_default()
 }
 
 fn parent(of: Option<&Parent>) -> String {
     of.map(Parent::line).unwrap_or_default()
 }
 
-pub(crate) fn fork<'a>(fork: &'a store::Fork, entry: &'a str, request: &'a str) -> args::Fork<'a> {
+pub(crate) fn fork<'a>(fork: &'a store::Fork, entry: &'a str, request: &'a str, reply: &'a str) -> args::Fork<'a> {
     args::Fork {
         asked: &fork.asked,
         entry,
         request,
+        reply,
         fork: &fork.id,
         point: if fork.is_start { "start" } else { "step" },
         seq: fork.seq.to_string(),
@@ -137,6 +144,7 @@ pub(crate) fn defer<'a>(start: &'a store::Start, request: &'a [u8], limit: usize
         key: own_key(start),
         key_ttl: ms(start.key_ttl),
         parent: parent(start.request.parent.as_ref()),
+        reply: reply(start),
     }
 }
 
@@ -154,6 +162,7 @@ pub(crate) fn reject(rejection: &Rejection, limit: usize, most: usize, retention
         limit: kept,
         retention: ms(retention),
         parent: parent(rejection.parent.as_ref()),
+        reply: rejection.reply.as_deref().unwrap_or_default(),
         fields: rejection.fields.iter().take(most).map(|(field, value)| (&**field, &**value)).collect(),
     }
 }

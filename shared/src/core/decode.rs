@@ -13,7 +13,7 @@ use crate::partition::MAX_PARTITIONS;
 use crate::published::Published;
 use crate::run::{Compensation, Run, Status};
 use crate::step::{Fence, OpenWait};
-use crate::store::{Deferred, InboxEntry, Registration, SessionInfo, WorkerInfo};
+use crate::store::{Deferred, InboxEntry, LiveStep, Registration, SessionInfo, StepStanding, WorkerInfo};
 
 /// The layout of the keys. A namespace of a newer one is refused.
 pub(crate) const FORMAT: u64 = 1;
@@ -70,6 +70,26 @@ pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
         slot: slot.parse().ok()?,
         ..Fence::default()
     })
+}
+
+/// A state line, `<letter> <attempt> <failures> <losses> <about>...`, and a record, of which the second word names the step.
+pub(crate) fn live_step(seq: u64, state: Value, record: Value) -> Option<LiveStep> {
+    let state = reply::text(state).ok()?;
+    let mut words = state.split(' ');
+    let (letter, attempt) = (words.next()?, words.next()?.parse().ok()?);
+    let mut about = words.skip(2);
+    let standing = match letter {
+        "Q" => StepStanding::Queued,
+        "H" => StepStanding::Running { worker: about.next()?.to_owned(), since_ms: about.next()?.parse().ok()? },
+        "W" => StepStanding::Waiting { due_ms: about.next()?.parse().ok()? },
+        "S" => StepStanding::Suspended,
+        "T" => StepStanding::Turn,
+        _ => return None,
+    };
+    let record = reply::bytes(record).unwrap_or_default();
+    let head = record.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let step = head.split(|byte| *byte == b' ').nth(1).map(|step| String::from_utf8_lossy(step).into_owned());
+    Some(LiveStep { seq, step: step.unwrap_or_else(|| "-".to_owned()), attempt, standing })
 }
 
 /// `<seq>.<number>@<deadline>`, with `~<filter>` where there is one.

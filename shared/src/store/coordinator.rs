@@ -104,6 +104,7 @@ impl Start {
             || request.key.is_some()
             || request.context_from.is_some()
             || request.delay_ms > 0
+            || request.reply.is_some()
             || request.follow_steps;
         let entry = entry.as_deref().filter(|entry| !entry.is_empty() && !entry.contains('@'))?;
         let [route] = &**routes else { return None };
@@ -146,17 +147,19 @@ pub struct Origin {
     pub entry: String,
     /// The id that its sender has given it: within a day it is taken once, for the run as it was asked for. Empty where it has none.
     pub request: String,
+    /// The list for its receipts: its name, in the partition of the run. Empty where it has none.
+    pub reply: String,
 }
 
 impl Origin {
     /// An inbox entry without an id of its sender's.
     pub fn entry(entry: impl Into<String>) -> Self {
-        Self { entry: entry.into(), request: String::new() }
+        Self { entry: entry.into(), ..Self::default() }
     }
 
     /// A request with an id, and no entry.
     pub fn request(request: impl Into<String>) -> Self {
-        Self { entry: String::new(), request: request.into() }
+        Self { request: request.into(), ..Self::default() }
     }
 }
 
@@ -175,6 +178,8 @@ pub struct Rejection {
     pub parent: Option<Parent>,
     /// The run that it is about and the id that its sender gave it, where it has one: whoever asks for that is told.
     pub request: Option<(String, String)>,
+    /// The list for its receipts: its name, in this partition. Those of a request that was held are known.
+    pub reply: Option<String>,
     /// Why.
     pub reason: String,
     /// What was asked for, shortened.

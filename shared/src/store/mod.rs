@@ -26,6 +26,7 @@ mod reader;
 pub mod redis;
 mod registration;
 mod role;
+mod shown;
 mod worker;
 
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionI
 pub use self::redis::{RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;
+pub use self::shown::{LiveStep, RejectedRequest, StepStanding};
 pub use self::worker::{Heartbeat, Introduction, Lease, WakeReader, WorkerStore};
 
 /// The methods of all roles, to be had on a store of whatever type: `use stepfleet_shared::store::prelude::*`.

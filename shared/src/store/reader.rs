@@ -1,10 +1,11 @@
 //! What anybody may read, whoever he is in a fleet.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::Registration;
+use super::{LiveStep, Registration, RejectedRequest};
 use crate::error::Result;
 use crate::export::Journaled;
 use crate::fleet::Queue;
@@ -39,11 +40,15 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn run(&self, id: &str) -> Result<Option<Run>>;
     /// The run that this id leads to, where its request turned out to repeat another. That one may be in another partition.
     async fn leads_to(&self, run: &str) -> Result<Option<String>>;
+    /// The run that an idempotency key of a workflow stands for; None where there is none, or its day is over.
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>>;
     /// Whether the request for this run is held for a worker that serves its workflow.
     async fn is_deferred(&self, run: &str) -> Result<bool>;
     /// What became of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The
     /// run is meant as the request names it.
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
+    /// The receipts in a list that nobody has taken off it, the oldest first: the JSON of each. The list is in this partition.
+    async fn receipts(&self, list: &str) -> Result<Vec<String>>;
     /// A run's context as it is now, in no order; empty where there is no such run.
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>>;
     /// A session; None where there is none of that name, or it has expired.
@@ -65,10 +70,18 @@ pub trait ReaderStore: Send + Sync + 'static {
     /// Questions that are open: those of a run, or of all runs of the partition `count` of them from place `from` on, the oldest first.
     /// One that is answered meanwhile moves those behind it.
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>>;
+    /// The step executions of a run that have not ended, by their numbers: a hundred at most, the first.
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>>;
+    /// Requests that were rejected from one time until before another (ms since 1970), the newest first; `count` at most.
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<WorkerInfo>>;
     /// Every workflow version that was ever registered.
     async fn registrations(&self) -> Result<Vec<Registration>>;
+    /// The names of all workflows that were ever registered.
+    async fn known_workflows(&self) -> Result<BTreeSet<String>> {
+        Ok(self.registrations().await?.into_iter().map(|found| found.workflow).collect())
+    }
     /// The queue of every workflow version that was ever registered.
     async fn queues(&self) -> Result<Vec<Queue>>;
     /// Requests that wait for a worker to serve them.
@@ -99,8 +112,10 @@ pub struct SessionInfo {
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestFate {
-    /// It was taken: what it asked for is done, or kept for when it can be.
+    /// It was taken: what it asked for is done.
     Taken,
+    /// It is kept for later: nobody waits for this signal yet, or the run is still to start.
+    Kept,
     /// It could not be taken, for this reason.
     Rejected(String),
 }

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use stepfleet_shared::admission::{Admission, Creation, Refused};
+use stepfleet_shared::env;
 use stepfleet_shared::health::{Health, Listening};
 use stepfleet_shared::log;
 use stepfleet_shared::names::QueueName;
@@ -140,15 +141,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6379`),
+    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
     /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
     /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
     /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let url = var("STEPFLEET_REDIS").unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
-        let namespace = var("STEPFLEET_NAMESPACE").unwrap_or_else(|| "sf".to_owned());
+        let (url, namespace) = (env::redis(), env::namespace());
         let mut config = Config::default();
         if let Some(concurrency) = var("STEPFLEET_CONCURRENCY") {
             config.concurrency = concurrency.parse().map_err(|_| {

@@ -137,7 +137,7 @@ impl Pair {
             return Ok(if request.is_empty() { "signal" } else { "signal: with an id" });
         }
         let fields = [(b"op".to_vec(), b"signal".to_vec())];
-        let origin = |entry| Origin { entry, request: request.to_owned() };
+        let origin = |entry| Origin { entry, ..Origin::request(request) };
         let ours = origin(self.memory.enqueue(&fields).await.map_err(failed)?);
         let theirs = origin(self.redis.enqueue(&fields).await.map_err(failed)?);
         for _ in 0..2 {

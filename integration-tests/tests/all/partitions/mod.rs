@@ -3,6 +3,7 @@
 
 mod across;
 mod fleets;
+mod receipts;
 mod rule;
 mod sessions;
 

@@ -12,6 +12,7 @@ mod kept;
 mod losses;
 mod pauses;
 mod questions;
+mod receipts;
 mod repeats;
 mod requests;
 mod retries;

@@ -34,7 +34,7 @@ async fn one_approval_approves_one_stage_however_often_it_is_sent() {
         store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
         // In the inbox a second time, as by a sender that saw no answer.
         let entry = store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
-        let origin = Origin { entry, request: "q".into() };
+        let origin = Origin { entry, ..Origin::request("q") };
         let repeated = store.signal("r", "approval", &[1, 9], Some(&origin)).await.unwrap();
         assert_eq!(repeated, Signalled::Repeated);
         assert_eq!(store.waiting_requests().await.unwrap(), 0, "it stays in the inbox");
@@ -116,7 +116,7 @@ async fn a_request_that_was_rejected_may_be_taken_later_and_one_that_was_taken_s
         store.start(&start("r")).await.unwrap();
         assert_eq!(approve(store, "q").await, Signalled::Kept);
         store.reject(&rejected("too late")).await.unwrap();
-        assert_eq!(fate(store, "q").await, Some(RequestFate::Taken));
+        assert_eq!(fate(store, "q").await, Some(RequestFate::Kept));
     })
     .await;
 }

@@ -24,6 +24,7 @@ pub(crate) struct Start<'a> {
     pub(crate) ticket: &'a str,
     pub(crate) session: &'a str,
     pub(crate) parent: String,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Start<'_> {
@@ -52,6 +53,7 @@ impl Write for Start<'_> {
         args.text(self.ticket);
         args.text(self.session);
         args.text(&self.parent);
+        args.text(self.reply);
     }
 }
 
@@ -182,6 +184,7 @@ pub(crate) struct Defer<'a> {
     pub(crate) key: &'a str,
     pub(crate) key_ttl: i64,
     pub(crate) parent: String,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Defer<'_> {
@@ -194,6 +197,7 @@ impl Write for Defer<'_> {
         args.text(self.key);
         args.ms(self.key_ttl);
         args.text(&self.parent);
+        args.text(self.reply);
     }
 }
 
@@ -214,6 +218,7 @@ pub(crate) struct Reject<'a> {
     pub(crate) limit: u64,
     pub(crate) retention: i64,
     pub(crate) parent: String,
+    pub(crate) reply: &'a str,
     pub(crate) fields: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -228,6 +233,7 @@ impl Write for Reject<'_> {
         args.number(self.limit);
         args.ms(self.retention);
         args.text(&self.parent);
+        args.text(self.reply);
         args.count(2 * self.fields.len());
         for (field, value) in &self.fields {
             args.bytes(field);
@@ -250,6 +256,7 @@ pub(crate) struct Signal<'a> {
     pub(crate) payload: &'a [u8],
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Signal<'_> {
@@ -260,6 +267,7 @@ impl Write for Signal<'_> {
         args.bytes(self.payload);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
     }
 }
 
@@ -274,6 +282,7 @@ pub(crate) struct Send<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
     pub(crate) list: Vec<Headed<'a>>,
 }
 
@@ -282,6 +291,7 @@ impl Write for Send<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
         args.count(self.list.len());
         for record in &self.list {
             args.headed(record);
@@ -300,6 +310,7 @@ pub(crate) struct DeferSend<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
     pub(crate) event: &'a str,
     pub(crate) step: &'a str,
     pub(crate) content: &'a str,
@@ -311,6 +322,7 @@ impl Write for DeferSend<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
         args.text(self.event);
         args.text(self.step);
         args.text(self.content);
@@ -356,6 +368,7 @@ pub(crate) struct Cancel<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
     pub(crate) retention: i64,
 }
 
@@ -364,6 +377,7 @@ impl Write for Cancel<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
         args.ms(self.retention);
     }
 }
@@ -379,6 +393,7 @@ pub(crate) struct Retry<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
     pub(crate) event: Vec<&'a [u8]>,
 }
 
@@ -387,6 +402,7 @@ impl Write for Retry<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
         args.count(self.event.len());
         for payload in &self.event {
             args.bytes(payload);
@@ -409,6 +425,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) by: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Answer<'_> {
@@ -420,6 +437,7 @@ impl Write for Answer<'_> {
         args.text(self.by);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
     }
 }
 
@@ -434,6 +452,7 @@ pub(crate) struct Pause<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Pause<'_> {
@@ -441,6 +460,7 @@ impl Write for Pause<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
     }
 }
 
@@ -455,6 +475,7 @@ pub(crate) struct Resume<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
 }
 
 impl Write for Resume<'_> {
@@ -462,6 +483,7 @@ impl Write for Resume<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
     }
 }
 
@@ -495,6 +517,7 @@ pub(crate) struct Fork<'a> {
     pub(crate) asked: &'a str,
     pub(crate) entry: &'a str,
     pub(crate) request: &'a str,
+    pub(crate) reply: &'a str,
     pub(crate) fork: &'a str,
     pub(crate) point: &'a str,
     pub(crate) seq: String,
@@ -510,6 +533,7 @@ impl Write for Fork<'_> {
         args.text(self.asked);
         args.text(self.entry);
         args.text(self.request);
+        args.text(self.reply);
         args.text(self.fork);
         args.text(self.point);
         args.text(&self.seq);

@@ -6,7 +6,7 @@ use super::signal::{Standing, entry_of};
 use crate::error::Result;
 use crate::request::SendRequest;
 use crate::step::{Collect, Fence, Route, SendDeferral, Sent, join_payloads};
-use crate::store::{Origin, journal_is_full};
+use crate::store::{Origin, RequestFate, journal_is_full};
 
 /// At most this many events are kept for a run whose request is held.
 const MAX_SENT: usize = 1000;
@@ -69,7 +69,7 @@ impl Data {
             Some(Execution { phase: Phase::Waiting { due }, attempt: 0, .. }) => Begins::At(*due),
             _ => Begins::Now,
         };
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
         let work = |(route, payload): &(Route, Vec<u8>)| Work {
             group: RUN,
             route: route.clone(),
@@ -100,7 +100,7 @@ impl Data {
         }
         // Its id is judged now, and not again.
         kept.push(SendRequest { run, request: None, ..send.clone() });
-        self.settle_request(now, &send.run, origin);
+        self.settle_request(now, &send.run, origin, RequestFate::Kept);
         SendDeferral::Deferred
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::entity::EntityData;
 use super::publish::Told;
+use super::receipts::Receipts;
 use super::run::{Actor, Execution, KeptSignal, Left, Phase, RunData, RunEnd, Steps, Work};
 use super::session::SessionData;
 use super::stream::{EntryId, Stream};
@@ -49,7 +50,7 @@ pub(super) struct Data {
     pub(super) entities: BTreeMap<(String, String), EntityData>,
     pub(super) sessions: BTreeMap<String, SessionData>,
     pub(super) inbox: Stream<Fields>,
-    pub(super) rejected: VecDeque<Fields>,
+    pub(super) rejected: VecDeque<(u64, Fields)>,
     pub(super) deferred: BTreeMap<String, Waiting>,
     pub(super) queues: BTreeMap<QueueName, Queue>,
     pub(super) timers: Timers,
@@ -70,6 +71,10 @@ pub(super) struct Data {
     pub(super) last_connection: u64,
     /// What became of requests that had an id, by the run that they named and the id, and until when that is known.
     pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
+    /// Lists of receipts.
+    pub(super) replies: BTreeMap<String, Receipts>,
+    /// The lists that are told of the end of a run, or of a request that is held.
+    pub(super) followers: BTreeMap<String, BTreeSet<String>>,
     /// Events that were sent to runs whose requests are held.
     pub(super) sent: BTreeMap<String, Vec<SendRequest>>,
     /// Runs whose requests are held, and that are to start paused.
@@ -365,6 +370,11 @@ impl Data {
         self.news.arrived = true;
         self.timers.remove(&Timer::timeout(&attempt.run));
         self.news.ended.push(attempt.run.clone());
+        let lists = self.lists_of(&attempt.run);
+        self.tell_end(now, &attempt.run, &lists);
+        if has_completed {
+            self.followers.remove(&attempt.run);
+        }
         self.tell_kept(now, &attempt.run);
         self.begin_undo(now, &attempt.run, has_completed);
         if has_completed {
@@ -393,6 +403,7 @@ impl Data {
     pub(super) fn forget_but_signals(&mut self, run: &str) {
         if let Some(gone) = self.runs.remove(run) {
             self.created.remove(&(gone.shown.created_ms, run.to_owned()));
+            self.followers.remove(run);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::history::Kind;
 use crate::journal::fork::head_of;
 use crate::run::{Run, Status};
 use crate::step::Forked;
-use crate::store::{Fork, ForkPoint, ForkSource, Origin};
+use crate::store::{Fork, ForkPoint, ForkSource, Origin, RequestFate};
 
 /// Step executions that are looked at for the one that a fork begins with.
 const FORK_LOOKS: u64 = 2000;
@@ -121,7 +121,8 @@ impl Data {
             return Forked::Refused("its request was rejected".into());
         };
         if self.runs.get(&fork.id).is_some_and(|there| there.forked.as_deref() == Some(&*run)) {
-            self.settle_request(now, &fork.asked, origin);
+            self.settle_quietly(now, &fork.asked, origin, RequestFate::Taken);
+            self.tell_made(now, &fork.id, origin, true);
             return Forked::Known;
         }
         let leads = self.aliases.get(&fork.id).is_some_and(|lead| lead.is_good(now));
@@ -146,8 +147,9 @@ impl Data {
         if let Some(why) = fork.event.as_deref().and_then(|event| misfit(source.shown.content, event, work)) {
             return Forked::Refused(why);
         }
-        self.settle_request(now, &fork.asked, origin);
+        self.settle_quietly(now, &fork.asked, origin, RequestFate::Taken);
         self.begin_fork(now, &run, fork);
+        self.tell_made(now, &fork.id, origin, false);
         Forked::Made
     }
 

@@ -25,6 +25,7 @@ mod publish;
 mod question;
 mod readers;
 mod reads;
+mod receipts;
 mod retry;
 mod roles;
 mod run;
@@ -99,7 +100,7 @@ impl MemoryStore {
     /// The requests that were rejected, oldest first, as the stream `rejected` has them: `reason`, `entry`, and the
     /// fields that were asked for.
     pub fn rejected(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.change(|data, _| data.rejected.iter().cloned().collect())
+        self.change(|data, _| data.rejected.iter().map(|(_, fields)| fields.clone()).collect())
     }
 
     /// How many entries each queue has, given to readers or not: those queued again (also alone), and new ones.

@@ -7,7 +7,7 @@ use super::start::run_itself;
 use crate::history::Kind;
 use crate::run::Status;
 use crate::step::{Paused, Resumed};
-use crate::store::Origin;
+use crate::store::{Origin, RequestFate};
 
 impl Data {
     pub(super) fn pause(&mut self, now: u64, asked: &str, origin: Option<&Origin>) -> Paused {
@@ -24,7 +24,7 @@ impl Data {
             Standing::Waiting => self.held_paused.insert(run),
             Standing::Live => self.begin_pause(now, &run),
         };
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
         if is_new { Paused::Paused } else { Paused::Already }
     }
 
@@ -52,7 +52,7 @@ impl Data {
             Standing::Waiting => self.held_paused.remove(&run),
             Standing::Live => self.end_pause(now, &run),
         };
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
         if was_paused { Resumed::GoesOn } else { Resumed::Already }
     }
 

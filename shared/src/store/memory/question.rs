@@ -7,7 +7,7 @@ use crate::history::Kind;
 use crate::names;
 use crate::question::OpenQuestion;
 use crate::step::Answered;
-use crate::store::{AnswerTo, Origin};
+use crate::store::{AnswerTo, Origin, RequestFate};
 
 /// Of a question: what it says, and when it was asked.
 pub(super) type Asked = (Vec<u8>, u64);
@@ -49,7 +49,7 @@ impl Data {
         let signal = KeptSignal { attributes: Vec::new(), payload: answer.payload.to_vec() };
         self.record_signal(&run, seq, number, &name, &signal, open.due);
         self.wake(now, &run, seq);
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
         Answered::Answered
     }
 

@@ -1,13 +1,16 @@
 //! What runs and workers look like now. None of this changes anything.
 
 use super::data::{Data, Member};
+use super::run::{Execution, Phase};
 use crate::fleet::Queue;
 use crate::history::Record;
 use crate::names::{self, QueueName};
 use crate::run::Run;
 use crate::step::{JoinBuffer, OpenWait};
-use crate::store::{Deferred, Registration, WorkerInfo, in_order};
+use crate::store::{Deferred, LiveStep, Registration, StepStanding, WorkerInfo, in_order};
 
+/// How many step executions that have not ended are shown of a run.
+const SHOWN_STEPS: usize = 100;
 /// The most that one joined slice reads.
 const MAX_SLICE: u64 = 1000;
 
@@ -54,6 +57,23 @@ impl Data {
             due_ms: wait.due,
         });
         in_order(shown.collect())
+    }
+
+    pub(super) fn live_steps(&self, run: &str) -> Vec<LiveStep> {
+        let Some(steps) = self.runs.get(run).and_then(|run| run.steps.as_ref()) else { return Vec::new() };
+        let shown = |(seq, execution): (&u64, &Execution)| {
+            let standing = match &execution.phase {
+                Phase::Queued(_) => StepStanding::Queued,
+                Phase::Held { worker, since, .. } => StepStanding::Running { worker: worker.clone(), since_ms: *since },
+                Phase::Waiting { due } => StepStanding::Waiting { due_ms: *due },
+                Phase::Suspended { .. } => StepStanding::Suspended,
+                Phase::Turn => StepStanding::Turn,
+                Phase::Ending => return None,
+            };
+            let step = execution.work.route.step.clone();
+            Some(LiveStep { seq: *seq, step, attempt: execution.attempt, standing })
+        };
+        steps.executions.iter().filter_map(shown).take(SHOWN_STEPS).collect()
     }
 
     pub(super) fn workers(&self, now: u64) -> Vec<WorkerInfo> {

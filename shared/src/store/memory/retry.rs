@@ -14,7 +14,7 @@ use crate::history::Kind;
 use crate::published::StepState;
 use crate::run::Status;
 use crate::step::Retried;
-use crate::store::{Audit, Origin};
+use crate::store::{Audit, Origin, RequestFate};
 
 impl Data {
     pub(super) fn retry(&mut self, now: u64, asked: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Retried {
@@ -34,7 +34,7 @@ impl Data {
         }
         if let Some(became) = self.retry_undo(now, &run) {
             if became == Retried::GoesOn {
-                self.settle_request(now, asked, origin);
+                self.settle_request(now, asked, origin, RequestFate::Taken);
                 self.note(now, Kind::Retried, &run_itself(&run), String::new());
             }
             return became;
@@ -49,7 +49,8 @@ impl Data {
         if let Some(name) = session.as_deref().filter(|name| self.is_line_full(name)) {
             return Retried::Refused(format!("as many runs of session {name} wait for their turn as may"));
         }
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
+        self.follow_again(&run, origin);
         self.revive(now, &run, event);
         self.take_all_back(now, &run);
         self.go_on(now, &run);

@@ -23,8 +23,8 @@ use crate::step::{
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
     EntityChanged, EntityStore, EntityValue, EventReader, Fire, Fired, Fork, ForkPoint, InboxEntry, InboxReader,
-    Introduction, Lease, Origin, ReaderStore, Reap, Reaped, Registration, Rejection, RequestFate, SessionInfo, Start,
-    Started, WakeReader, WorkerInfo, WorkerStore, millis, too_many_streams,
+    Introduction, Lease, LiveStep, Origin, ReaderStore, Reap, Reaped, Registration, RejectedRequest, Rejection,
+    RequestFate, SessionInfo, Start, Started, WakeReader, WorkerInfo, WorkerStore, millis, too_many_streams,
 };
 
 #[async_trait]
@@ -43,12 +43,23 @@ impl ReaderStore for MemoryStore {
         Ok(self.change(known))
     }
 
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        let of = (workflow.to_owned(), key.to_owned());
+        let known =
+            |data: &mut Data, now| data.keys.get(&of).filter(|lead| lead.is_good(now)).map(|lead| lead.run.clone());
+        Ok(self.change(known))
+    }
+
     async fn is_deferred(&self, run: &str) -> Result<bool> {
         Ok(self.change(|data, _| data.deferred.contains_key(run)))
     }
 
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>> {
         Ok(self.change(|data, now| data.request_fate(now, run, request)))
+    }
+
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        Ok(self.change(|data, now| data.receipts(now, list)))
     }
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
@@ -85,6 +96,18 @@ impl ReaderStore for MemoryStore {
 
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>> {
         Ok(self.change(|data, _| data.open_questions(run, from, count)))
+    }
+
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>> {
+        Ok(self.change(|data, _| data.live_steps(run)))
+    }
+
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>> {
+        let found = |data: &mut Data, _| {
+            let within = data.rejected.iter().rev().filter(|(at, _)| (since_ms..before_ms).contains(at));
+            within.take(count).map(|(at, fields)| RejectedRequest::of(*at, fields)).collect()
+        };
+        Ok(self.change(found))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {

@@ -54,7 +54,7 @@ impl Data {
             Standing::Over => return Signalled::Over,
             Standing::Unknown => return Signalled::Unknown,
             Standing::Live if self.end_wait(now, &run, name, &signal) => {
-                self.settle_request(now, asked, origin);
+                self.settle_request(now, asked, origin, RequestFate::Taken);
                 return Signalled::Delivered;
             }
             Standing::Live | Standing::Waiting => {}
@@ -64,7 +64,7 @@ impl Data {
             return Signalled::Full;
         }
         kept.push_back(signal);
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Kept);
         Signalled::Kept
     }
 
@@ -77,7 +77,7 @@ impl Data {
         if standing == Standing::Unknown {
             return if self.is_gone(entry_of(origin)) { Cancelled::Gone } else { Cancelled::Unknown };
         }
-        self.settle_request(now, asked, origin);
+        self.settle_request(now, asked, origin, RequestFate::Taken);
         if standing == Standing::Over {
             return Cancelled::Over;
         }
@@ -97,14 +97,18 @@ impl Data {
         Cancelled::Stopped
     }
 
-    /// A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing.
+    /// A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. Whoever repeats it is told
+    /// what became of it.
     pub(super) fn is_repeated(&mut self, now: u64, asked: &str, origin: Option<&Origin>) -> bool {
         let Some((_, request)) = request_of(asked, origin) else { return false };
-        let is_taken = self.request_fate(now, asked, &request) == Some(RequestFate::Taken);
-        if is_taken {
-            self.leave_inbox(entry_of(origin));
-        }
-        is_taken
+        let fate = match self.request_fate(now, asked, &request) {
+            Some(RequestFate::Taken) => "taken",
+            Some(RequestFate::Kept) => "kept",
+            _ => return false,
+        };
+        self.push_fate(now, asked, origin, fate);
+        self.leave_inbox(entry_of(origin));
+        true
     }
 
     pub(super) fn request_fate(&self, now: u64, run: &str, request: &str) -> Option<RequestFate> {
@@ -112,9 +116,16 @@ impl Data {
         (now <= *until).then(|| fate.clone())
     }
 
-    pub(super) fn settle_request(&mut self, now: u64, asked: &str, origin: Option<&Origin>) {
+    /// `fate` is that it is taken, or kept for later.
+    pub(super) fn settle_request(&mut self, now: u64, asked: &str, origin: Option<&Origin>, fate: RequestFate) {
+        self.push_fate(now, asked, origin, if fate == RequestFate::Kept { "kept" } else { "taken" });
+        self.settle_quietly(now, asked, origin, fate);
+    }
+
+    /// Whoever asked is told otherwise.
+    pub(super) fn settle_quietly(&mut self, now: u64, asked: &str, origin: Option<&Origin>, fate: RequestFate) {
         if let Some(request) = request_of(asked, origin) {
-            self.requests.insert(request, (RequestFate::Taken, now + REQUEST_MS));
+            self.requests.insert(request, (fate, now + REQUEST_MS));
         }
         self.leave_inbox(entry_of(origin));
     }

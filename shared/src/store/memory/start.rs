@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::data::{Begins, Data, Fields, Lead, RUN, Waiting};
 use super::run::{Actor, EventSource, Fanout, RunData, Steps, Timeout, Work};
 use super::signal::REQUEST_MS;
@@ -14,7 +16,7 @@ use crate::history::Kind;
 use crate::request::{PlainRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::step::Route;
-use crate::store::{Deferral, InboxEntry, Rejection, RequestFate, Start, Started};
+use crate::store::{Deferral, InboxEntry, Origin, Rejection, RequestFate, Start, Started};
 
 /// At most this many requests wait for a worker that serves their workflow.
 const MAX_DEFERRED: usize = 10_000;
@@ -49,6 +51,12 @@ impl Data {
         if start.entry.as_ref().is_some_and(|entry| self.taken.contains(entry)) {
             return Started::Known(start.run.clone());
         }
+        let entry = start.entry.as_deref();
+        // Of one that was held, all who asked for it while it was.
+        let mut lists: Vec<String> = match entry {
+            Some(_) => self.list_of(&start.request, entry).into_iter().collect(),
+            None => self.lists_of(&start.run),
+        };
         let known = self.known_run(now, start);
         let ticket = start.ticket.as_deref().unwrap_or_default();
         if known.is_none() && self.is_void(now, &start.run, ticket) {
@@ -64,13 +72,18 @@ impl Data {
         if let Some(name) = start.request.session.as_ref().filter(|name| known.is_none() && self.is_line_full(name)) {
             return Started::LineFull(name.clone());
         }
-        self.leave_inbox(start.entry.as_deref());
+        self.leave_inbox(entry);
         // One that was deferred has left the inbox before.
         let starts_paused = start.entry.is_none() && known.is_none() && self.held_paused.remove(&start.run);
-        if start.entry.is_none() {
-            self.hold_no_more(now, &start.run);
+        if entry.is_none() && !self.hold_no_more(now, &start.run) {
+            lists.clear();
         }
+        let origin = Origin::entry(entry.unwrap_or_default());
         if let Some(known) = known {
+            if entry.is_none() && known != start.run {
+                self.followers.remove(&start.run);
+            }
+            self.tell_started(now, &known, &lists, &origin, true);
             return Started::Known(known);
         }
         let (run, request) = (&start.run, &start.request);
@@ -113,6 +126,7 @@ impl Data {
         if starts_paused {
             self.begin_pause(now, run);
         }
+        self.tell_started(now, run, &lists, &origin, false);
         if in_session {
             self.join_session(now, run, request.delay_ms);
         }
@@ -172,8 +186,13 @@ impl Data {
     }
 
     pub(super) fn defer(&mut self, now: u64, start: &Start) -> Deferral {
-        if self.known_run(now, start).is_some() {
-            self.leave_inbox(start.entry.as_deref());
+        let entry = start.entry.as_deref();
+        let list = self.list_of(&start.request, entry);
+        let origin = Origin::entry(entry.unwrap_or_default());
+        if let Some(known) = self.known_run(now, start) {
+            let lists: Vec<String> = list.into_iter().collect();
+            self.tell_started(now, &known, &lists, &origin, true);
+            self.leave_inbox(entry);
             return Deferral::Known;
         }
         if !self.deferred.contains_key(&start.run) {
@@ -182,19 +201,33 @@ impl Data {
             }
             self.deferred.insert(start.run.clone(), Waiting { request: start.request.clone(), since: now });
         }
-        self.leave_inbox(start.entry.as_deref());
+        if let Some(list) = list {
+            self.push_receipt(now, &list, "kept", &start.run, &[("entry", json!(origin.entry))]);
+            self.follow_end(&start.run, &list);
+        }
+        self.leave_inbox(entry);
         Deferral::Kept
     }
 
     pub(super) fn reject(&mut self, now: u64, rejection: &Rejection) {
-        self.leave_inbox(Some(&rejection.entry));
-        if let Some(deferred) = &rejection.deferred
-            && !self.hold_no_more(now, deferred)
-        {
-            // Of several coordinators that judge a deferred request, one rejects it.
-            return;
+        let entry = Some(rejection.entry.as_str()).filter(|entry| !entry.is_empty());
+        let mut lists: Vec<String> = rejection.reply.iter().filter(|_| !self.is_gone(entry)).cloned().collect();
+        self.leave_inbox(entry);
+        if let Some(deferred) = &rejection.deferred {
+            if !self.hold_no_more(now, deferred) {
+                // Of several coordinators that judge a deferred request, one rejects it.
+                return;
+            }
+            lists = self.followers.remove(deferred).unwrap_or_default().into_iter().collect();
         }
-        if let Some(request) = &rejection.request {
+        let (asked, request) = rejection.request.as_ref().map_or(("", ""), |(run, request)| (run, request));
+        let run = if asked.is_empty() { rejection.run.as_deref().unwrap_or_default() } else { asked };
+        let more = [("entry", &*rejection.entry), ("request", request), ("reason", &rejection.reason)];
+        let more = more.map(|(name, value)| (name, json!(value)));
+        for list in lists {
+            self.push_receipt(now, &list, "rejected", run, &more);
+        }
+        if let Some(request) = rejection.request.as_ref().filter(|(_, request)| !request.is_empty()) {
             self.requests.retain(|_, (_, until)| now <= *until);
             let fate = RequestFate::Rejected(rejection.reason.clone());
             self.requests.entry(request.clone()).or_insert((fate, now + REQUEST_MS));
@@ -206,7 +239,7 @@ impl Data {
         let mut fields = vec![field("reason", &rejection.reason), field("entry", &rejection.entry)];
         fields.extend(rejection.fields.iter().take(MAX_REJECTED_FIELDS).cloned());
         if !rejection.only_shown {
-            self.rejected.push_back(fields);
+            self.rejected.push_back((now, fields));
         }
         if self.rejected.len() > MAX_REJECTED {
             self.rejected.pop_front();

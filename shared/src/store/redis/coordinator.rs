@@ -31,9 +31,9 @@ const MAX_REJECTED_FIELDS: usize = 32;
 /// How long a rejected request is shown as a run.
 const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// The inbox entry and the id of the request.
-fn parts(origin: Option<&Origin>) -> (&str, &str) {
-    origin.map_or(("", ""), |origin| (&origin.entry, &origin.request))
+/// The inbox entry, the id of the request, and the list for its receipts.
+fn parts(origin: Option<&Origin>) -> (&str, &str, &str) {
+    origin.map_or(("", "", ""), |origin| (&origin.entry, &origin.request, &origin.reply))
 }
 
 #[async_trait]
@@ -63,31 +63,31 @@ impl CoordinatorStore for RedisStore {
 
     async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled> {
         let attributes = attributes::joined(&attributes::of(payload));
-        let (entry, request) = parts(origin);
-        let given = args::Signal { asked: run, name, attributes, payload, entry, request };
+        let (entry, request, reply) = parts(origin);
+        let given = args::Signal { asked: run, name, attributes, payload, entry, request, reply };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
 
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent> {
-        let (entry, request) = parts(origin);
-        let given = args::Send { asked: run, entry, request, list: build::sent(events) };
+        let (entry, request, reply) = parts(origin);
+        let given = args::Send { asked: run, entry, request, reply, list: build::sent(events) };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
 
     async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral> {
         let SendRequest { run, event, content, input, .. } = send;
-        let (entry, request) = parts(origin);
+        let (entry, request, reply) = parts(origin);
         let (step, content) = (send.step.as_deref().unwrap_or_default(), content.as_str());
-        let given = args::DeferSend { asked: run, entry, request, event, step, content, input };
+        let given = args::DeferSend { asked: run, entry, request, reply, event, step, content, input };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
 
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled> {
-        let (entry, request) = parts(origin);
-        let given = args::Cancel { asked: run, entry, request, retention: ms(retention) };
+        let (entry, request, reply) = parts(origin);
+        let given = args::Cancel { asked: run, entry, request, reply, retention: ms(retention) };
         let (word, _) = self.ask(&given).await?;
         Ok(word.into())
     }
@@ -108,30 +108,30 @@ impl CoordinatorStore for RedisStore {
     }
 
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried> {
-        let (entry, request) = parts(origin);
-        let given = args::Retry { asked: run, entry, request, event: event.into_iter().collect() };
-        let (word, reply) = self.ask(&given).await?;
-        outcome::retried(word, reply)
+        let (entry, request, reply) = parts(origin);
+        let given = args::Retry { asked: run, entry, request, reply, event: event.into_iter().collect() };
+        let (word, answer) = self.ask(&given).await?;
+        outcome::retried(word, answer)
     }
 
     async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered> {
-        let ((entry, request), name) = (parts(origin), names::question(answer.name));
+        let ((entry, request, reply), name) = (parts(origin), names::question(answer.name));
         let AnswerTo { question, payload, by, .. } = *answer;
         let question = question.to_owned();
-        let arguments = args::Answer { asked: run, question, name: &name, payload, by, entry, request };
+        let arguments = args::Answer { asked: run, question, name: &name, payload, by, entry, request, reply };
         let (word, _) = self.ask(&arguments).await?;
         Ok(word.into())
     }
 
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused> {
-        let (entry, request) = parts(origin);
-        let (word, _) = self.ask(&args::Pause { asked: run, entry, request }).await?;
+        let (entry, request, reply) = parts(origin);
+        let (word, _) = self.ask(&args::Pause { asked: run, entry, request, reply }).await?;
         Ok(word.into())
     }
 
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed> {
-        let (entry, request) = parts(origin);
-        let (word, _) = self.ask(&args::Resume { asked: run, entry, request }).await?;
+        let (entry, request, reply) = parts(origin);
+        let (word, _) = self.ask(&args::Resume { asked: run, entry, request, reply }).await?;
         Ok(word.into())
     }
 
@@ -142,9 +142,9 @@ impl CoordinatorStore for RedisStore {
     }
 
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked> {
-        let (entry, request) = parts(origin);
-        let (word, reply) = self.ask(&build::fork(fork, entry, request)).await?;
-        outcome::forked(word, reply)
+        let (entry, request, reply) = parts(origin);
+        let (word, answer) = self.ask(&build::fork(fork, entry, request, reply)).await?;
+        outcome::forked(word, answer)
     }
 
     async fn reap(&self, reap: &Reap) -> Result<Reaped> {

@@ -25,6 +25,7 @@ macro_rules! source_of {
 source_of!(
     include_str!("lua/contract.lua"),
     include_str!("lua/common.lua"),
+    include_str!("lua/receipts.lua"),
     include_str!("lua/start.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/fan.lua"),

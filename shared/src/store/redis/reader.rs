@@ -1,6 +1,6 @@
 //! What anybody may read: plain commands, of which none changes anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,8 @@ use redis::Cmd;
 use super::readers::{BLOCK, RedisEventReader};
 use super::{RedisStore, meta};
 use crate::core::decode::{
-    clock_ms, deferred, held, open_wait, published, registration, remaining_ms, run, session, stream_entries, worker,
+    clock_ms, deferred, held, inbox_entries, live_step, open_wait, published, registration, remaining_ms, run, session,
+    stream_entries, worker,
 };
 use crate::core::generated::args;
 use crate::core::reply::{Reply, bytes, number, text};
@@ -26,8 +27,8 @@ use crate::run::Run;
 use crate::server::Info;
 use crate::step::OpenWait;
 use crate::store::{
-    Deferred, EventReader, MAX_PUBLISHED_READ, ReaderStore, Registration, RequestFate, SessionInfo, WorkerInfo,
-    in_order,
+    Deferred, EventReader, InboxEntry, LiveStep, MAX_PUBLISHED_READ, ReaderStore, Registration, RejectedRequest,
+    RequestFate, SessionInfo, WorkerInfo, in_order,
 };
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
@@ -41,10 +42,16 @@ fn waiting(groups: Value) -> u64 {
 fn request_fate(text: &str) -> Result<RequestFate> {
     match text.split_once(' ') {
         None if text == "taken" => Ok(RequestFate::Taken),
+        None if text == "kept" => Ok(RequestFate::Kept),
         Some(("rejected", reason)) => Ok(RequestFate::Rejected(reason.to_owned())),
         _ => Err(Error::reply("what became of a request cannot be read")),
     }
 }
+
+/// How many step executions that have not ended are shown of a run.
+const SHOWN_STEPS: usize = 100;
+/// The event of a larger one is not read, in bytes.
+const READ_STEP: u64 = 65_536;
 
 /// The streams of a queue.
 const LANES: [&str; 3] = ["queue", "requeued", "alone"];
@@ -97,6 +104,12 @@ impl ReaderStore for RedisStore {
             Value::Nil => Ok(None),
             fate => request_fate(&text(fate)?).map(Some),
         }
+    }
+
+    async fn receipts(&self, list: &str) -> Result<Vec<String>> {
+        let mut range = redis::cmd("LRANGE");
+        range.arg(self.namespace.key_of("reply", list)).arg(0).arg(-1);
+        self.texts(&range).await
     }
 
     async fn context(&self, run: &str) -> Result<Vec<(String, Vec<u8>)>> {
@@ -182,6 +195,43 @@ impl ReaderStore for RedisStore {
         Ok(open)
     }
 
+    async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>> {
+        let steps = self.namespace.key_of("steps", run);
+        let names = self.texts(redis::cmd("HKEYS").arg(&steps)).await?;
+        let mut live: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        live.sort_unstable();
+        live.truncate(SHOWN_STEPS);
+        if live.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::pipe();
+        for seq in &live {
+            read.cmd("HGET").arg(&steps).arg(seq).cmd("HSTRLEN").arg(&steps).arg(format!("e{seq}"));
+        }
+        let found = self.link.send_all(&read).await?;
+        let mut read = redis::pipe();
+        for (seq, found) in live.iter().zip(found.chunks(2)) {
+            let is_small = found.get(1).and_then(|length| number::<u64>(length).ok()).is_some_and(|n| n <= READ_STEP);
+            // Of a large event the name of its step is not worth the way.
+            read.cmd("HGET").arg(&steps).arg(if is_small { format!("e{seq}") } else { String::new() });
+        }
+        let records = self.link.send_all(&read).await?;
+        let both = live.into_iter().zip(found.chunks(2)).zip(records);
+        Ok(both.filter_map(|((seq, found), record)| live_step(seq, found.first()?.clone(), record)).collect())
+    }
+
+    async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>> {
+        let Some(last_ms) = before_ms.checked_sub(1) else { return Ok(Vec::new()) };
+        let mut range = redis::cmd("XREVRANGE");
+        range.arg(self.namespace.key("rejected")).arg(last_ms).arg(since_ms).arg("COUNT").arg(count);
+        let entries = inbox_entries(Reply::new(self.link.send(&range).await?)?, 0)?;
+        let read = |entry: InboxEntry| {
+            let at_ms = entry.id.split_once('-').and_then(|(ms, _)| ms.parse().ok()).unwrap_or_default();
+            RejectedRequest::of(at_ms, &entry.fields)
+        };
+        Ok(entries.into_iter().map(read).collect())
+    }
+
     async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.namespace.key("leases")).arg(0).arg(-1).arg("WITHSCORES");
@@ -218,6 +268,22 @@ impl ReaderStore for RedisStore {
             registrations.extend(registration(&reply.bytes()?));
         }
         Ok(registrations)
+    }
+
+    async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.namespace.key_of("key", &format!("{workflow}:{key}")));
+        match self.link.send(&get).await? {
+            Value::Nil => Ok(None),
+            run => text(run).map(Some),
+        }
+    }
+
+    async fn known_workflows(&self) -> Result<BTreeSet<String>> {
+        let mut names = redis::cmd("HKEYS");
+        names.arg(self.namespace.key("workflows"));
+        let names = self.texts(&names).await?;
+        Ok(names.iter().filter_map(|name| Some(QueueName::parse(name)?.0.to_owned())).collect())
     }
 
     async fn queues(&self) -> Result<Vec<Queue>> {

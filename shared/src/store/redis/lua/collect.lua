@@ -31,7 +31,7 @@ local function send(p, a)
   local steps, count = key_of.steps(p, run), #a.list
   local found = redis.call('HMGET', steps, 'meta', 'last', '1')
   if not found[1] or tonumber(found[2]) + count > LIMIT.MAX_EXECUTIONS then return { 'full' } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   local last = redis.call('HINCRBY', steps, 'last', count)
   redis.call('HINCRBY', steps, 'n0', count)
   local first = parse_state(found[3])
@@ -49,6 +49,6 @@ local function defer_send(p, a)
   local key = key_of.sent(p, run)
   if redis.call('LLEN', key) >= LIMIT.MAX_SENT then return { 'full' } end
   redis.call('RPUSH', key, a.event .. ' ' .. a.step .. ' ' .. a.content .. '\n' .. a.input)
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'kept')
   return { 'deferred' }
 end

@@ -151,7 +151,6 @@ end
 -- Where entries are: `q` new ones, `r` those queued again, which are served first, `a` those that are to be executed alone. The sets
 -- name the queues that have some.
 local LANES = { q = 'queue', r = 'requeued', a = 'alone' }
-local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
 
 -- Of bodies that workers have in memory.
 local kept = {}
@@ -177,8 +176,13 @@ local function lane_key(p, lane, queue)
 end
 
 -- The set of the queues that have entries in this lane.
-local function ready_key(p, lane)
+local ready_key
+do
+local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
+
+ready_key = function(p, lane)
   return key_of[READY[lane]](p)
+end
 end
 
 -- An entry is the run and the number of the step execution, or `f` and the fan-out whose next branches are to be written.
@@ -310,10 +314,8 @@ end
 
 -- Questions that are open. `asked:<run>` has them with what they say, also of a run that failed and may be retried; `questions`
 -- lists them by the time when they were asked. `mark` is `<seq>.<number>`.
-local ASKS = '%ask.'
-
 local function is_question(name)
-  return string.sub(name, 1, #ASKS) == ASKS
+  return string.sub(name, 1, 5) == '%ask.'
 end
 
 local function close_question(p, run, mark)
@@ -350,11 +352,14 @@ end
 -- What session.lua has for others.
 local sessions = {}
 
+-- And receipts.lua.
+local receipts = {}
+
 -- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
--- anything, and the session that it is in. Whatever else is in there is not ours to remove.
+-- anything, the session that it is in, and the lists of those who are told of its end. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
-  local keys, signals, asks, has_children, has_undo, session = {}, nil, false, false, false, nil
-  local of_session = key_of.session(p, '')
+  local keys, signals, asks, has_children, has_undo, session, lists = {}, nil, false, false, false, nil, nil
+  local of_session, of_reply = key_of.session(p, ''), key_of.reply(p, '')
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
     if key == key_of.asked(p, run) then
       keys[#keys + 1], asks = key, true
@@ -362,6 +367,9 @@ local function extra_of(p, run)
       keys[#keys + 1], has_children = key, true
     elseif string.sub(key, 1, #of_session) == of_session then
       session = string.sub(key, #of_session + 1)
+    elseif string.sub(key, 1, #of_reply) == of_reply then
+      lists = lists or {}
+      lists[#lists + 1] = string.sub(key, #of_reply + 1)
     elseif key == key_of.undo(p, run) then
       keys[#keys + 1], has_undo = key, true
     end
@@ -376,7 +384,7 @@ local function extra_of(p, run)
       end
     end
   end
-  return keys, signals, asks, has_children, has_undo, session
+  return keys, signals, asks, has_children, has_undo, session, lists
 end
 
 -- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
@@ -438,7 +446,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
-  local extra, signals, asks, has_children, has_undo, session = extra_of(p, run)
+  local extra, signals, asks, has_children, has_undo, session, lists = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end
   if has_children and status ~= 'failed' then kin.cancel_children(p, run) end
@@ -460,6 +468,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   set_timer(p, now, now + retention, 'expire ' .. run)
   if has_timeout ~= false then redis.call('ZREM', key_of.timers(p), 'timeout ' .. run) end
   redis.call('PUBLISH', key_of.ended(p, run), status)
+  if lists then receipts.tell_end(p, run, lists) end
   if session then sessions.leave(p, run, session, now, status, retention) end
 end
 

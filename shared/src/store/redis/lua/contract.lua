@@ -11,6 +11,10 @@ local LIMIT = {
   MAX_WAITS = 1000, -- open waits of one name in a run
   MAX_SENT = 1000, -- events that are kept for a run whose request is held
   REQUEST_MS = 86400000, -- what became of a request with an id is known for so long
+  REPLY_MAX = 1000, -- receipts in a list, the newest
+  REPLY_MS = 86400000, -- a list of receipts is kept for so long after the last one
+  REPLY_RESULT = 65536, -- a result that is in the receipt of the end; a larger one is read from the run
+  REPLIES = 16, -- lists of receipts that are told of the end of a run
   NAMED_SIGNALS = 20, -- names of signals that are told of at the end of a run that has not used them
   MAX_LINE = 1000, -- runs of a session that are under way: the one whose turn it is, and those that wait for theirs
   LINE_MS = 1000, -- a delayed run whose session's line is full asks again for its place after so long
@@ -53,6 +57,7 @@ function key_of.deferred(p) return p .. 'deferred' end
 function key_of.key(p, workflow, key) return p .. 'key:' .. workflow .. ':' .. key end
 function key_of.alias(p, id) return p .. 'alias:' .. id end
 function key_of.request(p, id, request) return p .. 'request:' .. id .. ':' .. request end
+function key_of.reply(p, name) return p .. 'reply:' .. name end
 function key_of.sent(p, id) return p .. 'sent:' .. id end
 function key_of.reserved(p, workflow, key) return p .. 'reserved:' .. workflow .. ':' .. key end
 function key_of.void(p, id, ticket) return p .. 'void:' .. id .. ':' .. ticket end
@@ -127,7 +132,7 @@ function read.start(argv)
     run = argv[1], workflow = argv[2], version = argv[3], content = argv[4], input = argv[5], key = argv[6],
     key_ttl = tonumber(argv[7]), delay = tonumber(argv[8]), entry = argv[9], timeout = tonumber(argv[10]),
     heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at],
-    session = argv[at + 1], parent = argv[at + 2],
+    session = argv[at + 1], parent = argv[at + 2], reply = argv[at + 3],
   }
 end
 
@@ -165,15 +170,16 @@ end
 function read.defer(argv)
   return {
     run = argv[1], request = argv[2], entry = argv[3], limit = tonumber(argv[4]), workflow = argv[5],
-    key = argv[6], key_ttl = tonumber(argv[7]), parent = argv[8],
+    key = argv[6], key_ttl = tonumber(argv[7]), parent = argv[8], reply = argv[9],
   }
 end
 
 function read.reject(argv)
-  local fields = take_list(argv, 10)
+  local fields = take_list(argv, 11)
   return {
     entry = argv[1], deferred = argv[2], run = argv[3], asked = argv[4], request = argv[5], reason = argv[6],
-    limit = tonumber(argv[7]), retention = tonumber(argv[8]), parent = argv[9], fields = fields,
+    limit = tonumber(argv[7]), retention = tonumber(argv[8]), parent = argv[9], reply = argv[10],
+    fields = fields,
   }
 end
 
@@ -277,21 +283,21 @@ end
 function read.signal(argv)
   return {
     asked = argv[1], name = argv[2], attributes = argv[3], payload = argv[4], entry = argv[5],
-    request = argv[6],
+    request = argv[6], reply = argv[7],
   }
 end
 
 function read.send(argv)
-  local list = take_list(argv, 4)
+  local list = take_list(argv, 5)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3], list = list,
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4], list = list,
   }
 end
 
 function read.defer_send(argv)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3], event = argv[4], step = argv[5], content = argv[6],
-    input = argv[7],
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4], event = argv[5], step = argv[6],
+    content = argv[7], input = argv[8],
   }
 end
 
@@ -303,33 +309,33 @@ end
 
 function read.cancel(argv)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3], retention = tonumber(argv[4]),
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4], retention = tonumber(argv[5]),
   }
 end
 
 function read.retry(argv)
-  local event = take_list(argv, 4)
+  local event = take_list(argv, 5)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3], event = event,
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4], event = event,
   }
 end
 
 function read.answer(argv)
   return {
     asked = argv[1], question = argv[2], name = argv[3], payload = argv[4], by = argv[5], entry = argv[6],
-    request = argv[7],
+    request = argv[7], reply = argv[8],
   }
 end
 
 function read.pause(argv)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3],
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4],
   }
 end
 
 function read.resume(argv)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3],
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4],
   }
 end
 
@@ -340,12 +346,13 @@ function read.forkable(argv)
 end
 
 function read.fork(argv)
-  local records, at = take_list(argv, 9)
+  local records, at = take_list(argv, 10)
   local event, at = take_list(argv, at)
   local entries = take_list(argv, at)
   return {
-    asked = argv[1], entry = argv[2], request = argv[3], fork = argv[4], point = argv[5], seq = argv[6],
-    call = argv[7], timeout = tonumber(argv[8]), records = records, event = event, entries = entries,
+    asked = argv[1], entry = argv[2], request = argv[3], reply = argv[4], fork = argv[5], point = argv[6],
+    seq = argv[7], call = argv[8], timeout = tonumber(argv[9]), records = records, event = event,
+    entries = entries,
   }
 end
 

@@ -201,7 +201,7 @@ reap = function(p, a)
     if over then reaped[#reaped + 1] = worker else more = 1 end
   end
   -- Nobody may have heard the wake-up of what is queued.
-  for lane in pairs(READY) do
+  for lane in pairs(LANES) do
     for _, queue in ipairs(redis.call('SRANDMEMBER', ready_key(p, lane), limit)) do wake_worker(p, queue) end
   end
   return { moved, more, reaped, redis.call('ZCARD', key_of.leases(p)) }

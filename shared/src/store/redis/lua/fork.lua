@@ -199,7 +199,7 @@ fork = function(p, a)
   if about[1] == 'rejected' then return { 'refused', 'its request was rejected' } end
   local there = redis.call('HMGET', key_of.run(p, new), 'status', 'forked')
   if there[1] and there[2] == run then
-    across.settle_request(p, a)
+    across.settle_request(p, a, 'taken', new, true)
     return { 'exists' }
   end
   local leads = redis.call('EXISTS', key_of.alias(p, new)) == 1 or redis.call('HEXISTS', key_of.deferred(p), new) == 1
@@ -209,13 +209,13 @@ fork = function(p, a)
   if kind ~= a.point or seq ~= a.seq or has_changed(p, run, kind, seq, a.entries) then return { 'changed' } end
   local why = a.event[1] and misfit(about[4], a.event[1], record)
   if why then return { 'refused', why } end
-  across.settle_request(p, a)
   if there[1] then
     forget(p, new, true)
     redis.call('ZREM', key_of.timers(p), 'expire ' .. new)
   end
   local meta = begin_run(p, run, new, a, about, seq, now)
   begin_steps(p, run, new, a, meta, seq, record, now)
+  across.settle_request(p, a, 'taken', new)
   local at = a.call ~= '' and ' at call ' .. a.call or ''
   local _, step = parse_record(redis.call('HGET', key_of.steps(p, new), 'e' .. seq) or '')
   note(p, new, now, 'forked', seq, 0, step or '-', '-', 'from ' .. run .. at)

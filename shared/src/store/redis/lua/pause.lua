@@ -13,7 +13,7 @@ pause = function(p, a)
   -- One that has lost its steps is for the audit.
   if stands == 'live' and redis.call('HEXISTS', steps, 'meta') == 0 then stands = 'over' end
   if stands == 'over' or stands == 'unknown' then return { stands } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   if stands == 'waiting' then
     local sent = key_of.sent(p, run)
     if redis.call('LPOS', sent, HELD_PAUSED) then return { 'already' } end
@@ -33,7 +33,7 @@ resume = function(p, a)
   if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   if stands == 'waiting' then return { redis.call('LREM', key_of.sent(p, run), 0, HELD_PAUSED) > 0 and 'resumed' or 'already' } end
   local now, key, steps = now_ms(), key_of.run(p, run), key_of.steps(p, run)
   local held = redis.call('HGET', steps, 'paused')

@@ -16,7 +16,7 @@ answer = function(p, a)
   note(p, run, now, 'answered', seq, 0, '-', '-', a.name .. ' ' .. a.by)
   record_signal(p, run, seq, number, a.name, '', a.payload, due)
   wake(p, run, seq)
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   return { 'answered' }
 end
 

@@ -165,7 +165,7 @@ retry = function(p, a)
   if about[1] == 'paused' then return { 'paused' } end
   local undone = stands == 'over' and kin.retry_undo(p, run, now) or nil
   if stands == 'over' and not undone then
-    across.settle_request(p, a)
+    across.settle_request(p, a, 'taken')
     note(p, run, now, 'retried', 0, 0, '-', '-')
     return { 'retried' }
   end
@@ -173,7 +173,7 @@ retry = function(p, a)
   if stands ~= 'over' or about[1] ~= 'failed' then return { stands } end
   local why = objection(p, run, event) or session and sessions.is_full(p, session) and sessions.why_full(session)
   if why then return { 'refused', why } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   revive(p, run, now, about, session)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, 'meta', 'failed')
@@ -183,6 +183,7 @@ retry = function(p, a)
   note(p, run, now, 'retried', seq or 0, about[5] or 0, about[4] or '-', '-', event and 'with another event' or '')
   redis.call('HDEL', steps, 'failed')
   if event then give(p, run, seq, event) end
+  if a.reply ~= '' then receipts.follow(p, run, a.reply) end
   if seq then begin_anew(p, run, meta, seq, forget, now) end
   go_on(p, run, '0', now, now)
   if session then sessions.join(p, run, session, now, 0) end

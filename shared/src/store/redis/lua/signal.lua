@@ -1,6 +1,6 @@
 -- signal: deliver to the oldest wait that takes it, or keep for the next. cancel: stop a run where it stands.
 
-local signal, cancel, is_gone, standing
+local signal, cancel, standing
 do -- a chunk of Lua has at most 200 locals
 
 -- The oldest wait of that name that lets the signal pass and whose step execution has not ended.
@@ -80,24 +80,17 @@ standing = function(p, run)
   return status and 'over' or 'unknown', run
 end
 
--- An entry that is gone was dealt with by an earlier try.
-is_gone = function(p, entry)
-  local taken = across.taken_name(p, entry)
-  if taken then return redis.call('EXISTS', taken) == 1 end
-  return entry ~= '' and #redis.call('XRANGE', key_of.inbox(p), entry, entry) == 0
-end
-
 signal = function(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
   if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   if stands == 'over' or stands == 'unknown' then return { stands } end
   if stands == 'live' and deliver(p, run, a.name, a.attributes, a.payload, now_ms()) then
-    across.settle_request(p, a)
+    across.settle_request(p, a, 'taken')
     return { 'delivered' }
   end
   if not keep(p, run, a.name, a.attributes, a.payload) then return { 'full' } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'kept')
   return { 'kept' }
 end
 
@@ -105,7 +98,7 @@ cancel = function(p, a)
   if across.is_repeated(p, a) then return { 'repeated' } end
   local now, stands, run = now_ms(), standing(p, a.asked)
   if stands == 'unknown' then return { is_gone(p, a.entry) and 'gone' or stands } end
-  across.settle_request(p, a)
+  across.settle_request(p, a, 'taken')
   if stands == 'over' then return { 'over' } end
   local parent
   if stands == 'waiting' then

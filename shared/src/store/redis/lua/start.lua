@@ -19,16 +19,31 @@ local function leave_inbox(p, entry)
   end
 end
 
+-- An entry that is gone was dealt with by an earlier try.
+local function is_gone(p, entry)
+  local taken = across.taken_name(p, entry)
+  if taken then return redis.call('EXISTS', taken) == 1 end
+  return entry ~= '' and #redis.call('XRANGE', key_of.inbox(p), entry, entry) == 0
+end
+
 -- A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. The id counts for the run as the
--- request names it, whatever that leads to.
+-- request names it, whatever that leads to. Whoever repeats it is told what became of it.
 function across.is_repeated(p, a)
-  if a.request == '' or redis.call('GET', key_of.request(p, a.asked, a.request)) ~= 'taken' then return false end
+  local fate = a.request ~= '' and redis.call('GET', key_of.request(p, a.asked, a.request))
+  if fate ~= 'taken' and fate ~= 'kept' then return false end
+  if a.reply ~= '' then receipts.push(p, a.reply, fate, a.asked, 'entry', a.entry, 'request', a.request) end
   leave_inbox(p, a.entry)
   return true
 end
 
-function across.settle_request(p, a)
-  if a.request ~= '' then redis.call('SET', key_of.request(p, a.asked, a.request), 'taken', 'PX', LIMIT.REQUEST_MS) end
+-- `fate` is `taken`, or `kept` for later. A `run` that was made of it is told of instead.
+function across.settle_request(p, a, fate, run, is_repeated)
+  if a.request ~= '' then redis.call('SET', key_of.request(p, a.asked, a.request), fate, 'PX', LIMIT.REQUEST_MS) end
+  if a.reply ~= '' and run then
+    receipts.started(p, run, { a.reply }, a.entry, a.request, is_repeated)
+  elseif a.reply ~= '' then
+    receipts.push(p, a.reply, fate, a.asked, 'entry', a.entry, 'request', a.request)
+  end
   leave_inbox(p, a.entry)
 end
 
@@ -107,6 +122,8 @@ start = function(p, a)
   local session = a.session ~= '' and a.session
   local taken = across.taken_name(p, entry)
   if taken and redis.call('EXISTS', taken) == 1 then return { 'exists', run } end
+  -- Of one that was held, all who asked for it while it was.
+  local lists = entry == '' and receipts.lists(p, run) or a.reply ~= '' and not is_gone(p, entry) and { a.reply } or {}
 
   local known, status = known_run(p, run, workflow, key, a.key_ttl)
   if not known and a.ticket ~= '' and redis.call('EXISTS', key_of.void(p, run, a.ticket)) == 1 then return { 'void', run } end
@@ -115,9 +132,13 @@ start = function(p, a)
   if not known and session and sessions.is_full(p, session) then return { 'full', session } end
   leave_inbox(p, entry)
   -- One that was deferred has left the inbox before.
-  local _, is_paused = false, false
-  if entry == '' then _, is_paused = across.hold_no_more(p, run, not known) end
-  if known then return { 'exists', known } end
+  local was_held, is_paused = true, false
+  if entry == '' then was_held, is_paused = across.hold_no_more(p, run, not known) end
+  if not was_held then lists = {} end
+  if known then
+    receipts.started(p, known, lists, entry, '', true)
+    return { 'exists', known }
+  end
   if status then
     forget(p, run, true)
     redis.call('ZREM', key_of.timers(p), 'expire ' .. run)
@@ -151,6 +172,7 @@ start = function(p, a)
   end
   create(p, run, meta, 1, a.heads, nil, about, delay > 0 and { now = now, due = now + delay } or session and sessions.HELD)
   if is_paused then note(p, run, now, 'paused', 0, 0, '-', '-') end
+  receipts.started(p, run, lists, entry, '', false)
   if session then sessions.join(p, run, session, now, delay) end
   return { 'started', run }
 end
@@ -158,8 +180,10 @@ end
 
 -- defer: keep a request for a workflow that nobody serves yet.
 local function defer(p, a)
-  local now, run = now_ms(), a.run
-  if known_run(p, run, a.workflow, a.key, a.key_ttl) then
+  local now, run, list = now_ms(), a.run, a.reply ~= '' and not is_gone(p, a.entry) and a.reply
+  local known = known_run(p, run, a.workflow, a.key, a.key_ttl)
+  if known then
+    if list then receipts.started(p, known, { list }, a.entry, '', true) end
     leave_inbox(p, a.entry)
     return { 'exists', now }
   end
@@ -167,6 +191,10 @@ local function defer(p, a)
   if not waiting and redis.call('HLEN', key_of.deferred(p)) >= a.limit then return { 'full', now } end
   redis.call('HSETNX', key_of.deferred(p), run, now .. ' ' .. a.request)
   if not waiting and a.parent ~= '' then redis.call('RPUSH', key_of.sent(p, run), HELD_CHILD .. a.parent) end
+  if list then
+    receipts.push(p, list, 'kept', run, 'entry', a.entry)
+    receipts.follow(p, run, list)
+  end
   leave_inbox(p, a.entry)
   return { 'deferred', now }
 end
@@ -174,9 +202,17 @@ end
 -- reject: keep what could not be taken, with the reason; show it as a run when an id was given.
 local function reject(p, a)
   local now, run, retention = now_ms(), a.run, a.retention
+  local lists = a.reply ~= '' and not is_gone(p, a.entry) and { a.reply } or {}
   leave_inbox(p, a.entry)
-  -- Of several coordinators that judge a deferred request, one rejects it.
-  if a.deferred ~= '' and not across.hold_no_more(p, a.deferred) then return { 'gone', run } end
+  if a.deferred ~= '' then
+    lists = receipts.lists(p, a.deferred)
+    -- Of several coordinators that judge a deferred request, one rejects it.
+    if not across.hold_no_more(p, a.deferred) then return { 'gone', run } end
+    for _, list in ipairs(lists) do redis.call('SREM', key_of.extra(p, a.deferred), key_of.reply(p, list)) end
+  end
+  for _, list in ipairs(lists) do
+    receipts.push(p, list, 'rejected', a.asked ~= '' and a.asked or run, 'entry', a.entry, 'request', a.request, 'reason', a.reason)
+  end
   if a.request ~= '' then
     redis.call('SET', key_of.request(p, a.asked, a.request), 'rejected ' .. a.reason, 'PX', LIMIT.REQUEST_MS, 'NX')
   end

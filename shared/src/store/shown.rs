@@ -1,0 +1,72 @@
+//! What is shown to people of requests that were rejected, and of steps that are under way.
+
+use serde::Serialize;
+
+/// A request that could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedRequest {
+    /// When it was rejected, in ms since 1970 on Redis' clock.
+    pub at_ms: u64,
+    /// The id of its inbox entry; empty where it was held for a worker before.
+    pub entry: String,
+    /// Why.
+    pub reason: String,
+    /// What was asked for, shortened: the first fields, and of each the beginning.
+    pub fields: Vec<(String, String)>,
+}
+
+impl RejectedRequest {
+    /// Reads an entry of `rejected`.
+    pub(crate) fn of(at_ms: u64, fields: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut fields: Vec<_> = fields.iter().map(|(name, value)| (text(name), text(value))).collect();
+        // The first two are ours; a request may have fields of the same names.
+        let mut ours = fields.drain(..fields.len().min(2)).map(|(_, value)| value);
+        let (reason, entry) = (ours.next().unwrap_or_default(), ours.next().unwrap_or_default());
+        drop(ours);
+        Self { at_ms, entry, reason, fields }
+    }
+
+    /// A field that was asked for.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
+    }
+}
+
+/// A step execution that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LiveStep {
+    /// Its number.
+    pub seq: u64,
+    /// Its step; `-` where that cannot be read.
+    pub step: String,
+    /// The current attempt; 0 before the first.
+    pub attempt: u32,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub standing: StepStanding,
+}
+
+/// Where a step execution stands that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum StepStanding {
+    /// It waits for a worker.
+    Queued,
+    /// A worker executes it.
+    Running {
+        /// Which.
+        worker: String,
+        /// Since when (ms since 1970).
+        since_ms: u64,
+    },
+    /// It waits for a retry, or for the delay that the run was started with.
+    Waiting {
+        /// Until when (ms since 1970).
+        due_ms: u64,
+    },
+    /// It waits for signals, and holds no worker.
+    Suspended,
+    /// As many of its step are under way as may be.
+    Turn,
+}
