@@ -142,7 +142,7 @@ pub struct Attempt {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a context",
     label = "this type must be written, read, and there before it was written",
-    note = "add `#[derive(Serialize, Deserialize, Default)]` to `{Self}`; or take `&Context`, for fields without a type"
+    note = "put `#[data]` and `#[derive(Default)]` on `{Self}`; or take `&Context`, for fields without a type"
 )]
 pub trait StateType: Serialize + DeserializeOwned + Default {}
 
@@ -152,7 +152,7 @@ impl<S: Serialize + DeserializeOwned + Default> StateType for S {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the input or the output of a durable function",
     label = "this is written by one process and read by another",
-    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
+    note = "put `#[data]` on `{Self}`, or add `#[derive(Serialize, Deserialize)]`"
 )]
 pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 
