@@ -31,9 +31,8 @@
 //! }
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     Worker::from_env()?.serve(Letters)?.run().await?;
-//!     Ok(())
+//! async fn main() -> Result<(), WorkerError> {
+//!     Worker::from_env()?.serve(Letters)?.run().await
 //! }
 //! ```
 //!
@@ -91,7 +90,7 @@ pub use published::PublishedEvent;
 #[cfg(feature = "worker")]
 pub use retry::{RetryOn, RetryPolicy};
 #[cfg(feature = "worker")]
-pub use runtime::{Config, Worker};
+pub use runtime::{Config, Worker, WorkerError};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet::schemars")]`.
 #[cfg(feature = "worker")]
 pub use schemars;
@@ -116,7 +115,7 @@ pub use stepfleet_shared::published;
 #[cfg(feature = "worker")]
 pub mod prelude {
     pub use crate::context::{Answered, Approval, Choice, Choices, Text};
-    pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, Workflow};
+    pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, WorkerError, Workflow};
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

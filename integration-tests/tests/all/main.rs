@@ -25,6 +25,7 @@ mod health;
 mod hostile;
 mod json;
 mod kernel;
+mod logs;
 mod lost_replies;
 mod malformed;
 mod misbehaving;

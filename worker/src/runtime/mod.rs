@@ -17,6 +17,8 @@ mod failure;
 mod foreign;
 mod lease;
 mod ledger;
+#[cfg(feature = "logs")]
+mod logs;
 mod nudge;
 mod reconcile;
 pub(crate) mod replaying;
@@ -238,14 +240,24 @@ impl Worker {
     /// Two seconds after the end of the drain, or after a second signal, the process ends, with whatever hangs: a Redis that does not
     /// answer, code that blocks its thread, what `main` does after this. What could not be handed back others take over when the
     /// lease runs out.
+    ///
+    /// Says what it does on standard error, a line for each: that it is ready, outages, steps that fail, its end. `STEPFLEET_LOG` says how much
+    /// (`warn`, `off`, `info,my_crate=debug`; by default what `RUST_LOG` says, or `info`), `STEPFLEET_LOG_FORMAT=json` in which form. Where
+    /// the process has a subscriber of `tracing` already, that one gets all of it, and nothing is written here; nor without the
+    /// feature `logs`.
     pub async fn run(self) -> Result<(), WorkerError> {
+        #[cfg(feature = "logs")]
+        logs::listen_if_nobody_does()?;
         let stop = CancellationToken::new();
         let now = CancellationToken::new();
         let _listening = listen_to_signals(stop.clone(), now.clone(), self.config.drain)?;
-        self.work(stop, now).await
+        self.work(stop, now).await?;
+        log::info!("stopped");
+        Ok(())
     }
 
-    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal.
+    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal. The process is the caller's: it listens to no signals,
+    /// and log lines go to the subscriber of `tracing` that is there.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
         let stop = CancellationToken::new();
         tokio::spawn({
@@ -278,10 +290,12 @@ impl Worker {
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
         let all = partitions.clone();
-        let common = session::Common { config, partitions: all, served, slots, leases, outages, stop, now };
+        let colocated = partitions.colocated();
+        let address = self.home.address().map(str::to_owned);
+        let arrivals = session::Arrivals::of(colocated.len(), address);
+        let common = session::Common { config, partitions: all, served, slots, leases, outages, arrivals, stop, now };
         let common = Arc::new(common);
-        let lives =
-            partitions.colocated().into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
+        let lives = colocated.into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
     }
 
@@ -356,7 +370,9 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     let told = Instant::now();
     end_after(ends_after(drain, None));
     stop.cancel();
-    log::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
+    log::info!(
+        "told to stop: takes no more steps, and lets those that are running end (signal again to hand them back at once)"
+    );
     signal().await;
     let again = told.elapsed();
     end_after(ends_after(drain, Some(again)).saturating_sub(again));
