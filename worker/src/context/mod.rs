@@ -1,6 +1,7 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
 mod again;
+mod cancellation;
 mod checkpoint;
 mod child;
 mod collect;
@@ -33,6 +34,7 @@ use futures_util::future::BoxFuture;
 use stepfleet_shared::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cancellation::Cancellation;
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub use self::child::RunWorkflow;
@@ -340,8 +342,8 @@ impl<S> Context<S> {
 
     /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
     /// computes for long, or has given work to other tasks or threads, can stop by it.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.core.cancelled
+    pub fn cancelled(&self) -> Cancellation {
+        Cancellation(self.core.cancelled.clone())
     }
 
     /// The run's id.

@@ -66,6 +66,7 @@ pub trait Question {
 
 /// An answer, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Answered<A> {
     /// What was answered.
     pub answer: A,
@@ -84,8 +85,7 @@ macro_rules! questions {
         impl $name {
             /// A question with this text.
             pub fn ask(text: impl Into<String>) -> Self {
-                let (name, text) = ($kind.to_owned(), text.into());
-                Self(question::Question { name, text, takes: $takes, skippable: false })
+                Self(question::Question::new($kind, text, $takes))
             }
 
             /// What an answer names it by: any text of up to 200 bytes. Without, it is the kind of question.
@@ -124,7 +124,7 @@ questions! {
 }
 
 fn option(id: impl Into<String>, label: impl Into<String>) -> question::Choice {
-    question::Choice { id: id.into(), label: label.into() }
+    question::Choice::new(id, label)
 }
 
 impl Choice {
@@ -185,7 +185,9 @@ impl<Q: Question> Question for Skippable<Q> {
     type Answer = Option<Q::Answer>;
 
     fn into_question(self) -> question::Question {
-        question::Question { skippable: true, ..self.0.into_question() }
+        let mut question = self.0.into_question();
+        question.skippable = true;
+        question
     }
 }
 

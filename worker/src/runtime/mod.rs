@@ -11,6 +11,7 @@
 mod by_hand;
 mod claim;
 mod commit;
+mod config;
 mod drive;
 mod execute;
 mod failure;
@@ -45,6 +46,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::by_hand::ByHand;
+pub use self::config::Config;
 use crate::decisions::stopping::ends_after;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
@@ -60,42 +62,9 @@ const HAND_BACK: Duration = Duration::from_millis(1500);
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
 
-/// How a worker behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What the worker's id begins with: the host's name by default.
-    pub name: String,
-    /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
-    pub concurrency: usize,
-    /// How long the fleet believes in a worker that it hears nothing from. It is renewed three times as often.
-    pub lease: Duration,
-    /// How long steps may go on after the worker was told to stop, before they are handed back.
-    pub drain: Duration,
-    /// Start although Redis may delete runs when memory runs short (its `maxmemory-policy` is not `noeviction`).
-    pub allow_eviction: bool,
-    /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
-    pub allow_unpersisted: bool,
-    /// Where to answer `/livez` and `/readyz` over HTTP, for those who watch over the process. None, as by default: nowhere. Not an
-    /// address that the internet can reach: nobody is asked who he is.
-    pub health: Option<SocketAddr>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: host(),
-            concurrency: 4 * std::thread::available_parallelism().map_or(2, usize::from),
-            lease: Duration::from_secs(5),
-            drain: Duration::from_secs(20),
-            allow_eviction: false,
-            allow_unpersisted: false,
-            health: None,
-        }
-    }
-}
-
 /// Why a worker could not be set up or go on.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
@@ -185,6 +154,7 @@ impl Worker {
     }
 
     /// A worker on partitions, or on the one store of a namespace, that are there already.
+    #[doc(hidden)]
     pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn WorkerStore>>, config: Config) -> Self {
         Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
     }

@@ -57,6 +57,7 @@ pub struct StepReport {
 
 /// An attempt that failed and was tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retried {
     /// Why it failed.
     pub error: String,
