@@ -47,7 +47,7 @@ use self::publish::Places;
 pub(crate) use self::reach::{Busy, Reach};
 use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
-pub use self::sleep::Sleep;
+pub use self::sleep::{Random, Sleep};
 pub use self::state::State;
 pub use self::step::{Call, StepCall};
 pub use self::stream::Stream;
