@@ -40,7 +40,7 @@ pub(crate) async fn answer(
                 return Ok(known.unwrap_or(Steering::Refused(reason)));
             }
         };
-        let given = GivenAnswer { answer: value.clone(), by: asked.by.clone(), at_ms: store.now_ms().await? };
+        let given = GivenAnswer::new(value.clone(), asked.by.clone(), store.now_ms().await?);
         let given = codec::encode_as("the answer", Content::Json, &given)?;
         let payload = &*codec::input_payload(Content::Json, &given);
         let by = asked.by.as_deref().unwrap_or_default();

@@ -16,6 +16,9 @@ cargo clippy --workspace --all-targets ${locked:+"$locked"} -- -D warnings
 say "lint: documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps ${locked:+"$locked"}
 
+say "lint: packages"
+deploy/scripts/package.sh
+
 if ! cargo deny --version >/dev/null 2>&1; then
   say "lint: installing cargo-deny"
   # Outside target/, which `cargo clean` and a clean clone throw away.

@@ -54,7 +54,6 @@ case $what in
   all) cargo test --workspace ${locked:+"$locked"} ;;
   integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} -- "$@" ;;
   chaos)
-    export STEPFLEET_CHAOS=1
     suite=(cargo test --release -p stepfleet-integration-tests ${locked:+"$locked"})
     listed=$("${suite[@]}" -- --ignored --list chaos)
     # A filter that matches nothing would pass.

@@ -129,14 +129,14 @@ impl Stage {
 
     /// One more worker, which has this in the place of a store, and this lease.
     pub fn add_worker_on(&mut self, store: Arc<dyn WorkerStore>, lease: Duration) {
-        let config = runtime::Config { lease, ..self.config() };
+        let config = self.config().lease(lease);
         let worker = Worker::new(Partitions::of_stores(vec![store]), config);
         self.set_to_work((self.serve)(worker).expect("its workflows can work"));
     }
 
     fn config(&self) -> runtime::Config {
         let name = format!("worker-{}", self.workers.len() + 1);
-        runtime::Config { name, concurrency: self.concurrency, ..runtime::Config::default() }
+        runtime::Config::default().name(name).concurrency(self.concurrency)
     }
 
     fn set_to_work(&mut self, worker: Worker) {

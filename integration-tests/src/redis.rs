@@ -224,7 +224,9 @@ fn as_process(settings: &'static [&'static str]) -> TestRedis {
         let mut child = launch(port, folder.path(), settings);
         std::thread::sleep(Duration::from_millis(50));
         if child.try_wait().expect("the server's state").is_none() {
-            let url = format!("redis://127.0.0.1:{port}");
+            let password = settings.iter().skip_while(|setting| **setting != "--requirepass").nth(1);
+            let login = password.map_or_else(String::new, |password| format!(":{password}@"));
+            let url = format!("redis://{login}127.0.0.1:{port}");
             return TestRedis { url, server: Server::Process { child, port, folder, settings } };
         }
     }

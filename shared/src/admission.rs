@@ -12,6 +12,9 @@ use crate::partitions::{Home, Partitions};
 use crate::server::{Check, Info, Override, Refusal};
 use crate::store::Role;
 
+const NO_COORDINATOR: &str = "no coordinator has made the namespace yet: start one with `stepfleet coordinator`, or a fleet for \
+                              development with `stepfleet dev`";
+
 /// Why nobody may work there.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
@@ -85,7 +88,7 @@ impl Admission {
             Creation::Wait => {
                 let find = || async {
                     let found = home.find().await?;
-                    found.ok_or_else(|| Error::unavailable("no coordinator has made the namespace yet"))
+                    found.ok_or_else(|| Error::unavailable(NO_COORDINATOR))
                 };
                 answered(outages, || find().boxed()).await
             }

@@ -30,14 +30,15 @@ use crate::published::Position;
 use crate::request::{PlainRequest, RetryRequest, SendRequest, SignalRequest, StartRequest};
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
-use crate::step::OpenWait;
-use crate::store::{CallerStore, Registration};
+use crate::store::CallerStore;
 
 pub use self::asked::{Asked, Reception};
 pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
 pub use self::session::{SessionHandle, SessionStatus};
 pub use self::start::StartRun;
+pub use crate::step::OpenWait;
+pub use crate::store::{Registration, RequestFate};
 
 /// A caller of a fleet. Cheap to clone.
 ///
@@ -78,6 +79,7 @@ impl Client {
     }
 
     /// A client on partitions, or on the one store of a namespace, that are there already.
+    #[doc(hidden)]
     pub fn with_store(partitions: impl Into<Partitions<dyn CallerStore>>) -> Self {
         Self { home: Home::from(partitions.into()), registered: Arc::default() }
     }
@@ -100,6 +102,7 @@ impl Client {
     /// let gone = client.partitions().await?.first().deregister("somebody-else").await?;
     /// # Ok(()) }
     /// ```
+    #[doc(hidden)]
     pub async fn partitions(&self) -> Result<Partitions<dyn CallerStore>> {
         patiently(|| async { self.home.known().await }).await
     }

@@ -170,6 +170,8 @@ impl Error {
     }
 }
 
+// It is for this crate: users of the crate `stepfleet` need no redis, and which version this is may change.
+#[doc(hidden)]
 impl From<redis::RedisError> for Error {
     fn from(source: redis::RedisError) -> Self {
         use redis::ErrorKind;

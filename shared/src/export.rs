@@ -15,6 +15,7 @@ const FORMAT: u32 = 1;
 /// A run as [`RunHandle::export`](crate::client::RunHandle::export) and `stepfleet export` give it: what its bodies were given, and
 /// what they have recorded. It has the run's data: keep it where that may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Export {
     format: u32,
     /// The run's id.
@@ -31,6 +32,7 @@ pub struct Export {
 
 /// A step execution whose body has recorded something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedStep {
     /// Its number in the run.
     pub seq: u64,
@@ -59,6 +61,7 @@ pub struct ExportedStep {
 
 /// An entry of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedEntry {
     /// Its number.
     pub number: u64,

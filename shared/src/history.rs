@@ -9,6 +9,7 @@ use crate::names;
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Kind {
     /// The run was created.
     Start,
@@ -148,6 +149,7 @@ impl Kind {
 
 /// One record of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Record {
     /// When, in ms since 1970 on Redis' clock.
     pub at_ms: u64,

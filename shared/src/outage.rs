@@ -153,7 +153,7 @@ impl Watch {
         self.backoff.fails();
         let outage = Outage { what, place: self.outages.place.clone(), since: SystemTime::now(), error: error.clone() };
         match self.outages.with(|state| state.failed(self.number, outage)) {
-            News::Away => log::warn!(what, %error, "Redis cannot take calls; going on as soon as it can"),
+            News::Away => log::warn!(what, %error, "waiting for Redis"),
             News::Refused => log::warn!(what, %error, "refused; trying again until it is not"),
             _ => log::debug!(what, %error, "failed again"),
         }

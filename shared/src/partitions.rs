@@ -17,6 +17,7 @@ use crate::fleet::Queue;
 use crate::names::Namespace;
 use crate::partition::{MAX_PARTITIONS, partition_of};
 use crate::run::Run;
+use crate::server::without_secrets;
 use crate::store::redis::meta;
 use crate::store::{
     CallerStore, CoordinatorStore, Deferred, InboxReader, RedisStore, Registration, Role, Store, Topology, WorkerInfo,
@@ -342,15 +343,16 @@ pub struct Home<R: Role + ?Sized = dyn Store>(Place<R>);
 
 enum Place<R: Role + ?Sized> {
     Open(Partitions<R>),
-    At { topology: Topology, name: String, found: Arc<OnceCell<Partitions<R>>> },
+    At { topology: Topology, address: Arc<str>, name: String, found: Arc<OnceCell<Partitions<R>>> },
 }
 
 impl<R: Role + ?Sized> Clone for Home<R> {
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Place::Open(partitions) => Place::Open(partitions.clone()),
-            Place::At { topology, name, found } => {
-                Place::At { topology: topology.clone(), name: name.clone(), found: found.clone() }
+            Place::At { topology, address, name, found } => {
+                let (topology, address) = (topology.clone(), address.clone());
+                Place::At { topology, address, name: name.clone(), found: found.clone() }
             }
         })
     }
@@ -361,14 +363,22 @@ impl<R: Role + ?Sized> Home<R> {
     pub fn at(url: &str, name: &str) -> Result<Self> {
         let namespace = Namespace::new(name, 0)?;
         let (topology, name) = (Topology::new(url)?, namespace.name().to_owned());
-        Ok(Self(Place::At { topology, name, found: Arc::default() }))
+        Ok(Self(Place::At { topology, address: without_secrets(url).into(), name, found: Arc::default() }))
+    }
+
+    /// Where it is, without user and password; None where it was given as partitions.
+    pub fn address(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Open(_) => None,
+            Place::At { address, .. } => Some(address),
+        }
     }
 
     /// Its partitions; None where nobody has made the namespace yet.
     pub async fn find(&self) -> Result<Option<Partitions<R>>> {
         match &self.0 {
             Place::Open(partitions) => Ok(Some(partitions.clone())),
-            Place::At { topology, name, found } => {
+            Place::At { topology, name, found, .. } => {
                 if let Some(partitions) = found.get() {
                     return Ok(Some(partitions.clone()));
                 }
@@ -382,7 +392,7 @@ impl<R: Role + ?Sized> Home<R> {
     pub async fn open(&self, count: Option<u16>) -> Result<Partitions<R>> {
         match &self.0 {
             Place::Open(partitions) => Ok(partitions.clone()),
-            Place::At { topology, name, found } => {
+            Place::At { topology, name, found, .. } => {
                 let open =
                     async || Partitions::open(topology, name, count).await.map(|partitions| partitions.as_role());
                 let partitions = found.get_or_try_init(open).await?;

@@ -84,6 +84,7 @@ impl Serialize for Position {
 
 /// One thing that a run has published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Published {
     /// Where it stands in the run's stream. To go on after it later, follow from here.
     pub position: Position,
@@ -94,9 +95,17 @@ pub struct Published {
     pub what: What,
 }
 
+impl Published {
+    /// An entry. For tests: a follower gives those that are there.
+    pub fn new(position: Position, number: u64, what: What) -> Self {
+        Self { position, number, what }
+    }
+}
+
 /// What was published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum What {
     /// A step published an event.
     Event {
@@ -183,6 +192,7 @@ pub enum What {
 /// The state of a step execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum StepState {
     /// It waits for a worker, for its turn, or for the delay that the run was started with.
     Waiting,

@@ -17,6 +17,7 @@ const MAX_LABEL: usize = 1000;
 
 /// A question as it is stored in Redis: JSON that any client can show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Question {
     /// The name that answers use: any text of up to 200 bytes. Several open questions of a run may share a name.
     pub name: String,
@@ -33,6 +34,7 @@ pub struct Question {
 /// What a question takes as its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Takes {
     /// `true` or `false`.
     Approval,
@@ -59,6 +61,7 @@ pub enum Takes {
 
 /// An option of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Choice {
     /// The value of an answer.
     pub id: String,
@@ -68,6 +71,7 @@ pub struct Choice {
 
 /// A question that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct OpenQuestion {
     /// The run that asks it.
     pub run: String,
@@ -84,6 +88,7 @@ pub struct OpenQuestion {
 
 /// An answer, as the body of a step gets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GivenAnswer {
     /// The answer.
     pub answer: Value,
@@ -99,7 +104,26 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+impl Choice {
+    /// An option with what an answer says, and with what people are shown.
+    pub fn new(id: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { id: id.into(), label: label.into() }
+    }
+}
+
+impl GivenAnswer {
+    /// An answer, who gave it, and when, in ms since 1970 on Redis' clock.
+    pub fn new(answer: Value, by: Option<String>, at_ms: u64) -> Self {
+        Self { answer, by, at_ms }
+    }
+}
+
 impl Question {
+    /// A question that must be answered.
+    pub fn new(name: impl Into<String>, text: impl Into<String>, takes: Takes) -> Self {
+        Self { name: name.into(), text: text.into(), takes, skippable: false }
+    }
+
     /// Checks that it can be asked.
     pub fn check(&self) -> Result<()> {
         names::check_call("question", &self.name)?;

@@ -199,12 +199,36 @@ impl Info {
     }
 }
 
+/// A Redis URL without user, password and whatever else stands before the host or behind a `?`.
+pub fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "the address given".into() };
+    let rest = rest.split('?').next().unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn info(lines: &str) -> Info {
         Info::parse(&lines.replace('\n', "\r\n"))
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379/2", "redis://127.0.0.1:6379/2"),
+            ("redis://me:p@ss/w0rd@host:1/0", "redis://***@host:1/0"),
+            ("redis://:secret@host", "redis://***@host"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+            ("redis+sentinel://:secret@a:1,b:2/main?sentinel_password=secret", "redis+sentinel://***@a:1,b:2/main"),
+            ("secret", "the address given"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{codec, paths, untyped, values};
 
 /// What a run's steps have committed so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// The run's id.
     pub run: String,

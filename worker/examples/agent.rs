@@ -24,9 +24,8 @@ use self::parts::{Desk, Model, agent};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let desk = Desk { model: Model::from_env()?, diary: std::env::var("DIARY").ok() };
-    tracing::info!(model = %desk.model, "this answers");
+    eprintln!("{} answers", desk.model);
     Worker::from_env()?.serve(agent::with(desk))?.run().await?;
     Ok(())
 }

@@ -16,7 +16,6 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use stepfleet::prelude::*;
-use stepfleet::runtime::WorkerError;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -66,7 +65,6 @@ async fn release(ctx: &Context, world: &World, release: String) -> Outcome<Strin
 
 #[tokio::main]
 async fn main() -> Result<(), WorkerError> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let world = World { diary: std::env::var("DIARY").ok() };
     Worker::from_env()?.serve(release::with(world))?.run().await
 }

@@ -13,7 +13,6 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use stepfleet::prelude::*;
-use stepfleet::runtime::WorkerError;
 
 /// Where sources come from: here they are made up, and take a moment.
 struct Library {
@@ -57,7 +56,6 @@ async fn research(ctx: &Context, library: &Library, topic: String) -> Outcome<St
 
 #[tokio::main]
 async fn main() -> Result<(), WorkerError> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let library = Library { fetches: std::env::var("FETCHES").ok() };
     Worker::from_env()?.serve(research::with(library))?.run().await
 }

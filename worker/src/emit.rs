@@ -1,6 +1,6 @@
 //! What a step returns: an event, `Option` or `Vec` of one, nothing, or an enum of these with `#[derive(Emit)]`.
 
-use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::codec::Content;
 
 use crate::error::Outcome;
 use crate::event::Event;
@@ -9,7 +9,7 @@ use crate::event::Event;
 #[diagnostic::on_unimplemented(
     message = "a step cannot return `{Self}`",
     label = "return an event, `Option<Event>`, `Vec<Event>`, `()` or an enum with `#[derive(Emit)]`",
-    note = "add `#[derive(Event, Serialize, Deserialize)]` to the event's type, or `#[derive(Emit)]` to an enum of events"
+    note = "put `#[event]` on the event's type, or `#[derive(Emit)]` on an enum of events"
 )]
 pub trait Emit: Send + 'static {
     /// Names the events that may come.
@@ -62,9 +62,9 @@ impl Emission {
 
     fn push<E: Event>(&mut self, event: &E) -> Outcome<()> {
         if E::NAME == self.stop {
-            self.result = Some(codec::encode_result(self.content, event)?);
+            self.result = Some(event.write_as("the result", self.content)?);
         } else {
-            self.events.push((E::NAME, codec::encode(&format!("the event {}", E::NAME), event)?));
+            self.events.push((E::NAME, event.payload(E::NAME)?));
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::ops::Deref;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stepfleet_shared::codec;
+use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::published::Published;
 
 use crate::error::Outcome;
 use crate::schema;
@@ -16,30 +17,75 @@ use crate::workflow::Attempt;
 #[diagnostic::on_unimplemented(
     message = "the event `{Self}` cannot be written and read",
     label = "another worker reads it",
-    note = "add `Serialize` and `Deserialize`: `#[derive(Event, Serialize, Deserialize)]`"
+    note = "put `#[event]` on it in place of `#[derive(Event)]`, or add `#[derive(Serialize, Deserialize)]`"
 )]
-pub trait Written: Serialize + DeserializeOwned {}
+// Not a subtrait of serde's: the compiler would tell of those, and not of this.
+pub trait Written: Sized {
+    /// As a payload. `name` is for the message.
+    #[doc(hidden)]
+    fn payload(&self, name: &str) -> stepfleet_shared::Result<Vec<u8>>;
 
-impl<E: Serialize + DeserializeOwned> Written for E {}
+    /// As the caller of the run reads it.
+    #[doc(hidden)]
+    fn write_as(&self, what: &str, content: Content) -> stepfleet_shared::Result<Vec<u8>>;
 
-/// Something that happened in a run. Made with `#[derive(Event, Serialize, Deserialize)]`.
+    /// Reads a payload.
+    #[doc(hidden)]
+    fn from_payload(name: &str, payload: &[u8]) -> stepfleet_shared::Result<Self>;
+
+    /// Reads what a run has published.
+    #[doc(hidden)]
+    fn from_published(published: &Published) -> stepfleet_shared::Result<Option<Self>>;
+}
+
+impl<E: Serialize + DeserializeOwned> Written for E {
+    fn payload(&self, name: &str) -> stepfleet_shared::Result<Vec<u8>> {
+        codec::encode(&format!("the event {name}"), self)
+    }
+
+    fn write_as(&self, what: &str, content: Content) -> stepfleet_shared::Result<Vec<u8>> {
+        codec::encode_as(what, content, self)
+    }
+
+    fn from_payload(name: &str, payload: &[u8]) -> stepfleet_shared::Result<Self> {
+        codec::decode(&format!("the event {name}"), payload)
+    }
+
+    fn from_published(published: &Published) -> stepfleet_shared::Result<Option<Self>> {
+        published.read()
+    }
+}
+
+/// Something that happened in a run. Made with `#[event]`, or with `#[derive(Event, Serialize, Deserialize)]`.
 ///
 /// Events are routed by name: the type's own, or `#[event(name = "...")]`. They are written with their field names, so
 /// a field can be added (with `#[serde(default)]`) or removed while runs are under way.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "a step accepts and returns events",
-    note = "add `#[derive(Event, Serialize, Deserialize)]` to `{Self}`"
+    note = "put `#[event]` on `{Self}`"
 )]
 pub trait Event: Written + Send + Sync + 'static {
     /// The name that it is routed by.
     const NAME: &'static str;
 
-    /// Its JSON Schema, which callers see. The derive gives the full one where the type has `#[derive(JsonSchema)]`
+    /// Its JSON Schema, which callers see. The macro gives the full one where the type has `#[derive(JsonSchema)]`
     /// too, and otherwise the names of its fields.
     fn schema() -> serde_json::Value {
         schema::of_fields(Self::NAME, None)
     }
+}
+
+/// An event's name, for the macros: the compiler tells of an `E` that is no event once, as it does not with `E::NAME`.
+#[doc(hidden)]
+pub const fn name_of<E: Event>() -> &'static str {
+    E::NAME
+}
+
+/// An event's schema, likewise.
+#[doc(hidden)]
+pub fn schema_of<E: Event>() -> serde_json::Value {
+    E::schema()
 }
 
 /// All events of one type that the branches of a fan-out produced, in order of arrival.
@@ -186,7 +232,7 @@ impl Accepts {
 #[diagnostic::on_unimplemented(
     message = "a step cannot accept `{Self}`",
     label = "this must be an event, `Joined<Event>`, `Joined<Event, First<N>>` or `Joined<(Event, Event)>`",
-    note = "add `#[derive(Event, Serialize, Deserialize)]` to the event's type"
+    note = "put `#[event]` on the event's type"
 )]
 pub trait Input: Sized + Send + 'static {
     /// What the step waits for.
@@ -249,5 +295,5 @@ fn read_all<E: Event, M>(attempt: &Attempt) -> Outcome<Joined<E, M>> {
 
 /// An event that cannot be read now cannot be read later: the error is terminal. What comes from outside may be anything.
 fn decode<E: Event>(payload: &[u8]) -> Outcome<E> {
-    Ok(codec::decode(&format!("the event {}", E::NAME), payload)?)
+    Ok(E::from_payload(E::NAME, payload)?)
 }

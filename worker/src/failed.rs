@@ -60,8 +60,7 @@ impl StepFailed {
                 "the event {event} that step {step} failed on is larger than 256 KiB, or there are several: it is not kept"
             )));
         }
-        codec::decode(&format!("the event {}", E::NAME), &self.payload)
-            .map_err(|error| Error::terminal(error.to_string()))
+        E::from_payload(E::NAME, &self.payload).map_err(|error| Error::terminal(error.to_string()))
     }
 }
 

@@ -3,13 +3,13 @@
 //! ```no_run
 //! use stepfleet::prelude::*;
 //!
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Asked { words: Vec<String> }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Word { text: String }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Counted { letters: usize }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Answered { letters: usize }
 //!
 //! struct Letters;
@@ -31,15 +31,16 @@
 //! }
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     Worker::from_env()?.serve(Letters)?.run().await?;
-//!     Ok(())
+//! async fn main() -> Result<(), WorkerError> {
+//!     Worker::from_env()?.serve(Letters)?.run().await
 //! }
 //! ```
 //!
 //! A step may run more than once (its worker can die after the work and before the commit), but only one attempt of it
 //! is ever committed, with all that it leaves behind: events, context, joins.
-
+//!
+//! `cargo add stepfleet tokio` is all that this needs: no features of tokio, and no serde. [`macro@event`] makes a type an event, and
+//! [`macro@data`] does for all else that is written down: inputs and results of durable functions, state, parts of events.
 //!
 //! Callers need the client alone: [`Client`] starts runs, waits for their results and answers what they ask. With
 //! `default-features = false` the crate is no more than that.
@@ -89,12 +90,15 @@ pub use published::PublishedEvent;
 #[cfg(feature = "worker")]
 pub use retry::{RetryOn, RetryPolicy};
 #[cfg(feature = "worker")]
-pub use runtime::{Config, Worker};
+pub use runtime::{Config, Worker, WorkerError};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet::schemars")]`.
 #[cfg(feature = "worker")]
 pub use schemars;
+/// The serde that everything here is written with. `#[event]` and `#[data]` use it; `#[derive(Serialize)]` can too, without a dependency
+/// on serde: `#[serde(crate = "stepfleet::serde")]`.
+pub use serde;
 #[cfg(feature = "worker")]
-pub use stepfleet_macros::{durable, step, task, workflow};
+pub use stepfleet_macros::{data, durable, event, step, task, workflow};
 #[cfg(feature = "worker")]
 pub use workflow::{Function, Workflow};
 
@@ -111,11 +115,11 @@ pub use stepfleet_shared::published;
 #[cfg(feature = "worker")]
 pub mod prelude {
     pub use crate::context::{Answered, Approval, Choice, Choices, Text};
-    pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, Workflow};
+    pub use crate::{Context, Error, First, Joined, Outcome, Terminal, Worker, WorkerError, Workflow};
     pub use crate::{Emit, Event, PublishedEvent, RetryOn, RetryPolicy, StepFailed};
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
-    pub use stepfleet_macros::{Emit, Event, durable, step, task, workflow};
+    pub use stepfleet_macros::{Emit, Event, data, durable, event, step, task, workflow};
     pub use stepfleet_shared::entity::Entity;
 }
 
@@ -172,7 +176,7 @@ struct ComingFromAgnt5;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::emit::{Emission, Shape};
-    pub use crate::event::{Accepts, Input};
+    pub use crate::event::{Accepts, Input, name_of, schema_of};
     pub use crate::failed::Catches;
     pub use crate::retry::RetryPolicy;
     pub use crate::schema::{Probe, Typed, Untyped};
@@ -181,4 +185,5 @@ pub mod __private {
     pub use std::boxed::Box;
     pub use std::sync::Arc;
     pub use std::time::Duration;
+    pub use stepfleet_macros::Event as DeriveEvent;
 }

@@ -9,7 +9,7 @@ use crate::event::Event;
 /// ```no_run
 /// use stepfleet::prelude::*;
 ///
-/// #[derive(Event, Serialize, Deserialize)]
+/// #[event]
 /// struct Progress { percent: u8 }
 ///
 /// async fn watch(client: stepfleet::Client) -> stepfleet::Result<()> {
@@ -30,6 +30,6 @@ pub trait PublishedEvent {
 
 impl PublishedEvent for Published {
     fn event<E: Event>(&self) -> stepfleet_shared::Result<Option<E>> {
-        if self.name() == Some(E::NAME) { self.read() } else { Ok(None) }
+        if self.name() == Some(E::NAME) { E::from_published(self) } else { Ok(None) }
     }
 }

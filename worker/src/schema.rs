@@ -1,7 +1,7 @@
 //! JSON Schemas of events, for callers that want to know what a workflow takes and answers.
 //!
-//! An event with `#[derive(JsonSchema)]` (from `schemars`, which the crate that derives it must depend on) has a full
-//! schema; of any other, only the names of its fields are known.
+//! An event with `#[derive(JsonSchema)]` has a full schema; of any other, only the names of its fields are known. `#[event]` and `#[data]`
+//! let it derive without a dependency on `schemars`.
 
 use std::marker::PhantomData;
 

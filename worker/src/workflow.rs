@@ -1,10 +1,10 @@
 //! A workflow as the runtime sees it. The macro `#[workflow]` writes these definitions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet_shared::step::Claimed;
@@ -18,6 +18,9 @@ use crate::error::Outcome;
 use crate::event::Accepts;
 use crate::failed::Catches;
 use crate::retry::RetryPolicy;
+
+/// An attempt at a step, under way.
+pub type Running = Pin<Box<dyn Future<Output = Outcome<Emission>> + Send>>;
 
 /// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
 #[diagnostic::on_unimplemented(
@@ -94,13 +97,13 @@ pub struct Step<W> {
     /// Its body is to await its calls alone, and what else it does is to stand in them.
     pub awaits_calls_alone: bool,
     /// Executes it.
-    pub run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>,
+    pub run: fn(Arc<W>, Attempt) -> Running,
 }
 
 impl<W> Step<W> {
     /// The one step of a durable function: made by `#[durable]`.
     #[doc(hidden)]
-    pub fn of_function(name: &'static str, run: fn(Arc<W>, Attempt) -> BoxFuture<'static, Outcome<Emission>>) -> Self {
+    pub fn of_function(name: &'static str, run: fn(Arc<W>, Attempt) -> Running) -> Self {
         Self {
             name,
             accepts: Accepts::Each("Input"),
@@ -142,7 +145,7 @@ pub struct Attempt {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a context",
     label = "this type must be written, read, and there before it was written",
-    note = "add `#[derive(Serialize, Deserialize, Default)]` to `{Self}`; or take `&Context`, for fields without a type"
+    note = "put `#[data]` and `#[derive(Default)]` on `{Self}`; or take `&Context`, for fields without a type"
 )]
 pub trait StateType: Serialize + DeserializeOwned + Default {}
 
@@ -152,7 +155,7 @@ impl<S: Serialize + DeserializeOwned + Default> StateType for S {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the input or the output of a durable function",
     label = "this is written by one process and read by another",
-    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
+    note = "put `#[data]` on `{Self}`, or add `#[derive(Serialize, Deserialize)]`"
 )]
 pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 
@@ -187,7 +190,7 @@ impl Attempt {
     }
 }
 
-type Run = dyn Fn(Attempt) -> BoxFuture<'static, Outcome<Emission>> + Send + Sync;
+type Run = dyn Fn(Attempt) -> Running + Send + Sync;
 
 /// A workflow that a worker serves: its definition checked, its type forgotten.
 pub(crate) struct Served {

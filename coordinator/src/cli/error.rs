@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::text::without_secrets;
+use stepfleet_shared::server::without_secrets;
 
 pub(super) type CliResult = Result<ExitCode, CliError>;
 

@@ -204,6 +204,12 @@ enum Command {
     DevServer(server::Options),
 }
 
+/// All commands and flags of the program, as data.
+#[doc(hidden)]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The program `stepfleet`: reads its arguments, does as it is told, and answers how that ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

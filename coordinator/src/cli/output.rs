@@ -65,7 +65,7 @@ pub(super) fn status_cell(status: Status) -> Cell {
         Status::Completed => Color::Green,
         Status::Failed | Status::Rejected => Color::Red,
         Status::Running => Color::Cyan,
-        Status::Queued | Status::Paused | Status::Cancelled => Color::Yellow,
+        _ => Color::Yellow,
     };
     Cell::new(status).fg(color)
 }
@@ -91,7 +91,9 @@ pub(super) fn run_json(run: &Run) -> Value {
 
 /// A run as JSON, without input and result, which may be large.
 pub(super) fn run_summary(run: &Run) -> Value {
-    let mut value = serde_json::to_value(Run { input: Vec::new(), result: None, ..run.clone() }).unwrap_or_default();
+    let mut bare = run.clone();
+    (bare.input, bare.result) = (Vec::new(), None);
+    let mut value = serde_json::to_value(bare).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
         fields.remove("input");
         fields.remove("result");

@@ -139,6 +139,7 @@ fn event_line(entry: &Published) -> String {
             let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name} {value}")).collect();
             ("other", None, shortened(&fields.join(" "), 500))
         }
+        other => ("other", None, format!("{other:?}")),
     };
     let space = if kind.len() < 10 { "  " } else { " " };
     format!("{position}  {}{space}{text}", output::graded(&format!("{kind:<9}"), good))
@@ -154,10 +155,10 @@ mod tests {
     fn each_entry_is_one_readable_line() {
         let position: Position = "17-1".parse().unwrap();
         let by = By { step: "look".into(), seq: 3, attempt: 2, worker: "w-1".into() };
-        let line = |what| event_line(&Published { position, number: 4, what });
+        let line = |what| event_line(&Published::new(position, 4, what));
         let (content, data) = (Content::MessagePack, b"\x81\xa2at\x01".to_vec());
         let event = What::Event { event: "Progress".into(), id: "3.0.1".into(), by: by.clone(), content, data };
-        let json = event_json(&Published { position, number: 4, what: event.clone() });
+        let json = event_json(&Published::new(position, 4, event.clone()));
         assert_eq!(
             (&json["data"]["at"], &json["kind"], &json["position"], &json["id"]),
             (&1.into(), &"event".into(), &"17-1".into(), &"3.0.1".into())

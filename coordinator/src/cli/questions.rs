@@ -92,6 +92,7 @@ fn shown(open: &OpenQuestion) -> String {
         Takes::Choice { options } => ("one of these".to_owned(), &options[..]),
         Takes::Choices { options, least, most } => (format!("a list of {least} to {most} of these"), &options[..]),
         Takes::Text { most } => (format!("a text of at most {most} bytes"), &[][..]),
+        _ => ("what a newer stepfleet knows".to_owned(), &[][..]),
     };
     lines.push(format!("  answer: {takes}{may_skip}"));
     lines.extend(options.iter().map(|option| format!("    {:<12} {}", option.id, option.label)));

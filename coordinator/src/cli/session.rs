@@ -54,7 +54,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
 }
 
 fn shown(session: &SessionStatus) -> Vec<String> {
-    let SessionStatus { name, running, waiting, completed, expires_ms, context } = session;
+    let SessionStatus { name, running, waiting, completed, expires_ms, context, .. } = session;
     let field = |name: &str, value: &str| format!("{name:<10}{value}");
     let mut lines = vec![field("session", name), field("turn", running.as_deref().unwrap_or("nobody's"))];
     let mut listed: Vec<&str> = waiting.iter().take(LISTED).map(String::as_str).collect();
@@ -104,16 +104,10 @@ mod tests {
 
     #[test]
     fn a_session_is_shown_with_those_that_wait() {
-        let waiting = (0..22).map(|n| format!("r{n}")).collect();
-        let context = serde_json::json!({"asked": 3}).as_object().cloned().unwrap_or_default();
-        let mut session = SessionStatus {
-            name: "s".into(),
-            running: Some("r".into()),
-            waiting,
-            completed: 7,
-            expires_ms: None,
-            context,
-        };
+        let mut session = SessionStatus::new("s");
+        session.waiting = (0..22).map(|n| format!("r{n}")).collect();
+        session.context = serde_json::json!({"asked": 3}).as_object().cloned().unwrap_or_default();
+        (session.running, session.completed) = (Some("r".into()), 7);
         let told = shown(&session);
         assert_eq!(told[1], "turn      r");
         assert!(told[2].starts_with("waiting   r0, r1") && told[2].ends_with("r19, 2 more"), "{}", told[2]);

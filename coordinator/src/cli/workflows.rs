@@ -98,30 +98,12 @@ pub(super) fn unserved(run: &Run, all: &[Serving], now_ms: u64) -> Option<String
 
 #[cfg(test)]
 mod tests {
-    use stepfleet_shared::codec::Content;
     use stepfleet_shared::run::Status;
 
     use super::*;
 
     fn pinned(version: u32, status: Status) -> Run {
-        Run {
-            id: "r".into(),
-            status,
-            workflow: "rag".into(),
-            version,
-            content: Content::Json,
-            created_ms: 0,
-            started_ms: None,
-            finished_ms: None,
-            error: None,
-            error_step: None,
-            error_attempt: None,
-            session: None,
-            parent: None,
-            compensation: None,
-            input: vec![],
-            result: None,
-        }
+        Run::new("r", ("rag", version), status)
     }
 
     fn served(version: u32, workers: usize, unserved_since_ms: Option<u64>) -> Serving {

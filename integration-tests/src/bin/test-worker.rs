@@ -4,7 +4,9 @@ use stepfleet_integration_tests::workflows;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    if std::env::var_os("TEST_OWN_SUBSCRIBER").is_some() {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
+    }
     // The test's own way to its Redis, where the worker's is another.
     let url = std::env::var("TEST_LEVERS").or_else(|_| std::env::var("STEPFLEET_REDIS"))?;
     workflows::serve(stepfleet::Worker::from_env()?, &url)?.run().await?;

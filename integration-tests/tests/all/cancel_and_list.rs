@@ -44,7 +44,7 @@ impl Steered {
             "answer" => return Ok(Answered { answer: json!(7) }),
             _ => {}
         }
-        let told = ctx.cancelled().clone();
+        let told = ctx.cancelled();
         // Work that was given to another task is told by the token.
         tokio::spawn(async move {
             told.cancelled().await;

@@ -28,6 +28,7 @@ mod hostile;
 mod json;
 mod kept;
 mod kernel;
+mod logs;
 mod lost_replies;
 mod malformed;
 mod misbehaving;

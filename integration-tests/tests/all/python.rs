@@ -108,7 +108,7 @@ impl Halving {
 
 /// A worker in Rust, inside of the test's process, until the token is cancelled.
 fn rust_worker(fleet: &Fleet) -> CancellationToken {
-    let config = runtime::Config { name: "rust".into(), concurrency: SLOTS, ..runtime::Config::default() };
+    let config = runtime::Config::default().name("rust").concurrency(SLOTS);
     let worker = Worker::new(fleet.another_store(), config).serve(Doubling).and_then(|worker| worker.serve(Halving));
     let (worker, stop) = (worker.expect("its workflows can work"), CancellationToken::new());
     let told = stop.clone().cancelled_owned();

@@ -90,7 +90,7 @@ async fn a_worker_waits_for_a_redis_that_is_not_there_yet_and_judges_it_then() {
     let mut refused = fleet.worker(WORKER, &[]);
     let worker = fleet.worker(WORKER, &[(EVICTING.setting, "1")]);
     for process in [&refused, &worker] {
-        until(async || process.log().contains("Redis cannot take calls")).await;
+        until(async || process.log().contains("waiting for Redis")).await;
     }
     fleet.redis.start_again().await;
     ends_with_refusal(&mut refused, &EVICTING).await;

@@ -36,7 +36,7 @@ impl Fleet {
 
     /// A worker that serves the test workflows until told to stop.
     fn worker(&self, lease: Duration) -> (CancellationToken, tokio::task::JoinHandle<()>) {
-        let config = runtime::Config { lease, concurrency: 8, ..runtime::Config::default() };
+        let config = runtime::Config::default().lease(lease).concurrency(8);
         let worker = Worker::new(Arc::new(self.store.clone()), config);
         // The workflows that talk to the test need its Redis; none of those is started here.
         let worker = workflows::serve(worker, "redis://127.0.0.1:1").unwrap();

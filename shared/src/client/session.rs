@@ -85,6 +85,7 @@ impl SessionHandle {
 
 /// The status of a session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SessionStatus {
     /// Its name.
     pub name: String,
@@ -98,4 +99,18 @@ pub struct SessionStatus {
     pub expires_ms: Option<u64>,
     /// The fields of the state that its runs share.
     pub context: Map<String, Value>,
+}
+
+impl SessionStatus {
+    /// A session that nothing has run in. For tests: a client gives those that are there.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            running: None,
+            waiting: Vec::new(),
+            completed: 0,
+            expires_ms: None,
+            context: Map::new(),
+        }
+    }
 }

@@ -60,6 +60,7 @@ pub struct Streams {
 
 /// What one stream has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct StreamText {
     /// Its name.
     pub name: String,

@@ -67,7 +67,6 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     Worker::from_env()?.serve(workflow::Documents::default())?.run().await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{listing, similar};
 const NEAR: f64 = 0.8;
 
 /// Starts a run.
-#[derive(Event, Serialize, Deserialize)]
+#[event]
 pub(crate) struct Requested {
     /// The documents.
     pub folder: PathBuf,
@@ -21,20 +21,20 @@ pub(crate) struct Requested {
 }
 
 /// One document to work on.
-#[derive(Event, Serialize, Deserialize)]
+#[event]
 struct Document {
     path: PathBuf,
 }
 
 /// What became of one document.
-#[derive(Event, Serialize, Deserialize)]
+#[event]
 enum Digested {
     Read(Box<Digest>),
     Unreadable(Failure),
 }
 
 /// Ends a run.
-#[derive(Event, Serialize, Deserialize)]
+#[event]
 pub(crate) struct Reported {
     /// `report.md`.
     pub report: PathBuf,
@@ -49,7 +49,8 @@ pub(crate) struct Reported {
 }
 
 /// Where the run reads and writes, kept in its context.
-#[derive(Clone, Serialize, Deserialize, Default)]
+#[data]
+#[derive(Clone, Default)]
 struct Places {
     folder: PathBuf,
     out: PathBuf,

@@ -7,8 +7,8 @@ use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, FnArg, ItemFn, LitStr, Result, Signature, Type, TypeReference};
 
-use crate::options;
 use crate::signature::{first_argument, has_impl_trait, is_context, text};
+use crate::{escape, options};
 
 const KNOWN: [&str; 6] = ["name", "version", "timeout", "retention", "retries", "retry"];
 const SHAPE: &str = "async fn name(ctx: &Context, input: Input) -> Outcome<Output>";
@@ -75,6 +75,9 @@ pub(crate) fn expand(kind: Kind, options: TokenStream, item: &TokenStream) -> To
         (Some(options), Some(parts), Some(name)) => workflow(kind, &options, &function, &parts, &name),
         _ => hollow(&function),
     };
+    if let Some(escapes) = escape::check(&function.sig, &function.block) {
+        options::collect(&mut mistakes, escapes);
+    }
     let mistakes = mistakes.map(|mistakes: Error| kind.told(mistakes).to_compile_error());
     quote! {
         // It is async because a step must be.

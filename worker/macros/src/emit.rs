@@ -49,8 +49,7 @@ fn variants(input: &DeriveInput) -> Result<Vec<&Variant>> {
         )),
         Data::Struct(data) => Err(Error::new(
             data.struct_token.span,
-            "`Emit` is derived for enums of events: a struct is an event itself, with `#[derive(Event, Serialize, \
-             Deserialize)]`",
+            "`Emit` is derived for enums of events: a struct is an event itself, with `#[event]`",
         )),
         Data::Union(data) => Err(Error::new(data.union_token.span, "`Emit` is derived for enums of events")),
     }

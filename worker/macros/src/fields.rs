@@ -11,7 +11,7 @@ const HARMLESS: [&str; 6] = ["rename", "default", "deny_unknown_fields", "bound"
 pub(crate) fn names(input: &DeriveInput) -> Option<Vec<String>> {
     let Data::Struct(data) = &input.data else { return None };
     let Fields::Named(fields) = &data.fields else { return None };
-    for (key, _) in options(&input.attrs)? {
+    for (key, _) in options(&input.attrs, "serde")? {
         HARMLESS.contains(&key.as_str()).then_some(())?;
     }
     let mut names = Vec::new();
@@ -33,7 +33,7 @@ enum Named {
 }
 
 fn named(field: &Field) -> Named {
-    let (Some(ident), Some(options)) = (&field.ident, options(&field.attrs)) else { return Named::Unclear };
+    let (Some(ident), Some(options)) = (&field.ident, options(&field.attrs, "serde")) else { return Named::Unclear };
     let mut name = ident.unraw().to_string();
     for (key, value) in options {
         match (key.as_str(), value) {
@@ -46,10 +46,11 @@ fn named(field: &Field) -> Named {
     Named::As(name)
 }
 
-/// What `#[serde(...)]` says, with those values that are text. None where it cannot be read; serde reports that.
-fn options(attributes: &[Attribute]) -> Option<Vec<(String, Option<String>)>> {
+/// What `#[serde(...)]`, or that of another derive, says, with those values that are text. None where it cannot be read; the derive
+/// reports that.
+pub(crate) fn options(attributes: &[Attribute], of: &str) -> Option<Vec<(String, Option<String>)>> {
     let mut found = Vec::new();
-    for attribute in attributes.iter().filter(|a| a.path().is_ident("serde")) {
+    for attribute in attributes.iter().filter(|a| a.path().is_ident(of)) {
         let read = attribute.parse_nested_meta(|meta| {
             let key = meta.path.get_ident().map(ToString::to_string).unwrap_or_default();
             found.push((key, value(&meta)?));

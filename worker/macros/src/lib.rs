@@ -2,20 +2,80 @@
 
 mod durable;
 mod emit;
+mod escape;
 mod event;
 mod fields;
 mod options;
 mod signature;
 mod step;
 mod workflow;
+mod written;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Makes a struct or an enum an event.
+/// Makes a struct or an enum an event, with all that it needs: it derives `Event`, and serde's `Serialize` and `Deserialize`.
 ///
-/// An event also needs `Serialize` and `Deserialize`, and it owns its data: it is written to Redis and read by another
-/// worker. So it has neither references nor type parameters.
+/// An event is written to Redis and read by another worker, so it owns its data: it has neither references nor type parameters.
+/// The fields' own types need `Serialize` and `Deserialize` too: see [`macro@data`].
+///
+/// serde is the one that `stepfleet` hands on, so no dependency on it is needed. Attributes such as `#[serde(default)]` work as usual,
+/// and what the type derives already is left alone. Put `#[event]` first, before `#[derive(...)]`.
+///
+/// # Options
+///
+/// - `#[event(name = "...")]`: the name that it is routed by, 1 to 128 letters, digits, `_`, `-` or `.`. Default: the
+///   type's name. Two types of one name are one event, so the name lets a type be renamed while runs are under way.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet::prelude::*;
+///
+/// #[event]
+/// #[derive(Clone, Debug)]
+/// struct Fetched {
+///     address: String,
+///     #[serde(default)]
+///     body: String,
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn event(options: TokenStream, item: TokenStream) -> TokenStream {
+    written::expand(written::Kind::Event, &options.into(), &item.into()).into()
+}
+
+/// Derives `Serialize` and `Deserialize` for a struct or an enum that is written down and is no event: the input and the result of a
+/// durable function, the run's state, the result of `ctx.step`, the parts of an event.
+///
+/// serde is the one that `stepfleet` hands on, so no dependency on it is needed. It is the same as deriving both from a dependency on
+/// serde. Attributes such as `#[serde(default)]` work as usual, and what the type derives already is left alone. Put `#[data]` first,
+/// before `#[derive(...)]`.
+///
+/// # Example
+///
+/// ```ignore
+/// use stepfleet::prelude::*;
+///
+/// #[data]
+/// struct Order {
+///     address: String,
+///     items: Vec<Item>,
+/// }
+///
+/// #[data]
+/// #[derive(Clone, PartialEq)]
+/// struct Item {
+///     name: String,
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn data(options: TokenStream, item: TokenStream) -> TokenStream {
+    written::expand(written::Kind::Data, &options.into(), &item.into()).into()
+}
+
+/// Makes a struct or an enum an event that has `Serialize` and `Deserialize` already, or derives them beside it. The attribute
+/// [`macro@event`] derives all three.
 ///
 /// # Options
 ///
@@ -50,9 +110,9 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// ```ignore
 /// use stepfleet::prelude::*;
 ///
-/// #[derive(Event, Serialize, Deserialize)]
+/// #[event]
 /// struct Asked { question: String }
-/// #[derive(Event, Serialize, Deserialize)]
+/// #[event]
 /// struct Answered { text: String }
 ///
 /// #[derive(Emit)]
@@ -95,9 +155,9 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 /// ```ignore
 /// use stepfleet::prelude::*;
 ///
-/// #[derive(Event, Serialize, Deserialize)]
+/// #[event]
 /// struct Asked { text: String }
-/// #[derive(Event, Serialize, Deserialize)]
+/// #[event]
 /// struct Answered { letters: usize }
 ///
 /// struct Letters;

@@ -104,14 +104,14 @@ pub(crate) fn events(key: &str, input: ParseStream) -> Result<Vec<Type>> {
 
 /// The name of an event, as an expression. A type that is none is reported where it stands.
 pub(crate) fn event_name(event: &Type) -> TokenStream {
-    quote_spanned!(event.span()=> <#event as ::stepfleet::Event>::NAME)
+    quote_spanned!(event.span()=> ::stepfleet::__private::name_of::<#event>())
 }
 
 /// The name of an event and its schema, as an expression.
 pub(crate) fn event_schema(event: &Type) -> TokenStream {
     let name = event_name(event);
     // Its span is that of no code of the user's: a type that is no event is reported once, for its name.
-    quote!((::std::string::String::from(#name), <#event as ::stepfleet::Event>::schema()))
+    quote!((::std::string::String::from(#name), ::stepfleet::__private::schema_of::<#event>()))
 }
 
 /// A duration with units, as an expression.

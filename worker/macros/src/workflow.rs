@@ -7,8 +7,8 @@ use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ImplItem, Item, ItemImpl, LitStr, Result, Type};
 
-use crate::options;
 use crate::step::{self, Step};
+use crate::{escape, options};
 
 const KNOWN: [&str; 8] = ["start", "stop", "external", "version", "name", "retention", "timeout", "retry"];
 
@@ -80,6 +80,9 @@ fn steps(block: &mut ItemImpl, mistakes: &mut Option<Error>) -> Vec<Step> {
             ImplItem::Fn(method) => {
                 let Some(step) = step::take(method) else { continue };
                 any = true;
+                if let Some(escapes) = escape::check(&method.sig, &method.block) {
+                    options::collect(mistakes, escapes);
+                }
                 match step.and_then(|step| distinct(step, &steps)) {
                     Ok(step) => steps.push(step),
                     Err(mistake) => options::collect(mistakes, mistake),

@@ -1,8 +1,8 @@
 //! `ctx.collect`: a step gathers events over its executions.
 
 use futures_util::future::BoxFuture;
+use stepfleet_shared::names;
 use stepfleet_shared::step::{Collect, collected};
-use stepfleet_shared::{codec, names};
 
 use super::{Call, Context, Core};
 use crate::error::{Error, Outcome};
@@ -24,8 +24,8 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use stepfleet::prelude::*;
-    /// # #[derive(Event, Serialize, Deserialize)] struct Vote { fine: bool }
-    /// # #[derive(Event, Serialize, Deserialize)] struct Decided { fine: bool }
+    /// # #[event] struct Vote { fine: bool }
+    /// # #[event] struct Decided { fine: bool }
     /// # async fn body(ctx: &Context, ev: Vote) -> Outcome<Option<Decided>> {
     /// let Some(votes) = ctx.collect("votes", 3, &ev).await? else { return Ok(None) };
     /// Ok(Some(Decided { fine: votes.iter().all(|vote| vote.fine) }))
@@ -36,7 +36,7 @@ impl<S> Context<S> {
     /// 100,000 entries.
     pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
         let number = self.core.journal().next();
-        let payload = codec::encode(&format!("the event {}", E::NAME), event).map_err(Error::from);
+        let payload = event.payload(E::NAME).map_err(Error::from);
         let name = names::token(buffer);
         let work = Box::pin(collect(&self.core, number, name.clone(), count, payload));
         Call::new(&self.core, number, name, work)
@@ -67,7 +67,7 @@ async fn collect<E: Event>(
             put(core, &Collect { number, step, group, buffer, count, payload: payload? }).await?
         }
     };
-    let event = |payload: &Vec<u8>| Ok(codec::decode(&format!("the event {}", E::NAME), payload)?);
+    let event = |payload: &Vec<u8>| Ok(E::from_payload(E::NAME, payload)?);
     collected(&entry)?.map(|events| events.iter().map(event).collect()).transpose()
 }
 

@@ -1,6 +1,7 @@
 //! A run's context, as one step sees it: read from the snapshot that came with the event, written with its commit.
 
 mod again;
+mod cancellation;
 mod checkpoint;
 mod child;
 mod collect;
@@ -33,6 +34,7 @@ use futures_util::future::BoxFuture;
 use stepfleet_shared::step::{Bytes, Checkpoint, Checkpointed, Claimed, CommitStatus, Wait};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cancellation::Cancellation;
 pub(crate) use self::checkpoint::Interrupt;
 use self::checkpoint::Saves;
 pub use self::child::RunWorkflow;
@@ -45,7 +47,7 @@ use self::publish::Places;
 pub(crate) use self::reach::{Busy, Hold, Reach};
 use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
-pub use self::sleep::Sleep;
+pub use self::sleep::{Random, Sleep};
 pub use self::state::State;
 pub use self::step::{Call, StepCall};
 pub use self::stream::Stream;
@@ -358,8 +360,8 @@ impl<S> Context<S> {
 
     /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
     /// computes for long, or has given work to other tasks or threads, can stop by it.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.core.cancelled
+    pub fn cancelled(&self) -> Cancellation {
+        Cancellation(self.core.cancelled.clone())
     }
 
     /// The run's id.

@@ -6,9 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use std::task::Poll;
 
 use futures_util::future::BoxFuture;
+use stepfleet_shared::names;
 use stepfleet_shared::published::Publication;
 use stepfleet_shared::step::CommitStatus;
-use stepfleet_shared::{codec, names};
 
 use super::{Context, Core};
 use crate::error::Outcome;
@@ -45,7 +45,7 @@ impl Core {
         let (call, number) = self.places().next();
         names::check_name("event", E::NAME)?;
         let reach = &self.reach;
-        let data = codec::encode_as(&format!("the event {}", E::NAME), reach.content, event)?;
+        let data = event.write_as(&format!("the event {}", E::NAME), reach.content)?;
         let (step, event) = (reach.step.clone(), E::NAME.to_owned());
         Ok(Publication { call, number, step, event, content: reach.content, data })
     }

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stepfleet_shared::codec;
-
 use super::Context;
 use crate::decisions::graph::Router;
 use crate::decisions::plan::Outgoing;
@@ -31,7 +29,7 @@ impl Sends {
         let router =
             self.router.as_ref().ok_or_else(|| Error::terminal("nothing can be sent outside of a workflow"))?;
         check(router, from, E::NAME, to)?;
-        let payload = codec::encode(&format!("the event {}", E::NAME), event)?;
+        let payload = event.payload(E::NAME)?;
         let sent = Outgoing { event: E::NAME, payload, to: to.map(str::to_owned) };
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
         Ok(())

@@ -6,7 +6,6 @@ use std::task::{Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
-use rand::distr::{Distribution, StandardUniform};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stepfleet_shared::names;
@@ -64,12 +63,8 @@ impl<S> Context<S> {
     /// let is_chosen = ctx.random::<f64>().await? < 0.1;
     /// # Ok(()) }
     /// ```
-    pub fn random<'a, T>(&'a self) -> StepCall<'a, T>
-    where
-        T: Serialize + DeserializeOwned + Send + 'a,
-        StandardUniform: Distribution<T>,
-    {
-        self.step("random", || std::future::ready(Ok(rand::random())))
+    pub fn random<'a, T: Random + 'a>(&'a self) -> StepCall<'a, T> {
+        self.step("random", || std::future::ready(Ok(T::random())))
     }
 
     /// A random id (a UUID of version 4, as text). It is recorded: each later attempt gets the same one.
@@ -77,6 +72,24 @@ impl<S> Context<S> {
         self.step("uuid", || std::future::ready(Ok(uuid(rand::random()))))
     }
 }
+
+/// What [`Context::random`] makes: a number, a boolean or a character.
+pub trait Random: Serialize + DeserializeOwned + Send {
+    #[doc(hidden)]
+    fn random() -> Self;
+}
+
+macro_rules! random {
+    ($($made:ty)+) => {$(
+        impl Random for $made {
+            fn random() -> Self {
+                rand::random()
+            }
+        }
+    )+};
+}
+
+random!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool char);
 
 async fn time_of(core: &Core) -> Outcome<SystemTime> {
     let store = &core.reach.store;

@@ -83,13 +83,27 @@ impl Tries {
         let (call, failures) = (names::text(&self.name), self.failures + 1);
         match policy.decide(self.failures, elapsed, &error, seed) {
             Decision::Retry(delay) => {
-                log::info!(call, failures, %error, ?delay, "the call failed and will be tried again");
+                log::warn!(
+                    run = reach.run,
+                    call,
+                    failures,
+                    error = error.one_line(),
+                    ?delay,
+                    "the call failed and will be tried again"
+                );
                 (self.failures, self.elapsed, self.delay, self.is_known) = (failures, elapsed, delay, false);
                 self.record(core, &error).await?;
                 Ok(None)
             }
             Decision::GiveUp(reason) => {
-                log::info!(call, failures, %error, why = reason.as_str(), "the call failed for good");
+                log::warn!(
+                    run = reach.run,
+                    call,
+                    failures,
+                    error = error.one_line(),
+                    why = reason.as_str(),
+                    "the call failed for good"
+                );
                 core.record_error(self.number, &self.name, &error).await?;
                 Ok(Some(error.given_up()))
             }

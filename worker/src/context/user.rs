@@ -68,6 +68,7 @@ pub trait Question {
 
 /// An answer, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Answered<A> {
     /// The answer.
     pub answer: A,
@@ -86,8 +87,7 @@ macro_rules! questions {
         impl $name {
             /// A question with this text.
             pub fn ask(text: impl Into<String>) -> Self {
-                let (name, text) = ($kind.to_owned(), text.into());
-                Self(question::Question { name, text, takes: $takes, skippable: false })
+                Self(question::Question::new($kind, text, $takes))
             }
 
             /// The name that answers use: any text of up to 200 bytes. By default, it is the kind of question.
@@ -126,7 +126,7 @@ questions! {
 }
 
 fn option(id: impl Into<String>, label: impl Into<String>) -> question::Choice {
-    question::Choice { id: id.into(), label: label.into() }
+    question::Choice::new(id, label)
 }
 
 impl Choice {
@@ -187,7 +187,9 @@ impl<Q: Question> Question for Skippable<Q> {
     type Answer = Option<Q::Answer>;
 
     fn into_question(self) -> question::Question {
-        question::Question { skippable: true, ..self.0.into_question() }
+        let mut question = self.0.into_question();
+        question.skippable = true;
+        question
     }
 }
 

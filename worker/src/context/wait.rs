@@ -66,7 +66,7 @@ impl<S> Context<S> {
     ///
     /// ```
     /// # use stepfleet::prelude::*;
-    /// #[derive(Event, Serialize, Deserialize)]
+    /// #[event]
     /// struct InputRequired { prompt: String }
     ///
     /// # async fn body(ctx: &Context) -> Outcome<()> {

@@ -49,9 +49,9 @@ impl std::error::Error for GraphError {}
 ///
 /// ```
 /// # use stepfleet::prelude::*;
-/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event]
 /// # struct Asked {}
-/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event]
 /// # struct Answered {}
 /// struct Research;
 ///

@@ -41,7 +41,14 @@ pub(super) async fn settle(
     }
     let reason = match decide(step, core.past.elapsed(), error, served) {
         Decision::Retry(delay) => {
-            log::info!(run, step = name, attempt, %error, ?delay, "the step failed and will be tried again");
+            log::warn!(
+                run,
+                step = name,
+                attempt,
+                error = error.one_line(),
+                ?delay,
+                "the step failed and will be tried again"
+            );
             let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;
         }
@@ -53,7 +60,14 @@ pub(super) async fn settle(
     }
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
-            log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: another one catches it");
+            log::warn!(
+                run,
+                step = name,
+                attempt,
+                error = error.one_line(),
+                why = reason.as_str(),
+                "the step failed for good: another one catches it"
+            );
             match catch(session, step, core, error, route, refill).await? {
                 Ok(claimed) => return Some(claimed),
                 Err(refused) => text = format!("{text} (the failure cannot be handed on: {refused})"),
@@ -62,7 +76,14 @@ pub(super) async fn settle(
         Some(Catcher::UsedUp(why)) => text = format!("{text} ({why})"),
         Some(Catcher::None) | None => {}
     }
-    log::warn!(run, step = name, attempt, %error, why = reason.as_str(), "the step failed for good: the run has failed");
+    log::warn!(
+        run,
+        step = name,
+        attempt,
+        error = error.one_line(),
+        why = reason.as_str(),
+        "the step failed for good: the run has failed"
+    );
     let retention = served.map_or(RETENTION, |served| served.retention);
     let forget = core.journal().failed_with();
     fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await

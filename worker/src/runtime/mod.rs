@@ -11,6 +11,7 @@
 mod by_hand;
 mod claim;
 mod commit;
+mod config;
 mod drive;
 mod execute;
 mod failure;
@@ -18,6 +19,8 @@ mod foreign;
 mod kept;
 mod lease;
 mod ledger;
+#[cfg(feature = "logs")]
+mod logs;
 mod nudge;
 mod reconcile;
 pub(crate) mod replaying;
@@ -45,6 +48,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::by_hand::ByHand;
+pub use self::config::Config;
 use crate::decisions::stopping::ends_after;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
@@ -60,46 +64,9 @@ const HAND_BACK: Duration = Duration::from_millis(1500);
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
 
-/// How a worker behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What the worker's id begins with: the host's name by default.
-    pub name: String,
-    /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
-    pub concurrency: usize,
-    /// How many durable functions that wait it keeps in memory, for each partition: they go on where they are, without a replay. By
-    /// default 1,000; with 0, each one is replayed.
-    pub keeps: usize,
-    /// How long the fleet believes in a worker that it hears nothing from. It is renewed three times as often.
-    pub lease: Duration,
-    /// How long steps may go on after the worker was told to stop, before they are handed back.
-    pub drain: Duration,
-    /// Start although Redis may delete runs when memory runs short (its `maxmemory-policy` is not `noeviction`).
-    pub allow_eviction: bool,
-    /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
-    pub allow_unpersisted: bool,
-    /// Where to answer `/livez` and `/readyz` over HTTP, for those who watch over the process. None, as by default: nowhere. Not an
-    /// address that the internet can reach: nobody is asked who he is.
-    pub health: Option<SocketAddr>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: host(),
-            concurrency: 4 * std::thread::available_parallelism().map_or(2, usize::from),
-            keeps: 1000,
-            lease: Duration::from_secs(5),
-            drain: Duration::from_secs(20),
-            allow_eviction: false,
-            allow_unpersisted: false,
-            health: None,
-        }
-    }
-}
-
 /// Why a worker could not be set up or go on.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
@@ -142,23 +109,21 @@ pub struct Worker {
 
 impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
-    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
+    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
     /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
     /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
-        let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let (url, namespace) = (env::redis(), env::namespace());
         let mut config = Config::default();
-        if let Some(concurrency) = var("STEPFLEET_CONCURRENCY") {
-            config.concurrency = concurrency.parse().map_err(|_| {
-                WorkerError::Setting(format!("STEPFLEET_CONCURRENCY is {concurrency:?}; it must be a whole number"))
-            })?;
+        if let Some(steps) = whole("STEPFLEET_CONCURRENCY")? {
+            config.concurrency = steps;
         }
-        if let Some(seconds) = var("STEPFLEET_DRAIN_SECONDS") {
-            config.drain = seconds.parse().map(Duration::from_secs).map_err(|_| {
-                WorkerError::Setting(format!("STEPFLEET_DRAIN_SECONDS is {seconds:?}; it must be a whole number"))
-            })?;
+        if let Some(functions) = whole("STEPFLEET_KEEPS")? {
+            config.keeps = functions;
+        }
+        if let Some(seconds) = whole("STEPFLEET_DRAIN_SECONDS")? {
+            config.drain = Duration::from_secs(seconds);
         }
         if let Some(name) = var("STEPFLEET_WORKER_NAME") {
             config.name = name;
@@ -170,15 +135,11 @@ impl Worker {
                 ))
             })?);
         }
-        let partitions = var("STEPFLEET_PARTITIONS").map(|count| {
-            count.parse().map_err(|_| {
-                WorkerError::Setting(format!("STEPFLEET_PARTITIONS is {count:?}; it must be a whole number"))
-            })
-        });
+        let partitions = whole("STEPFLEET_PARTITIONS")?;
         config.allow_eviction = flag(ALLOW_EVICTION, var(ALLOW_EVICTION).as_deref())?;
         config.allow_unpersisted = flag(ALLOW_UNPERSISTED, var(ALLOW_UNPERSISTED).as_deref())?;
         let home = Home::at(&url, &namespace)?;
-        Ok(Self { home, partitions: partitions.transpose()?, config, served: HashMap::new() })
+        Ok(Self { home, partitions, config, served: HashMap::new() })
     }
 
     /// A worker on this Redis, for all partitions of the namespace `sf`, with the default configuration. It waits until a coordinator
@@ -188,6 +149,7 @@ impl Worker {
     }
 
     /// A worker on partitions, or on the one store of a namespace, that are there already.
+    #[doc(hidden)]
     pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn WorkerStore>>, config: Config) -> Self {
         Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
     }
@@ -250,14 +212,24 @@ impl Worker {
     /// Two seconds after the end of the drain, or after a second signal, the process ends, with whatever hangs: a Redis that does not
     /// answer, code that blocks its thread, what `main` does after this. What could not be handed back others take over when the
     /// lease runs out.
+    ///
+    /// Says what it does on standard error, a line for each: that it is ready, outages, steps that fail, its end. `STEPFLEET_LOG` says how much
+    /// (`warn`, `off`, `info,my_crate=debug`; by default what `RUST_LOG` says, or `info`), `STEPFLEET_LOG_FORMAT=json` in which form. Where
+    /// the process has a subscriber of `tracing` already, that one gets all of it, and nothing is written here; nor without the
+    /// feature `logs`.
     pub async fn run(self) -> Result<(), WorkerError> {
+        #[cfg(feature = "logs")]
+        logs::listen_if_nobody_does()?;
         let stop = CancellationToken::new();
         let now = CancellationToken::new();
         let _listening = listen_to_signals(stop.clone(), now.clone(), self.config.drain)?;
-        self.work(stop, now).await
+        self.work(stop, now).await?;
+        log::info!("stopped");
+        Ok(())
     }
 
-    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal.
+    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal. The process is the caller's: it listens to no signals,
+    /// and log lines go to the subscriber of `tracing` that is there.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
         let stop = CancellationToken::new();
         tokio::spawn({
@@ -290,10 +262,12 @@ impl Worker {
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
         let all = partitions.clone();
-        let common = session::Common { config, partitions: all, served, slots, leases, outages, stop, now };
+        let colocated = partitions.colocated();
+        let address = self.home.address().map(str::to_owned);
+        let arrivals = session::Arrivals::of(colocated.len(), address);
+        let common = session::Common { config, partitions: all, served, slots, leases, outages, arrivals, stop, now };
         let common = Arc::new(common);
-        let lives =
-            partitions.colocated().into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
+        let lives = colocated.into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
     }
 
@@ -317,6 +291,17 @@ impl Worker {
             Refused::Unfit(refusal) => refusal.into(),
         })
     }
+}
+
+fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A setting that is a whole number.
+fn whole<T: std::str::FromStr>(name: &str) -> Result<Option<T>, WorkerError> {
+    let Some(text) = var(name) else { return Ok(None) };
+    let wrong = |_| WorkerError::Setting(format!("{name} is {text:?}; it must be a whole number"));
+    text.parse().map(Some).map_err(wrong)
 }
 
 fn listen(health: &Health, address: Option<SocketAddr>) -> Result<Option<Listening>, WorkerError> {
@@ -368,7 +353,9 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     let told = Instant::now();
     end_after(ends_after(drain, None));
     stop.cancel();
-    log::info!("told to stop: taking no more, letting steps end (signal again to hand them back at once)");
+    log::info!(
+        "told to stop: takes no more steps, and lets those that are running end (signal again to hand them back at once)"
+    );
     signal().await;
     let again = told.elapsed();
     end_after(ends_after(drain, Some(again)).saturating_sub(again));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,10 +78,38 @@ pub(super) struct Common {
     pub(super) slots: Arc<Pool>,
     pub(super) leases: lease::Thread,
     pub(super) outages: Outages,
+    pub(super) arrivals: Arrivals,
     /// Take no more, let steps end.
     pub(super) stop: CancellationToken,
     /// Do not wait for steps to end.
     pub(super) now: CancellationToken,
+}
+
+/// Tells once that the worker is ready, when it is so on all servers.
+pub(super) struct Arrivals {
+    outstanding: AtomicUsize,
+    /// Where Redis is.
+    address: Option<String>,
+}
+
+impl Arrivals {
+    pub(super) fn of(lives: usize, address: Option<String>) -> Self {
+        Self { outstanding: AtomicUsize::new(lives), address }
+    }
+
+    fn arrived(&self, id: &str, queues: &[QueueName], common: &Common) {
+        let (concurrency, partitions) = (common.config.concurrency, common.partitions.count());
+        let less_one = |count: usize| count.checked_sub(1);
+        match self.outstanding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one) {
+            Ok(1) => {
+                let serves: Vec<_> = queues.iter().map(ToString::to_string).collect();
+                let at = self.address.as_ref().map_or_else(String::new, |address| format!(", {address}"));
+                log::info!(worker = id, concurrency, partitions, "ready, serves {}{at}", serves.join(", "));
+            }
+            Ok(_) => log::debug!(worker = id, "ready on one of the servers"),
+            Err(_) => log::info!(worker = id, "ready again"),
+        }
+    }
 }
 
 /// Registers in partitions that share a server under one id, works until told to stop or until a lease is lost, and hands back.
@@ -100,9 +129,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
         return Ok(());
     }
     let queues = sessions.first().map_or(&[][..], |session| &session.queues);
-    let serves = queues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (partitions, concurrency) = (sessions.len(), config.concurrency);
-    log::info!(worker = id, serves, concurrency, partitions, "ready");
+    common.arrivals.arrived(id, queues, common);
     let wakes = Wakes::new(&sessions);
     let waking = wakes.clone().keep(colocated.clone(), &common.outages);
     let _waking = AbortOnDropHandle::new(tokio::spawn(needed(broken.clone(), waking)));

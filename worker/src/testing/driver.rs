@@ -215,7 +215,7 @@ impl Driver {
         if let Some(objection) = asked.question.objection(&value) {
             panic!("the question {name} does not take the answer {value}: {objection}");
         }
-        let given = GivenAnswer { answer: value, by, at_ms: answer(self.store.now_ms().await) };
+        let given = GivenAnswer::new(value, by, answer(self.store.now_ms().await));
         let payload = serde_json::to_vec(&given).unwrap_or_default();
         let payload = codec::input_payload(Content::Json, &payload);
         let by = given.by.as_deref().unwrap_or_default();

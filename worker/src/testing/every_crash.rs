@@ -20,8 +20,8 @@ const MOST: usize = 2000;
 ///
 /// ```
 /// # use stepfleet::{prelude::*, testing};
-/// # #[derive(Event, Serialize, Deserialize)] struct Asked { name: String }
-/// # #[derive(Event, Serialize, Deserialize)] struct Greeted { text: String }
+/// # #[event] struct Asked { name: String }
+/// # #[event] struct Greeted { text: String }
 /// # struct Greeting;
 /// # #[workflow(start = Asked, stop = Greeted)]
 /// # impl Greeting {

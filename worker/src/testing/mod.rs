@@ -9,13 +9,13 @@
 //! use stepfleet::prelude::*;
 //! use stepfleet::testing;
 //!
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Asked { words: Vec<String> }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Word { text: String }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Counted { letters: usize }
-//! #[derive(Event, Serialize, Deserialize)]
+//! #[event]
 //! struct Answered { letters: usize }
 //!
 //! struct Letters;

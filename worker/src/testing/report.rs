@@ -57,6 +57,7 @@ pub struct StepReport {
 
 /// An attempt that failed and was tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retried {
     /// Why it failed.
     pub error: String,
@@ -192,7 +193,7 @@ impl TestRun {
     #[track_caller]
     pub fn published<E: Event>(&self) -> Vec<E> {
         let of_name = self.published.iter().filter(|entry| entry.name() == Some(E::NAME));
-        let read = of_name.filter_map(|entry| entry.read().transpose());
+        let read = of_name.filter_map(|entry| E::from_published(entry).transpose());
         read.collect::<stepfleet_shared::Result<_>>().unwrap_or_else(|mistake| panic!("{mistake}\n{self}"))
     }
 

@@ -241,7 +241,7 @@ impl Setup {
         assert!(!self.served.router.takers(name).is_empty(), "no step of {workflow} takes {name} by itself");
         let external = &self.served.registration.graph.external;
         assert!(external.iter().any(|known| known == name), "{workflow} does not name {name} in `external`");
-        let payload = codec::encode(&format!("the event {name}"), event).unwrap_or_else(|mistake| panic!("{mistake}"));
+        let payload = event.payload(name).unwrap_or_else(|mistake| panic!("{mistake}"));
         self.events.push_back((name, payload));
         self
     }
@@ -289,8 +289,8 @@ impl Setup {
             self.start,
             E::NAME
         );
-        let input = serde_json::to_string(input).unwrap_or_else(|e| panic!("the input cannot be written as JSON: {e}"));
-        self.start_json(&input).await
+        let input = input.write_as("the input", Content::Json).unwrap_or_else(|mistake| panic!("{mistake}"));
+        self.start_json(&String::from_utf8_lossy(&input)).await
     }
 
     /// Like [`Setup::start`], for a durable function with this input.

@@ -11,7 +11,7 @@ use super::{Case, Pair, chosen, failed, same};
 /// As it stands in Redis.
 pub(crate) fn question(name: &str) -> Vec<u8> {
     let (name, text) = (name.to_owned(), "Is it?".to_owned());
-    serde_json::to_vec(&Question { name, text, takes: Takes::Approval, skippable: false }).expect("it can be written")
+    serde_json::to_vec(&Question::new(name, text, Takes::Approval)).expect("it can be written")
 }
 
 /// Run, number and name of those that are open, of a run or of all: their times differ.

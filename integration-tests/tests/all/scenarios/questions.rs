@@ -13,7 +13,7 @@ use super::*;
 /// A wait for the answer to a question that takes yes or no.
 pub(super) fn asks(number: u64, name: &str, deadline: Option<Duration>) -> Wait {
     let (name, text) = (name.to_owned(), "Is it?".to_owned());
-    let question = Question { name, text, takes: Takes::Approval, skippable: false };
+    let question = Question::new(name, text, Takes::Approval);
     let written = serde_json::to_vec(&question).unwrap();
     Wait { number, name: names::question(&question.name), deadline, question: written, ..Wait::default() }
 }

@@ -30,6 +30,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 ///     .on(RetryOn::of::<std::io::Error>().and(RetryOn::message("denied").not()));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// When to give up.
     #[serde(default)]
@@ -47,6 +48,7 @@ pub struct RetryPolicy {
 
 /// When to give up: at the first limit that is reached. Without any, after 4 attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stop {
     /// At most so many attempts, the first included. Attempts whose worker was lost do not count.
     #[serde(default)]
@@ -59,6 +61,7 @@ pub struct Stop {
 /// The delay before an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Delay {
     /// Always the same.
     Fixed(Duration),
@@ -100,6 +103,7 @@ pub enum Decision {
 
 /// Why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reason {
     /// No retry helps against the error, as the step said.
     Terminal,

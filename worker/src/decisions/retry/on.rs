@@ -7,6 +7,7 @@ use crate::error::Error;
 /// Which errors are tried again. As data, so that it can be shown and compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RetryOn {
     /// All of them.
     #[default]

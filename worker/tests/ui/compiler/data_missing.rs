@@ -1,0 +1,10 @@
+use stepfleet::prelude::*;
+
+struct Line {}
+
+#[event]
+struct Order {
+    lines: Vec<Line>,
+}
+
+fn main() {}
