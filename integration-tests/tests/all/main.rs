@@ -12,6 +12,7 @@ mod children;
 mod cli;
 mod clocks;
 mod closed;
+mod commands;
 mod context;
 mod cost;
 mod crashes;
