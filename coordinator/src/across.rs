@@ -9,7 +9,7 @@ use stepfleet_shared::store::{InboxEntry, Reservation, Start, Started, Voided};
 
 use crate::intake::{Became, Intake};
 
-/// What became of a request with an idempotency key.
+/// The outcome of a request with an idempotency key.
 pub(crate) enum Keyed {
     /// Its own run was to be created.
     Started(Started),

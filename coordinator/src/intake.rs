@@ -24,7 +24,7 @@ const LOOKS: usize = 3;
 /// How many fields of a rejected request are kept.
 const KEPT_FIELDS: usize = 16;
 
-/// What became of requests.
+/// The outcome of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Runs that were created.
@@ -432,7 +432,7 @@ impl Steering {
     }
 }
 
-/// Adds up what became of requests; the first error, where there is one, once all were dealt with.
+/// Adds up the outcome of requests; the first error, where there is one, once all were dealt with.
 pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
     let mut taken = Taken::default();
     for became in results {

@@ -229,7 +229,7 @@ impl RunHandle {
 
     /// Asks to resume a paused run. Changes nothing if it is not paused; refused if it has ended.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says its outcome.
     pub async fn resume(&self) -> Result<Asked> {
         self.ask_plainly("resume").await
     }
@@ -268,7 +268,7 @@ impl RunHandle {
     /// Sends the run a signal: the step that waits for this name gets the value. If none waits yet, the signal is
     /// kept.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says what became of it.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] says its outcome.
     pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Asked> {
         let input = codec::encode_as("the signal's value", Content::Json, value)?;
         self.signal_json(name, input).await

@@ -320,7 +320,7 @@ pub fn parent_of(fields: &Fields) -> Option<Parent> {
 }
 
 /// The run that an entry is about and the id that its sender gave the request, as far as both can be read: whoever asks by them is
-/// told what became of it.
+/// told its outcome.
 pub fn identity_of(fields: &Fields) -> Option<(String, String)> {
     let (run, request) = (field(fields, "run").ok()??, field(fields, "request").ok()??);
     names::check_id("run id", run).ok()?;

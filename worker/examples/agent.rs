@@ -64,7 +64,7 @@ mod tests {
         assert!(run.result::<String>().contains("bob has refused it"), "{run}");
         let run = setup().call("Please refund order 7").await;
         assert!(run.result::<String>().contains("nobody has approved it"), "{run}");
-        let run = setup().call("What became of order 12?").await;
+        let run = setup().call("The outcome of order 12?").await;
         assert!(run.result::<String>().contains("order 12: 2 lamps, 900 cents"), "{run}");
         let run = setup().call("Good morning").await;
         assert!(run.result::<String>().contains("Tell me the number of an order"), "{run}");
@@ -74,7 +74,7 @@ mod tests {
     async fn what_was_said_in_a_session_is_known_to_its_next_run() {
         let first = setup().session("ann").call("Good morning").await;
         let said: BTreeMap<String, serde_json::Value> = first.session_state();
-        let second = setup().session("ann").session_state(&said).call("What became of order 12?").await;
+        let second = setup().session("ann").session_state(&said).call("The outcome of order 12?").await;
         assert_eq!(roles(&second), ["user", "assistant", "user", "assistant", "tool", "assistant"]);
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Words {
     pub(super) participle: &'static str,
 }
 
-/// Asks of each run, and prints what became of it. Fails where one was refused.
+/// Asks of each run, and prints its outcome. Fails where one was refused.
 pub(super) async fn ask_all(
     fleet: &Fleet,
     runs: Vec<Run>,

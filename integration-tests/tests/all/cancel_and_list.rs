@@ -22,7 +22,7 @@ struct Answered {
     answer: Value,
 }
 
-/// What became of the steps that never end: how many have begun, were told by their token, and were dropped.
+/// The outcome of the steps that never end: how many have begun, were told by their `Cancellation`, and were dropped.
 static SEEN: LazyLock<watch::Sender<(u64, u64, u64)>> = LazyLock::new(|| watch::Sender::new((0, 0, 0)));
 
 struct Dropped;

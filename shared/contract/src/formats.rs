@@ -31,7 +31,7 @@ pub const FORMATS: &[Format] = &[
     format(
         "slot",
         "<call> <letter>[ <run> <seq> <attempt>]",
-        "the call that wrote it, what became of its commit, and the hold",
+        "the call that wrote it, the outcome of its commit, and the hold",
     ),
     format("entry of a queue", "<run> <seq>", "the field and its value: a step execution that is queued"),
     format("entry of a queue", "<run> f<group>", "a fan-out whose next staged branches are to be begun"),

@@ -58,7 +58,7 @@ pub const KEYS: &[Key] = &[
         "request",
         "<id>:<request>",
         Type::Text,
-        "what became of a request about a run that had an id of its own: `taken`, `kept` for later, or `rejected <reason>`; expires after a day",
+        "the outcome of a request about a run that had an id of its own: `taken`, `kept` for later, or `rejected <reason>`; expires after a day",
     ),
     public(
         "reply",

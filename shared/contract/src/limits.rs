@@ -94,7 +94,7 @@ pub const LIMITS: &[Limit] = &[
         "REQUEST_MS",
         86_400_000,
         Unit::Ms,
-        "what became of a request with an id is known for so long",
+        "the outcome of a request with an id is known for so long",
         &["shared/src/store/redis/lua/start.lua", "shared/src/store/memory/signal.rs"],
     ),
     limit("REPLY_MAX", 1000, Unit::Count, "receipts in a list, the newest", RECEIPTS),

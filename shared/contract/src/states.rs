@@ -1,4 +1,4 @@
-//! Letters: of states, of the flags of records, and of what became of a slot's commit.
+//! Letters: of states, of the flags of records, and of the outcome of a slot's commit.
 
 /// A letter and what it means.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,6 @@ pub const FLAGS: &[Letter] = &[
     letter('t', "the event is a set of several", "the lengths of the parts, a line feed, and the parts"),
 ];
 
-/// What became of the commit of the call that wrote a slot.
+/// The outcome of the commit of the call that wrote a slot.
 pub const SLOT_LETTERS: &[Letter] =
     &[letter('o', "it stands, or there was none", ""), letter('f', "it was fenced", "")];

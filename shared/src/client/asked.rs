@@ -8,7 +8,7 @@ use super::patience::patiently;
 use crate::error::{Error, Result};
 use crate::store::RequestFate;
 
-/// How often it is looked what became of a request: at first, and in the end.
+/// How often the outcome of a request is looked up: at first, and in the end.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// How a request was taken.

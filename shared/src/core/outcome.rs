@@ -1,4 +1,4 @@
-//! What became of a call, from the words of its reply and what follows them.
+//! The outcome of a call, from the words of its reply and what follows them.
 
 use std::time::Duration;
 

@@ -220,7 +220,7 @@ pub enum Failure {
     },
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitStatus {
     /// It stands (or stood already, where the call was repeated).

@@ -1,4 +1,4 @@
-//! What became of what reached a run from outside.
+//! The outcome of what reached a run from outside.
 
 /// What a run waits for.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -17,7 +17,7 @@ pub struct OpenWait {
     pub due_ms: Option<u64>,
 }
 
-/// What became of a signal.
+/// The outcome of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signalled {
     /// It ended a wait.
@@ -36,7 +36,7 @@ pub enum Signalled {
     Unknown,
 }
 
-/// What became of a request to cancel.
+/// The outcome of a request to cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     /// The run is stopped.
@@ -51,7 +51,7 @@ pub enum Cancelled {
     Unknown,
 }
 
-/// What became of a request that a run be retried.
+/// The outcome of a request that a run be retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
     /// The run goes on from where it failed.
@@ -74,7 +74,7 @@ pub enum Retried {
     Unknown,
 }
 
-/// What became of an answer to a question.
+/// The outcome of an answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// The run goes on with it.
@@ -91,7 +91,7 @@ pub enum Answered {
     Unknown,
 }
 
-/// What became of a request that a run be paused.
+/// The outcome of a request that a run be paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paused {
     /// Nothing new of it begins.
@@ -108,7 +108,7 @@ pub enum Paused {
     Unknown,
 }
 
-/// What became of a request that a run which is paused go on.
+/// The outcome of a request that a run which is paused go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed {
     /// The run goes on.
@@ -125,7 +125,7 @@ pub enum Resumed {
     Unknown,
 }
 
-/// What became of a request that a run be forked.
+/// The outcome of a request that a run be forked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forked {
     /// The fork is there.
@@ -148,7 +148,7 @@ pub enum Forked {
     Unknown,
 }
 
-/// What became of events that were sent to a run from outside.
+/// The outcome of events that were sent to a run from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// Their steps begin.
@@ -165,7 +165,7 @@ pub enum Sent {
     Unknown,
 }
 
-/// What became of an event for a run whose request was thought to be held.
+/// The outcome of an event for a run whose request was thought to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendDeferral {
     /// It is kept until the request is held no more.

@@ -26,7 +26,7 @@ pub struct Reservation {
     pub place: Option<(u16, String)>,
 }
 
-/// What became of an attempt to void a ticket.
+/// The outcome of an attempt to void a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voided {
     /// No run will be created under it.

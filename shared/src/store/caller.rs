@@ -6,7 +6,7 @@ use super::EntityStore;
 use crate::error::Result;
 use crate::request::StartRequest;
 
-/// What a caller may do: write requests, and read what became of them.
+/// What a caller may do: write requests, and read their outcome.
 #[async_trait]
 pub trait CallerStore: EntityStore {
     /// Writes a request into the inbox, as any Redis client may; answers the run id it will get.

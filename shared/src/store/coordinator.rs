@@ -114,7 +114,7 @@ impl Start {
     }
 }
 
-/// What became of a start.
+/// The outcome of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Started {
     /// The run was created.
@@ -129,7 +129,7 @@ pub enum Started {
     Void,
 }
 
-/// What became of a request that cannot be routed yet.
+/// The outcome of a request that cannot be routed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deferral {
     /// It is kept, and was taken from the inbox.
@@ -186,7 +186,7 @@ pub struct Rejection {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What became of the end of a child run.
+/// The outcome of the end of a child run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildTold {
     /// Whoever waited for it was told.

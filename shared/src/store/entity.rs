@@ -46,7 +46,7 @@ pub struct EntityChange<'a> {
     pub expires_after: Option<Duration>,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityChanged {
     /// It was made; this is the version.

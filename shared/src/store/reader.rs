@@ -44,7 +44,7 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>>;
     /// Whether the request for this run is held for a worker that serves its workflow.
     async fn is_deferred(&self, run: &str) -> Result<bool>;
-    /// What became of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The
+    /// The outcome of a request about this run that had this id; None where no coordinator has taken it up yet, or its day is over. The
     /// run is meant as the request names it.
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
     /// The receipts in a list that nobody has taken off it, the oldest first: the JSON of each. The list is in this partition.
@@ -109,7 +109,7 @@ pub struct SessionInfo {
     pub context: Vec<(String, Vec<u8>)>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestFate {
     /// It was taken: what it asked for is done.

@@ -26,7 +26,7 @@ struct Document {
     path: PathBuf,
 }
 
-/// What became of one document.
+/// The outcome of one document.
 #[event]
 enum Digested {
     Read(Box<Digest>),

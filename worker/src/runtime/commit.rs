@@ -17,7 +17,7 @@ use crate::error::Error;
 /// How often a fan-out is staged when Redis comes back without a part of it.
 const STAGINGS: usize = 5;
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 pub(super) enum Committed {
     /// It was dealt with, and this was claimed along with it.
     Stands(Vec<Claimed>),

@@ -28,7 +28,7 @@ const IN_A_ROW: u32 = 64;
 /// A body that was not woken for so long, and does not come by the call that an earlier attempt was given next, never will.
 const HELD_UP: Duration = Duration::from_secs(600);
 
-/// What became of a body.
+/// The outcome of a body.
 #[derive(Debug)]
 pub(super) enum Ended<T> {
     /// It returned.

@@ -296,7 +296,7 @@ impl Row {
     }
 }
 
-/// What became of a step that was held.
+/// The outcome of a step that was held.
 pub(super) enum Worked {
     /// Its attempt has ended, and its slot has this one now.
     Ended(Option<Box<Claimed>>),

@@ -69,7 +69,7 @@ pub(super) struct Data {
     /// The lease connections that are open.
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,
-    /// What became of requests that had an id, by the run that they named and the id, and until when that is known.
+    /// The outcome of requests that had an id, by the run that they named and the id, and until when that is known.
     pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
     /// Lists of receipts.
     pub(super) replies: BTreeMap<String, Receipts>,

@@ -20,7 +20,7 @@ const MAX_SIGNALS: usize = 1000;
 
 /// How many names of signals are told of at the end of a run that has not used them.
 const NAMED_SIGNALS: usize = 20;
-/// What became of a request with an id is known for so long, in ms.
+/// The outcome of a request with an id is known for so long, in ms.
 pub(super) const REQUEST_MS: u64 = 24 * 3600 * 1000;
 
 /// What can be done about a run.
@@ -98,7 +98,7 @@ impl Data {
     }
 
     /// A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. Whoever repeats it is told
-    /// what became of it.
+    /// its outcome.
     pub(super) fn is_repeated(&mut self, now: u64, asked: &str, origin: Option<&Origin>) -> bool {
         let Some((_, request)) = request_of(asked, origin) else { return false };
         let fate = match self.request_fate(now, asked, &request) {

@@ -44,7 +44,7 @@ fn request_fate(text: &str) -> Result<RequestFate> {
         None if text == "taken" => Ok(RequestFate::Taken),
         None if text == "kept" => Ok(RequestFate::Kept),
         Some(("rejected", reason)) => Ok(RequestFate::Rejected(reason.to_owned())),
-        _ => Err(Error::reply("what became of a request cannot be read")),
+        _ => Err(Error::reply("the outcome of a request cannot be read")),
     }
 }
 

@@ -86,7 +86,7 @@ end
 -- Its wait has ended with that. `asked` as in `ask_for`.
 function kin.keep_undo(p, run, seq, number, name, asked)
   local key, stop = key_of.undo(p, run), string.find(asked, '\n', 1, true)
-  local head = (is_cleanup(name) and 'a ' or 'u ') .. string.sub(asked, 1, stop - 1) .. ' ' .. name
+  local head = (is_cleanup(name) and 'a ' or 'u ') .. string.match(asked, '^%S+') .. ' ' .. name
   redis.call('RPUSH', key, head .. string.sub(asked, stop))
   redis.call('SADD', key_of.extra(p, run), key)
   record_signal(p, run, seq, number, name, '', '', 0)

@@ -268,7 +268,7 @@ local function is_void(steps, seq, has_closed)
   return group and not groups_of(steps, group)
 end
 
--- What a worker holds, by its slots: the number of the call that wrote it, `o` or `f` for what became of that call's commit (good,
+-- What a worker holds, by its slots: the number of the call that wrote it, `o` or `f` for the outcome of that call's commit (good,
 -- or fenced), and the run, number and attempt of the step execution where there is one.
 local function slot_value(call, letter, run, seq, attempt)
   if not run then return call .. ' ' .. letter end

@@ -27,7 +27,7 @@ local function is_gone(p, entry)
 end
 
 -- A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. The id counts for the run as the
--- request names it, whatever that leads to. Whoever repeats it is told what became of it.
+-- request names it, whatever that leads to. Whoever repeats it is told its outcome.
 function across.is_repeated(p, a)
   local fate = a.request ~= '' and redis.call('GET', key_of.request(p, a.asked, a.request))
   if fate ~= 'taken' and fate ~= 'kept' then return false end
