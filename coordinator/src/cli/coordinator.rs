@@ -21,7 +21,7 @@ Examples:
 
 Run one, or several: they share the work, and any of them may die. With --json, logs are JSON.
 At SIGTERM it finishes what is under way and ends.
-It waits for a Redis that is away, reads its files or cannot write them, and judges it then.";
+While Redis is away, loading or unable to write, the coordinator waits.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

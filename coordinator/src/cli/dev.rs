@@ -30,8 +30,8 @@ Examples:
   stepfleet dev --port 0             any free port, where that one is taken; set STEPFLEET_REDIS as it prints
   stepfleet dev --json               prints {\"redis\":URL,\"pid\":N} once it can be used, N being the server's
 
-While it runs it prints each run that it takes and how it ends, and each request that it rejects. It ends at ctrl-c or SIGTERM, and the server with it, even where it is killed. Runs are kept in the folder:
-the next `stepfleet dev` goes on with them.";
+While it runs it prints each run that it takes and how it ends, and each request that it rejects. It ends at ctrl-c or SIGTERM and stops the server, even if it is
+killed itself. Runs are kept in the folder, and the next `stepfleet dev` continues them.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

@@ -33,7 +33,7 @@ Examples:
   stepfleet follow otters-1 --from 1795312270626-0    what it published after that entry
   stepfleet follow otters-1 --stream answer           the text of its streams of this name, as it is written
 
-What the run asks people meanwhile is told on standard error, with each of these.
+Questions that the run asks people are printed on standard error, with any of these options.
 
 The exit code is 0 when the run completed, and 1 when it did not.";
 

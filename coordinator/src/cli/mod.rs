@@ -62,7 +62,7 @@ Look at a fleet:
   stepfleet workflows             what they serve; graph <workflow> draws it
   stepfleet doctor                is this Redis fit, and what to change
 
-All commands but `coordinator` and `dev` end at once (or when the run has); --json is for programs.";
+All commands but `coordinator` and `dev` end by themselves; --json is for programs.";
 
 const HEADING: &str = "For all commands";
 
@@ -84,7 +84,8 @@ struct Fleet {
         long,
         help_heading = HEADING,
         help = "The Redis: redis://[user:password@]host[:port][/db], unix:///path, \
-                redis+sentinel://host:port,host:port/master-name or redis+cluster://host:port,host:port",
+                redis+sentinel://host:port,host:port/master-name or redis+cluster://host:port,host:port; rediss in place of \
+                redis for TLS, with ?ca=FILE, &cert=FILE&key=FILE and &password_file=FILE where needed",
         global = true,
         value_name = "URL",
         env = "STEPFLEET_REDIS",
@@ -169,17 +170,17 @@ enum Command {
     Export(snapshot::Export),
     /// Print what happens to a run, as it happens
     Follow(follow::Options),
-    /// Stop a run where it stands
+    /// Cancel a run
     Cancel(steer::Cancel),
-    /// Have runs that failed go on from where they failed
+    /// Retry failed runs from the step that failed
     Retry(retry::Options),
-    /// Make runs that go on from a point of others
+    /// Fork runs: start new ones from a point of others
     Fork(fork::Options),
-    /// Have nothing new of runs begin until they are resumed
+    /// Pause runs: no step of theirs begins until they are resumed
     Pause(pause::Pause),
-    /// Have runs that are paused go on
+    /// Resume paused runs
     Resume(pause::Resume),
-    /// Give a run the signal that one of its steps waits for
+    /// Send a run the signal that one of its steps waits for
     Signal(steer::Signal),
     /// List the questions that runs ask people
     Questions(questions::Questions),

@@ -25,7 +25,7 @@ Examples:
 
 Any Redis client can do the same: XADD sf:{0}:inbox * op pause run order-7
 
-What is being executed goes on, and commits; nothing else begins until the run is resumed. Its timeout goes on.";
+Steps that are executing go on and commit; no other step begins until the run is resumed. Its timeout keeps running.";
 
 #[derive(Args)]
 #[command(after_help = PAUSE_EXAMPLES)]

@@ -40,8 +40,8 @@ Examples:
   stepfleet show otters-1 --json | jq .result
   stepfleet show otters-1 --json | jq '.steps[] | select(.error)'
 
-Of its steps each attempt is a line: when it began where that is recorded (of attempts that were committed or are under way), when it
-ended, where, and its error. Times are on Redis' clock, in this machine's time zone.";
+Each attempt of a step has a line: when it began (recorded for attempts that were committed or are under way), when and on which
+worker it ended, and its error. Times are on Redis' clock, in this machine's time zone.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]

@@ -54,7 +54,7 @@ pub(super) struct Options {
     /// The session that the run is in: its runs go one after another, and share a context
     #[arg(long, value_name = "NAME", conflicts_with = "context_from")]
     session: Option<String>,
-    /// Put the first step off, as in 5s, 10m or 1h
+    /// Delay the first step by this long, as in 5s, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
     /// Tell those who follow the run where its steps stand (`stepfleet follow ID --events`)
