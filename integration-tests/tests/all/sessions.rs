@@ -106,8 +106,8 @@ async fn the_command_line_starts_runs_in_a_session_and_shows_what_they_wait_for(
         .await
         .unwrap();
     // It waits at a gate.
-    for (id, workflow) in [("third", "steady"), ("fourth", "talk")] {
-        stepfleet(url, &["start", workflow, "--input", "0", "--session", "s", "--id", id]);
+    for (id, workflow, input) in [("third", "steady", "0"), ("fourth", "talk", "\"four\"")] {
+        stepfleet(url, &["start", workflow, "--input", input, "--session", "s", "--id", id]);
         found(async || fleet.client.run(id).status().await.unwrap()).await;
     }
     let shown = stepfleet(url, &["show", "fourth"]);
