@@ -25,16 +25,24 @@ impl Registered {
             return Ok(());
         }
         let Ok(partitions) = home.known().await else { return Ok(()) };
-        let Ok(known) = partitions.first().known_workflows().await else { return Ok(()) };
-        if known.contains(workflow) {
-            self.remember(workflow);
-            return Ok(());
+        let first = partitions.first();
+        let mut has_workers = false;
+        loop {
+            let Ok(known) = first.known_workflows().await else { return Ok(()) };
+            if known.contains(workflow) {
+                self.remember(workflow);
+                return Ok(());
+            }
+            if has_workers {
+                return Err(Error::not_found(unknown_workflow(workflow, &known)));
+            }
+            // A worker may have come since the names were read: they are read again where one is there.
+            let Ok(workers) = first.workers().await else { return Ok(()) };
+            has_workers = workers.iter().any(is_live);
+            if !has_workers {
+                return Ok(());
+            }
         }
-        let Ok(workers) = partitions.workers().await else { return Ok(()) };
-        if !workers.iter().any(is_live) {
-            return Ok(());
-        }
-        Err(Error::not_found(unknown_workflow(workflow, &known)))
     }
 
     fn has(&self, workflow: &str) -> bool {
