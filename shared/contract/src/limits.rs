@@ -368,6 +368,20 @@ pub const LIMITS: &[Limit] = &[
         &["worker/src/runtime/drive.rs"],
     ),
     limit(
+        "MOST_JOURNALS",
+        67_108_864,
+        Unit::Bytes,
+        "the journals of the durable functions that wait in the memory of a worker, for each partition",
+        &["worker/src/runtime/kept.rs"],
+    ),
+    limit(
+        "KEPT",
+        600_000,
+        Unit::Ms,
+        "a durable function that waits stays in the memory of its worker for so long",
+        &["worker/src/runtime/kept.rs"],
+    ),
+    limit(
         "MAX_CONFLICTS",
         1000,
         Unit::Count,

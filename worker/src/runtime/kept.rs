@@ -15,9 +15,9 @@ use super::session::Session;
 use crate::context::Core;
 
 /// The journals of all that are kept may have so many bytes.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MOST_JOURNALS: usize = 64 * 1024 * 1024;
 /// After so long the memory is better used for something else.
-const LONGEST: Duration = Duration::from_secs(600);
+const KEPT: Duration = Duration::from_secs(600);
 
 /// What a session keeps.
 pub(super) struct Kept {
@@ -56,7 +56,7 @@ impl Kept {
     /// Keeps the body of a step that waits, where it may be kept; others make room for it.
     pub(super) fn keep(&self, step: &Claimed, core: &Arc<Core>, body: Box<Body>) -> step::Body {
         let bytes = core.journal().size() + step.payload.len();
-        if self.most == 0 || bytes > MOST_BYTES || !core.may_be_kept() {
+        if self.most == 0 || bytes > MOST_JOURNALS || !core.may_be_kept() {
             let_go(body);
             return step::Body::Dropped;
         }
@@ -94,7 +94,7 @@ impl Kept {
 
     /// Drops those that wait for very long.
     pub(super) fn tidy(&self) {
-        let gone = self.waiting().remove_before(Instant::now().checked_sub(LONGEST));
+        let gone = self.waiting().remove_before(Instant::now().checked_sub(KEPT));
         gone.into_iter().for_each(KeptBody::let_go);
     }
 
@@ -132,7 +132,7 @@ impl Waiting {
 
     fn make_room(&mut self, most: usize) -> Vec<KeptBody> {
         let mut gone = Vec::new();
-        while self.bodies.len() > most || self.bytes > MOST_BYTES {
+        while self.bodies.len() > most || self.bytes > MOST_JOURNALS {
             gone.extend(self.remove_first());
         }
         gone
