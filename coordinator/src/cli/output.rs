@@ -19,6 +19,12 @@ pub(super) fn line(text: &str) {
     }
 }
 
+/// Prints a line beside something else that goes on. False where nobody reads.
+pub(super) fn is_read(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
 /// Prints text as it is, at once.
 pub(super) fn text(text: &str) {
     let mut out = std::io::stdout().lock();

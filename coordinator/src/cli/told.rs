@@ -21,11 +21,12 @@ const NEWEST: usize = 500;
 /// How many lines a look may print; the rest is counted.
 const LINES: usize = 20;
 
-/// Looks again and again, until it is dropped. What was there before is not told.
+/// Looks again and again, until it is dropped, or nobody reads any more: whoever has started `dev --json` may have read one line and
+/// gone. What was there before is not told.
 pub(super) async fn tell(client: Client, partitions: Partitions, json: bool) {
-    let mut teller = Teller { seen: HashMap::new(), from_ms: 0, json };
+    let mut teller = Teller { seen: HashMap::new(), from_ms: 0, json, is_read: true };
     let mut is_first = true;
-    loop {
+    while teller.is_read {
         // Redis being away is told by the coordinator.
         if let (Ok(runs), Ok(now)) = (client.runs().list(NEWEST).await, partitions.first().now_ms().await) {
             let rejected = if is_first { Vec::new() } else { teller.rejected(&partitions, now).await };
@@ -41,6 +42,7 @@ struct Teller {
     /// Rejections before that were told of.
     from_ms: u64,
     json: bool,
+    is_read: bool,
 }
 
 impl Teller {
@@ -65,33 +67,38 @@ impl Teller {
             self.print_run(run, now_ms);
         }
         if changed.len() > LINES && !self.json {
-            output::line(&format!("{}  and {} more runs (stepfleet runs)", time_of_day(now_ms), changed.len() - LINES));
+            self.line(&format!("{}  and {} more runs (stepfleet runs)", time_of_day(now_ms), changed.len() - LINES));
         }
         for rejected in rejected.iter().take(LINES) {
             self.print_rejected(rejected);
         }
         if rejected.len() > LINES && !self.json {
             let more = rejected.len() - LINES;
-            output::line(&format!("{}  and {more} more rejected requests (stepfleet rejected)", time_of_day(now_ms)));
+            self.line(&format!("{}  and {more} more rejected requests (stepfleet rejected)", time_of_day(now_ms)));
         }
     }
 
-    fn print_run(&self, run: &Run, now_ms: u64) {
+    fn line(&mut self, text: &str) {
+        self.is_read = self.is_read && output::is_read(text);
+    }
+
+    fn print_run(&mut self, run: &Run, now_ms: u64) {
         if self.json {
             let about = json!({"event": "run", "id": run.id, "workflow": run.workflow, "status": run.status, "error": run.error});
-            let _ = output::json(&about);
+            self.line(&about.to_string());
         } else {
-            output::line(&changed_line(run, now_ms));
+            self.line(&changed_line(run, now_ms));
         }
     }
 
-    fn print_rejected(&self, rejected: &RejectedRequest) {
+    fn print_rejected(&mut self, rejected: &RejectedRequest) {
         let (id, op) = (id(rejected).unwrap_or("-"), rejected.field("op").unwrap_or("-"));
         if self.json {
-            let _ = output::json(&json!({"event": "rejected", "id": id, "op": op, "reason": rejected.reason}));
+            let about = json!({"event": "rejected", "id": id, "op": op, "reason": rejected.reason});
+            self.line(&about.to_string());
         } else {
             let time = time_of_day(rejected.at_ms);
-            output::line(&format!("{time}  {id}  {op}  rejected: {}", rejected.reason));
+            self.line(&format!("{time}  {id}  {op}  rejected: {}", rejected.reason));
         }
     }
 }
