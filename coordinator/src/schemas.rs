@@ -74,7 +74,7 @@ impl Schemas {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it takes more than {LIMIT:?} for one event"),
         };
-        log::warn!(event = name, error = useless, "a registered schema is of no use: events are not held against it");
+        log::warn!(event = name, error = useless, "a registered schema cannot be used: its events are not checked");
         self.remember(&name, schema, None);
         None
     }

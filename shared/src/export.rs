@@ -120,7 +120,7 @@ impl Export {
     /// Fails where the text is something else, or was written by a newer version.
     pub fn read(json: &str) -> Result<Self> {
         let found: Self = serde_json::from_str(json)
-            .map_err(|e| Error::invalid(format!("this is no run as `stepfleet export` writes it: {e}")))?;
+            .map_err(|e| Error::invalid(format!("this is not a file that `stepfleet export` has written: {e}")))?;
         if found.format != FORMAT {
             let format = found.format;
             return Err(Error::invalid(format!(

@@ -202,7 +202,7 @@ fn check(what: &str, text: &str, max: usize, fine: impl Fn(char) -> bool, allowe
         return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are taken", text.len())));
     }
     match text.chars().find(|c| !fine(*c)) {
-        Some(c) => Err(Error::invalid(format!("the {what} has {c:?} in it; allowed are {allowed}"))),
+        Some(c) => Err(Error::invalid(format!("the {what} has {c:?} in it; only {allowed} are allowed"))),
         None => Ok(()),
     }
 }

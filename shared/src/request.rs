@@ -92,7 +92,7 @@ impl StartRequest {
             names::check_id("idempotency key", key)?;
         }
         if u128::from(self.delay_ms) > MAX_DELAY.as_millis() {
-            return Err(Error::invalid(format!("the delay is {} ms; at most a year is taken", self.delay_ms)));
+            return Err(Error::invalid(format!("the delay is {} ms; at most a year is allowed", self.delay_ms)));
         }
         if let Some(from) = &self.context_from {
             names::check_id("run id of context_from", from)?;
@@ -446,7 +446,7 @@ mod tests {
             (&[("op", "cancel")], "no field run"),
             (&[("op", "cancel"), ("run", "r"), ("why", "x")], "a cancel has run, request and reply"),
             (&[("op", "fork")], "name the run to fork"),
-            (&[("op", "fork"), ("run", "r"), ("call", "0")], "call \"0\" is no number"),
+            (&[("op", "fork"), ("run", "r"), ("call", "0")], "call \"0\" is not a number"),
             (&[("op", "fork"), ("run", "r"), ("as", "a b")], "run id has ' '"),
             (&[("op", "pause")], "name the run to pause"),
             (&[("op", "resume"), ("run", "r"), ("until", "x")], "a resume has run, request and reply"),

@@ -107,7 +107,7 @@ pub(super) fn fork(fields: &Fields) -> Result<ForkRequest> {
     let number = |name: &str| {
         let number = |text: &str| text.parse().ok().filter(|number: &u64| (1..FIRST_ORDER).contains(number));
         let read =
-            |text| number(text).ok_or_else(|| Error::invalid(format!("{name} {:?} is no number", shorten(text))));
+            |text| number(text).ok_or_else(|| Error::invalid(format!("{name} {:?} is not a number", shorten(text))));
         field(fields, name)?.map(read).transpose()
     };
     let request = ForkRequest {

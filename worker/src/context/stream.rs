@@ -87,7 +87,7 @@ impl Stream<'_> {
     }
 
     fn key(&mut self) -> Outcome<u64> {
-        let over = || Error::terminal("the name of the stream cannot be one");
+        let over = || Error::terminal("this is not a valid name for a stream");
         self.key.as_mut().map(|key| *key).map_err(|error| error.take().unwrap_or_else(over))
     }
 }
