@@ -1,4 +1,4 @@
-//! What a signal can be told by: the plain values at the top of it, and the filters of waits that ask for them.
+//! The attributes of a signal: the plain values at the top of it; and the filters of waits that ask for them.
 //!
 //! Redis never looks into a payload. Whoever hands a signal to the store reads its attributes beside it, and each is one
 //! token that compares byte by byte: `<field>=<JSON of the value>`, both percent-encoded.

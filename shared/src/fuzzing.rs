@@ -156,7 +156,7 @@ fn journal(bytes: &[u8]) {
     }
 }
 
-/// What a signal can be told by, and waits as they stand in Redis.
+/// The attributes of a signal, and waits as Redis has them.
 fn signal(bytes: &[u8]) {
     for token in attributes::of(bytes) {
         assert!(token.len() <= attributes::MAX_ATTRIBUTE && attributes::read(&token).len() == 1, "{token}");

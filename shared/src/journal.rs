@@ -84,7 +84,7 @@ pub enum Entry<'a> {
     Signal {
         /// The signal's name.
         name: &'a str,
-        /// What it can be told by, as tokens of [`crate::attributes`].
+        /// Its attributes, which filters look at, as tokens of [`crate::attributes`].
         attributes: &'a str,
         /// The deadline that the wait had (ms since 1970, on the store's clock); None for none.
         due_ms: Option<u64>,

@@ -39,7 +39,7 @@ impl Runs {
         self
     }
 
-    /// Only runs that stand so. Given several times, any of them will do.
+    /// Only runs with this status. Given several times, runs with any of them.
     pub fn status(mut self, status: Status) -> Self {
         self.status.push(status);
         self

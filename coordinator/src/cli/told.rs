@@ -27,7 +27,7 @@ pub(super) async fn tell(client: Client, partitions: Partitions, json: bool) {
     let mut teller = Teller { seen: HashMap::new(), from_ms: 0, json, is_read: true };
     let mut is_first = true;
     while teller.is_read {
-        // Redis being away is told by the coordinator.
+        // The coordinator reports that Redis is away.
         if let (Ok(runs), Ok(now)) = (client.runs().list(NEWEST).await, partitions.first().now_ms().await) {
             let rejected = if is_first { Vec::new() } else { teller.rejected(&partitions, now).await };
             teller.look(&runs, &rejected, now, is_first);

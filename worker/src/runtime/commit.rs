@@ -149,7 +149,7 @@ async fn stage_and_commit_once(
     let mut offset = 0;
     for chunk in &plan.staged {
         let stage = |_| -> BoxFuture<'_, _> { Box::pin(session.store.stage(&session.id, &step.fence, offset, chunk)) };
-        // A void fence, or a chunk that Redis has lost, is told by the commit too.
+        // The commit reports a void fence, and a chunk that Redis has lost, too.
         match session.persist(stage, |_| &[]).await? {
             Ok(Some(staged)) if staged != offset + chunk.len() as u64 => break,
             Ok(_) => {}
@@ -181,7 +181,7 @@ async fn suspend(
         Box::pin(async move { session.store.suspend(&call, step, &waits.waits, kept, refill).await })
     };
     let suspended = match recorded {
-        // A void fence is told by the suspension too.
+        // The suspension reports a void fence too.
         Ok(()) => session.persist(send, |(_, claimed)| claimed).await?,
         Err(refused) => Err(refused),
     };
