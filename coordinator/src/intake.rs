@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::log;
 use stepfleet_shared::request::{self, Fields, Request, SendRequest, SignalRequest, StartRequest};
 use stepfleet_shared::run::Run;
@@ -298,15 +299,22 @@ impl Intake {
             Ok(context) => context,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let Destination { version, routes, timeout } = to;
+        let Destination { version, routes, timeout, durability } = to;
+        let durability = request.durability.unwrap_or(durability);
         if let Some(mistake) = self.fleet.mistake(version, &request).await?
             && !self.repeats(&run, &request).await?
         {
             return Ok(Err(mistake));
         }
+        if let Some(why) = self.cannot_settle(&run, durability).await?
+            && !self.repeats(&run, &request).await?
+        {
+            return Ok(Err(why));
+        }
         let name = entry.map(|entry| self.name_of(entry, &run));
         let key_ttl = self.key_ttl;
-        let mut start = Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout };
+        let mut start =
+            Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout, durability };
         if let Err(from) = self.fetch_context(&mut start).await? {
             return Ok(Err(no_source(&from)));
         }
@@ -328,6 +336,17 @@ impl Intake {
             self.dismiss(entry, &start.run).await?;
         }
         Ok(Ok(became))
+    }
+
+    /// Why a run cannot be as safe as it asks for, where that is so.
+    async fn cannot_settle(&self, run: &str, durability: Durability) -> Result<Option<String>> {
+        if !durability.waits() {
+            return Ok(None);
+        }
+        let info = self.partitions.of(run).server().await?;
+        Ok(info
+            .and_then(|info| info.lacks(durability))
+            .map(|lack| format!("it asks for durability {durability}, but {lack}")))
     }
 
     /// A request that came in another inbox than that of its run's partition is kept where it came, and its run is shown in its own.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::fleet::unknown_workflow;
 use stepfleet_shared::graph::Graph;
 use stepfleet_shared::step::Route;
@@ -17,6 +18,8 @@ pub struct Destination {
     pub routes: Vec<Route>,
     /// How long the run may take.
     pub timeout: Option<Duration>,
+    /// How safe its progress must be before it goes on, where its request does not say.
+    pub durability: Durability,
 }
 
 /// What a fleet serves and knows, at one moment.
@@ -39,7 +42,8 @@ impl Routes {
             routes.known.insert(workflow.clone());
             routes.graphs.insert((workflow.clone(), *version), registration.graph.clone());
             let timeout = registration.timeout_ms.map(Duration::from_millis);
-            let to = Destination { version: *version, routes: start.clone(), timeout };
+            let to =
+                Destination { version: *version, routes: start.clone(), timeout, durability: registration.durability };
             routes.versions.insert((workflow.clone(), *version), to.clone());
             if start.is_empty() || !live.contains(format!("{workflow}:{version}").as_str()) {
                 continue;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# users.sh FOLDER: deploy/redis/users.acl with the passwords of FOLDER, where caller, worker, coordinator and observer are files with one
-# each. Prints what `redis-server --aclfile` takes, with hashes in place of the passwords. A file that is not there gets a new password.
+# users.sh FOLDER [--waitaof]: deploy/redis/users.acl with the passwords of FOLDER, where caller, worker, coordinator and observer are
+# files with one each. Prints what `redis-server --aclfile` takes, with hashes in place of the passwords. A file that is not there gets a
+# new password. With --waitaof callers and workers may also use WAITAOF, for runs with durability fsync; Redis before 7.2 does not know it.
 set -euo pipefail
-folder=${1:?usage: users.sh FOLDER, where the passwords are, or will be}
+folder=${1:?usage: users.sh FOLDER [--waitaof], where the passwords are, or will be}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
 
@@ -19,4 +20,5 @@ for name in caller worker coordinator observer; do
   placeholder=$(printf '#%s_PASSWORD' "$name" | tr '[:lower:]' '[:upper:]')
   users=${users/"$placeholder"/"#$(hash_of "$name")"}
 done
+if [ "${2:-}" = --waitaof ]; then users=${users//' +wait '/' +wait +waitaof '}; fi
 printf '%s\n' "$users"

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stepfleet_shared::Result;
+use stepfleet_shared::durability::{Durability, Epoch};
 use stepfleet_shared::export::Journaled;
 use stepfleet_shared::fleet::Queue;
 use stepfleet_shared::history::Record;
@@ -284,6 +285,9 @@ impl WorkerStore for Buggy {
     }
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
         self.around("holds", self.store.holds(worker)).await
+    }
+    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
+        self.around("settle", self.store.settle(durability, fence)).await
     }
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
         self.around("release", self.store.release(worker, fences)).await

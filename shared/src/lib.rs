@@ -13,6 +13,7 @@
 //! * [`partition`] says which partition a run belongs to, [`partitions`] has them all.
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`values`] keeps context values in forms that can be merged into.
+//! * [`durability`] says how safe a run's progress must be before the run goes on.
 //! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
 //! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
@@ -29,6 +30,7 @@ pub mod child;
 pub mod client;
 pub mod codec;
 mod core;
+pub mod durability;
 pub mod entity;
 pub mod env;
 pub mod error;

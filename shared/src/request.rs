@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::child::Parent;
 use crate::codec::{self, Content};
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::{names, values};
 
@@ -50,6 +51,9 @@ pub struct StartRequest {
     /// How long to wait before the first step, in milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
+    /// How safe its progress must be before it goes on; None for what its workflow says.
+    #[serde(default)]
+    pub durability: Option<Durability>,
     /// The key of the list for its receipts: [`ReplyList`](crate::reply::ReplyList).
     #[serde(default)]
     pub reply: Option<String>,
@@ -72,6 +76,7 @@ impl StartRequest {
             context_from: None,
             session: None,
             follow_steps: false,
+            durability: None,
             reply: None,
             parent: None,
         }
@@ -154,6 +159,9 @@ impl StartRequest {
         }
         if self.follow_steps {
             fields.push(("follow", b"steps".to_vec()));
+        }
+        if let Some(durability) = self.durability {
+            fields.push(("durability", durability.to_string().into_bytes()));
         }
         if !self.context.is_empty() {
             fields.push(("context", self.context.clone()));
@@ -259,7 +267,19 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
     check_fields(
         fields,
         "start",
-        &["workflow", "input", "id", "key", "content", "delay", "follow", "context", "context_from", "session"],
+        &[
+            "workflow",
+            "input",
+            "id",
+            "key",
+            "content",
+            "delay",
+            "follow",
+            "context",
+            "context_from",
+            "session",
+            "durability",
+        ],
     )?;
     let owned = |name| Ok::<_, Error>(field(fields, name)?.map(str::to_owned));
     let delay_ms = match field(fields, "delay")? {
@@ -291,6 +311,7 @@ fn parse_start(fields: &Fields) -> Result<StartRequest> {
         context_from: owned("context_from")?,
         session: owned("session")?,
         follow_steps,
+        durability: field(fields, "durability")?.map(str::parse).transpose()?,
         reply: owned("reply")?,
         parent: None,
     };

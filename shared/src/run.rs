@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Content;
+use crate::durability::Durability;
 
 /// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,9 @@ pub struct Run {
     /// The session that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// How safe its progress must be before it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
     /// The run that this one is a child of.
     pub parent: Option<String>,
     /// The state of its compensations, if it has ended and has any.
@@ -146,6 +150,7 @@ impl Run {
             error_step: None,
             error_attempt: None,
             session: None,
+            durability: None,
             parent: None,
             compensation: None,
         }

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::durability::Durability;
+
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -150,6 +152,28 @@ impl Info {
             ),
             None => {
                 Check::warn(NAME, server, "Redis 7.0 or later, or Valkey 8, is needed; INFO does not say what this is")
+            }
+        }
+    }
+
+    /// What the server lacks to keep runs this safe, and what to do about it; None where it lacks nothing, or does not say.
+    pub fn lacks(&self, durability: Durability) -> Option<String> {
+        let number = |name| self.get(name).and_then(|text| text.parse::<u32>().ok());
+        match durability {
+            Durability::None => None,
+            Durability::Fsync if self.get("aof_enabled") == Some("0") => {
+                Some("the server has no append-only file: CONFIG SET appendonly yes".to_owned())
+            }
+            Durability::Fsync => {
+                let mut version = self.get("redis_version")?.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+                let (major, minor) = (version.next()?, version.next().unwrap_or(0));
+                let server = self.version().found;
+                ((major, minor) < (7, 2))
+                    .then(|| format!("the server is {server}, which has no WAITAOF: use Redis 7.2 or later, or Valkey"))
+            }
+            Durability::Replicas(wanted) => {
+                let connected = number("connected_slaves").filter(|connected| *connected < wanted.into())?;
+                Some(format!("the server has {connected} connected replicas: see INFO replication"))
             }
         }
     }

@@ -103,8 +103,8 @@ pub use stepfleet_macros::{data, durable, event, step, task, workflow};
 pub use workflow::{Function, Workflow};
 
 pub use stepfleet_shared::{
-    Client, Error as ClientError, Result, attributes, client, codec, entity, export, follow, history, listing, names,
-    question, request, run, snapshot, values,
+    Client, Error as ClientError, Result, attributes, client, codec, durability::Durability, entity, export, follow,
+    history, listing, names, question, request, run, snapshot, values,
 };
 
 /// What a run publishes, as those who follow it read it.
@@ -142,6 +142,10 @@ struct DurableFunctions;
 #[cfg(all(doctest, feature = "worker"))]
 #[doc = include_str!("../../docs/cancel-and-compensation.md")]
 struct CancelAndCompensation;
+
+#[cfg(all(doctest, feature = "worker"))]
+#[doc = include_str!("../../docs/guarantees.md")]
+struct Guarantees;
 
 #[cfg(all(doctest, feature = "worker"))]
 #[doc = include_str!("../../docs/people.md")]
@@ -186,4 +190,5 @@ pub mod __private {
     pub use std::sync::Arc;
     pub use std::time::Duration;
     pub use stepfleet_macros::Event as DeriveEvent;
+    pub use stepfleet_shared::durability::Durability;
 }

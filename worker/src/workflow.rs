@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::step::Claimed;
 use stepfleet_shared::store::Registration;
 use stepfleet_shared::{codec, log, names};
@@ -66,6 +67,8 @@ pub struct Definition<W> {
     pub retention: Duration,
     /// How long a run may take, from its first step on.
     pub timeout: Option<Duration>,
+    /// How safe the progress of a run must be before it goes on, where its request does not say.
+    pub durability: Durability,
     /// When steps are tried again that say nothing of it; None for [`RetryPolicy::default`].
     pub retry: Option<RetryPolicy>,
     /// Its steps.
@@ -257,6 +260,7 @@ fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet_shared:
         start: router.takers(definition.start),
         graph: graph::describe(definition),
         timeout_ms: definition.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        durability: definition.durability,
     };
     if registration.shorten() {
         log::warn!(workflow = definition.name, "its schemas are too large to be registered: callers will not see them");

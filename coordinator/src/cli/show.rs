@@ -149,6 +149,9 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     field("run", run.id.clone());
     field("workflow", workflow(run));
     field("status", output::graded(run.status.as_str(), good));
+    if let Some(durability) = run.durability {
+        field("durability", &durability.to_string());
+    }
     if let Some(session) = &run.session {
         field("session", session);
     }

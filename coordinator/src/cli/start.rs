@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use stepfleet_shared::Error;
 use stepfleet_shared::client::RunHandle;
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::fleet::Serving;
 use stepfleet_shared::run::{Run, Status};
 
@@ -54,6 +55,9 @@ pub(super) struct Options {
     /// The session that the run is in: its runs go one after another, and share a context
     #[arg(long, value_name = "NAME", conflicts_with = "context_from")]
     session: Option<String>,
+    /// How safe the run's progress must be before it goes on: none, fsync (on disk) or replicas:N [default: as its workflow says]
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<Durability>,
     /// Delay the first step by this long, as in 5s, 10m or 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
@@ -94,6 +98,9 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     }
     if let Some(session) = &options.session {
         start = start.session(session);
+    }
+    if let Some(durability) = options.durability {
+        start = start.durability(durability);
     }
     if options.hold {
         start = start.hold();

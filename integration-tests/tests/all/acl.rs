@@ -99,6 +99,9 @@ async fn each_user_may_do_its_work() {
         let mut process = guarded.process(STEPFLEET, args, "observer");
         assert!(process.ended().await.success(), "{args:?}: {}", process.log());
     }
+    for user in ["caller", "worker"] {
+        guarded.told(user, &["WAIT", "0", "1"]).await.expect("runs with durability need it");
+    }
     for user in ["caller", "coordinator", "observer"] {
         assert_eq!(guarded.refused(user).await, Vec::<String>::new(), "{}", coordinator.log());
     }

@@ -16,6 +16,7 @@ mod commands;
 mod context;
 mod cost;
 mod crashes;
+mod durability;
 mod durable;
 mod entities;
 mod exported;

@@ -15,7 +15,10 @@ const fn field(name: &'static str, holds: &'static str) -> Field {
 
 /// The fields of `steps:<id>`.
 pub const STEPS_FIELDS: &[Field] = &[
-    field("meta", "`<workflow> <version> <content>`, and ` follow` where followers are told of the run's steps"),
+    field(
+        "meta",
+        "`<workflow> <version> <content>`; its durability where it has one; and `follow` where followers are told of the run's steps",
+    ),
     field("last", "the highest `seq` given out"),
     field("born", "when the run was created (ms); there until the history has its first record"),
     field("parent", "`<run> <name of the wait>`: the run that waits for this one, where one does"),
@@ -68,6 +71,10 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error", "why it did not complete"),
     field("error_step", "the step that failed; `-` where it was none"),
     field("error_attempt", "the attempt that failed"),
+    field(
+        "durability",
+        "`fsync` or `replicas:<n>`: how safe its progress must be before it goes on; there where that is more than `none`",
+    ),
     field("session", "the session that it is in"),
     field("based", "the version of the session's context that its own began with; there once its turn has come"),
     field("parent", "the run that this one is a child of"),

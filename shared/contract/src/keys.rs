@@ -90,6 +90,12 @@ pub const KEYS: &[Key] = &[
         Type::Text,
         "this entry of another partition's inbox was dealt with here; expires after an hour",
     ),
+    internal(
+        "barrier",
+        "",
+        Type::Text,
+        "written by who then waits until everything before it is on disk or on replicas; expires after a minute",
+    ),
     public(
         "functions",
         "",

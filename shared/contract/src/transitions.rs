@@ -108,6 +108,7 @@ pub const TRANSITIONS: &[Transition] = &[
             text("session"),
             line("parent"),
             text("reply"),
+            line("durability"),
         ])],
         &[
             reply("started", "run"),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::patience::patiently;
 use super::{Client, RunHandle};
 use crate::codec::{self, Content};
+use crate::durability::Durability;
 use crate::error::Result;
 use crate::request::StartRequest;
 #[cfg(doc)]
@@ -70,6 +71,13 @@ impl StartRun {
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         self.with(|r| r.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Sets how safe the run's progress must be before it goes on, in place of what its workflow says. [`StartRun::enqueue`] also
+    /// returns only once the request itself is that safe. A coordinator rejects the request where its server cannot do so.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        self.with(|r| r.durability = Some(durability))
     }
 
     /// Also publishes the state of the run's steps to its followers: see [`RunHandle::follow`]. Costs one entry each

@@ -150,6 +150,7 @@ mod tests {
             error_step: None,
             error_attempt: None,
             session: None,
+            durability: None,
             parent: None,
             compensation: None,
             input: vec![],

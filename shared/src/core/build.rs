@@ -105,6 +105,7 @@ pub(crate) fn start(start: &store::Start) -> Start<'_> {
         session: request.session.as_deref().unwrap_or_default(),
         parent: parent(start.request.parent.as_ref()),
         reply: reply(start),
+        durability: start.durability.to_string(),
     }
 }
 

@@ -170,6 +170,7 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
         error_step: text("error_step"),
         error_attempt: fields.get("error_attempt").and_then(|v| parsed(v)),
         session: text("session"),
+        durability: text("durability").and_then(|text| text.parse().ok()),
         parent: text("parent"),
         compensation: text("compensation").and_then(|stands| Compensation::parse(&stands)),
         input,

@@ -79,19 +79,20 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
     read_record(step, record, &input).ok_or_else(|| Error::reply("its event in Redis is damaged"))
 }
 
-/// `<workflow> <version> <content>`, and ` follow`.
+/// `<workflow> <version> <content>`; its durability where it has one; and `follow`.
 pub(crate) fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next()?, meta.next()?, meta.next()?);
     workflow.clone_into(&mut step.workflow);
     step.version = version.parse().ok()?;
     step.content = Content::parse(content).ok()?;
-    step.follow_steps = match meta.next() {
-        None => false,
-        Some("follow") => true,
-        Some(_) => return None,
-    };
-    Some(())
+    let mut more = meta.next();
+    if let Some(durability) = more.filter(|more| *more != "follow") {
+        step.durability = durability.parse().ok()?;
+        more = meta.next();
+    }
+    step.follow_steps = more.is_some();
+    (more.is_none_or(|more| more == "follow") && meta.next().is_none()).then_some(())
 }
 
 /// `<group> <step> <flags> <event>`, a line feed, the payload.

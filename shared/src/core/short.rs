@@ -134,6 +134,7 @@ pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &
         workflow: step.workflow.clone(),
         version: step.version,
         content: step.content,
+        durability: step.durability,
         context,
         context_version: if route.context { context_version } else { 0 },
         ..Claimed::default()

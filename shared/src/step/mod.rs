@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use bytes::Bytes;
 
 use crate::codec::Content;
+use crate::durability::Durability;
 use crate::names::QueueName;
 
 pub(crate) use self::commit::Changes;
@@ -59,6 +60,8 @@ pub struct Claimed {
     pub content: Content,
     /// The run's followers are told of its steps: a commit is to name what the step emitted.
     pub follow_steps: bool,
+    /// How safe the run's progress must be before the step begins, and before it goes on from what it records.
+    pub durability: Durability,
     /// The run's context, where the step asked for it: field and payload. Large values are shared, not copied, by the steps that
     /// follow each other.
     pub context: Vec<(String, Bytes)>,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::fork::{Fork, ForkPoint};
 use super::{Across, CallerStore};
 use crate::child::Parent;
+use crate::durability::Durability;
 use crate::error::Result;
 use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
 use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
@@ -92,20 +93,23 @@ pub struct Start {
     pub key_ttl: Duration,
     /// How long the run may take from its first step on; then it fails.
     pub timeout: Option<Duration>,
+    /// How safe its progress must be before it goes on.
+    pub durability: Durability,
 }
 
 impl Start {
     /// Its inbox entry, which is one of its own partition, and its one step, where a step that takes the run's input begins at
     /// once and there is nothing else to it.
     pub(crate) fn is_plain(&self) -> Option<(&str, &Route)> {
-        let Self { request, routes, entry, ticket, context, timeout, .. } = self;
+        let Self { request, routes, entry, ticket, context, timeout, durability, .. } = self;
         let has_more = request.parent.is_some()
             || request.session.is_some()
             || request.key.is_some()
             || request.context_from.is_some()
             || request.delay_ms > 0
             || request.reply.is_some()
-            || request.follow_steps;
+            || request.follow_steps
+            || durability.waits();
         let entry = entry.as_deref().filter(|entry| !entry.is_empty() && !entry.contains('@'))?;
         let [route] = &**routes else { return None };
         let is_plain =

@@ -1,5 +1,6 @@
 //! What workers register: a version of a workflow, with all that others may know of it.
 
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::names;
@@ -23,6 +24,14 @@ pub struct Registration {
     /// How long a run of it may take, in ms; a run that takes longer fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// How safe the progress of its runs must be before they go on.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub durability: Durability,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(durability: &Durability) -> bool {
+    !durability.waits()
 }
 
 impl Registration {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{EntityStore, Registration};
+use crate::durability::{Durability, Epoch};
 use crate::error::Result;
 use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
@@ -78,6 +79,10 @@ pub trait WorkerStore: EntityStore {
         body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
+    /// Returns once everything that the store has answered so far is as safe as this. None where the fence is no longer good: the
+    /// server may have been replaced by one that knows less. Blocks for as long as the server has no confirmation, 5 s at a time, and
+    /// then fails with an error that passes. Fails for good where the server cannot confirm this at all.
+    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>>;
     /// What the store says that a worker holds.
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
     /// Hands back holds that the worker knows nothing of: Redis may come back without its last moments, and count on

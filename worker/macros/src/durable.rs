@@ -10,7 +10,7 @@ use syn::{Error, Expr, FnArg, ItemFn, LitStr, Result, Signature, Type, TypeRefer
 use crate::signature::{first_argument, has_impl_trait, is_context, text};
 use crate::{escape, options};
 
-const KNOWN: [&str; 6] = ["name", "version", "timeout", "retention", "retries", "retry"];
+const KNOWN: [&str; 7] = ["name", "version", "timeout", "retention", "durability", "retries", "retry"];
 const SHAPE: &str = "async fn name(ctx: &Context, input: Input) -> Outcome<Output>";
 
 #[derive(Default)]
@@ -18,6 +18,7 @@ struct Options {
     name: Option<LitStr>,
     version: Option<u32>,
     timeout: Option<TokenStream>,
+    durability: Option<TokenStream>,
     retention: Option<TokenStream>,
     retry: Option<TokenStream>,
     /// Where the retries were said.
@@ -96,6 +97,7 @@ impl Options {
                 match key {
                     "name" => found.name = Some(options::name(value)?),
                     "version" => found.version = Some(options::whole(key, value)?),
+                    "durability" => found.durability = Some(options::durability(value)?),
                     "timeout" => found.timeout = Some(options::duration(key, value)?),
                     "retention" => found.retention = Some(options::duration(key, value)?),
                     "retries" => {
@@ -249,6 +251,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
     let conditions: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
     let version = options.version.unwrap_or(1);
     let timeout = options::optional(options.timeout.as_ref());
+    let durability = options::durability_or_none(options.durability.as_ref());
     let week = quote!(::stepfleet::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
     let none = options::optional(None);
@@ -332,6 +335,7 @@ fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, nam
                     schemas: ::std::collections::BTreeMap::from([#taken, #came]),
                     retention: #retention,
                     timeout: #timeout,
+                    durability: #durability,
                     retry: #retry,
                     steps: ::std::vec![::stepfleet::__private::Step::<Self>::of_function(#name, #run)#task],
                 }

@@ -145,6 +145,8 @@ pub fn derive_emit(input: TokenStream) -> TokenStream {
 /// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
 /// - `timeout = "10m"`: how long a run may take, from its first step on; it then fails, and says which steps were
 ///   active. Default: no limit.
+/// - `durability = "fsync"`: how safe the progress of a run must be before it goes on: `"none"`, `"fsync"` (on disk, with Redis 7.2 or
+///   Valkey) or `"replicas:1"` to `"replicas:16"`. A request may ask for another. Default: `"none"`.
 /// - `retry = RetryPolicy::...`: the retry policy of the steps that say nothing of retries, as an expression of type
 ///   `RetryPolicy`. Default: three retries after about 1, 2 and 4 seconds.
 ///
@@ -242,6 +244,8 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `name = "..."`: the workflow's name, 1 to 128 letters, digits, `_`, `-` or `.`. Default: the function's.
 /// - `version = 1`: a whole number. Default: 1. A run stays with the version that it began with.
 /// - `timeout = "10m"`: how long a run may take; it then fails. Default: no limit.
+/// - `durability = "fsync"`: how safe the progress of a run must be before it goes on: `"none"`, `"fsync"` (on disk, with Redis 7.2 or
+///   Valkey) or `"replicas:1"` to `"replicas:16"`. A request may ask for another. Default: `"none"`.
 /// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
 /// - `retries = 3`: how often the body begins again after an error that no call has retries of its own for. Default: 3, after
 ///   about 1, 2 and 4 seconds.

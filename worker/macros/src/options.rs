@@ -131,6 +131,28 @@ pub(crate) fn duration(key: &str, input: ParseStream) -> Result<TokenStream> {
     Ok(quote!(::stepfleet::__private::Duration::new(#seconds, #nanos)))
 }
 
+/// A durability, as an expression.
+pub(crate) fn durability(input: ParseStream) -> Result<TokenStream> {
+    let expected = "`durability` is \"none\", \"fsync\" or \"replicas:1\" (up to 16), such as `durability = \"fsync\"`";
+    let text = text(input, expected)?;
+    let value = text.value();
+    match value.as_str() {
+        "none" => Ok(durability_or_none(None)),
+        "fsync" => Ok(quote!(::stepfleet::__private::Durability::Fsync)),
+        other => {
+            let count = other.strip_prefix("replicas:").and_then(|count| count.parse::<u8>().ok());
+            let count =
+                count.filter(|count| (1..=16).contains(count)).ok_or_else(|| Error::new(text.span(), expected))?;
+            Ok(quote!(::stepfleet::__private::Durability::Replicas(#count)))
+        }
+    }
+}
+
+/// The expression of an option that may be left out.
+pub(crate) fn durability_or_none(given: Option<&TokenStream>) -> TokenStream {
+    given.cloned().unwrap_or_else(|| quote!(::stepfleet::__private::Durability::None))
+}
+
 /// A whole number from 0.
 pub(crate) fn whole(key: &str, input: ParseStream) -> Result<u32> {
     let expected = format!("`{key}` is a whole number from 0 to {}, such as `{key} = 5`", u32::MAX);

@@ -10,7 +10,8 @@ use syn::{Error, Expr, ImplItem, Item, ItemImpl, LitStr, Result, Type};
 use crate::step::{self, Step};
 use crate::{escape, options};
 
-const KNOWN: [&str; 8] = ["start", "stop", "external", "version", "name", "retention", "timeout", "retry"];
+const KNOWN: [&str; 9] =
+    ["start", "stop", "external", "version", "name", "retention", "timeout", "durability", "retry"];
 
 #[derive(Default)]
 struct Options {
@@ -21,6 +22,7 @@ struct Options {
     name: Option<LitStr>,
     retention: Option<TokenStream>,
     timeout: Option<TokenStream>,
+    durability: Option<TokenStream>,
     retry: Option<Expr>,
 }
 
@@ -128,6 +130,7 @@ impl Options {
                     "version" => found.version = Some(options::whole(key, value)?),
                     "name" => found.name = Some(options::name(value)?),
                     "retry" => found.retry = Some(options::policy(value)?),
+                    "durability" => found.durability = Some(options::durability(value)?),
                     "timeout" => found.timeout = Some(options::duration(key, value)?),
                     _ => found.retention = Some(options::duration(key, value)?),
                 }
@@ -159,6 +162,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
     let week = quote!(::stepfleet::__private::Duration::new(604_800, 0));
     let retention = options.retention.as_ref().unwrap_or(&week);
     let timeout = options::optional(options.timeout.as_ref());
+    let durability = options::durability_or_none(options.durability.as_ref());
     let retry = options.retry.as_ref().map_or_else(|| options::optional(None), options::some_policy);
     let (start, stop) = (options::event_name(start), options::event_name(stop));
     let external = options.external.iter().map(options::event_name);
@@ -177,6 +181,7 @@ fn definition(options: &Options, block: &ItemImpl, steps: &[Step]) -> Result<Tok
             schemas: ::std::collections::BTreeMap::from([#(#seen),*]),
             retention: #retention,
             timeout: #timeout,
+            durability: #durability,
             retry: #retry,
             steps: #all,
         }

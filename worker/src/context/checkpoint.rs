@@ -220,7 +220,7 @@ impl Core {
         if self.replays {
             return Ok(CommitStatus::Committed);
         }
-        Ok(reach.persist(send).await?.outcome)
+        Ok(reach.record(send).await?.outcome)
     }
 
     pub(super) fn saves(&self) -> MutexGuard<'_, Saves> {

@@ -137,8 +137,9 @@ impl Core {
     async fn start_alone(&self, number: u64, request: StartRequest) -> Outcome<String> {
         let (reach, born) = (&self.reach, self.born().await?);
         let id = format!("{}.{}.{number}.{born:x}", self.own_id(), reach.seq);
-        let request = StartRequest { id: Some(id.clone()), ..request };
-        reach.persist(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.start_run(&request)) }).await?;
+        let durability = request.durability.or(Some(reach.durability).filter(|durability| durability.waits()));
+        let request = StartRequest { id: Some(id.clone()), durability, ..request };
+        reach.record(|_| -> BoxFuture<'_, _> { Box::pin(reach.store.start_run(&request)) }).await?;
         Ok(id)
     }
 

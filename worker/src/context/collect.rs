@@ -82,7 +82,7 @@ async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
     let send = |_| -> BoxFuture<'_, _> {
         Box::pin(async move { reach.store.collect(&reach.worker, &reach.hold.fence(), collect).await })
     };
-    match reach.persist(send).await? {
+    match reach.record(send).await? {
         Some(entry) => {
             let mut journal = core.journal();
             journal.keep(collect.number, entry.clone());

@@ -44,7 +44,7 @@ pub use self::entity::EntityHandle;
 pub use self::join::{Each, Join, Map, Race};
 pub(crate) use self::journal::Journal;
 use self::publish::Places;
-pub(crate) use self::reach::{Busy, Hold, Reach};
+pub(crate) use self::reach::{Busy, Confirmed, Hold, Reach};
 use self::scribe::Scribe;
 pub(crate) use self::send::Sends;
 pub use self::sleep::{Random, Sleep};
@@ -338,8 +338,11 @@ impl Core {
         let send = |_| -> BoxFuture<'_, _> {
             Box::pin(async move { reach.store.checkpoint(&reach.worker, &reach.hold.fence(), checkpoint).await })
         };
-        let checkpointed =
-            if self.replays { Checkpointed::from(CommitStatus::Committed) } else { reach.persist(send).await? };
+        let checkpointed = match () {
+            () if self.replays => Checkpointed::from(CommitStatus::Committed),
+            () if checkpoint.entries.is_empty() && checkpoint.waits.is_empty() => reach.persist(send).await?,
+            () => reach.record(send).await?,
+        };
         match checkpointed.outcome {
             CommitStatus::Fenced => self.give_up().await,
             // It expects nothing of the context.

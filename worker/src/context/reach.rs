@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use stepfleet_shared::Partitions;
 use stepfleet_shared::backoff::BODY;
 use stepfleet_shared::codec::Content;
+use stepfleet_shared::durability::{Durability, Epoch};
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::step::Fence;
 use stepfleet_shared::store::WorkerStore;
@@ -33,6 +34,8 @@ pub(crate) struct Reach {
     /// Calls that are under way.
     pub(crate) busy: Busy,
     pub(crate) outages: Outages,
+    pub(crate) durability: Durability,
+    pub(crate) confirmed: Confirmed,
 }
 
 /// What a body commits under: the fence of its attempt. A body that waits in its worker's memory goes on under that of the next one.
@@ -50,6 +53,20 @@ impl Hold {
 
     pub(super) fn renew(&self, fence: &Fence) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fence.clone());
+    }
+}
+
+/// Which life of the server has confirmed what led to the attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Confirmed(Arc<RwLock<Epoch>>);
+
+impl Confirmed {
+    pub(crate) fn by(&self, epoch: Epoch) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    fn is_by(&self, epoch: &Epoch) -> bool {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner) == *epoch
     }
 }
 
@@ -86,6 +103,27 @@ impl Reach {
     ) -> Outcome<T> {
         let _under_way = self.busy.enter();
         Ok(self.outages.outlast(("a step's call", BODY), stepfleet_shared::Error::is_passing, send).await?)
+    }
+
+    /// As [`Reach::persist`], for what the body is to go on from: returns once that is as safe as the run asks for. A server that was
+    /// replaced meanwhile may have lost it, and is told again.
+    pub(crate) async fn record<'a, T>(
+        &'a self,
+        mut send: impl FnMut(bool) -> BoxFuture<'a, stepfleet_shared::Result<T>>,
+    ) -> Outcome<T> {
+        loop {
+            let answer = self.persist(&mut send).await?;
+            if !self.durability.waits() {
+                return Ok(answer);
+            }
+            let fence = &self.hold.fence();
+            let settle = |_| -> BoxFuture<'_, _> { Box::pin(self.store.settle(self.durability, fence)) };
+            match self.persist(settle).await? {
+                Some(epoch) if !self.confirmed.is_by(&epoch) => self.confirmed.by(epoch),
+                // Where the fence is void, what was recorded is in vain; the next call says so.
+                _ => return Ok(answer),
+            }
+        }
     }
 }
 

@@ -287,6 +287,8 @@ mod tests {
             content: codec::Content::Json,
             busy: Busy::default(),
             outages: stepfleet_shared::outage::Outages::default(),
+            durability: stepfleet_shared::durability::Durability::None,
+            confirmed: crate::context::Confirmed::default(),
         };
         let past = Past::of(&Claimed::default());
         Arc::new(Core::new(reach, past, snapshot, CancellationToken::new(), Journal::default()))

@@ -210,6 +210,7 @@ impl Pause {
 mod tests {
     use stepfleet_shared::Partitions;
     use stepfleet_shared::codec::{self, Content};
+    use stepfleet_shared::durability::Durability;
     use stepfleet_shared::names::Namespace;
     use stepfleet_shared::outage::Outages;
     use stepfleet_shared::request::StartRequest;
@@ -219,7 +220,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::context::{self, Busy, Hold, Journal, Past, Reach};
+    use crate::context::{self, Busy, Confirmed, Hold, Journal, Past, Reach};
     use crate::error::Outcome;
 
     async fn drive<T>(core: Arc<Core>, body: impl Future<Output = T>) -> Ended<T> {
@@ -260,6 +261,8 @@ mod tests {
             content: Content::Json,
             busy,
             outages: Outages::default(),
+            durability: Durability::default(),
+            confirmed: Confirmed::default(),
         };
         Arc::new(Core::new(
             reach,

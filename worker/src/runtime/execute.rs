@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::drive::{Ended, Waits, drive};
 use super::session::Session;
-use crate::context::{Busy, Core, Foreign, Hold, Interrupt, Journal, Past, Reach};
+use crate::context::{Busy, Confirmed, Core, Foreign, Hold, Interrupt, Journal, Past, Reach};
 use crate::emit::Emission;
 use crate::error::{Error, Outcome};
 use crate::workflow::{Attempt, Served};
@@ -59,6 +59,8 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
         content: step.content,
         busy: Busy::default(),
         outages: session.outages.clone(),
+        durability: step.durability,
+        confirmed: Confirmed::default(),
     };
     let stop = session.ledger.stop(&step.fence);
     let core = Core::new(reach, Past::of(step), step.context.clone(), stop, Journal::of(step)).within(router);

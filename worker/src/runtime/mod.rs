@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use stepfleet_shared::admission::{Admission, Creation, Refused};
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::env;
 use stepfleet_shared::health::{Health, Listening};
 use stepfleet_shared::log;
@@ -253,6 +254,7 @@ impl Worker {
         let (_alive, _listening) = (health.alive(), listen(&health, self.config.health)?);
         let admitted = self.admit(&outages).boxed();
         let Some(partitions) = stop.run_until_cancelled(admitted).await.transpose()? else { return Ok(()) };
+        self.check_durability(&partitions).await?;
         health.at_work(&partitions);
         let told = stop.clone();
         let _telling = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -269,6 +271,27 @@ impl Worker {
         let common = Arc::new(common);
         let lives = colocated.into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()
+    }
+
+    /// A server that cannot confirm what a workflow asks for would fail each of its runs. How many replicas there are may change.
+    async fn check_durability(&self, partitions: &Partitions) -> Result<(), WorkerError> {
+        for served in self.served.values().filter(|served| served.registration.durability.waits()) {
+            let durability = served.registration.durability;
+            for store in partitions.all() {
+                // What cannot be asked now is found out when a run needs it.
+                let lack = store.server().await.ok().flatten().and_then(|info| info.lacks(durability));
+                let Some(lack) = lack else { continue };
+                let told =
+                    format!("workflow {} asks for durability {durability}, but {lack}", served.registration.workflow);
+                match durability {
+                    Durability::Replicas(_) => {
+                        log::warn!("{told}; until that changes, its runs wait and new ones are rejected")
+                    }
+                    _ => return Err(WorkerError::Setting(told)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits for Redis, and refuses one that would lose work. Once, and not for each life: a server that is mended while it is in

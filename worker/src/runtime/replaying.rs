@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use stepfleet_shared::Partitions;
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::export::Journaled;
 use stepfleet_shared::names::Namespace;
 use stepfleet_shared::outage::Outages;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::{Ended, drive};
 use super::execute::panic_message;
-use crate::context::{Busy, Core, Foreign, Hold, Journal, Past, Reach};
+use crate::context::{Busy, Confirmed, Core, Foreign, Hold, Journal, Past, Reach};
 use crate::error::Error;
 use crate::workflow::{Attempt, Served, ServedStep};
 
@@ -82,6 +83,8 @@ fn core_of(step: &Claimed, known: &ServedStep) -> Arc<Core> {
         content: step.content,
         busy: Busy::default(),
         outages: Outages::default(),
+        durability: Durability::default(),
+        confirmed: Confirmed::default(),
     };
     let core =
         Core::new(reach, Past::of(step), step.context.clone(), CancellationToken::new(), Journal::of(step)).replaying();

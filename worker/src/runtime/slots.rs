@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use stepfleet_shared::backoff::{BODY, REFUSED};
+use stepfleet_shared::durability::Epoch;
 use stepfleet_shared::log;
 use stepfleet_shared::step::{Claimed, Next, Refill};
 use tokio::sync::Notify;
@@ -321,6 +323,19 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
 
 /// Executes a step and commits it, as often as others change what it had read.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
+    let epoch = match settle(session, step).await {
+        Ok(epoch) => epoch,
+        Err(Unsettled::Lost) => return Worked::Lost,
+        Err(Unsettled::Dropped) => {
+            hand_back(session, step).await;
+            return Worked::Dropped;
+        }
+        Err(Unsettled::Refused(error)) => {
+            let core = execute::core(session, step);
+            let ended = failure::settle(session, step, &core, &error, refill).await;
+            return ended.map_or(Worked::Lost, |claimed| Worked::Ended(claimed.into_iter().next().map(Box::new)));
+        }
+    };
     let kept = session.kept.take(step);
     if step.kept && kept.is_none() {
         // It made room for others. Whoever is next is given all of the journal.
@@ -332,6 +347,7 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
         None => (step.clone(), execute::core(session, step), None),
     };
     let step = &step;
+    core.reach.confirmed.by(epoch);
     loop {
         let Some(attempted) = execute(session, step, core.clone(), body.take()).await else { return Worked::Lost };
         let Some(attempted) = attempted else { return Worked::Dropped };
@@ -343,6 +359,35 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
         if begin_again(session, &core).await.is_none() {
             return Worked::Lost;
         }
+    }
+}
+
+/// Why a step is not executed.
+enum Unsettled {
+    /// The lease is lost.
+    Lost,
+    /// Its run has ended, the worker is told to stop, or Redis has lost what led to it.
+    Dropped,
+    /// The server cannot make it as safe as the run asks for.
+    Refused(Error),
+}
+
+/// Returns once all that led to the step is as safe as its run asks for.
+async fn settle(session: &Session, step: &Claimed) -> Result<Epoch, Unsettled> {
+    if !step.durability.waits() {
+        return Ok(Epoch::default());
+    }
+    let settle = |_| -> BoxFuture<'_, _> { Box::pin(session.store.settle(step.durability, &step.fence)) };
+    let settled = session.outages.outlast(("durability", BODY), stepfleet_shared::Error::is_passing, settle);
+    let stop = session.ledger.stop(&step.fence);
+    let settled = session.unless_closing(stop.run_until_cancelled(settled));
+    match session.lost.run_until_cancelled(settled).await.ok_or(Unsettled::Lost)?.flatten() {
+        Some(Ok(Some(epoch))) => Ok(epoch),
+        Some(Err(error)) => Err(Unsettled::Refused(Error::terminal(format!(
+            "the run asks for durability {}, and {error}",
+            step.durability
+        )))),
+        Some(Ok(None)) | None => Err(Unsettled::Dropped),
     }
 }
 

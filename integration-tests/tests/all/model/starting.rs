@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::test_runner::TestCaseError;
 use stepfleet_integration_tests::double;
+use stepfleet_shared::durability::Durability;
 use stepfleet_shared::store::prelude::*;
 use stepfleet_shared::store::{Rejection, Start, Store};
 
@@ -70,6 +71,7 @@ pub(crate) fn request(run: usize, routes: usize, key: Option<usize>, delayed: bo
     }
     start.request.key = key.map(|key| format!("k{key}"));
     start.request.follow_steps = run.is_multiple_of(2);
+    start.durability = if run.is_multiple_of(3) { Durability::Replicas(1) } else { Durability::None };
     start.routes = ["first", "other"][..routes].iter().map(|step| route(step)).collect();
     start
 }

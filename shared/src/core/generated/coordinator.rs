@@ -25,6 +25,7 @@ pub(crate) struct Start<'a> {
     pub(crate) session: &'a str,
     pub(crate) parent: String,
     pub(crate) reply: &'a str,
+    pub(crate) durability: String,
 }
 
 impl Write for Start<'_> {
@@ -54,6 +55,7 @@ impl Write for Start<'_> {
         args.text(self.session);
         args.text(&self.parent);
         args.text(self.reply);
+        args.text(&self.durability);
     }
 }
 

@@ -217,6 +217,7 @@ impl Data {
             version: state.shown.version,
             content: state.shown.content,
             follow_steps: state.follow_steps,
+            durability: state.shown.durability.unwrap_or_default(),
             context,
             context_version: if route.context { state.context_version } else { 0 },
             is_limited: route.limit.is_some(),

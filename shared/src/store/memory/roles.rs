@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::data::Data;
+use crate::durability::{Durability, Epoch};
 use crate::error::Result;
 use crate::export::Journaled;
 use crate::fleet::Queue;
@@ -252,6 +253,10 @@ impl WorkerStore for MemoryStore {
 
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
         Ok(self.change(|data, _| data.holds(worker)))
+    }
+
+    async fn settle(&self, _: Durability, _: &Fence) -> Result<Option<Epoch>> {
+        Ok(Some(Epoch::default()))
     }
 
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {

@@ -150,6 +150,7 @@ impl Data {
             content: request.content(),
             input: request.input.clone(),
             session: request.session.clone(),
+            durability: Some(start.durability).filter(|durability| durability.waits()),
             ..shown(&start.run, Status::Queued, now)
         });
         let itself = Fanout { live: start.routes.len() as u64, ..Fanout::default() };
@@ -337,6 +338,7 @@ pub(super) fn shown(id: &str, status: Status, now: u64) -> Run {
         error_step: None,
         error_attempt: None,
         session: None,
+        durability: None,
         parent: None,
         compensation: None,
     }

@@ -1,9 +1,12 @@
 //! What a caller may do: write into an inbox.
 
 use async_trait::async_trait;
+use redis::Cmd;
 
 use super::RedisStore;
+use super::barrier::{ROUND, confirm};
 use crate::core::reply::text;
+use crate::durability::Durability;
 use crate::error::Result;
 use crate::request::StartRequest;
 use crate::store::CallerStore;
@@ -16,7 +19,10 @@ impl CallerStore for RedisStore {
         for (name, value) in request.fields() {
             add.arg(name).arg(value);
         }
-        let entry = text(self.link.send(&add).await?)?;
+        let entry = match request.durability.unwrap_or_default() {
+            Durability::None => text(self.link.send(&add).await?)?,
+            durability => self.add_safely(&add, durability).await?,
+        };
         Ok(request.id.clone().unwrap_or(entry))
     }
 
@@ -27,5 +33,15 @@ impl CallerStore for RedisStore {
             add.arg(name).arg(value);
         }
         text(self.link.send(&add).await?)
+    }
+}
+
+impl RedisStore {
+    /// Answers once the entry is as safe as this.
+    async fn add_safely(&self, add: &Cmd, durability: Durability) -> Result<String> {
+        let mut connection = self.link.dedicated(ROUND, "stepfleet-durability").await?;
+        let entry = connection.query(add).await?;
+        confirm(&mut connection, durability).await?;
+        Ok(entry)
     }
 }

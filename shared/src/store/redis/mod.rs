@@ -6,6 +6,7 @@
 
 mod across;
 mod audit;
+mod barrier;
 mod caller;
 mod coordinator;
 mod entity;
@@ -23,6 +24,7 @@ mod worker;
 
 use redis::Cmd;
 
+use self::barrier::Barriers;
 use self::link::Link;
 use self::short::Short;
 pub use self::topology::Topology;
@@ -39,6 +41,7 @@ pub struct RedisStore {
     link: Link,
     namespace: Namespace,
     short: Short,
+    barriers: Barriers,
     partitions: u16,
 }
 
@@ -53,7 +56,13 @@ impl RedisStore {
     /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
     pub fn on(topology: &Topology, namespace: Namespace) -> Self {
         let link = Link::new(topology, namespace.prefix());
-        Self { short: Short::new(&link, namespace.prefix()), link, namespace, partitions: 1 }
+        Self {
+            short: Short::new(&link, namespace.prefix()),
+            link,
+            namespace,
+            barriers: Barriers::default(),
+            partitions: 1,
+        }
     }
 
     /// The namespace has so many partitions; one by default.

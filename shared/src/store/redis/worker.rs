@@ -13,6 +13,7 @@ use crate::core::generated::{args, words};
 use crate::core::outcome::{numbered, refused};
 use crate::core::reply::Reply;
 use crate::core::short::{self as short_ways, Shortly, handed_over, slot_after};
+use crate::durability::{Durability, Epoch};
 use crate::error::Result;
 use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
@@ -176,6 +177,14 @@ impl WorkerStore for RedisStore {
         all.arg(self.namespace.key_of("held", worker));
         let pairs = Reply::new(self.link.send(&all).await?)?.pairs()?;
         Ok(pairs.iter().filter_map(|(execution, hold)| held(execution, hold)).collect())
+    }
+
+    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
+        let epoch = self.barriers.of(durability).pass(&self.link, &self.namespace).await?;
+        let mut get = redis::cmd("HGET");
+        get.arg(self.namespace.key_of("steps", &fence.run)).arg(fence.seq);
+        let line: Option<String> = self.link.send_as(&get).await?;
+        Ok((line.as_deref() == Some(fence.line.as_str())).then_some(epoch))
     }
 
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {

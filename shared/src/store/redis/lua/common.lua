@@ -114,7 +114,9 @@ local function damage(state, record, meta)
   if not s.letter or s.attempt >= 1e9 then return 'its state' end
   if not string.match(s.about .. ' ' .. s.call, ABOUT[s.letter] or '%z%z') then return 'its state' end
   local version, content, more = string.match(meta or '', '^[%w_%.%-]+ (%d+) (%a+)(.*)$')
-  if not version or more ~= '' and more ~= ' follow' or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
+  more = string.gsub(more or '', ' follow$', '')
+  local is_known = more == '' or more == ' fsync' or string.match(more, '^ replicas:%d+$')
+  if not version or not is_known or #version > 10 or content ~= 'json' and content ~= 'msgpack' then return "the run's description" end
   local group, _, flags, _, payload = parse_record(record or '')
   if not group or #group > LIMIT.MAX_EXACT or string.find(flags, '%d%d%d%d%d%d%d%d%d%d') then return 'its event' end
   if string.find(flags, 'j', 1, true) and not string.match(payload, '^%d+ %d+$') then return 'its event' end

@@ -62,6 +62,7 @@ function key_of.sent(p, id) return p .. 'sent:' .. id end
 function key_of.reserved(p, workflow, key) return p .. 'reserved:' .. workflow .. ':' .. key end
 function key_of.void(p, id, ticket) return p .. 'void:' .. id .. ':' .. ticket end
 function key_of.taken(p, entry) return p .. 'taken:' .. entry end
+function key_of.barrier(p) return p .. 'barrier' end
 function key_of.functions(p) return p .. 'functions' end
 function key_of.runs(p) return p .. 'runs' end
 function key_of.run(p, id) return p .. 'run:' .. id end
@@ -132,7 +133,7 @@ function read.start(argv)
     run = argv[1], workflow = argv[2], version = argv[3], content = argv[4], input = argv[5], key = argv[6],
     key_ttl = tonumber(argv[7]), delay = tonumber(argv[8]), entry = argv[9], timeout = tonumber(argv[10]),
     heads = heads, followed = followed, from = from, fields = fields, ticket = argv[at],
-    session = argv[at + 1], parent = argv[at + 2], reply = argv[at + 3],
+    session = argv[at + 1], parent = argv[at + 2], reply = argv[at + 3], durability = argv[at + 4],
   }
 end
 

@@ -159,7 +159,8 @@ local function begin_run(p, run, new, a, about, seq, now)
   redis.call('ZADD', key_of.runs(p), now, new)
   local steps = kept_steps(p, run)
   local is_followed = steps and follows(redis.call('HGET', steps, 'meta'))
-  return about[2] .. ' ' .. about[3] .. ' ' .. about[4] .. (is_followed and ' follow' or '')
+  if about[5] then redis.call('HSET', key, 'durability', about[5]) end
+  return about[2] .. ' ' .. about[3] .. ' ' .. about[4] .. (about[5] and ' ' .. about[5] or '') .. (is_followed and ' follow' or '')
 end
 
 local function begin_steps(p, run, new, a, meta, seq, record, now)
@@ -195,7 +196,7 @@ fork = function(p, a)
   if across.is_repeated(p, a) then return { 'repeated' } end
   local now, new, stands, run = now_ms(), a.fork, standing(p, a.asked)
   if stands == 'unknown' or stands == 'waiting' then return { stands } end
-  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'workflow', 'version', 'content')
+  local about = redis.call('HMGET', key_of.run(p, run), 'status', 'workflow', 'version', 'content', 'durability')
   if about[1] == 'rejected' then return { 'refused', 'its request was rejected' } end
   local there = redis.call('HMGET', key_of.run(p, new), 'status', 'forked')
   if there[1] and there[2] == run then

@@ -146,8 +146,10 @@ start = function(p, a)
   if key ~= '' then redis.call('SET', key_of.key(p, workflow, key), run, 'PX', a.key_ttl) end
   redis.call('HSET', key_of.run(p, run), 'status', is_paused and 'paused' or 'queued', 'workflow', workflow, 'version', a.version,
     'content', a.content, 'created', now)
+  local is_durable = a.durability ~= 'none'
+  if is_durable then redis.call('HSET', key_of.run(p, run), 'durability', a.durability) end
   redis.call('SET', key_of.input(p, run), a.input)
-  local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (a.followed and ' follow' or '')
+  local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (is_durable and ' ' .. a.durability or '') .. (a.followed and ' follow' or '')
   if source or #a.fields > 0 then begin_context(p, run, source and key_of.context(p, source), a.fields) end
   local about = { 'meta', meta, 'last', #a.heads, 'n0', #a.heads }
   -- A run that is created a second time, beside what is left of its history, shows that.
