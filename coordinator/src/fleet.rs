@@ -66,7 +66,7 @@ impl Fleet {
         }
         let Some(graph) = routes.graph(workflow, version) else {
             return Ok(Err(format!(
-                "no worker has registered {workflow} version {version}; start one, and send it again"
+                "no worker has registered {workflow} version {version}; start one, and send the event again"
             )));
         };
         let of = format!("{workflow} version {version}");

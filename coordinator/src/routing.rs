@@ -129,11 +129,12 @@ mod tests {
         let known = Routes::new(&[], &[registration("research", 1), registration("ocr", 1)]);
         assert_eq!(
             known.refusal("reserch"),
-            "no worker has registered the workflow \"reserch\"; did you mean \"research\"? Known are: ocr, research"
+            "no worker has registered the workflow \"reserch\"; did you mean \"research\"? Known workflows: ocr, \
+             research"
         );
         assert_eq!(
             known.refusal("billing"),
-            "no worker has registered the workflow \"billing\". Known are: ocr, research"
+            "no worker has registered the workflow \"billing\". Known workflows: ocr, research"
         );
         assert!(known.refusal("ocr").contains("no live worker serves"));
         assert!(Routes::default().refusal("ocr").contains("nor any other"));

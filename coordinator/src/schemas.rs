@@ -97,7 +97,7 @@ impl Schemas {
 fn compile(schema: &Value) -> Result<Validator, String> {
     let length = schema.to_string().len();
     if length > MAX_SCHEMA {
-        return Err(format!("it has {length} bytes; at most {MAX_SCHEMA} are used"));
+        return Err(format!("it has {length} bytes; at most {MAX_SCHEMA} are allowed"));
     }
     jsonschema::validator_for(schema).map_err(|error| error.to_string())
 }

@@ -45,7 +45,10 @@ pub fn value<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<String> {
 /// Checks a wait's filter: at most [`MAX_FILTER`] fields, each at most [`MAX_ATTRIBUTE`] bytes with its value.
 pub fn check(filter: &[(String, String)]) -> Result<()> {
     if filter.len() > MAX_FILTER {
-        return Err(Error::too_large(format!("a filter has {} fields; at most {MAX_FILTER} are taken", filter.len())));
+        return Err(Error::too_large(format!(
+            "a filter has {} fields; at most {MAX_FILTER} are allowed",
+            filter.len()
+        )));
     }
     match filter.iter().find(|(field, value)| token(field, value).len() > MAX_ATTRIBUTE) {
         Some((field, _)) => Err(Error::too_large(format!(

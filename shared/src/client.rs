@@ -367,7 +367,7 @@ impl RunHandle {
         Error::timeout(match (seen, waits) {
             (Err(error), _) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
             (Ok(Some(_)), Some(waits)) => format!("run {id} has not ended within {limit:?}: it waits for {waits}"),
-            (Ok(Some(run)), None) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
+            (Ok(Some(run)), None) => format!("run {id} has not ended within {limit:?}; its status is {}", run.status),
             (Ok(None), Some(waits)) => format!("run {id} has not started within {limit:?}: it waits for {waits}"),
             (Ok(None), None) => format!(
                 "there is no run {id}: it was never started, has expired, or no coordinator has taken its request in within {limit:?}"

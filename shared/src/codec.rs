@@ -157,8 +157,8 @@ fn json<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     {
         let place = if place.is_empty() { "it".to_owned() } else { format!("`{place}`") };
         return Err(Error::invalid(format!(
-            "{what} cannot be written as JSON: {place} is infinite or no number (NaN), which JSON has no form for; make it an \
-             Option, or have the run's content be msgpack"
+            "{what} cannot be written as JSON: {place} is infinite or not a number (NaN), which JSON cannot express; \
+             make it an Option, or use msgpack as the run's content"
         )));
     }
     Ok(text.into_bytes())
@@ -184,7 +184,8 @@ pub fn check_input(content: Content, input: &[u8]) -> Result<()> {
 pub fn check_size(what: &str, size: usize) -> Result<()> {
     if size > MAX_PAYLOAD {
         return Err(Error::too_large(format!(
-            "{what} has {size} bytes; at most {MAX_PAYLOAD} are taken (keep large data elsewhere and pass its address)"
+            "{what} has {size} bytes; at most {MAX_PAYLOAD} are allowed (keep large data elsewhere and pass its \
+             address)"
         )));
     }
     Ok(())

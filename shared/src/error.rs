@@ -125,21 +125,21 @@ impl Error {
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self.trouble() {
             Trouble::NoReplicas => {
-                "see INFO replication: fewer replicas are in reach than min-replicas-to-write asks for"
+                "see INFO replication: fewer replicas are reachable than min-replicas-to-write requires"
             }
             Trouble::Misconf => "see the server's log: it cannot write its files; is its disk full?",
-            Trouble::Busy => "a script runs for long: SCRIPT KILL or FUNCTION KILL ends one that has written nothing",
+            Trouble::Busy => "a script runs too long: SCRIPT KILL or FUNCTION KILL ends one that has written nothing",
             Trouble::OutOfMemory => "raise maxmemory, or keep finished runs for a shorter time",
-            Trouble::Loading => "it reads its files: wait",
-            Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are away",
+            Trouble::Loading => "wait: it is loading its files",
+            Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are down",
             Trouble::MasterDown => "its link to its master is down: see INFO replication",
             Trouble::Unauthorized => "give the right user and password: redis://user:password@host",
             Trouble::Untrusted => {
-                "name the file of the authority that has signed the server's certificate with ?ca=FILE in the URL, and your own \
-                 certificate with &cert=FILE&key=FILE where the server asks for one; see that neither has expired, and that the \
-                 server speaks TLS at this port"
+                "name with ?ca=FILE in the URL the certificate of the authority that signed the server's, and with \
+                 &cert=FILE&key=FILE your own if the server asks for one; check that neither has expired, and that the \
+                 server speaks TLS on this port"
             }
-            Trouble::Denied => "allow the user what the documentation of the ACL says: see ACL LOG",
+            Trouble::Denied => "give the user the permissions that it lacks: see ACL LOG",
             _ => return None,
         })
     }
@@ -207,7 +207,7 @@ impl fmt::Display for Error {
         match self.kind {
             Kind::Unavailable => write!(f, "Redis is not available: {}", self.message),
             Kind::Server => write!(f, "Redis refused: {}", self.message),
-            Kind::Reply => write!(f, "Redis answered something unexpected: {}", self.message),
+            Kind::Reply => write!(f, "Redis gave an unexpected reply: {}", self.message),
             _ => f.write_str(&self.message),
         }
     }

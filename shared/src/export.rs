@@ -120,11 +120,11 @@ impl Export {
     /// Fails where the text is something else, or was written by a newer version.
     pub fn read(json: &str) -> Result<Self> {
         let found: Self = serde_json::from_str(json)
-            .map_err(|e| Error::invalid(format!("this is not a file that `stepfleet export` has written: {e}")))?;
+            .map_err(|e| Error::invalid(format!("this is not a file that `stepfleet export` wrote: {e}")))?;
         if found.format != FORMAT {
             let format = found.format;
             return Err(Error::invalid(format!(
-                "the export has format {format}, and {FORMAT} is the only one that is read"
+                "the export has format {format}, and this version reads {FORMAT} only"
             )));
         }
         Ok(found)

@@ -82,7 +82,7 @@ pub fn unknown_workflow(workflow: &str, known: &BTreeSet<String>) -> String {
     let meant = nearest(workflow, known).map_or_else(|| ".".into(), |near| format!("; did you mean \"{near}\"?"));
     let more = if known.len() > NAMED { ", ..." } else { "" };
     let known: Vec<&str> = known.iter().take(NAMED).map(String::as_str).collect();
-    format!("no worker has registered the workflow \"{workflow}\"{meant} Known are: {}{more}", known.join(", "))
+    format!("no worker has registered the workflow \"{workflow}\"{meant} Known workflows: {}{more}", known.join(", "))
 }
 
 fn nearest<'a>(workflow: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {

@@ -118,7 +118,7 @@ impl Follower {
         let partitions = self.home.known().await?;
         let found = partitions.run(&self.asked).await?;
         if found.is_none() && self.run.is_some() {
-            return Err(Error::not_found(format!("the run {} has expired while it was followed", self.asked)));
+            return Err(Error::not_found(format!("the run {} expired while it was being followed", self.asked)));
         }
         // Seen before the entries are read: what is over has them all.
         let over = found.as_ref().is_some_and(|run| run.status.is_over());

@@ -15,15 +15,15 @@ pub enum Kind {
     Start,
     /// A step execution was committed.
     Done,
-    /// An attempt failed and will be tried again.
+    /// An attempt failed and will be retried.
     Retry,
     /// A step failed for good, and its failure was handed to a step that catches it.
     Caught,
-    /// The worker that held an attempt died or fell silent; it was queued again.
+    /// The worker that held an attempt died or stopped responding; it was queued again.
     Lost,
     /// A worker that was told to stop handed an attempt back.
     Released,
-    /// An audit found something missing, and made it again where it could.
+    /// An audit found a breach and repaired it, or failed the run.
     Repaired,
     /// A step waits for signals, and holds no worker meanwhile.
     Suspended,

@@ -199,7 +199,7 @@ fn check(what: &str, text: &str, max: usize, fine: impl Fn(char) -> bool, allowe
         return Err(Error::invalid(format!("the {what} is empty; give it a name")));
     }
     if text.len() > max {
-        return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are taken", text.len())));
+        return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are allowed", text.len())));
     }
     match text.chars().find(|c| !fine(*c)) {
         Some(c) => Err(Error::invalid(format!("the {what} has {c:?} in it; only {allowed} are allowed"))),

@@ -154,7 +154,7 @@ impl Watch {
         let outage = Outage { what, place: self.outages.place.clone(), since: SystemTime::now(), error: error.clone() };
         match self.outages.with(|state| state.failed(self.number, outage)) {
             News::Away => log::warn!(what, %error, "waiting for Redis"),
-            News::Refused => log::warn!(what, %error, "refused; trying again until it is not"),
+            News::Refused => log::warn!(what, %error, "refused; retrying until it is accepted"),
             _ => log::debug!(what, %error, "failed again"),
         }
     }
@@ -165,7 +165,7 @@ impl Watch {
             return;
         }
         match self.outages.with(|state| state.fine(self.number)) {
-            News::Back => log::info!("Redis takes calls again"),
+            News::Back => log::info!("Redis accepts calls again"),
             News::Accepted => log::info!(what = self.what, "works again"),
             _ => {}
         }

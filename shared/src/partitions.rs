@@ -103,7 +103,7 @@ impl<R: Role + ?Sized> Partitions<R> {
     /// # Panics
     /// Where there is none.
     pub fn of_stores(stores: Vec<Arc<R>>) -> Self {
-        assert!(!stores.is_empty(), "a namespace has a partition at least");
+        assert!(!stores.is_empty(), "a namespace has at least one partition");
         Self { stores: stores.into(), on_redis: Arc::new([]), is_one_server: false }
     }
 

@@ -131,7 +131,8 @@ impl<'a> Path<'a> {
                 let (place, count) = (self.index(depth)?, items.len());
                 items.get_mut(place).ok_or_else(|| {
                     Error::invalid(format!(
-                        "the context field {} is a list of {count}: {} is not in it; push to make it longer",
+                        "the context field {} is a list of {count}: position {} is past its end; push to make it \
+                         longer",
                         self.up_to(depth),
                         self.whole
                     ))
@@ -154,7 +155,7 @@ impl<'a> Path<'a> {
 
     fn leads_through(&self, depth: usize) -> Error {
         let through = self.up_to(depth);
-        Error::invalid(format!("the context field {through} is no map and no list: nothing is at {}", self.whole))
+        Error::invalid(format!("the context field {through} is neither a map nor a list: nothing is at {}", self.whole))
     }
 
     /// The path without what comes from this part on.
@@ -239,7 +240,10 @@ mod tests {
     fn a_path_that_leads_nowhere_says_where_it_ends() {
         let user = json!({"name": "a", "orders": [1]});
         for (path, why) in [
-            ("user.name.first", "the context field user.name is no map and no list: nothing is at user.name.first"),
+            (
+                "user.name.first",
+                "the context field user.name is neither a map nor a list: nothing is at user.name.first",
+            ),
             ("user.orders.first", "\"first\" in the path user.orders.first must be a position"),
             ("user..name", "has an empty part"),
             ("", "is empty"),

@@ -70,7 +70,7 @@ impl FromStr for Position {
         match (ms.parse(), n.parse()) {
             (Ok(ms), Ok(n)) => Ok(Self { ms, n }),
             _ => Err(Error::invalid(
-                "a position is the id of an entry in the run's stream of events, as 1795312270622-0",
+                "a position is the id of an entry in the run's stream of events, such as 1795312270622-0",
             )),
         }
     }

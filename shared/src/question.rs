@@ -174,7 +174,7 @@ impl Question {
             Takes::Choices { options, least, most } => {
                 format!("it takes a list of {least} to {most} of {}, each once", ids(options))
             }
-            Takes::Text { most } => format!("it takes a text of at most {most} bytes"),
+            Takes::Text { most } => format!("it takes text of at most {most} bytes"),
         }
     }
 }
@@ -205,7 +205,7 @@ fn check_options(options: &[Choice]) -> Result<()> {
 fn bounded(what: &str, text: &str, most: usize) -> Result<()> {
     match text.len() {
         0 => Err(Error::invalid(format!("the {what} is empty"))),
-        len if len > most => Err(Error::invalid(format!("the {what} has {len} bytes; at most {most} are taken"))),
+        len if len > most => Err(Error::invalid(format!("the {what} has {len} bytes; at most {most} are allowed"))),
         _ => Ok(()),
     }
 }

@@ -121,7 +121,7 @@ impl StartRequest {
         if members.len() > MAX_CONTEXT_FIELDS {
             let count = members.len();
             return Err(Error::invalid(format!(
-                "the context has {count} fields; at most {MAX_CONTEXT_FIELDS} are taken"
+                "the context has {count} fields; at most {MAX_CONTEXT_FIELDS} are allowed"
             )));
         }
         let field = |(name, value): (String, serde_json::Value)| {

@@ -52,7 +52,7 @@ impl Check {
 /// Whether a fault is put up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// How to say so, for the refusal: `say --allow-eviction`.
+    /// How to say so, for the refusal: `pass --allow-eviction`.
     pub how: &'static str,
     /// It was said.
     pub given: bool,
@@ -64,7 +64,7 @@ pub struct Override {
 pub struct Refusal {
     /// The check that failed.
     pub check: Check,
-    /// How to start all the same; None where nothing helps.
+    /// How to start anyway; None where nothing helps.
     pub how: Option<&'static str>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
         let advice = self.check.advice.as_deref().unwrap_or_default();
         write!(f, "refusing to start: {}. Do this: {advice}", self.check.found)?;
         match self.how {
-            Some(how) => write!(f, "; or {how} to start all the same."),
+            Some(how) => write!(f, "; or {how} to start anyway."),
             None => f.write_str("."),
         }
     }
@@ -125,7 +125,7 @@ impl Info {
         let is = |name, value| self.get(name) == Some(value);
         if is("loading", "1") || is("async_loading", "1") {
             let part = self.get("loading_loaded_perc").map_or_else(String::new, |part| format!(" ({part} %)"));
-            return Some(format!("it reads its files{part}"));
+            return Some(format!("it is loading its files{part}"));
         }
         if is("aof_enabled", "1") && is("aof_last_write_status", "err") {
             return Some("it cannot write its append-only file; see its log: is its disk full?".to_owned());
@@ -245,7 +245,7 @@ mod tests {
     fn a_state_that_passes_is_no_fault() {
         assert_eq!(info("aof_enabled:1\naof_last_write_status:ok\nloading:0\n").is_not_ready(), None);
         let loading = info("aof_enabled:0\nloading:1\nloading_loaded_perc:12.50\n");
-        assert_eq!(loading.is_not_ready().unwrap(), "it reads its files (12.50 %)");
+        assert_eq!(loading.is_not_ready().unwrap(), "it is loading its files (12.50 %)");
         assert!(info("aof_enabled:1\naof_last_write_status:err\n").is_not_ready().unwrap().contains("disk full"));
         assert_eq!(Info::default().is_not_ready(), None);
     }
@@ -269,8 +269,8 @@ mod tests {
         assert_eq!(Info::default().admit(EVICTION, UNPERSISTED).unwrap().len(), 3);
     }
 
-    const EVICTION: Override = Override { how: "say --allow-eviction", given: false };
-    const UNPERSISTED: Override = Override { how: "say --allow-unpersisted", given: false };
+    const EVICTION: Override = Override { how: "pass --allow-eviction", given: false };
+    const UNPERSISTED: Override = Override { how: "pass --allow-unpersisted", given: false };
 
     #[test]
     fn a_refusal_says_why_and_how_to_override_it() {
@@ -279,11 +279,11 @@ mod tests {
         assert_eq!(
             refusal.to_string(),
             "refusing to start: maxmemory-policy is allkeys-lru: when memory runs short, Redis would silently delete \
-             runs. Do this: CONFIG SET maxmemory-policy noeviction, and the same in redis.conf; or say \
-             --allow-eviction to start all the same."
+             runs. Do this: CONFIG SET maxmemory-policy noeviction, and the same in redis.conf; or pass \
+             --allow-eviction to start anyway."
         );
         let allowed = Override { given: true, ..EVICTION };
-        assert_eq!(evicting.admit(allowed, UNPERSISTED).unwrap_err().how, Some("say --allow-unpersisted"));
+        assert_eq!(evicting.admit(allowed, UNPERSISTED).unwrap_err().how, Some("pass --allow-unpersisted"));
         let both = evicting.admit(allowed, Override { given: true, ..UNPERSISTED }).unwrap();
         assert_eq!(both.iter().map(|check| check.name).collect::<Vec<_>>(), ["eviction", "persistence"]);
     }

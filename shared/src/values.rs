@@ -107,7 +107,7 @@ pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a,
         Some((&MAP, entries)) => map(entries).map(Cow::Owned).ok_or_else(broken),
         Some((b'-' | b'0'..=b'9', _)) => match number(value) {
             Some(number) => Ok(Cow::Owned(packed_number(number))),
-            None => Err(Error::invalid(format!("{} begins as a number and is none", of(field)))),
+            None => Err(Error::invalid(format!("{} begins like a number and is not one", of(field)))),
         },
         Some((&other, _)) => Err(Error::invalid(format!(
             "{} begins with the unknown format byte {other}; it was written by a newer version or by something else",
@@ -272,7 +272,7 @@ impl Refusal {
 
     pub(crate) fn error(self, field: &str) -> Error {
         let no = |what: &str, done: &str| {
-            Error::invalid(format!("{} is no {what}, so nothing can be {done}; set or remove it first", of(field)))
+            Error::invalid(format!("{} is not a {what}, so nothing can be {done}; set or remove it first", of(field)))
         };
         match self {
             Self::NoNumber => no("whole number of at most 18 digits", "added to it"),
@@ -387,9 +387,9 @@ mod tests {
     fn a_merge_that_cannot_be_made_names_the_field() {
         let text = written("x");
         for (current, merge, why) in [
-            (&text, Merge::Add(1), "the context field f is no whole number"),
-            (&text, element("f", &1).unwrap(), "the context field f is no list"),
-            (&text, entry("f", "k", &1).unwrap(), "the context field f is no map"),
+            (&text, Merge::Add(1), "the context field f is not a whole number"),
+            (&text, element("f", &1).unwrap(), "the context field f is not a list"),
+            (&text, entry("f", "k", &1).unwrap(), "the context field f is not a map"),
             (&written(TOO_LARGE - 1), Merge::Add(1), "the context field f would have more than 18 digits"),
             (&written(1), Merge::Add(i64::MAX), "the context field f would have more than 18 digits"),
             (&written(["x".repeat(MAX_PAYLOAD - 5)]), element("f", &1).unwrap(), "the context field f would have more"),

@@ -47,17 +47,13 @@ impl StepFailed {
     /// another one.
     pub fn event<E: Event>(&self) -> Outcome<E> {
         if E::NAME != self.event {
-            return Err(Error::terminal(format!(
-                "step {} failed on {}, which is no {}",
-                self.step,
-                self.event,
-                E::NAME
-            )));
+            return Err(Error::terminal(format!("step {} failed on {}, not on {}", self.step, self.event, E::NAME)));
         }
         if self.payload.is_empty() {
             let (event, step) = (E::NAME, &self.step);
             return Err(Error::terminal(format!(
-                "the event {event} that step {step} failed on is larger than 256 KiB, or there are several: it is not kept"
+                "the event {event} that step {step} failed on is not kept: it is larger than 256 KiB, or there were \
+                 several"
             )));
         }
         E::from_payload(E::NAME, &self.payload).map_err(|error| Error::terminal(error.to_string()))
@@ -188,7 +184,7 @@ mod tests {
         assert_eq!(failed.input, Some(serde_json::json!({ "number": 7 })));
         assert_eq!((failed.elapsed_ms, failed.error.as_str()), (12, "no ink"));
         assert_eq!(failed.event::<Page>().unwrap(), Page { number: 7 });
-        assert!(failed.event::<Other>().unwrap_err().to_string().contains("failed on Page, which is no Other"));
+        assert!(failed.event::<Other>().unwrap_err().to_string().contains("failed on Page, not on Other"));
     }
 
     #[test]

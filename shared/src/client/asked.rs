@@ -80,7 +80,7 @@ impl Asked {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::timeout(format!(
-                    "no coordinator has taken up the request about run {} within {limit:?}; one will when it is there",
+                    "no coordinator has taken up the request about run {} within {limit:?}; the next one to start will",
                     self.run
                 )));
             }

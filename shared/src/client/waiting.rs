@@ -73,7 +73,7 @@ impl RunHandle {
             let store = partitions.of(&self.id);
             if !store.is_deferred(&self.id).await? {
                 let taken =
-                    "a coordinator that takes its request in; start one where none runs (stepfleet coordinator)";
+                    "a coordinator to take its request in; start one if none is running (stepfleet coordinator)";
                 return Ok(self.workflow.as_ref().map(|_| taken.into()));
             }
             return Ok(Some(match &self.workflow {

@@ -27,12 +27,14 @@ pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {
     let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u16>(partitions)?);
     if format > FORMAT {
         return Err(Error::invalid(format!(
-            "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
+            "the namespace {name} has format {format}, and this version of Stepfleet knows {FORMAT}: use a version \
+             that knows {format}, or another namespace"
         )));
     }
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(Error::invalid(format!(
-            "the namespace {name} says that it has {partitions} partitions, and this version knows 1 to {MAX_PARTITIONS}"
+            "the namespace {name} is recorded with {partitions} partitions, and this version of Stepfleet knows 1 to \
+             {MAX_PARTITIONS}"
         )));
     }
     Ok(Some(partitions))

@@ -85,7 +85,7 @@ async fn serve(stream: TcpStream, health: Health, tasks: Handle) -> hyper::Resul
 
 async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) -> Response<Full<Bytes>> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n");
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -101,7 +101,7 @@ async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) ->
             }
             plain(status, if troubles.is_empty() { "ready\n".into() } else { text(&troubles, ms(SystemTime::now())) })
         }
-        _ => plain(StatusCode::NOT_FOUND, "there are /livez and /readyz\n"),
+        _ => plain(StatusCode::NOT_FOUND, "not found: there are /livez and /readyz\n"),
     }
 }
 

@@ -26,7 +26,7 @@ const FRESH: Duration = Duration::from_millis(250);
 /// More troubles than this are not told.
 const MOST: usize = 20;
 
-const UNREACHABLE: &str = "see whether the server runs, and whether its address and the network are right";
+const UNREACHABLE: &str = "check that the server runs, that its address is right, and the network";
 
 /// What is known of a process, for its health endpoints. Cheap to clone; clones are one.
 #[derive(Clone)]
@@ -167,7 +167,7 @@ async fn read(store: &Arc<dyn ReaderStore>, runtime: &Handle) -> Result<()> {
     let mut reading = runtime.spawn(async move { store.waiting_requests().await });
     match tokio::time::timeout(PATIENCE, &mut reading).await {
         Ok(Ok(answer)) => answer.map(drop),
-        Ok(Err(cut)) => Err(Error::unavailable(format!("a read was cut off: {cut}"))),
+        Ok(Err(cut)) => Err(Error::unavailable(format!("a read was interrupted: {cut}"))),
         Err(_) => {
             reading.abort();
             Err(Error::unavailable(format!("no answer within {PATIENCE:?}")))
@@ -185,9 +185,9 @@ fn judge((phase, began): (Phase, SystemTime), unanswered: &[Unanswered], outages
         advice: None,
     };
     match phase {
-        Phase::Starting => troubles.push(own("start", "it is not at work yet")),
+        Phase::Starting => troubles.push(own("start", "it has not finished starting")),
         Phase::AtWork => {}
-        Phase::Stopping => troubles.push(own("stop", "it was told to stop, and takes no more")),
+        Phase::Stopping => troubles.push(own("stop", "it was told to stop, and takes no new work")),
         Phase::Ended => troubles.push(own("stop", "it has stopped")),
     }
     for Unanswered { partition, since, error } in unanswered {

@@ -157,7 +157,7 @@ pub enum Sent {
     Gone,
     /// A request with this id was taken before.
     Repeated,
-    /// The run has as many step executions as it may have; the events are still in the inbox.
+    /// The run has reached its limit of step executions; the events are still in the inbox.
     Full,
     /// The run has ended; the events are still in the inbox.
     Over,

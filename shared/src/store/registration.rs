@@ -42,7 +42,7 @@ impl Registration {
             .map_err(|e| Error::invalid(format!("the registration of {} cannot be written: {e}", self.workflow)))?;
         if json.len() > MAX_REGISTRATION {
             return Err(Error::too_large(format!(
-                "the registration of the workflow {} has {} bytes; at most {MAX_REGISTRATION} are taken: divide the \
+                "the registration of the workflow {} has {} bytes; at most {MAX_REGISTRATION} are allowed: divide the \
                  workflow, or give its steps and events shorter names",
                 self.workflow,
                 json.len()

@@ -45,7 +45,7 @@ fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<
     if let Some(to) = to
         && !takers.contains(&to)
     {
-        let known = if router.has_step(to) { "does not take it" } else { "is not there" };
+        let known = if router.has_step(to) { "does not take it" } else { "does not exist" };
         let list = if takers.is_empty() { "none does".to_owned() } else { takers.join(", ") };
         return Err(Error::terminal(format!(
             "step {from} sends {event} to step {to}, which {known}; steps that take {event}: {list}"
@@ -56,7 +56,8 @@ fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<
     }
     if !router.may_send(from, event) {
         return Err(Error::terminal(format!(
-            "step {from} sends {event} and does not say so; write #[step(sends = [{event}])], so that the graph has it"
+            "step {from} sends {event} without declaring it; write #[step(sends = [{event}])], so that the graph shows \
+             it"
         )));
     }
     Ok(())

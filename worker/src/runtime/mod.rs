@@ -308,7 +308,7 @@ fn listen(health: &Health, address: Option<SocketAddr>) -> Result<Option<Listeni
     let Some(address) = address else { return Ok(None) };
     let failed = |error| {
         WorkerError::Setting(format!(
-            "the health endpoints cannot listen at {address} ({error}); give another address with STEPFLEET_HEALTH"
+            "the health endpoints cannot listen on {address} ({error}); give another address with STEPFLEET_HEALTH"
         ))
     };
     health.listen(address).map(Some).map_err(failed)
@@ -354,7 +354,8 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     end_after(ends_after(drain, None));
     stop.cancel();
     log::info!(
-        "told to stop: takes no more steps, and lets those that are running end (signal again to hand them back at once)"
+        "told to stop: takes no new steps, and lets those that are running finish (signal again to hand them back at \
+         once)"
     );
     signal().await;
     let again = told.elapsed();
@@ -366,7 +367,7 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
 fn end_after(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);
-        log::error!("something hangs: ending without it");
+        log::error!("a task hangs: exiting without it");
         std::process::exit(1);
     });
 }

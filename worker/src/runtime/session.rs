@@ -148,7 +148,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
                 session.lost.cancel();
             }
             if !broken.is_cancelled() {
-                log::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+                log::warn!(worker = id, "the lease ran out: others have taken over; registering again");
             }
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
@@ -165,7 +165,10 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
 pub(super) async fn needed(broken: CancellationToken, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
         broken.cancel();
-        log::error!(panic = panic_message(&*panic), "a task of the worker panicked: please report it; beginning anew");
+        log::error!(
+            panic = panic_message(&*panic),
+            "a task of the worker panicked: please report it; registering again"
+        );
     }
 }
 
@@ -308,7 +311,10 @@ impl Session {
 
     async fn leave(&self) {
         if tokio::time::timeout(HAND_BACK, self.hand_back()).await.is_err() {
-            log::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
+            log::warn!(
+                worker = self.id,
+                "could not hand back the steps in time; they are free when the lease runs out"
+            );
         }
     }
 

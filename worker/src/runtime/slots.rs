@@ -231,7 +231,7 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
         log::warn!(
             run = step.fence.run,
             step = step.step,
-            "it was among what the last workers that executed it died with: it is executed alone"
+            "the step was being executed when its last workers died: it is executed alone"
         );
         // It goes on where the session is closing.
         let going = needed(session.broken.clone(), keep_going(session.clone(), slot, step));

@@ -160,7 +160,7 @@ impl Driver {
             let end = History::new(EPOCH_MS, records[records.len().saturating_sub(20)..].to_vec());
             panic!(
                 "the run has not ended after {} attempts: does it loop for ever? Its history ends with\n{end}\n\
-                 A test that needs more says so with max_attempts().",
+                 A test that needs more sets max_attempts().",
                 self.max_attempts
             );
         }

@@ -240,7 +240,7 @@ async fn a_step_that_failed_begins_a_fork_with_the_context_as_it_stands() {
         let begun = of(store, "anew", 30).await.remove(0);
         assert_eq!((begun.fence.seq, begun.fence.attempt, begun.context.len()), (1, 1, 0));
         let why = refusal(store, Some(3)).await;
-        assert!(why.contains("has committed, or never was"), "{why}");
+        assert!(why.contains("has committed or never existed"), "{why}");
     })
     .await;
 }

@@ -353,8 +353,8 @@ async fn the_timeout_of_the_run_goes_on() {
             (
                 Status::Failed,
                 Some(
-                    "the run did not end within its timeout of 1h, which goes on while a run is paused; \
-                     active steps: first (1 queued)"
+                    "the run did not end within its timeout of 1h, which keeps running while a run is paused; active \
+                     steps: first (1 queued)"
                 )
             )
         );

@@ -160,7 +160,7 @@ async fn a_run_that_took_too_long_has_all_of_its_time_again() {
         store.fire(&fire()).await.unwrap();
         assert_eq!(shown(store).await.status, Status::Failed);
         let refused = store.retry("r", Some(b"\x02{}"), None).await.unwrap();
-        assert!(matches!(refused, Retried::Refused(why) if why.contains("no step is known to have failed")));
+        assert!(matches!(refused, Retried::Refused(why) if why.contains("no step is recorded as failed")));
         retry(scene).await;
         assert_eq!(told(store, Kind::Retried).await, [(0, 0, "-".to_owned(), String::new())]);
         assert_eq!(claim(store, "a", 2, 1).await[0].fence.attempt, 2);

@@ -80,7 +80,8 @@ impl Data {
         let count = commit.emits.len() as u64 + staged;
         if steps.last + count > MAX_EXECUTIONS {
             return Some(format!(
-                "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
+                "the run has reached its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and \
+                 start the next"
             ));
         }
         let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
@@ -97,7 +98,7 @@ impl Data {
         }
         let inner = if commit.fan.is_some() { attempt.seq } else { group };
         let goes_on = !steps.is_last(group) || steps.completes_set(inner, &commit.parts);
-        (!goes_on).then(|| "the run ended without its stop event: no step of it is left to do".to_owned())
+        (!goes_on).then(|| "the run ended without its stop event: it has no step left to execute".to_owned())
     }
 
     /// Writes emitted events, joins and fan-outs.

@@ -32,7 +32,8 @@ pub(crate) async fn make(link: &Link, name: &str, partitions: u16) -> Result<()>
 
 pub(crate) fn another_number(name: &str, found: u16, wanted: u16) -> Error {
     Error::invalid(format!(
-        "the namespace {name} was made with {found} partitions, not with {wanted}: the number is fixed when a namespace \
-         is made. Leave it out (--partitions, STEPFLEET_PARTITIONS) or say {found}, or use another namespace"
+        "the namespace {name} was created with {found} partitions, not with {wanted}: the number is fixed when a \
+         namespace is created. Leave it out (--partitions, STEPFLEET_PARTITIONS), set it to {found}, or use another \
+         namespace"
     ))
 }

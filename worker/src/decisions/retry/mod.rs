@@ -123,7 +123,7 @@ impl Reason {
         match self {
             Self::Terminal => "the error is terminal",
             Self::GivenUp => "the call that failed is recorded, and fails in each attempt",
-            Self::OtherErrors => "the retry policy is for other errors",
+            Self::OtherErrors => "the retry policy does not cover this error",
             Self::Attempts => "it was the last attempt",
             Self::Elapsed => "the next attempt would begin too late",
         }

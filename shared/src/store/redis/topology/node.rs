@@ -20,7 +20,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Where another server may have taken over, it is not waited for so long.
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(8);
-const REPLICA: &str = "the server is a replica, and no master";
+const REPLICA: &str = "the server is a replica, not a master";
 
 /// One server, for all partitions that it owns. All commands of a process that do not block share one connection, so
 /// that what is sent at the same time travels together. Bulk reads use others, of the pool.
