@@ -52,7 +52,7 @@ pub(crate) async fn answer(
     Err(Error::unavailable("the question kept opening and closing while it was being read; send the answer again"))
 }
 
-/// None where the question is not open.
+/// None if the question is not open.
 fn settled(given: Answered, run: &str) -> Option<Steering> {
     match given {
         Answered::Answered | Answered::Gone | Answered::Repeated => Some(Steering::Done),
@@ -69,6 +69,6 @@ fn meant<'a>(open: &'a [OpenQuestion], named: &str) -> Option<&'a OpenQuestion> 
 
 fn unknown(run: &str, named: &str, open: &[OpenQuestion]) -> String {
     let names: Vec<&str> = open.iter().take(NAMED).map(|question| &*question.question.name).collect();
-    let asks = if names.is_empty() { "none is open".to_owned() } else { format!("open: {}", names.join(", ")) };
+    let asks = if names.is_empty() { "none is open".to_owned() } else { format!("open questions: {}", names.join(", ")) };
     format!("run {run} has no open question {named}; {asks}")
 }

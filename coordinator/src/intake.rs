@@ -265,7 +265,7 @@ impl Intake {
         self.reject(entry, reason).await
     }
 
-    /// Keeps a request; None where too many are kept.
+    /// Keeps a request; None if too many are kept.
     pub(crate) async fn defer(&self, run: String, request: StartRequest, entry: &InboxEntry) -> Result<Option<Became>> {
         if let Some(known) = self.run_of_key(&run, &request).await? {
             return self.lead(&run, &known, Some(entry)).await.map(Some);

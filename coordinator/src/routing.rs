@@ -51,7 +51,7 @@ impl Routes {
         routes
     }
 
-    /// Where a run of this workflow starts; None where no live worker serves it.
+    /// Where a run of this workflow starts; None if no live worker serves it.
     pub fn route(&self, workflow: &str) -> Option<&Destination> {
         self.served.get(workflow)
     }

@@ -1,4 +1,4 @@
-//! Questions that a run asks people, and the answers that they take. Pure.
+//! Questions that a run asks people, and the answers that they accept. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::names;
 
 /// The longest text of a question, in bytes.
 pub const MAX_TEXT: usize = 10_000;
-/// The longest answer in words that may be allowed, in bytes.
+/// The longest text answer that a question may allow, in bytes.
 pub const MAX_ANSWER: u32 = 100_000;
 /// The most options of a question, and the longest id and label of one, in bytes.
 const MAX_OPTIONS: usize = 100;
@@ -105,7 +105,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Choice {
-    /// An option with what an answer says, and with what people are shown.
+    /// An option with the value of an answer and the text that people see.
     pub fn new(id: impl Into<String>, label: impl Into<String>) -> Self {
         Self { id: id.into(), label: label.into() }
     }

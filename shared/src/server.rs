@@ -1,4 +1,4 @@
-//! What a server says about itself, and whether that is fit for a fleet. Pure: no I/O.
+//! Reads what a server says about itself, and judges whether it is fit for a fleet. Pure: no I/O.
 //!
 //! [`ReaderStore::server`](crate::store::ReaderStore::server) reads it.
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -24,11 +24,11 @@ pub enum Level {
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
-    /// How it went.
+    /// Its outcome.
     pub level: Level,
     /// What was found.
     pub found: String,
-    /// What to do; None where all is well.
+    /// What to do; None if all is well.
     pub advice: Option<String>,
 }
 
@@ -49,12 +49,12 @@ impl Check {
     }
 }
 
-/// Whether a fault is put up with.
+/// Whether the user accepts a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// How to say so, for the refusal: `pass --allow-eviction`.
+    /// How to accept it, for the refusal: `pass --allow-eviction`.
     pub how: &'static str,
-    /// It was said.
+    /// Whether the user has accepted it.
     pub given: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct Override {
 pub struct Refusal {
     /// The check that failed.
     pub check: Check,
-    /// How to start anyway; None where nothing helps.
+    /// How to start anyway; None if nothing helps.
     pub how: Option<&'static str>,
 }
 
@@ -88,22 +88,22 @@ impl fmt::Debug for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The fields of `INFO`. Unlike `CONFIG`, managed servers allow it; what they leave out is no fault.
+/// The fields of `INFO`. Managed servers allow it, unlike `CONFIG`; what they leave out is not a fault.
 #[derive(Clone, Debug, Default)]
 pub struct Info(HashMap<String, String>);
 
 impl Info {
-    /// Reads the reply of `INFO`. Lines that are no fields are passed over.
+    /// Reads the reply of `INFO`. Lines that are not fields are skipped.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.into(), v.into())).collect())
     }
 
-    /// A field, where it is there.
+    /// A field, if it is there.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Whether a fleet may start on this server. Answers what should be warned of; an old version cannot be overridden.
+    /// Whether a fleet may start on this server. Returns the checks to warn about; an old version cannot be overridden.
     pub fn admit(&self, eviction: Override, unpersisted: Override) -> Result<Vec<Check>, Refusal> {
         let checks =
             [(self.version(), None), (self.eviction(), Some(eviction)), (self.persistence(), Some(unpersisted))];
@@ -120,7 +120,7 @@ impl Info {
         Ok(warnings)
     }
 
-    /// Why the server cannot be judged yet, where that is so: it passes. What it says of its files is not true before they are read.
+    /// Why the server cannot be judged yet, which passes; None if it can. Before it has loaded its files, what it says about them is wrong.
     pub fn is_not_ready(&self) -> Option<String> {
         let is = |name, value| self.get(name) == Some(value);
         if is("loading", "1") || is("async_loading", "1") {
@@ -133,7 +133,7 @@ impl Info {
         None
     }
 
-    /// The version, where it is new enough for Redis Functions.
+    /// Checks that the version is new enough for Redis Functions.
     pub fn version(&self) -> Check {
         const NAME: &str = "version";
         let server = match self.get("valkey_version") {
@@ -154,7 +154,7 @@ impl Info {
         }
     }
 
-    /// Whether runs may be evicted.
+    /// Checks whether runs may be evicted.
     pub fn eviction(&self) -> Check {
         const NAME: &str = "eviction";
         match self.get("maxmemory_policy") {
@@ -168,7 +168,7 @@ impl Info {
         }
     }
 
-    /// Whether runs survive a restart of the server.
+    /// Checks whether runs survive a restart of the server.
     pub fn persistence(&self) -> Check {
         const NAME: &str = "persistence";
         match (self.get("aof_enabled"), self.get("aof_last_write_status")) {
@@ -187,7 +187,7 @@ impl Info {
         }
     }
 
-    /// What kind of deployment the server is a part of.
+    /// The kind of deployment that the server is a part of.
     pub fn mode(&self) -> Check {
         match self.get("redis_mode") {
             Some("cluster") => Check::ok("mode", "cluster; this node has the partition"),
@@ -199,7 +199,7 @@ impl Info {
     }
 }
 
-/// A Redis URL without user, password and whatever else stands before the host or behind a `?`.
+/// A Redis URL without user, password and anything else before the host or after a `?`.
 pub fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "the address given".into() };
     let rest = rest.split('?').next().unwrap_or_default();

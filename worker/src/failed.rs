@@ -22,7 +22,7 @@ pub struct StepFailed {
     pub step: String,
     /// The name of the event that it failed on.
     pub event: String,
-    /// That event, or the list of those joined, to be looked at. None where it cannot be shown: it is larger than 256 KiB, or nests
+    /// That event, or the list of those joined, to be looked at. None if it cannot be shown: it is larger than 256 KiB, or nests
     /// too deep. What JSON has no form for is written as near as can be: bytes as a list of numbers, NaN as null.
     pub input: Option<Value>,
     /// How many attempts it had.
@@ -43,7 +43,7 @@ impl Event for StepFailed {
 }
 
 impl StepFailed {
-    /// The event that the step failed on, to be emitted again or looked at. Fails where it cannot be shown, or is
+    /// The event that the step failed on, to be emitted again or looked at. Fails if it cannot be shown, or is
     /// another one.
     pub fn event<E: Event>(&self) -> Outcome<E> {
         if E::NAME != self.event {

@@ -77,7 +77,7 @@ fn a_new_project_is_built_and_its_test_passes() {
     let made = new(&project);
     assert!(made.status.success() && text(&made.stdout).contains("cargo run"), "{made:?}");
     let again = new(&project);
-    assert!(!again.status.success() && text(&again.stderr).contains("is there already"), "{again:?}");
+    assert!(!again.status.success() && text(&again.stderr).contains("already exists"), "{again:?}");
     let here = project.join("src/main.rs");
     assert!(std::fs::read_to_string(here).unwrap().contains("async fn hello"));
 

@@ -1,4 +1,4 @@
-//! Runs that people fork, each on the store in memory and on a real Redis, with three workers.
+//! Runs that people fork, each on the memory store and on a real Redis, with three workers.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};

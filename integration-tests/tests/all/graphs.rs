@@ -1,4 +1,4 @@
-//! What callers see of the workflows that a fleet serves, on the store in memory and on a real Redis, with three workers.
+//! What callers see of the workflows that a fleet serves, on the memory store and on a real Redis, with three workers.
 
 use std::process::{Command, Output};
 use std::time::Duration;

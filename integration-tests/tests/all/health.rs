@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 
-/// Status and body; None where nobody listens.
+/// Status and body; None if nobody listens.
 async fn ask(port: u16, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream.write_all(format!("{request}\r\nhost: test\r\n\r\n").as_bytes()).await.ok()?;

@@ -1,5 +1,5 @@
 //! Values keep their types where JSON stands between a step and a caller, or are refused with the place of what JSON has no form for;
-//! on the store in memory and on a real Redis.
+//! on the memory store and on a real Redis.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

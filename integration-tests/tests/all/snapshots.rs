@@ -1,4 +1,4 @@
-//! The context of a run as JSON, and runs that begin with the context of others; on the store in memory and on a real
+//! The context of a run as JSON, and runs that begin with the context of others; on the memory store and on a real
 //! Redis, with three workers.
 
 use std::time::Duration;

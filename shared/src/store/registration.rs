@@ -1,4 +1,4 @@
-//! What workers register: a version of a workflow, with all that others may know of it.
+//! What workers register: a version of a workflow, with everything that others may know about it.
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -17,7 +17,7 @@ pub struct Registration {
     pub version: u32,
     /// Where start events go.
     pub start: Vec<Route>,
-    /// Its steps and events, for people and programs: nothing is routed by it.
+    /// Its steps and events, for people and programs; routing does not use it.
     #[serde(default)]
     pub graph: Graph,
     /// How long a run of it may take, in ms; a run that takes longer fails.
@@ -26,7 +26,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Checks that all names are such: they become parts of keys and records.
+    /// Checks that all names are valid: they become parts of keys and records.
     pub fn check(&self) -> Result<()> {
         names::check_name("workflow", &self.workflow)?;
         for route in &self.start {
@@ -36,7 +36,7 @@ impl Registration {
         self.graph.check()
     }
 
-    /// As it is kept. Fails with [`Error::is_too_large`] when that is more than 256 KiB.
+    /// Its JSON, as it is kept. Fails with [`Error::is_too_large`] if that is over 256 KiB.
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string(self)
             .map_err(|e| Error::invalid(format!("the registration of {} cannot be written: {e}", self.workflow)))?;
@@ -59,7 +59,7 @@ impl Registration {
         Ok(found)
     }
 
-    /// Leaves the schemas away where they make it too large or too deep to be read. True when it did.
+    /// Leaves out the schemas if they make it too large or too deep to read. True if it did.
     pub fn shorten(&mut self) -> bool {
         let is_fine = self.to_json().and_then(|json| Self::from_json(json.as_bytes())).is_ok();
         if !is_fine {

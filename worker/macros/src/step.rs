@@ -156,7 +156,7 @@ impl Options {
         }
     }
 
-    /// None where the workflow's policy holds.
+    /// None if the workflow's policy holds.
     fn retry(&self) -> TokenStream {
         if let Some(policy) = &self.retry {
             return options::some_policy(policy);

@@ -11,7 +11,7 @@ use crate::event::Event;
 /// What an attempt has sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Sends {
-    /// None where the workflow is not known: nothing can be sent then.
+    /// None if the workflow is not known: nothing can be sent then.
     pub(crate) router: Option<Arc<Router>>,
     sent: Mutex<Vec<Outgoing>>,
 }
@@ -68,7 +68,7 @@ impl<S> Context<S> {
     /// `#[step(sends = [Lookup])]`. It does not wait.
     ///
     /// What is sent counts as if it were returned: it belongs to the same fan-out as this step execution, or to the one
-    /// that this step opens with a `Vec`. Fails where no step takes the event, where `sends` does not name it, and for the
+    /// that this step opens with a `Vec`. Fails if no step takes the event, where `sends` does not name it, and for the
     /// stop event; the error is terminal.
     pub fn send<E: Event>(&self, event: &E) -> Outcome<()> {
         self.core.sends.push(&self.core.reach.step, event, None)

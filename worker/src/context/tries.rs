@@ -19,7 +19,7 @@ const IN_WORKER: Duration = Duration::from_secs(1);
 /// What a call was given beside its work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
-    /// None where its errors are those of the attempt.
+    /// None if its errors are those of the attempt.
     pub(super) retry: Option<RetryPolicy>,
     pub(super) timeout: Option<Duration>,
 }

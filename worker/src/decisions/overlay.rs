@@ -97,7 +97,7 @@ impl Overlay {
         }
     }
 
-    /// Fails where the field, as this attempt sees it, cannot be merged into.
+    /// Fails if the field, as this attempt sees it, cannot be merged into.
     pub(crate) fn merge(&mut self, field: &str, merge: Merge) -> Outcome<()> {
         if self.rewrite(field, &merge)? {
             self.expect(field);

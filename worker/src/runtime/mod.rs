@@ -71,7 +71,7 @@ pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The store refused something that waiting does not mend.
+    /// The store refused something that waiting does not fix.
     #[error(transparent)]
     Store(#[from] stepfleet_shared::Error),
     /// The server would lose work, or is too old.
@@ -111,7 +111,7 @@ impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
     /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
+    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with this many partitions where it is new, and
     /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let (url, namespace) = (env::redis(), env::namespace());

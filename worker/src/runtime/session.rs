@@ -242,7 +242,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a call, and repeats it while waiting may mend what is wrong. False when told to stop first; an error when Redis refuses.
+    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when Redis refuses.
     async fn answered<'a>(
         &'a self,
         send: impl Fn() -> BoxFuture<'a, stepfleet_shared::Result<()>>,
@@ -279,7 +279,7 @@ impl Session {
     }
 
     /// Makes a call, and repeats it until Redis has answered, since it may have taken effect; None when the lease is
-    /// lost first. A refusal that waiting may mend is no answer. `took` finds what the call took.
+    /// lost first. A refusal that waiting may fix is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
         &'a self,
         mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet_shared::Result<T>>,

@@ -19,9 +19,9 @@ use super::{commit, execute, failure};
 use crate::context::Core;
 use crate::error::Error;
 
-/// No more than so many slots are filled by one call.
+/// No more than this many slots are filled by one call.
 const MOST_CLAIMED: usize = 64;
-/// A run keeps a slot for so many steps in a row, or for so long, while others wait.
+/// A run keeps a slot for so many steps in a row, or for this long, while others wait.
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_ROW: Duration = Duration::from_millis(250);
 
@@ -346,7 +346,7 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
     }
 }
 
-/// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
+/// Reads the context anew, for a body that is to run again within its attempt. None if the lease is lost.
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
     session.lost.run_until_cancelled(core.settle_records()).await?;
@@ -367,7 +367,7 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     }
 }
 
-/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None where the lease is lost.
+/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None if the lease is lost.
 async fn execute(
     session: &Session,
     step: &Arc<Claimed>,

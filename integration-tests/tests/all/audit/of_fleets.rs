@@ -148,7 +148,7 @@ async fn the_leases_are_deleted() {
     let step = stage.claim(1).await.remove(0);
     stage.delete("leases").await;
     let told = stage.audit().await;
-    assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
+    assert!(told.contains(&"r: step execution 1 is held by worker a, which is gone".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
     assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
     join_fleet(stage.store(), "a", HOUR).await;

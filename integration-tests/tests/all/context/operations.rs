@@ -36,7 +36,7 @@ impl Operations {
         let wrong = state.push("price", &1).await.unwrap_err();
         assert!(wrong.is_terminal() && wrong.to_string().contains("field price is not a list"), "{wrong}");
         let wrong = state.get::<u8>("price.low").await.unwrap_err();
-        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is not a map"), "{wrong}");
+        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is neither a map"), "{wrong}");
         Ok(Written)
     }
 

@@ -324,7 +324,7 @@ async fn a_cancel_takes_effect_at_once_and_a_retry_only_where_the_run_has_failed
         let first = begun(scene, &["first"]).await.remove(0);
         pause(scene).await;
         assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::Paused);
-        // It fails for good all the same.
+        // It fails for good anyway.
         let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
         store.fail(&call("a", 2, false), &first, &failure, &refill(0)).await.unwrap();
         assert_eq!(status(store).await, Status::Failed);

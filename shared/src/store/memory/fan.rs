@@ -15,7 +15,7 @@ pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 const FAN_INLINE: usize = 8;
 
 impl Steps {
-    /// The groups that a group lies in, itself first and the run itself left out; None where one of them is closed, so that
+    /// The groups that a group lies in, itself first and the run itself left out; None if one of them is closed, so that
     /// nothing in it counts any more.
     pub(super) fn groups_of(&self, group: u64) -> Option<Vec<u64>> {
         let (mut chain, mut at) = (Vec::new(), group);
@@ -50,7 +50,7 @@ impl Steps {
 }
 
 impl Data {
-    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None where the fence is void.
+    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None if the fence is void.
     pub(super) fn stage(
         &mut self,
         worker: &str,

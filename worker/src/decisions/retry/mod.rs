@@ -50,7 +50,7 @@ pub struct RetryPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stop {
-    /// At most so many attempts, the first included. Attempts whose worker was lost do not count.
+    /// At most this many attempts, the first included. Attempts whose worker was lost do not count.
     #[serde(default)]
     pub attempts: Option<u32>,
     /// No attempt begins later than this after the first one that failed has begun.
@@ -193,7 +193,7 @@ impl RetryPolicy {
         Self { stop: Stop::default(), delay, jitter: JITTER, on: RetryOn::Any }
     }
 
-    /// At most so many attempts, the first included.
+    /// At most this many attempts, the first included.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.stop.attempts = Some(attempts);
