@@ -49,15 +49,15 @@ pub(crate) async fn answer(
             return Ok(became);
         }
     }
-    Err(Error::unavailable("the question was opened and closed again and again"))
+    Err(Error::unavailable("the question kept opening and closing while it was being read; send the answer again"))
 }
 
-/// None where the question is not open.
+/// None if the question is not open.
 fn settled(given: Answered, run: &str) -> Option<Steering> {
     match given {
         Answered::Answered | Answered::Gone | Answered::Repeated => Some(Steering::Done),
         Answered::Unknown => Some(Steering::Unknown),
-        Answered::Over => Some(Steering::Refused(format!("run {run} has ended: it asks nothing any more"))),
+        Answered::Over => Some(Steering::Refused(format!("run {run} has ended: its questions are closed"))),
         Answered::Closed => None,
     }
 }
@@ -69,6 +69,6 @@ fn meant<'a>(open: &'a [OpenQuestion], named: &str) -> Option<&'a OpenQuestion> 
 
 fn unknown(run: &str, named: &str, open: &[OpenQuestion]) -> String {
     let names: Vec<&str> = open.iter().take(NAMED).map(|question| &*question.question.name).collect();
-    let asks = if names.is_empty() { "it asks none".to_owned() } else { format!("it asks {}", names.join(", ")) };
+    let asks = if names.is_empty() { "none is open".to_owned() } else { format!("open questions: {}", names.join(", ")) };
     format!("run {run} has no open question {named}; {asks}")
 }

@@ -121,7 +121,7 @@ impl Coordinator {
                 Ok(entries)
             }
             Err(error) if lost_group(&error) => {
-                log::info!("the inbox has gone (was Redis emptied?); making it anew");
+                log::info!("the inbox is gone (was Redis emptied?); creating it again");
                 Ok(Vec::new())
             }
             Err(error) => Err(error),

@@ -62,7 +62,7 @@ impl Coordinator {
             id = this.config.id,
             namespace = this.partitions.name(),
             partitions = this.partitions.count(),
-            "the coordinator is at work"
+            "the coordinator is running"
         );
         let mut loops = JoinSet::new();
         for post in 0..this.posts.len() {
@@ -81,7 +81,7 @@ impl Coordinator {
             }
         };
         if tokio::time::timeout(PARTING, finish).await.is_err() {
-            log::warn!("Redis does not answer; leaving what was under way to the other coordinators");
+            log::warn!("Redis does not answer; leaving its unfinished work to the other coordinators");
         }
         log::info!("the coordinator has stopped");
     }

@@ -12,8 +12,8 @@ pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -
     if !graph.external.iter().any(|external| external == event) && !all.is_empty() {
         let known = if graph.external.is_empty() { "none".to_owned() } else { graph.external.join(", ") };
         return Err(format!(
-            "{event} does not come from outside in {of}: its workflow names it in #[workflow(external = [..])] where it may; \
-             named are: {known}"
+            "{event} is not an external event of {of}: list it in #[workflow(external = [..])] to allow it; external \
+             events: {known}"
         ));
     }
     if all.is_empty() {
@@ -84,7 +84,7 @@ mod tests {
         let closed = Graph { external: vec!["Approval".into()], ..graph() };
         let refused = takers(&closed, "rag version 1", "Asked", None).unwrap_err();
         assert!(
-            refused.contains("Asked does not come from outside") && refused.contains("named are: Approval"),
+            refused.contains("Asked is not an external event") && refused.contains("external events: Approval"),
             "{refused}"
         );
         assert!(refusal("Left", None).contains("by itself"));

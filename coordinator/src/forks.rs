@@ -27,7 +27,7 @@ impl Intake {
             let source = match store.forkable(run, asked.seq).await? {
                 ForkPoint::At(source) => source,
                 ForkPoint::Unknown => return Ok(Steering::Unknown),
-                ForkPoint::Held => return Ok(refused(run, "it waits for a worker that starts it")),
+                ForkPoint::Held => return Ok(refused(run, "it waits for a worker to start it")),
                 ForkPoint::Refused(why) => return Ok(refused(run, &why)),
                 ForkPoint::Several(found) => return Ok(refused(run, &several(&found))),
             };
@@ -43,13 +43,13 @@ impl Intake {
             return Ok(match store.fork(&fork, Some(origin)).await? {
                 Forked::Made | Forked::Known | Forked::Gone | Forked::Repeated => Steering::Done,
                 Forked::Unknown => Steering::Unknown,
-                Forked::Held => refused(run, "it waits for a worker that starts it"),
-                Forked::Taken => refused(run, &format!("there is another run {id}; give the fork another id")),
+                Forked::Held => refused(run, "it waits for a worker to start it"),
+                Forked::Taken => refused(run, &format!("a run {id} already exists; give the fork another id")),
                 Forked::Refused(why) => refused(run, &why),
                 Forked::Changed => continue,
             });
         }
-        Ok(refused(run, "it goes on too fast to be looked at; pause it, and ask again"))
+        Ok(refused(run, "it changes too fast to be read; pause it, and fork it again"))
     }
 
     /// The id that was asked for, or one that follows from the entry.
@@ -62,8 +62,8 @@ impl Intake {
                 Ok(id.clone())
             } else {
                 Err(format!(
-                    "a fork is in the partition of its run: {id} would be in partition {other}, and run {run} is in {partition}; give \
-                     it another id, or none"
+                    "a fork must be in the partition of its run: {id} would be in partition {other}, and run {run} is \
+                     in {partition}; give it another id, or none"
                 ))
             };
         }
@@ -71,7 +71,7 @@ impl Intake {
         let named = format!("{run}-fork-{entry}");
         let is_short = names::check_id("run id", &format!("{named}-9999999")).is_ok();
         let first = if is_short { named } else { format!("fork-{entry}") };
-        id_in(partition, count, &first).ok_or_else(|| "no id was found for it".to_owned())
+        id_in(partition, count, &first).ok_or_else(|| "no free id was found for it".to_owned())
     }
 
     async fn prepared(
@@ -83,7 +83,9 @@ impl Intake {
     ) -> Result<std::result::Result<Fork, String>> {
         let ForkSource { is_start, seq, workflow, version, heads, .. } = source;
         let Some(to) = self.fleet.version(&workflow, version).await? else {
-            return Ok(Err(format!("no worker has registered {workflow} version {version}; start one, and ask again")));
+            return Ok(Err(format!(
+                "no worker has registered {workflow} version {version}; start one, and fork again"
+            )));
         };
         let made = heads.keys().filter_map(|number| call_of(*number)).max().unwrap_or(0);
         if let Some(call) = asked.call.filter(|call| *call > made + 1) {
@@ -92,7 +94,7 @@ impl Intake {
                 made => format!("has recorded calls up to {made}"),
             };
             return Ok(Err(format!(
-                "there is no call {call} yet of step execution {seq}, or none is kept: it {recorded}"
+                "step execution {seq} has not recorded call {call}, or no longer keeps it: it {recorded}"
             )));
         }
         if is_start && to.routes.len() > 1 && !heads.is_empty() {
@@ -100,7 +102,8 @@ impl Intake {
         }
         if !is_start && asked.call.is_some_and(|call| is_committed_after(&heads, call)) {
             return Ok(Err(format!(
-                "the body of step execution {seq} has committed the state after that call, and what it was then is not kept"
+                "the body of step execution {seq} has committed the state since that call, and the state of that time \
+                 is not kept"
             )));
         }
         let Some(entries) = kept_before(&heads, asked.call, is_start) else {
@@ -129,5 +132,5 @@ fn refused(run: &str, why: &str) -> Steering {
 
 fn several(found: &[(u64, String)]) -> String {
     let named: Vec<_> = found.iter().map(|(seq, step)| format!("{seq} ({step})")).collect();
-    format!("name the step execution to begin with (seq), of these that have not ended: {}", named.join(", "))
+    format!("name the step execution to begin with (seq); these have not ended: {}", named.join(", "))
 }

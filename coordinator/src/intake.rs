@@ -137,7 +137,7 @@ impl Intake {
             // Another coordinator may be about to start it.
             (Steering::Unknown, Early::Keep) => Ok(Became::Early),
             (Steering::Unknown, Early::Reject) => {
-                self.reject(entry, format!("there is no run {run}; start it first, or look at the id")).await
+                self.reject(entry, format!("there is no run {run}; start it first, or check the id")).await
             }
             (Steering::Refused(reason), _) => self.reject(entry, reason).await,
         }
@@ -200,7 +200,8 @@ impl Intake {
                 SendDeferral::Unknown => Steering::Unknown,
                 SendDeferral::Over => Steering::Refused(ended(send)),
                 SendDeferral::Full => Steering::Refused(format!(
-                    "run {} waits for a worker that starts it, and as many events are kept for it as may be; send it again then",
+                    "run {} waits for a worker to start it, and no more events can be kept for it until then; send the \
+                     event again after that",
                     send.run
                 )),
                 // It has just started.
@@ -226,7 +227,7 @@ impl Intake {
             Sent::Delivered | Sent::Gone | Sent::Repeated => Steering::Done,
             Sent::Unknown => Steering::Unknown,
             Sent::Over => Steering::Refused(ended(send)),
-            Sent::Full => Steering::Refused(format!("run {} has as many step executions as it may have", send.run)),
+            Sent::Full => Steering::Refused(format!("run {} has reached its limit of step executions", send.run)),
         })
     }
 
@@ -265,7 +266,7 @@ impl Intake {
         self.reject(entry, reason).await
     }
 
-    /// Keeps a request; None where too many are kept.
+    /// Keeps a request; None if too many are kept.
     pub(crate) async fn defer(&self, run: String, request: StartRequest, entry: &InboxEntry) -> Result<Option<Became>> {
         if let Some(known) = self.run_of_key(&run, &request).await? {
             return self.lead(&run, &known, Some(entry)).await.map(Some);
@@ -389,7 +390,7 @@ fn ended(send: &SendRequest) -> String {
 }
 
 fn no_source(from: &str) -> String {
-    format!("its context was to come from run {from}, which nobody knows: it was never started, or has expired")
+    format!("its context was to come from run {from}, which does not exist: it was never started, or has expired")
 }
 
 /// What to do with requests about a run that nobody knows.
@@ -414,7 +415,7 @@ impl Steering {
             Retried::Unknown => Self::Unknown,
             Retried::Live => Self::Refused(format!("run {run} is under way: {only}")),
             Retried::Paused => Self::Refused(format!("run {run} is paused: {only}; resume it to have it go on")),
-            Retried::Held => Self::Refused(format!("run {run} waits for a worker that starts it: {only}")),
+            Retried::Held => Self::Refused(format!("run {run} waits for a worker to start it: {only}")),
             Retried::Over => Self::Refused(format!("run {run} has ended and did not fail: {only}")),
             Retried::Refused(why) => Self::Refused(format!("run {run} cannot be retried: {why}")),
         }
@@ -443,9 +444,10 @@ impl Steering {
         match answer {
             Signalled::Delivered | Signalled::Kept | Signalled::Gone | Signalled::Repeated => Self::Done,
             Signalled::Unknown => Self::Unknown,
-            Signalled::Over => Self::Refused(format!("run {run} has ended: nobody will take the signal {name}")),
+            Signalled::Over => Self::Refused(format!("run {run} has ended: no step will take the signal {name}")),
             Signalled::Full => Self::Refused(format!(
-                "run {run} has as many signals {name} as are kept that it has not waited for; send it when it does"
+                "run {run} keeps as many signals {name} as it may, none of which it has waited for; send the signal \
+                 again when a step waits for it"
             )),
         }
     }

@@ -68,7 +68,7 @@ impl Partition {
         let reaped = self.store.reap(&Reap { limit, max_losses, retention, suspects }).await?;
         self.has_workers.store(reaped.workers > 0, Ordering::Relaxed);
         for worker in &reaped.reaped {
-            log::info!(worker, "a worker is gone; what it held is queued again");
+            log::info!(worker, "a worker is gone; the steps that it held are queued again");
         }
         self.next_reap.set(if reaped.more { Duration::ZERO } else { config.reap });
         Ok(reaped)
@@ -114,10 +114,14 @@ impl Partition {
         let audited = self.store.audit(&Audit { repair: true, from, max_losses, retention }).await?;
         self.audited_to.store(audited.next.unwrap_or(0), Ordering::Relaxed);
         for breach in audited.breaches.iter().take(LOGGED) {
-            log::warn!(of = breach.of, what = breach.what, "an audit found something missing and dealt with it");
+            log::warn!(
+                of = breach.of,
+                what = breach.what,
+                "an audit found a breach and repaired it, or failed the run"
+            );
         }
         if audited.breaches.len() > LOGGED {
-            log::warn!(count = audited.breaches.len() - LOGGED, "the same audit dealt with more");
+            log::warn!(count = audited.breaches.len() - LOGGED, "the same audit found more breaches, and did the same");
         }
         Ok(audited)
     }

@@ -29,9 +29,11 @@ impl Intake {
     pub(crate) fn list_of_start(&self, request: &StartRequest, run: &str) -> Result<(), String> {
         let Some(key) = &request.reply else { return Ok(()) };
         if self.are_several() && request.key.is_some() {
-            return Err("a request has reply or key, not both, where there are several partitions: the run of the key may be in \
-                        another one; give it an id, which makes it safe to repeat too"
-                .to_owned());
+            return Err(
+                "in a namespace of several partitions a request has reply or key, not both: the run of the key may be \
+                 in another partition; give an id instead of the key, which also makes the request safe to repeat"
+                    .to_owned(),
+            );
         }
         self.list_for(Some(key), run).map(drop)
     }

@@ -55,7 +55,7 @@ impl Routes {
         routes
     }
 
-    /// Where a run of this workflow starts; None where no live worker serves it.
+    /// Where a run of this workflow starts; None if no live worker serves it.
     pub fn route(&self, workflow: &str) -> Option<&Destination> {
         self.served.get(workflow)
     }
@@ -133,11 +133,12 @@ mod tests {
         let known = Routes::new(&[], &[registration("research", 1), registration("ocr", 1)]);
         assert_eq!(
             known.refusal("reserch"),
-            "no worker has registered the workflow \"reserch\"; did you mean \"research\"? Known are: ocr, research"
+            "no worker has registered the workflow \"reserch\"; did you mean \"research\"? Known workflows: ocr, \
+             research"
         );
         assert_eq!(
             known.refusal("billing"),
-            "no worker has registered the workflow \"billing\". Known are: ocr, research"
+            "no worker has registered the workflow \"billing\". Known workflows: ocr, research"
         );
         assert!(known.refusal("ocr").contains("no live worker serves"));
         assert!(Routes::default().refusal("ocr").contains("nor any other"));

@@ -32,7 +32,7 @@ pub(crate) struct Schemas(Mutex<HashMap<String, Made>>);
 #[derive(Clone)]
 struct Made {
     of: Value,
-    /// None where it is of no use.
+    /// None if it is of no use.
     validator: Option<Arc<Validator>>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Given {
 }
 
 impl Schemas {
-    /// Why the event does not fit its schema; None where it does, or has none. `of` names the workflow's version.
+    /// Why the event does not fit its schema; None if it does, or has none. `of` names the workflow's version.
     pub(crate) async fn mistake(&self, graph: &Graph, of: &str, given: Given) -> Option<String> {
         let schema = graph.schemas.get(&given.event).filter(|schema| is_of_a_type(schema))?;
         let name = format!("{of} {}", given.event);
@@ -79,7 +79,7 @@ impl Schemas {
         None
     }
 
-    /// None where it is still to be compiled.
+    /// None if it is still to be compiled.
     fn made(&self, name: &str, schema: &Value) -> Option<Made> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(name).filter(|made| made.of == *schema).cloned()
@@ -97,7 +97,7 @@ impl Schemas {
 fn compile(schema: &Value) -> Result<Validator, String> {
     let length = schema.to_string().len();
     if length > MAX_SCHEMA {
-        return Err(format!("it has {length} bytes; at most {MAX_SCHEMA} are used"));
+        return Err(format!("it has {length} bytes; at most {MAX_SCHEMA} are allowed"));
     }
     jsonschema::validator_for(schema).map_err(|error| error.to_string())
 }
@@ -116,7 +116,7 @@ fn is_of_a_type(schema: &Value) -> bool {
     schema.get("$schema").is_some()
 }
 
-/// None where JSON has no such values: the worker finds out what they are.
+/// None if JSON has no such values: the worker finds out what they are.
 fn read(content: Content, input: &[u8]) -> Option<Value> {
     match content {
         Content::Json => serde_json::from_slice(input).ok(),

@@ -17,7 +17,7 @@ impl Intake {
         let Some(session) = &request.session else { return Ok(request.id.clone().unwrap_or_else(made)) };
         let partition = partition_of(session, count);
         match &request.id {
-            None => id_in(partition, count, &made()).ok_or_else(|| "no id was found for it".to_owned()),
+            None => id_in(partition, count, &made()).ok_or_else(|| "no free id was found for it".to_owned()),
             Some(id) if partition_of(id, count) == partition => Ok(id.clone()),
             Some(id) => Err(format!(
                 "the runs of a session are in the partition of its name: {id} would be in partition {}, and session {session} is in \
@@ -29,7 +29,7 @@ impl Intake {
 }
 
 pub(crate) fn line_full(session: &str) -> String {
-    format!("as many runs of session {session} wait for their turn as may; send the request again when some have ended")
+    format!("too many runs of session {session} wait for their turn; send the request again when some have ended")
 }
 
 /// Requests to be dealt with one after the other, in order: those of one session are a line, and each other is one by itself.

@@ -13,7 +13,7 @@ mkdir -p "$peers/bullmq"
 cp integration-tests/load/peers/bullmq/* "$peers/bullmq/"
 say "peers: installing BullMQ"
 npm install --prefix "$peers/bullmq" --silent --no-audit --no-fund --ignore-scripts
-say "peers: building the one of apalis-workflow"
+say "peers: building the apalis-workflow benchmark"
 cargo build --quiet --release --locked --manifest-path integration-tests/load/peers/apalis/Cargo.toml \
   --target-dir "$peers/apalis"
 exec deploy/scripts/bench.sh --only chain-off jobs --peers "$peers" "$@"

@@ -37,7 +37,7 @@ until_true() {
     if "$@" >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done
-  die "$what did not come to pass within a minute."
+  die "$what did not happen within a minute."
 }
 
 background() {
@@ -83,7 +83,7 @@ asks() { [ "$(cli ZCARD 'sf:{0}:questions')" = 1 ]; }
 until_true "the question" asks
 stepfleet questions
 
-say "kill -9 of both workers. The run waits on, and holds nobody:"
+say "kill -9 of both workers. The run keeps waiting, and holds no worker:"
 kill -9 "$first" "$second"
 cli HGET 'sf:{0}:run:r1' status
 
@@ -93,7 +93,7 @@ cli HGET 'sf:{0}:asked:r1' "${question#r1 }"
 echo "redis-cli XADD 'sf:{0}:inbox' '*' op answer run r1 question deploy input true by ann"
 cli XADD 'sf:{0}:inbox' '*' op answer run r1 question deploy input true by ann
 
-say "Other workers go on where it was:"
+say "Other workers continue where it stopped:"
 background worker-3 "$release/examples/approval"
 background worker-4 "$release/examples/approval"
 ended() { [ "$(cli HGET 'sf:{0}:run:r1' status)" = completed ]; }

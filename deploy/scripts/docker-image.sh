@@ -19,11 +19,11 @@ pull() {
 build_debian() {
   local suite=$1 image=$2 root
   command -v debootstrap >/dev/null || {
-    can_apt || die "$image can be neither pulled nor built: debootstrap is missing and cannot be installed."
+    can_apt || die "$image can neither be pulled nor built: debootstrap is missing and cannot be installed."
     apt_update
     apt_install debootstrap
   }
-  can_be_root || die "$image can be neither pulled nor built: debootstrap needs root."
+  can_be_root || die "$image can neither be pulled nor built: debootstrap needs root."
   root=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "as_root rm -rf --one-file-system '$root'" EXIT

@@ -15,7 +15,7 @@ repository=$PWD
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
 [ -x "$cargo_home/bin/rustup" ] || die "no rustup in $cargo_home/bin; its toolchain is what the fresh machine gets."
-[ -z "$(git status --porcelain)" ] || say "fresh: note: changes that are not committed are left out"
+[ -z "$(git status --porcelain)" ] || say "fresh: note: uncommitted changes are left out"
 
 root=$(mktemp -d)
 chmod 755 "$root"

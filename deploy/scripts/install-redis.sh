@@ -40,7 +40,7 @@ if [ "$(uname -s)" = Darwin ] && command -v brew >/dev/null; then
 fi
 
 if docker_runs; then
-  say "redis: none installed here; Docker runs and is used instead"
+  say "redis: none is installed here; using Docker instead"
   exit 0
 fi
 

@@ -24,7 +24,7 @@ apt_update() {
     if as_root apt-get update -qq >/dev/null 2>&1; then return 0; fi
     sleep $((try * 3))
   done
-  say "stepfleet: apt-get update failed; going on with the package lists that are there"
+  say "stepfleet: apt-get update failed; continuing with the existing package lists"
 }
 
 apt_install() {
@@ -55,7 +55,7 @@ need_cargo() {
   command -v cargo >/dev/null ||
     die "cargo was not found on PATH or in ${CARGO_HOME:-$HOME/.cargo}/bin. Install Rust as https://rustup.rs says, then run this again."
   cargo --version >/dev/null ||
-    die "cargo is there but does not start (see above). With rustup, 'rustup default stable' usually helps."
+    die "cargo was found but does not start (see above). With rustup, 'rustup default stable' usually helps."
 }
 
 # CI builds what was committed; a developer may just have changed a dependency.

@@ -201,7 +201,7 @@ class Session:
                 return None
 
     def give_up(self) -> None:
-        log.warning("the lease of %s is lost: others have taken over; beginning anew", self.id)
+        log.warning("the lease of %s is lost: others have taken over; registering again", self.id)
         self.lost.set()
 
     def keep_claiming(self) -> None:

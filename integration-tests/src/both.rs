@@ -29,9 +29,9 @@ pub struct Stage {
     pub client: Client,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The Redis; none on the store in memory.
+    /// The Redis; none on the memory store.
     pub redis: Option<TestRedis>,
-    /// The store in memory; none on Redis.
+    /// The memory store; none on Redis.
     pub memory: Option<MemoryStore>,
     serve: fn(Worker) -> Result<Worker, WorkerError>,
     concurrency: usize,
@@ -64,20 +64,20 @@ impl Both {
         self
     }
 
-    /// Plays the scenario on the store in memory and then on Redis.
+    /// Plays the scenario on the memory store and then on Redis.
     pub async fn play(self, scenario: impl AsyncFn(&mut Stage)) {
         for redis in [None, Some(TestRedis::start().await)] {
             self.play_once(redis, &scenario).await;
         }
     }
 
-    /// Plays a scenario that the store in memory has no part for.
+    /// Plays a scenario that the memory store has no part for.
     pub async fn play_on_redis(self, scenario: impl AsyncFn(&mut Stage)) {
         self.play_once(Some(TestRedis::start().await), &scenario).await;
     }
 
     async fn play_once(&self, redis: Option<TestRedis>, scenario: &impl AsyncFn(&mut Stage)) {
-        let name = if redis.is_some() { "Redis" } else { "the store in memory" };
+        let name = if redis.is_some() { "Redis" } else { "the memory store" };
         eprintln!("--- on {name}");
         let mut stage = Stage::set(self, redis).await;
         scenario(&mut stage).await;

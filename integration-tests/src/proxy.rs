@@ -50,7 +50,7 @@ impl Proxy {
         self.lose.store(replies, Ordering::SeqCst);
     }
 
-    /// Keeps each reply back for so long.
+    /// Keeps each reply back for this long.
     pub fn delay(&self, delay: Duration) {
         self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }

@@ -141,7 +141,7 @@ async fn answer(
     Some(())
 }
 
-/// The next command or reply, whole. None where the connection has ended.
+/// The next command or reply, whole. None if the connection has ended.
 async fn next_frame(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         if let Some(length) = frame(buffer) {
@@ -153,7 +153,7 @@ async fn next_frame(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option<Ve
     }
 }
 
-/// How long the first command or reply (of RESP2) in these bytes is; None where its end is not there yet.
+/// How long the first command or reply (of RESP2) in these bytes is; None if its end is not there yet.
 fn frame(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|end| end == b"\r\n")?;
     let number = || std::str::from_utf8(&bytes[1..line]).ok()?.parse::<i64>().ok();

@@ -9,7 +9,7 @@ use stepfleet_shared::store::{Audit, MemoryStore, RedisStore, Store};
 
 use crate::redis::TestRedis;
 
-/// When the clock of the store in memory begins (ms since 1970).
+/// When the clock of the memory store begins (ms since 1970).
 pub const BEGINNING_MS: u64 = 1_000_000;
 
 /// Some seconds: as much as a scenario may take itself on Redis, whose clock goes on.
@@ -70,16 +70,16 @@ enum Stage {
 
 /// All that is in a store, to go back to.
 pub enum Saved {
-    /// Of the store in memory.
+    /// Of the memory store.
     Memory(Box<SavedStore>),
     /// The keys of Redis: name, time to live in ms (0 for ever), and what `DUMP` gives.
     Redis(Vec<(Vec<u8>, i64, Vec<u8>)>),
 }
 
-/// Plays a scenario on the store in memory, whose clock moves only when told to, and then on a Redis of its own.
+/// Plays a scenario on the memory store, whose clock moves only when told to, and then on a Redis of its own.
 pub async fn on_both(scenario: impl AsyncFn(&Scene)) {
     for scene in [Scene::in_memory(), Scene::on_redis().await] {
-        eprintln!("--- on {}", if scene.redis().is_some() { "Redis" } else { "the store in memory" });
+        eprintln!("--- on {}", if scene.redis().is_some() { "Redis" } else { "the memory store" });
         scenario(&scene).await;
         scene.assert_sound().await;
     }

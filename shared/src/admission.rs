@@ -1,4 +1,4 @@
-//! Opening a namespace for those who are to work in it: waits for its servers, and refuses those that would lose work.
+//! Opens a namespace for a worker or a coordinator: waits for its servers, and refuses servers that would lose work.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::store::Role;
 const NO_COORDINATOR: &str = "no coordinator has made the namespace yet: start one with `stepfleet coordinator`, or a fleet for \
                               development with `stepfleet dev`";
 
-/// Why nobody may work there.
+/// Why a namespace cannot be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
-    /// The call was refused for a reason that waiting does not mend.
+    /// The call was refused for a reason that waiting does not fix.
     #[error(transparent)]
     Store(#[from] Error),
     /// The server would lose work, or is too old.
@@ -26,31 +26,31 @@ pub enum Refused {
     Unfit(#[from] Refusal),
 }
 
-/// What becomes of a namespace that nobody has made yet.
+/// What to do with a namespace that does not exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// It is waited for.
+    /// Wait until somebody creates it.
     Wait,
-    /// It is made, with so many partitions; by default as [`Partitions::open`] says.
+    /// Create it, with this many partitions; by default as [`Partitions::open`] says.
     Make(Option<u16>),
 }
 
-/// On which servers somebody starts.
+/// On which servers a process may start.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
-    /// Where Redis may evict keys.
+    /// Whether it may start where Redis may evict keys.
     pub eviction: Override,
-    /// Where Redis keeps no append-only file.
+    /// Whether it may start where Redis keeps no append-only file.
     pub unpersisted: Override,
-    /// Where the namespace is new.
+    /// What to do with a new namespace.
     pub creation: Creation,
 }
 
 impl Admission {
-    /// Opens the namespace. Waits while a server is away, reads its files or cannot write them, as long as that takes, and says what
-    /// for; judges it then. May be dropped.
+    /// Opens the namespace. Waits as long as a server is away, is loading its files or cannot write them, and logs what it waits
+    /// for; then checks the server. May be dropped.
     ///
-    /// Fails where the login is refused, where the server is not fit, and where the namespace has another number of partitions.
+    /// Fails if the login is refused, if the server is not fit, or if the namespace has another number of partitions.
     pub async fn open<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>, Refused> {
         let mut judged = BTreeSet::new();
         // Before it is made, where it is new.
@@ -71,7 +71,7 @@ impl Admission {
         for store in partitions.all() {
             let info = answered(outages, || async { ready(store.server().await?) }.boxed()).await?;
             let server = info.as_ref().and_then(|info| info.get("run_id")).unwrap_or_default().to_owned();
-            // A store in memory has no server to refuse.
+            // A memory store has no server to refuse.
             if let Some(info) = info.filter(|_| judged.insert(server)) {
                 for Check { found, advice, .. } in info.admit(self.eviction, self.unpersisted)? {
                     log::warn!(advice, "{found}");
@@ -84,7 +84,7 @@ impl Admission {
     async fn make<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>> {
         match self.creation {
             Creation::Make(count) => answered(outages, || home.open(count).boxed()).await,
-            // Who came first and made another number of them would keep the coordinators out.
+            // A worker that comes first and creates another number of them would keep the coordinators out.
             Creation::Wait => {
                 let find = || async {
                     let found = home.find().await?;

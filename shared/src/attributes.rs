@@ -12,7 +12,7 @@ use serde_json::{Number, Value};
 use crate::codec;
 use crate::error::{Error, Result};
 
-/// At most this many attributes of a signal are looked at, the first ones.
+/// At most this many attributes of a signal are read: the first ones.
 pub const MAX_ATTRIBUTES: usize = 32;
 /// The longest attribute, in bytes of its token. A longer value cannot be filtered by.
 pub const MAX_ATTRIBUTE: usize = 200;
@@ -24,7 +24,7 @@ const BETWEEN: char = '&';
 /// Integers up to here are the same in every notation.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The attributes of a payload: the top-level fields of a map that are text, numbers, booleans or null. None where it is no map.
+/// The attributes of a payload: the top-level fields of a map that are text, numbers, booleans or null. None if it is no map.
 pub(crate) fn of(payload: &[u8]) -> Vec<String> {
     let Ok(top) = codec::decode::<Top>("the signal", payload) else { return Vec::new() };
     let token = |(field, value): (String, Value)| token(&field, &plain(value).to_string());
@@ -45,7 +45,10 @@ pub fn value<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<String> {
 /// Checks a wait's filter: at most [`MAX_FILTER`] fields, each at most [`MAX_ATTRIBUTE`] bytes with its value.
 pub fn check(filter: &[(String, String)]) -> Result<()> {
     if filter.len() > MAX_FILTER {
-        return Err(Error::too_large(format!("a filter has {} fields; at most {MAX_FILTER} are taken", filter.len())));
+        return Err(Error::too_large(format!(
+            "a filter has {} fields; at most {MAX_FILTER} are allowed",
+            filter.len()
+        )));
     }
     match filter.iter().find(|(field, value)| token(field, value).len() > MAX_ATTRIBUTE) {
         Some((field, _)) => Err(Error::too_large(format!(
@@ -55,7 +58,7 @@ pub fn check(filter: &[(String, String)]) -> Result<()> {
     }
 }
 
-/// Does a signal with these attributes pass the filter?
+/// Whether a signal with these attributes passes the filter.
 pub(crate) fn match_filter(attributes: &[String], filter: &[(String, String)]) -> bool {
     filter.iter().all(|(field, value)| attributes.contains(&token(field, value)))
 }

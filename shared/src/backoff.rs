@@ -1,4 +1,4 @@
-//! The pauses of whoever asks again: longer each time, with jitter. One implementation for all loops of workers, coordinators
+//! The pauses between retries: longer each time, with jitter. One implementation for all loops of workers, coordinators
 //! and clients; docs/architecture.md lists them.
 
 use std::time::Duration;
@@ -36,17 +36,17 @@ impl Loop {
     }
 }
 
-/// One loop at work: knows how often it has failed in a row.
+/// One running loop: knows how often it has failed in a row.
 ///
 /// ```
 /// # extern crate stepfleet_shared as stepfleet;
 /// use stepfleet::backoff::{Backoff, TRANSITION};
 ///
 /// let mut backoff = Backoff::new(TRANSITION);
-/// assert!(backoff.fails(), "the first failure is the one to tell");
+/// assert!(backoff.fails(), "the first failure is the one to log");
 /// assert!(backoff.pause() >= std::time::Duration::from_millis(10));
 /// assert!(!backoff.fails());
-/// assert!(backoff.succeeds(), "it is over: to be told too");
+/// assert!(backoff.succeeds(), "it is over: log that too");
 /// ```
 #[derive(Debug)]
 pub struct Backoff {
@@ -56,17 +56,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Of a loop that has not failed yet.
+    /// A loop that has not failed yet.
     pub fn new(of: Loop) -> Self {
         Self { of, pauses: of.pauses(), failing: false }
     }
 
-    /// It has failed. True for the first time in a row, which is the one to tell.
+    /// Notes a failure. True for the first one in a row, which is the one to log.
     pub fn fails(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true)
     }
 
-    /// It has not failed. True where it had before. Pauses begin anew.
+    /// Notes a success, and starts the pauses over. True if it had failed before.
     pub fn succeeds(&mut self) -> bool {
         self.pauses = self.of.pauses();
         std::mem::replace(&mut self.failing, false)

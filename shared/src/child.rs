@@ -34,7 +34,7 @@ impl Parent {
 /// The longest name of such a wait, in bytes.
 const MAX_WAIT: usize = 300;
 
-/// How a child run ended: what its parent is given.
+/// How a child run ended, as its parent receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildEnd {
     /// The child's id.
@@ -43,7 +43,7 @@ pub struct ChildEnd {
     pub status: Status,
     /// How its result is written: `json` or `msgpack`.
     pub content: String,
-    /// The result of one that has completed; otherwise why it has not, as UTF-8 text.
+    /// The result if it completed; otherwise the reason why not, as UTF-8 text.
     #[serde(with = "serde_bytes")]
     pub output: Vec<u8>,
 }
@@ -68,7 +68,7 @@ impl ChildEnd {
     }
 }
 
-/// What a wait says of the child run that it asks for: the id that this is to have, whether it goes on once nobody waits for it any
+/// What a wait says of the child run that it asks for: its id, whether it continues once nobody waits for it any
 /// more, and the request.
 pub fn asked_for(id: &str, outlives: bool, request: &StartRequest) -> Result<Vec<u8>> {
     let request = rmp_serde::to_vec_named(request).map_err(|error| Error::invalid(error.to_string()))?;
@@ -78,7 +78,7 @@ pub fn asked_for(id: &str, outlives: bool, request: &StartRequest) -> Result<Vec
 
 const OUTLIVES: &str = " outlives";
 
-/// The same taken apart.
+/// Reads what [`asked`] wrote.
 pub(crate) fn split_asked(asked: &[u8]) -> Option<(&str, bool, &[u8])> {
     let stop = asked.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&asked[..stop]).ok()?;

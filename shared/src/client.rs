@@ -72,13 +72,13 @@ impl Client {
         Self::connect_to(&env::redis(), &env::namespace())
     }
 
-    /// A client for another namespace. It need not be made yet: requests wait in the inbox of its first partition until a coordinator
-    /// makes it.
+    /// A client for another namespace. It need not exist yet: requests wait in the inbox of its first partition until a coordinator
+    /// creates it.
     pub fn connect_to(url: &str, namespace: &str) -> Result<Self> {
         Ok(Self { home: Home::at(url, namespace)?, registered: Arc::default() })
     }
 
-    /// A client on partitions, or on the one store of a namespace, that are there already.
+    /// A client on existing partitions, or on the one store of a namespace.
     #[doc(hidden)]
     pub fn with_store(partitions: impl Into<Partitions<dyn CallerStore>>) -> Self {
         Self { home: Home::from(partitions.into()), registered: Arc::default() }
@@ -144,7 +144,7 @@ impl Client {
 pub struct RunHandle {
     client: Client,
     id: String,
-    /// The workflow that its request names, where this handle came of it.
+    /// The workflow that its request names, if this handle was returned by a start.
     workflow: Option<String>,
 }
 
@@ -219,7 +219,7 @@ impl RunHandle {
 
     /// Asks to pause the run: nothing new of it begins until [`RunHandle::resume`]. A step that is executing goes on
     /// and commits; what follows it is held back. Signals and deadlines still take effect, and what they set off is
-    /// held back too. The run's timeout goes on.
+    /// held back too. The run's timeout keeps running.
     ///
     /// Fails only when the request cannot be sent; [`Asked::taken`] returns its outcome. A paused run stays paused;
     /// one that has ended cannot be paused.
@@ -229,7 +229,7 @@ impl RunHandle {
 
     /// Asks to resume a paused run. Changes nothing if it is not paused; refused if it has ended.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says its outcome.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] returns its outcome.
     pub async fn resume(&self) -> Result<Asked> {
         self.ask_plainly("resume").await
     }
@@ -268,7 +268,7 @@ impl RunHandle {
     /// Sends the run a signal: the step that waits for this name gets the value. If none waits yet, the signal is
     /// kept.
     ///
-    /// Fails only when the request cannot be sent; [`Asked::taken`] says its outcome.
+    /// Fails only when the request cannot be sent; [`Asked::taken`] returns its outcome.
     pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Asked> {
         let input = codec::encode_as("the signal's value", Content::Json, value)?;
         self.signal_json(name, input).await
@@ -336,8 +336,8 @@ impl RunHandle {
 
     /// Waits until the run has ended, for at most `limit`, and returns the run, however it ended.
     ///
-    /// Goes on waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says whether the run goes
-    /// on, waits for a worker that serves its workflow, or is not there.
+    /// Keeps waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says whether the run goes
+    /// on, waits for a worker that serves its workflow, or does not exist.
     pub async fn wait(&self, limit: Duration) -> Result<Run> {
         let (until, mut backoff) = (Instant::now() + limit, Backoff::new(FOLLOWING));
         loop {
@@ -367,7 +367,7 @@ impl RunHandle {
         Error::timeout(match (seen, waits) {
             (Err(error), _) => format!("the end of run {id} was not seen within {limit:?}: {error}"),
             (Ok(Some(_)), Some(waits)) => format!("run {id} has not ended within {limit:?}: it waits for {waits}"),
-            (Ok(Some(run)), None) => format!("run {id} has not ended within {limit:?}; it goes on ({})", run.status),
+            (Ok(Some(run)), None) => format!("run {id} has not ended within {limit:?}; its status is {}", run.status),
             (Ok(None), Some(waits)) => format!("run {id} has not started within {limit:?}: it waits for {waits}"),
             (Ok(None), None) => format!(
                 "there is no run {id}: it was never started, has expired, or no coordinator has taken its request in within {limit:?}"
@@ -420,7 +420,7 @@ mod tests {
         assert!(ids.iter().all(|id| id.len() == 21 && names::check_id("run id", id).is_ok()), "{ids:?}");
     }
 
-    /// Whoever awaits a call may be on any thread.
+    /// A call may be awaited on any thread.
     #[test]
     fn calls_can_be_sent_to_other_threads() {
         fn is_send<T: Send>(_: T) {}

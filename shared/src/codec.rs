@@ -1,10 +1,10 @@
-//! Payloads: bytes with a leading format byte, and the limits on what is taken from outside.
+//! Payloads: bytes with a leading format byte, and the limits on what is accepted from outside.
 //!
 //! Events and context values travel as MessagePack with named fields, so that a field can be added or removed
-//! without breaking what is under way. A run's input may also be JSON, as the caller sent it.
+//! without breaking active runs. A run's input may also be JSON, as the caller sent it.
 //!
 //! Types that are written in one way for people and in another for machines (addresses of hosts, UUIDs, times) are always written
-//! for people: so a value has the same shape in MessagePack and in JSON, and what went through JSON in between can be read again.
+//! for people: so a value has the same shape in MessagePack and in JSON, and one that went through JSON can be read again.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ pub const JSON: u8 = 2;
 /// The largest event, context value, input or result, in bytes.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// How deep values may nest: as deep as `serde_json` reads, so that what came as JSON can go on as MessagePack.
+/// How deep values may nest: as deep as `serde_json` reads, so that a value that came as JSON can be written as MessagePack.
 pub const MAX_DEPTH: usize = 127;
 
 /// How the input and the result of a run are written, as the caller asked.
@@ -34,7 +34,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// As it stands in a request's and a run's `content` field: `json` or `msgpack`.
+    /// The text of a request's and a run's `content` field: `json` or `msgpack`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -52,7 +52,7 @@ impl Content {
     }
 }
 
-/// Writes a value as a MessagePack payload. Fails when it is over [`MAX_PAYLOAD`] or cannot be serialised.
+/// Writes a value as a MessagePack payload. Fails if it is over [`MAX_PAYLOAD`] or cannot be serialized.
 pub fn encode<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     let mut bytes = vec![MESSAGEPACK];
     write(&mut bytes, what, value)?;
@@ -86,7 +86,7 @@ pub fn decode<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T> {
     }
 }
 
-/// Reads MessagePack without a format byte. What went through JSON in between, whose keys are all text, is read as well.
+/// Reads MessagePack without a format byte. A value that went through JSON, whose keys are all text, is read as well.
 pub fn decode_messagepack<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     let mut rest = body;
     let mut reader = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
@@ -104,7 +104,7 @@ fn decode_as_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_value(untyped::to_json(paths::read(body)?).ok()?).ok()
 }
 
-/// Reads once more what cannot be read, to tell where in it the mistake is.
+/// Reads again what cannot be read, to find out where the mistake is.
 fn unreadable<T: DeserializeOwned>(what: &str, body: &[u8]) -> Error {
     let mut rest = body;
     let mut reader = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
@@ -147,7 +147,7 @@ pub fn encode_as<T: Serialize + ?Sized>(what: &str, content: Content, value: &T)
     Ok(bytes)
 }
 
-/// Refuses what JSON has no form for, where it would be null.
+/// Refuses numbers that JSON cannot express, which would become null.
 fn json<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     let text =
         serde_json::to_string(value).map_err(|e| Error::invalid(format!("{what} cannot be written as JSON: {e}")))?;
@@ -157,8 +157,8 @@ fn json<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     {
         let place = if place.is_empty() { "it".to_owned() } else { format!("`{place}`") };
         return Err(Error::invalid(format!(
-            "{what} cannot be written as JSON: {place} is infinite or no number (NaN), which JSON has no form for; make it an \
-             Option, or have the run's content be msgpack"
+            "{what} cannot be written as JSON: {place} is infinite or not a number (NaN), which JSON cannot express; \
+             make it an Option, or use msgpack as the run's content"
         )));
     }
     Ok(text.into_bytes())
@@ -184,7 +184,8 @@ pub fn check_input(content: Content, input: &[u8]) -> Result<()> {
 pub fn check_size(what: &str, size: usize) -> Result<()> {
     if size > MAX_PAYLOAD {
         return Err(Error::too_large(format!(
-            "{what} has {size} bytes; at most {MAX_PAYLOAD} are taken (keep large data elsewhere and pass its address)"
+            "{what} has {size} bytes; at most {MAX_PAYLOAD} are allowed (keep large data elsewhere and pass its \
+             address)"
         )));
     }
     Ok(())
@@ -251,7 +252,7 @@ mod tests {
         assert!(error.is_too_large() && error.to_string().contains("the event Big"), "{error}");
     }
 
-    /// What JSON writes in another way than MessagePack: keys that are numbers, and types that are written in one way for people.
+    /// What JSON writes in another way than MessagePack: keys that are numbers, and types that have a form for people.
     #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
     struct Odd {
         keys: BTreeMap<i64, Option<f32>>,

@@ -1,4 +1,4 @@
-//! Entities: values under a key that outlive runs, and are changed by one call after the other.
+//! Entities: values under a key that outlive runs, and that calls change one after the other.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::store::{EntityChange, EntityChanged, EntityStore, EntityValue};
 use crate::{codec, names};
 
-/// A type of entities: any type that serde knows, with a name.
+/// A type of entities: any type that implements serde's traits, with a name.
 ///
 /// ```
 /// # extern crate stepfleet_shared as stepfleet;
@@ -30,7 +30,7 @@ pub trait Entity: Serialize + DeserializeOwned + Default + Send {
     const NAME: &'static str;
 }
 
-/// Which entity, and for how long it is kept.
+/// An entity's address, and how long the entity is kept.
 #[derive(Clone, Debug)]
 pub struct Address {
     kind: &'static str,
@@ -39,12 +39,12 @@ pub struct Address {
 }
 
 impl Address {
-    /// Of the entity of this type and key.
+    /// The address of the entity of this type and key.
     pub fn of<E: Entity>(key: impl Into<String>) -> Self {
         Self { kind: E::NAME, key: key.into(), expires_after: None }
     }
 
-    /// It is forgotten where it is not changed for so long.
+    /// Forgets the entity if it is not changed for this long.
     #[must_use]
     pub fn expires_after(self, time: Duration) -> Self {
         Self { expires_after: Some(time), ..self }
@@ -60,27 +60,27 @@ impl Address {
         &self.key
     }
 
-    /// What the partition of the entity follows from, as that of a run does from its id: `<type>:<key>`.
+    /// The text that the partition of the entity follows from, as that of a run does from its id: `<type>:<key>`.
     pub fn place(&self) -> String {
         format!("{}:{}", self.kind, self.key)
     }
 
-    /// Fails where the name of the type or the key cannot be one.
+    /// Fails if the name of the type or the key is not valid.
     pub fn check(&self) -> Result<()> {
         names::check_name("the type of an entity", self.kind)?;
         names::check_id("the key of an entity", &self.key)
     }
 
-    /// The value; None where there is none.
+    /// The value; None if there is none.
     pub async fn get<E: Entity>(&self, store: &dyn EntityStore) -> Result<Option<E>> {
         self.check()?;
         let found = store.entity(self.kind, &self.key).await?;
         found.value.map(|value| codec::decode(&self.what(), &value)).transpose()
     }
 
-    /// Runs a method on the value, and writes what it has become; answers what the method did, as a payload. Where somebody else has
-    /// changed the entity in between, it is read again and the method runs on that. A call of this id that was made before has no second
-    /// effect, and is answered what it came to then, as long as it is among the last 10,000 calls of the entity and these have no more
+    /// Runs a method on the value, and writes the new value; returns the method's result, as a payload. If somebody else has
+    /// changed the entity in the meantime, it is read again and the method runs on that. A call of this id that was made before has no second
+    /// effect, and returns its earlier result, as long as it is among the last 10,000 calls of the entity and these have no more
     /// than 4 MiB of results.
     pub async fn call<E: Entity, R: Serialize>(
         &self,
@@ -102,14 +102,14 @@ impl Address {
         .await
     }
 
-    /// Takes the value away. As [`Address::call`] otherwise.
+    /// Removes the value. Otherwise like [`Address::call`].
     pub async fn clear(&self, store: &dyn EntityStore, call: &str) -> Result<()> {
         self.check()?;
         let result = codec::encode("nothing", &())?;
         self.change(store, call, |_| Ok((Becomes::Nothing, result.clone()))).await.map(drop)
     }
 
-    /// `next` says what the value becomes, and what the call comes to.
+    /// `next` returns the new value and the result of the call.
     async fn change(
         &self,
         store: &dyn EntityStore,
@@ -144,7 +144,7 @@ impl Address {
     }
 }
 
-/// What a call makes of the value.
+/// The new value and the result of a call.
 enum Becomes {
     Same,
     This(Vec<u8>),

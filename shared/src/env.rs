@@ -1,9 +1,9 @@
-//! Where the fleet is, as the environment says, for all that connect to it.
+//! Reads from the environment where the fleet is, for everything that connects to it.
 
-/// The Redis of `stepfleet dev`, and of all who are told nothing else.
+/// The Redis of `stepfleet dev`: the default for everything that connects.
 pub const DEFAULT_URL: &str = "redis://127.0.0.1:6390";
 
-/// The port of the Redis of `stepfleet dev`: another than that of a Redis that is there already, 6379.
+/// The port of the Redis of `stepfleet dev`: not 6379, where a Redis may be running already.
 pub const DEV_PORT: u16 = 6390;
 
 /// `STEPFLEET_REDIS`, or [`DEFAULT_URL`] where it is unset or empty.

@@ -1,11 +1,11 @@
-//! The one error of this crate.
+//! The error of this crate.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::store::redis::Trouble;
 
-/// What this crate's functions return.
+/// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, with a sentence for people and predicates for code. Cheap to clone.
@@ -48,7 +48,7 @@ impl Error {
         Self::new(Kind::Invalid, message)
     }
 
-    /// A value is larger or deeper than is taken.
+    /// A value is larger or deeper than allowed.
     pub fn too_large(message: impl Into<Arc<str>>) -> Self {
         Self::new(Kind::TooLarge, message)
     }
@@ -99,58 +99,58 @@ impl Error {
         self.kind == Kind::Timeout
     }
 
-    /// Waiting may mend it: it says something about the server, its configuration, its users or its topology, and nothing about the
-    /// call. It is never the fault of who called.
+    /// Waiting may fix it: it is about the server, its configuration, its users or its topology, and not about the
+    /// call. It is never the caller's fault.
     pub fn is_passing(&self) -> bool {
         self.trouble().means_wait()
     }
 
-    /// Nothing was answered: Redis could not be reached, or the connection broke.
+    /// There was no answer: Redis could not be reached, or the connection broke.
     pub fn is_unreachable(&self) -> bool {
         self.trouble() == Trouble::ConnectionLost
     }
 
-    /// Another connection may fare better than this one, as it may be to another server.
+    /// Another connection may succeed where this one failed, as it may lead to another server.
     pub fn concerns_connection(&self) -> bool {
         self.trouble().ends_connection()
     }
 
-    /// As [`Error::is_passing`], for whoever starts: a login that is refused at the beginning was most likely never right, and is
-    /// better told than waited for.
+    /// Like [`Error::is_passing`], for a process that starts: a login that is refused at the beginning was most likely never right, and is
+    /// better reported than waited for.
     pub fn is_worth_waiting_at_start(&self) -> bool {
         self.is_passing() && !matches!(self.trouble(), Trouble::Unauthorized | Trouble::Denied | Trouble::Untrusted)
     }
 
-    /// What to do about a server that refuses, where that is more than to wait.
+    /// What to do about a server that refuses calls; None if waiting is all.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self.trouble() {
             Trouble::NoReplicas => {
-                "see INFO replication: fewer replicas are in reach than min-replicas-to-write asks for"
+                "see INFO replication: fewer replicas are reachable than min-replicas-to-write requires"
             }
             Trouble::Misconf => "see the server's log: it cannot write its files; is its disk full?",
-            Trouble::Busy => "a script runs for long: SCRIPT KILL or FUNCTION KILL ends one that has written nothing",
+            Trouble::Busy => "a script runs too long: SCRIPT KILL or FUNCTION KILL ends one that has written nothing",
             Trouble::OutOfMemory => "raise maxmemory, or keep finished runs for a shorter time",
-            Trouble::Loading => "it reads its files: wait",
-            Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are away",
+            Trouble::Loading => "wait: it is loading its files",
+            Trouble::ClusterDown => "see CLUSTER INFO: some of the cluster's masters are down",
             Trouble::MasterDown => "its link to its master is down: see INFO replication",
             Trouble::Unauthorized => "give the right user and password: redis://user:password@host",
             Trouble::Untrusted => {
-                "name the file of the authority that has signed the server's certificate with ?ca=FILE in the URL, and your own \
-                 certificate with &cert=FILE&key=FILE where the server asks for one; see that neither has expired, and that the \
-                 server speaks TLS at this port"
+                "name with ?ca=FILE in the URL the certificate of the authority that signed the server's, and with \
+                 &cert=FILE&key=FILE your own if the server asks for one; check that neither has expired, and that the \
+                 server speaks TLS on this port"
             }
-            Trouble::Denied => "allow the user what the documentation of the ACL says: see ACL LOG",
+            Trouble::Denied => "give the user the permissions that it lacks: see ACL LOG",
             _ => return None,
         })
     }
 
-    /// The same, with what to do about it.
+    /// The same error, with this advice.
     #[must_use]
     pub(crate) fn advising(self, advice: &str) -> Self {
         Self { message: format!("{}; {advice}", self.message).into(), ..self }
     }
 
-    /// What the error says about the server.
+    /// The server's trouble, if the error is about one.
     pub(crate) fn trouble(&self) -> Trouble {
         match &self.source {
             Some(source) => Trouble::of(source),
@@ -170,13 +170,13 @@ impl Error {
     }
 }
 
-// It is for this crate: users of the crate `stepfleet` need no redis, and which version this is may change.
+// Only for this crate: users of the crate `stepfleet` do not depend on redis, and its version may change.
 #[doc(hidden)]
 impl From<redis::RedisError> for Error {
     fn from(source: redis::RedisError) -> Self {
         use redis::ErrorKind;
         let kind = match source.kind() {
-            // Callers are told of these as they are.
+            // Callers get these as they are.
             _ if matches!(Trouble::of(&source), Trouble::OutOfMemory | Trouble::Unauthorized | Trouble::Denied) => {
                 Kind::Server
             }
@@ -190,7 +190,7 @@ impl From<redis::RedisError> for Error {
     }
 }
 
-/// What a server answered, word for word; the library's words for the rest. Never a form that is for programmers.
+/// A server's answer, word for word; for other errors, the library's text. Never a debug format.
 fn spelt(error: &redis::RedisError) -> String {
     let answered = error.clone().into_server_errors().and_then(|errors| {
         let (_, first) = errors.iter().next()?;
@@ -207,7 +207,7 @@ impl fmt::Display for Error {
         match self.kind {
             Kind::Unavailable => write!(f, "Redis is not available: {}", self.message),
             Kind::Server => write!(f, "Redis refused: {}", self.message),
-            Kind::Reply => write!(f, "Redis answered something unexpected: {}", self.message),
+            Kind::Reply => write!(f, "Redis gave an unexpected reply: {}", self.message),
             _ => f.write_str(&self.message),
         }
     }

@@ -1,4 +1,4 @@
-//! What the bodies of a run have recorded, to be replayed elsewhere: against code that is to be deployed, for instance.
+//! Exports what the bodies of a run have recorded, to replay it elsewhere: for instance, against code that is about to be deployed.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::run::{Run, Status};
 use crate::step::{Claimed, Fence};
 
-/// The form that is written, and the only one that is read.
+/// The format of exports: the only one that is read.
 const FORMAT: u32 = 1;
 
-/// A run as [`RunHandle::export`](crate::client::RunHandle::export) and `stepfleet export` give it: what its bodies were given, and
-/// what they have recorded. It has the run's data: keep it where that may be.
+/// A run as [`RunHandle::export`](crate::client::RunHandle::export) and `stepfleet export` write it: what its bodies were given, and
+/// what they have recorded. It contains the run's data, so take care where you keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Export {
@@ -24,7 +24,7 @@ pub struct Export {
     pub workflow: String,
     /// The version that it is pinned to.
     pub version: u32,
-    /// Where it stood.
+    /// Its status.
     pub status: Status,
     /// Its step executions that have recorded something.
     pub steps: Vec<ExportedStep>,
@@ -36,24 +36,24 @@ pub struct Export {
 pub struct ExportedStep {
     /// Its number in the run.
     pub seq: u64,
-    /// The step; empty where that is the only step of a run which has completed.
+    /// The step; empty if that is the only step of a run which has completed.
     pub step: String,
     /// How many attempts there were.
     pub attempts: u32,
-    /// The event's name; empty as `step`.
+    /// The event's name; empty when `step` is.
     pub event: String,
-    /// How the result is to be written.
+    /// The encoding of the result.
     #[serde(serialize_with = "crate::run::content", deserialize_with = "content")]
     pub content: Content,
     /// The fan-out that it is a branch of; 0 for none.
     pub group: u64,
     /// The event.
     pub payload: Hex,
-    /// For a step that takes a set of events: them.
+    /// The events of a step that takes a set.
     pub parts: Option<Vec<Hex>>,
-    /// For a step that joins a fan-out: its events.
+    /// The events of a step that joins a fan-out.
     pub joined: Option<Vec<Hex>>,
-    /// The state, as far as it is known: as it was at the beginning of a run's first step, otherwise as it stands.
+    /// The state, as far as it is known: for a run's first step as it was at the beginning, otherwise the current one.
     pub context: BTreeMap<String, Hex>,
     /// What was recorded, by the number of the call.
     pub journal: Vec<ExportedEntry>,
@@ -65,9 +65,9 @@ pub struct ExportedStep {
 pub struct ExportedEntry {
     /// Its number.
     pub number: u64,
-    /// What it is, for people: its first line.
+    /// Its first line, for people to read.
     pub head: String,
-    /// All of it.
+    /// The whole entry.
     pub entry: Hex,
 }
 
@@ -98,12 +98,12 @@ fn content<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Content, D
     Content::parse(&String::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
-/// What [`ReaderStore::journals`](crate::store::ReaderStore::journals) finds.
+/// A step execution that [`ReaderStore::journals`](crate::store::ReaderStore::journals) finds.
 #[derive(Clone, Debug)]
 pub struct Journaled {
     /// The step execution, as a worker would be given it. Without names where a run of one step has completed.
     pub step: Claimed,
-    /// What its fan-out has joined.
+    /// The events that its fan-out has joined.
     pub joined: Option<Vec<Vec<u8>>>,
 }
 
@@ -117,14 +117,14 @@ impl Export {
 
     /// Reads what was written as JSON.
     ///
-    /// Fails where the text is something else, or was written by a newer version.
+    /// Fails if the text is not an export, or was written by a newer version.
     pub fn read(json: &str) -> Result<Self> {
         let found: Self = serde_json::from_str(json)
-            .map_err(|e| Error::invalid(format!("this is not a file that `stepfleet export` has written: {e}")))?;
+            .map_err(|e| Error::invalid(format!("this is not a file that `stepfleet export` wrote: {e}")))?;
         if found.format != FORMAT {
             let format = found.format;
             return Err(Error::invalid(format!(
-                "the export has format {format}, and {FORMAT} is the only one that is read"
+                "the export has format {format}, and this version reads {FORMAT} only"
             )));
         }
         Ok(found)

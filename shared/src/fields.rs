@@ -1,4 +1,4 @@
-//! A struct as fields, each a value of its own: how a run's state is kept, so that a commit writes only what changed.
+//! A struct as separate fields, as a run's state is kept, so that a commit writes only what changed.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn take_value<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(value)
 }
 
-/// The struct that has these fields. Fields that it does not know are passed over, as serde does. Never panics,
+/// The struct that has these fields. Unknown fields are ignored, as serde does. Never panics,
 /// whatever the values are.
 pub fn join<S: DeserializeOwned>(fields: &BTreeMap<String, Vec<u8>>) -> Result<S> {
     // The whole may be larger than one value may be: it is read without that limit.

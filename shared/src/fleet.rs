@@ -1,4 +1,4 @@
-//! Who serves what: whether the queue of a workflow's version has workers, and since when it has none. Pure.
+//! Whether the queue of a workflow's version has workers, and since when it has none. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::store::WorkerInfo;
 
-/// At most this many known workflows are named to a caller.
+/// At most this many known workflows are named in an error.
 const NAMED: usize = 20;
 
 /// The queue of one version of a workflow, as the store has it.
@@ -18,7 +18,7 @@ pub struct Queue {
     pub version: u32,
     /// How many step events wait in it.
     pub waiting: u64,
-    /// When a worker that served it last went (ms since 1970); none where none ever has.
+    /// When the last worker that served it left (ms since 1970); none if none ever served it.
     pub departed_ms: Option<u64>,
 }
 
@@ -33,12 +33,12 @@ pub struct Serving {
     pub workers: usize,
     /// How many step events wait for one.
     pub waiting: u64,
-    /// Since when no live worker serves it (ms since 1970); none where one does, or where that is not known.
+    /// Since when no live worker has served it (ms since 1970); none if one does, or if that is not known.
     pub unserved_since_ms: Option<u64>,
 }
 
 impl Serving {
-    /// Runs of this version go on when a worker comes, and not before.
+    /// Whether no worker serves this version: its runs go on only when one comes.
     pub fn is_unserved(&self) -> bool {
         self.workers == 0
     }
@@ -55,7 +55,7 @@ fn judge(queue: &Queue, workers: &[WorkerInfo], now_ms: u64) -> Serving {
     let name = format!("{}:{}", queue.workflow, queue.version);
     let ours = || workers.iter().filter(|worker| worker.serves.contains(&name));
     let live = ours().filter(|worker| worker.lease_ms > 0).count();
-    // A worker that nobody has taken note of yet is gone since its lease ran out.
+    // A worker whose loss was not noticed yet has been gone since its lease ran out.
     let expired = ours().map(|worker| now_ms.saturating_add_signed(worker.lease_ms)).max();
     let since = expired.max(queue.departed_ms).filter(|_| live == 0);
     Serving {
@@ -67,12 +67,12 @@ fn judge(queue: &Queue, workers: &[WorkerInfo], now_ms: u64) -> Serving {
     }
 }
 
-/// How the version is served that a run is pinned to; none where nobody ever registered it.
+/// How the version that a run is pinned to is served; none if no worker ever registered it.
 pub fn serving_of<'a>(all: &'a [Serving], workflow: &str, version: u32) -> Option<&'a Serving> {
     all.iter().find(|serving| serving.workflow == workflow && serving.version == version)
 }
 
-/// That no worker has ever registered this workflow, with the names that are known and the nearest of them.
+/// Says that no worker has ever registered this workflow, and names the known ones and the nearest of them.
 pub fn unknown_workflow(workflow: &str, known: &BTreeSet<String>) -> String {
     if known.is_empty() {
         return format!(
@@ -82,7 +82,7 @@ pub fn unknown_workflow(workflow: &str, known: &BTreeSet<String>) -> String {
     let meant = nearest(workflow, known).map_or_else(|| ".".into(), |near| format!("; did you mean \"{near}\"?"));
     let more = if known.len() > NAMED { ", ..." } else { "" };
     let known: Vec<&str> = known.iter().take(NAMED).map(String::as_str).collect();
-    format!("no worker has registered the workflow \"{workflow}\"{meant} Known are: {}{more}", known.join(", "))
+    format!("no worker has registered the workflow \"{workflow}\"{meant} Known workflows: {}{more}", known.join(", "))
 }
 
 fn nearest<'a>(workflow: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {

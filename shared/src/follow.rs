@@ -1,4 +1,4 @@
-//! Following a run: all that it publishes, from any position, through reconnections, to its end.
+//! Follows a run: all that it publishes, from any position, through reconnections, to its end.
 
 use std::collections::VecDeque;
 
@@ -9,17 +9,17 @@ use crate::partitions::Home;
 use crate::published::{Position, Published, What};
 use crate::store::{CallerStore, EventReader};
 
-/// Reads what a run publishes, one after the other. Made by [`RunHandle::follow`](crate::client::RunHandle::follow).
+/// Reads what a run publishes, entry by entry. [`RunHandle::follow`](crate::client::RunHandle::follow) makes one.
 ///
-/// It has a connection of its own while it waits, made when it is needed. Any number of followers may read the same
+/// It opens a connection of its own when it has to wait. Any number of followers may read the same
 /// run; each sees everything, whenever it comes, for as long as the run is readable.
 pub struct Follower {
     home: Home<dyn CallerStore>,
     asked: String,
-    /// The run's own id, once it is there.
+    /// The run's own id, once the run exists.
     run: Option<String>,
     position: Position,
-    /// The number of the entry at the position; None where that is not known.
+    /// The number of the entry at the position; None if that is not known.
     number: Option<u64>,
     /// Whether the number was looked up.
     placed: bool,
@@ -45,20 +45,20 @@ impl Follower {
         }
     }
 
-    /// The position of the last entry that was given. To go on from there later, or elsewhere, use
+    /// The position of the last entry that was returned. To go on from there later, or elsewhere, use
     /// [`RunHandle::follow_from`](crate::client::RunHandle::follow_from).
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The next entry; None when the run has ended and all is read.
+    /// Returns the next entry; None when the run has ended and everything was read.
     ///
-    /// Waits for as long as it takes: for the run to be there, for something to be published, and for Redis where it is
-    /// away. Entries that were trimmed before they were read are told as [`What::Missed`], in their place. May be dropped
-    /// at any moment; nothing is lost. The end of a run that has published nothing is noticed within about two seconds.
+    /// Waits as long as it takes for the run to exist, for something to be published, and for Redis while it is
+    /// away. Entries that were trimmed before they were read are reported in their place as [`What::Missed`]. May be dropped
+    /// at any moment without losing anything. The end of a run that has published nothing is noticed within about two seconds.
     ///
-    /// Fails with [`Error::is_not_found`] when the run's retention is over before all was read, and when Redis
-    /// refuses.
+    /// Fails with [`Error::is_not_found`] if the run's retention ends before everything was read, and if Redis
+    /// refuses the call.
     pub async fn next(&mut self) -> Result<Option<Published>> {
         loop {
             if let Some(next) = self.take() {
@@ -80,7 +80,7 @@ impl Follower {
         }
     }
 
-    /// Takes the first of what was read; or says first that others before it are missing.
+    /// Takes the first entry that was read; or says first that others before it are missing.
     fn take(&mut self) -> Option<Published> {
         let number = self.read.front()?.number;
         let last = self.number.unwrap_or(0);
@@ -113,12 +113,12 @@ impl Follower {
         self.look(None).await
     }
 
-    /// Looks how the run stands, and for what it has published meanwhile.
+    /// Looks up the run's status, and what it has published meanwhile.
     async fn look(&mut self, reader: Option<Box<dyn EventReader>>) -> Result<()> {
         let partitions = self.home.known().await?;
         let found = partitions.run(&self.asked).await?;
         if found.is_none() && self.run.is_some() {
-            return Err(Error::not_found(format!("the run {} has expired while it was followed", self.asked)));
+            return Err(Error::not_found(format!("the run {} expired while it was being followed", self.asked)));
         }
         // Seen before the entries are read: what is over has them all.
         let over = found.as_ref().is_some_and(|run| run.status.is_over());

@@ -15,15 +15,15 @@ pub enum Kind {
     Start,
     /// A step execution was committed.
     Done,
-    /// An attempt failed and will be tried again.
+    /// An attempt failed and will be retried.
     Retry,
     /// A step failed for good, and its failure was handed to a step that catches it.
     Caught,
-    /// The worker that held an attempt died or fell silent; it was queued again.
+    /// The worker that held an attempt died or stopped responding; it was queued again.
     Lost,
     /// A worker that was told to stop handed an attempt back.
     Released,
-    /// An audit found something missing, and made it again where it could.
+    /// An audit found a breach and repaired it, or failed the run.
     Repaired,
     /// A step waits for signals, and holds no worker meanwhile.
     Suspended,
@@ -40,35 +40,35 @@ pub enum Kind {
     ChildEnded,
     /// The deadline of a wait was over.
     Overdue,
-    /// A joining step had all that it begins with: the rest of its fan-out is of no use.
+    /// A joining step had all events that it begins with, so the rest of its fan-out was dropped.
     Dropped,
-    /// The run completed, and these events were given to no step: a set, a buffer or a join that never was complete.
+    /// The run completed, and these events were left without a step: their set, buffer or join was never complete.
     Left,
-    /// The run has ended, and nobody will take signals that were kept for it.
+    /// The run has ended, and no step will take the signals that were kept for it.
     #[serde(rename = "unused-signals")]
     UnusedSignals,
-    /// A signal or an event from outside was none that its taker can read, and was set aside.
+    /// A step could not read a signal or an event from outside, which was set aside.
     Unreadable,
-    /// The run was stopped by request.
+    /// The run was cancelled by request.
     Cancelled,
     /// The run completed.
     Completed,
     /// The run failed.
     Failed,
-    /// The run had failed, and goes on from there by request.
+    /// The failed run was retried by request.
     Retried,
-    /// Nothing new of the run begins, by request.
+    /// The run was paused by request.
     Paused,
-    /// It goes on, by request.
+    /// The run was resumed by request.
     Resumed,
-    /// Another run was made of it, or it of another.
+    /// The run was forked, or is a fork of another run.
     Forked,
     /// It waits for its turn in its session.
     #[serde(rename = "in-line")]
     InLine,
     /// Its turn in its session has come.
     Turn,
-    /// Something that this version does not know; the record's detail has it all.
+    /// A kind that this version does not know; the record's detail has the whole text.
     Other,
 }
 
@@ -172,7 +172,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads a record: `<ms> <kind> <seq> <attempt> <step> <worker> <detail>`. What is not one becomes [`Kind::Other`].
+    /// Reads a record: `<ms> <kind> <seq> <attempt> <step> <worker> <detail>`. Any other text becomes [`Kind::Other`].
     pub fn parse(line: &[u8]) -> Self {
         let line = String::from_utf8_lossy(line);
         Self::parse_known(&line).unwrap_or_else(|| Self {
@@ -199,7 +199,7 @@ impl Record {
         })
     }
 
-    /// The detail as people read it: names of calls, signals and buffers stand in it as [`crate::names::token`] writes them.
+    /// The detail as people read it: in the record, [`crate::names::token`] encodes the names of calls, signals and buffers.
     pub fn told(&self) -> Cow<'_, str> {
         match self.kind {
             Kind::Asked => Cow::Owned(names::text(self.detail.strip_prefix("%ask.").unwrap_or(&self.detail))),

@@ -1,6 +1,6 @@
 //! What the body of a step execution has recorded: the entries of its journal.
 //!
-//! An entry is a letter, the name of the call that made it, a line feed, and what it came to. So a later attempt can tell
+//! An entry is a letter, the name of the call that made it, a line feed, and the result. So a later attempt can tell
 //! that its code is no longer the one that recorded.
 
 use crate::error::{Error, Result};
@@ -14,12 +14,12 @@ pub const FIRST_ORDER: u64 = 1 << 40;
 /// From here on there are entries of the state that was committed before a call began: see [`of_mark`].
 pub const FIRST_MARK: u64 = 1 << 41;
 
-/// The number of the entry that says that the state was committed before this call began.
+/// The number of the entry for a commit of the state before this call began.
 pub fn of_mark(call: u64) -> u64 {
     FIRST_MARK + call
 }
 
-/// The call that this entry of a commit of the state comes before; None for an entry of another kind.
+/// The call that such an entry comes before; None for an entry of another kind.
 pub fn marked(number: u64) -> Option<u64> {
     (FIRST_MARK..FIRST_TRY).contains(&number).then(|| number - FIRST_MARK)
 }
@@ -30,13 +30,13 @@ pub const FIRST_TRY: u64 = 1 << 42;
 /// How many numbers each call has for its tries.
 const TRIES: u64 = 1 << 20;
 
-/// The number of the entry that says that the `failures`th try of a call has failed. The one behind it is the wait before the
-/// next try, where that has a timer.
+/// The number of the entry for the `failures`th failed try of a call. The next number is the wait before the
+/// next try, if that has a timer.
 pub fn of_try(call: u64, failures: u32) -> u64 {
     FIRST_TRY + call * TRIES + 2 * u64::from(failures)
 }
 
-/// The call whose tries an entry of this number is about: the reverse of [`of_try`]. None for other entries.
+/// The call that the try in the entry of this number belongs to: the reverse of [`of_try`]. None for other entries.
 pub fn tried_by(number: u64) -> Option<u64> {
     Some(number.checked_sub(FIRST_TRY)? / TRIES)
 }
@@ -48,28 +48,28 @@ pub enum Entry<'a> {
     Value {
         /// The call's name.
         name: &'a str,
-        /// What the body had been given before it was recorded, as workers write it; empty for all calls before it.
+        /// The results that the body had received before, as workers write them; empty for those of all calls before it.
         order: &'a str,
         /// The value.
         payload: &'a [u8],
     },
-    /// A call whose error the body went on with.
+    /// A call whose error the body received and went on.
     Failed {
         /// The call's name.
         name: &'a str,
         /// The error, as workers write it.
         error: &'a [u8],
     },
-    /// A call with retries of its own that was given up on.
+    /// A call with retries of its own that has failed for good.
     GivenUp {
         /// The call's name.
         name: &'a str,
-        /// As that of a value.
+        /// Like the order of a value.
         order: &'a str,
         /// The last error, as workers write it.
         error: &'a [u8],
     },
-    /// A try of a call that failed, and is to be followed by another one: see [`of_try`].
+    /// A failed try of a call, which another try follows: see [`of_try`].
     Tried {
         /// The call's name.
         name: &'a str,
@@ -96,33 +96,33 @@ pub enum Entry<'a> {
         /// The signal's name.
         name: &'a str,
     },
-    /// An event that was put into a buffer: what the buffer was full of, where it was.
+    /// An event that was put into a buffer, and if that filled it, the events in it.
     Collected {
-        /// As the store has it.
+        /// As the store writes it.
         payload: &'a [u8],
     },
-    /// A call that the body has let go of before it ended, and that never will end.
+    /// A call that the body dropped before it ended, and that will never end.
     LetGo {
         /// The call's name.
         name: &'a str,
-        /// How many calls the body had been given the end of by then.
+        /// How many results the body had received by then.
         given: u64,
     },
-    /// The state was committed here.
+    /// A commit of the state.
     Mark {
         /// The call's name.
         name: &'a str,
-        /// As that of a value.
+        /// Like the order of a value.
         order: &'a str,
-        /// What was changed, as it was before, as workers write it: a body that begins again is given it.
+        /// The previous values of what it changed, as workers write them: a body that begins again gets them.
         before: &'a [u8],
     },
-    /// The body has taken the new one of two ways here.
+    /// The body took the new path of a change (`ctx.patched`).
     Patch {
         /// The name of the change.
         name: &'a str,
     },
-    /// What the body had been given, where no value is recorded that could say so. It is of no call: see [`FIRST_ORDER`].
+    /// The results that the body had received, where no recorded value says so. It belongs to no call: see [`FIRST_ORDER`].
     Order {
         /// As workers write it.
         order: &'a str,

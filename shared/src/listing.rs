@@ -16,7 +16,7 @@ const PAGE: usize = 500;
 /// How many are read of one partition, at least.
 const LEAST: usize = 32;
 
-/// A list of runs being asked for; see [`Client::runs`](crate::Client::runs).
+/// A query for runs; see [`Client::runs`](crate::Client::runs).
 #[must_use]
 pub struct Runs {
     home: Home<dyn CallerStore>,
@@ -63,13 +63,13 @@ impl Runs {
         self
     }
 
-    /// Passes over so many of the runs that match.
+    /// Skips this many matching runs.
     pub fn skip(mut self, count: usize) -> Self {
         self.skip = count;
         self
     }
 
-    /// At most `limit` runs, the newest first. Reads the runs of the whole namespace until enough were found: there is no
+    /// Returns at most `limit` runs, the newest first. Reads the runs of the whole namespace until it has found enough: there is no
     /// index by workflow or status.
     pub async fn list(self, limit: usize) -> Result<Vec<Run>> {
         patiently(|| async { self.read(limit).await }).await

@@ -1,4 +1,4 @@
-//! Log lines that cannot end the task which writes them.
+//! Log macros that cannot panic.
 //!
 //! A subscriber that cannot write may panic: the usual one does when its error stream is on a full disk. Workers and coordinators
 //! write through these macros, which take what those of `tracing` take, so that no step is lost with a log line.
@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use crate::{__debug as debug, __error as error, __info as info, __warn as warn};
 
-/// Writes, and bears it where that panics.
+/// Writes, and ignores a panic in the subscriber.
 pub fn write(line: impl FnOnce()) {
     drop(catch_unwind(AssertUnwindSafe(line)));
 }

@@ -1,4 +1,4 @@
-//! Rules for names and ids, and where things are kept.
+//! Rules for names and ids, and the layout of the keys.
 //!
 //! Every key is `<namespace>:{<partition>}:<kind>...`: the braces make Redis Cluster keep all keys of one
 //! partition on one node, so that a transition never crosses nodes.
@@ -54,7 +54,7 @@ impl Namespace {
         &self.prefix
     }
 
-    /// The key (or channel) of something that is there once in a partition, such as `inbox` or `timers`.
+    /// The key (or channel) of something that exists once in a partition, such as `inbox` or `timers`.
     pub fn key(&self, kind: &str) -> String {
         format!("{}{kind}", self.prefix)
     }
@@ -81,12 +81,12 @@ impl QueueName {
         Self(format!("{workflow}:{version}"))
     }
 
-    /// As it stands in keys.
+    /// Its name in keys.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The workflow and its version, from what stands in keys; None where that is no such name.
+    /// Reads the workflow and its version from such a name; None if it is not one.
     pub fn parse(text: &str) -> Option<(&str, u32)> {
         let (workflow, version) = text.rsplit_once(':')?;
         check_name("workflow", workflow).ok()?;
@@ -123,18 +123,18 @@ pub fn check_call(what: &str, name: &str) -> Result<()> {
     check(what, name, MAX_CALL, |c| !c.is_control(), "anything but control characters")
 }
 
-/// A name of a call, a signal or a buffer as it stands in Redis: whatever is not an ASCII letter, a digit or one of `_-.` is
+/// Encodes the name of a call, a signal or a buffer for Redis: whatever is not an ASCII letter, a digit or one of `_-.` is
 /// percent-encoded, so that it is one word.
 pub fn token(name: &str) -> String {
     attributes::encoded(name, |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// The name of a wait for nothing but a time, which no signal can have: the sleep of a body that is its call `number`.
+/// The name of a sleep, which no signal can have: a wait with only a deadline, made by the body's call `number`.
 pub fn sleep(number: u64) -> String {
     format!("%sleep.{number}")
 }
 
-/// As [`sleep`], for the delay before the next try of a call; `name` as [`token`] wrote it.
+/// Like [`sleep`], for the delay before the next try of a call; [`token`] wrote `name`.
 pub fn retry(number: u64, name: &str) -> String {
     format!("%retry.{number}.{name}")
 }
@@ -146,7 +146,7 @@ pub fn question(name: &str) -> String {
 
 const CHILD: &str = "%child.";
 
-/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run has.
+/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run has it.
 pub fn child(seq: u64, number: u64, workflow: &str) -> String {
     format!("{CHILD}{seq}.{number}.{}", token(workflow))
 }
@@ -159,7 +159,7 @@ pub fn is_child(name: &str) -> bool {
 const UNDO: &str = "%undo.";
 const CLEANUP: &str = "%cleanup.";
 
-/// The name of a wait that keeps a compensation, a run of this workflow; one that is for each end of the run where it is `always`.
+/// The name of a wait that keeps a compensation, a run of this workflow; with `always`, one that is carried out however the run ends.
 pub fn undo(seq: u64, number: u64, workflow: &str, always: bool) -> String {
     format!("{}{seq}.{number}.{}", if always { CLEANUP } else { UNDO }, token(workflow))
 }
@@ -169,12 +169,12 @@ pub fn is_undo(name: &str) -> bool {
     name.starts_with(UNDO) || is_cleanup(name)
 }
 
-/// Whether it is for each end of the run.
+/// Whether the compensation is carried out however the run ends.
 pub(crate) fn is_cleanup(name: &str) -> bool {
     name.starts_with(CLEANUP)
 }
 
-/// The name that [`token`] wrote, or words for one of [`sleep`] and [`retry`]; what none of them has written stays as it is.
+/// Decodes a name that [`token`] wrote, and describes one of [`sleep`], [`retry`] and the others; any other text stays as it is.
 pub fn text(token: &str) -> String {
     if token.strip_prefix("%sleep.").is_some() {
         return "(sleep)".to_owned();
@@ -199,7 +199,7 @@ fn check(what: &str, text: &str, max: usize, fine: impl Fn(char) -> bool, allowe
         return Err(Error::invalid(format!("the {what} is empty; give it a name")));
     }
     if text.len() > max {
-        return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are taken", text.len())));
+        return Err(Error::invalid(format!("the {what} has {} bytes; at most {max} are allowed", text.len())));
     }
     match text.chars().find(|c| !fine(*c)) {
         Some(c) => Err(Error::invalid(format!("the {what} has {c:?} in it; only {allowed} are allowed"))),

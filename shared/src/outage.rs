@@ -1,5 +1,5 @@
-//! Going on through outages: what was refused by a server that is away, or that cannot take it now, is asked again, and told once,
-//! however many tasks notice.
+//! Outlasts outages: repeats calls that fail because a server is away or cannot accept them now, and logs each outage once,
+//! however many tasks notice it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::backoff::{Backoff, Loop};
 use crate::error::{Error, Result};
 use crate::log;
 
-/// What the tasks of one process know of the outages of one deployment. Cheap to clone; clones are one.
+/// What the tasks of one process know about the outages of one deployment. Cheap to clone; clones share everything.
 #[derive(Clone, Debug, Default)]
 pub struct Outages {
     all: Arc<All>,
@@ -23,20 +23,20 @@ struct All {
     watches: AtomicUsize,
 }
 
-/// What somebody cannot do now, and tries again.
+/// A failing call that a task keeps retrying.
 #[derive(Clone, Debug)]
 pub struct Outage {
-    /// Whose loop it is: `intake`.
+    /// The name of its loop: `intake`.
     pub what: &'static str,
     /// In which partitions, where that is known: `partition 3`.
     pub place: Option<Arc<str>>,
     /// Since when, on this machine's clock.
     pub since: SystemTime,
-    /// What it was answered last.
+    /// The last error.
     pub error: Error,
 }
 
-/// Those who fail now.
+/// The loops that fail now.
 #[derive(Debug, Default)]
 struct State(BTreeMap<usize, Outage>);
 
@@ -77,7 +77,7 @@ impl State {
 }
 
 impl Outages {
-    /// The same, for tasks that are at work in these partitions alone.
+    /// The same, for tasks that work in these partitions only.
     #[must_use]
     pub fn within(&self, partitions: &[u16]) -> Self {
         let place = match partitions {
@@ -91,7 +91,7 @@ impl Outages {
         Self { all: self.all.clone(), place: Some(place.into()) }
     }
 
-    /// Those that are under way, the oldest first.
+    /// The current failures, the oldest first.
     pub fn under_way(&self) -> Vec<Outage> {
         let mut all: Vec<_> =
             self.all.state.lock().unwrap_or_else(PoisonError::into_inner).0.values().cloned().collect();
@@ -105,8 +105,8 @@ impl Outages {
         Watch { outages: self.clone(), what, number, backoff: Backoff::new(of) }
     }
 
-    /// Makes a call, and makes it again while `bears` says of its error that waiting may mend it. `send` is told whether it is a
-    /// repetition: the first try may have taken effect. May be dropped.
+    /// Makes a call, and repeats it while `bears` says that waiting may fix its error. `send` learns whether it is a
+    /// repetition: an earlier try may have taken effect. May be dropped.
     pub async fn outlast<T, F: Future<Output = Result<T>>>(
         &self,
         (what, of): (&'static str, Loop),
@@ -137,7 +137,7 @@ impl Outages {
     }
 }
 
-/// A loop that asks again and again.
+/// A watched loop.
 #[derive(Debug)]
 pub struct Watch {
     outages: Outages,
@@ -147,47 +147,47 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// It has failed, and will be asked again.
+    /// Notes a failure, which will be retried.
     pub fn failed(&mut self, error: &Error) {
         let what = self.what;
         self.backoff.fails();
         let outage = Outage { what, place: self.outages.place.clone(), since: SystemTime::now(), error: error.clone() };
         match self.outages.with(|state| state.failed(self.number, outage)) {
             News::Away => log::warn!(what, %error, "waiting for Redis"),
-            News::Refused => log::warn!(what, %error, "refused; trying again until it is not"),
+            News::Refused => log::warn!(what, %error, "refused; retrying until it is accepted"),
             _ => log::debug!(what, %error, "failed again"),
         }
     }
 
-    /// It has been answered.
+    /// Notes a success.
     pub fn fine(&mut self) {
         if !self.backoff.succeeds() {
             return;
         }
         match self.outages.with(|state| state.fine(self.number)) {
-            News::Back => log::info!("Redis takes calls again"),
+            News::Back => log::info!("Redis accepts calls again"),
             News::Accepted => log::info!(what = self.what, "works again"),
             _ => {}
         }
     }
 
-    /// Whether it has failed and has not been answered since.
+    /// Whether it has failed and has not succeeded since.
     pub fn is_failing(&self) -> bool {
         self.backoff.is_failing()
     }
 
-    /// How long to pause before it is asked again.
+    /// How long to pause before the next try.
     pub fn pause(&mut self) -> std::time::Duration {
         self.backoff.pause()
     }
 
-    /// Pauses before it is asked again. May be dropped.
+    /// Pauses before the next try. May be dropped.
     pub async fn wait(&mut self) {
         self.backoff.wait().await;
     }
 }
 
-/// Whoever asks no more has nothing to say of an outage.
+/// A loop that has ended has nothing to say about an outage.
 impl Drop for Watch {
     fn drop(&mut self) {
         self.outages.with(|state| state.fine(self.number));

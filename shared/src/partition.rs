@@ -1,6 +1,6 @@
 //! Which partition a run belongs to.
 //!
-//! A namespace has one partition or more, numbered from 0. How many is fixed when it is made, and stands in the field
+//! A namespace has one partition or more, numbered from 0. Their number is fixed when it is created, and is in the field
 //! `partitions` of the hash `<namespace>:meta`.
 //!
 //! * The partition of a run is the CRC32 of its id modulo the number of partitions: [`partition_of`]. It is the CRC32
@@ -23,7 +23,7 @@
 /// The most partitions that a namespace may have.
 pub const MAX_PARTITIONS: u16 = 1024;
 
-/// The partition that the run with this id belongs to, in a namespace of so many partitions (0 counts as 1).
+/// The partition that the run with this id belongs to, in a namespace of this many partitions (0 counts as 1).
 ///
 /// ```
 /// # extern crate stepfleet_shared as stepfleet;
@@ -37,22 +37,22 @@ pub fn partition_of(id: &str, partitions: u16) -> u16 {
     u16::try_from(partition).unwrap_or_default() // it is smaller than a u16
 }
 
-/// The id of the run that an inbox entry asks for when it gives none: the entry's id, and in other inboxes than that of
+/// The id of the run that an inbox entry without an id asks for: the entry's id, and in other inboxes than that of
 /// partition 0 the inbox too, since two inboxes may give the same id.
 pub fn run_of_entry(entry: &str, inbox: u16) -> String {
     if inbox == 0 { entry.to_owned() } else { format!("{entry}-p{inbox}") }
 }
 
-/// An id of this partition that begins so: this text itself, or followed by `-1`, `-2` and so on, whichever is the first that is. None
-/// where there is no such partition.
+/// An id of this partition that begins with this text: the text itself, or the first of the text with `-1`, `-2` and so on that is. None
+/// if there is no such partition.
 pub fn id_in(partition: u16, partitions: u16, first: &str) -> Option<String> {
     let numbered = (1u32..1_000_000).map(|n| format!("{first}-{n}"));
     let mut ids = std::iter::once(first.to_owned()).chain(numbered);
     ids.find(|id| partition_of(id, partitions) == partition)
 }
 
-/// How an inbox entry is called in another partition than that of its inbox: there it cannot be taken off, and that it was
-/// dealt with is noted under this name.
+/// The name of an inbox entry in another partition than that of its inbox: there it cannot be taken off, and that it was
+/// processed is noted under this name.
 pub fn foreign_entry(entry: &str, inbox: u16) -> String {
     format!("{entry}@{inbox}")
 }

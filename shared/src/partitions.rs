@@ -1,7 +1,7 @@
 //! All partitions of a namespace.
 //!
 //! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
-//! of them. What partitions share a server is read with one connection: see [`Partitions::colocated`]. The type says what its holder
+//! of them. Partitions that share a server are read over one connection: see [`Partitions::colocated`]. The type says what its holder
 //! may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do everything.
 
 use std::fmt;
@@ -39,9 +39,9 @@ pub const IN_A_CLUSTER: u16 = 16;
 /// ```
 pub struct Partitions<R: Role + ?Sized = dyn Store> {
     stores: Arc<[Arc<R>]>,
-    /// The same, on Redis; empty where they are not.
+    /// The same as stores on Redis; empty if they are not on Redis.
     on_redis: Arc<[RedisStore]>,
-    /// All are certain to be on one server.
+    /// Whether all are certain to be on one server.
     is_one_server: bool,
 }
 
@@ -52,9 +52,9 @@ impl<R: Role + ?Sized> Clone for Partitions<R> {
 }
 
 impl Partitions {
-    /// Opens a namespace, and makes it where it is new: with `count` partitions, or 16 in a cluster and 1 elsewhere.
+    /// Opens a namespace, and creates it if it is new: with `count` partitions, or 16 in a cluster and 1 elsewhere.
     ///
-    /// Fails with [`Error::is_invalid`] when it has another number of partitions than `count`, or was made by a newer version.
+    /// Fails with [`Error::is_invalid`] if it has another number of partitions than `count`, or was created by a newer version.
     pub async fn open(topology: &Topology, name: &str, count: Option<u16>) -> Result<Self> {
         let namespace = Namespace::new(name, 0)?;
         if let Some(count) = count.filter(|count| !(1..=MAX_PARTITIONS).contains(count)) {
@@ -72,7 +72,7 @@ impl Partitions {
         Ok(partitions)
     }
 
-    /// Opens a namespace that is there; None where nobody has made it yet.
+    /// Opens an existing namespace; None if it does not exist yet.
     pub async fn find(topology: &Topology, name: &str) -> Result<Option<Self>> {
         let namespace = Namespace::new(name, 0)?;
         Ok(meta::partitions(topology, name).await?.map(|count| Self::on(topology, &namespace, count)))
@@ -85,12 +85,12 @@ impl Partitions {
         Self { stores, on_redis, is_one_server: !topology.is_cluster() }
     }
 
-    /// All of them, as stores on Redis; empty where they are not.
+    /// All of them as stores on Redis; empty if they are not on Redis.
     pub fn on_redis(&self) -> &[RedisStore] {
         &self.on_redis
     }
 
-    /// The same partitions, for somebody who has this role and no other.
+    /// The same partitions, limited to what this role may do.
     pub fn as_role<R: Role + ?Sized>(&self) -> Partitions<R> {
         let stores = self.stores.iter().map(|store| R::of(store.clone())).collect();
         Partitions { stores, on_redis: self.on_redis.clone(), is_one_server: self.is_one_server }
@@ -98,12 +98,12 @@ impl Partitions {
 }
 
 impl<R: Role + ?Sized> Partitions<R> {
-    /// The partitions with these stores, by their numbers. For tests, and stores of one's own.
+    /// The partitions with these stores, in the order of their numbers. For tests and custom stores.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If `stores` is empty.
     pub fn of_stores(stores: Vec<Arc<R>>) -> Self {
-        assert!(!stores.is_empty(), "a namespace has a partition at least");
+        assert!(!stores.is_empty(), "a namespace has at least one partition");
         Self { stores: stores.into(), on_redis: Arc::new([]), is_one_server: false }
     }
 
@@ -117,17 +117,17 @@ impl<R: Role + ?Sized> Partitions<R> {
         self.first().namespace().name()
     }
 
-    /// All of them, by their numbers.
+    /// All of them, in the order of their numbers.
     pub fn all(&self) -> &[Arc<R>] {
         &self.stores
     }
 
-    /// Partition 0, for what is the same in all of them.
+    /// Partition 0, for reads of what is the same in all of them.
     pub fn first(&self) -> &Arc<R> {
         &self.stores[0]
     }
 
-    /// The partition of this number; partition 0 where there is none.
+    /// The partition with this number; partition 0 if there is none.
     pub fn get(&self, partition: u16) -> &Arc<R> {
         self.stores.get(usize::from(partition)).unwrap_or(self.first())
     }
@@ -142,7 +142,7 @@ impl<R: Role + ?Sized> Partitions<R> {
         self.of(&format!("{workflow}:{key}"))
     }
 
-    /// Those partitions together that are certain to share a server, whatever becomes of the deployment.
+    /// Groups the partitions that are certain to share a server, however the deployment changes.
     pub fn colocated(&self) -> Vec<Colocated<R>> {
         match self.on_redis.first().filter(|_| self.is_one_server) {
             Some(store) => vec![Colocated { stores: self.stores.to_vec(), common: Some(store.clone()) }],
@@ -150,8 +150,8 @@ impl<R: Role + ?Sized> Partitions<R> {
         }
     }
 
-    /// A run; None where there is none of that id. The id of a request that turned out to repeat another run (same
-    /// idempotency key) gives that run, in whatever partition it is.
+    /// A run; None if there is none with that id. The id of a request that turned out to repeat another run (same
+    /// idempotency key) leads to that run, whatever partition it is in.
     pub async fn run(&self, id: &str) -> Result<Option<Run>> {
         let store = self.of(id);
         if let Some(run) = store.run(id).await? {
@@ -172,7 +172,7 @@ impl<R: Role + ?Sized> Partitions<R> {
         Ok(known.filter(|known| partition_of(known, self.count()) != partition_of(id, self.count())))
     }
 
-    /// The workers whose lease has not been swept. One that serves several partitions is there once, with all that it holds.
+    /// The workers whose lease has not been swept. A worker that serves several partitions is listed once, with all that it holds.
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         let mut merged: Vec<WorkerInfo> = Vec::new();
         for worker in try_join_all(self.all().iter().map(|store| store.workers())).await?.into_iter().flatten() {
@@ -197,7 +197,7 @@ impl<R: Role + ?Sized> Partitions<R> {
         Ok(merged)
     }
 
-    /// The queue of every workflow version that was ever registered, with what waits in all partitions.
+    /// The queue of every workflow version that was ever registered, with the entries of all partitions counted.
     pub async fn queues(&self) -> Result<Vec<Queue>> {
         let mut merged: Vec<Queue> = Vec::new();
         for queue in try_join_all(self.all().iter().map(|store| store.queues())).await?.into_iter().flatten() {
@@ -252,7 +252,7 @@ impl<R: Role + ?Sized> fmt::Debug for Partitions<R> {
 /// Partitions that share a server.
 pub struct Colocated<R: Role + ?Sized = dyn Store> {
     stores: Vec<Arc<R>>,
-    /// Where readers of all of them can be opened.
+    /// The links over which readers of all of them can be opened.
     common: Option<RedisStore>,
 }
 
@@ -262,17 +262,17 @@ impl<R: Role + ?Sized> Clone for Colocated<R> {
     }
 }
 
-/// Waits for something to happen in one of several partitions.
+/// Waits until something happens in one of several partitions.
 #[async_trait]
 pub trait ColocatedReader: Send {
-    /// Waits for a few seconds, or up to `limit` where that is up to the caller; answers the numbers of the partitions where
-    /// something may have happened. May be dropped at any time; the reader is then unusable, as it is after an error, and must be opened
+    /// Waits a few seconds, or up to `limit` if the caller gives one; returns the numbers of the partitions where
+    /// something may have happened. May be dropped at any time; the reader is then unusable, like after an error, and must be opened
     /// again.
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>>;
 }
 
 impl<R: Role + ?Sized> Colocated<R> {
-    /// Their stores; one at least.
+    /// Their stores; at least one.
     pub fn stores(&self) -> &[Arc<R>] {
         &self.stores
     }
@@ -338,7 +338,7 @@ impl ColocatedReader for OneAlarm {
     }
 }
 
-/// A namespace that is opened when it is first used.
+/// A namespace that is opened at its first use.
 pub struct Home<R: Role + ?Sized = dyn Store>(Place<R>);
 
 enum Place<R: Role + ?Sized> {
@@ -359,14 +359,14 @@ impl<R: Role + ?Sized> Clone for Home<R> {
 }
 
 impl<R: Role + ?Sized> Home<R> {
-    /// The namespace of this name, where the URL says: one that [`Topology::new`] takes. Connects later.
+    /// The namespace with this name at a URL that [`Topology::new`] accepts. Connects later.
     pub fn at(url: &str, name: &str) -> Result<Self> {
         let namespace = Namespace::new(name, 0)?;
         let (topology, name) = (Topology::new(url)?, namespace.name().to_owned());
         Ok(Self(Place::At { topology, address: without_secrets(url).into(), name, found: Arc::default() }))
     }
 
-    /// Where it is, without user and password; None where it was given as partitions.
+    /// Its address, without user and password; None if it was made from partitions.
     pub fn address(&self) -> Option<&str> {
         match &self.0 {
             Place::Open(_) => None,
@@ -374,7 +374,7 @@ impl<R: Role + ?Sized> Home<R> {
         }
     }
 
-    /// Its partitions; None where nobody has made the namespace yet.
+    /// Its partitions; None if the namespace does not exist yet.
     pub async fn find(&self) -> Result<Option<Partitions<R>>> {
         match &self.0 {
             Place::Open(partitions) => Ok(Some(partitions.clone())),
@@ -388,7 +388,7 @@ impl<R: Role + ?Sized> Home<R> {
         }
     }
 
-    /// As [`Partitions::open`]: makes the namespace where it is new.
+    /// Like [`Partitions::open`]: creates the namespace if it is new.
     pub async fn open(&self, count: Option<u16>) -> Result<Partitions<R>> {
         match &self.0 {
             Place::Open(partitions) => Ok(partitions.clone()),
@@ -406,7 +406,7 @@ impl<R: Role + ?Sized> Home<R> {
         }
     }
 
-    /// As [`Home::find`]. Of a namespace that nobody has made yet partition 0 alone is known: nothing is in it, and its inbox
+    /// Like [`Home::find`]. Of a namespace that does not exist yet, only partition 0 is known: it is empty, and its inbox
     /// takes every request.
     pub async fn known(&self) -> Result<Partitions<R>> {
         let found = self.find().await?;

@@ -15,7 +15,7 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Reads a path. Fails where a part is empty, or the field's name is none.
+    /// Reads a path. Fails if a part is empty, or the field's name is not valid.
     pub fn parse(whole: &'a str) -> Result<Self> {
         let mut parts = whole.split('.');
         let field = parts.next().unwrap_or_default();
@@ -42,13 +42,13 @@ impl<'a> Path<'a> {
         self.whole
     }
 
-    /// It is a field, and leads no further.
+    /// Whether it is a whole field.
     pub fn is_field(&self) -> bool {
         self.inner.is_empty()
     }
 
-    /// The value there, as a payload that [`values::decode`] reads; None where there is none. Fails where the path leads
-    /// through something that is no map and no list.
+    /// The value at the path, as a payload that [`values::decode`] reads; None if there is none. Fails if the path leads
+    /// through something that is neither a map nor a list.
     pub fn get(&self, field: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = field else { return Ok(None) };
         if self.is_field() {
@@ -69,7 +69,7 @@ impl<'a> Path<'a> {
         written(at).map(Some)
     }
 
-    /// The whole field once the value is there. Maps on the way are made; a list is not made longer.
+    /// The whole field with the value set. Missing maps on the way are created; a list is not extended.
     pub fn set(&self, field: Option<&[u8]>, value: &[u8]) -> Result<Vec<u8>> {
         if self.is_field() {
             return Ok(value.to_vec());
@@ -83,7 +83,7 @@ impl<'a> Path<'a> {
         written(&whole)
     }
 
-    /// The whole field once the value is gone; None where there is none. What comes after it in a list moves up.
+    /// The whole field with the value removed; None if there is none. Later elements of a list move up.
     pub fn remove(&self, field: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some((last, way)) = self.inner.split_last() else { return Ok(None) };
         let mut whole = self.read(field)?;
@@ -131,7 +131,8 @@ impl<'a> Path<'a> {
                 let (place, count) = (self.index(depth)?, items.len());
                 items.get_mut(place).ok_or_else(|| {
                     Error::invalid(format!(
-                        "the context field {} is a list of {count}: {} is not in it; push to make it longer",
+                        "the context field {} is a list of {count}: position {} is past its end; push to make it \
+                         longer",
                         self.up_to(depth),
                         self.whole
                     ))
@@ -154,10 +155,10 @@ impl<'a> Path<'a> {
 
     fn leads_through(&self, depth: usize) -> Error {
         let through = self.up_to(depth);
-        Error::invalid(format!("the context field {through} is no map and no list: nothing is at {}", self.whole))
+        Error::invalid(format!("the context field {through} is neither a map nor a list: nothing is at {}", self.whole))
     }
 
-    /// The path without what comes from this part on.
+    /// The path up to this part.
     fn up_to(&self, depth: usize) -> String {
         let way = std::iter::once(self.field).chain(self.inner[..depth].iter().copied());
         way.collect::<Vec<_>>().join(".")
@@ -171,7 +172,7 @@ impl<'a> Path<'a> {
 
 /// One whole MessagePack value, of bounded depth.
 pub(crate) fn read(packed: &[u8]) -> Option<Value> {
-    // What is said of lengths is looked at before any memory is asked for.
+    // Lengths are checked before any memory is allocated.
     if values::value_len(packed)? != packed.len() {
         return None;
     }
@@ -239,7 +240,10 @@ mod tests {
     fn a_path_that_leads_nowhere_says_where_it_ends() {
         let user = json!({"name": "a", "orders": [1]});
         for (path, why) in [
-            ("user.name.first", "the context field user.name is no map and no list: nothing is at user.name.first"),
+            (
+                "user.name.first",
+                "the context field user.name is neither a map nor a list: nothing is at user.name.first",
+            ),
             ("user.orders.first", "\"first\" in the path user.orders.first must be a position"),
             ("user..name", "has an empty part"),
             ("", "is empty"),

@@ -19,12 +19,12 @@ pub use self::stream::{MAX_STREAM, Piece, StreamText, Streams};
 /// About this many entries are kept for a run, the newest.
 pub const MAX_KEPT: usize = 10_000;
 
-/// So much of what a step execution publishes and streams is remembered while it is under way, so that it is not published again.
+/// How much of what an active step execution publishes and streams is remembered, so that it is not published twice.
 pub(crate) const MAX_REMEMBERED: usize = 10_000;
 
-/// A place among what a run has published: the id of an entry in its stream, `<ms>-<n>`.
+/// A position in what a run has published: the id of an entry in its stream, `<ms>-<n>`.
 ///
-/// Positions of one run rise. Keep that of the last entry that you have dealt with, and go on after it.
+/// Positions of one run increase. Keep that of the last entry that you have processed, and go on after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     ms: u64,
@@ -70,7 +70,7 @@ impl FromStr for Position {
         match (ms.parse(), n.parse()) {
             (Ok(ms), Ok(n)) => Ok(Self { ms, n }),
             _ => Err(Error::invalid(
-                "a position is the id of an entry in the run's stream of events, as 1795312270622-0",
+                "a position is the id of an entry in the run's stream of events, such as 1795312270622-0",
             )),
         }
     }
@@ -82,13 +82,13 @@ impl Serialize for Position {
     }
 }
 
-/// One thing that a run has published.
+/// One entry that a run has published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Published {
-    /// Where it stands in the run's stream. To go on after it later, follow from here.
+    /// Its position in the run's stream. To go on after it later, follow from here.
     pub position: Position,
-    /// Its number, from 1, without gaps: where a number is left out, entries were trimmed.
+    /// Its number, from 1, without gaps: if a number is missing, entries were trimmed.
     pub number: u64,
     /// What it is.
     #[serde(flatten)]
@@ -96,7 +96,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// An entry. For tests: a follower gives those that are there.
+    /// An entry. For tests: a follower returns the published ones.
     pub fn new(position: Position, number: u64, what: What) -> Self {
         Self { position, number, what }
     }
@@ -112,7 +112,7 @@ pub enum What {
         /// The event's name.
         event: String,
         /// The place in the body at which it was published: `<seq>.<call>.<number>`. It is the same each time that
-        /// the body runs, and unique in the run. An entry with the id of an earlier one supersedes that: the body ran
+        /// the body runs, and unique in the run. An entry with the id of an earlier one supersedes that one: the body ran
         /// again, and published something else there.
         id: String,
         /// The attempt that published it.
@@ -134,10 +134,10 @@ pub enum What {
         /// The step execution and its attempt: 0 before the first. The worker is `-` while it waits.
         #[serde(flatten)]
         by: By,
-        /// For [`StepState::Done`]: the names of the events that it emitted, each once. So too for one that failed, where
-        /// another step takes care of that.
+        /// For [`StepState::Done`]: the names of the events that it emitted, each once. The same for a failed one, if
+        /// another step catches the failure.
         emitted: Vec<String>,
-        /// For [`StepState::Retry`] and [`StepState::Failed`]: the error, where there was one.
+        /// For [`StepState::Retry`] and [`StepState::Failed`]: the error, if there was one.
         error: Option<String>,
     },
     /// A stream goes on: see [`Streams`].
@@ -147,9 +147,9 @@ pub enum What {
         /// The place in the body at which the stream began: `<seq>.<call>.<number>`. It is the same each time that
         /// the body runs, and unique in the run.
         id: String,
-        /// The number of the text, from 1: a new one begins when another attempt writes something else.
+        /// The number of the text, from 1: a new text begins when another attempt writes something else.
         take: u32,
-        /// How many bytes of the text come before. With the stream's id and its take it tells the piece from all others.
+        /// How many bytes of the text come before. With the stream's id and its take, it identifies the piece.
         at: u64,
         /// The piece.
         text: String,
@@ -164,9 +164,9 @@ pub enum What {
     Superseded {
         /// The stream's name.
         stream: String,
-        /// As [`What::Piece`] has it.
+        /// Like that of [`What::Piece`].
         id: String,
-        /// Which of its texts begins.
+        /// The number of the text that begins.
         take: u32,
         /// The attempt that published it.
         #[serde(flatten)]
@@ -174,7 +174,7 @@ pub enum What {
     },
     /// The run has ended. Nothing comes after it.
     End {
-        /// How.
+        /// Its final status.
         status: Status,
     },
     /// Entries were trimmed before they were read: more were published than are kept.
@@ -252,7 +252,7 @@ pub struct By {
 }
 
 impl Published {
-    /// The event's name; None for what is no event.
+    /// The event's name; None for what is not an event.
     pub fn name(&self) -> Option<&str> {
         match &self.what {
             What::Event { event, .. } => Some(event),
@@ -260,8 +260,8 @@ impl Published {
         }
     }
 
-    /// What tells the event from all others of the run, however often its body runs: see [`What::Event`]. None for what is
-    /// no event.
+    /// Identifies the event in the run, however often its body runs: see [`What::Event`]. None for what is
+    /// not an event.
     pub fn id(&self) -> Option<&str> {
         match &self.what {
             What::Event { id, .. } => Some(id),
@@ -269,7 +269,7 @@ impl Published {
         }
     }
 
-    /// Reads the event; None for what is no event. Fails where it is of another type.
+    /// Reads the event; None for what is not an event. Fails if it is of another type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let What::Event { event, content, data, .. } = &self.what else { return Ok(None) };
         let what = format!("the published event {event}");
@@ -279,7 +279,7 @@ impl Published {
         }
     }
 
-    /// Reads an entry of the stream. Whatever stands there is taken: what is not known becomes [`What::Other`].
+    /// Reads an entry of the stream. Every entry is accepted: an unknown one becomes [`What::Other`].
     pub(crate) fn parse(position: Position, fields: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let text = |name: &str| {
             let value = fields.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| value.as_slice());
@@ -339,7 +339,7 @@ impl Published {
 pub struct Publication {
     /// The recorded call of the body within which it is published; 0 for none. See [`crate::step::Checkpoint::entries`].
     pub call: u64,
-    /// Counts what is published within that call, or outside of any, from 1: a repetition is known by it, in whatever
+    /// Counts what is published within that call, or outside of any, from 1. It identifies a repetition, in whatever
     /// attempt.
     pub number: u64,
     /// The step.
@@ -358,7 +358,7 @@ impl Publication {
         format!("{}.{}", self.call, self.number)
     }
 
-    /// Tells it from whatever else may be published at the same place.
+    /// Distinguishes it from whatever else may be published at the same place.
     pub(crate) fn digest(&self) -> String {
         let mut whole = format!("{} {}\n", self.event, self.content.as_str()).into_bytes();
         whole.extend_from_slice(&self.data);

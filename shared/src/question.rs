@@ -1,4 +1,4 @@
-//! Questions that a run asks people, and the answers that they take. Pure.
+//! Questions that a run asks people, and the answers that they accept. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::names;
 
 /// The longest text of a question, in bytes.
 pub const MAX_TEXT: usize = 10_000;
-/// The longest answer in words that may be allowed, in bytes.
+/// The longest text answer that a question may allow, in bytes.
 pub const MAX_ANSWER: u32 = 100_000;
 /// The most options of a question, and the longest id and label of one, in bytes.
 const MAX_OPTIONS: usize = 100;
@@ -105,7 +105,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Choice {
-    /// An option with what an answer says, and with what people are shown.
+    /// An option with the value of an answer and the text that people see.
     pub fn new(id: impl Into<String>, label: impl Into<String>) -> Self {
         Self { id: id.into(), label: label.into() }
     }
@@ -174,7 +174,7 @@ impl Question {
             Takes::Choices { options, least, most } => {
                 format!("it takes a list of {least} to {most} of {}, each once", ids(options))
             }
-            Takes::Text { most } => format!("it takes a text of at most {most} bytes"),
+            Takes::Text { most } => format!("it takes text of at most {most} bytes"),
         }
     }
 }
@@ -205,7 +205,7 @@ fn check_options(options: &[Choice]) -> Result<()> {
 fn bounded(what: &str, text: &str, most: usize) -> Result<()> {
     match text.len() {
         0 => Err(Error::invalid(format!("the {what} is empty"))),
-        len if len > most => Err(Error::invalid(format!("the {what} has {len} bytes; at most {most} are taken"))),
+        len if len > most => Err(Error::invalid(format!("the {what} has {len} bytes; at most {most} are allowed"))),
         _ => Ok(()),
     }
 }

@@ -34,7 +34,7 @@ impl ReplyList {
 
 fn refused(key: &str, prefix: &str) -> Error {
     let shown = key.char_indices().nth(60).map_or(key, |(at, _)| &key[..at]);
-    Error::invalid(format!("reply {shown:?} is no list for receipts; name one of {prefix}0{KIND}<name>"))
+    Error::invalid(format!("reply {shown:?} is not the name of a list for receipts; use {prefix}0{KIND}<name>"))
 }
 
 /// The name in the key of a list that was read before.
@@ -68,6 +68,6 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let told = parse("sf:{0}:run:x").unwrap_err().to_string();
-        assert_eq!(told, "reply \"sf:{0}:run:x\" is no list for receipts; name one of sf:{0}:reply:<name>");
+        assert_eq!(told, "reply \"sf:{0}:run:x\" is not the name of a list for receipts; use sf:{0}:reply:<name>");
     }
 }

@@ -1,4 +1,4 @@
-//! What callers write into the inbox stream, read strictly and within limits. Pure: no I/O.
+//! Reads what callers write into the inbox stream, strictly and within limits. Pure: no I/O.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub use self::about_runs::{
 /// The most fields that a context can begin with.
 const MAX_CONTEXT_FIELDS: usize = 1000;
 
-/// The longest time a start may be put off: a year.
+/// The longest delay of a start: a year.
 pub const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A request to start a run.
@@ -36,16 +36,16 @@ pub struct StartRequest {
     /// The start event.
     #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
-    /// What the run's context begins with: a JSON object, of which each member is a field.
+    /// The run's initial context: a JSON object, each member of which is a field.
     #[serde(default, with = "serde_bytes")]
     pub context: Vec<u8>,
-    /// The run whose context this one's begins with; `context` goes on top of it.
+    /// The run from whose context this one's begins; `context` goes on top of it.
     #[serde(default)]
     pub context_from: Option<String>,
     /// The session that the run is in: its runs go one after another, and share a context.
     #[serde(default)]
     pub session: Option<String>,
-    /// Whether its followers are told where its steps stand.
+    /// Whether its followers also get the states of its steps.
     #[serde(default)]
     pub follow_steps: bool,
     /// How long to wait before the first step, in milliseconds.
@@ -87,7 +87,7 @@ impl StartRequest {
         Content::parse(&self.content).unwrap_or_default()
     }
 
-    /// Checks all that can be checked without knowing the workflow.
+    /// Checks what can be checked without knowing the workflow.
     pub fn check(&self) -> Result<()> {
         names::check_name("workflow", &self.workflow)?;
         if let Some(id) = &self.id {
@@ -115,8 +115,8 @@ impl StartRequest {
         codec::check_input(Content::parse(&self.content)?, &self.input)
     }
 
-    /// The fields that the context begins with, as values of [`crate::values`]. Fails where `context` is no JSON object, is
-    /// over 1 MiB, has more than 1,000 members, or a name that no field can have.
+    /// The fields of the initial context, as values of [`crate::values`]. Fails if `context` is not a JSON object, is
+    /// over 1 MiB, has more than 1,000 members, or a member whose name no field can have.
     pub fn context_fields(&self) -> Result<Vec<(String, Vec<u8>)>> {
         if self.context.is_empty() {
             return Ok(Vec::new());
@@ -126,7 +126,7 @@ impl StartRequest {
         if members.len() > MAX_CONTEXT_FIELDS {
             let count = members.len();
             return Err(Error::invalid(format!(
-                "the context has {count} fields; at most {MAX_CONTEXT_FIELDS} are taken"
+                "the context has {count} fields; at most {MAX_CONTEXT_FIELDS} are allowed"
             )));
         }
         let field = |(name, value): (String, serde_json::Value)| {
@@ -186,20 +186,20 @@ pub enum Request {
     Answer(AnswerRequest),
     /// Tell a run that a child run has ended.
     ChildEnded(ChildEndedRequest),
-    /// Stop a run.
+    /// Cancel a run.
     Cancel(PlainRequest),
-    /// Make a run that goes on from a point of another.
+    /// Fork a run.
     Fork(ForkRequest),
-    /// Have nothing new of a run begin.
+    /// Pause a run.
     Pause(PlainRequest),
-    /// Have a run that is paused go on.
+    /// Resume a paused run.
     Resume(PlainRequest),
-    /// Have a failed run go on.
+    /// Retry a failed run.
     Retry(RetryRequest),
 }
 
 impl Request {
-    /// The run that it is about and the id that its sender gave it; None where it has none.
+    /// The run that it is about, and the id that its sender gave it; None if it has none.
     pub fn identity(&self) -> Option<(&str, &str)> {
         let (run, request) = match self {
             Self::Start(_) | Self::ChildEnded(_) => return None,
@@ -238,7 +238,7 @@ pub fn parse(fields: &Fields) -> Result<Request> {
     }
 }
 
-/// Refuses fields that the operation does not have: a field that is misspelt would be ignored otherwise.
+/// Refuses fields that the operation does not have: a misspelt field would otherwise be ignored.
 fn check_fields(fields: &Fields, operation: &str, known: &[&str]) -> Result<()> {
     for (name, _) in fields {
         let name = std::str::from_utf8(name).unwrap_or("not text");
@@ -324,7 +324,7 @@ fn empty_input(content: &str) -> &'static [u8] {
     if content == Content::MessagePack.as_str() { b"\x80" } else { b"{}" }
 }
 
-/// The run id that a rejected entry is shown under: the one it asked for, where that is an id at all.
+/// The run id under which a rejected entry is shown: the one it asked for, if that is a valid id.
 pub fn id_of(fields: &Fields) -> Option<String> {
     let is_child = field(fields, "op").ok()? == Some("child");
     let id = field(fields, if is_child { "run" } else { "id" }).ok()??;
@@ -332,7 +332,7 @@ pub fn id_of(fields: &Fields) -> Option<String> {
     Some(id.to_owned())
 }
 
-/// The run that waits for what an entry asks for: it is told where that cannot be taken.
+/// The parent of the child run that an entry asks for: it learns if that is rejected.
 pub fn parent_of(fields: &Fields) -> Option<Parent> {
     let (run, wait) = (field(fields, "parent").ok()??.to_owned(), field(fields, "wait").ok()??.to_owned());
     let parent = Parent { run, wait };
@@ -340,8 +340,8 @@ pub fn parent_of(fields: &Fields) -> Option<Parent> {
     Some(parent)
 }
 
-/// The run that an entry is about and the id that its sender gave the request, as far as both can be read: whoever asks by them is
-/// told its outcome.
+/// The run that an entry is about and the id that its sender gave the request, if both can be read: the outcome is kept
+/// under them.
 pub fn identity_of(fields: &Fields) -> Option<(String, String)> {
     let (run, request) = (field(fields, "run").ok()??, field(fields, "request").ok()??);
     names::check_id("run id", run).ok()?;

@@ -16,13 +16,13 @@ pub enum Status {
     Running,
     /// Nothing new of it begins until it is resumed.
     Paused,
-    /// Ended with a result.
+    /// It ended with a result.
     Completed,
     /// A step failed for good.
     Failed,
-    /// Stopped by request.
+    /// It was cancelled by request.
     Cancelled,
-    /// The request could not be taken.
+    /// Its request was rejected.
     Rejected,
 }
 

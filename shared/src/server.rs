@@ -1,4 +1,4 @@
-//! What a server says about itself, and whether that is fit for a fleet. Pure: no I/O.
+//! Reads what a server says about itself, and judges whether it is fit for a fleet. Pure: no I/O.
 //!
 //! [`ReaderStore::server`](crate::store::ReaderStore::server) reads it.
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::durability::Durability;
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -26,11 +26,11 @@ pub enum Level {
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
-    /// How it went.
+    /// Its outcome.
     pub level: Level,
     /// What was found.
     pub found: String,
-    /// What to do; None where all is well.
+    /// What to do; None if all is well.
     pub advice: Option<String>,
 }
 
@@ -51,12 +51,12 @@ impl Check {
     }
 }
 
-/// Whether a fault is put up with.
+/// Whether the user accepts a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// How to say so, for the refusal: `say --allow-eviction`.
+    /// How to accept it, for the refusal: `pass --allow-eviction`.
     pub how: &'static str,
-    /// It was said.
+    /// Whether the user has accepted it.
     pub given: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Override {
 pub struct Refusal {
     /// The check that failed.
     pub check: Check,
-    /// How to start all the same; None where nothing helps.
+    /// How to start anyway; None if nothing helps.
     pub how: Option<&'static str>,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Refusal {
         let advice = self.check.advice.as_deref().unwrap_or_default();
         write!(f, "refusing to start: {}. Do this: {advice}", self.check.found)?;
         match self.how {
-            Some(how) => write!(f, "; or {how} to start all the same."),
+            Some(how) => write!(f, "; or {how} to start anyway."),
             None => f.write_str("."),
         }
     }
@@ -90,22 +90,22 @@ impl fmt::Debug for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The fields of `INFO`. Unlike `CONFIG`, managed servers allow it; what they leave out is no fault.
+/// The fields of `INFO`. Managed servers allow it, unlike `CONFIG`; what they leave out is not a fault.
 #[derive(Clone, Debug, Default)]
 pub struct Info(HashMap<String, String>);
 
 impl Info {
-    /// Reads the reply of `INFO`. Lines that are no fields are passed over.
+    /// Reads the reply of `INFO`. Lines that are not fields are skipped.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.into(), v.into())).collect())
     }
 
-    /// A field, where it is there.
+    /// A field, if it is there.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Whether a fleet may start on this server. Answers what should be warned of; an old version cannot be overridden.
+    /// Whether a fleet may start on this server. Returns the checks to warn about; an old version cannot be overridden.
     pub fn admit(&self, eviction: Override, unpersisted: Override) -> Result<Vec<Check>, Refusal> {
         let checks =
             [(self.version(), None), (self.eviction(), Some(eviction)), (self.persistence(), Some(unpersisted))];
@@ -122,12 +122,12 @@ impl Info {
         Ok(warnings)
     }
 
-    /// Why the server cannot be judged yet, where that is so: it passes. What it says of its files is not true before they are read.
+    /// Why the server cannot be judged yet, which passes; None if it can. Before it has loaded its files, what it says about them is wrong.
     pub fn is_not_ready(&self) -> Option<String> {
         let is = |name, value| self.get(name) == Some(value);
         if is("loading", "1") || is("async_loading", "1") {
             let part = self.get("loading_loaded_perc").map_or_else(String::new, |part| format!(" ({part} %)"));
-            return Some(format!("it reads its files{part}"));
+            return Some(format!("it is loading its files{part}"));
         }
         if is("aof_enabled", "1") && is("aof_last_write_status", "err") {
             return Some("it cannot write its append-only file; see its log: is its disk full?".to_owned());
@@ -135,7 +135,7 @@ impl Info {
         None
     }
 
-    /// The version, where it is new enough for Redis Functions.
+    /// Checks that the version is new enough for Redis Functions.
     pub fn version(&self) -> Check {
         const NAME: &str = "version";
         let server = match self.get("valkey_version") {
@@ -178,7 +178,7 @@ impl Info {
         }
     }
 
-    /// Whether runs may be evicted.
+    /// Checks whether runs may be evicted.
     pub fn eviction(&self) -> Check {
         const NAME: &str = "eviction";
         match self.get("maxmemory_policy") {
@@ -192,7 +192,7 @@ impl Info {
         }
     }
 
-    /// Whether runs survive a restart of the server.
+    /// Checks whether runs survive a restart of the server.
     pub fn persistence(&self) -> Check {
         const NAME: &str = "persistence";
         match (self.get("aof_enabled"), self.get("aof_last_write_status")) {
@@ -211,7 +211,7 @@ impl Info {
         }
     }
 
-    /// What kind of deployment the server is a part of.
+    /// The kind of deployment that the server is a part of.
     pub fn mode(&self) -> Check {
         match self.get("redis_mode") {
             Some("cluster") => Check::ok("mode", "cluster; this node has the partition"),
@@ -223,7 +223,7 @@ impl Info {
     }
 }
 
-/// A Redis URL without user, password and whatever else stands before the host or behind a `?`.
+/// A Redis URL without user, password and anything else before the host or after a `?`.
 pub fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "the address given".into() };
     let rest = rest.split('?').next().unwrap_or_default();
@@ -269,7 +269,7 @@ mod tests {
     fn a_state_that_passes_is_no_fault() {
         assert_eq!(info("aof_enabled:1\naof_last_write_status:ok\nloading:0\n").is_not_ready(), None);
         let loading = info("aof_enabled:0\nloading:1\nloading_loaded_perc:12.50\n");
-        assert_eq!(loading.is_not_ready().unwrap(), "it reads its files (12.50 %)");
+        assert_eq!(loading.is_not_ready().unwrap(), "it is loading its files (12.50 %)");
         assert!(info("aof_enabled:1\naof_last_write_status:err\n").is_not_ready().unwrap().contains("disk full"));
         assert_eq!(Info::default().is_not_ready(), None);
     }
@@ -293,8 +293,8 @@ mod tests {
         assert_eq!(Info::default().admit(EVICTION, UNPERSISTED).unwrap().len(), 3);
     }
 
-    const EVICTION: Override = Override { how: "say --allow-eviction", given: false };
-    const UNPERSISTED: Override = Override { how: "say --allow-unpersisted", given: false };
+    const EVICTION: Override = Override { how: "pass --allow-eviction", given: false };
+    const UNPERSISTED: Override = Override { how: "pass --allow-unpersisted", given: false };
 
     #[test]
     fn a_refusal_says_why_and_how_to_override_it() {
@@ -303,11 +303,11 @@ mod tests {
         assert_eq!(
             refusal.to_string(),
             "refusing to start: maxmemory-policy is allkeys-lru: when memory runs short, Redis would silently delete \
-             runs. Do this: CONFIG SET maxmemory-policy noeviction, and the same in redis.conf; or say \
-             --allow-eviction to start all the same."
+             runs. Do this: CONFIG SET maxmemory-policy noeviction, and the same in redis.conf; or pass \
+             --allow-eviction to start anyway."
         );
         let allowed = Override { given: true, ..EVICTION };
-        assert_eq!(evicting.admit(allowed, UNPERSISTED).unwrap_err().how, Some("say --allow-unpersisted"));
+        assert_eq!(evicting.admit(allowed, UNPERSISTED).unwrap_err().how, Some("pass --allow-unpersisted"));
         let both = evicting.admit(allowed, Override { given: true, ..UNPERSISTED }).unwrap();
         assert_eq!(both.iter().map(|check| check.name).collect::<Vec<_>>(), ["eviction", "persistence"]);
     }

@@ -1,4 +1,4 @@
-//! A run's context as JSON, to be looked at, kept elsewhere, or given to another run.
+//! A run's context as JSON, to look at, keep elsewhere, or give to another run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::run::{Run, Status};
 use crate::{codec, paths, untyped, values};
 
-/// What a run's steps have committed so far.
+/// The state that a run's steps have committed so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -17,15 +17,15 @@ pub struct Snapshot {
     pub workflow: String,
     /// The version that it is pinned to.
     pub version: u32,
-    /// Where it stood.
+    /// Its status.
     pub status: Status,
     /// The fields of its context. [`StartRun::context`](crate::client::StartRun::context) takes them. Bytes are lists of
-    /// numbers, keys that are numbers are text, and what is no number (NaN) is null.
+    /// numbers, keys that are numbers become text, and NaN becomes null.
     pub context: Map<String, Value>,
 }
 
 impl Snapshot {
-    /// Fails where a field cannot be written as JSON.
+    /// Fails if a field cannot be written as JSON.
     pub(crate) fn of(run: Run, fields: Vec<(String, Vec<u8>)>) -> Result<Self> {
         let mut context = Map::new();
         for (name, value) in fields {

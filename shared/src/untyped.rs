@@ -1,12 +1,12 @@
-//! Values whose type nobody knows: what is MessagePack as JSON, and what JSON has no form for.
+//! Values of unknown type: MessagePack as JSON, and what JSON cannot express.
 
 use rmpv::Value as Packed;
 use serde_json::Value;
 
 type Json<T> = Result<T, &'static str>;
 
-/// As JSON. Bytes are lists of numbers, keys that are numbers are text, and what is no number (NaN) is null. Fails with what JSON has
-/// no form for.
+/// The value as JSON. Bytes become lists of numbers, keys that are numbers become text, and NaN becomes null. Fails with what JSON
+/// cannot express.
 pub(crate) fn to_json(packed: Packed) -> Json<Value> {
     Ok(match packed {
         Packed::Nil => Value::Null,
@@ -34,7 +34,7 @@ fn text(key: &Packed) -> Json<String> {
     }
 }
 
-/// Where the first number is that JSON would write as null, as a path; empty for the value itself.
+/// The path of the first number that JSON would write as null; empty for the value itself.
 pub(crate) fn infinite(value: &Packed) -> Option<String> {
     let within = |part: String, value: &Packed| {
         infinite(value).map(|rest| if rest.is_empty() { part.clone() } else { format!("{part}.{rest}") })

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | a whole number of at most 18 digits | its decimal text |
 //! | a list | byte 4, then each element as MessagePack, one after the other |
-//! | a map or struct | byte 5, then key, value, key, value, ... as MessagePack; of a key that comes again the last counts |
+//! | a map or struct | byte 5, then key, value, key, value, ... as MessagePack; if a key is repeated, its last value counts |
 //! | anything else | byte 1, then MessagePack |
 //!
-//! So a number is increased by adding, and lists and maps grow by appending. A payload of [`crate::codec`] of any value
+//! So numbers grow by adding, and lists and maps by appending. A payload of [`crate::codec`] of any value
 //! can be read too.
 
 use std::borrow::Cow;
@@ -36,7 +36,7 @@ fn of(field: &str) -> String {
     format!("the context field {field}")
 }
 
-/// Writes the value of a field. Fails when it is over [`MAX_PAYLOAD`] or cannot be serialised.
+/// Writes the value of a field. Fails if it is over [`MAX_PAYLOAD`] or cannot be serialized.
 pub fn encode<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Vec<u8>> {
     let packed = codec::pack(&of(field), value)?;
     let value = from_messagepack(&packed);
@@ -53,12 +53,12 @@ pub fn decode<T: DeserializeOwned>(field: &str, value: &[u8]) -> Result<T> {
     codec::decode_messagepack(&of(field), &to_messagepack(field, value)?)
 }
 
-/// One element of a list, to be pushed.
+/// One element to push to a list.
 pub fn element<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Merge> {
     Ok(Merge::Append { form: LIST, bytes: codec::pack(&of(field), value)? })
 }
 
-/// One entry of a map, to be inserted.
+/// One entry to insert into a map.
 pub fn entry<T: Serialize + ?Sized>(field: &str, key: &str, value: &T) -> Result<Merge> {
     let mut bytes = codec::pack(&of(field), key)?;
     bytes.extend(codec::pack(&of(field), value)?);
@@ -70,7 +70,7 @@ pub fn check_size(field: &str, size: usize) -> Result<()> {
     codec::check_size(&of(field), size.saturating_sub(1))
 }
 
-/// By this a commit knows that a field still has the value that was read.
+/// The digest by which a commit checks that a field still has the value that was read.
 pub fn digest(value: &[u8]) -> String {
     use std::fmt::Write;
     let mut hex = String::with_capacity(40);
@@ -98,7 +98,7 @@ pub(crate) fn from_messagepack(packed: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A value as one MessagePack value. Lists and maps are whole then; what is behind [`MESSAGEPACK`] is not looked into.
+/// A value as one MessagePack value. Lists and maps are put together; what follows [`MESSAGEPACK`] is not checked.
 pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     let broken = || Error::invalid(format!("{} cannot be read: it ends within a value", of(field)));
     match value.split_first() {
@@ -107,7 +107,7 @@ pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a,
         Some((&MAP, entries)) => map(entries).map(Cow::Owned).ok_or_else(broken),
         Some((b'-' | b'0'..=b'9', _)) => match number(value) {
             Some(number) => Ok(Cow::Owned(packed_number(number))),
-            None => Err(Error::invalid(format!("{} begins as a number and is none", of(field)))),
+            None => Err(Error::invalid(format!("{} begins like a number and is not one", of(field)))),
         },
         Some((&other, _)) => Err(Error::invalid(format!(
             "{} begins with the unknown format byte {other}; it was written by a newer version or by something else",
@@ -140,7 +140,7 @@ fn map(entries: &[u8]) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-/// Each key once, with its last value, in the order in which they came first.
+/// Each key once, with its last value, in the order of their first appearance.
 fn entries_of(entries: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let (mut kept, mut places, mut rest) = (Vec::new(), HashMap::new(), entries);
     while !rest.is_empty() {
@@ -157,7 +157,7 @@ fn entries_of(entries: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     Some(kept)
 }
 
-/// A map that has grown by insertion without the values that no longer count; None where there are none, or it is no map.
+/// A map that has grown by insertion, without replaced values; None if there are none, or if it is not a map.
 pub fn compacted(value: &[u8]) -> Option<Vec<u8>> {
     let entries = value.strip_prefix(&[MAP])?;
     let kept = entries_of(entries)?;
@@ -174,7 +174,7 @@ pub fn compacted(value: &[u8]) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-/// The value in the form that it is written in today, where that is another.
+/// The value in its current form; None if it has that already.
 pub fn renewed(field: &str, value: &[u8]) -> Result<Option<Vec<u8>>> {
     if value.first() != Some(&MESSAGEPACK) {
         return Ok(None);
@@ -233,7 +233,7 @@ fn is_small(number: i64) -> bool {
     -TOO_LARGE < number && number < TOO_LARGE
 }
 
-/// A number as it stands in its field.
+/// A number from the text of its field.
 fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let fine = (1..=MAX_DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
@@ -258,7 +258,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// As the transitions on Redis name it.
+    /// Reads the name that the transitions on Redis give it.
     pub(crate) fn parse(name: &str) -> Result<Self> {
         match name {
             "number" => Ok(Self::NoNumber),
@@ -272,7 +272,7 @@ impl Refusal {
 
     pub(crate) fn error(self, field: &str) -> Error {
         let no = |what: &str, done: &str| {
-            Error::invalid(format!("{} is no {what}, so nothing can be {done}; set or remove it first", of(field)))
+            Error::invalid(format!("{} is not a {what}, so nothing can be {done}; set or remove it first", of(field)))
         };
         match self {
             Self::NoNumber => no("whole number of at most 18 digits", "added to it"),
@@ -287,7 +287,7 @@ impl Refusal {
     }
 }
 
-/// What a field has after a merge.
+/// The value of a field after a merge.
 pub(crate) fn try_merge(current: Option<&[u8]>, merge: &Merge) -> std::result::Result<Vec<u8>, Refusal> {
     match merge {
         Merge::Add(delta) => {
@@ -308,7 +308,7 @@ pub(crate) fn try_merge(current: Option<&[u8]>, merge: &Merge) -> std::result::R
     }
 }
 
-/// What a field has after a merge. Fails when its value is of another form, or would be too large.
+/// The value of a field after a merge. Fails when its value is of another form, or would be too large.
 pub fn merged(field: &str, current: Option<&[u8]>, merge: &Merge) -> Result<Vec<u8>> {
     try_merge(current, merge).map_err(|refusal| refusal.error(field))
 }
@@ -387,9 +387,9 @@ mod tests {
     fn a_merge_that_cannot_be_made_names_the_field() {
         let text = written("x");
         for (current, merge, why) in [
-            (&text, Merge::Add(1), "the context field f is no whole number"),
-            (&text, element("f", &1).unwrap(), "the context field f is no list"),
-            (&text, entry("f", "k", &1).unwrap(), "the context field f is no map"),
+            (&text, Merge::Add(1), "the context field f is not a whole number"),
+            (&text, element("f", &1).unwrap(), "the context field f is not a list"),
+            (&text, entry("f", "k", &1).unwrap(), "the context field f is not a map"),
             (&written(TOO_LARGE - 1), Merge::Add(1), "the context field f would have more than 18 digits"),
             (&written(1), Merge::Add(i64::MAX), "the context field f would have more than 18 digits"),
             (&written(["x".repeat(MAX_PAYLOAD - 5)]), element("f", &1).unwrap(), "the context field f would have more"),
@@ -407,7 +407,7 @@ mod tests {
             let error = decode::<Value>("f", broken).unwrap_err().to_string();
             assert!(error.contains("context field f"), "{error}");
         }
-        // A length of four bytes, believed, would take 4 GiB.
+        // If a length of four bytes were believed, it would take 4 GiB.
         for marker in [0xc6u8, 0xdb, 0xdd, 0xdf, 0xc9] {
             assert_eq!(value_len(&[marker, 0xff, 0xff, 0xff, 0xff, 0]), None);
         }

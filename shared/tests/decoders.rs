@@ -119,7 +119,7 @@ fn no_bytes_make_a_decoder_panic_or_take_memory_out_of_proportion() {
         run(name, *decoder, mutated);
     }
     if let (Some(before), Some(after)) = (before, peak_of_memory()) {
-        // A length of four bytes, believed, would take 4 GiB.
+        // If a length of four bytes were believed, it would take 4 GiB.
         assert!(after - before < 1 << 20, "{} KiB were asked for", after - before);
     }
 }

@@ -199,7 +199,7 @@ pub enum Accepts {
     Each(&'static str),
     /// All events of this name that a fan-out produced.
     Joined(&'static str),
-    /// The first so many of them.
+    /// The first this many of them.
     First(&'static str, u32),
     /// One of each.
     Set(&'static [&'static str]),

@@ -22,7 +22,7 @@ pub struct StepFailed {
     pub step: String,
     /// The name of the event that it failed on.
     pub event: String,
-    /// That event, or the list of those joined, to be looked at. None where it cannot be shown: it is larger than 256 KiB, or nests
+    /// That event, or the list of those joined, to be looked at. None if it cannot be shown: it is larger than 256 KiB, or nests
     /// too deep. What JSON has no form for is written as near as can be: bytes as a list of numbers, NaN as null.
     pub input: Option<Value>,
     /// How many attempts it had.
@@ -43,21 +43,17 @@ impl Event for StepFailed {
 }
 
 impl StepFailed {
-    /// The event that the step failed on, to be emitted again or looked at. Fails where it cannot be shown, or is
+    /// The event that the step failed on, to be emitted again or looked at. Fails if it cannot be shown, or is
     /// another one.
     pub fn event<E: Event>(&self) -> Outcome<E> {
         if E::NAME != self.event {
-            return Err(Error::terminal(format!(
-                "step {} failed on {}, which is no {}",
-                self.step,
-                self.event,
-                E::NAME
-            )));
+            return Err(Error::terminal(format!("step {} failed on {}, not on {}", self.step, self.event, E::NAME)));
         }
         if self.payload.is_empty() {
             let (event, step) = (E::NAME, &self.step);
             return Err(Error::terminal(format!(
-                "the event {event} that step {step} failed on is larger than 256 KiB, or there are several: it is not kept"
+                "the event {event} that step {step} failed on is not kept: it is larger than 256 KiB, or there were \
+                 several"
             )));
         }
         E::from_payload(E::NAME, &self.payload).map_err(|error| Error::terminal(error.to_string()))
@@ -188,7 +184,7 @@ mod tests {
         assert_eq!(failed.input, Some(serde_json::json!({ "number": 7 })));
         assert_eq!((failed.elapsed_ms, failed.error.as_str()), (12, "no ink"));
         assert_eq!(failed.event::<Page>().unwrap(), Page { number: 7 });
-        assert!(failed.event::<Other>().unwrap_err().to_string().contains("failed on Page, which is no Other"));
+        assert!(failed.event::<Other>().unwrap_err().to_string().contains("failed on Page, not on Other"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::event::Event;
 /// }
 /// ```
 pub trait PublishedEvent {
-    /// The event, where it is one of this type's name; None where it is something else. Fails where it cannot be read:
+    /// The event, where it is one of this type's name; None if it is something else. Fails if it cannot be read:
     /// its type has changed since it was published.
     fn event<E: Event>(&self) -> stepfleet_shared::Result<Option<E>>;
 }

@@ -36,8 +36,8 @@ pub trait Workflow: Send + Sync + Sized + 'static {
 
 /// A workflow that is one function: its name, and what it takes and gives. Implemented by `#[durable]` and `#[task]`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no task",
-    label = "a task or a durable function is called",
+    message = "`{Self}` is not a task",
+    label = "only a task or a durable function can be called",
     note = "put `#[task]` or `#[durable]` on the function `{Self}`"
 )]
 pub trait Function {
@@ -147,7 +147,7 @@ pub struct Attempt {
 /// What the state of a context can be.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a context",
-    label = "this type must be written, read, and there before it was written",
+    label = "this type must be serializable, deserializable, and have a default",
     note = "put `#[data]` and `#[derive(Default)]` on `{Self}`; or take `&Context`, for fields without a type"
 )]
 pub trait StateType: Serialize + DeserializeOwned + Default {}

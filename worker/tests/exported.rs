@@ -66,7 +66,7 @@ async fn the_same_code_goes_along_and_does_nothing() {
         let shop = Arc::new(Shop::default());
         let replay = testing::replay(fulfil::with(shop.clone()), &run.exported()).await;
         replay.assert_along();
-        assert!(replay.to_string().contains("went along with the whole journal"), "{replay}");
+        assert!(replay.to_string().contains("replayed the whole journal"), "{replay}");
         assert_eq!(shop.0.load(SeqCst), 0, "nothing is done");
     }
 }
@@ -305,7 +305,7 @@ async fn a_step_of_an_event_driven_workflow_is_replayed_as_well() {
     let run = testing::run(Weigh { is_changed: false }).start(&Asked { n: 3 }).await;
     let replay = testing::replay(Weigh { is_changed: false }, &run.exported()).await;
     replay.assert_along();
-    assert!(replay.to_string().contains("#5 total went along with the whole journal: 1 entries, 2 calls"), "{replay}");
+    assert!(replay.to_string().contains("#5 total replayed the whole journal: 1 entries, 2 calls"), "{replay}");
     let replay = testing::replay(Weigh { is_changed: true }, &run.exported()).await;
     assert!(
         fault(&replay)
@@ -315,7 +315,7 @@ async fn a_step_of_an_event_driven_workflow_is_replayed_as_well() {
     let ended = testing::run(Weigh { is_changed: false }).signal("go", &()).start(&Asked { n: 3 }).await;
     let replay = testing::replay(Weigh { is_changed: false }, &ended.exported()).await;
     assert!(replay.faults().is_empty());
-    assert!(std::panic::catch_unwind(|| replay.assert_along()).is_err(), "there is nothing to go along with");
+    assert!(std::panic::catch_unwind(|| replay.assert_along()).is_err(), "there is nothing to replay");
 }
 
 #[durable(name = "keyed")]

@@ -41,7 +41,7 @@ async fn hangs(_ctx: &Context, (): ()) -> Outcome<()> {
 
 fn refused(run: &TestRun, told: &str) {
     run.assert_status(Status::Failed);
-    assert!(run.error().contains("awaits something that is not Stepfleet's") && run.error().contains(told), "{run}");
+    assert!(run.error().contains("awaits a future that is not Stepfleet's") && run.error().contains(told), "{run}");
     assert!(run.error().contains("Put it into ctx.step"), "{run}");
     assert_eq!(run.attempts(), 1, "it is not tried again");
 }
@@ -60,7 +60,7 @@ async fn so_does_a_replay() {
     let exported = testing::run(fine::workflow()).call(&3).await.exported();
     testing::replay(fine::workflow(), &exported).await.assert_along();
     let replay = testing::replay(no_more::workflow(), &exported).await;
-    assert!(replay.faults()[0].contains("awaits something that is not Stepfleet's"), "{replay}");
+    assert!(replay.faults()[0].contains("awaits a future that is not Stepfleet's"), "{replay}");
 }
 
 #[durable(name = "fine")]

@@ -348,7 +348,7 @@ async fn a_mistake_in_the_test_is_told() {
     let told = panic_of(async { rag().crash_before_commit("lok", 1) }).await;
     assert_eq!(told, "the workflow has no step lok; it has judge, look, plan");
     let told = panic_of(rag().crash_after_commit("look", 3).start(&ask(1, &["a"]))).await;
-    assert!(told.contains("crash after commit 3 of step look did not come to pass: the step made 1 commits"), "{told}");
+    assert!(told.contains("crash after commit 3 of step look did not happen: the step made 1 commits"), "{told}");
     let told = panic_of(rag().start(&Answered { text: String::new() })).await;
     assert_eq!(told, "rag begins with Asked, not with Answered; give start() that event");
     let told = panic_of(rag().start_json("{\"question\":")).await;
@@ -423,6 +423,6 @@ async fn a_buffer_has_bounds() {
     for count in ["0", "1001"] {
         let run = testing::run(Hoard).start(&asked(count)).await;
         run.assert_status(Status::Failed);
-        assert!(run.error().contains(&format!("is to hold {count} events; it takes 1 to 1000")), "{run}");
+        assert!(run.error().contains(&format!("cannot hold {count} events; it holds 1 to 1000")), "{run}");
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn run(fleet: &Fleet, repair: bool) -> CliResult {
         }))?;
     } else {
         print(&found, count, examined, repair);
-        output::line(&format!("{ever} repairs by audits since this namespace was made"));
+        output::line(&format!("{ever} repairs by audits since the namespace was created"));
     }
     Ok(if count == 0 || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -65,8 +65,8 @@ fn print(found: &[Breach], count: usize, examined: u64, repaired: bool) {
     }
     let advice = match (count, repaired) {
         (0, _) => "nothing is missing",
-        (_, true) => "mended, or the run failed where that could not be done; see stepfleet show <run>",
-        (_, false) => "coordinators mend this in the background; to do it now: stepfleet doctor --runs --repair",
+        (_, true) => "each was repaired, or its run was failed where that was not possible; see stepfleet show <run>",
+        (_, false) => "coordinators repair this in the background; to repair it now: stepfleet doctor --runs --repair",
     };
     output::line(&format!("{examined} keys examined, {count} breaches: {advice}"));
 }

@@ -50,8 +50,8 @@ pub(super) struct Options {
 pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "info");
     let admission = Admission {
-        eviction: Override { how: "say --allow-eviction", given: options.allow_eviction },
-        unpersisted: Override { how: "say --allow-unpersisted", given: options.allow_unpersisted },
+        eviction: Override { how: "pass --allow-eviction", given: options.allow_eviction },
+        unpersisted: Override { how: "pass --allow-unpersisted", given: options.allow_unpersisted },
         creation: Creation::Make(options.creation.partitions),
     };
     let (home, outages) = (fleet.home()?, Outages::default());

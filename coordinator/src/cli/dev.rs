@@ -84,7 +84,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     end(keeper, pipe).await?;
     if outcome.is_ok() && !fleet.json {
         output::line(&format!(
-            "Good-bye. Runs are kept in {}; the next `stepfleet dev` goes on with them.",
+            "Good-bye. Runs are kept in {}; the next `stepfleet dev` continues with them.",
             dir.display()
         ));
     }
@@ -137,7 +137,7 @@ fn announce(fleet: &Fleet, url: &str, pid: u32, dir: &Path) -> Result<(), CliErr
 }
 
 fn died(dir: &Path) -> CliError {
-    CliError::new(format!("the Redis server has ended; {} may say why", dir.join("redis.log").display()))
+    CliError::new(format!("the Redis server has exited; see {}", dir.join("redis.log").display()))
 }
 
 /// Closing the pipe makes the keeper end the server and itself.

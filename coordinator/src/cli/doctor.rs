@@ -88,7 +88,7 @@ pub(super) async fn servers(partitions: &Partitions) -> Result<Vec<(RedisStore, 
 fn judge_partitions(is_made: bool, count: u16, servers: usize) -> Check {
     const NAME: &str = "partitions";
     match (is_made, servers) {
-        (false, _) => Check::ok(NAME, "the namespace is not made yet; the first coordinator makes it"),
+        (false, _) => Check::ok(NAME, "the namespace does not exist yet; the first coordinator creates it"),
         (true, 1) => Check::ok(NAME, format!("{count}")),
         (true, _) => Check::ok(NAME, format!("{count}, on {servers} servers")),
     }
@@ -141,13 +141,13 @@ async fn writes(store: &RedisStore) -> Result<Check, CliError> {
         Ok(_) => Ok(Check::ok(NAME, "taken")),
         Err(error) if error.is_denied() => Ok(Check::warn(
             NAME,
-            "cannot be tried: this user may not write",
-            "ask as a user who may: --redis redis://user:password@host",
+            "not tested: this user may not write",
+            "connect as a user who may write: --redis redis://user:password@host",
         )),
         Err(error) if error.is_unreachable() => Err(error.into()),
         Err(error) => {
             let advice = error.advice().unwrap_or("see INFO and the server's log");
-            Ok(Check::fail(NAME, format!("{error}; workers and coordinators wait for it"), advice))
+            Ok(Check::fail(NAME, format!("{error}; workers and coordinators wait until it accepts writes"), advice))
         }
     }
 }
@@ -169,10 +169,10 @@ fn judge_latency(sorted: &[Duration]) -> Check {
     let (p50, p99) = (at(50), at(99));
     let found = format!("p50 {p50:.1?}, p99 {p99:.1?} of {} PINGs", sorted.len());
     if p50 > Duration::from_millis(5) {
-        return Check::warn(NAME, found, "each step waits for Redis about once: run workers closer to it");
+        return Check::warn(NAME, found, "each step waits for Redis about once: run workers closer to Redis");
     }
     if p99 > Duration::from_millis(50) {
-        return Check::warn(NAME, found, "something holds Redis up now and then: see SLOWLOG GET and LATENCY DOCTOR");
+        return Check::warn(NAME, found, "something stalls Redis now and then: see SLOWLOG GET and LATENCY DOCTOR");
     }
     Check::ok(NAME, found)
 }
@@ -210,18 +210,17 @@ async fn idle_connections(store: &RedisStore) -> Result<Check, CliError> {
 fn judge_timeout(seconds: Option<u64>) -> Check {
     const NAME: &str = "idle connections";
     match seconds {
-        None => {
-            Check::ok(NAME, "CONFIG GET timeout does not say when they are closed; whoever needs one makes it again")
-        }
+        None => Check::ok(NAME, "CONFIG GET timeout does not say when they are closed; clients reconnect"),
         Some(0) => Check::ok(NAME, "are kept open (timeout 0)"),
         Some(few @ 1..SHORT_TIMEOUT) => Check::warn(
             NAME,
             format!(
-                "are closed after {few} s (timeout {few}): workers renew their leases more often for that, and callers connect again and again"
+                "are closed after {few} s (timeout {few}): workers must renew their leases more often, and callers \
+                 keep reconnecting"
             ),
-            "CONFIG SET timeout 0, or 60 and more, and the same in redis.conf",
+            "CONFIG SET timeout 0 (or 60 or more), and the same in redis.conf",
         ),
-        Some(many) => Check::ok(NAME, format!("are closed after {many} s; whoever needs one makes it again")),
+        Some(many) => Check::ok(NAME, format!("are closed after {many} s; clients reconnect")),
     }
 }
 
@@ -233,7 +232,7 @@ async fn library(store: &RedisStore) -> Result<Check, CliError> {
         Ok(reply) => Ok(judge_library(&names(&reply))),
         Err(error) if error.is_denied() => Ok(Check::warn(
             NAME,
-            "cannot be looked at: FUNCTION LIST is denied",
+            "cannot be checked: FUNCTION LIST is denied",
             "ACL SETUSER <user> +function|list +function|load +fcall",
         )),
         Err(error) if error.is_unavailable() => Err(error.into()),
@@ -302,7 +301,7 @@ fn judge_queues(all: &[Serving], now_ms: u64) -> Check {
     const NAMED: usize = 10;
     let stuck: Vec<&Serving> = all.iter().filter(|serving| serving.is_unserved() && serving.waiting > 0).collect();
     if stuck.is_empty() {
-        return Check::ok(NAME, "whatever waits is served");
+        return Check::ok(NAME, "all that waits is served by a worker");
     }
     let named = stuck.iter().take(NAMED).map(|serving| {
         let Serving { workflow, version, waiting, .. } = serving;
@@ -316,7 +315,7 @@ fn judge_queues(all: &[Serving], now_ms: u64) -> Check {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Check::warn(
         NAME,
-        format!("nobody serves {named}{more}"),
+        format!("no worker serves {named}{more}"),
         "start workers with these versions, or cancel their runs (`stepfleet runs --workflow NAME`)",
     )
 }
@@ -368,7 +367,7 @@ mod tests {
         assert_eq!(judge_queues(&[serving(1, 0, 0), serving(2, 1, 5)], 61_000).level, Level::Ok);
         let warned = judge_queues(&[serving(1, 0, 4), serving(2, 1, 5)], 61_000);
         assert_eq!(warned.level, Level::Warn);
-        assert_eq!(warned.found, "nobody serves rag version 1 (4 waiting, no worker for 1m00s)");
+        assert_eq!(warned.found, "no worker serves rag version 1 (4 waiting, no worker for 1m00s)");
         let many: Vec<_> = (0..12).map(|version| serving(version, 0, 1)).collect();
         assert!(judge_queues(&many, 0).found.ends_with("and 2 more"));
     }

@@ -26,7 +26,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let Options { kind, key } = options;
     let Some(value) = fleet.client()?.entity_json(kind, key).await? else {
         return Err(CliError::new(format!(
-            "there is no entity {kind} {key}; nobody has made it yet, or it was cleared or has expired"
+            "there is no entity {kind} {key}; it was never created, was cleared, or has expired"
         )));
     };
     output::json(&value)?;

@@ -75,7 +75,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         tokio::time::sleep(POLL).await;
         match partitions.run(&run.id).await {
             Ok(Some(now)) => (run, follower.away) = (now, false),
-            Ok(None) => return Err(CliError::new(format!("the run {} has expired while it was followed", run.id))),
+            Ok(None) => return Err(CliError::new(format!("the run {} expired while it was being followed", run.id))),
             Err(error) => follower.bear(error)?,
         }
     }
@@ -164,7 +164,7 @@ impl Follower {
             return Err(error.into());
         }
         if !self.away {
-            eprintln!("{error}; going on as soon as it is back");
+            eprintln!("{error}; following continues when it is back");
         }
         self.away = true;
         Ok(())
@@ -194,7 +194,7 @@ fn line(record: &Record) -> String {
     let detail = match record.kind {
         Kind::Done => record.began_ms().map(|began| format!("in {}", span(record.at_ms.saturating_sub(began)))),
         Kind::Retry => record.detail.split_once(' ').map(|(delay, error)| {
-            format!("again in {}: {}", span(delay.parse().unwrap_or_default()), shortened(error, 200))
+            format!("next attempt in {}: {}", span(delay.parse().unwrap_or_default()), shortened(error, 200))
         }),
         _ => Some(shortened(&record.told(), 200)),
     };
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(told("1250 done 4 2 fetch w-1 1000"), "done       #4 fetch, attempt 2, on w-1  in 250ms");
         assert_eq!(
             told("1 retry 4 2 fetch w-1 1500 no\nroute"),
-            "retry      #4 fetch, attempt 2, on w-1  again in 1.5s: no route"
+            "retry      #4 fetch, attempt 2, on w-1  next attempt in 1.5s: no route"
         );
         assert_eq!(told("1 lost 4 2 fetch w-1 "), "lost       #4 fetch, attempt 2, on w-1");
     }

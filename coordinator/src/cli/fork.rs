@@ -61,7 +61,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     match (&options.id, &options.workflow) {
         (Some(id), _) => one(fleet, id, options).await,
         (None, Some(workflow)) => many(fleet, workflow, options).await,
-        (None, None) => Err(Error::invalid("name the run, or the workflow whose runs are to be forked").into()),
+        (None, None) => Err(Error::invalid("name a run, or with --workflow the workflow whose runs to fork").into()),
     }
 }
 
@@ -79,7 +79,7 @@ async fn one(fleet: &Fleet, id: &str, options: &Options) -> CliResult {
     }
     if let Some(input) = &options.input {
         let event: Value = serde_json::from_str(&read_input(input)?)
-            .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
+            .map_err(|error| Error::invalid(format!("the event is not valid JSON: {error}")))?;
         fork = fork.input(&event);
     }
     let (fork, asked) = fork.enqueue().await?;

@@ -67,7 +67,7 @@ fn choose<'a>(all: &'a [Registration], workflow: &str, version: Option<u32>) -> 
     let Some(version) = version else { return Ok(highest) };
     versions.iter().find(|found| found.version == version).copied().ok_or_else(|| {
         let known: Vec<_> = versions.iter().map(|found| found.version.to_string()).collect();
-        format!("the workflow \"{workflow}\" has no version {version}; known are: {}", known.join(", "))
+        format!("the workflow \"{workflow}\" has no version {version}; known versions: {}", known.join(", "))
     })
 }
 
@@ -83,7 +83,7 @@ mod tests {
         let version = |version| choose(&all, "rag", version).map(|found| found.version);
         assert_eq!(version(None), Ok(10));
         assert_eq!(version(Some(2)), Ok(2));
-        assert!(version(Some(3)).unwrap_err().ends_with("known are: 2, 9, 10"));
+        assert!(version(Some(3)).unwrap_err().ends_with("known versions: 2, 9, 10"));
         let wrong = choose(&all, "rga", None).unwrap_err();
         assert!(wrong.contains("did you mean \"rag\"") && wrong.contains("ocr, rag"), "{wrong}");
         assert!(choose(&[], "rag", None).unwrap_err().contains("nor any other"));

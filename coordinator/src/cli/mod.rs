@@ -137,7 +137,7 @@ impl HealthAddress {
         let Some(address) = self.health else { return Ok(None) };
         let failed = |error| {
             CliError::new(format!(
-                "the health endpoints cannot listen at {address} ({error}); give another address with --health"
+                "the health endpoints cannot listen on {address} ({error}); give another address with --health"
             ))
         };
         health.listen(address).map(Some).map_err(failed)

@@ -45,7 +45,7 @@ pub(super) fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let dir = &options.name;
     if fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
         return Err(CliError::new(format!(
-            "the folder {} is there already and is not empty; give another name",
+            "the folder {} already exists and is not empty; choose another name",
             dir.display()
         )));
     }
@@ -60,7 +60,7 @@ pub(super) fn run(fleet: &Fleet, options: &Options) -> CliResult {
         return Ok(ExitCode::SUCCESS);
     }
     output::line(&format!(
-        "{name} is a worker that serves the workflow hello. Next, each in a terminal of its own:\n\n  \
+        "{name} is a worker that serves the workflow hello. Next, each in its own terminal:\n\n  \
          stepfleet dev                                  a Redis and a coordinator\n  \
          cd {} && cargo run\n  \
          stepfleet start hello --input '\"Ann\"' --wait\n\n\
@@ -81,7 +81,8 @@ fn package(dir: &Path) -> Result<&str, CliError> {
         return Ok(name);
     }
     Err(CliError::new(format!(
-        "{name:?} is no name for a package: use letters, digits, - and _, beginning with a letter, and no name of Rust's or of this library"
+        "{name:?} cannot be the name of a package: begin with a letter, use letters, digits, - and _, and avoid names \
+         that Rust or Stepfleet uses"
     )))
 }
 
@@ -93,10 +94,7 @@ fn dependency(checkout: Option<&Path>) -> Result<String, CliError> {
     let library = checkout.join("worker");
     let library =
         library.canonicalize().ok().filter(|library| library.join("Cargo.toml").is_file()).ok_or_else(|| {
-            CliError::new(format!(
-                "there is no checkout of Stepfleet in {}: it has no worker/Cargo.toml",
-                checkout.display()
-            ))
+            CliError::new(format!("{} is not a checkout of Stepfleet: it has no worker/Cargo.toml", checkout.display()))
         })?;
     // A TOML string, as Rust would write it.
     Ok(format!("{{ path = {:?} }}", library.display().to_string()))

@@ -75,7 +75,7 @@ pub(super) async fn pause(fleet: &Fleet, options: &Pause) -> CliResult {
             let runs = find(fleet, workflow, &standing, options.limit).await?;
             ask_all(fleet, runs, PAUSED, ask).await
         }
-        (None, None) => Err(Error::invalid("name the run, or the workflow whose runs are to be paused").into()),
+        (None, None) => Err(Error::invalid("name a run, or with --workflow the workflow whose runs to pause").into()),
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn resume(fleet: &Fleet, options: &Resume) -> CliResult {
             let runs = find(fleet, workflow, &[Status::Paused], options.limit).await?;
             ask_all(fleet, runs, RESUMED, ask).await
         }
-        (None, None) => Err(Error::invalid("name the run, or the workflow whose runs are to be resumed").into()),
+        (None, None) => Err(Error::invalid("name a run, or with --workflow the workflow whose runs to resume").into()),
     }
 }
 

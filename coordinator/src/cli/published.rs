@@ -53,7 +53,7 @@ pub(super) async fn follow(
     }
     match handle.status().await? {
         Some(run) => Ok(end(json, &run)),
-        None => Err(CliError::new(format!("the run {run} has expired while it was followed"))),
+        None => Err(CliError::new(format!("the run {run} expired while it was being followed"))),
     }
 }
 
@@ -68,7 +68,7 @@ fn tell_text(entry: &Published, of: &str) {
         }
         What::Superseded { stream, by, .. } if stream == of => {
             output::line("");
-            eprintln!("attempt {} writes something else; what {of} said so far counts no more:", by.attempt);
+            eprintln!("attempt {} writes something else; this replaces what {of} has said so far:", by.attempt);
         }
         What::Missed { count } => eprintln!("up to {count} entries were trimmed before they were read"),
         _ => {}
@@ -119,7 +119,7 @@ fn event_line(entry: &Published) -> String {
             ("piece", None, format!("{stream} {id} at {at}{end} {text:?}  {}", of(by)))
         }
         What::Superseded { stream, id, by, .. } => {
-            ("superseded", None, format!("{stream} {id}: what it said so far counts no more  {}", of(by)))
+            ("superseded", None, format!("{stream} {id}: its text so far no longer counts  {}", of(by)))
         }
         What::State { state, event, by, emitted, error } => {
             let good = match state {
@@ -197,7 +197,7 @@ mod tests {
         let superseded = What::Superseded { stream, id, take: 2, by };
         assert_eq!(
             line(superseded),
-            "17-1  superseded answer 3.1.1: what it said so far counts no more  #3 look, attempt 2, on w-1"
+            "17-1  superseded answer 3.1.1: its text so far no longer counts  #3 look, attempt 2, on w-1"
         );
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn list(fleet: &Fleet, options: &Questions) -> CliResult {
         return Ok(ExitCode::SUCCESS);
     }
     if open.is_empty() {
-        output::line("no run asks anything now");
+        output::line("no question is open");
     }
     for question in &open {
         output::line(&shown(question));
@@ -91,8 +91,8 @@ fn shown(open: &OpenQuestion) -> String {
         Takes::Approval => ("true or false".to_owned(), &[][..]),
         Takes::Choice { options } => ("one of these".to_owned(), &options[..]),
         Takes::Choices { options, least, most } => (format!("a list of {least} to {most} of these"), &options[..]),
-        Takes::Text { most } => (format!("a text of at most {most} bytes"), &[][..]),
-        _ => ("what a newer stepfleet knows".to_owned(), &[][..]),
+        Takes::Text { most } => (format!("text of at most {most} bytes"), &[][..]),
+        _ => ("an answer of a kind that only a newer stepfleet knows".to_owned(), &[][..]),
     };
     lines.push(format!("  answer: {takes}{may_skip}"));
     lines.extend(options.iter().map(|option| format!("    {:<12} {}", option.id, option.label)));
@@ -104,7 +104,7 @@ pub(super) async fn answer(fleet: &Fleet, options: &Answer) -> CliResult {
     let text = read_input(&options.value)?;
     let answer: Value = serde_json::from_str(&text).map_err(|error| {
         stepfleet_shared::Error::invalid(format!(
-            "the answer cannot be read as JSON: {error}; text stands in quotes: '\"...\"'"
+            "the answer is not valid JSON: {error}; put text in quotes: '\"...\"'"
         ))
     })?;
     let asked = run.answer(&options.question, &answer, options.by.as_deref()).await?;
@@ -112,7 +112,7 @@ pub(super) async fn answer(fleet: &Fleet, options: &Answer) -> CliResult {
     if fleet.json {
         output::json(&json!({ "id": options.id, "question": options.question }))?;
     } else {
-        output::line(&format!("run {} has its answer to {}", options.id, options.question));
+        output::line(&format!("run {} has received the answer to {}", options.id, options.question));
     }
     Ok(ExitCode::SUCCESS)
 }

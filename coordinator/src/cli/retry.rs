@@ -50,7 +50,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     match (&options.id, &options.workflow) {
         (Some(id), _) => one(fleet, id, options.input.as_deref()).await,
         (None, Some(workflow)) => many(fleet, workflow, options.limit as usize).await,
-        (None, None) => Err(Error::invalid("name the run, or the workflow whose runs are to be retried").into()),
+        (None, None) => Err(Error::invalid("name a run, or with --workflow the workflow whose runs to retry").into()),
     }
 }
 
@@ -60,7 +60,7 @@ async fn one(fleet: &Fleet, id: &str, input: Option<&str>) -> CliResult {
     let event: Option<Value> = event
         .map(|event| serde_json::from_str(&event))
         .transpose()
-        .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
+        .map_err(|error| Error::invalid(format!("the event is not valid JSON: {error}")))?;
     let asked = match &event {
         Some(event) => run.retry_with(event).await?,
         None => run.retry().await?,

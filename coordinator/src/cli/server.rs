@@ -38,7 +38,7 @@ pub(super) async fn run(options: &Options) -> CliResult {
     tokio::select! {
         status = server.wait() => {
             let status = status?;
-            return Err(CliError::new(format!("{} ended by itself ({status})", options.program.display())));
+            return Err(CliError::new(format!("{} exited unexpectedly ({status})", options.program.display())));
         }
         _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])) => {}
     }
@@ -62,7 +62,7 @@ fn open_lock(dir: &Path) -> Result<File, CliError> {
     }
     let url = fs::read_to_string(path).ok().filter(|url| !url.is_empty()).map(|url| format!(" at {url}"));
     Err(CliError::new(format!(
-        "a `stepfleet dev` is running in {} already{}: use it, end it, or give this one a folder of its own with --dir",
+        "a `stepfleet dev` is already running in {}{}: use it, stop it, or give this one its own folder with --dir",
         dir.display(),
         url.unwrap_or_default()
     )))
@@ -108,7 +108,8 @@ pub(super) fn find() -> Result<PathBuf, CliError> {
     which::which("redis-server").or_else(|_| which::which("valkey-server")).map_err(|_| {
         CliError::new(
             "neither redis-server nor valkey-server is on the PATH; install Redis 7.0 or later (apt install \
-             redis-server, brew install redis) or Valkey 8, or point --redis of the other commands at one that runs",
+             redis-server, brew install redis) or Valkey 8, or point the other commands with --redis at one that is \
+             running",
         )
     })
 }
@@ -117,8 +118,9 @@ pub(super) fn find() -> Result<PathBuf, CliError> {
 pub(super) fn free_port(wanted: u16) -> Result<u16, CliError> {
     let taken = |error: std::io::Error| {
         CliError::new(format!(
-            "port {wanted} of 127.0.0.1 cannot be used ({error}): another program has it, which may be a `stepfleet dev` of another \
-             folder. End that, or use --port 0 (any free port) and set STEPFLEET_REDIS as it prints"
+            "port {wanted} of 127.0.0.1 cannot be used ({error}): another program has it, perhaps a `stepfleet dev` in \
+             another folder. Stop that, or use --port 0 (any free port) and set STEPFLEET_REDIS to the address it \
+             prints"
         ))
     };
     let listener = TcpListener::bind(("127.0.0.1", wanted)).map_err(taken)?;
@@ -132,7 +134,7 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, CliError> {
         fs::write(dir.join(".gitignore"), "*\n")?;
         dir.canonicalize()
     };
-    make().map_err(|error| CliError::new(format!("the folder {} cannot be made: {error}", dir.display())))
+    make().map_err(|error| CliError::new(format!("the folder {} cannot be created: {error}", dir.display())))
 }
 
 #[cfg(test)]

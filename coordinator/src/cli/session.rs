@@ -78,15 +78,15 @@ pub(super) async fn turn(store: &dyn ReaderStore, run: &Run) -> stepfleet_shared
     Ok(place(&session, &run.id).map(|place| format!("for its turn in session {name}, {place}")))
 }
 
-/// `behind run a (2 are before it)`.
+/// `behind run a (2 are ahead of it)`.
 fn place(session: &SessionInfo, run: &str) -> Option<String> {
     let at = session.waiting.iter().position(|other| other == run)?;
     let before = match at {
         0 => session.running.as_ref(),
         _ => session.waiting.get(at - 1),
     };
-    let more = if at == 0 { String::new() } else { format!(" ({} are before it)", at + 1) };
-    Some(before.map_or_else(|| "which nobody has".to_owned(), |before| format!("behind run {before}{more}")))
+    let more = if at == 0 { String::new() } else { format!(" ({} are ahead of it)", at + 1) };
+    Some(before.map_or_else(|| "which no run has yet".to_owned(), |before| format!("behind run {before}{more}")))
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
         let session = SessionInfo { running: Some("a".into()), waiting, ..SessionInfo::default() };
         assert_eq!(place(&session, "a"), None);
         assert_eq!(place(&session, "b").unwrap(), "behind run a");
-        assert_eq!(place(&session, "c").unwrap(), "behind run b (2 are before it)");
+        assert_eq!(place(&session, "c").unwrap(), "behind run b (2 are ahead of it)");
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub(super) async fn missing<R: Role + ?Sized>(
     let waiting = try_join_all(partitions.all().iter().map(|store| store.waiting_requests())).await?;
     Ok(match waiting.iter().sum::<u64>() {
         waiting @ 1.. => format!(
-            "there is no run {id}, but {waiting} requests in the inbox are not taken in yet; is a coordinator running \
-             (`stepfleet coordinator`)?"
+            "there is no run {id}, but {waiting} requests are still in the inbox; is a coordinator running (`stepfleet \
+             coordinator`)?"
         ),
         _ => {
             format!("there is no run {id}; it was never started, or it has expired. `stepfleet runs` lists the newest")
@@ -135,8 +135,9 @@ fn print_deferred(fleet: &Fleet, deferred: &Deferred, waited_ms: u64) -> CliResu
     let left = grace.saturating_sub(Duration::from_millis(waited_ms));
     let left = span(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     output::line(&format!(
-        "{run} waits for a worker that serves the workflow \"{name}\", for {} now. Coordinators with the default grace \
-         time of {} reject it in {left}.\nStart a worker that serves it; `stepfleet workers` lists those that are there.",
+        "{run} has waited {} for a worker that serves the workflow \"{name}\". Coordinators with the default grace \
+         time of {} reject it in {left}.\nStart a worker that serves it; `stepfleet workers` lists those that are \
+         there.",
         span(waited_ms),
         humantime::format_duration(grace)
     ));

@@ -60,8 +60,8 @@ pub(super) async fn export(fleet: &Fleet, options: &Export) -> CliResult {
     };
     if export.steps.is_empty() {
         return Err(CliError::new(format!(
-            "the run {} has nothing recorded: its steps have made no calls such as ctx.step, or they have committed; what a step has \
-             recorded is kept until then, and that of a run of one step for as long as the run",
+            "the run {} has nothing recorded: its steps have made no calls such as ctx.step, or they have committed. \
+             What a step records is kept until it commits; in a run of one step, as long as the run",
             export.run
         )));
     }

@@ -90,7 +90,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     }
     if let Some(context) = &options.context {
         let context: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&read_input(context)?)
-            .map_err(|error| CliError::new(format!("the context is no JSON object: {error}")))?;
+            .map_err(|error| CliError::new(format!("the context is not a JSON object: {error}")))?;
         start = start.context(&context);
     }
     if let Some(from) = &options.context_from {
@@ -175,8 +175,8 @@ async fn warn_unserved(fleet: &Fleet, workflow: &str) -> Result<(), CliError> {
     let mut versions = serving.iter().filter(|serving| serving.workflow == workflow).peekable();
     if versions.peek().is_some() && versions.all(Serving::is_unserved) {
         eprintln!(
-            "No live worker serves the workflow \"{workflow}\" now. The request is held for one: for {}, where the coordinators \
-             have the default grace time.",
+            "No live worker serves the workflow \"{workflow}\" now. The request is held for one: for {}, if the \
+             coordinators use the default grace time.",
             humantime::format_duration(crate::Config::default().grace)
         );
     }
@@ -188,8 +188,8 @@ fn misspelt(error: Error) -> CliError {
         return error.into();
     }
     CliError::new(format!(
-        "{error}. Nothing was sent. Where its worker is still to come, send the request with --hold; `stepfleet workflows` lists \
-         what is served."
+        "{error}. Nothing was sent. If its worker starts later, send the request with --hold; `stepfleet workflows` \
+         lists what is served."
     ))
 }
 
@@ -197,7 +197,7 @@ fn explain(error: Error, id: &str) -> CliError {
     if !error.is_timeout() {
         return error.into();
     }
-    CliError::new(format!("{error}. See `stepfleet show {id}`, or wait on with `stepfleet follow {id}`."))
+    CliError::new(format!("{error}. See `stepfleet show {id}`, or keep waiting with `stepfleet follow {id}`."))
 }
 
 fn report(fleet: &Fleet, run: &Run) -> CliResult {

@@ -72,13 +72,13 @@ pub(super) struct Send {
 pub(super) async fn send(fleet: &Fleet, options: &Send) -> CliResult {
     let run = known(fleet, &options.id).await?;
     let event: Value = serde_json::from_str(&read_input(&options.input)?)
-        .map_err(|error| Error::invalid(format!("the event cannot be read as JSON: {error}")))?;
+        .map_err(|error| Error::invalid(format!("the event is not valid JSON: {error}")))?;
     let asked = run.send_to(options.step.as_deref(), &options.event, &event).await?;
     let (id, event) = (&options.id, &options.event);
     let outcome = asked.taken(SEEN_TO).await;
     report(fleet, outcome, json!({ "id": id, "event": event }), "get the event", |reception| match reception {
         Reception::Kept => {
-            format!("run {id} waits for a worker that starts it, and keeps the event {event} until then")
+            format!("run {id} waits for a worker to start it, and keeps the event {event} until then")
         }
         _ => format!("run {id} has taken the event {event}: the steps that take it begin"),
     })
@@ -156,7 +156,8 @@ pub(super) fn explain(error: Error, id: &str, what: &str) -> CliError {
     if error.is_timeout() {
         let seconds = SEEN_TO.as_secs();
         return Error::timeout(format!(
-            "no coordinator has seen to it within {seconds} s; run {id} will {what} when one does (stepfleet coordinator)"
+            "no coordinator has handled the request within {seconds} s; run {id} will {what} when one does (stepfleet \
+             coordinator)"
         ))
         .into();
     }

@@ -39,7 +39,7 @@ fn ended(record: &Record) -> Option<Line> {
     let error = match record.kind {
         Kind::Retry => record.detail.split_once(' ').map(|(_, error)| error.to_owned()),
         Kind::Caught | Kind::Failed => Some(record.detail.clone()),
-        Kind::Lost => Some("its worker died or fell silent".to_owned()),
+        Kind::Lost => Some("its worker died or stopped responding".to_owned()),
         Kind::Done | Kind::Released | Kind::Suspended | Kind::Dropped => None,
         _ => return None,
     };

@@ -92,7 +92,8 @@ pub(super) fn unserved(run: &Run, all: &[Serving], now_ms: u64) -> Option<String
         }
     };
     Some(format!(
-        "for a worker: none serves {workflow} version {version}{since}{others}. It goes on when one does; or cancel it"
+        "for a worker: none serves {workflow} version {version}{since}{others}. It continues when one does; or cancel \
+         it"
     ))
 }
 
@@ -118,6 +119,6 @@ mod tests {
         assert_eq!(unserved(&pinned(2, Status::Running), &all, 61_000), None);
         assert_eq!(unserved(&pinned(1, Status::Failed), &all, 61_000), None);
         let said = unserved(&pinned(3, Status::Queued), &[], 61_000).unwrap();
-        assert!(said.contains("none serves rag version 3. It goes on"), "{said}");
+        assert!(said.contains("none serves rag version 3. It continues"), "{said}");
     }
 }

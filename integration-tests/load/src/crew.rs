@@ -11,7 +11,7 @@ use crate::Fallible;
 use crate::serve::Serve;
 use crate::wire::{Said, Taken, Told};
 
-/// Longer than any scenario: a process that says nothing for so long never will.
+/// Longer than any scenario: a process that says nothing for this long never will.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A worker process; killed with the value.

@@ -13,7 +13,7 @@ const LINE: u32 = 24;
 const LEFT: i32 = 190;
 const RIGHT: i32 = 690;
 
-/// How well a row does: 1 where its goal is met exactly, more where it does better. None where it has no goal.
+/// How well a row does: 1 where its goal is met exactly, more where it does better. None if it has no goal.
 fn score(row: &Row) -> Option<f64> {
     match row.goal {
         Goal::AtLeast(least) => Some(row.ratio.median / least),

@@ -1,4 +1,4 @@
-//! Steering a run, on the store in memory and on a real Redis, with three workers: cancel, list, and read what has ended.
+//! Steering a run, on the memory store and on a real Redis, with three workers: cancel, list, and read what has ended.
 
 use std::sync::LazyLock;
 use std::time::Duration;

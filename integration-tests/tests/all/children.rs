@@ -1,4 +1,4 @@
-//! Child runs: on the store in memory and on a real Redis, each with three workers.
+//! Child runs: on the memory store and on a real Redis, each with three workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

@@ -101,7 +101,9 @@ async fn what_would_lose_work_or_cannot_be_understood_is_refused() {
         assert!(text(&refused.stderr).contains(flag), "{setting}: {refused:?}");
         let () = redis::cmd("CONFIG").arg("SET").arg(setting).arg(good).query_async(&mut redis).await.unwrap();
     }
-    for (field, value, sentence) in [("format", "2", "upgrade it"), ("partitions", "0", "this version knows 1 to")] {
+    for (field, value, sentence) in
+        [("format", "2", "use a version that knows 2"), ("partitions", "0", "this version of Stepfleet knows 1 to")]
+    {
         let () = redis::cmd("HSET").arg("sf:meta").arg(field).arg(value).query_async(&mut redis).await.unwrap();
         let refused = stepfleet(url, &["coordinator"]);
         assert!(!refused.status.success() && text(&refused.stderr).contains(sentence), "{refused:?}");

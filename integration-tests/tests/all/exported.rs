@@ -58,7 +58,7 @@ async fn goes_along(stage: &Stage, run: &str) {
     let text = exported(stage, run).await;
     let replay = testing::replay(order::workflow(), &text).await;
     replay.assert_along();
-    assert!(replay.to_string().contains("went along with the whole journal"), "{replay}");
+    assert!(replay.to_string().contains("replayed the whole journal"), "{replay}");
     let replay = testing::replay(changed::workflow(), &text).await;
     let told = "call #4 was `charge`, and the code now asks for `refund` (replay error 1)";
     assert!(replay.faults().len() == 1 && replay.faults()[0].contains(told), "{replay}");

@@ -43,7 +43,7 @@ async fn who_waits_is_told_what_is_missing() {
     let settings = [("STEPFLEET_REDIS", url.as_str())];
     let start = ["start", "squares", "--input", r#"{"count": 3}"#, "--id", "r", "--wait"];
     let mut waiting = Process::start(STEPFLEET.as_ref(), &start, &settings);
-    told(&waiting, "run r waits for a coordinator that takes its request in").await;
+    told(&waiting, "run r waits for a coordinator to take its request in").await;
     let _coordinator = fleet.coordinator();
     told(&waiting, "run r waits for a worker that serves its workflow: no worker has registered").await;
     let _worker = fleet.worker(WORKER, &[]);
@@ -77,7 +77,7 @@ fn a_new_project_is_built_and_its_test_passes() {
     let made = new(&project);
     assert!(made.status.success() && text(&made.stdout).contains("cargo run"), "{made:?}");
     let again = new(&project);
-    assert!(!again.status.success() && text(&again.stderr).contains("is there already"), "{again:?}");
+    assert!(!again.status.success() && text(&again.stderr).contains("already exists"), "{again:?}");
     let here = project.join("src/main.rs");
     assert!(std::fs::read_to_string(here).unwrap().contains("async fn hello"));
 
@@ -212,7 +212,7 @@ async fn dev_tells_what_it_takes_and_rejects_and_says_good_bye() {
     let second = Command::new(STEPFLEET).args(arguments).stdin(Stdio::null()).output().expect("it starts");
     let said = text(&second.stderr);
     assert!(!second.status.success() && said.lines().count() == 1, "{said}");
-    assert!(said.contains("is running in") && said.contains(&url), "{said}");
+    assert!(said.contains("is already running in") && said.contains(&url), "{said}");
 
     let _worker = Process::start(WORKER.as_ref(), &[], &[("STEPFLEET_REDIS", &url)]);
     let wrong = ["start", "squares", "--id", "typo", "--input", "{}", "--hold"];

@@ -1,4 +1,4 @@
-//! Runs that people fork, each on the store in memory and on a real Redis, with three workers.
+//! Runs that people fork, each on the memory store and on a real Redis, with three workers.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -135,7 +135,7 @@ async fn a_durable_function_that_has_ended_goes_on_from_a_call_in_a_fork() {
                 assert_eq!(fork.wait(LIMIT).await.unwrap().status, status);
                 assert_eq!(done(fork.id(), "ship"), 0);
                 let error = run.fork().call(9).enqueue().await.unwrap().1.taken(LIMIT).await.unwrap_err().to_string();
-                assert!(error.contains("there is no call 9 yet of step execution 1"), "{error}");
+                assert!(error.contains("step execution 1 has not recorded call 9"), "{error}");
                 assert_eq!(run.status().await.unwrap().unwrap().status, status, "it stays as it is");
                 assert_eq!(told(stage, &source).await.len(), 3);
             }
@@ -182,7 +182,7 @@ async fn people_fork_runs_with_plain_commands() {
             );
             let output = stepfleet(&["fork", "p-1", "--as", "p-2"]);
             assert!(
-                !output.status.success() && said(&output).contains("there is another run p-2"),
+                !output.status.success() && said(&output).contains("a run p-2 already exists"),
                 "{}",
                 said(&output)
             );

@@ -1,4 +1,4 @@
-//! What callers see of the workflows that a fleet serves, on the store in memory and on a real Redis, with three workers.
+//! What callers see of the workflows that a fleet serves, on the memory store and on a real Redis, with three workers.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -156,8 +156,8 @@ async fn the_program_lists_and_draws_workflows() {
             assert_eq!(list[1], expected);
 
             for (args, says) in [
-                (vec!["graph", "reserch"], "did you mean \"research\"? Known are: research"),
-                (vec!["graph", "research", "--version", "7"], "no version 7; known are: 2, 3"),
+                (vec!["graph", "reserch"], "did you mean \"research\"? Known workflows: research"),
+                (vec!["graph", "research", "--version", "7"], "no version 7; known versions: 2, 3"),
             ] {
                 let refused = stepfleet(stage, &args).unwrap();
                 assert!(!refused.status.success());

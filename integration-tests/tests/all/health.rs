@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 
-/// Status and body; None where nobody listens.
+/// Status and body; None if nobody listens.
 async fn ask(port: u16, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream.write_all(format!("{request}\r\nhost: test\r\n\r\n").as_bytes()).await.ok()?;
@@ -64,7 +64,7 @@ async fn a_process_is_not_ready_while_redis_is_in_trouble_and_says_which() {
     replicas.arg("SET").arg("min-replicas-to-write");
     let () = replicas.clone().arg("1").query_async(&mut redis).await.unwrap();
     for (_, port) in &processes {
-        not_ready(*port, &["NOREPLICAS", "in partition 0, for ", "min-replicas-to-write asks for"]).await;
+        not_ready(*port, &["NOREPLICAS", "in partition 0, for ", "min-replicas-to-write requires"]).await;
     }
     let () = replicas.clone().arg("0").query_async(&mut redis).await.unwrap();
     for (_, port) in &processes {
@@ -80,7 +80,7 @@ async fn a_process_is_not_ready_while_redis_is_in_trouble_and_says_which() {
     }
     fleet.redis.kill();
     for (_, port) in &processes {
-        not_ready(*port, &["read", "in partition 0", "refused", "see whether the server runs"]).await;
+        not_ready(*port, &["read", "in partition 0", "refused", "check that the server runs"]).await;
     }
     fleet.redis.start_again().await;
     for (_, port) in &processes {
@@ -94,7 +94,7 @@ async fn a_process_that_has_never_reached_redis_is_alive_and_not_ready() {
     redis.kill();
     let processes = watched(&redis.url);
     for (_, port) in &processes {
-        not_ready(*port, &["it is not at work yet", "opening", "refused"]).await;
+        not_ready(*port, &["it has not finished starting", "opening", "refused"]).await;
     }
     redis.start_again().await;
     for (_, port) in &processes {
@@ -167,7 +167,7 @@ async fn what_is_asked_otherwise_is_refused_and_programs_are_told_in_json() {
         &[("STEPFLEET_REDIS", &fleet.redis.url)],
     );
     assert!(!twice.ended().await.success());
-    assert!(twice.log().contains("cannot listen at 127.0.0.1") && twice.log().contains("--health"), "{}", twice.log());
+    assert!(twice.log().contains("cannot listen on 127.0.0.1") && twice.log().contains("--health"), "{}", twice.log());
     drop(worker);
     until(async || get(port, "/livez").await.is_none()).await;
 }

@@ -1,5 +1,5 @@
 //! Values keep their types where JSON stands between a step and a caller, or are refused with the place of what JSON has no form for;
-//! on the store in memory and on a real Redis.
+//! on the memory store and on a real Redis.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -113,7 +113,7 @@ async fn a_number_that_is_none_is_refused_by_its_place_and_not_made_null() {
                 assert_eq!(ended.status, Status::Failed);
                 let error = ended.error.unwrap();
                 assert!(
-                    error.contains(&format!("{what} cannot be written as JSON: `mean` is infinite or no number")),
+                    error.contains(&format!("{what} cannot be written as JSON: `mean` is infinite or not a number")),
                     "{error}"
                 );
             }

@@ -1,5 +1,5 @@
 //! The transitions where only Redis has what is in question: its functions and groups, and a number that is set by hand,
-//! because the store in memory would take a million steps to come to it. All others are in `scenarios`, on both stores.
+//! because the memory store would take a million steps to come to it. All others are in `scenarios`, on both stores.
 
 use std::time::Duration;
 

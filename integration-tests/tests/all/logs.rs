@@ -36,17 +36,14 @@ async fn a_worker_tells_what_it_does_and_no_password() {
     says(&worker, &["INFO", "ready, serves ", "flaky:1", &format!(", {shown}"), "worker=\"w-"]).await;
     let run = fleet.client.start("flaky", &json!({ "n": 1 })).id("f").enqueue().await.unwrap();
     run.result::<Value>(LIMIT).await.unwrap();
-    says(
-        &worker,
-        &["WARN", "will be tried again", "run=\"f\"", "step=\"attempt\"", "attempt=1", "failure 1", "delay="],
-    )
-    .await;
+    says(&worker, &["WARN", "will be retried", "run=\"f\"", "step=\"attempt\"", "attempt=1", "failure 1", "delay="])
+        .await;
     fleet.client.start("broken", &json!({ "n": 0 })).id("b").enqueue().await.unwrap();
     says(&worker, &["WARN", "failed for good", "run=\"b\"", "attempt=1", "no such customer"]).await;
     fleet.redis.kill();
     says(&worker, &["WARN", "waiting for Redis"]).await;
     fleet.redis.start_again().await;
-    says(&worker, &["INFO", "Redis takes calls again"]).await;
+    says(&worker, &["INFO", "Redis accepts calls again"]).await;
     worker.signal(Signal::TERM);
     assert!(worker.ended().await.success(), "{}", worker.log());
     let log = worker.log();

@@ -174,10 +174,10 @@ async fn ten_megabytes_of_error_are_cut_in_run_and_history_with_a_note_of_how_lo
 async fn ten_megabytes_in_one_value_are_refused_once_and_the_run_names_what_and_how_much() {
     let alone = Alone::with(&[]).await;
     let cases = [
-        ("long field", "the context field notes has 10000005 bytes; at most 1048576 are taken"),
-        ("long edit", "the context field notes has 10000005 bytes; at most 1048576 are taken"),
-        ("long event", "the event Bulk has 10000011 bytes; at most 1048576 are taken"),
-        ("long result", "the result has 10000013 bytes; at most 1048576 are taken"),
+        ("long field", "the context field notes has 10000005 bytes; at most 1048576 are allowed"),
+        ("long edit", "the context field notes has 10000005 bytes; at most 1048576 are allowed"),
+        ("long event", "the event Bulk has 10000011 bytes; at most 1048576 are allowed"),
+        ("long result", "the result has 10000013 bytes; at most 1048576 are allowed"),
     ];
     for (how, sentence) in cases {
         let (error, history) = alone.failure("unruly", how, 1).await;

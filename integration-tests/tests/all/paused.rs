@@ -1,4 +1,4 @@
-//! Runs that people pause and resume, each on the store in memory and on a real Redis, with three workers.
+//! Runs that people pause and resume, each on the memory store and on a real Redis, with three workers.
 
 use std::process::{Command, Output};
 use std::time::Duration;

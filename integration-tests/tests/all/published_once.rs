@@ -1,4 +1,4 @@
-//! A body that runs again publishes nothing twice, and whoever reads can tell events apart: each on the store in memory
+//! A body that runs again publishes nothing twice, and whoever reads can tell events apart: each on the memory store
 //! and on a real Redis.
 
 use std::collections::{BTreeSet, HashMap};

@@ -222,7 +222,7 @@ async fn a_task_that_raises_is_retried_and_then_fails_with_its_error() {
     let input = json!({ "bytes": 1024 * 1024 });
     fleet.client.start("huge", &input).id("huge").enqueue().await.unwrap();
     let error = fleet.client.run("huge").wait(LIMIT).await.unwrap().error.unwrap();
-    assert!(error.contains("the result has 1048578 bytes; at most 1048576 are taken"), "{error}");
+    assert!(error.contains("the result has 1048578 bytes; at most 1048576 are allowed"), "{error}");
     start(&fleet, "doubled", 8, None).await;
     let result: Value = fleet.client.run("doubled-8").result(LIMIT).await.unwrap();
     assert_eq!(result, json!({ "n": 16, "by": "python" }));
@@ -320,8 +320,8 @@ print(r.llen(mine), r.ttl(mine), r.hget("sf:{0}:run:u", "status"))
         "completed 42",
         "started ValueError: no luck with 1",
         "the input cannot be read as JSON: EOF while parsing an object at line 1 column 4",
-        "run u has ended: nobody will take the signal word",
-        "reply \"sf:{0}:run:u\" is no list for receipts; name one of sf:{0}:reply:<name>",
+        "run u has ended: no step will take the signal word",
+        "reply \"sf:{0}:run:u\" is not the name of a list for receipts; use sf:{0}:reply:<name>",
         "0 -2 failed",
     ];
     assert_eq!(lines, expected, "{}", String::from_utf8_lossy(&output.stderr));

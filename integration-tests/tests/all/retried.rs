@@ -1,4 +1,4 @@
-//! Runs that failed because of a wrong deployment, and those that people retry, each on the store in memory and on a real Redis, with
+//! Runs that failed because of a wrong deployment, and those that people retry, each on the memory store and on a real Redis, with
 //! three workers.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The shapes that a run may have, each on the store in memory and on a real Redis, with three workers: chains, loops,
+//! The shapes that a run may have, each on the memory store and on a real Redis, with three workers: chains, loops,
 //! fan-outs of all sizes, fan-outs in fan-outs.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The context of a run as JSON, and runs that begin with the context of others; on the store in memory and on a real
+//! The context of a run as JSON, and runs that begin with the context of others; on the memory store and on a real
 //! Redis, with three workers.
 
 use std::time::Duration;
@@ -160,7 +160,7 @@ async fn a_source_that_nobody_knows_and_a_context_that_is_none_are_rejected() {
             let lost = lost.wait(LIMIT).await.unwrap();
             assert_eq!(lost.status, Status::Rejected);
             let why =
-                "its context was to come from run nobody, which nobody knows: it was never started, or has expired";
+                "its context was to come from run nobody, which does not exist: it was never started, or has expired";
             assert_eq!(lost.error.as_deref(), Some(why));
             let fields = [("op", "start"), ("workflow", "counter"), ("id", "bad"), ("context", "[1]")];
             let fields: Vec<_> = fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();

@@ -123,8 +123,8 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     reasons.sort();
-    let unknown = "there is no run nobody; start it first, or look at the id";
-    assert_eq!(reasons, ["run done has ended: nobody will take the signal approval", unknown, unknown]);
+    let unknown = "there is no run nobody; start it first, or check the id";
+    assert_eq!(reasons, ["run done has ended: no step will take the signal approval", unknown, unknown]);
     let inbox: u64 = redis::cmd("XLEN").arg("sf:{0}:inbox").query_async(&mut redis).await.unwrap();
     assert_eq!(inbox, 0);
 }

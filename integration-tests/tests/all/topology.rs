@@ -201,7 +201,7 @@ async fn a_master_is_replaced_while_it_lives() {
     for run in &runs {
         until(async || servers.has_ended(1, run.id()).await).await;
     }
-    let told = "the masters, or what they own, have changed";
+    let told = "the masters, or the slots that they own, have changed";
     assert!(cast.processes.iter().any(|process| process.log().contains(told)), "nobody has heard of the new master");
 
     // Everybody is idle: those who read are blocked on the server that is replaced now.
@@ -238,7 +238,7 @@ async fn many_calls_that_fail_make_few_looks() {
         calls.spawn(async move {
             for _ in 0..50 {
                 let error = store.now_ms().await.unwrap_err();
-                assert!(error.is_unavailable() && error.to_string().contains("no Sentinel tells"), "{error}");
+                assert!(error.is_unavailable() && error.to_string().contains("no Sentinel says"), "{error}");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Runs stay with the version that they began with, each on the store in memory and on a real Redis, with three workers.
+//! Runs stay with the version that they began with, each on the memory store and on a real Redis, with three workers.
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,7 +159,7 @@ async fn a_run_waits_visibly_for_its_version_and_goes_on_when_it_is_served_again
                 assert!(said(&output).contains("none serves lines version 1, for "), "{}", said(&output));
                 assert!(said(&output).contains("(version 2 is served)"), "{}", said(&output));
                 let doctor = said(&stepfleet(stage, &["doctor"]).unwrap());
-                assert!(doctor.contains("nobody serves lines version 1 ("), "{doctor}");
+                assert!(doctor.contains("no worker serves lines version 1 ("), "{doctor}");
                 assert!(doctor.contains(" waiting, no worker for "), "{doctor}");
                 let listed = said(&stepfleet(stage, &["workflows"]).unwrap());
                 let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();

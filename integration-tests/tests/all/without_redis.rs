@@ -1,4 +1,4 @@
-//! Workflows run on the store in memory: the same worker, the same coordinator, no Redis.
+//! Workflows run on the memory store: the same worker, the same coordinator, no Redis.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -35,7 +35,7 @@ pub struct Arg {
 /// Arguments that stand together.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
-    /// The name of a group that several have; empty where the arguments are of one alone.
+    /// The name of a group that several have; empty if the arguments are of one alone.
     pub name: &'static str,
     /// The arguments in order.
     pub args: &'static [Arg],

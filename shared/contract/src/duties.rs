@@ -5,7 +5,7 @@
 pub struct Duty {
     /// Its name in logs.
     pub name: &'static str,
-    /// The field of the coordinator's `Config` that says how long it pauses; empty where it blocks until there is something.
+    /// The field of the coordinator's `Config` that says how long it pauses; empty if it blocks until there is something.
     pub setting: &'static str,
     /// The default of that, in ms.
     pub pause_ms: u64,

@@ -24,7 +24,7 @@ pub enum Type {
 pub struct Key {
     /// The word that follows the prefix.
     pub kind: &'static str,
-    /// What follows the kind after a colon; empty where there is one key of this kind.
+    /// What follows the kind after a colon; empty if there is one key of this kind.
     pub of: &'static str,
     /// What Redis keeps there.
     pub form: Type,

@@ -7,7 +7,7 @@ use super::short::SHORT;
 /// A reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
-    /// The word that it begins with; empty where there is one form only.
+    /// The word that it begins with; empty if there is one form only.
     pub word: &'static str,
     /// What follows.
     pub rest: &'static str,

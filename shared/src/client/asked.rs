@@ -8,26 +8,26 @@ use super::patience::patiently;
 use crate::error::{Error, Result};
 use crate::store::RequestFate;
 
-/// How often the outcome of a request is looked up: at first, and in the end.
+/// The shortest and the longest pause between two looks at the outcome of a request.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// How a request was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reception {
-    /// It has its effect: a step that waited has the signal, steps begin with the event, the run goes on or ends.
+    /// It took effect: a waiting step got the signal, steps begin with the event, the run goes on or ends.
     Taken,
     /// It is kept: a signal for the next step that waits for its name, an event until the run starts.
     Kept,
 }
 
-/// A request about a run that was sent: it is in the inbox, and stays there until a coordinator takes it up.
+/// A request about a run, which was sent: it stays in the inbox until a coordinator takes it.
 ///
 /// ```no_run
 /// # extern crate stepfleet_shared as stepfleet;
 /// # async fn example(run: stepfleet::client::RunHandle) -> stepfleet::Result<()> {
 /// let asked = run.send("Approval", &serde_json::json!({"by": "ann"})).await?;
-/// // Fails where nothing takes the event, with the reason.
+/// // Fails if nothing takes the event, with the reason.
 /// asked.taken(std::time::Duration::from_secs(10)).await?;
 /// # Ok(()) }
 /// ```
@@ -45,7 +45,7 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    /// The id of the request. Within a day it is taken once, however often it is sent.
+    /// The id of the request. It is taken once within a day, however often it is sent.
     pub fn id(&self) -> &str {
         &self.request
     }
@@ -63,10 +63,10 @@ impl Asked {
         .await
     }
 
-    /// Waits until a coordinator has taken the request, for at most `limit`; answers whether it has its effect or is kept for later.
+    /// Waits until a coordinator has taken the request, for at most `limit`; returns whether it took effect or is kept for later.
     ///
-    /// Fails with [`Error::is_invalid`] and the reason where it could not be taken: there is no such run, it has ended, nothing
-    /// takes the event. That there is no such run is known after some seconds, since the request for the run may still be on its way.
+    /// Fails with [`Error::is_invalid`] and the reason if it could not be taken: there is no such run, it has ended, or nothing
+    /// takes the event. That there is no such run is known only after some seconds, since the request for the run may still be on its way.
     /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
     pub async fn taken(&self, limit: Duration) -> Result<Reception> {
         let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
@@ -80,7 +80,7 @@ impl Asked {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::timeout(format!(
-                    "no coordinator has taken up the request about run {} within {limit:?}; one will when it is there",
+                    "no coordinator has taken up the request about run {} within {limit:?}; the next one to start will",
                     self.run
                 )));
             }

@@ -1,21 +1,21 @@
-//! Calls that may be repeated are, while Redis is away for a moment.
+//! Repeats calls that may be repeated, while Redis is away for a moment.
 
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, CALLING};
 use crate::error::Result;
 
-/// How long a call is repeated in all. A server that is started again is back by then; waiting for a whole failover is up to the caller.
+/// How long a call is repeated in all. A server that restarts is back by then; waiting for a whole failover is up to the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Repeats a call that failed because Redis is away or cannot take it now. Only for what may take effect twice without harm: reads,
+/// Repeats a call that failed because Redis is away or cannot accept it now. Only for calls that are harmless to repeat: reads,
 /// and requests that have an id.
 ///
-/// Not of an `AsyncFnMut`: what comes of that could not be sent to another thread.
+/// It takes no `AsyncFnMut`, whose future could not be sent to another thread.
 pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {
     let (until, mut backoff) = (Instant::now() + PATIENCE, Backoff::new(CALLING));
     loop {
-        // Many calls are made of one: kept apart, they make its future no larger.
+        // Boxed, so that the futures of repeated calls do not make this one larger.
         match Box::pin(call()).await {
             Err(error) if error.is_unavailable() && Instant::now() < until => backoff.wait().await,
             answer => return answer,

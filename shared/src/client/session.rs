@@ -102,7 +102,7 @@ pub struct SessionStatus {
 }
 
 impl SessionStatus {
-    /// A session that nothing has run in. For tests: a client gives those that are there.
+    /// A session in which nothing has run. For tests: a client returns existing ones.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),

@@ -87,7 +87,7 @@ impl StartRun {
         self.with(|r| r.follow_steps = true)
     }
 
-    /// Sends the request also where workers are there and none has ever registered the workflow: it is held for one, for the
+    /// Sends the request even if there are workers and none has ever registered the workflow: it is held for one, for the
     /// coordinators' grace time (60 s by default).
     #[must_use]
     pub fn hold(mut self) -> Self {
@@ -95,11 +95,11 @@ impl StartRun {
         self
     }
 
-    /// Sends the request, to the partition of its run. The run itself is there as soon as a coordinator has taken it in. A run
-    /// that was given no id gets one that is made here.
+    /// Sends the request to the partition of its run. The run exists as soon as a coordinator has taken the request. A run
+    /// without an id gets one here.
     ///
-    /// Fails with [`Error::is_not_found`](crate::Error::is_not_found), and sends nothing, where workers are there and none has ever
-    /// registered the workflow; the error names the nearest one. [`StartRun::hold`] sends it all the same.
+    /// Fails with [`Error::is_not_found`](crate::Error::is_not_found), and sends nothing, if there are workers and none has ever
+    /// registered the workflow; the error names the nearest one. [`StartRun::hold`] sends it anyway.
     pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
         request.check()?;

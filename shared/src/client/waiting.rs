@@ -13,12 +13,12 @@ use crate::store::{CallerStore, WorkerInfo};
 /// At most this many names are remembered.
 const MOST: usize = 1000;
 
-/// Workflows that were seen to be registered. They stay registered, so each is looked up once.
+/// Workflows that are known to be registered. They stay registered, so each is looked up once.
 #[derive(Default)]
 pub(super) struct Registered(Mutex<HashSet<String>>);
 
 impl Registered {
-    /// Fails where workers are there and none has ever registered the workflow: it is misspelt, or its worker is still to
+    /// Fails if there are workers and none has ever registered the workflow: it is misspelt, or its worker has yet to
     /// come. What cannot be read is no reason to refuse.
     pub(super) async fn check(&self, home: &Home<dyn CallerStore>, workflow: &str) -> Result<()> {
         if self.has(workflow) {
@@ -63,17 +63,17 @@ fn is_live(worker: &WorkerInfo) -> bool {
 }
 
 impl RunHandle {
-    /// What the run waits for now, in words that follow "it waits for": a coordinator that takes its request in, a worker that
-    /// serves its workflow, a free slot of such a worker, its turn in its session, a signal, or to be resumed. None where it waits
-    /// for nothing of these: it is under way, has ended, or is not there. That a coordinator is missing is known to the handle alone that
-    /// has started the run.
+    /// What the run waits for now, in words that follow "it waits for": a coordinator to take its request in, a worker that
+    /// serves its workflow, a free slot of such a worker, its turn in its session, a signal, or to be resumed. None if it waits
+    /// for none of these: it is under way, has ended, or does not exist. Only the handle that started the run can tell that a coordinator
+    /// is missing.
     pub async fn waits_for(&self) -> Result<Option<String>> {
         let partitions = self.client.home.known().await?;
         let Some(run) = partitions.run(&self.id).await? else {
             let store = partitions.of(&self.id);
             if !store.is_deferred(&self.id).await? {
                 let taken =
-                    "a coordinator that takes its request in; start one where none runs (stepfleet coordinator)";
+                    "a coordinator to take its request in; start one if none is running (stepfleet coordinator)";
                 return Ok(self.workflow.as_ref().map(|_| taken.into()));
             }
             return Ok(Some(match &self.workflow {
@@ -116,7 +116,7 @@ impl RunHandle {
     }
 }
 
-/// What a run waits for that is under way, or could be, as far as its workers tell.
+/// What an active run waits for, as far as its workers tell.
 fn for_workers(run: &Run, workers: &[WorkerInfo]) -> Option<String> {
     let (workflow, version) = (&run.workflow, run.version);
     let name = format!("{workflow}:{version}");

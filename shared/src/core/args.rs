@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::store::millis;
 
-/// What is written as arguments.
+/// A value that is written as arguments.
 pub(crate) trait Write {
     /// Adds its arguments.
     fn write<'a>(&'a self, args: &mut Args<'a>);
 }
 
-/// What a transition is given.
+/// The arguments of a transition.
 pub(crate) trait Transition: Write {
     /// The words that its reply may begin with.
     type Word;
@@ -21,7 +21,7 @@ pub(crate) trait Transition: Write {
     const LOOKS: bool = false;
 }
 
-/// What a short way is given.
+/// The arguments of a short way.
 pub(crate) trait Way: Write {
     /// The letter that asks for it.
     const LETTER: &'static str;
@@ -32,7 +32,7 @@ pub(crate) trait Word: Copy + 'static {
     /// All of them.
     const ALL: &'static [(&'static str, Self)];
 
-    /// The one that is written so.
+    /// The one with this text.
     fn read(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, known)| *known)
     }

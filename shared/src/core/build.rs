@@ -1,4 +1,4 @@
-//! What transitions are given, from what callers have.
+//! Builds the arguments of transitions from what callers have.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ fn waits(waits: &[Wait]) -> Vec<(u64, &str, i64, String, &[u8])> {
     waits.iter().map(|wait| (wait.number, &*wait.name, deadline(wait), written(wait), &*wait.question)).collect()
 }
 
-/// The idempotency key that the transition looks at: none where it is another partition's.
+/// The idempotency key that the transition looks at: none if it is another partition's.
 fn own_key(start: &store::Start) -> &str {
     start.request.key.as_deref().filter(|_| start.ticket.is_none()).unwrap_or_default()
 }
@@ -213,7 +213,7 @@ pub(crate) fn complete<'a>(
     }
 }
 
-/// Empty where nothing was recorded; otherwise `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
+/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
 fn journal(commit: &Commit) -> String {
     if !commit.journalled {
         return String::new();

@@ -18,7 +18,7 @@ use crate::store::{Deferred, InboxEntry, LiveStep, Registration, SessionInfo, St
 /// The layout of the keys. A namespace of a newer one is refused.
 pub(crate) const FORMAT: u64 = 1;
 
-/// How many partitions the namespace has; None where it is not made yet.
+/// How many partitions the namespace has; None if it is not made yet.
 pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {
     let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
     if *format == Value::Nil || *partitions == Value::Nil {
@@ -27,12 +27,14 @@ pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {
     let (format, partitions) = (reply::number::<u64>(format)?, reply::number::<u16>(partitions)?);
     if format > FORMAT {
         return Err(Error::invalid(format!(
-            "the namespace {name} has format {format}, and this version knows {FORMAT}: upgrade it, or use another namespace"
+            "the namespace {name} has format {format}, and this version of Stepfleet knows {FORMAT}: use a version \
+             that knows {format}, or another namespace"
         )));
     }
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(Error::invalid(format!(
-            "the namespace {name} says that it has {partitions} partitions, and this version knows 1 to {MAX_PARTITIONS}"
+            "the namespace {name} is recorded with {partitions} partitions, and this version of Stepfleet knows 1 to \
+             {MAX_PARTITIONS}"
         )));
     }
     Ok(Some(partitions))
@@ -58,7 +60,7 @@ pub(crate) fn registration(json: &[u8]) -> Option<Registration> {
     Registration::from_json(json).ok()
 }
 
-/// A slot, and what it has: `<call> <letter> <run> <seq> <attempt>`. None where it is free.
+/// A slot, and what it has: `<call> <letter> <run> <seq> <attempt>`. None if it is free.
 pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
     let mut value = std::str::from_utf8(value).ok()?.split(' ');
     let (call, _, run) = (value.next()?, value.next()?, value.next()?);
@@ -178,7 +180,7 @@ pub(crate) fn run(id: &str, pairs: Vec<(String, Vec<u8>)>, input: Vec<u8>) -> Re
     }))
 }
 
-/// None where there is nothing of it. `line` has the run whose turn it is.
+/// None if there is nothing of it. `line` has the run whose turn it is.
 pub(crate) fn session(
     about: Vec<(String, Vec<u8>)>,
     line: Vec<String>,

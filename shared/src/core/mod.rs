@@ -1,4 +1,4 @@
-//! What a store on Redis sends and what it is answered, as bytes: arguments are built and replies are read here. Pure: it knows
+//! Builds the arguments that a store on Redis sends, and reads the replies, as bytes. Pure: it knows
 //! neither a client of Redis nor a runtime nor a clock.
 
 pub(crate) mod args;

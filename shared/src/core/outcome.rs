@@ -260,7 +260,7 @@ pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Hea
     Ok((Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 }, now))
 }
 
-/// `run ticket place`; None where the key is nobody's.
+/// `run ticket place`; None if the key is nobody's.
 pub(crate) fn reservation(workflow: &str, key: &str, mut reply: Reply) -> Result<Option<Reservation>> {
     let (run, ticket, place) = (reply.text()?, reply.text()?, reply.text()?);
     let (workflow, key) = (workflow.to_owned(), key.to_owned());

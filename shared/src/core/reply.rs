@@ -49,7 +49,7 @@ impl Reply {
     /// The word that a transition of this name begins its reply with.
     pub(crate) fn word<W: Word>(&mut self, transition: &str) -> Result<W> {
         let word = self.text()?;
-        W::read(&word).ok_or_else(|| Error::reply(format!("{transition} answered {word:?}, which is not known")))
+        W::read(&word).ok_or_else(|| Error::reply(format!("{transition} answered {word:?}, which is unknown")))
     }
 
     /// Texts up to the end.
@@ -112,7 +112,7 @@ pub(crate) fn number<T: TryFrom<i64>>(value: &Value) -> Result<T> {
 }
 
 fn unexpected(wanted: &str, got: &Value) -> Error {
-    Error::reply(format!("{wanted} was expected, not {}", shown(got)))
+    Error::reply(format!("expected {wanted}, got {}", shown(got)))
 }
 
 /// As people read it, and not all of it.
@@ -144,7 +144,7 @@ mod tests {
             (Value::List(vec![Value::Nil, Value::Int(1)]), "a list of 2"),
             (Value::Other("a truth value".into()), "a truth value"),
         ] {
-            assert_eq!(told(value), format!("Redis answered something unexpected: a number was expected, not {shown}"));
+            assert_eq!(told(value), format!("Redis gave an unexpected reply: expected a number, got {shown}"));
         }
         assert!(told(Value::Bytes(vec![b'x'; 1_000_000])).len() < 200);
     }

@@ -1,4 +1,4 @@
-//! The short ways of commits, checkpoints and starts: what they are given, and what came of them.
+//! The short ways of commits, checkpoints and starts: their arguments and outcomes.
 
 use std::collections::BTreeMap;
 
@@ -75,13 +75,13 @@ pub(crate) fn end_run<'a>(
     }
 }
 
-/// None where the checkpoint has to go the long way.
+/// None if the checkpoint has to go the long way.
 pub(crate) fn record<'a>(fence: &'a Fence, checkpoint: &'a Checkpoint) -> Option<Record<'a>> {
     let (number, entry) = checkpoint.only_entry()?;
     Some(Record { run: &fence.run, number: fence.seq, line: fence.line.as_str(), call: *number, entry })
 }
 
-/// None where the start has to go the long way.
+/// None if the start has to go the long way.
 pub(crate) fn start(start: &Start) -> Option<StartRun<'_>> {
     let (entry, route) = start.is_plain()?;
     let request = &start.request;
@@ -96,13 +96,13 @@ pub(crate) fn start(start: &Start) -> Option<StartRun<'_>> {
     })
 }
 
-/// Whether the short way of a checkpoint or a start was gone to its end.
+/// Whether the short way of a checkpoint or a start did all of it.
 pub(crate) fn was_gone(reply: &Value) -> Result<bool> {
     Ok(reply::number::<i64>(reply)? == 1)
 }
 
-/// What came of the short way of a commit: `seq, now, version`, and the context where the worker cannot know it. The rest is what
-/// the worker has sent. None where the long way is to be gone. Pure.
+/// The outcome of the short way of a commit: `seq, now, version`, and the context where the worker cannot know it. The rest is what
+/// the worker has sent. None if the commit must go the long way. Pure.
 pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &Commit) -> Result<Option<Claimed>> {
     if reply == Value::Int(0) {
         return Ok(None);
@@ -141,9 +141,9 @@ pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &
     }))
 }
 
-/// What came of the short way of a commit.
+/// The outcome of the short way of a commit.
 pub(crate) enum Shortly {
-    /// The long way is to be gone.
+    /// It must go the long way.
     LongWay,
     /// It was committed, and this is what the slot has now.
     Committed(Option<Box<Claimed>>),
@@ -155,7 +155,7 @@ impl Shortly {
     }
 }
 
-/// What came of a short way that ends a branch or a run: 0, 1, or what the slot has now. Pure.
+/// The outcome of a short way that ends a branch or a run: 0, 1, or what the slot has now. Pure.
 pub(crate) fn slot_after(reply: Value, call: u64) -> Result<Shortly> {
     match reply {
         Value::Int(0) => Ok(Shortly::LongWay),

@@ -1,4 +1,4 @@
-//! The graph of a workflow as data: what workers register, callers read and pictures are made of. Pure.
+//! The graph of a workflow as data: workers register it, callers read it, and pictures are drawn from it. Pure.
 
 mod picture;
 #[cfg(test)]
@@ -25,7 +25,7 @@ pub struct Graph {
     /// Events that may come from outside while a run is under way.
     #[serde(default)]
     pub external: Vec<String>,
-    /// The steps, in the order in which they are written.
+    /// The steps, in the order of the source.
     #[serde(default)]
     pub steps: Vec<StepNode>,
     /// JSON Schemas of the start, stop and external events, by the event's name.
@@ -40,19 +40,19 @@ pub struct StepNode {
     pub name: String,
     /// What it waits for.
     pub accepts: Accepts,
-    /// What it may leave behind.
+    /// The events that it may emit.
     #[serde(default)]
     pub emits: Vec<Emit>,
     /// It reads or writes the run's context.
     #[serde(default)]
     pub context: bool,
-    /// At most so many of its executions are under way in a run at once; none for no limit.
+    /// At most this many of its executions are active in a run at once; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// Attempts after the first.
     #[serde(default)]
     pub retries: u32,
-    /// For a step that deals with the failures of others: which ones; none named for all.
+    /// For a step that catches the failures of others: which steps; an empty list means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catches: Option<Vec<String>>,
     /// How long one attempt may take, in ms; none for no limit.
@@ -63,25 +63,25 @@ pub struct StepNode {
 /// What a step waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepts {
-    /// The events; more than one where it waits for one of each.
+    /// The events; more than one if it waits for one of each.
     pub events: Vec<String>,
-    /// It waits for the end of a fan-out, and takes all that its branches came to.
+    /// It waits for the end of a fan-out, and takes all events of its branches.
     #[serde(default, skip_serializing_if = "is_false")]
     pub joined: bool,
-    /// Of what the branches come to, it takes so many, and does not wait for more.
+    /// It takes this many events of the branches, and does not wait for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u32>,
 }
 
-/// An event that a step may leave behind.
+/// An event that a step may emit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Emit {
     /// The event.
     pub event: String,
-    /// It leaves any number of them: a fan-out.
+    /// It emits any number of them: a fan-out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub many: bool,
-    /// Its body sends it; it is not what it returns.
+    /// Its body sends it instead of returning it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sent: bool,
 }
@@ -92,7 +92,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Graph {
-    /// The steps that get an event of this name of their own: not those that take it joined.
+    /// The steps that take an event of this name by itself: not those that take it joined.
     pub fn takers(&self, event: &str) -> Vec<Route> {
         let takes = |step: &&StepNode| !step.accepts.joined && step.accepts.events == [event];
         let route = |step: &StepNode| Route {
@@ -105,7 +105,7 @@ impl Graph {
         self.steps.iter().filter(takes).map(route).collect()
     }
 
-    /// Checks that all names are such.
+    /// Checks that all names are valid.
     pub fn check(&self) -> Result<()> {
         for event in [&self.start, &self.stop].into_iter().filter(|event| !event.is_empty()) {
             names::check_name("event", event)?;

@@ -13,7 +13,7 @@ enum Node {
     External(usize),
     /// A step, by its place.
     Step(usize),
-    /// The event has no taker: a mistake.
+    /// No step takes the event: a mistake.
     Nobody,
 }
 
@@ -35,9 +35,9 @@ enum Kind {
     One,
     /// A fan-out.
     Many,
-    /// What a fan-out has come to.
+    /// The joined events of a fan-out.
     Joined,
-    /// The first so many of that.
+    /// The first of them, with their number.
     First(u32),
     /// One part of a set.
     Part,
@@ -155,7 +155,7 @@ impl Graph {
         find(&named).or_else(|| find(&Vec::is_empty)).map(|(at, _)| at)
     }
 
-    /// From where an event is left behind to all that take it.
+    /// From where an event is emitted to all steps that take it.
     fn edges_of<'a>(&'a self, from: Node, event: &'a str, many: bool) -> Vec<Edge<'a>> {
         let sent = if many { Kind::Many } else { Kind::One };
         if event == self.stop {

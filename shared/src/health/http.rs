@@ -19,18 +19,18 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{Health, ms, text};
 use crate::log;
 
-/// Whoever comes while so many are served is not served.
+/// More connections than this at a time are not served.
 const CONNECTIONS: usize = 16;
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const HEADERS: Duration = Duration::from_secs(2);
-/// And for all.
+/// How long a connection may take in all.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// Of what a client says.
+/// The most bytes that are read of a request.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// The endpoints, until it is dropped.
+/// Serves the endpoints until it is dropped.
 pub struct Listening {
-    /// Where they are.
+    /// The address that it listens on.
     pub address: SocketAddr,
     _end: oneshot::Sender<Infallible>,
 }
@@ -58,14 +58,14 @@ async fn accept(listener: TcpListener, health: Health, tasks: Handle) -> Infalli
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // No more files may be open, for instance.
+            // For instance, because no more files can be opened.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         if let Ok(permit) = free.clone().try_acquire_owned() {
             let serving = serve(stream, health.clone(), tasks.clone());
             tokio::spawn(async move {
-                // A client that is slow or hangs up is no trouble of ours.
+                // A client that is slow or hangs up is not our trouble.
                 let _ = tokio::time::timeout(CONNECTION, serving).await;
                 drop(permit);
             });
@@ -85,7 +85,7 @@ async fn serve(stream: TcpStream, health: Health, tasks: Handle) -> hyper::Resul
 
 async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) -> Response<Full<Bytes>> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n");
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -101,7 +101,7 @@ async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) ->
             }
             plain(status, if troubles.is_empty() { "ready\n".into() } else { text(&troubles, ms(SystemTime::now())) })
         }
-        _ => plain(StatusCode::NOT_FOUND, "there are /livez and /readyz\n"),
+        _ => plain(StatusCode::NOT_FOUND, "not found: there are /livez and /readyz\n"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Whether a process of a fleet is alive and ready, for those who watch over it. `http` answers them.
+//! Whether a process of a fleet is alive and ready, for orchestrators and load balancers. `http` answers them.
 //!
-//! It is ready while it is at work, Redis has just answered a read in each partition, and no task of it is in an [outage](crate::outage).
+//! It is ready while it is running, Redis has just answered a read in each partition, and no task of it is in an [outage](crate::outage).
 
 mod http;
 
@@ -19,16 +19,16 @@ use crate::outage::{Outage, Outages};
 use crate::partitions::Partitions;
 use crate::store::{ReaderStore, Role};
 
-/// Redis is not ready where it takes longer to answer a read. Shorter than the second that most who ask wait for an answer.
+/// Redis is not ready if it takes longer to answer a read. Shorter than the second that most probes wait for an answer.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// A read that is no older is not made again: many may ask.
+/// A read is repeated only when the last one is older: many may ask.
 const FRESH: Duration = Duration::from_millis(250);
-/// More troubles than this are not told.
+/// At most this many troubles are reported.
 const MOST: usize = 20;
 
-const UNREACHABLE: &str = "see whether the server runs, and whether its address and the network are right";
+const UNREACHABLE: &str = "check that the server runs, that its address is right, and the network";
 
-/// What is known of a process, for its health endpoints. Cheap to clone; clones are one.
+/// What is known about a process, for its health endpoints. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
@@ -40,7 +40,7 @@ struct Inner {
     last: tokio::sync::Mutex<Reads>,
 }
 
-/// How far a process is.
+/// The phase of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Starting,
@@ -67,16 +67,16 @@ struct Unanswered {
 /// Why a process is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trouble {
-    /// What cannot be done: `read`, or the loop that fails.
+    /// What fails: `read`, or the name of a loop.
     pub what: String,
     /// In which partitions, where that is known.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// Since when, in ms since 1970 on the clock of the process.
     pub since_ms: u64,
-    /// What was answered.
+    /// The error.
     pub error: String,
-    /// What to do about it, where that is more than to wait.
+    /// What to do about it; None if waiting is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
@@ -91,7 +91,7 @@ impl Drop for Alive {
 }
 
 impl Health {
-    /// Of a process that is about to start, and tells these of its outages.
+    /// The health of a process that is about to start, and that reports its outages here.
     pub fn new(outages: &Outages) -> Self {
         Self(Arc::new(Inner {
             outages: outages.clone(),
@@ -102,10 +102,10 @@ impl Health {
         }))
     }
 
-    /// Answers HTTP requests at this address and no other, until the value is dropped. From a thread of its own, so that it also answers
-    /// while others are blocked. Call it on the process's Tokio runtime: that is the one to read from Redis on.
+    /// Answers HTTP requests at this address until the value is dropped. It has a thread of its own, so it also answers
+    /// while other threads are blocked. Call it on the process's Tokio runtime, on which it reads from Redis.
     ///
-    /// Fails where the address cannot be used.
+    /// Fails if the address cannot be used.
     pub fn listen(&self, address: SocketAddr) -> std::io::Result<Listening> {
         http::listen(self.clone(), address, Handle::current())
     }
@@ -115,10 +115,10 @@ impl Health {
         Alive(self.clone())
     }
 
-    /// The process is at work in these partitions.
+    /// The process is running in these partitions.
     pub fn at_work<R: Role + ?Sized>(&self, partitions: &Partitions<R>) {
         let stores = partitions.all().iter().map(|store| R::reader(store.clone())).collect();
-        // Those that it was given first, where it begins again.
+        // If it starts over, those that it had at first.
         let _ = self.0.stores.set(stores);
         *self.phase() = Phase::AtWork;
     }
@@ -136,14 +136,14 @@ impl Health {
         *self.phase() != Phase::Ended
     }
 
-    /// Why it is not ready; empty where it is.
+    /// Why it is not ready; empty if it is.
     async fn troubles(&self, runtime: &Handle) -> Vec<Trouble> {
         let phase = *self.phase();
         let unanswered = if phase == Phase::AtWork { self.unanswered(runtime).await } else { Vec::new() };
         judge((phase, self.0.began), &unanswered, &self.0.outages.under_way())
     }
 
-    /// Reads in all partitions, where that has not just been done. One caller does so for all.
+    /// Reads in all partitions, unless that was just done. One caller does so for all.
     async fn unanswered(&self, runtime: &Handle) -> Vec<Unanswered> {
         let Some(stores) = self.0.stores.get() else { return Vec::new() };
         let mut last = self.0.last.lock().await;
@@ -167,7 +167,7 @@ async fn read(store: &Arc<dyn ReaderStore>, runtime: &Handle) -> Result<()> {
     let mut reading = runtime.spawn(async move { store.waiting_requests().await });
     match tokio::time::timeout(PATIENCE, &mut reading).await {
         Ok(Ok(answer)) => answer.map(drop),
-        Ok(Err(cut)) => Err(Error::unavailable(format!("a read was cut off: {cut}"))),
+        Ok(Err(cut)) => Err(Error::unavailable(format!("a read was interrupted: {cut}"))),
         Err(_) => {
             reading.abort();
             Err(Error::unavailable(format!("no answer within {PATIENCE:?}")))
@@ -185,9 +185,9 @@ fn judge((phase, began): (Phase, SystemTime), unanswered: &[Unanswered], outages
         advice: None,
     };
     match phase {
-        Phase::Starting => troubles.push(own("start", "it is not at work yet")),
+        Phase::Starting => troubles.push(own("start", "it has not finished starting")),
         Phase::AtWork => {}
-        Phase::Stopping => troubles.push(own("stop", "it was told to stop, and takes no more")),
+        Phase::Stopping => troubles.push(own("stop", "it was told to stop, and takes no new work")),
         Phase::Ended => troubles.push(own("stop", "it has stopped")),
     }
     for Unanswered { partition, since, error } in unanswered {
@@ -199,7 +199,7 @@ fn judge((phase, began): (Phase, SystemTime), unanswered: &[Unanswered], outages
     troubles
 }
 
-/// Each error is told once for a place, however many run into it.
+/// Each error is reported once for a place, however many tasks run into it.
 fn add(troubles: &mut Vec<Trouble>, what: &str, place: Option<&str>, since: SystemTime, error: &Error) {
     let (since_ms, text) = (ms(since), error.to_string());
     match troubles.iter().position(|known| known.place.as_deref() == place && known.error == text) {
@@ -226,7 +226,7 @@ fn ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// For people: a line for each, and what to do below it.
+/// For people: a line for each trouble, and below it what to do.
 fn text(troubles: &[Trouble], now_ms: u64) -> String {
     let mut text = String::from("not ready\n");
     for Trouble { what, place, since_ms, error, advice } in troubles {

@@ -14,7 +14,7 @@ use super::{Entry, FIRST_MARK, FIRST_ORDER, FIRST_TRY, marked, tried_by};
 pub struct Kept {
     /// Its number.
     pub number: u64,
-    /// Its head in the source's journal; empty where there is no such entry.
+    /// Its head in the source's journal; empty if there is no such entry.
     pub head: Vec<u8>,
     /// Its head in the fork's.
     pub becomes: Vec<u8>,
@@ -36,7 +36,7 @@ pub fn is_committed_after(heads: &BTreeMap<u64, Vec<u8>>, call: u64) -> bool {
 }
 
 /// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come after it; with
-/// none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no entries of that. None where the journal
+/// none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no entries of that. None if the journal
 /// contradicts itself.
 pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_state: bool) -> Option<Vec<Kept>> {
     let is_dropped = |head: &[u8]| with_new_state && head.first() == Some(&b'k');
@@ -120,7 +120,7 @@ impl Order {
         Self { is_straight, given: is_told.then(|| told.to_string()), ended }
     }
 
-    /// The head with what it may still say; none where it says nothing of the order.
+    /// The head with what it may still say; none if it says nothing of the order.
     fn rewritten(&self, entry: &[u8]) -> Option<Vec<u8>> {
         let entry = Entry::read(entry).ok()?;
         let (Entry::Value { order, .. } | Entry::GivenUp { order, .. } | Entry::Mark { order, .. }) = entry else {

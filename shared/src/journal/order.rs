@@ -22,7 +22,7 @@ pub struct RecordedOrder {
 }
 
 impl RecordedOrder {
-    /// None where the entries contradict each other.
+    /// None if the entries contradict each other.
     pub fn of(entries: &BTreeMap<u64, Vec<u8>>) -> Option<Self> {
         let (mut places, mut straight_to, mut after) = (Vec::new(), 0, BTreeMap::new());
         let read = entries.iter().filter_map(|(number, entry)| Some((*number, Entry::read(entry).ok()?)));

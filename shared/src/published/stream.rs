@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::{Published, What};
 
-/// The text of one stream may have so many bytes.
+/// The most bytes of text in one stream.
 pub const MAX_STREAM: usize = 1_048_576;
 
-/// What a stream's text is remembered in: how many of them there may be is bounded.
+/// A stream's text is remembered in blocks of this size, whose number is bounded.
 pub(crate) const STREAM_BLOCK: u64 = 4096;
 
 /// A piece of a stream as a step writes it.
@@ -27,7 +27,7 @@ pub struct Piece {
     pub text: String,
     /// Nothing comes after it.
     pub last: bool,
-    /// Streams that no attempt writes again, since the calls that they were part of are recorded: `<call>.<number>`.
+    /// Streams that no attempt writes again, because the calls that they were part of are recorded: `<call>.<number>`.
     pub done: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Piece {
     }
 }
 
-/// What the streams of a run have come to: puts the pieces together that a follower reads.
+/// The texts of a run's streams, put together from the pieces that a follower reads.
 ///
 /// ```
 /// # extern crate stepfleet_shared as stepfleet;
@@ -58,27 +58,27 @@ pub struct Streams {
     all: Vec<StreamText>,
 }
 
-/// What one stream has come to.
+/// The text of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StreamText {
     /// Its name.
     pub name: String,
-    /// What tells it from all others of the run: see [`What::Piece`].
+    /// Identifies it in the run: see [`What::Piece`].
     pub id: String,
-    /// How often its text was begun: more than once where another attempt has written something else.
+    /// How often its text was begun: more than once if another attempt has written something else.
     pub take: u32,
-    /// The text so far, or what of it was read.
+    /// The text so far, or the part of it that was read.
     pub text: String,
-    /// Nothing comes after it, unless its step runs again.
+    /// Whether it is complete, unless its step runs again.
     pub is_whole: bool,
-    /// How many bytes the text has, with those that were not read.
+    /// How many bytes the text has, including those that were not read.
     bytes: u64,
 }
 
 impl Streams {
-    /// Adds what was published. Answers the stream that it is about; None for what is about none. What is there already, as a reader
-    /// that begins again before where it was comes by it, changes nothing.
+    /// Adds an entry. Returns the stream that it belongs to; None if it belongs to none. An entry that was added before, because a reader
+    /// went back to an earlier position, changes nothing.
     pub fn add(&mut self, entry: &Published) -> Option<&StreamText> {
         let (name, id, take) = match &entry.what {
             What::Piece { stream, id, take, .. } | What::Superseded { stream, id, take, .. } => (stream, id, *take),
@@ -144,7 +144,7 @@ mod tests {
         let superseded = entry(What::Superseded { stream, id, take: 2, by: by(2) });
         assert_eq!(streams.add(&superseded).unwrap().text, "");
         streams.add(&piece(2, 0, "Good day"));
-        // What a reader comes by again.
+        // An entry that is read again.
         for old in [&second, &superseded] {
             streams.add(old);
         }

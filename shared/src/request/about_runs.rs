@@ -1,4 +1,4 @@
-//! Requests about a run that is there, or is to be: signals, events from outside, its end, and another try.
+//! Requests about a run, existing or future: signals, events from outside, cancel, retry and others.
 
 use crate::child::{ChildEnd, Parent};
 use crate::codec::{self, Content};
@@ -21,7 +21,7 @@ pub struct SignalRequest {
 }
 
 impl SignalRequest {
-    /// Checks all that can be checked without knowing the run.
+    /// Checks what can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         names::check_call("signal", &self.name)?;
@@ -55,7 +55,7 @@ pub struct SendRequest {
     pub run: String,
     /// The event's name.
     pub event: String,
-    /// The step that is to get it; none for all that take it.
+    /// The step that is to get it; none for all steps that take it.
     pub step: Option<String>,
     /// How the event is written.
     pub content: Content,
@@ -66,7 +66,7 @@ pub struct SendRequest {
 }
 
 impl SendRequest {
-    /// Checks all that can be checked without knowing the run.
+    /// Checks what can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         names::check_name("event", &self.event)?;
@@ -115,7 +115,7 @@ pub struct AnswerRequest {
 }
 
 impl AnswerRequest {
-    /// Checks all that can be checked without knowing the question.
+    /// Checks what can be checked without knowing the question.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         names::check_call("question", &self.question)?;
@@ -171,7 +171,7 @@ impl ChildEndedRequest {
     }
 }
 
-/// A request about a run with nothing else to it: to stop it, to pause it, or to have it go on.
+/// A request about a run without further data: to cancel, pause or resume it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainRequest {
     /// The run's id.
@@ -181,7 +181,7 @@ pub struct PlainRequest {
 }
 
 impl PlainRequest {
-    /// Checks all that can be checked without knowing the run.
+    /// Checks what can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         check_request(self.request.as_deref())
@@ -195,21 +195,21 @@ impl PlainRequest {
     }
 }
 
-/// A request that a failed run go on from where it failed.
+/// A request to retry a failed run from where it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryRequest {
     /// The run's id.
     pub run: String,
     /// How the event is written.
     pub content: Content,
-    /// Another event for the step that failed; None for the one that it had.
+    /// Another event for the step that failed; None for the same one.
     pub input: Option<Vec<u8>>,
     /// The id of the request, which is taken once.
     pub request: Option<String>,
 }
 
 impl RetryRequest {
-    /// Checks all that can be checked without knowing the run.
+    /// Checks what can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         check_request(self.request.as_deref())?;
@@ -226,33 +226,33 @@ impl RetryRequest {
         owned(&fields)
     }
 
-    /// The event as a payload of [`crate::codec`], where there is one.
+    /// The event as a payload of [`crate::codec`], if there is one.
     pub fn payload(&self) -> Option<Vec<u8>> {
         self.input.as_ref().map(|input| codec::input_payload(self.content, input))
     }
 }
 
-/// A request for a run that goes on from a point of another.
+/// A request to fork a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForkRequest {
     /// The run's id.
     pub run: String,
-    /// The id of the fork, which must be of the same partition; None for one that is made for it.
+    /// The id of the fork, which must be in the same partition; None for a generated one.
     pub id: Option<String>,
-    /// The step execution that it begins with; None for the start where there is no other, else the one that failed or has not ended.
+    /// The step execution that it begins with; None for the start if there is no other, else the one that failed or has not ended.
     pub seq: Option<u64>,
-    /// The recorded call that is made anew, with all that come after it; None for none that is recorded.
+    /// The recorded call that is repeated, with all that come after it; None for no recorded call.
     pub call: Option<u64>,
     /// How the event is written.
     pub content: Content,
-    /// Another event; None for the one that there was.
+    /// Another event; None for the same one.
     pub input: Option<Vec<u8>>,
     /// The id of the request, which is taken once.
     pub request: Option<String>,
 }
 
 impl ForkRequest {
-    /// Checks all that can be checked without knowing the run.
+    /// Checks what can be checked without knowing the run.
     pub fn check(&self) -> Result<()> {
         names::check_id("run id", &self.run)?;
         self.id.as_ref().map_or(Ok(()), |id| names::check_id("run id", id))?;
@@ -275,7 +275,7 @@ impl ForkRequest {
         owned(&fields)
     }
 
-    /// The event as a payload of [`crate::codec`], where there is one.
+    /// The event as a payload of [`crate::codec`], if there is one.
     pub fn payload(&self) -> Option<Vec<u8>> {
         self.input.as_ref().map(|input| codec::input_payload(self.content, input))
     }

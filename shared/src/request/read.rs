@@ -1,4 +1,4 @@
-//! Requests about a run, as they stand in an inbox entry.
+//! Reads requests about a run from an inbox entry.
 
 use super::{
     AnswerRequest, ChildEndedRequest, Fields, ForkRequest, PlainRequest, RetryRequest, SendRequest, SignalRequest,

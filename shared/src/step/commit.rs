@@ -1,46 +1,46 @@
-//! What a step execution leaves behind, at its end or on the way.
+//! What a step execution commits, at its end or on the way.
 
 use std::time::Duration;
 
 use super::{Claimed, Route};
 
-/// More context fields than this are not written in the short way.
+/// A commit with more context fields than this goes the long way.
 const MAX_SHORT_FIELDS: usize = 100;
 
-/// What a step that goes on has come to so far.
+/// The progress of a step that goes on.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
-    /// The checkpoint's number in its attempt, by which a repetition is known and writes nothing. Marked checkpoints of
+    /// The checkpoint's number in its attempt, which identifies a repetition: that writes nothing. Marked checkpoints of
     /// one attempt are made one after the other. One that writes context has a mark, or an entry.
     pub mark: Option<u64>,
     /// Context fields to write.
     pub set: Vec<(String, Vec<u8>)>,
     /// Context fields to remove.
     pub unset: Vec<String>,
-    /// Context fields to merge into; each is written in no other way.
+    /// Context fields to merge into; none of them is also set or removed.
     pub merges: Vec<(String, Merge)>,
-    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or none.
+    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or no value.
     pub expects: Vec<(String, Option<String>)>,
-    /// What was recorded since the last checkpoint, by number. A repetition is known by the first one too.
+    /// What was recorded since the last checkpoint, by number. The first entry identifies a repetition too.
     pub entries: Vec<(u64, Vec<u8>)>,
-    /// Calls that the body has let go of. They are recorded as such; a wait among them takes no signal any more, and one that has
-    /// reached it since is delivered to another or kept.
+    /// Calls that the body has dropped. They are recorded as such; a wait among them no longer takes a signal, and a signal that has
+    /// reached it since is delivered to another wait or kept.
     pub let_go: Vec<LetGo>,
-    /// Signals that have ended waits, and that the body cannot read. They are set aside and told of in the history; whoever opens such a
-    /// wait again in the same checkpoint waits on, with the deadline that it had.
+    /// Signals that have ended waits, and that the body cannot read. They are set aside, with a record in the history; a checkpoint that
+    /// opens such a wait again keeps its deadline.
     pub unreadable: Vec<Unreadable>,
     /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
 }
 
-/// A call that a body has let go of before it ended.
+/// A call that a body dropped before it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LetGo {
     /// Its number.
     pub number: u64,
     /// Its name.
     pub name: String,
-    /// How many calls the body had been given the end of by then.
+    /// How many results the body had received by then.
     pub given: u64,
 }
 
@@ -51,16 +51,16 @@ pub struct Unreadable {
     pub number: u64,
     /// Its name.
     pub name: String,
-    /// The digest ([`crate::values::digest`]) of the entry in the journal: another one that is there by then is left.
+    /// The digest ([`crate::values::digest`]) of the entry in the journal: any other entry is left there.
     pub digest: String,
     /// Why, in one line.
     pub why: String,
 }
 
-/// What a checkpoint came to.
+/// The outcome of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpointed {
-    /// Whether it stands.
+    /// Whether it was accepted.
     pub outcome: CommitStatus,
     /// The entries in the journal of those of its waits that have ended, by number.
     pub answers: Vec<(u64, Vec<u8>)>,
@@ -79,17 +79,17 @@ pub struct Wait {
     pub number: u64,
     /// The signal's name, as [`crate::names::token`] writes it.
     pub name: String,
-    /// After this time the wait ends without a signal. It is counted from when the wait was opened first.
+    /// After this time the wait ends without a signal. It counts from when the wait was first opened.
     pub deadline: Option<Duration>,
     /// Only signals with these attributes end it: fields at the top of the signal's value, and the JSON text of what
-    /// they must be. See [`crate::attributes`].
+    /// they must equal. See [`crate::attributes`].
     pub filter: Vec<(String, String)>,
-    /// The question that it waits for the answer to, as JSON ([`crate::question::Question`]); empty for a wait of another kind. Its
+    /// The question whose answer it waits for, as JSON ([`crate::question::Question`]); empty for a wait of another kind. Its
     /// name is that of [`crate::names::question`].
     pub question: Vec<u8>,
 }
 
-/// A change of a context field that is applied to whatever value it has by then, and so never conflicts.
+/// A change of a context field that applies to its current value, whatever that is, and so never conflicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// Adds to a whole number; a field that is not set counts as 0. See [`crate::values`].
@@ -98,21 +98,21 @@ pub enum Merge {
     Append {
         /// [`crate::values::LIST`] or [`crate::values::MAP`].
         form: u8,
-        /// Elements, or keys and values, as they stand in such a value.
+        /// Elements, or keys and values, encoded as in such a value.
         bytes: Vec<u8>,
     },
 }
 
-/// All that one step execution leaves behind; it becomes true at once, or not at all.
+/// Everything that one step execution commits; it takes effect as a whole or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
     /// Context fields to write.
     pub set: Vec<(String, Vec<u8>)>,
     /// Context fields to remove.
     pub unset: Vec<String>,
-    /// Context fields to merge into; each is written in no other way.
+    /// Context fields to merge into; none of them is also set or removed.
     pub merges: Vec<(String, Merge)>,
-    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or none.
+    /// The fields that must still have the value with this digest ([`crate::values::digest`]), or no value.
     pub expects: Vec<(String, Option<String>)>,
     /// Events for joining steps: the step, and the event's payload.
     pub joins: Vec<(String, Vec<u8>)>,
@@ -120,24 +120,24 @@ pub struct Commit {
     pub parts: Vec<Part>,
     /// New step executions.
     pub emits: Vec<(Route, Vec<u8>)>,
-    /// Set where the events open a fan-out of their own.
+    /// Set if the events open a fan-out of their own.
     pub fan: Option<Fan>,
-    /// The step has recorded something, or earlier attempts of it have ended: what is kept of that ends with it.
+    /// The step has recorded something, or earlier attempts of it have ended: what is kept of that is removed.
     pub journalled: bool,
-    /// Set where the step failed for good with this error, and what it emits is for a step that catches such failures.
+    /// Set if the step failed for good with this error, and what it emits is for a step that catches such failures.
     pub caught: Option<String>,
-    /// Set where the event came from outside and is none that the step can read, with the reason: it is set aside, and nothing has
+    /// Set, with the reason, if the event came from outside and the step cannot read it: it is set aside, and nothing has
     /// failed.
     pub unreadable: Option<String>,
-    /// Where nothing of the run is left to do it stays under way: events from outside may come.
+    /// The run stays active when no step execution is left: events from outside may come.
     pub rests: bool,
-    /// With a journal: the calls that the body has let go of, as in a [`Checkpoint`].
+    /// With a journal: the calls that the body has dropped, as in a [`Checkpoint`].
     pub let_go: Vec<LetGo>,
-    /// The step execution has published something, or made a checkpoint with a mark: what is kept of that ends with it.
+    /// The step execution has published something, or made a checkpoint with a mark: what is kept of that is removed.
     pub has_traces: bool,
     /// The names of the events that the step emitted, each once, for a run whose steps are followed.
     pub emitted: Vec<String>,
-    /// The run's result, as the caller reads it; ends the run.
+    /// The run's result, as the caller reads it; it ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.
     pub retention: Duration,
@@ -146,9 +146,9 @@ pub struct Commit {
 /// A fan-out: the events of one commit become branches, which join when all have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Fan {
-    /// The steps that begin when the last branch has ended, or before.
+    /// The steps that begin when the last branch has ended, or earlier.
     pub joins: Vec<Join>,
-    /// How many branches were staged before, because they are too many for one call.
+    /// How many branches were staged before, because one call cannot hold them all.
     pub staged: u64,
 }
 
@@ -157,7 +157,7 @@ pub struct Fan {
 pub struct Join {
     /// The step.
     pub route: Route,
-    /// It begins with so many events, and does not wait for more. When all steps that join a fan-out have begun, the rest
+    /// It begins with this many events, and does not wait for more. When all steps that join a fan-out have begun, the rest
     /// of it is dropped.
     pub first: Option<u32>,
 }
@@ -182,18 +182,18 @@ pub struct Part {
     pub payload: Vec<u8>,
 }
 
-/// An event for a buffer of a step, while that executes.
+/// An event for a buffer of a step that is executing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collect {
-    /// The number of the call in the journal, where its answer is kept.
+    /// The number of the call in the journal, where its result is kept.
     pub number: u64,
-    /// The step, and the fan-out that it is executed in: each has buffers of its own.
+    /// The step, which has its own buffers in each fan-out.
     pub step: String,
-    /// 0 for none.
+    /// The fan-out in which it executes; 0 for none.
     pub group: u64,
     /// The buffer's name, as [`crate::names::token`] writes it.
     pub buffer: String,
-    /// How many fill it.
+    /// How many events fill it.
     pub count: u32,
     /// The event.
     pub payload: Vec<u8>,
@@ -202,7 +202,7 @@ pub struct Collect {
 /// How an attempt failed, as decided by the worker.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// Try again after the delay; no worker is held meanwhile.
+    /// Retry after the delay; no worker is held meanwhile.
     Retry {
         /// How long to wait, on Redis' clock.
         delay: Duration,
@@ -215,7 +215,7 @@ pub enum Failure {
         error: String,
         /// How long the run stays readable.
         retention: Duration,
-        /// Entries of its journal that the step failed with, by their numbers: a retry of the run begins without them.
+        /// The numbers of the journal entries whose errors made the step fail: a retry of the run begins without them.
         forget: Vec<u64>,
     },
 }
@@ -223,19 +223,19 @@ pub enum Failure {
 /// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitStatus {
-    /// It stands (or stood already, where the call was repeated).
+    /// It was accepted (or had been, if the call was repeated).
     Committed,
     /// The attempt is no longer the current one, or the run has ended: nothing was changed.
     Fenced,
-    /// The fence is good, but not all that the commit counts on is staged (Redis came back without its last moments):
-    /// nothing was changed; stage it again.
+    /// The fence is good, but not all the branches that the commit needs are staged (Redis came back without its latest writes):
+    /// nothing was changed; stage them again.
     Unstaged,
     /// The fence is good, but a context field no longer has the value that the commit expects: nothing was changed and
     /// nothing claimed, and the step is still held.
     Conflict,
 }
 
-/// What a commit or a checkpoint does to the context.
+/// The changes that a commit or a checkpoint makes to the context.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Changes<'a> {
     pub(crate) set: &'a [(String, Vec<u8>)],
@@ -261,17 +261,17 @@ impl Commit {
         Changes { set: &self.set, unset: &self.unset, merges: &self.merges, expects: &self.expects }
     }
 
-    /// The group that what it emits belongs to.
+    /// The group of the events that it emits.
     pub(crate) fn inner_group(&self, step: &Claimed) -> u64 {
         if self.fan.is_some() { step.fence.seq } else { step.group }
     }
 
-    /// Why the step execution has not done what it was to do, where the run goes on without.
+    /// Why the step execution failed or was set aside, if the run goes on without it.
     pub(crate) fn instead(&self) -> Option<&str> {
         self.unreadable.as_deref().or(self.caught.as_deref())
     }
 
-    /// The step execution leaves nothing behind but context fields, events for one step, and what follows. Pure.
+    /// Whether the commit has nothing but context fields, events for one step, and the next step executions. Pure.
     pub(crate) fn is_plain(&self, step: &Claimed) -> bool {
         let is_plain = self.parts.is_empty()
             && self.fan.is_none()
@@ -292,14 +292,14 @@ impl Commit {
         (self.joins.is_empty() && successor.0.limit.is_none()).then_some(successor)
     }
 
-    /// With [`Commit::is_plain`]: a branch ends, and hands one event to a step that joins, or none. Pure.
+    /// With [`Commit::is_plain`]: a branch ends, and hands one event or none to a step that joins. Pure.
     pub(crate) fn ends_branch(&self, step: &Claimed) -> bool {
         step.group != 0 && self.emits.is_empty() && self.joins.len() < 2
     }
 }
 
 impl Checkpoint {
-    /// What was recorded, where that is one entry and all there is. Pure.
+    /// The recorded entry, if that is all that the checkpoint has. Pure.
     pub(crate) fn only_entry(&self) -> Option<&(u64, Vec<u8>)> {
         let changes = self.changes();
         let is_plain = self.mark.is_none()

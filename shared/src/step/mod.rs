@@ -28,13 +28,13 @@ pub use self::route::{Fence, Line, Route};
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Claimed {
-    /// What a commit must show.
+    /// The token that a commit needs.
     pub fence: Fence,
     /// How many attempts before this one ended with an error (losses of a worker are not counted).
     pub failures: u32,
-    /// The error of the last of them.
+    /// The error of the last one.
     pub last_error: Option<String>,
-    /// How long before the claim the first of them began; nothing where there is none.
+    /// How long before the claim the first of them began; zero if there is none.
     pub elapsed: Duration,
     /// How many failures on the way to its event were caught.
     pub recoveries: u32,
@@ -50,46 +50,46 @@ pub struct Claimed {
     pub payload: Vec<u8>,
     /// For a joining step: where its events are, and how many.
     pub joined: Option<JoinBuffer>,
-    /// For a step that takes a set of events: them, in the order of its slots.
+    /// For a step that takes a set of events: the events, in the order of its slots.
     pub parts: Option<Vec<Vec<u8>>>,
     /// The workflow.
     pub workflow: String,
     /// The workflow's version, which the run is pinned to.
     pub version: u32,
-    /// How the result is to be written.
+    /// The encoding of the result.
     pub content: Content,
-    /// The run's followers are told of its steps: a commit is to name what the step emitted.
+    /// The run's followers get the states of its steps: a commit is to name the events that the step emitted.
     pub follow_steps: bool,
     /// How safe the run's progress must be before the step begins, and before it goes on from what it records.
     pub durability: Durability,
-    /// The run's context, where the step asked for it: field and payload. Large values are shared, not copied, by the steps that
+    /// The run's context, if the step asked for it: field and payload. Large values are shared, not copied, by the steps that
     /// follow each other.
     pub context: Vec<(String, Bytes)>,
-    /// How often the context had been changed by then; 0 where the step did not ask for it.
+    /// The version of the context; 0 if the step did not ask for it.
     pub context_version: u64,
-    /// The step has a limit of executions at once.
+    /// The step has a limit of concurrent executions.
     pub is_limited: bool,
     /// The event came from outside of the run: it may be anything.
     pub is_outside: bool,
-    /// It may be what has killed its last workers: nothing is to be executed beside it.
+    /// It may have killed its last workers: nothing else may execute beside it.
     pub alone: bool,
-    /// Why it cannot be executed: somebody wrote into the store's keys.
+    /// Why it cannot be executed: something else wrote into the store's keys.
     pub damage: Option<String>,
     /// What earlier attempts have recorded, and what has ended their waits, by the number of the call: entries of
     /// [`crate::journal`].
     pub journal: Vec<(u64, Vec<u8>)>,
-    /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has what its waits have come to, and nothing else; event
+    /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has only the outcomes of its waits; event
     /// and context are left out.
     pub kept: bool,
 }
 
-/// Where the body of a step that waits goes on.
+/// Where the body of a waiting step goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Body {
-    /// Wherever its journal is replayed: it was dropped.
+    /// It was dropped, and goes on wherever its journal is replayed.
     #[default]
     Dropped,
-    /// In the memory of its worker, as long as that is the next to claim it.
+    /// In the memory of its worker, if that worker is the next to claim it.
     Kept,
 }
 
@@ -105,10 +105,10 @@ pub struct JoinBuffer {
 /// The free slots that a worker wants to fill.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// The slots, each of which gets one step execution at most.
+    /// The slots, each of which gets at most one step execution.
     pub slots: Vec<u32>,
-    /// The worker executes nothing, and will not as long as it is executing one that it is given with [`Claimed::alone`]: that
-    /// one is all it is given then.
+    /// The worker executes nothing, and will execute nothing else while it executes one with [`Claimed::alone`]: such a
+    /// one is then all it gets.
     pub alone: bool,
     /// The queue that was served last: the next one by name comes first.
     pub after: Option<QueueName>,
@@ -117,21 +117,21 @@ pub struct Claim {
 /// What a slot takes when its step execution has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Refill {
-    /// Which one.
+    /// The slot.
     pub next: Next,
-    /// As [`Claim::after`].
+    /// Like [`Claim::after`].
     pub after: Option<QueueName>,
 }
 
 /// Which step execution a slot takes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Next {
-    /// None: the worker is about to stop.
+    /// None: the worker is stopping.
     #[default]
     Nothing,
-    /// The one that follows, where there is one: it goes to the slot straight away, without the queue. Else one from a queue.
+    /// The successor, if there is one: it goes straight to the slot, without the queue. Otherwise one from a queue.
     Following,
-    /// One from a queue, so that others have their turn; the one that follows where none waits.
+    /// One from a queue, so that other runs have their turn; the successor if none waits.
     Others,
 }
 

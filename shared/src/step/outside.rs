@@ -13,7 +13,7 @@ pub struct OpenWait {
     pub name: String,
     /// What the signal must have: field, and the JSON text of its value.
     pub filter: Vec<(String, String)>,
-    /// When its time is over (ms since 1970, on the store's clock); None for never.
+    /// Its deadline (ms since 1970, on the store's clock); None if it has none.
     pub due_ms: Option<u64>,
 }
 
@@ -22,9 +22,9 @@ pub struct OpenWait {
 pub enum Signalled {
     /// It ended a wait.
     Delivered,
-    /// Nobody waits for it yet: it is kept.
+    /// No step waits for it yet: it is kept.
     Kept,
-    /// It was dealt with before.
+    /// It was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
@@ -39,11 +39,11 @@ pub enum Signalled {
 /// The outcome of a request to cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
-    /// The run is stopped.
+    /// The run is cancelled.
     Stopped,
-    /// It had ended.
+    /// It had ended already.
     Over,
-    /// The request was dealt with before.
+    /// The request was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
@@ -51,16 +51,16 @@ pub enum Cancelled {
     Unknown,
 }
 
-/// The outcome of a request that a run be retried.
+/// The outcome of a request to retry a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
     /// The run goes on from where it failed.
     GoesOn,
-    /// The request was dealt with before.
+    /// The request was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
-    /// The run is under way; the request is still in the inbox, as it is in all that follow.
+    /// The run is active; the request is still in the inbox, as in all the following cases.
     Live,
     /// It is paused.
     Paused,
@@ -81,7 +81,7 @@ pub enum Answered {
     Answered,
     /// The question is not open (any more); the answer is still in the inbox.
     Closed,
-    /// It was dealt with before.
+    /// It was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
@@ -91,14 +91,14 @@ pub enum Answered {
     Unknown,
 }
 
-/// The outcome of a request that a run be paused.
+/// The outcome of a request to pause a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paused {
     /// Nothing new of it begins.
     Paused,
     /// It was paused already.
     Already,
-    /// The request was dealt with before.
+    /// The request was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
@@ -108,14 +108,14 @@ pub enum Paused {
     Unknown,
 }
 
-/// The outcome of a request that a run which is paused go on.
+/// The outcome of a request to resume a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed {
     /// The run goes on.
     GoesOn,
     /// It was not paused.
     Already,
-    /// The request was dealt with before.
+    /// The request was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
@@ -125,24 +125,24 @@ pub enum Resumed {
     Unknown,
 }
 
-/// The outcome of a request that a run be forked.
+/// The outcome of a request to fork a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forked {
-    /// The fork is there.
+    /// The fork was created.
     Made,
-    /// It was there already.
+    /// It existed already.
     Known,
-    /// The request was dealt with before.
+    /// The request was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
-    /// The run has gone on since it was looked at: look again. The request is still in the inbox, as it is in all that follow.
+    /// The run has gone on since it was read: read it again. The request is still in the inbox, as in all the following cases.
     Changed,
     /// The fork's id is that of another run.
     Taken,
     /// The run waits for a worker that serves its workflow.
     Held,
-    /// It cannot be forked so, for this reason.
+    /// It cannot be forked like this, for this reason.
     Refused(String),
     /// There is no such run (yet).
     Unknown,
@@ -153,11 +153,11 @@ pub enum Forked {
 pub enum Sent {
     /// Their steps begin.
     Delivered,
-    /// They were dealt with before.
+    /// They were processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,
-    /// The run has as many step executions as it may have; the events are still in the inbox.
+    /// The run has reached its limit of step executions; the events are still in the inbox.
     Full,
     /// The run has ended; the events are still in the inbox.
     Over,
@@ -168,9 +168,9 @@ pub enum Sent {
 /// The outcome of an event for a run whose request was thought to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendDeferral {
-    /// It is kept until the request is held no more.
+    /// It is kept until the request is no longer held.
     Deferred,
-    /// It was dealt with before.
+    /// It was processed before.
     Gone,
     /// A request with this id was taken before.
     Repeated,

@@ -1,6 +1,6 @@
 //! Several payloads as one.
 
-/// Payloads one after the other: their lengths, a line feed, and the payloads.
+/// Several payloads in one: their lengths, a line feed, and the payloads.
 pub(crate) fn cut_payloads(set: &[u8]) -> Option<Vec<Vec<u8>>> {
     let line = set.iter().position(|byte| *byte == b'\n')?;
     let (lengths, mut rest) = (std::str::from_utf8(&set[..line]).ok()?, &set[line + 1..]);
@@ -13,7 +13,7 @@ pub(crate) fn cut_payloads(set: &[u8]) -> Option<Vec<Vec<u8>>> {
     rest.is_empty().then_some(payloads)
 }
 
-/// The same, written.
+/// The same, written out.
 pub(crate) fn join_payloads<'a>(payloads: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
     let lengths: Vec<String> = payloads.clone().map(|payload| payload.len().to_string()).collect();
     let mut whole = lengths.join(" ").into_bytes();
@@ -22,8 +22,8 @@ pub(crate) fn join_payloads<'a>(payloads: impl Iterator<Item = &'a Vec<u8>> + Cl
     whole
 }
 
-/// Reads what [`WorkerStore::collect`](crate::store::WorkerStore::collect) answered: the events that filled the buffer; None where it
-/// is not full yet. Fails when it is no such answer.
+/// Reads the reply of [`WorkerStore::collect`](crate::store::WorkerStore::collect): the events that filled the buffer; None if it
+/// is not full yet. Fails if it is no such reply.
 pub fn collected(entry: &[u8]) -> crate::Result<Option<Vec<Vec<u8>>>> {
     match entry {
         b"c" => Ok(None),

@@ -1,4 +1,4 @@
-//! Which step works on which event, and who may commit what comes of it.
+//! Which step works on which event, and who may commit the outcome.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,10 +14,10 @@ pub struct Route {
     pub step: String,
     /// The event's name.
     pub event: String,
-    /// The step reads the run's context: it is sent along with the event.
+    /// The step reads the run's context, which is sent along with the event.
     #[serde(default)]
     pub context: bool,
-    /// At most so many executions of the step are under way in a run at once; others wait for their turn.
+    /// At most this many executions of the step are active in a run at once; others wait for their turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// How many failures on the way to this event were caught: see [`Commit::caught`](super::Commit::caught).
@@ -39,17 +39,17 @@ pub struct Fence {
     pub seq: u64,
     /// The attempt, from 1; each claim raises it.
     pub attempt: u32,
-    /// The number of the worker's call that took it. It makes the fence unlike any other of its worker, even where
-    /// a run's id is used again, or Redis came back without its last moments and counts attempts anew.
+    /// The number of the worker's call that took it. It makes the fence unique for its worker, even if
+    /// a run's id is used again, or Redis came back without its latest writes and repeats attempt numbers.
     pub claim: u64,
     /// The slot of its worker that it is held in.
     pub slot: u32,
-    /// How the store wrote the hold down.
+    /// The hold as the store wrote it.
     pub line: Line,
 }
 
-/// What a store keeps of a hold, as it stands there: given out with a claim and handed back, so that a fence is compared as one
-/// string. Only the store that wrote it reads it; it adds nothing to what the rest of a fence says, so all lines are equal.
+/// A hold as the store keeps it: given out with a claim and handed back, so that a fence is compared as one
+/// string. Only the store that wrote it reads it; it adds nothing to the rest of a fence, so all lines compare as equal.
 #[derive(Clone, Default)]
 pub struct Line(Option<Arc<str>>);
 

@@ -1,4 +1,4 @@
-//! What a coordinator may do: take requests in, and see to it that what is due happens and nothing stays behind.
+//! What a coordinator may do: take requests, and make sure that what is due happens and nothing is left behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,50 +18,50 @@ use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, 
 pub trait CoordinatorStore: CallerStore + Across {
     /// Creates a run unless its id or key is known, and queues its start events.
     async fn start(&self, start: &Start) -> Result<Started>;
-    /// Keeps a request that cannot be routed yet, unless it repeats a run that is there.
+    /// Keeps a request that cannot be routed yet, unless it repeats an existing run.
     async fn defer(&self, start: &Start) -> Result<Deferral>;
-    /// Takes an inbox entry away and keeps it among the rejected.
+    /// Moves an inbox entry to the rejected requests.
     async fn reject(&self, rejection: &Rejection) -> Result<()>;
-    /// Delivers to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
+    /// Delivers a signal to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
     /// away with it.
     async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled>;
     /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent>;
-    /// Keeps an event for a run whose request is held. It goes back to the inbox, as a request without an id, once that request is held
-    /// no more, whatever became of it. Takes the inbox entry away with it.
+    /// Keeps an event for a run whose request is held. It goes back to the inbox, as a request without an id, once that request is no longer
+    /// held, whatever its outcome. Takes the inbox entry away with it.
     async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral>;
-    /// Stops a run where it stands; its steps can commit nothing more. Takes the inbox entry away with it. The run
+    /// Cancels a run at once; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled>;
-    /// Tells a run that a child run which it waits for has ended. One that has failed meanwhile finds that when it is retried; to others that
-    /// wait no more nothing happens. Takes the inbox entry away with it.
+    /// Tells a run that a child run for which it waits has ended. A run that has failed meanwhile finds that when it is retried; other runs that
+    /// no longer wait are not changed. Takes the inbox entry away with it.
     async fn child_ended(&self, ended: &ChildEndedRequest, entry: &str) -> Result<ChildTold>;
-    /// Has a failed run go on from where it failed: the step execution that failed begins anew, with `event` instead of its own where
-    /// that is given (a payload of [`crate::codec`]), and so does whatever was under way beside it. Takes the inbox entry away with
-    /// it. Of a large run only the first part is taken up at once, and the rest by [`CoordinatorStore::fire`].
+    /// Retries a failed run: the step execution that failed begins again, with `event` (a payload of [`crate::codec`]) instead of its own if
+    /// that is given, and so does whatever was active beside it. Takes the inbox entry away with
+    /// it. Only the first part of a large run is queued at once, the rest by [`CoordinatorStore::fire`].
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried>;
-    /// Has nothing new of a run begin. What is executed goes on and may commit; timers and signals have their effect, and what they
-    /// make go on is held back too. A run whose request is held starts paused. Takes the inbox entry away with it.
+    /// Pauses a run: nothing new of it begins. What executes goes on and may commit; timers and signals take effect, and what they
+    /// set off is held back too. A run whose request is held starts paused. Takes the inbox entry away with it.
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused>;
-    /// Gives an answer to the question with this [`OpenQuestion::id`](crate::question::OpenQuestion::id) and this name, where it is open.
+    /// Answers the question with this [`OpenQuestion::id`](crate::question::OpenQuestion::id) and this name, if it is open.
     /// Takes the inbox entry away with it.
     async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered>;
-    /// Has a run that is paused go on. Takes the inbox entry away with it. Of a large run only the first part is queued again at once,
-    /// and the rest by [`CoordinatorStore::fire`].
+    /// Resumes a paused run. Takes the inbox entry away with it. Only the first part of a large run is queued again at once,
+    /// the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
-    /// Where a run can be forked: at this step execution; with none at its start where that is all that there is of it, else where it
+    /// Where a run can be forked: at this step execution; with none, at its start if it has no other step execution, else where it
     /// has failed, or at the only step execution that has not ended.
     async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint>;
-    /// Creates a run that goes on from a point of another. Takes the inbox entry away with it.
+    /// Forks a run: creates one that goes on from a point of it. Takes the inbox entry away with it.
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
     /// Fires the timers that are due.
     async fn fire(&self, fire: &Fire) -> Result<Fired>;
-    /// Looks for what runs need and is not there (keys deleted by hand, a backup restored, a bug), in one slice of
-    /// all there is; makes it again from the runs' state, or fails the run where that cannot be done.
+    /// Looks for what runs need and lack (keys deleted by hand, a backup restored, a bug), in one slice of
+    /// the namespace; repairs it from the runs' state, or fails the run if that is impossible.
     async fn audit(&self, audit: &Audit) -> Result<Audited>;
-    /// Those workers whose lease connection is closed, with the connection's id.
+    /// The workers whose lease connection is closed, with the connection's id.
     async fn disconnected(&self) -> Result<Vec<(String, u64)>>;
     /// Opens the connection on which a coordinator hears of timers that are due before all others.
     async fn alarm_reader(&self) -> Result<Box<dyn AlarmReader>>;
@@ -74,7 +74,7 @@ pub trait CoordinatorStore: CallerStore + Across {
 /// A start, with what only the coordinator can say.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// What was asked for.
+    /// The request.
     pub request: StartRequest,
     /// The run's id.
     pub run: String,
@@ -84,22 +84,22 @@ pub struct Start {
     pub routes: Vec<Route>,
     /// The inbox entry to take away with it.
     pub entry: Option<String>,
-    /// The ticket of the reservation under which the run is created, where its idempotency key is one of several partitions':
-    /// the key is not looked at then. See [`Across::reserve`].
+    /// The ticket of the reservation under which the run is created, if its idempotency key may be in another partition:
+    /// `start` does not read the key then. See [`Across::reserve`].
     pub ticket: Option<String>,
-    /// What its context begins with, beside what it has from another run: field and value.
+    /// The fields of its initial context, on top of those from another run: field and value.
     pub context: Vec<(String, Vec<u8>)>,
     /// How long its idempotency key is known.
     pub key_ttl: Duration,
-    /// How long the run may take from its first step on; then it fails.
+    /// How long the run may take from its first step on before it fails.
     pub timeout: Option<Duration>,
     /// How safe its progress must be before it goes on.
     pub durability: Durability,
 }
 
 impl Start {
-    /// Its inbox entry, which is one of its own partition, and its one step, where a step that takes the run's input begins at
-    /// once and there is nothing else to it.
+    /// Its inbox entry, which is in its own partition, and its one step, if a step that takes the run's input begins at
+    /// once and the start has nothing else.
     pub(crate) fn is_plain(&self) -> Option<(&str, &Route)> {
         let Self { request, routes, entry, ticket, context, timeout, durability, .. } = self;
         let has_more = request.parent.is_some()
@@ -125,11 +125,11 @@ pub enum Started {
     New(String),
     /// The id or key was known; this is the run.
     Known(String),
-    /// Its context was to begin with that of this run, and nobody knows it; the request is still in the inbox.
+    /// Its context was to come from this run, which does not exist; the request is still in the inbox.
     NoSource(String),
-    /// As many runs of this session are under way as may be; the request is still in the inbox.
+    /// Too many runs of this session are active; the request is still in the inbox.
     LineFull(String),
-    /// Its ticket is void: the key has to be reserved anew. The request is still in the inbox.
+    /// Its ticket is void: the key must be reserved again. The request is still in the inbox.
     Void,
 }
 
@@ -147,16 +147,16 @@ pub enum Deferral {
 /// Where a request about a run comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The inbox entry, which is taken away with it; empty where there is none.
+    /// The inbox entry, which is taken away with it; empty if there is none.
     pub entry: String,
-    /// The id that its sender has given it: within a day it is taken once, for the run as it was asked for. Empty where it has none.
+    /// The id that its sender has given it: within a day it is taken once, under the run's id in the request. Empty if it has none.
     pub request: String,
-    /// The list for its receipts: its name, in the partition of the run. Empty where it has none.
+    /// The list for its receipts: its name, in the partition of the run. Empty if it has none.
     pub reply: String,
 }
 
 impl Origin {
-    /// An inbox entry without an id of its sender's.
+    /// An inbox entry to which its sender gave no id.
     pub fn entry(entry: impl Into<String>) -> Self {
         Self { entry: entry.into(), ..Self::default() }
     }
@@ -172,32 +172,32 @@ impl Origin {
 pub struct Rejection {
     /// The inbox entry.
     pub entry: String,
-    /// It is only shown as a run: the request is kept among the rejected of another partition, whose inbox it came from.
+    /// Only show it as a run: the request is kept in `rejected` of another partition, whose inbox it came from.
     pub only_shown: bool,
     /// It was deferred under this run id.
     pub deferred: Option<String>,
     /// The run id to show it under.
     pub run: Option<String>,
-    /// The run that waits for it, as for a child run: it is told.
+    /// The parent that waits for it as a child run, which is told.
     pub parent: Option<Parent>,
-    /// The run that it is about and the id that its sender gave it, where it has one: whoever asks for that is told.
+    /// The run that it is about and the id that its sender gave it, if it has one: the outcome is kept under them.
     pub request: Option<(String, String)>,
-    /// The list for its receipts: its name, in this partition. Those of a request that was held are known.
+    /// The name of the list for its receipts, in this partition. The lists of a held request are known.
     pub reply: Option<String>,
     /// Why.
     pub reason: String,
-    /// What was asked for, shortened.
+    /// The request's fields, shortened.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The outcome of the end of a child run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildTold {
-    /// Whoever waited for it was told.
+    /// The parent was told.
     Told,
-    /// An earlier try has told so.
+    /// The parent was told before.
     Gone,
-    /// Nobody waits for it any more.
+    /// No step waits for it any more.
     Over,
 }
 
@@ -212,7 +212,7 @@ pub struct InboxEntry {
     pub fields: Arc<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
-/// Whom to give up, and the limits of one call.
+/// Which workers to give up, and the limits of one call.
 #[derive(Clone, Debug)]
 pub struct Reap {
     /// At most this many holds of each worker are taken back in one call.
@@ -226,12 +226,12 @@ pub struct Reap {
     pub suspects: Vec<(String, u64)>,
 }
 
-/// What was taken back.
+/// The outcome of a reap.
 #[derive(Clone, Debug, Default)]
 pub struct Reaped {
     /// Step executions queued again.
     pub requeued: u64,
-    /// More is waiting: call again at once.
+    /// More is left: call again at once.
     pub more: bool,
     /// Workers that were given up.
     pub reaped: Vec<String>,
@@ -244,16 +244,16 @@ pub struct Reaped {
 pub struct Fire {
     /// At most this many timers are fired in one call.
     pub limit: usize,
-    /// How long runs that fail because their time is over stay readable.
+    /// How long runs that fail because of their timeout stay readable.
     pub retention: Duration,
 }
 
-/// What was fired.
+/// The outcome of firing timers.
 #[derive(Clone, Debug, Default)]
 pub struct Fired {
     /// Timers fired.
     pub fired: u64,
-    /// More is waiting: call again at once.
+    /// More is left: call again at once.
     pub more: bool,
     /// How long until the next timer is due.
     pub next_due: Option<Duration>,
@@ -262,9 +262,9 @@ pub struct Fired {
 /// One slice of an audit.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Whether to mend what is found, or only to tell.
+    /// Whether to repair what is found, or only to report it.
     pub repair: bool,
-    /// Where to go on: 0 for the beginning, then [`Audited::next`].
+    /// Where to continue: 0 for the beginning, then [`Audited::next`].
     pub from: u64,
     /// A step that lost its worker more often than this while it was executed alone, and no attempt ended well in between,
     /// fails its run.
@@ -273,18 +273,18 @@ pub struct Audit {
     pub retention: Duration,
 }
 
-/// What one slice of an audit came to.
+/// The outcome of one slice of an audit.
 #[derive(Clone, Debug, Default)]
 pub struct Audited {
     /// Where the next slice begins; None when this was the last.
     pub next: Option<u64>,
-    /// How many keys (or runs and workers) were looked at.
+    /// How many keys (or runs and workers) were examined.
     pub examined: u64,
-    /// What was found, and mended where that was asked for.
+    /// What was found, and repaired if requested.
     pub breaches: Vec<Breach>,
 }
 
-/// Something that a run needs and that is not there.
+/// A breach: something that a run or a worker needs and lacks.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Breach {
     /// The run, or the worker.
@@ -296,7 +296,7 @@ pub struct Breach {
 /// Waits until a timer is set that is due before all others, and within a minute.
 #[async_trait]
 pub trait AlarmReader: Send {
-    /// Waits up to `limit`. An alarm may have been missed, or be of no use by now: to be followed by [`CoordinatorStore::fire`] either
+    /// Waits up to `limit`. An alarm may have been missed, or be outdated: call [`CoordinatorStore::fire`] afterwards either
     /// way. May be dropped at any time. After an error the reader is unusable and must be opened again.
     async fn next(&mut self, limit: Duration) -> Result<()>;
 }
@@ -311,12 +311,12 @@ pub trait InboxReader: Send {
 /// An answer to a question.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerTo<'a> {
-    /// What tells the question from others of its run: `<seq>.<number>`.
+    /// Identifies the question in its run: `<seq>.<number>`.
     pub question: &'a str,
     /// The question's name.
     pub name: &'a str,
     /// The answer, as a payload of [`crate::codec`] that reads as a [`crate::question::GivenAnswer`].
     pub payload: &'a [u8],
-    /// Who answers; empty where nobody says so.
+    /// Who answers; empty if the request does not say.
     pub by: &'a str,
 }

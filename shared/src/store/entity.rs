@@ -1,4 +1,4 @@
-//! Entities: values that outlive runs, for whoever may change them.
+//! Entities: values that outlive runs.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::error::Result;
 /// What callers and workers may do with entities, in the partition of each: see [`crate::entity`].
 #[async_trait]
 pub trait EntityStore: ReaderStore {
-    /// The entity of this kind and key as it is now.
+    /// The current entity with this kind and key.
     async fn entity(&self, kind: &str, key: &str) -> Result<EntityValue>;
-    /// Makes a change, unless the entity was changed since it was read, or the call was made before. May be repeated.
+    /// Makes a change, unless the entity has changed since it was read, or the call was made before. May be repeated.
     async fn change_entity(&self, change: &EntityChange<'_>) -> Result<EntityChanged>;
 }
 
-/// An entity as it stands.
+/// The current entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntityValue {
-    /// Raised by each change; 0 where there never was one, as far as is known.
+    /// Raised by each change; 0 if no change is known.
     pub version: u64,
-    /// A payload of [`crate::codec`]; None where it has no value.
+    /// A payload of [`crate::codec`]; None if it has no value.
     pub value: Option<Vec<u8>>,
 }
 
@@ -32,17 +32,17 @@ pub struct EntityChange<'a> {
     pub kind: &'a str,
     /// Its key.
     pub key: &'a str,
-    /// What tells this call from all others.
+    /// Identifies this call among all others.
     pub call: &'a str,
     /// The version that was read.
     pub expected: u64,
-    /// The new value; None where it stays as it is.
+    /// The new value; None if it stays as it is.
     pub value: Option<&'a [u8]>,
     /// It has no value from now on.
     pub clears: bool,
-    /// What the call came to, which its repetitions are answered.
+    /// The result of the call, which its repetitions get too.
     pub result: &'a [u8],
-    /// It is forgotten where it is not changed for so long; None for never.
+    /// Forget it if it is not changed for this long; None for never.
     pub expires_after: Option<Duration>,
 }
 
@@ -51,8 +51,8 @@ pub struct EntityChange<'a> {
 pub enum EntityChanged {
     /// It was made; this is the version.
     Made(u64),
-    /// The call was made before, and came to this.
+    /// The call was made before, with this result.
     Known(Vec<u8>),
-    /// Somebody else was faster: it is this by now.
+    /// Somebody else was faster: this is the current entity.
     Changed(EntityValue),
 }

@@ -1,4 +1,4 @@
-//! What a fork of a run begins with.
+//! The point of a run at which a fork begins.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::step::Route;
 pub enum ForkPoint {
     /// Here.
     At(ForkSource),
-    /// At one of these step executions, by number and step: which of them is to be said.
+    /// At one of these step executions, by number and step: the request must say at which.
     Several(Vec<(u64, String)>),
     /// Not there, for this reason.
     Refused(String),
@@ -49,7 +49,7 @@ pub struct Fork {
     pub is_start: bool,
     /// The step execution that it begins with.
     pub seq: u64,
-    /// The call that is made anew, for the history.
+    /// The call that is repeated, for the history.
     pub call: Option<u64>,
     /// The steps that take the input, for a fork from the start.
     pub routes: Vec<Route>,
@@ -57,6 +57,6 @@ pub struct Fork {
     pub timeout: Option<Duration>,
     /// Another event than the source's, as a payload of [`crate::codec`].
     pub event: Option<Vec<u8>>,
-    /// What it has of the journal.
+    /// The journal entries that it has.
     pub entries: Vec<Kept>,
 }

@@ -1,19 +1,19 @@
-//! The store: one method for each transition, and the reads that show what is there, by who needs them.
+//! The store: one method for each transition, and reads of the current state, grouped by role.
 //!
 //! | role | trait | what it may do |
 //! |---|---|---|
 //! | anybody | [`ReaderStore`] | read runs, the fleet, and what runs publish |
 //! | caller | [`CallerStore`], [`EntityStore`] | write requests into an inbox; read and change entities |
-//! | worker | [`WorkerStore`], [`EntityStore`], [`Lease`] | claim step executions and commit what they leave behind |
+//! | worker | [`WorkerStore`], [`EntityStore`], [`Lease`] | claim step executions and commit their results |
 //! | coordinator | [`CoordinatorStore`], [`Across`] | take requests in, reap, fire, audit |
 //!
-//! A [`Store`] is all of them at once: [`RedisStore`] is, and so is `MemoryStore` (with the feature `memory`). Whoever has one role is given the trait of that role
-//! (`Partitions<dyn CallerStore>`), and cannot reach what belongs to another.
+//! A [`Store`] has all roles at once: [`RedisStore`] does, and so does `MemoryStore` (with the feature `memory`). Code for one role gets the trait of that role
+//! (`Partitions<dyn CallerStore>`), and cannot call what belongs to another.
 //!
 //! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
 //! All methods are async and wait for Redis; an [`Error`] for which
-//! [`is_unavailable`](Error::is_unavailable) holds leaves open whether the call took effect, and the call may be
-//! repeated: [`CallId::again`](crate::step::CallId::again) makes the repetition harmless where the transition itself does not.
+//! [`is_unavailable`](Error::is_unavailable) is true leaves open whether the call took effect, and the call may be
+//! repeated: [`CallId::again`](crate::step::CallId::again) makes the repetition harmless if the transition itself does not.
 
 pub mod across;
 mod caller;
@@ -52,7 +52,7 @@ pub use self::role::Role;
 pub use self::shown::{LiveStep, RejectedRequest, StepStanding};
 pub use self::worker::{Heartbeat, Introduction, Lease, WakeReader, WorkerStore};
 
-/// The methods of all roles, to be had on a store of whatever type: `use stepfleet_shared::store::prelude::*`.
+/// The traits with the methods of all roles: `use stepfleet_shared::store::prelude::*`.
 pub mod prelude {
     pub use super::{
         Across as _, CallerStore as _, CoordinatorStore as _, EntityStore as _, Lease as _, ReaderStore as _,
@@ -60,7 +60,7 @@ pub mod prelude {
     };
 }
 
-/// All roles at once: what a kind of store implements.
+/// All roles at once, as each store implements them.
 pub trait Store: CallerStore + WorkerStore + CoordinatorStore {}
 
 impl<S: CallerStore + WorkerStore + CoordinatorStore> Store for S {}

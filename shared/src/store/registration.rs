@@ -1,4 +1,4 @@
-//! What workers register: a version of a workflow, with all that others may know of it.
+//! What workers register: a version of a workflow, with everything that others may know about it.
 
 use crate::durability::Durability;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub struct Registration {
     pub version: u32,
     /// Where start events go.
     pub start: Vec<Route>,
-    /// Its steps and events, for people and programs: nothing is routed by it.
+    /// Its steps and events, for people and programs; routing does not use it.
     #[serde(default)]
     pub graph: Graph,
     /// How long a run of it may take, in ms; a run that takes longer fails.
@@ -35,7 +35,7 @@ fn is_none(durability: &Durability) -> bool {
 }
 
 impl Registration {
-    /// Checks that all names are such: they become parts of keys and records.
+    /// Checks that all names are valid: they become parts of keys and records.
     pub fn check(&self) -> Result<()> {
         names::check_name("workflow", &self.workflow)?;
         for route in &self.start {
@@ -45,13 +45,13 @@ impl Registration {
         self.graph.check()
     }
 
-    /// As it is kept. Fails with [`Error::is_too_large`] when that is more than 256 KiB.
+    /// Its JSON, as it is kept. Fails with [`Error::is_too_large`] if that is over 256 KiB.
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string(self)
             .map_err(|e| Error::invalid(format!("the registration of {} cannot be written: {e}", self.workflow)))?;
         if json.len() > MAX_REGISTRATION {
             return Err(Error::too_large(format!(
-                "the registration of the workflow {} has {} bytes; at most {MAX_REGISTRATION} are taken: divide the \
+                "the registration of the workflow {} has {} bytes; at most {MAX_REGISTRATION} are allowed: divide the \
                  workflow, or give its steps and events shorter names",
                 self.workflow,
                 json.len()
@@ -68,7 +68,7 @@ impl Registration {
         Ok(found)
     }
 
-    /// Leaves the schemas away where they make it too large or too deep to be read. True when it did.
+    /// Leaves out the schemas if they make it too large or too deep to read. True if it did.
     pub fn shorten(&mut self) -> bool {
         let is_fine = self.to_json().and_then(|json| Self::from_json(json.as_bytes())).is_ok();
         if !is_fine {

@@ -1,4 +1,4 @@
-//! Roles, as types that stand for what one may do.
+//! Roles as types: what the holder of a store may do.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What its holder may do with a store: `dyn CallerStore`, `dyn WorkerStore`, `dyn CoordinatorStore`, or all of it, `dyn Store`.
+/// What the holder of a store may do: `dyn CallerStore`, `dyn WorkerStore`, `dyn CoordinatorStore`, or everything, `dyn Store`.
 pub trait Role: ReaderStore + sealed::Sealed {
-    /// The store, as one of this role sees it.
+    /// The store, as this role sees it.
     fn of(store: Arc<dyn Store>) -> Arc<Self>;
-    /// The same store, for somebody who reads alone.
+    /// The same store, for reading only.
     fn reader(store: Arc<Self>) -> Arc<dyn ReaderStore>;
 }
 

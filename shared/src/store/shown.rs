@@ -1,17 +1,17 @@
-//! What is shown to people of requests that were rejected, and of steps that are under way.
+//! What people are shown of rejected requests and active steps.
 
 use serde::Serialize;
 
-/// A request that could not be taken.
+/// A rejected request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedRequest {
     /// When it was rejected, in ms since 1970 on Redis' clock.
     pub at_ms: u64,
-    /// The id of its inbox entry; empty where it was held for a worker before.
+    /// The id of its inbox entry; empty if it was held for a worker before.
     pub entry: String,
     /// Why.
     pub reason: String,
-    /// What was asked for, shortened: the first fields, and of each the beginning.
+    /// The request, shortened: the first fields, and of each the beginning.
     pub fields: Vec<(String, String)>,
 }
 
@@ -27,7 +27,7 @@ impl RejectedRequest {
         Self { at_ms, entry, reason, fields }
     }
 
-    /// A field that was asked for.
+    /// A field of the request.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| &**value)
     }
@@ -42,12 +42,12 @@ pub struct LiveStep {
     pub step: String,
     /// The current attempt; 0 before the first.
     pub attempt: u32,
-    /// Where it stands.
+    /// Its state.
     #[serde(flatten)]
     pub standing: StepStanding,
 }
 
-/// Where a step execution stands that has not ended.
+/// The state of a step execution that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum StepStanding {
@@ -55,7 +55,7 @@ pub enum StepStanding {
     Queued,
     /// A worker executes it.
     Running {
-        /// Which.
+        /// The worker.
         worker: String,
         /// Since when (ms since 1970).
         since_ms: u64,
@@ -67,6 +67,6 @@ pub enum StepStanding {
     },
     /// It waits for signals, and holds no worker.
     Suspended,
-    /// As many of its step are under way as may be.
+    /// It waits for its turn: the limit of its step is reached.
     Turn,
 }

@@ -114,7 +114,7 @@ impl Options {
         match (&found.retries, &found.retry) {
             (Some(policy), Some(_)) => Err(Error::new_spanned(
                 policy,
-                "`retry` is the whole policy: remove `retries`, and let the policy say it, such as \
+                "`retry` is the whole policy: remove `retries`, and put them into the policy, such as \
                  `RetryPolicy::exponential(first).attempts(5)`",
             )),
             (Some(policy), None) => {
@@ -207,7 +207,8 @@ fn parameters(signature: &Signature) -> Result<(TypeReference, Option<Type>, Typ
             return Err(Error::new(end, "a durable function takes an input after the context, such as `order: Order`"));
         }
         [_, _, third, ..] => {
-            let message = "a durable function takes the context, one resource and one input: put several into a struct";
+            let message = "a durable function takes the context, one resource and one input: combine several in a \
+                 struct";
             return Err(Error::new_spanned(third, message));
         }
     };
@@ -403,7 +404,7 @@ mod tests {
             (parse_quote!(async fn a(ctx: &Context, s: S, i: I) -> Outcome<O>), "share it: `&S`"),
             (parse_quote!(async fn a(ctx: &Context, s: &mut S, i: I) -> Outcome<O>), "behind a `Mutex`"),
             (parse_quote!(async fn a(ctx: &Context, s: &S, i: &I) -> Outcome<O>), "by value: `I`"),
-            (parse_quote!(async fn a(ctx: &Context, s: &S, i: I, j: J) -> Outcome<O>), "into a struct"),
+            (parse_quote!(async fn a(ctx: &Context, s: &S, i: I, j: J) -> Outcome<O>), "in a struct"),
             (parse_quote!(async fn a(ctx: &Context, i: impl T) -> Outcome<O>), "name the input's type"),
             (parse_quote!(async fn a(ctx: &Context, i: I)), "or `-> Outcome<()>`"),
             (parse_quote!(async fn a(ctx: &Context, i: I) -> O), "write `-> Outcome<O>`"),

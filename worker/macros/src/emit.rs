@@ -81,8 +81,7 @@ fn event(variant: &Variant) -> Result<Option<&Type>> {
         Fields::Unnamed(fields) => Err(Error::new_spanned(
             fields,
             format!(
-                "a variant holds one event (or `Option` or `Vec` of one): make the fields those of one event, \
-                 `{}(Event)`",
+                "a variant holds one event (or `Option` or `Vec` of one): move the fields into one event, `{}(Event)`",
                 variant.ident
             ),
         )),

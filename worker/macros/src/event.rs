@@ -76,7 +76,7 @@ fn check(input: &DeriveInput) -> Result<()> {
     if let Data::Union(union) = &input.data {
         return Err(Error::new(
             union.union_token.span,
-            "an event is a struct or an enum: a union cannot be written down",
+            "an event is a struct or an enum: a union cannot be serialized",
         ));
     }
     let mut mistakes = None;
@@ -86,8 +86,8 @@ fn check(input: &DeriveInput) -> Result<()> {
         return Err(Error::new_spanned(lifetime, message));
     }
     if let Some(parameter) = input.generics.params.first() {
-        let message = "an event cannot be generic, because it is routed by its one name: derive `Event` for a type of \
-                       its own that holds the concrete one";
+        let message = "an event cannot be generic, because it is routed by its name: derive `Event` for a type without \
+             parameters that wraps the concrete one";
         options::collect(&mut mistakes, Error::new_spanned(parameter, message));
     }
     let mut references = References { mistakes };

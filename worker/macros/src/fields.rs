@@ -7,7 +7,7 @@ use syn::{Attribute, Data, DeriveInput, Expr, Field, Fields, LitStr};
 /// Options of serde on a type that leave the names of its fields as they are.
 const HARMLESS: [&str; 6] = ["rename", "default", "deny_unknown_fields", "bound", "crate", "expecting"];
 
-/// None where it is written as anything but a map of its fields, or serde's options say more than is understood here.
+/// None if it is written as anything but a map of its fields, or serde's options say more than is understood here.
 pub(crate) fn names(input: &DeriveInput) -> Option<Vec<String>> {
     let Data::Struct(data) = &input.data else { return None };
     let Fields::Named(fields) = &data.fields else { return None };
@@ -46,7 +46,7 @@ fn named(field: &Field) -> Named {
     Named::As(name)
 }
 
-/// What `#[serde(...)]`, or that of another derive, says, with those values that are text. None where it cannot be read; the derive
+/// What `#[serde(...)]`, or that of another derive, says, with those values that are text. None if it cannot be read; the derive
 /// reports that.
 pub(crate) fn options(attributes: &[Attribute], of: &str) -> Option<Vec<(String, Option<String>)>> {
     let mut found = Vec::new();

@@ -74,7 +74,7 @@ pub(crate) fn check_name(name: &str, span: Span) -> Result<()> {
         return Err(Error::new(span, "this name is empty: use 1 to 128 letters, digits, `_`, `-` and `.`"));
     }
     if name.len() > MAX_NAME {
-        return Err(Error::new(span, format!("this name has {} bytes: at most {MAX_NAME} are taken", name.len())));
+        return Err(Error::new(span, format!("this name has {} bytes: at most {MAX_NAME} are allowed", name.len())));
     }
     match name.chars().find(|c| !fine(c)) {
         Some(c) => Err(Error::new(

@@ -88,7 +88,7 @@ fn parameters(signature: &Signature) -> Result<(Option<TypeReference>, Type)> {
             return Err(Error::new_spanned(context, message));
         }
         [_, Type::Reference(context)] if is_context(&context.elem) => {
-            return Err(Error::new_spanned(context, "the context comes before the event: exchange the two"));
+            return Err(Error::new_spanned(context, "the context comes before the event: swap the two"));
         }
         [_, second] => {
             let message = "a step takes one event: for another event write another step, for all events of a fan-out \
@@ -210,7 +210,7 @@ mod tests {
             (parse_quote!(async fn a(&self, ctx: &Context, ev: &Joined<A>) -> Outcome<B>), "by value: `Joined<A>`"),
             (parse_quote!(async fn a(&self, ctx: &mut Context, ev: A) -> Outcome<B>), "need no `mut`"),
             (parse_quote!(async fn a(&self, ctx: Context<M>, ev: A) -> Outcome<B>), "by reference: `&Context<M>`"),
-            (parse_quote!(async fn a(&self, ev: A, ctx: &Context) -> Outcome<B>), "exchange the two"),
+            (parse_quote!(async fn a(&self, ev: A, ctx: &Context) -> Outcome<B>), "swap the two"),
             (parse_quote!(async fn a(&self, ev: A, other: C) -> Outcome<B>), "takes one event"),
             (parse_quote!(async fn a(&self, ctx: &Context, ev: A, other: C) -> Outcome<B>), "remove this parameter"),
             (parse_quote!(async fn a(&self, ev: A)), "or `-> Outcome<()>`"),

@@ -149,14 +149,14 @@ impl Options {
         match &self.retry {
             Some(policy) if self.backoff.is_some() || !self.retry_calls.is_empty() => Err(Error::new_spanned(
                 policy,
-                "`retry` is the whole policy: remove `retries`, `backoff`, `factor` and `max_backoff`, and let the \
-                 policy say it, such as `RetryPolicy::exponential(first).attempts(5)`",
+                "`retry` is the whole policy: remove `retries`, `backoff`, `factor` and `max_backoff`, and put them \
+                 into the policy, such as `RetryPolicy::exponential(first).attempts(5)`",
             )),
             _ => Ok(()),
         }
     }
 
-    /// None where the workflow's policy holds.
+    /// None if the workflow's policy holds.
     fn retry(&self) -> TokenStream {
         if let Some(policy) = &self.retry {
             return options::some_policy(policy);
@@ -246,8 +246,8 @@ pub(crate) fn standalone(options: &TokenStream, item: &TokenStream) -> TokenStre
     if options.to_string() == SEEN {
         return item.clone();
     }
-    let message = "`#[step]` stands on methods of an `impl` block with `#[workflow(start = ..., stop = ...)]`: move \
-                   this one there, or put `#[workflow]` on its block";
+    let message = "`#[step]` goes on methods of an `impl` block with `#[workflow(start = ..., stop = ...)]`: move this \
+                   one there, or put `#[workflow]` on its block";
     let mistake = Error::new(Span::call_site(), message).to_compile_error();
     quote!(#mistake #item)
 }
@@ -256,5 +256,5 @@ pub(crate) fn standalone(options: &TokenStream, item: &TokenStream) -> TokenStre
 pub(crate) fn misplaced(attributes: &mut Vec<Attribute>) -> Option<Error> {
     let at = attributes.iter().position(is_step)?;
     let attribute = attributes.remove(at);
-    Some(Error::new_spanned(attribute, "`#[step]` stands on methods: remove it here"))
+    Some(Error::new_spanned(attribute, "`#[step]` goes on methods: remove it here"))
 }

@@ -116,7 +116,7 @@ fn mistakes_say_what_to_do() {
     says("start = A, stop = B, limit = \"1s\"", STEP, "unknown option `limit`: a workflow has `start`, `stop`");
     says("start = A, stop = B, retention = \"7\"", STEP, "`retention = \\\"7d\\\"`");
     says(both, "fn helper() {}", "has no steps");
-    says(both, "#[step] const A: u8 = 1; fn helper() {}", "stands on methods");
+    says(both, "#[step] const A: u8 = 1; fn helper() {}", "goes on methods");
     says(both, &format!("{STEP} #[step(name = \"go\")] async fn b(&self, ev: A) -> Outcome<B> {{ x }}"), "named `go`");
     says(both, "#[step] #[step] async fn go(&self, ev: A) -> Outcome<B> { x }", "into one");
     says(both, "#[step = 5] async fn go(&self, ev: A) -> Outcome<B> { x }", "into parentheses");

@@ -54,7 +54,8 @@ async fn collect<E: Event>(
     names::check_call("buffer", &text)?;
     if !(1..=MAX_COUNT).contains(&count) {
         return Err(Error::terminal(format!(
-            "the buffer {text} is to hold {count} events; it takes 1 to {MAX_COUNT} (a fan-out and Joined take any number)"
+            "the buffer {text} cannot hold {count} events; it holds 1 to {MAX_COUNT} (a fan-out with Joined takes any \
+             number)"
         )));
     }
     core.save_before(number).await?;

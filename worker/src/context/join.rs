@@ -99,7 +99,7 @@ impl<S> Context<S> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be awaited as the parts of a join",
     label = "this must be a tuple of 2 to 8 futures",
-    note = "each must be `Send` and come to an `Outcome`, as `ctx.step(..)` does"
+    note = "each must be `Send` and resolve to an `Outcome`, as `ctx.step(..)` does"
 )]
 pub trait Join: Sized {
     /// The results of all of them.
@@ -113,7 +113,7 @@ pub trait Join: Sized {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be awaited as the parts of a race",
     label = "this must be a tuple of 2 to 8 futures",
-    note = "each must be `Send` and come to an `Outcome` of the same type"
+    note = "each must be `Send` and resolve to an `Outcome` of the same type"
 )]
 pub trait Race: Sized {
     /// The result of each of them.

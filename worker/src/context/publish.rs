@@ -27,7 +27,7 @@ impl<S> Context<S> {
     ///
     /// One call publishes once, also where Redis breaks off in the middle. What one attempt publishes keeps its order.
     ///
-    /// Takes one round trip, and waits while Redis is away. Fails where the event is over 1 MiB, or cannot be written
+    /// Takes one round trip, and waits while Redis is away. Fails if the event is over 1 MiB, or cannot be written
     /// the way that the run's caller reads (JSON or MessagePack). About 10,000 entries of a run are kept, the newest,
     /// for as long as the run is readable: publish what people follow, and keep large data elsewhere.
     ///

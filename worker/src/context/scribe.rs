@@ -114,12 +114,13 @@ impl State {
             return Err(Error::terminal(refused.clone()));
         }
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.key == key && stream.end == End::Open) else {
-            return Err(Error::terminal("the call that the stream was begun in is over, and the stream with it"));
+            return Err(Error::terminal("the call in which the stream began has ended, and the stream with it"));
         };
         if stream.sent + stream.waiting.len() + text.len() > MAX_STREAM {
             let name = &stream.name;
             return Err(Error::terminal(format!(
-                "the stream {name} would be over {MAX_STREAM} bytes: begin another one, or publish where the text can be read"
+                "the stream {name} would exceed {MAX_STREAM} bytes: begin another one, or publish the address of the \
+                 text"
             )));
         }
         let before = stream.waiting.len();

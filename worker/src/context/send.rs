@@ -11,7 +11,7 @@ use crate::event::Event;
 /// What an attempt has sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Sends {
-    /// None where the workflow is not known: nothing can be sent then.
+    /// None if the workflow is not known: nothing can be sent then.
     pub(crate) router: Option<Arc<Router>>,
     sent: Mutex<Vec<Outgoing>>,
 }
@@ -45,7 +45,7 @@ fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<
     if let Some(to) = to
         && !takers.contains(&to)
     {
-        let known = if router.has_step(to) { "does not take it" } else { "is not there" };
+        let known = if router.has_step(to) { "does not take it" } else { "does not exist" };
         let list = if takers.is_empty() { "none does".to_owned() } else { takers.join(", ") };
         return Err(Error::terminal(format!(
             "step {from} sends {event} to step {to}, which {known}; steps that take {event}: {list}"
@@ -56,7 +56,8 @@ fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<
     }
     if !router.may_send(from, event) {
         return Err(Error::terminal(format!(
-            "step {from} sends {event} and does not say so; write #[step(sends = [{event}])], so that the graph has it"
+            "step {from} sends {event} without declaring it; write #[step(sends = [{event}])], so that the graph shows \
+             it"
         )));
     }
     Ok(())
@@ -67,7 +68,7 @@ impl<S> Context<S> {
     /// `#[step(sends = [Lookup])]`. It does not wait.
     ///
     /// What is sent counts as if it were returned: it belongs to the same fan-out as this step execution, or to the one
-    /// that this step opens with a `Vec`. Fails where no step takes the event, where `sends` does not name it, and for the
+    /// that this step opens with a `Vec`. Fails if no step takes the event, where `sends` does not name it, and for the
     /// stop event; the error is terminal.
     pub fn send<E: Event>(&self, event: &E) -> Outcome<()> {
         self.core.sends.push(&self.core.reach.step, event, None)

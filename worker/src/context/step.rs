@@ -232,7 +232,7 @@ impl<'a, T> Call<'a, T> {
         Self { work, outcome: None, place: Place::new(core, number, name) }
     }
 
-    /// A checkpoint: it may be made all the same where it is dropped.
+    /// A checkpoint: it may be made anyway where it is dropped.
     pub(super) fn of_mark(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
         let mut call = Self::new(core, number, name, work);
         call.place.is_mark = true;

@@ -19,7 +19,7 @@ const IN_WORKER: Duration = Duration::from_secs(1);
 /// What a call was given beside its work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
-    /// None where its errors are those of the attempt.
+    /// None if its errors are those of the attempt.
     pub(super) retry: Option<RetryPolicy>,
     pub(super) timeout: Option<Duration>,
 }
@@ -89,7 +89,7 @@ impl Tries {
                     failures,
                     error = error.one_line(),
                     ?delay,
-                    "the call failed and will be tried again"
+                    "the call failed and will be retried"
                 );
                 (self.failures, self.elapsed, self.delay, self.is_known) = (failures, elapsed, delay, false);
                 self.record(core, &error).await?;
@@ -169,7 +169,7 @@ pub(super) async fn within<T>(
                 // A thread was blocked beyond the limit: what comes of it is as late as any.
                 (_, false) => {
                     return Poll::Ready(Err(Error::msg(format!(
-                        "{late} and blocked a thread of its worker: let it await, or move what blocks into \
+                        "{late} and blocked a thread of its worker: let it await, or move the blocking code into \
                          tokio::task::spawn_blocking"
                     ))));
                 }

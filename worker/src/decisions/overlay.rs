@@ -97,7 +97,7 @@ impl Overlay {
         }
     }
 
-    /// Fails where the field, as this attempt sees it, cannot be merged into.
+    /// Fails if the field, as this attempt sees it, cannot be merged into.
     pub(crate) fn merge(&mut self, field: &str, merge: Merge) -> Outcome<()> {
         if self.rewrite(field, &merge)? {
             self.expect(field);
@@ -243,7 +243,7 @@ mod tests {
     fn a_merge_that_cannot_be_made_leaves_all_as_it_was() {
         let mut overlay = overlay(&json!({"tone": "warm"}));
         let error = push(&mut overlay, "tone", &json!(1)).unwrap_err();
-        assert!(error.is_terminal() && error.to_string().contains("field tone is no list"), "{error}");
+        assert!(error.is_terminal() && error.to_string().contains("field tone is not a list"), "{error}");
         assert!(overlay.merge("tone", Merge::Add(1)).is_err());
         assert_eq!(overlay.take(), Changes::default());
     }

@@ -38,7 +38,7 @@ pub(crate) fn write(commit: &mut Commit, changes: Changes) {
 
 /// Routes what a step has returned and sent. The run, where it ends, stays readable for `retention`.
 ///
-/// Fails where no step accepts an event.
+/// Fails if no step accepts an event.
 pub(crate) fn of_step(
     router: &Router,
     retention: Duration,
@@ -106,7 +106,7 @@ fn names_of(router: &Router, emission: &Emission, sent: &[Outgoing]) -> Vec<Stri
     names
 }
 
-/// Empty where all fits into one call; otherwise everything, in chunks.
+/// Empty if all fits into one call; otherwise everything, in chunks.
 fn split_off_large(emits: &mut Vec<(Route, Vec<u8>)>) -> Vec<Vec<(Route, Vec<u8>)>> {
     let bytes: usize = emits.iter().map(|(_, payload)| payload.len()).sum();
     if emits.len() <= INLINE_EVENTS && bytes <= INLINE_BYTES {

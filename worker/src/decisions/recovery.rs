@@ -25,7 +25,7 @@ pub(crate) fn catcher(router: &Router, step: &Claimed) -> Catcher {
         let (count, name) = (step.recoveries, &route.step);
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
         return Catcher::UsedUp(format!(
-            "not recovered: its run came here recovered {times}, and step {name} recovers at most {most}"
+            "not recovered: failures were caught {times} on the way here, and step {name} recovers at most {most}"
         ));
     }
     route.recoveries = recoveries(router, step);

@@ -41,10 +41,10 @@ impl Fault {
                 format!("call #{number} was {recorded}, and the code now asks for {now}")
             }
             Self::Dropped { number, name } => {
-                format!("the body drops call #{number}, {name}, and an earlier attempt was given what it came to")
+                format!("the body drops call #{number}, {name}, and an earlier attempt was given its result")
             }
             Self::NotAwaited { number } => {
-                format!("the body does not await call #{number}, which an earlier attempt was given next")
+                format!("the body does not await call #{number}, whose result an earlier attempt was given next")
             }
             Self::Contradiction => "the journal contradicts itself about the order of its calls".to_owned(),
             Self::Unmade { number, recorded, how } => {
@@ -59,13 +59,11 @@ impl Fault {
     fn advice(&self) -> &'static str {
         match self {
             Self::OtherCall { .. } | Self::Dropped { .. } | Self::NotAwaited { .. } | Self::Unmade { .. } => {
-                "A body must make the same calls in the same order each time. If its code was changed, deploy the old code again, \
-                 serve the change under a new version, or put it behind ctx.patched; then retry the run. If it was not, put what \
-                 differs from time to time, such as a time or a random number, into ctx.step"
+                "A body must make the same calls in the same order each time. If its code was changed, deploy the old \
+                 code again, serve the change under a new version, or put it behind ctx.patched; then retry the run. \
+                 If it was not, put what varies, such as the time or a random number, into ctx.step"
             }
-            Self::Contradiction | Self::Unreadable { .. } => {
-                "Deploy the version that has recorded it, and retry the run"
-            }
+            Self::Contradiction | Self::Unreadable { .. } => "Deploy the version that recorded it, and retry the run",
         }
     }
 

@@ -155,7 +155,7 @@ impl Machine {
         fields
     }
 
-    /// The body has dropped a checkpoint before it was made. It may be made all the same.
+    /// The body has dropped a checkpoint before it was made. It may be made anyway.
     pub(crate) fn let_go_mark(&mut self, number: u64) {
         self.order.let_go(number);
     }

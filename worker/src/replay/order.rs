@@ -43,7 +43,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// As the entries of a journal tell it. None where they contradict each other.
+    /// As the entries of a journal tell it. None if they contradict each other.
     pub(super) fn of(entries: &BTreeMap<u64, Vec<u8>>) -> Option<Self> {
         let RecordedOrder { known, ended, told, entries } = RecordedOrder::of(entries)?;
         Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })

@@ -16,7 +16,7 @@ use super::Colocated;
 use super::session::Session;
 use super::slots;
 
-/// After so many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
+/// After this many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
 const QUIET_WAITS: u32 = 15;
 /// A wait that is refused is refused sooner.
 const ACCEPTED: Duration = Duration::from_secs(1);

@@ -70,11 +70,11 @@ pub(super) async fn commit(
 
 async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refill) -> Option<Committed> {
     if core.conflicts() < MAX_CONFLICTS {
-        log::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
+        log::debug!(run = step.fence.run, step = step.step, "others changed what the step had read: it runs again");
         return Some(Committed::Conflict);
     }
     let error = Error::msg(format!(
-        "step {}: others have changed what it had read each of {MAX_CONFLICTS} times; let it read less in its \
+        "step {}: others changed what it had read, {MAX_CONFLICTS} times in a row; let it read less in its \
          transactions (edit_field instead of edit), or merge instead (incr, push, insert)",
         step.step
     ));
@@ -108,7 +108,7 @@ async fn done(
     let claimed = match answer {
         Ok((CommitStatus::Committed, claimed)) => Some(claimed),
         Ok((CommitStatus::Unstaged, _)) => {
-            let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
+            let error = Error::msg(format!("step {}: Redis lost its fan-out again and again", step.step));
             failure::settle(session, step, core, &error, refill).await
         }
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(25);
 const RESTLESS: u32 = 128;
 /// So many polls in a row, and others have their turn.
 const IN_A_ROW: u32 = 64;
-/// A body that was not woken for so long, and does not come by the call that an earlier attempt was given next, never will.
+/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never will.
 const HELD_UP: Duration = Duration::from_secs(600);
 
 /// The outcome of a body.

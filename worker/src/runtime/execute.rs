@@ -166,7 +166,8 @@ async fn within<T: Send + 'static>(
     match tokio::time::timeout(PARTING, task).await {
         // Without the mark, its runtime has only had no time to drop it yet.
         Err(_) if running.load(Ordering::SeqCst) => Err(Error::msg(format!(
-            "{late} and still blocks a thread of its worker: let it await, or move what blocks into tokio::task::spawn_blocking"
+            "{late} and still blocks a thread of its worker: let it await, or move the blocking code into \
+             tokio::task::spawn_blocking"
         ))),
         _ => Err(Error::msg(late)),
     }

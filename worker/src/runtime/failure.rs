@@ -47,7 +47,7 @@ pub(super) async fn settle(
                 attempt,
                 error = error.one_line(),
                 ?delay,
-                "the step failed and will be tried again"
+                "the step failed and will be retried"
             );
             let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;

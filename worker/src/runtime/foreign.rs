@@ -61,8 +61,9 @@ fn tell(core: &Core) -> Option<Error> {
     let (about, last) = core.journal().whereabouts();
     let after = last.map_or_else(|| "before its first recorded call".to_owned(), |last| format!("after {last}"));
     let text = format!(
-        "{about} awaits something that is not Stepfleet's, {after}: it is not recorded, is awaited anew each time that the body runs, and \
-         holds a worker meanwhile. Put it into ctx.step; instead of tokio's sleep, use ctx.sleep"
+        "{about} awaits a future that is not Stepfleet's, {after}: its result is not recorded, it is awaited again \
+         each time the body runs, and it occupies a worker meanwhile. Put it into ctx.step; instead of tokio's sleep, \
+         use ctx.sleep"
     );
     if core.foreign == Foreign::Refused {
         return Some(Error::terminal(text));

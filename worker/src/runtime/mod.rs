@@ -72,7 +72,7 @@ pub enum WorkerError {
     /// A workflow's graph has mistakes.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The store refused something that waiting does not mend.
+    /// The store refused something that waiting does not fix.
     #[error(transparent)]
     Store(#[from] stepfleet_shared::Error),
     /// The server would lose work, or is too old.
@@ -112,7 +112,7 @@ impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
     /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
     /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with so many partitions where it is new, and
+    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with this many partitions where it is new, and
     /// refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let (url, namespace) = (env::redis(), env::namespace());
@@ -331,7 +331,7 @@ fn listen(health: &Health, address: Option<SocketAddr>) -> Result<Option<Listeni
     let Some(address) = address else { return Ok(None) };
     let failed = |error| {
         WorkerError::Setting(format!(
-            "the health endpoints cannot listen at {address} ({error}); give another address with STEPFLEET_HEALTH"
+            "the health endpoints cannot listen on {address} ({error}); give another address with STEPFLEET_HEALTH"
         ))
     };
     health.listen(address).map(Some).map_err(failed)
@@ -377,7 +377,8 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     end_after(ends_after(drain, None));
     stop.cancel();
     log::info!(
-        "told to stop: takes no more steps, and lets those that are running end (signal again to hand them back at once)"
+        "told to stop: takes no new steps, and lets those that are running finish (signal again to hand them back at \
+         once)"
     );
     signal().await;
     let again = told.elapsed();
@@ -389,7 +390,7 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
 fn end_after(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);
-        log::error!("something hangs: ending without it");
+        log::error!("a task hangs: exiting without it");
         std::process::exit(1);
     });
 }

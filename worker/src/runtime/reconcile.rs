@@ -16,7 +16,7 @@ pub(super) async fn keep(session: Arc<Session>, every: Duration) {
             log::warn!(
                 worker = session.id,
                 steps = count,
-                "Redis came back without its last moments: handed back steps that this worker had committed before"
+                "Redis came back without its latest writes: handed back steps that this worker had committed"
             );
         }
     }

@@ -45,11 +45,11 @@ pub(crate) async fn replay(served: &Served, journaled: Journaled, is_done: bool)
         return Err(fault);
     }
     let (how, error) = match ended {
-        Err(_) => return Err(Error::msg(format!("the body has not come to rest within {LONGEST:?}"))),
+        Err(_) => return Err(Error::msg(format!("the body was still running after {LONGEST:?}"))),
         Ok(Ended::Refused(fault)) => return Err(fault),
-        Ok(Ended::Conflict) => return Err(Error::msg("the body was told of a conflict, which there is none of here")),
-        Ok(Ended::Waits(_)) => ("does not come by it", None),
-        Ok(Ended::Again(_)) => ("begins anew before it", None),
+        Ok(Ended::Conflict) => return Err(Error::msg("the body met a conflict, which a replay cannot have")),
+        Ok(Ended::Waits(_)) => ("does not reach it", None),
+        Ok(Ended::Again(_)) => ("begins again before it", None),
         Ok(Ended::Returned(Ok(Ok(_)))) => ("returns before it", None),
         Ok(Ended::Returned(Ok(Err(error)))) => ("fails before it", Some(error.to_string())),
         Ok(Ended::Returned(Err(panic))) => {

@@ -148,7 +148,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
                 session.lost.cancel();
             }
             if !broken.is_cancelled() {
-                log::warn!(worker = id, "the lease ran out: others have taken over; beginning anew");
+                log::warn!(worker = id, "the lease ran out: others have taken over; registering again");
             }
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
@@ -165,7 +165,10 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
 pub(super) async fn needed(broken: CancellationToken, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
         broken.cancel();
-        log::error!(panic = panic_message(&*panic), "a task of the worker panicked: please report it; beginning anew");
+        log::error!(
+            panic = panic_message(&*panic),
+            "a task of the worker panicked: please report it; registering again"
+        );
     }
 }
 
@@ -239,7 +242,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a call, and repeats it while waiting may mend what is wrong. False when told to stop first; an error when Redis refuses.
+    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when Redis refuses.
     async fn answered<'a>(
         &'a self,
         send: impl Fn() -> BoxFuture<'a, stepfleet_shared::Result<()>>,
@@ -276,7 +279,7 @@ impl Session {
     }
 
     /// Makes a call, and repeats it until Redis has answered, since it may have taken effect; None when the lease is
-    /// lost first. A refusal that waiting may mend is no answer. `took` finds what the call took.
+    /// lost first. A refusal that waiting may fix is no answer. `took` finds what the call took.
     pub(super) async fn persist<'a, T>(
         &'a self,
         mut send: impl FnMut(CallId) -> BoxFuture<'a, stepfleet_shared::Result<T>>,
@@ -308,7 +311,10 @@ impl Session {
 
     async fn leave(&self) {
         if tokio::time::timeout(HAND_BACK, self.hand_back()).await.is_err() {
-            log::warn!(worker = self.id, "could not hand back in time; the lease will run out instead");
+            log::warn!(
+                worker = self.id,
+                "could not hand back the steps in time; they are free when the lease runs out"
+            );
         }
     }
 

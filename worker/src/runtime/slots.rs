@@ -21,9 +21,9 @@ use super::{commit, execute, failure};
 use crate::context::Core;
 use crate::error::Error;
 
-/// No more than so many slots are filled by one call.
+/// No more than this many slots are filled by one call.
 const MOST_CLAIMED: usize = 64;
-/// A run keeps a slot for so many steps in a row, or for so long, while others wait.
+/// A run keeps a slot for so many steps in a row, or for this long, while others wait.
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_ROW: Duration = Duration::from_millis(250);
 
@@ -233,7 +233,7 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
         log::warn!(
             run = step.fence.run,
             step = step.step,
-            "it was among what the last workers that executed it died with: it is executed alone"
+            "the step was being executed when its last workers died: it is executed alone"
         );
         // It goes on where the session is closing.
         let going = needed(session.broken.clone(), keep_going(session.clone(), slot, step));
@@ -391,7 +391,7 @@ async fn settle(session: &Session, step: &Claimed) -> Result<Epoch, Unsettled> {
     }
 }
 
-/// Reads the context anew, for a body that is to run again within its attempt. None where the lease is lost.
+/// Reads the context anew, for a body that is to run again within its attempt. None if the lease is lost.
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
     session.lost.run_until_cancelled(core.settle_records()).await?;
@@ -412,7 +412,7 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     }
 }
 
-/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None where the lease is lost.
+/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None if the lease is lost.
 async fn execute(
     session: &Session,
     step: &Arc<Claimed>,

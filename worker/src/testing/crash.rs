@@ -82,7 +82,7 @@ impl Crashes {
         strikes
     }
 
-    /// Those that did not come to pass.
+    /// Those that did not happen.
     pub(super) fn left(&self) -> Vec<Crash> {
         self.plan().to_come.clone()
     }

@@ -160,7 +160,7 @@ impl Driver {
             let end = History::new(EPOCH_MS, records[records.len().saturating_sub(20)..].to_vec());
             panic!(
                 "the run has not ended after {} attempts: does it loop for ever? Its history ends with\n{end}\n\
-                 A test that needs more says so with max_attempts().",
+                 A test that needs more sets max_attempts().",
                 self.max_attempts
             );
         }
@@ -291,7 +291,7 @@ impl Driver {
     async fn report(self, steps: BTreeSet<&'static str>) -> TestRun {
         let run = answer(self.store.run(&self.run).await).expect("the run was started and has not expired");
         let breaches = self.memory.breaches();
-        assert!(breaches.is_empty(), "the store in memory contradicts itself, a bug in Stepfleet: {breaches:?}");
+        assert!(breaches.is_empty(), "the memory store contradicts itself, a bug in Stepfleet: {breaches:?}");
         let session = match &run.session {
             Some(name) => answer(self.store.session(name).await).unwrap_or_default().context,
             None => Vec::new(),
@@ -316,7 +316,7 @@ impl Driver {
     }
 }
 
-/// The store in memory refuses only what a user can do nothing about.
+/// The memory store refuses only what a user can do nothing about.
 pub(super) fn answer<T>(answer: stepfleet_shared::Result<T>) -> T {
-    answer.unwrap_or_else(|error| panic!("the store in memory refused a call: {error}"))
+    answer.unwrap_or_else(|error| panic!("the memory store refused a call: {error}"))
 }

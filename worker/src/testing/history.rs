@@ -42,7 +42,7 @@ impl History {
         let came = self.steps();
         assert!(
             expected == came,
-            "other steps were committed than expected (-), namely (+):\n{}\n{self}",
+            "the committed steps (+) are not those expected (-):\n{}\n{self}",
             difference(&expected, &came)
         );
     }

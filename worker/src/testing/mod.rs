@@ -1,7 +1,7 @@
 //! Run a workflow in a unit test: without Redis, without waiting, with workers that die when the test says so.
 //!
 //! [`run`] takes a workflow with the test's resources. What happens next is what happens on a fleet: your steps run
-//! on several workers in turn, and every transition is made, on a store in memory. Only the waiting is left out: when
+//! on several workers in turn, and every transition is made, on a memory store. Only the waiting is left out: when
 //! nothing is left to do but wait, for a retry or a deadline, the clock jumps ahead. One task does it all, in the
 //! same order each time.
 //!

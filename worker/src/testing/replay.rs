@@ -52,7 +52,7 @@ pub async fn replay<W: Workflow>(workflow: W, exported: &str) -> Replay {
 
 /// The outcome of a replay. Its `Display` shows it for each step.
 #[derive(Clone, Debug)]
-#[must_use = "look at what came of it: assert_along()"]
+#[must_use = "check its outcome: assert_along()"]
 pub struct Replay {
     run: String,
     workflow: String,
@@ -72,18 +72,18 @@ struct Replayed {
 
 impl Replay {
     /// Where the code takes another path than what is recorded: one text for each step that does, with what is
-    /// recorded and what the code asks for. Empty if the code goes along with all of it.
+    /// recorded and what the code asks for. Empty if the code replays all of it.
     pub fn faults(&self) -> Vec<&str> {
         self.steps.iter().filter_map(|step| step.went.as_ref().err().map(String::as_str)).collect()
     }
 
-    /// Checks that the code goes along with the whole journal.
+    /// Checks that the code replays the whole journal.
     ///
     /// # Panics
     /// With the first difference, when it does not; and when nothing was recorded.
     #[track_caller]
     pub fn assert_along(&self) {
-        assert!(!self.steps.is_empty(), "the run {} has nothing recorded: there is nothing to go along with", self.run);
+        assert!(!self.steps.is_empty(), "the run {} has nothing recorded: there is nothing to replay", self.run);
         assert!(self.faults().is_empty(), "{self}");
     }
 }
@@ -96,9 +96,9 @@ impl fmt::Display for Replay {
             let name = if name.is_empty() { workflow } else { name };
             match went {
                 Ok(calls) => {
-                    write!(f, "\n  #{seq} {name} went along with the whole journal: {entries} entries, {calls} calls")?;
+                    write!(f, "\n  #{seq} {name} replayed the whole journal: {entries} entries, {calls} calls")?;
                 }
-                Err(fault) => write!(f, "\n  #{seq} {name} goes another way: {fault}")?,
+                Err(fault) => write!(f, "\n  #{seq} {name} diverges: {fault}")?,
             }
         }
         Ok(())

@@ -352,11 +352,11 @@ fn missed(crash: &Crash, commits: &crash::Crashes) -> String {
     let moment = crash::name(crash.moment);
     match &crash.place {
         Place::OfStep(step, number) => format!(
-            "the crash {moment} commit {number} of step {step} did not come to pass: the step made {} commits",
+            "the crash {moment} commit {number} of step {step} did not happen: the step made {} commits",
             commits.commits_of(step)
         ),
         Place::OfRun(number) => format!(
-            "the crash {moment} commit {number} of the run did not come to pass: there were {}",
+            "the crash {moment} commit {number} of the run did not happen: there were {}",
             commits.commits().len()
         ),
     }

@@ -62,7 +62,7 @@ impl Four {
         Ok(Self { client, crew, servers, _coordinator: running, _cluster: cluster })
     }
 
-    /// Fails where a server has had less to do than its partition is to bring.
+    /// Fails if a server has had less to do than its partition is to bring.
     async fn is_spread(&mut self, bodies: u64) -> Fallible<()> {
         for server in &mut self.servers {
             // A step needs several; of calls one may do for many.

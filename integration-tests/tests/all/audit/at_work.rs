@@ -85,7 +85,10 @@ async fn the_doctor_tells_of_breaches_and_mends_them_when_asked() {
     };
     let (fine, found) = doctor(&[]).await;
     assert!(!fine);
-    assert_eq!(found["breaches"], json!([{ "of": "r", "what": "step execution 1 is queued and not in its queue" }]));
+    assert_eq!(
+        found["breaches"],
+        json!([{ "of": "r", "what": "step execution 1 is queued but missing from its queue" }])
+    );
     assert_eq!(found["repaired"], false);
     let (fine, found) = doctor(&["--repair"]).await;
     assert!(fine);

@@ -13,7 +13,7 @@ use super::{HOUR, Stage, emits};
 async fn the_queue_is_deleted() {
     let mut stage = Stage::new().await;
     stage.delete("queue:w:1").await;
-    assert_eq!(stage.audit().await, ["r: step execution 1 is queued and not in its queue"]);
+    assert_eq!(stage.audit().await, ["r: step execution 1 is queued but missing from its queue"]);
     let kinds: Vec<Kind> = stage.store().history("r", 0, 10).await.unwrap().into_iter().map(|r| r.kind).collect();
     assert_eq!(kinds, [Kind::Start, Kind::Repaired]);
     stage.end().await;
@@ -30,7 +30,7 @@ async fn the_names_of_the_queues_that_have_entries_are_deleted() {
         let (set, queue) = if again { ("urgent", "requeued:w:1") } else { ("ready", "queue:w:1") };
         stage.delete(set).await;
         assert!(stage.claim(1).await.is_empty(), "nobody looks there");
-        assert_eq!(stage.audit().await, [format!("r: {queue} has entries and is not named as such")]);
+        assert_eq!(stage.audit().await, [format!("r: {queue} has entries and is not listed as having any")]);
         stage.end().await;
     }
 }
@@ -44,7 +44,7 @@ async fn what_the_classes_of_workers_serve_is_deleted() {
         let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
         assert_eq!(keys.len(), 1);
         stage.delete(keys[0].strip_prefix("sf:{0}:").unwrap()).await;
-        assert_eq!(stage.audit().await, ["a: the worker would be given nothing of the queue w:1"]);
+        assert_eq!(stage.audit().await, ["a: the worker would receive nothing from the queue w:1"]);
         stage.end().await;
     }
 }
@@ -100,7 +100,7 @@ async fn somebody_else_has_read_the_queue() {
     read.arg("GROUP").arg("workers").arg("stranger").arg("STREAMS").arg("sf:{0}:queue:w:1").arg(">");
     let read: redis::streams::StreamReadReply = read.query_async(&mut redis).await.unwrap();
     assert_eq!(read.keys[0].ids.len(), 1);
-    assert_eq!(stage.audit().await, ["r: step execution 1 is queued and not in its queue"]);
+    assert_eq!(stage.audit().await, ["r: step execution 1 is queued but missing from its queue"]);
     stage.end().await;
 }
 
@@ -148,7 +148,7 @@ async fn the_leases_are_deleted() {
     let step = stage.claim(1).await.remove(0);
     stage.delete("leases").await;
     let told = stage.audit().await;
-    assert!(told.contains(&"r: step execution 1 is held by worker a, which is not there".into()), "{told:?}");
+    assert!(told.contains(&"r: step execution 1 is held by worker a, which is gone".into()), "{told:?}");
     assert!(told.contains(&"a: the worker has no lease, and its holds were left behind".into()), "{told:?}");
     assert_eq!(stage.complete(&step, Commit::default()).await, CommitStatus::Fenced);
     join_fleet(stage.store(), "a", HOUR).await;

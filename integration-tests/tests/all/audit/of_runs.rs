@@ -158,7 +158,7 @@ async fn branches_of_a_large_fan_out_and_their_place_in_the_queue_are_deleted() 
     stage.delete("queue:w:1").await;
     assert_eq!(stage.audit().await, ["r: the next branches of fan-out 1 are not in their queue"]);
     stage.delete("ready").await;
-    assert_eq!(stage.audit().await, ["r: queue:w:1 has entries and is not named as such"]);
+    assert_eq!(stage.audit().await, ["r: queue:w:1 has entries and is not listed as having any"]);
     assert!(!stage.claim(3).await.is_empty());
     stage.delete("fan:r:1").await;
     assert_eq!(stage.audit().await, ["r: branches of a fan-out that were not begun are gone"]);

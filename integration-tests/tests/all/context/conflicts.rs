@@ -166,7 +166,7 @@ async fn a_body_that_is_always_overtaken_fails_in_the_end() {
     let run = fleet.client.start("unlucky", &json!({"n": 0})).enqueue().await.unwrap();
     let end = run.wait(LIMIT).await.unwrap();
     let error = end.error.unwrap();
-    assert!(error.contains("each of 1000 times") && error.contains("edit_field"), "{error}");
+    assert!(error.contains("1000 times in a row") && error.contains("edit_field"), "{error}");
     assert_eq!((end.error_attempt, meeting(run.id()).bodies), (Some(1), 1002));
     stop.cancel();
     task.await.unwrap().unwrap();

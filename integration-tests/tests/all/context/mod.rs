@@ -1,4 +1,4 @@
-//! The context of a run, each on the store in memory and on a real Redis, with three workers or more.
+//! The context of a run, each on the memory store and on a real Redis, with three workers or more.
 
 mod checkpoints;
 mod conflicts;

@@ -34,9 +34,9 @@ impl Operations {
         state.edit_field("price", |price: &mut f64| *price += 1.5).await?;
         assert_eq!(state.get::<Value>("seen.x").await?, Some(json!(2)));
         let wrong = state.push("price", &1).await.unwrap_err();
-        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is no list"), "{wrong}");
+        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is not a list"), "{wrong}");
         let wrong = state.get::<u8>("price.low").await.unwrap_err();
-        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is no map"), "{wrong}");
+        assert!(wrong.is_terminal() && wrong.to_string().contains("field price is neither a map"), "{wrong}");
         Ok(Written)
     }
 

@@ -77,12 +77,12 @@ async fn a_body_that_awaits_what_is_not_recorded_is_warned_of_once() {
     {
         let run = fleet.client.start(workflow, &input).id(id).enqueue().await.unwrap();
         wait_for_arrival(&mut redis, id).await;
-        until(async || workflow == "telling" || worker.log().contains("awaits something")).await;
+        until(async || workflow == "telling" || worker.log().contains("awaits a future")).await;
         let_go(&mut redis, id, 16).await;
         run.wait(LIMIT).await.unwrap();
     }
     let log = worker.log();
-    assert_eq!(log.matches("awaits something that is not Stepfleet's").count(), 1, "{log}");
+    assert_eq!(log.matches("awaits a future that is not Stepfleet's").count(), 1, "{log}");
     assert!(
         log.contains("step steady of workflow steady version 1 awaits") && log.contains("after call #2, `first`"),
         "{log}"

@@ -1,4 +1,4 @@
-//! What runs publish, and who follows them: each on the store in memory and on a real Redis, with three workers.
+//! What runs publish, and who follows them: each on the memory store and on a real Redis, with three workers.
 
 mod ends;
 mod events;

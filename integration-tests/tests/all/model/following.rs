@@ -65,7 +65,7 @@ impl Pair {
         Ok(name)
     }
 
-    /// How many entries it has made; None where it was fenced.
+    /// How many entries it has made; None if it was fenced.
     async fn stream_piece(
         &self,
         id: &str,

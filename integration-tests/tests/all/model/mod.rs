@@ -86,7 +86,7 @@ macro_rules! both {
                 stringify!($call)
             )));
         }
-        // Those of Redis: their fences have lines, which the store in memory does without.
+        // Those of Redis: their fences have lines, which the memory store does without.
         theirs.map_err(TestCaseError::fail)?
     }};
 }

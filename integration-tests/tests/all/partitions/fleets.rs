@@ -21,7 +21,7 @@ use stepfleet_shared::store::{Store, Topology};
 
 use super::{LIMIT, STEPFLEET, WORKER};
 
-/// Two workers and two coordinators, processes all, of a namespace of so many partitions.
+/// Two workers and two coordinators, processes all, of a namespace of this many partitions.
 struct Cast {
     url: String,
     partitions: Partitions,

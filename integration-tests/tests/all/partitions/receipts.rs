@@ -31,7 +31,7 @@ async fn a_list_is_where_its_run_is_whatever_inbox_the_request_is_in() {
             desk.take_in(&coordinator).await;
             let signal = [("op", "signal"), ("run", "r"), ("name", "word"), ("reply", &*mine)];
             desk.ask(inbox, &signal).await;
-            // It cannot be read, and tells so all the same.
+            // It cannot be read, and tells so anyway.
             let wrong = [("op", "start"), ("workflow", "w"), ("id", "x"), ("colour", "red"), ("reply", &*mine)];
             desk.ask(inbox, &wrong).await;
             desk.take_in(&coordinator).await;

@@ -240,7 +240,7 @@ async fn a_step_that_failed_begins_a_fork_with_the_context_as_it_stands() {
         let begun = of(store, "anew", 30).await.remove(0);
         assert_eq!((begun.fence.seq, begun.fence.attempt, begun.context.len()), (1, 1, 0));
         let why = refusal(store, Some(3)).await;
-        assert!(why.contains("has committed, or never was"), "{why}");
+        assert!(why.contains("has committed or never existed"), "{why}");
     })
     .await;
 }
@@ -301,7 +301,7 @@ async fn what_cannot_be_forked_is_refused_with_the_reason() {
         let wanted = prepared(store, "f", None, Some(2)).await;
         let ask = async |fork: &Fork| store.fork(fork, None).await.unwrap();
         let packed = Fork { event: Some(b"\x01\x80".to_vec()), ..wanted.clone() };
-        assert!(matches!(ask(&packed).await, Forked::Refused(why) if why.ends_with("written as json")));
+        assert!(matches!(ask(&packed).await, Forked::Refused(why) if why.ends_with("encoded as json")));
         let stale = Kept { number: 1, head: b"wother".to_vec(), becomes: b"wother".to_vec() };
         assert_eq!(ask(&Fork { entries: vec![stale], ..wanted.clone() }).await, Forked::Changed);
         assert_eq!(ask(&Fork { is_start: false, ..wanted.clone() }).await, Forked::Changed);

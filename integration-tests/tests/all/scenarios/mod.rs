@@ -1,4 +1,4 @@
-//! The transitions, driven by hand: each scenario goes the same way on the store in memory and on a real Redis.
+//! The transitions, driven by hand: each scenario goes the same way on the memory store and on a real Redis.
 
 mod answers;
 mod children;

@@ -324,7 +324,7 @@ async fn a_cancel_takes_effect_at_once_and_a_retry_only_where_the_run_has_failed
         let first = begun(scene, &["first"]).await.remove(0);
         pause(scene).await;
         assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::Paused);
-        // It fails for good all the same.
+        // It fails for good anyway.
         let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
         store.fail(&call("a", 2, false), &first, &failure, &refill(0)).await.unwrap();
         assert_eq!(status(store).await, Status::Failed);
@@ -353,8 +353,8 @@ async fn the_timeout_of_the_run_goes_on() {
             (
                 Status::Failed,
                 Some(
-                    "the run did not end within its timeout of 1h, which goes on while a run is paused; \
-                     active steps: first (1 queued)"
+                    "the run did not end within its timeout of 1h, which keeps running while a run is paused; active \
+                     steps: first (1 queued)"
                 )
             )
         );

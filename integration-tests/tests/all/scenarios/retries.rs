@@ -160,7 +160,7 @@ async fn a_run_that_took_too_long_has_all_of_its_time_again() {
         store.fire(&fire()).await.unwrap();
         assert_eq!(shown(store).await.status, Status::Failed);
         let refused = store.retry("r", Some(b"\x02{}"), None).await.unwrap();
-        assert!(matches!(refused, Retried::Refused(why) if why.contains("no step is known to have failed")));
+        assert!(matches!(refused, Retried::Refused(why) if why.contains("no step is recorded as failed")));
         retry(scene).await;
         assert_eq!(told(store, Kind::Retried).await, [(0, 0, "-".to_owned(), String::new())]);
         assert_eq!(claim(store, "a", 2, 1).await[0].fence.attempt, 2);
@@ -323,7 +323,7 @@ async fn the_step_that_failed_can_be_given_another_event() {
         let step = begun(scene, &["first"]).await.remove(0);
         fail(store, 2, &step).await;
         let refused = store.retry("r", Some(b"\x01\x80"), None).await.unwrap();
-        assert!(matches!(refused, Retried::Refused(why) if why.ends_with("written as json")));
+        assert!(matches!(refused, Retried::Refused(why) if why.ends_with("encoded as json")));
         assert_eq!(store.retry("r", Some(b"\x02{\"n\":1}"), None).await.unwrap(), Retried::GoesOn);
         assert_eq!(told(store, Kind::Retried).await[0].3, "with another event");
         let step = claim(store, "a", 3, 1).await.remove(0);

@@ -389,7 +389,7 @@ async fn as_many_runs_wait_as_may_and_no_more() {
         }
         assert_eq!(desk.store().start(&in_session("more")).await.unwrap(), Started::LineFull("s".into()));
         assert_eq!(desk.store().run("more").await.unwrap().map(|run| run.id), None);
-        let refused = Retried::Refused("as many runs of session s wait for their turn as may".into());
+        let refused = Retried::Refused("too many runs of session s wait for their turn".into());
         assert_eq!(desk.store().retry("first", None, None).await.unwrap(), refused);
         scene.pass(HOUR).await;
         while desk.store().fire(&fire()).await.unwrap().fired > 0 {}

@@ -9,7 +9,7 @@ use stepfleet_integration_tests::both::Both;
 
 use super::{Answered, Asked, answer};
 
-/// A step of which at most so many execute at once, in whatever worker; and one that keeps its order.
+/// A step of which at most this many execute at once, in whatever worker; and one that keeps its order.
 struct Narrow;
 
 #[derive(Event, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Steps and routing, each on the store in memory and on a real Redis, with three workers.
+//! Steps and routing, each on the memory store and on a real Redis, with three workers.
 
 mod dropped;
 mod limits;

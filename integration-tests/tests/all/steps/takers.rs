@@ -146,11 +146,11 @@ async fn an_event_that_cannot_be_sent_fails_the_step_at_once_and_says_why() {
     Both::new(serve)
         .play(async |stage| {
             for (n, why) in [
-                (0, "step plan sends Part to step nobody, which is not there; steps that take Part: left, right"),
+                (0, "step plan sends Part to step nobody, which does not exist; steps that take Part: left, right"),
                 (1, "step plan sends Part to step gather, which does not take it; steps that take Part: left, right"),
                 (2, "step plan sends Note and does not say so"),
                 (3, "step plan sends Answered, which ends the run: return it instead"),
-                (4, "step plan sends Asked and does not say so; write #[step(sends = [Asked])]"),
+                (4, "step plan sends Asked without declaring it; write #[step(sends = [Asked])]"),
             ] {
                 let run = stage.client.start("sender", &json!({ "n": n })).enqueue().await.unwrap();
                 let end = run.wait(LIMIT).await.unwrap();
@@ -191,7 +191,7 @@ async fn events_come_from_outside_while_a_run_rests() {
             run.send("Close", &Value::Null).await.unwrap();
             let reasons = stage.reasons(3).await;
             assert!(reasons[0].contains("no step of desk version 1 takes Nonsense by itself"), "{reasons:?}");
-            assert!(reasons[1].contains("Asked does not come from outside in desk version 1"), "{reasons:?}");
+            assert!(reasons[1].contains("Asked is not an external event of desk version 1"), "{reasons:?}");
             assert!(reasons[2].contains("has ended: it takes no more events"), "{reasons:?}");
         })
         .await;

@@ -224,7 +224,7 @@ async fn what_cannot_be_streamed_is_told_so() {
         .play(async |stage| {
             let run = stage.client.start("careless", &()).id("r").enqueue().await.unwrap();
             let errors: Vec<String> = run.result(LIMIT).await.unwrap();
-            assert!(errors[0].contains("the stream long would be over 1048576 bytes"), "{errors:?}");
+            assert!(errors[0].contains("the stream long would exceed 1048576 bytes"), "{errors:?}");
             assert!(errors[1].contains("stream"), "{errors:?}");
             assert_eq!(streams(&entries(stage, "r").await).named("long").unwrap().text.len(), 1_048_576);
         })

@@ -296,7 +296,7 @@ async fn doctor_shows_a_server_that_takes_no_writes() {
     assert!(doctor().0, "{}", doctor().1);
     config(&fleet, "min-replicas-to-write", "1").await;
     let (is_fine, text) = doctor();
-    assert!(!is_fine && text.contains("NOREPLICAS") && text.contains("min-replicas-to-write asks for"), "{text}");
+    assert!(!is_fine && text.contains("NOREPLICAS") && text.contains("min-replicas-to-write requires"), "{text}");
     config(&fleet, "min-replicas-to-write", "0").await;
     assert!(doctor().0);
 }
@@ -345,7 +345,7 @@ async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
     // Twenty thousand keys, and 100 us for each.
     fleet.redis.begin_again(&["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"]);
     for process in [&worker, &coordinator] {
-        until(async || process.log().contains("LOADING") || process.log().contains("reads its files")).await;
+        until(async || process.log().contains("LOADING") || process.log().contains("loading its files")).await;
     }
     fleet.redis.wait_until_ready().await;
     looped(&fleet.client.start("loop", &json!({ "n": 3 })).enqueue().await.unwrap(), 3).await;

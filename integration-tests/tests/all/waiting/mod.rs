@@ -1,4 +1,4 @@
-//! Waits, and calls that are recorded, each on the store in memory and on a real Redis, with three workers.
+//! Waits, and calls that are recorded, each on the memory store and on a real Redis, with three workers.
 
 mod attempts;
 mod one;

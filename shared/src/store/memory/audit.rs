@@ -62,7 +62,7 @@ impl Data {
                 Phase::Queued(_) if steps.is_held_back() => {}
                 Phase::Queued(_) => {
                     if !self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq: *seq }) {
-                        let what = format!("step execution {seq} is queued and not in its queue");
+                        let what = format!("step execution {seq} is queued but missing from its queue");
                         found.push((what, Mend::Queue(*seq)));
                     }
                 }
@@ -101,7 +101,7 @@ impl Data {
             let name = &wait.name;
             let is_it = |open: &&PendingWait| (open.seq, open.number) == (seq, wait.number);
             if steps.executions.get(&seq).is_some_and(|execution| execution.journal.contains_key(&wait.number)) {
-                let what = format!("step execution {seq} has what it waited for and sleeps on");
+                let what = format!("step execution {seq} has what it waited for and was not woken");
                 return vec![(what, Mend::Wake(seq))];
             }
             let Some(open) = steps.waits.get(name).and_then(|open| open.iter().find(is_it)) else {
@@ -111,7 +111,7 @@ impl Data {
             };
             let timer = Timer::wait(id, name, open);
             if let Some(due) = open.due.filter(|_| !self.timers.is_set(&timer)) {
-                let what = format!("step execution {seq} waits for {name} without its deadline");
+                let what = format!("step execution {seq} waits for {name}, whose deadline has no timer");
                 found.push((what, Mend::SetTimer(due, timer)));
             }
         }
@@ -121,7 +121,7 @@ impl Data {
     fn missing_hold(&self, worker: &str, fence: Fence) -> Option<(String, Mend)> {
         let seq = fence.seq;
         let Some(member) = self.workers.get(worker) else {
-            let what = format!("step execution {seq} is held by worker {worker}, which is not there");
+            let what = format!("step execution {seq} is held by worker {worker}, which is gone");
             return Some((what, Mend::GiveUp(worker.to_owned(), fence)));
         };
         if first_holds(&member.slots, usize::MAX).contains(&fence) {

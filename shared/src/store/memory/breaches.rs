@@ -7,7 +7,7 @@ use super::run::{Execution, Phase, RunData, Steps};
 use super::timers::Timer;
 
 impl Data {
-    /// A sentence for each breach; none where all is well.
+    /// A sentence for each breach; none if all is well.
     pub(super) fn breaches(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (id, run) in &self.runs {

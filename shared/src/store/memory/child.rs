@@ -63,7 +63,7 @@ impl Data {
         self.request_child(now, run, &undo.id, &undo.name, &undo.request);
     }
 
-    /// By request, where one has failed. None where the run has none to carry out.
+    /// By request, where one has failed. None if the run has none to carry out.
     pub(super) fn retry_undo(&mut self, now: u64, run: &str) -> Option<Retried> {
         let refused = |why: &str| Some(Retried::Refused(why.to_owned()));
         match self.runs.get(run)?.shown.compensation? {

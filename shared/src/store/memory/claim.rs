@@ -113,7 +113,7 @@ impl Data {
         if self.workers.get(worker).is_some_and(is_busy) { &Lane::SHARED } else { &Lane::ALL }
     }
 
-    /// The first of the lanes that has something which the worker serves. None where nothing waits.
+    /// The first of the lanes that has something which the worker serves. None if nothing waits.
     pub(super) fn next_queue(
         &mut self,
         worker: &str,
@@ -129,7 +129,7 @@ impl Data {
         lanes.iter().find_map(|lane| Some((*lane, next(self, *lane)?)))
     }
 
-    /// None where there is nothing to begin: the run has ended, or somebody else was faster.
+    /// None if there is nothing to begin: the run has ended, or somebody else was faster.
     fn hold(&mut self, now: u64, call: &CallId, run: &str, seq: u64, alone: bool) -> Option<Held> {
         // While the run is paused it stays as it is: `resume` queues it again.
         let execution = self.steps(run).filter(|steps| !steps.is_held_back())?.executions.get(&seq)?;

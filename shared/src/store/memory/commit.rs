@@ -73,7 +73,7 @@ impl Data {
         self.timers.set(due, Timer::step(&attempt.run, attempt.seq, attempt.number));
     }
 
-    /// What an earlier try of this call came to, and what its slot has since; None where no earlier try took effect.
+    /// What an earlier try of this call came to, and what its slot has since; None if no earlier try took effect.
     pub(super) fn answer_again(
         &mut self,
         now: u64,

@@ -19,7 +19,7 @@ use crate::step::{Fence, Line};
 use crate::store::{Registration, RequestFate, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
-/// More than so many kinds of events that are left are not told one by one.
+/// More than this many kinds of events that are left are not told one by one.
 const MAX_LEFT: usize = 100;
 
 /// How long workers are told of what they need not go on with, in ms: longer than any of their leases.

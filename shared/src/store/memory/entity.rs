@@ -10,7 +10,7 @@ use crate::store::{EntityChange, EntityChanged, EntityValue};
 const MAX_CALLS: usize = 10_000;
 /// Their ids and results have so many bytes at most; the last one is known however large it is.
 const CALLS_BYTES: usize = 4_194_304;
-/// What is known of an entity that was cleared is kept for so long, in ms.
+/// What is known of an entity that was cleared is kept for this long, in ms.
 const CLEARED_MS: u64 = 24 * 3600 * 1000;
 
 #[derive(Clone, Debug, Default)]

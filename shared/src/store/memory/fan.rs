@@ -15,7 +15,7 @@ pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
 const FAN_INLINE: usize = 8;
 
 impl Steps {
-    /// The groups that a group lies in, itself first and the run itself left out; None where one of them is closed, so that
+    /// The groups that a group lies in, itself first and the run itself left out; None if one of them is closed, so that
     /// nothing in it counts any more.
     pub(super) fn groups_of(&self, group: u64) -> Option<Vec<u64>> {
         let (mut chain, mut at) = (Vec::new(), group);
@@ -50,7 +50,7 @@ impl Steps {
 }
 
 impl Data {
-    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None where the fence is void.
+    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None if the fence is void.
     pub(super) fn stage(
         &mut self,
         worker: &str,
@@ -80,7 +80,8 @@ impl Data {
         let count = commit.emits.len() as u64 + staged;
         if steps.last + count > MAX_EXECUTIONS {
             return Some(format!(
-                "the run has come to its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and start the next"
+                "the run has reached its limit of {MAX_EXECUTIONS} step executions; let a long loop end its run and \
+                 start the next"
             ));
         }
         let heads = commit.fan.as_ref().map_or(&[][..], |fan| &fan.joins);
@@ -97,7 +98,7 @@ impl Data {
         }
         let inner = if commit.fan.is_some() { attempt.seq } else { group };
         let goes_on = !steps.is_last(group) || steps.completes_set(inner, &commit.parts);
-        (!goes_on).then(|| "the run ended without its stop event: no step of it is left to do".to_owned())
+        (!goes_on).then(|| "the run ended without its stop event: it has no step left to execute".to_owned())
     }
 
     /// Writes emitted events, joins and fan-outs.

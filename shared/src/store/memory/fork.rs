@@ -57,15 +57,15 @@ impl RunData {
         }
         match execution {
             Some(execution) if execution.work.group != RUN => Point::Refused(format!(
-                "step execution {seq} is a branch of a fan-out, and what joins it would wait for the others for ever"
+                "step execution {seq} is a branch of a fan-out, and its join would wait for the other branches for ever"
             )),
             Some(_) => Point::Step(seq),
             None if self.forked_at == Some(seq) => Point::Refused(format!(
-                "it began as a fork from step execution {seq}, which has committed: what that worked on is not kept"
+                "it began as a fork from step execution {seq}, which has committed: its event is not kept"
             )),
             None => Point::Refused(format!(
-                "step execution {seq} has committed, or never was, and what it worked on is not kept; those that have not ended, or \
-                 failed, and the first one can be forked from"
+                "step execution {seq} has committed or never existed, so its event is not kept; fork from one that has \
+                 not ended, from the one that failed, or from the first"
             )),
         }
     }
@@ -268,10 +268,10 @@ fn misfit(content: Content, event: &[u8], work: Option<&Work>) -> Option<String>
     let written = if event.first() == Some(&1) { Content::MessagePack } else { Content::Json };
     match work.map_or(&EventSource::Input, |work| &work.event) {
         EventSource::Joined(_) | EventSource::Set(_) => {
-            Some("the step execution was given several events, and no other can stand for them".into())
+            Some("the step execution was given several events, and another event cannot replace them".into())
         }
         EventSource::Input if content != written => {
-            Some(format!("it takes the input of the run, which is written as {}", content.as_str()))
+            Some(format!("it takes the input of the run, which is encoded as {}", content.as_str()))
         }
         _ => None,
     }

@@ -36,7 +36,7 @@ impl MemoryStore {
         self.change(|data, _| data.open_waits(run).into_iter().map(|wait| wait.name).collect())
     }
 
-    /// The context of a run as it stands: field and payload. None where there is no such run.
+    /// The context of a run as it stands: field and payload. None if there is no such run.
     pub fn context(&self, run: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         self.change(|data, _| data.runs.get(run).map(|run| run.context.clone()))
     }

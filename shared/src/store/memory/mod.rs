@@ -1,4 +1,4 @@
-//! The store in memory: what each transition does, written to be read.
+//! The memory store: what each transition does, written to be read.
 //!
 //! `Data` is plain data. Each transition is a method on it that gets the time and does no I/O; the files are
 //! named as the Lua files of the store on Redis are, and both must give the same answers. The test kit runs

@@ -12,7 +12,7 @@ use crate::store::Origin;
 
 /// So many of a list are kept, the newest.
 const REPLY_MAX: usize = 1000;
-/// A list is kept for so long after the last one, in ms.
+/// A list is kept for this long after the last one, in ms.
 const REPLY_MS: u64 = 24 * 3600 * 1000;
 /// A larger result is not in the receipt of the end, in bytes.
 const REPLY_RESULT: usize = 65_536;

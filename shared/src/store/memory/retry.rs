@@ -47,7 +47,7 @@ impl Data {
         }
         let session = failed.shown.session.clone();
         if let Some(name) = session.as_deref().filter(|name| self.is_line_full(name)) {
-            return Retried::Refused(format!("as many runs of session {name} wait for their turn as may"));
+            return Retried::Refused(format!("too many runs of session {name} wait for their turn"));
         }
         self.settle_request(now, asked, origin, RequestFate::Taken);
         self.follow_again(&run, origin);
@@ -153,7 +153,7 @@ impl RunData {
 
 /// Why the run cannot go on.
 fn objection(run: &RunData, event: Option<&[u8]>) -> Option<String> {
-    let Some(steps) = &run.stopped else { return Some("nothing of it is left to go on with".into()) };
+    let Some(steps) = &run.stopped else { return Some("none of its state is left to continue with".into()) };
     event.and_then(|event| misfit(run, steps, event))
 }
 
@@ -161,12 +161,12 @@ fn objection(run: &RunData, event: Option<&[u8]>) -> Option<String> {
 fn misfit(run: &RunData, steps: &Steps, event: &[u8]) -> Option<String> {
     let content = if event.first() == Some(&1) { Content::MessagePack } else { Content::Json };
     match steps.failed.and_then(|seq| steps.executions.get(&seq)).map(|execution| &execution.work.event) {
-        None => Some("no step is known to have failed, so there is none to give another event to".into()),
+        None => Some("no step is recorded as failed, so no step can take another event".into()),
         Some(EventSource::Joined(_) | EventSource::Set(_)) => {
-            Some("the step that failed was given several events, and no other can stand for them".into())
+            Some("the step that failed was given several events, and another event cannot replace them".into())
         }
         Some(EventSource::Input) if run.shown.content != content => Some(format!(
-            "the step that failed takes the input of the run, which is written as {}",
+            "the step that failed takes the input of the run, which is encoded as {}",
             run.shown.content.as_str()
         )),
         Some(_) => None,

@@ -1,4 +1,4 @@
-//! What each role may do with a store in memory.
+//! What each role may do with a memory store.
 
 use std::time::Duration;
 

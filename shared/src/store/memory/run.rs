@@ -12,7 +12,7 @@ use crate::names::QueueName;
 use crate::run::Run;
 use crate::step::{Join, JoinBuffer, Route, Wait};
 
-/// After so many losses without an attempt that ended well a step execution is tried alone.
+/// After this many losses without an attempt that ended well a step execution is tried alone.
 const SUSPECT: u32 = 3;
 
 #[derive(Clone, Debug)]

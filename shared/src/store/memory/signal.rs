@@ -20,7 +20,7 @@ const MAX_SIGNALS: usize = 1000;
 
 /// How many names of signals are told of at the end of a run that has not used them.
 const NAMED_SIGNALS: usize = 20;
-/// The outcome of a request with an id is known for so long, in ms.
+/// The outcome of a request with an id is known for this long, in ms.
 pub(super) const REQUEST_MS: u64 = 24 * 3600 * 1000;
 
 /// What can be done about a run.

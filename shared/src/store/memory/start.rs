@@ -133,7 +133,7 @@ impl Data {
         Started::New(run.clone())
     }
 
-    /// The context that another run's begins with; None where there is no such run.
+    /// The context that another run's begins with; None if there is no such run.
     fn source(&self, now: u64, from: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         let found = self.runs.get(from).or_else(|| {
             let lead = self.aliases.get(from).filter(|lead| lead.is_good(now))?;

@@ -54,7 +54,7 @@ impl Streamed {
 }
 
 impl Data {
-    /// None where the step execution has too many streams.
+    /// None if the step execution has too many streams.
     pub(super) fn stream(&mut self, now: u64, worker: &str, fence: &Fence, piece: &Piece) -> Option<CommitStatus> {
         if !self.is_good(worker, fence) {
             return Some(CommitStatus::Fenced);

@@ -26,7 +26,7 @@ impl Data {
             return;
         };
         let (limit, active) = (spell(timeout.whole), name_active(steps));
-        let paused = if steps.is_paused { ", which goes on while a run is paused" } else { "" };
+        let paused = if steps.is_paused { ", which keeps running while a run is paused" } else { "" };
         let error = format!("the run did not end within its timeout of {limit}{paused}; active steps: {active}");
         self.fail_run(now, &run_itself(run), error, retention);
     }
@@ -70,7 +70,7 @@ fn name_active(steps: &Steps) -> String {
     let mut text = if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
     if steps.last > OLDEST + NEWEST {
         let last = steps.last;
-        text = format!("{text}; of its {last} step executions the first {OLDEST} and the last {NEWEST} were looked at");
+        text = format!("{text}; of its {last} step executions the first {OLDEST} and the last {NEWEST} were examined");
     }
     text
 }

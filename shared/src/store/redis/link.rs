@@ -182,8 +182,8 @@ impl Link {
             // With least privilege only coordinators may.
             Err(error) if error.is_denied() => {
                 return Err(Error::unavailable(format!(
-                    "its functions of this version ({}) are not loaded yet, and this user may not load them: a coordinator of the \
-                     same version does",
+                    "the functions of this version ({}) are not loaded yet, and this user may not load them: start a \
+                     coordinator of the same version, which loads them",
                     LIBRARY.prefix.trim_end_matches('_')
                 )));
             }

@@ -9,7 +9,7 @@ fn key(name: &str) -> String {
     format!("{name}:meta")
 }
 
-/// How many partitions the namespace has; None where it is not made yet.
+/// How many partitions the namespace has; None if it is not made yet.
 pub(crate) async fn partitions(topology: &Topology, name: &str) -> Result<Option<u16>> {
     let key = key(name);
     let mut pipeline = redis::pipe();
@@ -17,7 +17,7 @@ pub(crate) async fn partitions(topology: &Topology, name: &str) -> Result<Option
     decode::meta(name, &Link::new(topology, &key).send_all(&pipeline).await?)
 }
 
-/// Makes a namespace of so many partitions, where it is new. Fails where it has another number of them.
+/// Makes a namespace of this many partitions, where it is new. Fails if it has another number of them.
 pub(crate) async fn make(link: &Link, name: &str, partitions: u16) -> Result<()> {
     let key = key(name);
     let mut pipeline = redis::pipe();
@@ -32,7 +32,8 @@ pub(crate) async fn make(link: &Link, name: &str, partitions: u16) -> Result<()>
 
 pub(crate) fn another_number(name: &str, found: u16, wanted: u16) -> Error {
     Error::invalid(format!(
-        "the namespace {name} was made with {found} partitions, not with {wanted}: the number is fixed when a namespace \
-         is made. Leave it out (--partitions, STEPFLEET_PARTITIONS) or say {found}, or use another namespace"
+        "the namespace {name} was created with {found} partitions, not with {wanted}: the number is fixed when a \
+         namespace is created. Leave it out (--partitions, STEPFLEET_PARTITIONS), set it to {found}, or use another \
+         namespace"
     ))
 }

@@ -58,7 +58,7 @@ impl Short {
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the call was given up")))
     }
 
-    /// The call that is to be made by whoever asks; none where another call takes it along.
+    /// The call that is to be made by whoever asks; none if another call takes it along.
     fn begin(&self, waiting: Waiting) -> Option<Vec<Waiting>> {
         let mut queue = self.queue();
         if queue.calls == 0 {

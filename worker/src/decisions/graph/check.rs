@@ -174,7 +174,7 @@ impl Router {
         if !lost.is_empty() {
             let (s, them) = if lost.len() == 1 { ("", "it") } else { ("s", "one of them") };
             mistakes.push(format!(
-                "step{s} {} can only go round for ever: no way leads to the stop event {}; return it, or an Option, from \
+                "step{s} {} can only loop for ever: no path leads to the stop event {}; return it, or an Option, from \
                  {them}",
                 lost.join(", "),
                 self.stop
@@ -290,19 +290,16 @@ mod tests {
             (round(&[("A", false), ("Start", false)], false), &[]),
             (
                 round(&[("A", false)], false),
-                &[
-                    "steps a, b can only go round for ever: no way leads to the stop event Stop; return it, or an Option, \
-                   from one of them",
-                ],
+                &["steps a, b can only loop for ever: no path leads to the stop event Stop; return it, or an Option, \
+                     from one of them"],
             ),
             (
                 vec![
                     node("start", Each("Start"), &[("Stop", false), ("A", false)]),
                     node("a", Each("A"), &[("A", false)]),
                 ],
-                &[
-                    "step a can only go round for ever: no way leads to the stop event Stop; return it, or an Option, from it",
-                ],
+                &["step a can only loop for ever: no path leads to the stop event Stop; return it, or an Option, \
+                     from it"],
             ),
         ];
         check_all(cases);

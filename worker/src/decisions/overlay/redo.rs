@@ -77,7 +77,7 @@ impl Overlay {
     }
 
     /// What was handed out last could not be committed, since others have written: does it again on the context as it is
-    /// by now, and what the body has done since on top of that. None where the body is to run again: it has seen what
+    /// by now, and what the body has done since on top of that. None if the body is to run again: it has seen what
     /// others have changed, or is told something else now. Nothing can be done again then.
     pub(crate) fn redo(&mut self, context: Vec<(String, Vec<u8>)>) -> Option<Changes> {
         let flight = self.flight.take()?;

@@ -50,7 +50,7 @@ pub struct RetryPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stop {
-    /// At most so many attempts, the first included. Attempts whose worker was lost do not count.
+    /// At most this many attempts, the first included. Attempts whose worker was lost do not count.
     #[serde(default)]
     pub attempts: Option<u32>,
     /// No attempt begins later than this after the first one that failed has begun.
@@ -123,7 +123,7 @@ impl Reason {
         match self {
             Self::Terminal => "the error is terminal",
             Self::GivenUp => "the call that failed is recorded, and fails in each attempt",
-            Self::OtherErrors => "the retry policy is for other errors",
+            Self::OtherErrors => "the retry policy does not cover this error",
             Self::Attempts => "it was the last attempt",
             Self::Elapsed => "the next attempt would begin too late",
         }
@@ -193,7 +193,7 @@ impl RetryPolicy {
         Self { stop: Stop::default(), delay, jitter: JITTER, on: RetryOn::Any }
     }
 
-    /// At most so many attempts, the first included.
+    /// At most this many attempts, the first included.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.stop.attempts = Some(attempts);

@@ -66,7 +66,7 @@ end
 -- Claims look only at the queues that are named as having entries.
 local function audit_ready(a, run, queue, lane)
   if redis.call('SISMEMBER', ready_key(a.p, lane), queue) == 1 then return end
-  breach(a, run, LANES[lane] .. ':' .. queue .. ' has entries and is not named as such', function() has_entries(a.p, lane, queue) end)
+  breach(a, run, LANES[lane] .. ':' .. queue .. ' has entries and is not listed as having any', function() has_entries(a.p, lane, queue) end)
 end
 
 local function has_slot(a, run, seq, s)
@@ -80,7 +80,7 @@ end
 
 local function audit_hold(a, run, seq, s)
   if not redis.call('ZSCORE', key_of.leases(a.p), s.about) then
-    local what = 'step execution ' .. seq .. ' is held by worker ' .. s.about .. ', which is not there'
+    local what = 'step execution ' .. seq .. ' is held by worker ' .. s.about .. ', which is gone'
     breach(a, run, what, function()
       requeue(a.p, s.about, run, seq, s.attempt, s.call, a.now, 'lost', a.max_losses, a.retention)
     end)
@@ -112,7 +112,7 @@ local function audit_wait(a, run, seq, name, number, filter)
   end
   local due = string.match(wait, '@(%d+)')
   if due ~= '0' then
-    audit_timer(a, run, 'step execution ' .. seq .. ' waits for ' .. name .. ' without its deadline',
+    audit_timer(a, run, 'step execution ' .. seq .. ' waits for ' .. name .. ', whose deadline has no timer',
       deadline_timer(run, name, wait), due)
   end
 end
@@ -120,7 +120,7 @@ end
 local function audit_suspended(a, run, seq, s)
   for name, number, filter in suspended_by(s.about) do
     if is_recorded(a.p, run, seq, number) then
-      breach(a, run, 'step execution ' .. seq .. ' has what it waited for and sleeps on',
+      breach(a, run, 'step execution ' .. seq .. ' has what it waited for and was not woken',
         function() wake(a.p, run, seq) end)
       return
     end
@@ -137,7 +137,7 @@ local function audit_turn(a, run, meta, seq, step)
     end)
   end
   if redis.call('HEXISTS', key_of.steps(a.p, run), 't' .. step) == 0 then
-    breach(a, run, 'step ' .. step .. ' has turns to wait for and none that is taken', function()
+    breach(a, run, 'step ' .. step .. ' has executions that wait for a turn and none that has one', function()
       redis.call('HINCRBY', key_of.steps(a.p, run), 't' .. step, 1)
       pass_turn(a.p, run, meta, step, seq, a.now)
     end)
@@ -165,7 +165,7 @@ mend_execution = function(a, run, meta, seq, line)
     -- Entries are read in vain while the run is paused.
     if a.is_paused then return end
     if is_queued(a, queue_of(meta), s.about) then return audit_ready(a, run, queue_of(meta), string.sub(s.about, 1, 1)) end
-    breach(a, run, 'step execution ' .. seq .. ' is queued and not in its queue',
+    breach(a, run, 'step execution ' .. seq .. ' is queued but missing from its queue',
       function() queue_again(a.p, meta, run, seq, s) end)
   elseif s.letter == 'H' then
     audit_hold(a, run, seq, s)
@@ -384,7 +384,7 @@ local function audit_class(a, worker)
   for queue in string.gmatch(about[2] and about[1] or '', '%S+') do
     local serves, classes = key_of.serves(a.p, about[2]), key_of.classes(a.p, queue)
     local is_known = redis.call('SISMEMBER', serves, queue) == 1 and redis.call('SISMEMBER', classes, about[2]) == 1
-    if not is_known and report(a, worker, 'the worker would be given nothing of the queue ' .. queue) then
+    if not is_known and report(a, worker, 'the worker would receive nothing from the queue ' .. queue) then
       redis.call('SADD', serves, queue)
       redis.call('SADD', classes, about[2])
     end

@@ -39,7 +39,7 @@ why_not = function(p, x, c)
   local steps, count = key_of.steps(p, x.run), #c.emits + c.staged
   x.inner = c.fan and x.seq or x.group
   if x.last + count > LIMIT.MAX_EXECUTIONS then
-    return 'the run has come to its limit of ' .. LIMIT.MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
+    return 'the run has reached its limit of ' .. LIMIT.MAX_EXECUTIONS .. ' step executions; let a long loop end its run and start the next'
   end
   local joined_here = {}
   for _, head in ipairs(c.fan and c.heads or {}) do joined_here[string.match(head, '^%S+')] = true end
@@ -50,7 +50,7 @@ why_not = function(p, x, c)
   end
   if c.rests or count > 0 or #c.joins > 0 or c.fan and #c.heads > 0 then return nil end
   if not is_last(steps, x.group) or completes_set(p, x, c) then return nil end
-  return 'the run ended without its stop event: no step of it is left to do'
+  return 'the run ended without its stop event: it has no step left to execute'
 end
 end
 

@@ -82,7 +82,7 @@ end
 
 local NEW = { attempt = 0, failures = 0, losses = 0, shared = 0 }
 
--- After so many losses without an attempt that ended well, a step execution is tried alone: either it is what kills its workers, or
+-- After this many losses without an attempt that ended well, a step execution is tried alone: either it is what kills its workers, or
 -- it is one of those that die with it. A worker that is killed by chance, even twice, holds nothing up.
 local function is_suspect(s)
   return s.losses + s.shared >= 3

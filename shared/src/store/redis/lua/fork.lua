@@ -28,7 +28,7 @@ end
 local function refusal_of(p, run, steps, seq, record)
   local group, _, flags = parse_record(record)
   if not group then return 'its event in Redis is damaged' end
-  if group ~= '0' then return 'step execution ' .. seq .. ' is a branch of a fan-out, and what joins it would wait for the others for ever' end
+  if group ~= '0' then return 'step execution ' .. seq .. ' is a branch of a fan-out, and its join would wait for the other branches for ever' end
   if string.find(flags, 'i', 1, true) and redis.call('EXISTS', key_of.input(p, run)) == 0 then return 'its input is gone' end
   return lost_for_good(p, run, steps)
 end
@@ -57,10 +57,10 @@ local function find_point(p, run, asked)
     return 'step', seq, record
   end
   if began_at and seq == began_at then
-    return 'refused', 'it began as a fork from step execution ' .. seq .. ', which has committed: what that worked on is not kept'
+    return 'refused', 'it began as a fork from step execution ' .. seq .. ', which has committed: its event is not kept'
   end
-  return 'refused', 'step execution ' .. seq .. ' has committed, or never was, and what it worked on is not kept; '
-    .. 'those that have not ended, or failed, and the first one can be forked from'
+  return 'refused', 'step execution ' .. seq .. ' has committed or never existed, so its event is not kept; '
+    .. 'fork from one that has not ended, from the one that failed, or from the first'
 end
 
 -- What the body has recorded there: of a start nothing once others have followed, whoever has left it behind.
@@ -137,9 +137,9 @@ end
 
 local function misfit(content, event, record)
   local _, _, flags = parse_record(record or '0 s i e\n')
-  if string.find(flags, '[jt]') then return 'the step execution was given several events, and no other can stand for them' end
+  if string.find(flags, '[jt]') then return 'the step execution was given several events, and another event cannot replace them' end
   if string.find(flags, 'i', 1, true) and content ~= (string.byte(event) == 1 and 'msgpack' or 'json') then
-    return 'it takes the input of the run, which is written as ' .. content
+    return 'it takes the input of the run, which is encoded as ' .. content
   end
   return nil
 end

@@ -18,26 +18,26 @@ end
 
 -- Why this registration cannot be taken; nil where it can.
 local function fault_of(workflow, version, json)
-  if not is_name(workflow) then return 'the name of a workflow has 1 to 128 letters, digits, _, - and .' end
-  if not is_number(version) or tonumber(version) > 4294967295 then return 'the version of ' .. workflow .. ' is no whole number' end
+  if not is_name(workflow) then return 'the name of a workflow must be 1 to 128 letters, digits, _, - and .' end
+  if not is_number(version) or tonumber(version) > 4294967295 then return 'the version of ' .. workflow .. ' is not a whole number' end
   if #json > LIMIT.MAX_REGISTRATION then return 'the registration of ' .. workflow .. ' has more than ' .. LIMIT.MAX_REGISTRATION .. ' bytes' end
   local is_fine, found = pcall(cjson.decode, json)
   local first = is_fine and type(found) == 'table' and type(found.start) == 'table' and found.start[1]
   if type(first) ~= 'table' or type(first.step) ~= 'string' or type(first.event) ~= 'string' then
-    return 'the registration of ' .. workflow .. ' is no JSON that says where its start event goes'
+    return 'the registration of ' .. workflow .. ' is not JSON that says where its start event goes'
   end
   if found.workflow ~= workflow or tostring(found.version) ~= version then
-    return 'the registration of ' .. workflow .. ' is that of another workflow or version'
+    return 'the registration of ' .. workflow .. ' belongs to another workflow or version'
   end
   return nil
 end
 
 -- worker, lease, slots, host, pid; then for each that it serves: workflow, version, registration.
 v1.register = function(keys, argv)
-  if #argv < 8 or #argv % 3 ~= 2 then return refuse('register takes 5 arguments, and 3 for each workflow') end
+  if #argv < 8 or #argv % 3 ~= 2 then return refuse('register takes 5 arguments, plus 3 for each workflow') end
   local worker, lease, slots, host, pid = unpack(argv, 1, 5)
-  if not is_name(worker) then return refuse('the id of a worker has 1 to 128 letters, digits, _, - and .') end
-  if not is_number(lease) or not is_number(slots) or not is_number(pid) then return refuse('lease, slots and pid are whole numbers') end
+  if not is_name(worker) then return refuse('the id of a worker must be 1 to 128 letters, digits, _, - and .') end
+  if not is_number(lease) or not is_number(slots) or not is_number(pid) then return refuse('lease, slots and pid must be whole numbers') end
   local queues, served = {}, {}
   for i = 6, #argv, 3 do
     local fault = fault_of(argv[i], argv[i + 1], argv[i + 2])
@@ -57,7 +57,7 @@ end
 -- worker, lease, client id of the connection that it comes by.
 v1.heartbeat = function(keys, argv)
   if #argv ~= 3 then return refuse('heartbeat takes 3 arguments') end
-  if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id are whole numbers') end
+  if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id must be whole numbers') end
   return heartbeat(keys[1], { worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = '+inf', idle = true })[1]
 end
 
@@ -92,9 +92,9 @@ end
 
 -- worker, call, again; then the free slots. A worker that names all its slots executes nothing.
 v1.claim = function(keys, argv)
-  if #argv < 4 then return refuse('claim takes 3 arguments, and one for each slot') end
+  if #argv < 4 then return refuse('claim takes 3 arguments, plus one for each slot') end
   for i = 2, #argv do
-    if not is_number(argv[i]) then return refuse('call, again and slots are whole numbers') end
+    if not is_number(argv[i]) then return refuse('call, again and slots must be whole numbers') end
   end
   local p, slots = keys[1], {}
   for i = 4, #argv do slots[#slots + 1] = argv[i] end
@@ -123,8 +123,8 @@ end
 v1.complete = function(keys, argv)
   if #argv ~= 10 then return refuse('complete takes 10 arguments') end
   local event, result, retention = argv[8], argv[9], argv[10]
-  if not is_number(retention) then return refuse('the retention is a whole number') end
-  if #result > LIMIT.MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. LIMIT.MAX_RESULT .. ' are taken') end
+  if not is_number(retention) then return refuse('the retention must be a whole number') end
+  if #result > LIMIT.MAX_RESULT then return refuse('the result has ' .. #result .. ' bytes; at most ' .. LIMIT.MAX_RESULT .. ' are allowed') end
   return complete(keys[1], of_hold(keys[1], argv, {
     set = {}, unset = {}, merges = {}, expects = {}, joins = {}, parts = {}, emits = {}, fan = false, heads = {}, staged = 0,
     consumed = '', journal = '', rests = false, stop = { result }, retention = tonumber(retention), caught = {}, unreadable = false,
@@ -145,7 +145,7 @@ end
 v1.fail = function(keys, argv)
   if #argv ~= 10 then return refuse('fail takes 10 arguments') end
   local delay, text, retention = argv[8], short_error(argv[9]), argv[10]
-  if not is_number(retention) or delay ~= '-1' and not is_number(delay) then return refuse('delay and retention are whole numbers') end
+  if not is_number(retention) or delay ~= '-1' and not is_number(delay) then return refuse('delay and retention must be whole numbers') end
   local mode = delay == '-1' and 'fail' or 'retry'
   return fail(keys[1], of_hold(keys[1], argv, {
     mode = mode, delay = mode == 'retry' and tonumber(delay) or 0, reason = text, retention = tonumber(retention),

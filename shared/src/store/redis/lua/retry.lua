@@ -88,11 +88,11 @@ end
 local function misfit(stopped, seq, meta, payload)
   local record = seq and redis.call('HGET', stopped, 'e' .. seq)
   local _, flags = parse_head(record or '')
-  if not flags then return 'no step is known to have failed, so there is none to give another event to' end
-  if string.find(flags, '[jt]') then return 'the step that failed was given several events, and no other can stand for them' end
+  if not flags then return 'no step is recorded as failed, so no step can take another event' end
+  if string.find(flags, '[jt]') then return 'the step that failed was given several events, and another event cannot replace them' end
   local content = string.match(meta, '^%S+ %S+ (%S+)')
   if string.find(flags, 'i', 1, true) and content ~= (string.byte(payload) == 1 and 'msgpack' or 'json') then
-    return 'the step that failed takes the input of the run, which is written as ' .. content
+    return 'the step that failed takes the input of the run, which is encoded as ' .. content
   end
   return nil
 end
@@ -109,7 +109,7 @@ end
 local function objection(p, run, event)
   local stopped = key_of.stopped(p, run)
   local found = redis.call('HMGET', stopped, 'meta', 'failed')
-  if not found[1] or damage('T 0 0 0 turn', '0 s - e\n', found[1]) then return 'nothing of it is left to go on with' end
+  if not found[1] or damage('T 0 0 0 turn', '0 s - e\n', found[1]) then return 'none of its state is left to continue with' end
   if redis.call('EXISTS', key_of.input(p, run)) == 0 then return 'its input is gone' end
   return lost_for_good(p, run, stopped) or event and misfit(stopped, string.match(found[2] or '', '^%d+'), found[1], event)
 end

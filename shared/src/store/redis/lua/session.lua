@@ -23,7 +23,7 @@ function sessions.is_full(p, name)
 end
 
 function sessions.why_full(name)
-  return 'as many runs of session ' .. name .. ' wait for their turn as may'
+  return 'too many runs of session ' .. name .. ' wait for their turn'
 end
 
 -- It is the turn of this run.

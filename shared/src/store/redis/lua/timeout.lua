@@ -58,7 +58,7 @@ local function name_active(found, last)
   if found.unnamed > 0 then parts[#parts + 1] = found.unnamed .. ' more step executions' end
   local text = #parts > 0 and table.concat(parts, ', ') or 'none'
   if last > LIMIT.OLDEST + LIMIT.NEWEST then
-    text = text .. '; of its ' .. last .. ' step executions the first ' .. LIMIT.OLDEST .. ' and the last ' .. LIMIT.NEWEST .. ' were looked at'
+    text = text .. '; of its ' .. last .. ' step executions the first ' .. LIMIT.OLDEST .. ' and the last ' .. LIMIT.NEWEST .. ' were examined'
   end
   return text
 end
@@ -75,7 +75,7 @@ fire_timeout = function(p, run, now, retention)
   count_active(steps, 1, math.min(last, LIMIT.OLDEST), found)
   count_active(steps, math.max(LIMIT.OLDEST + 1, last - LIMIT.NEWEST + 1), last, found)
   fail_run(p, { run = run, seq = 0, attempt = 0, step = '-', worker = '-', now = now },
-    'the run did not end within its timeout of ' .. spell(timeout) .. (is_paused and ', which goes on while a run is paused' or '')
+    'the run did not end within its timeout of ' .. spell(timeout) .. (is_paused and ', which keeps running while a run is paused' or '')
       .. '; active steps: ' .. name_active(found, last), retention)
 end
 end

@@ -25,7 +25,7 @@ pub(super) async fn ask_sentinels(sentinels: &[Client], turn: usize, master: &st
             Err(error) => failure = failure.or(Some((sentinel.get_connection_info().addr(), error))),
         }
     }
-    Err(nobody("no Sentinel tells where the master is", failure.map(|(at, error)| format!("{at}: {error}"))))
+    Err(nobody("no Sentinel says where the master is", failure.map(|(at, error)| format!("{at}: {error}"))))
 }
 
 async fn ask_sentinel(sentinel: &Client, master: &str) -> Result<Address> {
@@ -49,7 +49,8 @@ pub(super) async fn ask_cluster(mut nodes: Vec<Client>) -> Result<Table<Address>
             Err(error) => failure = failure.or(Some((node.get_connection_info().addr(), error))),
         }
     }
-    let none = || nobody("no node of the cluster tells who owns what", failure.map(|(at, e)| format!("{at}: {e}")));
+    let none =
+        || nobody("no node of the cluster says who owns which slots", failure.map(|(at, e)| format!("{at}: {e}")));
     second_best.ok_or_else(none)
 }
 

@@ -35,12 +35,12 @@ use crate::log;
 /// Whoever waits longer for another's look goes on with what is known: that look's task may be held up.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
-const CLUSTER_NODE: &str = "this is one node of a cluster, and another has the keys of this namespace: write redis+cluster:// in place \
-                            of redis://";
-const REPLICA: &str = "this is a replica: give the address of its master, or let Sentinels say who that is with \
+const CLUSTER_NODE: &str = "this is one node of a cluster, and another node has the keys of this namespace: write \
+                            redis+cluster:// in place of redis://";
+const REPLICA: &str = "this is a replica: give the address of its master, or let Sentinels find it with \
                        redis+sentinel://host:port/name-of-the-master";
 pub(super) const SENTINEL: &str =
-    "this is a Sentinel, and no Redis that keeps data: write redis+sentinel://host:port/name-of-the-master";
+    "this is a Sentinel, not a Redis that keeps data: write redis+sentinel://host:port/name-of-the-master";
 
 /// The servers of one deployment, for all partitions of a process: where each is, and the connections to them. Cheap to
 /// clone; clones are one.
@@ -163,7 +163,7 @@ impl Topology {
     pub(super) async fn check(&self, slot: u16, node: &Arc<Node>) -> Result<()> {
         match self.node(slot).await {
             Ok(owner) if !Arc::ptr_eq(&owner, node) => {
-                Err(Error::unavailable(format!("{} does not have this partition any more", node.address())))
+                Err(Error::unavailable(format!("{} no longer has this partition", node.address())))
             }
             // Where nobody can say who else it is, it is good enough.
             _ => Ok(()),
@@ -253,7 +253,7 @@ impl State {
                 if is_new && self.looks > 1 {
                     let masters: BTreeSet<_> = addresses.owners().map(ToString::to_string).collect();
                     let masters = masters.into_iter().collect::<Vec<_>>().join(", ");
-                    log::info!(masters, "the masters, or what they own, have changed");
+                    log::info!(masters, "the masters, or the slots that they own, have changed");
                 }
                 let used: HashSet<_> = addresses.owners().collect();
                 self.nodes.retain(|address, _| used.contains(address));

@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connecting takes several replies: with a Redis that is slow for seconds, several times as long as a command.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Where another server may have taken over, it is not waited for so long.
+/// Where another server may have taken over, it is not waited for this long.
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(8);
-const REPLICA: &str = "the server is a replica, and no master";
+const REPLICA: &str = "the server is a replica, not a master";
 
 /// One server, for all partitions that it owns. All commands of a process that do not block share one connection, so
 /// that what is sent at the same time travels together. Bulk reads use others, of the pool.

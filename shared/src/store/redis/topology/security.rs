@@ -58,7 +58,7 @@ impl Security {
         };
         let ca = file("ca")?;
         if ca.as_ref().is_some_and(|ca| !has_certificate(ca)) {
-            return Err(unusable("the file of its option ca has no certificate in PEM form"));
+            return Err(unusable("the file of its option ca holds no certificate in PEM format"));
         }
         let own = (own.is_some() || ca.is_some()).then_some(TlsCertificates { client_tls: own, root_cert: ca });
         let password = file("password_file")?.map(|bytes| password_of(&bytes)).transpose()?;
@@ -122,7 +122,7 @@ fn read_file(option: &str, path: &str) -> Result<Vec<u8>> {
 
 /// Editors and secret stores end files with a line feed.
 fn password_of(bytes: &[u8]) -> Result<String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| unusable("the file of its option password_file is no text"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| unusable("the file of its option password_file is not text"))?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         Err(unusable("the file of its option password_file is empty"))

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerError};
 use super::address::Address;
 
 /// What is the matter with a server, by the error that it answered. Everything here but [`Trouble::None`] is the
-/// server's own trouble: the call was right, and waiting mends it.
+/// server's own trouble: the call was right, and waiting fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The call itself is at fault, or nothing is.
@@ -13,7 +13,7 @@ pub(crate) enum Trouble {
     /// Another node owns the slot. The call was answered before it began.
     Moved {
         slot: u16,
-        /// None where the answer names no address that can be used.
+        /// None if the answer names no address that can be used.
         to: Option<Address>,
     },
     /// The slot is being moved, and some of its keys are elsewhere. It is waited out: `ASKING` is never sent, since a

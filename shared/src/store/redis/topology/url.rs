@@ -91,7 +91,7 @@ impl<'a> Parts<'a> {
         let (master, db) = self.path.split_once('/').unwrap_or((self.path, ""));
         if master.is_empty() {
             return Err(unusable(
-                "it does not say which master the Sentinels are to be asked for; write \
+                "it does not name the master to ask the Sentinels for; write \
                  redis+sentinel://host:port,host:port/name-of-the-master",
             ));
         }
@@ -115,7 +115,7 @@ impl<'a> Parts<'a> {
 
     fn cluster(self) -> Result<Places> {
         if !matches!(self.path, "" | "0" | "0/") {
-            return Err(unusable("a cluster has no databases; leave out what stands behind the hosts"));
+            return Err(unusable("a cluster has no databases; leave out what follows the hosts"));
         }
         if let Some((name, _)) = self.options.first() {
             return Err(unknown_option(name, ""));
@@ -137,7 +137,7 @@ type Options = Vec<(String, String)>;
 fn options(text: &str) -> Result<(Options, Options)> {
     // The reader of the URL that these make is the one that decodes them.
     let url = redis::parse_redis_url(&format!("redis://host/?{text}"));
-    let url = url.ok_or_else(|| unusable("what stands behind its ? cannot be read"))?;
+    let url = url.ok_or_else(|| unusable("the part after its ? cannot be read"))?;
     let all = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
     Ok(all.partition(|(name, _)| OPTIONS.contains(&name.as_str())))
 }
@@ -146,7 +146,7 @@ fn unknown_option(name: &str, known: &str) -> Error {
     match name {
         "protocol" => unusable("it asks for a protocol, and Stepfleet speaks RESP2 always; leave out `protocol`"),
         // Not its name: it may be the rest of a password.
-        _ => unusable(&format!("it has an option that is not known; known are: {known}{}", OPTIONS.join(", "))),
+        _ => unusable(&format!("it has an unknown option; known options: {known}{}", OPTIONS.join(", "))),
     }
 }
 
@@ -219,13 +219,13 @@ mod tests {
             ("redis://me:hunter2@h:port", "must begin with"),
             ("redis://me:hunter2@h/x", "database"),
             ("redis://me:hunter2@h?protocol=resp3", "RESP3"),
-            ("redis+sentinel://me:hunter2@h:1,h:2", "which master"),
+            ("redis+sentinel://me:hunter2@h:1,h:2", "the master to ask"),
             ("redis+sentinel://me:hunter2@h:1,h:2/main/x", "database"),
             ("redis+sentinel://me:hunter2@h:1,,h:2/main", "hosts is empty"),
             ("redis+sentinel:///main", "hosts is empty"),
             ("redis+sentinel://me:hunter2@h/main?protocol=resp3", "RESP2"),
-            ("redis+sentinel://me:hunter2@h/main?timeout=3", "not known; known are: sentinel_username"),
-            ("redis+cluster://me:what?hunter2@h", "not known; known are: ca"),
+            ("redis+sentinel://me:hunter2@h/main?timeout=3", "unknown option; known options: sentinel_username"),
+            ("redis+cluster://me:what?hunter2@h", "unknown option; known options: ca"),
             ("redis+cluster://me:hunter2@h:1,h:2/3", "no databases"),
             ("redis+cluster://me:hunter2@h?protocol=resp3", "RESP2"),
             ("redis+cluster://me:hunter2@h,h:99999", "must begin with"),

@@ -54,7 +54,7 @@ async fn listen(watch: Watch, sentinels: Vec<Client>, master: String) {
     }
 }
 
-/// None where it could not be subscribed.
+/// None if it could not be subscribed.
 async fn hear(watch: &Watch, sentinel: &Client, master: &str) -> Option<()> {
     let subscribe = async {
         let mut pubsub = sentinel.get_async_pubsub().await?;
