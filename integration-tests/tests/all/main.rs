@@ -27,6 +27,7 @@ mod forked;
 mod graphs;
 mod health;
 mod hostile;
+mod installing;
 mod json;
 mod kept;
 mod kernel;
