@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod proxy;
 pub mod redis;
 pub mod refusing;
+pub mod renaming;
 pub mod scene;
 pub mod sentinel;
 pub mod signals;

@@ -1,23 +1,29 @@
 //! `stepfleet runs`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Cell;
+use serde_json::{Value, json};
 use stepfleet_shared::Client;
+use stepfleet_shared::fleet::{Serving, serving_of};
 use stepfleet_shared::run::{Run, Status};
 
-use super::error::CliResult;
+use super::error::{CliError, CliResult};
 use super::output;
 use super::text::{shortened, span, time_of_day};
 use super::when::{FORMS, When};
+use super::workflows::{self, unserved};
 use super::{Fleet, told_to_stop};
 
 /// How much of an error is shown.
 const SHOWN: usize = 200;
+
+/// How many runs are named that wait for one version.
+const NAMED: usize = 5;
 
 /// The pause between two looks with --watch.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -127,15 +133,49 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     }
     let now = client.partitions().await?.first().now_ms().await?;
     let runs = options.find(&client, now).await?;
+    let served = read_served(fleet, &runs).await?;
     if fleet.json {
-        output::json(&runs.iter().map(output::run_summary).collect::<Vec<_>>())?;
+        output::json(&runs.iter().map(|run| summary(run, &served, now)).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(&runs, now, options);
+    print(&runs, &served, now, options);
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(runs: &[Run], now: u64, options: &Options) {
+/// How the versions are served, if one of the runs is live.
+async fn read_served(fleet: &Fleet, runs: &[Run]) -> Result<Vec<Serving>, CliError> {
+    if runs.iter().all(|run| run.status.is_over()) {
+        return Ok(Vec::new());
+    }
+    Ok(workflows::read(&fleet.partitions().await?).await?)
+}
+
+fn summary(run: &Run, served: &[Serving], now: u64) -> Value {
+    let mut value = output::run_summary(run);
+    if unserved(run, served, now).is_some() {
+        let since = serving_of(served, &run.workflow, run.version).and_then(|serving| serving.unserved_since_ms);
+        value["unserved"] = json!({ "since_ms": since });
+    }
+    value
+}
+
+/// Tells which of the runs wait for a version that no worker serves.
+fn print_unserved(runs: &[Run], served: &[Serving], now: u64) {
+    let mut waiting: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for run in runs {
+        if let Some(waits) = unserved(run, served, now) {
+            waiting.entry(waits).or_default().push(&run.id);
+        }
+    }
+    for (waits, ids) in waiting {
+        let more = ids.len().saturating_sub(NAMED);
+        let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let (named, verb) = (ids[..ids.len() - more].join(", "), if ids.len() == 1 { "waits" } else { "wait" });
+        output::line(&format!("\n{named}{and_more} {verb} {waits}."));
+    }
+}
+
+fn print(runs: &[Run], served: &[Serving], now: u64, options: &Options) {
     if runs.is_empty() && options.filters() {
         return output::line("No run matches.");
     }
@@ -153,6 +193,7 @@ fn print(runs: &[Run], now: u64, options: &Options) {
         ]);
     }
     output::print_table(table);
+    print_unserved(runs, served, now);
 }
 
 async fn watch(fleet: &Fleet, client: &Client, options: &Options) -> CliResult {
@@ -164,7 +205,8 @@ async fn watch(fleet: &Fleet, client: &Client, options: &Options) -> CliResult {
         if is_terminal {
             // The screen is wiped, and the cursor goes to its corner.
             output::text("\x1b[2J\x1b[H");
-            print(&runs, now, options);
+            let served = read_served(fleet, &runs).await?;
+            print(&runs, &served, now, options);
         }
         let changed = runs.iter().rev().filter(|run| seen.insert(run.id.clone(), run.status) != Some(run.status));
         for run in changed.filter(|_| !is_terminal) {

@@ -48,6 +48,7 @@ mod readme;
 mod refusals;
 mod requests;
 mod retried;
+mod rolling;
 mod runs;
 mod scenarios;
 mod schemas;

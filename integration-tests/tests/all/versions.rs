@@ -158,6 +158,11 @@ async fn a_run_waits_visibly_for_its_version_and_goes_on_when_it_is_served_again
             if let Some(output) = stepfleet(stage, &["show", "kept"]) {
                 assert!(said(&output).contains("none serves lines version 1, for "), "{}", said(&output));
                 assert!(said(&output).contains("(version 2 is served)"), "{}", said(&output));
+                let runs = said(&stepfleet(stage, &["runs", "--status", "running"]).unwrap());
+                assert!(runs.contains("kept waits for a worker: none serves lines version 1, for "), "{runs}");
+                let runs = stepfleet(stage, &["runs", "--json", "--status", "running"]).unwrap();
+                let runs: Value = serde_json::from_slice(&runs.stdout).unwrap();
+                assert_eq!(runs[0]["unserved"]["since_ms"], json!(since), "{runs}");
                 let doctor = said(&stepfleet(stage, &["doctor"]).unwrap());
                 assert!(doctor.contains("no worker serves lines version 1 ("), "{doctor}");
                 assert!(doctor.contains(" waiting, no worker for "), "{doctor}");
