@@ -13,6 +13,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::Value;
 use stepfleet_shared::codec::Content;
+use stepfleet_shared::encryption::is_encrypted;
 use stepfleet_shared::graph::Graph;
 use stepfleet_shared::log;
 
@@ -49,6 +50,10 @@ pub(crate) struct Given {
 impl Schemas {
     /// Why the event does not fit its schema; None if it does, or has none. `of` names the workflow's version.
     pub(crate) async fn mistake(&self, graph: &Graph, of: &str, given: Given) -> Option<String> {
+        // Only the worker can read it.
+        if is_encrypted(given.content, &given.input) {
+            return None;
+        }
         let schema = graph.schemas.get(&given.event).filter(|schema| is_of_a_type(schema))?;
         let name = format!("{of} {}", given.event);
         let made = match self.made(&name, schema) {

@@ -1,5 +1,6 @@
 //! Durable functions under test, whose work stands outside.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stepfleet::prelude::*;
@@ -58,6 +59,40 @@ pub async fn talk(ctx: &Context<Talk>, text: String) -> Outcome<usize> {
     }
     ctx.state().push("said", &said).await?;
     Ok(ctx.state().load().await?.said.len())
+}
+
+/// What the runs of a session keep to themselves.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Diary {
+    /// In order.
+    secrets: Vec<String>,
+    by_day: BTreeMap<String, String>,
+    last: Option<String>,
+    count: i64,
+}
+
+/// Takes a secret through everything that is kept: a recorded call, the state in all its forms, a wait, the result.
+#[durable]
+pub async fn confide(ctx: &Context<Diary>, secret: String) -> Outcome<Vec<String>> {
+    let heard = ctx.step("hear", || async { Ok(secret.clone()) }).await?;
+    ctx.state().push("secrets", &heard).await?;
+    ctx.state().incr("count", 1).await?;
+    ctx.sleep(Duration::from_millis(5)).await?;
+    ctx.state().insert("by_day", "today", &heard).await?;
+    ctx.state().set("last", &Some(heard.clone())).await?;
+    ctx.publish(&Said { text: heard }).await?;
+    let diary = ctx.state().load().await?;
+    let count = i64::try_from(diary.secrets.len()).unwrap_or_default();
+    if diary.count != count || diary.last.as_ref() != diary.by_day.get("today") {
+        return Err(Error::terminal("the diary was not read as it was written"));
+    }
+    Ok(diary.secrets)
+}
+
+/// Published by [`confide`].
+#[derive(Event, Serialize, Deserialize)]
+pub struct Said {
+    text: String,
 }
 
 /// A number that many change.

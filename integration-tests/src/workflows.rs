@@ -7,7 +7,7 @@ use stepfleet::prelude::*;
 use stepfleet::runtime::WorkerError;
 
 use crate::documents::Documents;
-use crate::durable::{count, family, member, steady, talk, telling};
+use crate::durable::{confide, count, family, member, steady, talk, telling};
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -36,6 +36,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(member::workflow())?
         .serve(steady::with(redis.clone()))?
         .serve(talk::workflow())?
+        .serve(confide::workflow())?
         .serve(count::workflow())?
         .serve(telling::with(redis.clone()))?
         .serve(Documents { redis })

@@ -20,7 +20,6 @@ use self::patience::patiently;
 use self::waiting::Registered;
 use crate::backoff::{Backoff, FOLLOWING};
 use crate::codec::{self, Content};
-use crate::env;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::follow::Follower;
@@ -31,6 +30,7 @@ use crate::request::{PlainRequest, RetryRequest, SendRequest, SignalRequest, Sta
 use crate::run::{Run, Status};
 use crate::snapshot::Snapshot;
 use crate::store::CallerStore;
+use crate::{encryption, env};
 
 pub use self::asked::{Asked, Reception};
 pub use self::entity::EntityHandle;
@@ -109,12 +109,15 @@ impl Client {
 
     /// Prepares the start of a run; [`StartRun::enqueue`] sends it. The input becomes the start event.
     pub fn start<T: Serialize + ?Sized>(&self, workflow: &str, input: &T) -> StartRun {
-        self.prepare(workflow, codec::encode_as("the input", Content::Json, input))
+        self.prepare(workflow, codec::encode_encrypted("the input", Content::Json, input))
     }
 
     /// Like [`Client::start`], with an input that is JSON text already.
     pub fn start_json(&self, workflow: &str, input: &str) -> StartRun {
-        self.prepare(workflow, Ok(input.as_bytes().to_vec()))
+        let input = input.as_bytes().to_vec();
+        // What is no JSON is refused as it is.
+        let is_json = codec::check_input(Content::Json, &input).is_ok();
+        self.prepare(workflow, Ok(if is_json { encryption::written(Content::Json, input) } else { input }))
     }
 
     fn prepare(&self, workflow: &str, input: Result<Vec<u8>>) -> StartRun {
@@ -254,7 +257,7 @@ impl RunHandle {
     /// another input. Rejected if that step works on several events (a join or a set), and if no step failed (a
     /// timeout).
     pub async fn retry_with<T: Serialize + ?Sized>(&self, event: &T) -> Result<Asked> {
-        self.retry_as(Some(codec::encode_as("the event", Content::Json, event)?)).await
+        self.retry_as(Some(codec::encode_encrypted("the event", Content::Json, event)?)).await
     }
 
     async fn retry_as(&self, input: Option<Vec<u8>>) -> Result<Asked> {
@@ -326,7 +329,7 @@ impl RunHandle {
 
     /// Like [`RunHandle::send`], for one of the steps that take it.
     pub async fn send_to<T: Serialize + ?Sized>(&self, step: Option<&str>, event: &str, value: &T) -> Result<Asked> {
-        let input = codec::encode_as(&format!("the event {event}"), Content::Json, value)?;
+        let input = codec::encode_encrypted(&format!("the event {event}"), Content::Json, value)?;
         let (run, event, step) = (self.id.clone(), event.to_owned(), step.map(str::to_owned));
         let request = new_id();
         let send = SendRequest { run, event, step, content: Content::Json, input, request: Some(request.clone()) };

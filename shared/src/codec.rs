@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::{paths, untyped};
+use crate::{encryption, paths, untyped};
 
 /// Format byte of MessagePack with named fields.
 pub const MESSAGEPACK: u8 = 1;
@@ -56,6 +56,9 @@ impl Content {
 pub fn encode<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Vec<u8>> {
     let mut bytes = vec![MESSAGEPACK];
     write(&mut bytes, what, value)?;
+    if encryption::is_on() {
+        bytes = [vec![MESSAGEPACK], encryption::packed(bytes.split_off(1))].concat();
+    }
     check_size(what, bytes.len() - 1)?;
     Ok(bytes)
 }
@@ -87,7 +90,24 @@ pub fn decode<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T> {
 }
 
 /// Reads MessagePack without a format byte. A value that went through JSON, whose keys are all text, is read as well.
+/// One that is encrypted is decrypted, if this process has the key.
 pub fn decode_messagepack<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
+    match encryption::opened(what, body) {
+        Some(payload) => decode_opened(what, &payload?),
+        None => decode_plain_messagepack(what, body),
+    }
+}
+
+/// Reads what was encrypted, which is not encrypted a second time.
+fn decode_opened<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T> {
+    match payload.split_first() {
+        Some((&MESSAGEPACK, body)) => decode_plain_messagepack(what, body),
+        Some((&JSON, body)) => decode_plain_json(what, body),
+        _ => Err(Error::invalid(format!("{what} was encrypted in a format that is not known"))),
+    }
+}
+
+fn decode_plain_messagepack<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     let mut rest = body;
     let mut reader = rmp_serde::Deserializer::new(&mut rest).with_human_readable();
     reader.set_max_depth(MAX_DEPTH + 1); // it counts the value itself
@@ -122,7 +142,15 @@ fn mistake<E: std::fmt::Display>(what: &str, format: &str, error: Option<serde_p
 }
 
 /// Reads JSON without a format byte.
+/// One that is encrypted is decrypted, if this process has the key.
 pub fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
+    match encryption::opened_json(what, body) {
+        Some(payload) => decode_opened(what, &payload?),
+        None => decode_plain_json(what, body),
+    }
+}
+
+fn decode_plain_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|_| {
         let mut reader = serde_json::Deserializer::from_slice(body);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {
@@ -134,7 +162,14 @@ pub fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
 
 /// Writes a result the way the caller asked, without a format byte.
 pub fn encode_result<T: Serialize + ?Sized>(content: Content, value: &T) -> Result<Vec<u8>> {
-    encode_as("the result", content, value)
+    encode_encrypted("the result", content, value)
+}
+
+/// As [`encode_as`], encrypted if this process has keys.
+pub fn encode_encrypted<T: Serialize + ?Sized>(what: &str, content: Content, value: &T) -> Result<Vec<u8>> {
+    let bytes = encryption::written(content, encode_as(what, content, value)?);
+    check_size(what, bytes.len())?;
+    Ok(bytes)
 }
 
 /// Writes a value (`what`, for the message) as JSON or MessagePack, without a format byte.
@@ -174,6 +209,7 @@ pub fn input_payload(content: Content, input: &[u8]) -> Vec<u8> {
 pub fn check_input(content: Content, input: &[u8]) -> Result<()> {
     check_size("the input", input.len())?;
     match content {
+        _ if encryption::is_encrypted(content, input) => Ok(()),
         // Not `IgnoredAny`: it passes over depth and encoding, and the first step would fail instead.
         Content::Json => decode_json::<serde_json::Value>("the input", input).map(drop),
         Content::MessagePack => decode_messagepack::<serde::de::IgnoredAny>("the input", input).map(drop),

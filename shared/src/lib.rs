@@ -12,6 +12,7 @@
 //! * [`names`] has the rules for names and ids and the layout of the keys.
 //! * [`partition`] says which partition a run belongs to, [`partitions`] has them all.
 //! * [`codec`] turns values into payloads and back, within limits.
+//! * [`encryption`] encrypts payloads, for processes that have keys.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`durability`] says how safe a run's progress must be before the run goes on.
 //! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
@@ -31,6 +32,7 @@ pub mod client;
 pub mod codec;
 mod core;
 pub mod durability;
+pub mod encryption;
 pub mod entity;
 pub mod env;
 pub mod error;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
+use crate::encryption;
 use crate::error::{Error, Result};
 use crate::fleet::Queue;
 use crate::names::Namespace;
@@ -361,6 +362,7 @@ impl<R: Role + ?Sized> Clone for Home<R> {
 impl<R: Role + ?Sized> Home<R> {
     /// The namespace with this name at a URL that [`Topology::new`] accepts. Connects later.
     pub fn at(url: &str, name: &str) -> Result<Self> {
+        encryption::check()?;
         let namespace = Namespace::new(name, 0)?;
         let (topology, name) = (Topology::new(url)?, namespace.name().to_owned());
         Ok(Self(Place::At { topology, address: without_secrets(url).into(), name, found: Arc::default() }))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Content;
+use crate::codec::{self, Content};
 use crate::durability::Durability;
 
 /// The status of a run.
@@ -163,7 +163,8 @@ pub(crate) fn content<S: serde::Serializer>(content: &Content, to: S) -> Result<
 }
 
 pub(crate) fn lossy<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-    match serde_json::from_slice::<serde_json::Value>(bytes) {
+    let decrypted = codec::decode_json::<serde_json::Value>("the value", bytes).ok();
+    match decrypted.map_or_else(|| serde_json::from_slice(bytes), Ok) {
         Ok(value) => value.serialize(to),
         Err(_) => to.serialize_str(&String::from_utf8_lossy(bytes)),
     }

@@ -7,6 +7,9 @@
 //! | a map or struct | byte 5, then key, value, key, value, ... as MessagePack; if a key is repeated, its last value counts |
 //! | anything else | byte 1, then MessagePack |
 //!
+//! If a process has keys ([`crate::encryption`]), elements of lists, values of maps and all else but whole numbers are encrypted, each by
+//! itself.
+//!
 //! So numbers grow by adding, and lists and maps by appending. A payload of [`crate::codec`] of any value
 //! can be read too.
 
@@ -19,6 +22,7 @@ use serde::de::DeserializeOwned;
 use sha1::{Digest, Sha1};
 
 use crate::codec::{self, MAX_PAYLOAD, MESSAGEPACK};
+use crate::encryption;
 use crate::error::{Error, Result};
 use crate::step::Merge;
 
@@ -55,13 +59,13 @@ pub fn decode<T: DeserializeOwned>(field: &str, value: &[u8]) -> Result<T> {
 
 /// One element to push to a list.
 pub fn element<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Merge> {
-    Ok(Merge::Append { form: LIST, bytes: codec::pack(&of(field), value)? })
+    Ok(Merge::Append { form: LIST, bytes: encryption::packed(codec::pack(&of(field), value)?) })
 }
 
 /// One entry to insert into a map.
 pub fn entry<T: Serialize + ?Sized>(field: &str, key: &str, value: &T) -> Result<Merge> {
     let mut bytes = codec::pack(&of(field), key)?;
-    bytes.extend(codec::pack(&of(field), value)?);
+    bytes.extend(encryption::packed(codec::pack(&of(field), value)?));
     Ok(Merge::Append { form: MAP, bytes })
 }
 
@@ -83,7 +87,10 @@ pub fn digest(value: &[u8]) -> String {
 
 /// The form of a value that is one whole MessagePack value.
 pub(crate) fn from_messagepack(packed: &[u8]) -> Vec<u8> {
-    let with = |form: u8, header: usize| [&[form], packed.get(header..).unwrap_or_default()].concat();
+    let with = |form: u8, header: usize| {
+        let rest = packed.get(header..).unwrap_or_default();
+        if encryption::is_on() { encrypted(form, rest) } else { [&[form], rest].concat() }
+    };
     match packed.first().map(|byte| Marker::from_u8(*byte)) {
         Some(Marker::FixArray(_)) => with(LIST, 1),
         Some(Marker::Array16) => with(LIST, 3),
@@ -98,13 +105,50 @@ pub(crate) fn from_messagepack(packed: &[u8]) -> Vec<u8> {
     }
 }
 
+/// A value whose parts are encrypted.
+fn encrypted(form: u8, rest: &[u8]) -> Vec<u8> {
+    // It came encrypted, from a caller.
+    if form == MAP && rest.get(1..=encryption::MEMBER.len()) == Some(encryption::MEMBER.as_bytes()) {
+        return [&[form], rest].concat();
+    }
+    if form == MESSAGEPACK {
+        return [&[form], &*encryption::packed(rest.to_vec())].concat();
+    }
+    let (mut whole, mut rest, mut is_key) = (vec![form], rest, form == MAP);
+    while let Some(length) = value_len(rest).filter(|_| !rest.is_empty()) {
+        let (value, after) = rest.split_at(length);
+        if is_key {
+            whole.extend_from_slice(value);
+        } else {
+            whole.extend(encryption::packed(value.to_vec()));
+        }
+        (rest, is_key) = (after, form == MAP && !is_key);
+    }
+    whole
+}
+
+/// A part of a value as it was before it was encrypted.
+fn opened<'a>(what: &str, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    let Some(payload) = encryption::opened(what, value) else { return Ok(Cow::Borrowed(value)) };
+    repacked(what, &payload?).map(Cow::Owned)
+}
+
+/// A payload as MessagePack.
+fn repacked(what: &str, payload: &[u8]) -> Result<Vec<u8>> {
+    match payload.split_first() {
+        Some((&MESSAGEPACK, packed)) => Ok(packed.to_vec()),
+        Some((&codec::JSON, text)) => codec::pack(what, &codec::decode_json::<serde_json::Value>(what, text)?),
+        _ => Err(Error::invalid(format!("{what} was encrypted in a format that is not known"))),
+    }
+}
+
 /// A value as one MessagePack value. Lists and maps are put together; what follows [`MESSAGEPACK`] is not checked.
 pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     let broken = || Error::invalid(format!("{} cannot be read: it ends within a value", of(field)));
     match value.split_first() {
-        Some((&MESSAGEPACK, packed)) => Ok(Cow::Borrowed(packed)),
-        Some((&LIST, elements)) => list(elements).map(Cow::Owned).ok_or_else(broken),
-        Some((&MAP, entries)) => map(entries).map(Cow::Owned).ok_or_else(broken),
+        Some((&MESSAGEPACK, packed)) => opened(&of(field), packed),
+        Some((&LIST, elements)) => list(&of(field), elements)?.map(Cow::Owned).ok_or_else(broken),
+        Some((&MAP, entries)) => map(&of(field), entries)?.map(Cow::Owned).ok_or_else(broken),
         Some((b'-' | b'0'..=b'9', _)) => match number(value) {
             Some(number) => Ok(Cow::Owned(packed_number(number))),
             None => Err(Error::invalid(format!("{} begins like a number and is not one", of(field)))),
@@ -117,27 +161,43 @@ pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a,
     }
 }
 
-fn list(elements: &[u8]) -> Option<Vec<u8>> {
-    let (mut count, mut rest) = (0, elements);
+/// None where the elements are broken off.
+fn list(what: &str, elements: &[u8]) -> Result<Option<Vec<u8>>> {
+    let (mut count, mut rest, mut plain) = (0, elements, Vec::with_capacity(elements.len()));
     while !rest.is_empty() {
-        rest = &rest[value_len(rest)?..];
-        count += 1;
+        let Some(length) = value_len(rest) else { return Ok(None) };
+        let (element, after) = rest.split_at(length);
+        plain.extend_from_slice(&opened(what, element)?);
+        (rest, count) = (after, count + 1);
     }
-    let mut whole = Vec::with_capacity(elements.len() + 5);
-    rmp::encode::write_array_len(&mut whole, count).ok()?;
-    whole.extend_from_slice(elements);
-    Some(whole)
+    let mut whole = Vec::with_capacity(plain.len() + 5);
+    if rmp::encode::write_array_len(&mut whole, count).is_err() {
+        return Ok(None);
+    }
+    whole.append(&mut plain);
+    Ok(Some(whole))
 }
 
-fn map(entries: &[u8]) -> Option<Vec<u8>> {
-    let kept = entries_of(entries)?;
+/// None where the entries are broken off.
+fn map(what: &str, entries: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(kept) = entries_of(entries) else { return Ok(None) };
+    // A field of a context that came as JSON, encrypted by a caller.
+    if let [(key, text)] = &kept[..]
+        && rmp_serde::from_slice(key).is_ok_and(|key: &str| key == encryption::MEMBER)
+        && let Ok(text) = rmp_serde::from_slice::<&str>(text)
+    {
+        return repacked(what, &encryption::open_text(what, text.as_bytes())?).map(Some);
+    }
     let mut whole = Vec::with_capacity(entries.len() + 5);
-    rmp::encode::write_map_len(&mut whole, u32::try_from(kept.len()).ok()?).ok()?;
+    let Ok(count) = u32::try_from(kept.len()) else { return Ok(None) };
+    if rmp::encode::write_map_len(&mut whole, count).is_err() {
+        return Ok(None);
+    }
     for (key, value) in kept {
         whole.extend_from_slice(key);
-        whole.extend_from_slice(value);
+        whole.extend_from_slice(&opened(what, value)?);
     }
-    Some(whole)
+    Ok(Some(whole))
 }
 
 /// Each key once, with its last value, in the order of their first appearance.

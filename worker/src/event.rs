@@ -44,7 +44,7 @@ impl<E: Serialize + DeserializeOwned> Written for E {
     }
 
     fn write_as(&self, what: &str, content: Content) -> stepfleet_shared::Result<Vec<u8>> {
-        codec::encode_as(what, content, self)
+        codec::encode_encrypted(what, content, self)
     }
 
     fn from_payload(name: &str, payload: &[u8]) -> stepfleet_shared::Result<Self> {

@@ -103,8 +103,8 @@ pub use stepfleet_macros::{data, durable, event, step, task, workflow};
 pub use workflow::{Function, Workflow};
 
 pub use stepfleet_shared::{
-    Client, Error as ClientError, Result, attributes, client, codec, durability::Durability, entity, export, follow,
-    history, listing, names, question, request, run, snapshot, values,
+    Client, Error as ClientError, Result, attributes, client, codec, durability::Durability, encryption, entity,
+    export, follow, history, listing, names, question, request, run, snapshot, values,
 };
 
 /// What a run publishes, as those who follow it read it.

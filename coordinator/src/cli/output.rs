@@ -7,6 +7,7 @@ use owo_colors::{OwoColorize, Stream};
 use serde::Serialize;
 use serde_json::Value;
 use stepfleet_shared::codec::{self, Content};
+use stepfleet_shared::encryption::is_encrypted;
 use stepfleet_shared::run::{Run, Status};
 
 use super::error::CliError;
@@ -111,6 +112,7 @@ pub(super) fn run_summary(run: &Run) -> Value {
 pub(super) fn payload(content: Content, bytes: &[u8]) -> String {
     match payload_json(content, bytes) {
         Value::String(text) if content == Content::MessagePack => text,
+        value if is_encrypted(content, bytes) => value.to_string(),
         _ if content == Content::Json => String::from_utf8_lossy(bytes).into_owned(),
         value => value.to_string(),
     }

@@ -18,6 +18,7 @@ mod cost;
 mod crashes;
 mod durability;
 mod durable;
+mod encrypted;
 mod entities;
 mod exported;
 mod failure;

@@ -55,7 +55,7 @@ impl ForkRun {
     /// Another event for the step execution that the fork begins with; if that takes the run's input, another input.
     #[must_use]
     pub fn input<T: Serialize + ?Sized>(mut self, event: &T) -> Self {
-        match codec::encode_as("the event", Content::Json, event) {
+        match codec::encode_encrypted("the event", Content::Json, event) {
             Ok(input) => self.with(|request| request.input = Some(input)),
             Err(error) => {
                 self.request = Err(error);

@@ -8,6 +8,7 @@ use super::patience::patiently;
 use super::{Client, RunHandle};
 use crate::codec::{self, Content};
 use crate::durability::Durability;
+use crate::encryption;
 use crate::error::Result;
 use crate::request::StartRequest;
 #[cfg(doc)]
@@ -45,7 +46,7 @@ impl StartRun {
     #[must_use]
     pub fn context<T: Serialize + ?Sized>(mut self, fields: &T) -> Self {
         match codec::encode_as("the context", Content::Json, fields) {
-            Ok(context) => self.with(|r| r.context = context),
+            Ok(context) => self.with(|r| r.context = encryption::members(context)),
             Err(error) => {
                 self.request = Err(error);
                 self
