@@ -69,6 +69,7 @@ fn meant<'a>(open: &'a [OpenQuestion], named: &str) -> Option<&'a OpenQuestion> 
 
 fn unknown(run: &str, named: &str, open: &[OpenQuestion]) -> String {
     let names: Vec<&str> = open.iter().take(NAMED).map(|question| &*question.question.name).collect();
-    let asks = if names.is_empty() { "none is open".to_owned() } else { format!("open questions: {}", names.join(", ")) };
+    let asks =
+        if names.is_empty() { "none is open".to_owned() } else { format!("open questions: {}", names.join(", ")) };
     format!("run {run} has no open question {named}; {asks}")
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Nobody is given up before the server has taken writes for this long: workers could not renew their leases while it took none, and
-/// are to come first. Four times the longest pause of a worker between two tries.
+/// Nobody is given up before the server has taken writes for this long: workers could not renew their leases while it
+/// took none, and are to come first. Four times the longest pause of a worker between two tries.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// Nobody knows what the server did in a pause of this length. Twice the longest pause between two looks.
 const GAP: Duration = Duration::from_secs(1);

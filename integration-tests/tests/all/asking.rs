@@ -53,7 +53,9 @@ async fn people_answer_whatever_is_asked_and_are_told_what_does_not_fit() {
             let listed = stage.client.questions(10).await.unwrap();
             assert_eq!((listed.len(), listed[0].run.as_str(), listed[0].question.text.as_str()), (1, "r", "Ship it?"));
             assert!(refusal(&run, "ship it", &json!("yes")).await.contains("it takes true or false"));
-            assert!(refusal(&run, "ship", &json!(true)).await.contains("no open question ship; open questions: ship it"));
+            assert!(
+                refusal(&run, "ship", &json!(true)).await.contains("no open question ship; open questions: ship it")
+            );
             assert!(refusal(&run, "ship it", &json!(null)).await.contains("it cannot be skipped"));
             assert_eq!(asked(&run, "ship it").await, id, "it stays open");
             answer(&run, "ship it", &json!(true), Some("Ann B.")).await;

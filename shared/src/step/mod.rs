@@ -59,8 +59,8 @@ pub struct Claimed {
     pub content: Content,
     /// The run's followers get the states of its steps: a commit is to name the events that the step emitted.
     pub follow_steps: bool,
-    /// The run's context, if the step asked for it: field and payload. Large values are shared, not copied, by the steps that
-    /// follow each other.
+    /// The run's context, if the step asked for it: field and payload. Large values are shared, not copied, by the
+    /// steps that follow each other.
     pub context: Vec<(String, Bytes)>,
     /// The version of the context; 0 if the step did not ask for it.
     pub context_version: u64,

@@ -25,7 +25,8 @@ const GRACE: Duration = Duration::from_millis(25);
 const RESTLESS: u32 = 128;
 /// So many polls in a row, and others have their turn.
 const IN_A_ROW: u32 = 64;
-/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never will.
+/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never
+/// will.
 const HELD_UP: Duration = Duration::from_secs(600);
 
 /// The outcome of a body.
@@ -39,7 +40,7 @@ pub(super) enum Ended<T> {
     Refused(Error),
     /// Others have changed what it had read: it is to run again.
     Conflict,
-    /// The function begins anew with this input.
+    /// The function begins again with this input.
     Again(Vec<u8>),
 }
 

@@ -108,11 +108,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
-    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
-    /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with this many partitions where it is new, and
-    /// refuses one that has another number of them.
+    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of
+    /// `stepfleet dev`), `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`,
+    /// `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and `STEPFLEET_ALLOW_EVICTION=1` and
+    /// `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and [`Config::allow_unpersisted`], and
+    /// `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace
+    /// with this many partitions where it is new, and refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let (url, namespace) = (env::redis(), env::namespace());
         let mut config = Config::default();

@@ -242,7 +242,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when Redis refuses.
+    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when
+    /// Redis refuses.
     async fn answered<'a>(
         &'a self,
         send: impl Fn() -> BoxFuture<'a, stepfleet_shared::Result<()>>,
