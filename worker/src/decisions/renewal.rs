@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What closes idle connections waits for a second at least. A connection that is closed sooner was closed for another reason.
 const IDLE: Duration = Duration::from_secs(1);
-/// No oftener than so.
+/// The shortest pause.
 const SHORTEST: Duration = Duration::from_millis(400);
 
 /// The pause between two renewals, after the connection was closed when it had been idle for this long: it is to be
