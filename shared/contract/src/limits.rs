@@ -364,7 +364,7 @@ pub const LIMITS: &[Limit] = &[
         "GRACE",
         25,
         Unit::Ms,
-        "how long a waiting body may be woken before its attempt ends",
+        "a waiting body that is not woken for this long ends its attempt",
         &["worker/src/runtime/drive.rs"],
     ),
     limit(

@@ -17,8 +17,8 @@ use crate::context::{Core, Interrupt};
 use crate::error::Error;
 use crate::replay::{Along, Idle};
 
-/// How long a waiting body may be woken before its attempt ends, or before waits are opened beside active
-/// calls: something else that it awaits may be about to come.
+/// A waiting body that is not woken for this long ends its attempt, or has its waits opened beside active calls:
+/// something else that it awaits may be about to come.
 const GRACE: Duration = Duration::from_millis(25);
 
 /// A body that is woken again and again without a call of its own counts as at rest after this many polls.
