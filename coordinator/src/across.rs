@@ -37,17 +37,19 @@ impl Intake {
         self.are_several() && partition_of(run, self.partitions.count()) != entry.inbox
     }
 
-    /// How the entry is called in the partition of the run.
+    /// The name of the entry in the partition of the run.
     pub(crate) fn name_of(&self, entry: &InboxEntry, run: &str) -> String {
         if self.is_foreign(entry, run) { foreign_entry(&entry.id, entry.inbox) } else { entry.id.clone() }
     }
 
-    /// Takes off its inbox what was dealt with in the partition of this run. Where that is the same, it is off already.
+    /// Takes an entry off its inbox that was processed in the partition of this run. If that is the inbox's own, it is
+    /// off already.
     pub(crate) async fn dismiss(&self, entry: &InboxEntry, run: &str) -> Result<()> {
         if self.is_foreign(entry, run) { self.partitions.get(entry.inbox).dismiss(&entry.id).await } else { Ok(()) }
     }
 
-    /// Reads the context of a run in another partition that the new run's begins with. The run where nobody knows it.
+    /// Reads the context of a run in another partition with which the new run's begins. Err with the run if it does not
+    /// exist.
     pub(crate) async fn fetch_context(&self, start: &mut Start) -> Result<std::result::Result<(), String>> {
         let Some(from) = start.request.context_from.clone().filter(|_| self.are_several()) else { return Ok(Ok(())) };
         let source = self.partitions.run(&from).await?.filter(|run| run.status != Status::Rejected);
@@ -80,7 +82,7 @@ impl Intake {
         }
     }
 
-    /// Whether the request is the same as that of a run which is there, whatever its input is.
+    /// Whether the request is the same as that of an existing run, whatever its input is.
     pub(crate) async fn repeats(&self, run: &str, request: &StartRequest) -> Result<bool> {
         if self.good_run(run).await?.is_some() || self.run_of_key(run, request).await?.is_some() {
             return Ok(true);
@@ -97,7 +99,7 @@ impl Intake {
         Ok(found.filter(|run| run.status != Status::Rejected).map(|run| run.id))
     }
 
-    /// The request repeats a run that is there.
+    /// The request repeats an existing run.
     pub(crate) async fn lead(&self, run: &str, known: &str, entry: Option<&InboxEntry>) -> Result<Became> {
         let name = entry.map(|entry| self.name_of(entry, run));
         self.partitions.of(run).alias(run, known, name.as_deref(), self.key_ttl).await?;
@@ -107,8 +109,9 @@ impl Intake {
         Ok(Became::Known)
     }
 
-    /// Reserves the key, in its partition, and creates the run, in the run's. Whoever finds the key reserved for a run that is not there
-    /// finishes what its request needs, or makes sure that nothing will come of it, before the key is taken.
+    /// Reserves the key, in its partition, and creates the run, in the run's. If the key is reserved for a run that
+    /// does not exist, it finishes that run's request, or makes sure that no run will come of it, before it takes the
+    /// key.
     pub(crate) async fn start_with_key(&self, start: &mut Start, entry: Option<&InboxEntry>) -> Result<Keyed> {
         let wanted = Reservation {
             workflow: start.request.workflow.clone(),

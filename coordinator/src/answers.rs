@@ -1,4 +1,4 @@
-//! Answers to questions that runs ask: given where they fit, and refused with the reason where they do not.
+//! Answers to questions that runs ask: delivered if they fit, and refused with the reason if not.
 
 use stepfleet_shared::codec::{self, Content};
 use stepfleet_shared::question::{GivenAnswer, OpenQuestion};
@@ -9,12 +9,12 @@ use stepfleet_shared::{Error, Result};
 
 use crate::intake::Steering;
 
-/// How often it is looked which question is meant, where it is closed in between.
+/// How often it looks up which question is meant, if that is closed in between.
 const LOOKS: usize = 3;
-/// How many questions are named to who asks for another.
+/// How many open questions a refusal names.
 const NAMED: usize = 10;
 
-/// What becomes of an answer.
+/// Processes an answer.
 pub(crate) async fn answer(
     store: &dyn CoordinatorStore,
     run: &str,
@@ -34,7 +34,7 @@ pub(crate) async fn answer(
         let (question, value) = match fits {
             Ok(fits) => fits,
             Err(reason) => {
-                // It may be one that was taken before.
+                // The answer may have been taken before.
                 let none = AnswerTo { question: "", name: "", payload: b"", by: "" };
                 let known = settled(store.answer(run, &none, Some(origin)).await?, run);
                 return Ok(known.unwrap_or(Steering::Refused(reason)));

@@ -1,4 +1,4 @@
-//! Child runs that are there already when their parent asks for them.
+//! Child runs that exist already when their parent asks for them.
 
 use stepfleet_shared::Result;
 use stepfleet_shared::child::{ChildEnd, Parent};
@@ -10,8 +10,8 @@ use stepfleet_shared::store::{CoordinatorStore, InboxEntry, Origin};
 use crate::intake::{Became, Intake};
 
 impl Intake {
-    /// What becomes of the request for a child run that has ended before: one that has failed goes on from where it failed, as its
-    /// parent does that asks for it again. None for one that is to be started, or is under way.
+    /// Handles the request for a child run that has ended before: a failed one goes on from where it failed, like the
+    /// parent that asks for it again. None for one that is to be started, or is active.
     pub(crate) async fn take_known_child(
         &self,
         run: &str,

@@ -18,10 +18,10 @@ use crate::intake::{Early, Intake, Taken};
 use crate::partition::{Due, Partition};
 use crate::steadiness::Steadiness;
 
-/// A coordinator of all partitions of a namespace. [`Coordinator::run`] goes about all duties until told to stop; the
-/// passes do one duty once, for tests and tools that must not wait.
+/// A coordinator of all partitions of a namespace. [`Coordinator::run`] performs all duties until told to stop; the
+/// passes perform one duty once, for tests and tools that must not wait.
 ///
-/// Every pass may be made by any number of coordinators at the same time, and repeated after an error.
+/// Any number of coordinators may make the same pass at the same time, and repeat it after an error.
 pub struct Coordinator {
     pub(crate) partitions: Partitions,
     pub(crate) config: Config,
@@ -37,12 +37,12 @@ pub(crate) struct Post {
     colocated: Colocated<dyn CoordinatorStore>,
     pub(crate) partitions: Vec<Partition>,
     inbox: Mutex<Option<Box<dyn InboxReader>>>,
-    /// Requests that were read and could not be taken in yet.
+    /// Requests that were read and could not be taken yet.
     left: Mutex<Vec<InboxEntry>>,
     alarms: Mutex<Option<Box<dyn ColocatedReader>>>,
     /// There are suspects to reap.
     suspected: Notify,
-    /// Whether the server has fired and reaped of late whenever it was asked to.
+    /// Whether the server has accepted its recent writes.
     steadiness: StdMutex<Steadiness>,
 }
 
@@ -57,7 +57,7 @@ impl Coordinator {
         Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
 
-    /// Tells these of its outages, in the place of its own.
+    /// Reports its outages to these, instead of its own.
     #[must_use]
     pub fn with_outages(mut self, outages: &Outages) -> Self {
         self.outages = outages.clone();
@@ -68,22 +68,22 @@ impl Coordinator {
         self.posts.iter().flat_map(|post| &post.partitions)
     }
 
-    /// Takes in the next requests of the inboxes. Waits up to about two seconds where there are none.
+    /// Takes the next requests of the inboxes. Waits up to about two seconds if there are none.
     ///
-    /// Where partitions are on several servers, whichever has requests first is served; what another one has delivered in the same
-    /// moment is found by [`Coordinator::reclaim_pass`].
+    /// If partitions are on several servers, the one that has requests first is served; requests that another one has
+    /// delivered at the same time are found by [`Coordinator::reclaim_pass`].
     pub async fn intake_pass(&self) -> Result<Taken> {
         let reads = self.posts.iter().map(|post| Box::pin(self.read_inbox(post)));
         let (entries, ..) = select_all(reads).await;
         self.take_in(entries?).await
     }
 
-    /// Takes in the requests that are there now; does not wait for more.
+    /// Takes the requests that are there now; does not wait for more.
     pub(crate) async fn take_in(&self, entries: Vec<InboxEntry>) -> Result<Taken> {
         self.intake.take_all(entries, Early::Keep).await
     }
 
-    /// Waits for requests of a post, where none are left. May be dropped, as [`Coordinator::read_inbox`].
+    /// Waits for requests of a post, if none are left. May be dropped, like [`Coordinator::read_inbox`].
     pub(crate) async fn read_next(&self, post: &Post) -> Result<()> {
         if post.left.lock().await.is_empty() {
             let read = self.read_inbox(post).await?;
@@ -92,12 +92,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes in what was read. What a server in trouble refuses is left for the next try.
+    /// Takes the requests that were read. Those that a server in trouble refuses are left for the next try.
     pub(crate) async fn take_read(&self, post: &Post) -> Result<()> {
         let mut left = post.left.lock().await;
         match self.take_in(left.clone()).await {
             Err(error) if error.is_passing() => Err(error),
-            // For another reason it is found again as an orphan, and does not stand in the way of others.
+            // After any other error it is found again as an orphan, and does not block others.
             taken => {
                 left.clear();
                 taken.map(drop)
@@ -128,8 +128,8 @@ impl Coordinator {
         }
     }
 
-    /// Gives up workers whose lease has run out or whose connection is known to be closed, in all partitions. Where the answer
-    /// says `more`, another pass is due at once.
+    /// Gives up workers whose lease has run out or whose connection is known to be closed, in all partitions. If the
+    /// answer says `more`, another pass is due at once.
     pub async fn reap_pass(&self) -> Result<Reaped> {
         let mut all = Reaped::default();
         for partition in self.partitions() {
@@ -144,7 +144,7 @@ impl Coordinator {
         Ok(all)
     }
 
-    /// Fires due timers, in all partitions. Where the answer says `more`, another pass is due at once.
+    /// Fires due timers, in all partitions. If the answer says `more`, another pass is due at once.
     pub async fn fire_pass(&self) -> Result<Fired> {
         let mut all = Fired::default();
         for partition in self.partitions() {
@@ -156,7 +156,7 @@ impl Coordinator {
         Ok(all)
     }
 
-    /// Reaps in those partitions of a post where that is due; answers how long until it is due in the next.
+    /// Reaps in those partitions of a post where that is due; returns how long until it is due in the next.
     pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
         if !post.steadiness().missing(Instant::now()).is_zero() {
             // Whether the server takes writes: this one does no harm.
@@ -171,17 +171,17 @@ impl Coordinator {
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
     }
 
-    /// Fires in those partitions of a post where that is due; answers how long until it is due in the next.
+    /// Fires in those partitions of a post where that is due; returns how long until it is due in the next.
     pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
         let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
         post.heed(join_all(due.map(|partition| partition.fire(&self.config))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_fire)))
     }
 
-    /// Looks for workers whose connection is closed; answers those that the next reap will give up, once for each partition. It
-    /// takes two passes, [`Config::suspicion`] apart, to come to that.
+    /// Looks for workers whose connection is closed; returns those that the next reap will give up, once for each
+    /// partition. It takes two passes, [`Config::suspicion`] apart, to suspect one.
     ///
-    /// Fails with [`Error::is_denied`] where `CLIENT LIST` is not allowed: then leases alone tell who is dead.
+    /// Fails with [`Error::is_denied`] if `CLIENT LIST` is not allowed: then only leases tell which workers are dead.
     pub async fn liveness_pass(&self) -> Result<Vec<(String, u64)>> {
         let mut suspects = Vec::new();
         for post in &self.posts {
@@ -190,7 +190,7 @@ impl Coordinator {
         Ok(suspects)
     }
 
-    /// Takes in the requests that were delivered to a coordinator that never took them in. Answers how many there were.
+    /// Takes the requests that were delivered to a coordinator that never took them. Returns how many there were.
     pub async fn reclaim_pass(&self) -> Result<u64> {
         let mut count = 0;
         for post in &self.posts {
@@ -211,7 +211,7 @@ impl Coordinator {
         Ok(count)
     }
 
-    /// Audits the next slice of all there is, in each partition, and mends what is missing; begins anew after the last one.
+    /// Audits the next slice of each partition, and repairs breaches; starts over after the last one.
     pub async fn audit_pass(&self) -> Result<Audited> {
         let mut all = Audited::default();
         for post in &self.posts {
@@ -223,7 +223,7 @@ impl Coordinator {
         Ok(all)
     }
 
-    /// A slice of each partition that the audit is not through with; the last answer says when all are.
+    /// Audits a slice of each partition that is not finished; the last answer says when all are.
     pub(crate) async fn audit(&self, post: &Post) -> Result<Audited> {
         let mut all = Audited::default();
         let begins = post.partitions.iter().all(|partition| !partition.is_within_audit());
@@ -236,7 +236,8 @@ impl Coordinator {
         Ok(all)
     }
 
-    /// Starts the runs whose workflow is served by now, and rejects those that waited longer than [`Config::grace`].
+    /// Starts the held requests whose workflow is served now, and rejects those that waited longer than
+    /// [`Config::grace`].
     pub async fn deferred_pass(&self) -> Result<Taken> {
         let mut all = Taken::default();
         for post in &self.posts {
@@ -319,7 +320,7 @@ impl Post {
     }
 }
 
-/// So often a server that is not known to be steady is asked for a write.
+/// How often a server that is not known to be steady gets a write.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The stream or its consumer group was deleted, as by `FLUSHALL`.

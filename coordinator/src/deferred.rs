@@ -12,7 +12,7 @@ use crate::intake::{Became, Intake, Taken, shortened, sum};
 use crate::routing::{Destination, Routes};
 use crate::sessions::in_lines;
 
-/// How many are dealt with at once.
+/// How many are processed at once.
 const BATCH: usize = 128;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ fn judge(deferred: &Deferred, routes: &Routes, now_ms: u64, grace: Duration) -> 
 }
 
 impl Intake {
-    /// Starts those of a partition that are served by now, and rejects those that have waited for longer than `grace`.
+    /// Starts those of a partition whose workflow is served now, and rejects those that have waited longer than `grace`.
     pub(crate) async fn take_deferred(&self, store: &dyn CoordinatorStore, grace: Duration) -> Result<Taken> {
         let mut waiting = store.deferred().await?;
         if waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! The loops: each duty again and again, whatever becomes of Redis, until told to stop.
+//! The loops: each duty again and again, through outages of Redis, until told to stop.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Coordinator, Post};
 
-/// How long the duties may take to finish what they are at.
+/// How long the duties may take to finish their work.
 const PARTING: Duration = Duration::from_millis(1500);
 /// How often to look whether `CLIENT LIST` is still denied.
 const DENIED: Duration = Duration::from_secs(60);
@@ -53,9 +53,9 @@ impl Duty {
 }
 
 impl Coordinator {
-    /// Goes about all duties until `shutdown` is over, then finishes what is under way (for at most a second and a half).
+    /// Performs all duties until `shutdown` completes, then finishes its current work (for at most a second and a half).
     ///
-    /// Redis being away does not end it: it waits and goes on. Needs a Tokio runtime.
+    /// An outage of Redis does not end it: it waits and goes on. Needs a Tokio runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (this, stop) = (Arc::new(self), CancellationToken::new());
         log::info!(

@@ -3,7 +3,7 @@
 use stepfleet_shared::graph::Graph;
 use stepfleet_shared::step::Route;
 
-/// The routes of an event, to one step where that is asked for; or why there are none. `of` names the workflow.
+/// The routes of an event, to one step if the request names it; or why there are none. `of` names the workflow.
 pub(crate) fn takers(graph: &Graph, of: &str, event: &str, step: Option<&str>) -> Result<Vec<Route>, String> {
     let all = graph.takers(event);
     if event == graph.stop {

@@ -1,4 +1,4 @@
-//! What is known about the fleet, read anew when it is old.
+//! What is known about the fleet, read again when it is old.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,7 +79,8 @@ impl Fleet {
         Ok(self.schemas.mistake(graph, &of, given).await.map_or(Ok(takers), Err))
     }
 
-    /// Why the input of a run is none that this version of its workflow takes; None if it is, as far as that is registered.
+    /// Why this version of the workflow does not take the input of a run; None if it does, as far as that is
+    /// registered.
     pub(crate) async fn mistake(&self, version: u32, request: &StartRequest) -> Result<Option<String>> {
         let (routes, workflow) = (self.routes().await?, &request.workflow);
         let Some(graph) = routes.graph(workflow, version) else { return Ok(None) };

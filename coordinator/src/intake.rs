@@ -1,4 +1,4 @@
-//! What becomes of an inbox entry: a run, a wait for a worker that serves it, or a rejection.
+//! Turns an inbox entry into a run, a wait for a worker that serves it, or a rejection.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::sessions::{in_lines, line_full};
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
-/// How often it is looked what a run that an event is for stands at, where it changes in between.
+/// How often it looks up the state of a run that an event is for, if that changes in between.
 const LOOKS: usize = 3;
 /// How many fields of a rejected request are kept.
 const KEPT_FIELDS: usize = 16;
@@ -36,7 +36,7 @@ pub struct Taken {
     pub deferred: u64,
     /// Signals that were delivered or kept, and runs that were cancelled, retried, forked, paused or resumed.
     pub steered: u64,
-    /// Requests about runs that nobody knows yet: they are looked at once more.
+    /// Requests about unknown runs: they are looked at once more.
     pub early: u64,
     /// Requests that cannot be taken.
     pub rejected: u64,
@@ -79,7 +79,7 @@ pub(crate) enum Became {
     Rejected,
 }
 
-/// Deals with requests, whether they come from the inbox or have waited.
+/// Processes requests, whether they come from the inbox or have waited.
 pub(crate) struct Intake {
     pub(crate) partitions: Partitions,
     pub(crate) fleet: Fleet,
@@ -89,7 +89,7 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Deals with all entries at once. What fails stays in the inbox, pending, and is found again as an orphan.
+    /// Processes all entries at once. An entry that fails stays in the inbox, pending, and is found again as an orphan.
     /// `early`: entries that were about a run unknown at an earlier look are given up.
     pub(crate) async fn take_all(&self, entries: Vec<InboxEntry>, early: Early) -> Result<Taken> {
         let parsed = entries.into_iter().map(|entry| (request::parse(&entry.fields), entry));
@@ -182,7 +182,7 @@ impl Intake {
         Ok(became)
     }
 
-    /// What is held is asked for again when it is held no more: only then it is known which steps take it.
+    /// An event for a held run comes again when the run is no longer held: only then is it known which steps take it.
     async fn send(
         &self,
         store: &dyn CoordinatorStore,
@@ -288,7 +288,7 @@ impl Intake {
         Ok(Some(became))
     }
 
-    /// Creates the run; or says why it cannot be taken.
+    /// Creates the run, or says why its request is rejected.
     pub(crate) async fn start(
         &self,
         run: String,
@@ -350,7 +350,8 @@ impl Intake {
             .map(|lack| format!("it asks for durability {durability}, but {lack}")))
     }
 
-    /// A request that came in another inbox than that of its run's partition is kept where it came, and its run is shown in its own.
+    /// A request from another inbox than that of its run's partition is kept among the rejected there, and its run is
+    /// shown in its own partition.
     async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
         log::debug!(entry = entry.id, reason, "rejected a request");
         let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
@@ -393,7 +394,7 @@ fn no_source(from: &str) -> String {
     format!("its context was to come from run {from}, which does not exist: it was never started, or has expired")
 }
 
-/// What to do with requests about a run that nobody knows.
+/// What to do with requests about an unknown run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Early {
     /// Leave them in the inbox, pending, to be reclaimed.
@@ -453,7 +454,7 @@ impl Steering {
     }
 }
 
-/// Adds up the outcome of requests; the first error, where there is one, once all were dealt with.
+/// Adds up the outcome of requests; returns the first error, if any, once all were processed.
 pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
     let mut taken = Taken::default();
     for became in results {
@@ -465,7 +466,7 @@ pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
     Ok(taken)
 }
 
-/// Enough of a request to recognise it by.
+/// Enough of a request to recognize it by.
 pub(crate) fn shortened(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields.iter().take(KEPT_FIELDS).map(|(name, value)| (cut(name), cut(value))).collect()
 }

@@ -1,8 +1,8 @@
 //! The Stepfleet coordinator: it turns requests into runs, takes back what dead workers held, and fires timers.
 //!
-//! It is leaderless: all it does are transitions of [`stepfleet_shared::store::CoordinatorStore`] that may be repeated, so three at
-//! once are safe and the loss of two is harmless. It keeps nothing that cannot be read again, and is not in the way of
-//! a step: workers hand steps on to each other.
+//! It is leaderless: everything it does is a transition of [`stepfleet_shared::store::CoordinatorStore`] that may be
+//! repeated, so three at once are safe and the loss of two is harmless. It keeps nothing that cannot be read again, and
+//! is not in the path of a step: workers hand steps on to each other.
 //!
 //! ```no_run
 //! # async fn example() -> stepfleet_shared::Result<()> {
@@ -15,7 +15,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! By the way of a request: [`Coordinator::intake_pass`] reads the inbox, `routing` finds the version to start, and
+//! In the order of a request: [`Coordinator::intake_pass`] reads the inbox, `routing` finds the version to start, and
 //! what no worker serves yet waits for [`Coordinator::deferred_pass`].
 
 mod across;

@@ -82,13 +82,13 @@ impl Partition {
         Ok(fired)
     }
 
-    /// A timer is due sooner, or a worker has come, whose connection is to be looked at from now on.
+    /// A timer is due sooner, or a worker has come, whose connection is to be watched from now on.
     pub(crate) fn hear_alarm(&self) {
         self.next_fire.set(Duration::ZERO);
         self.has_workers.store(true, Ordering::Relaxed);
     }
 
-    /// Where nobody is there, nobody can be lost.
+    /// Without workers, none can be lost.
     pub(crate) fn has_workers(&self) -> bool {
         self.has_workers.load(Ordering::Relaxed)
     }

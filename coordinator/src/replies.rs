@@ -1,4 +1,4 @@
-//! The lists that requests name for their receipts: which of them may be used, and where a rejection is told.
+//! The lists that requests name for their receipts: which of them may be used, and which one gets a rejection.
 
 use stepfleet_shared::Result;
 use stepfleet_shared::partition::partition_of;
@@ -25,7 +25,7 @@ impl Intake {
         ))
     }
 
-    /// The same of a start.
+    /// The same for a start.
     pub(crate) fn list_of_start(&self, request: &StartRequest, run: &str) -> Result<(), String> {
         let Some(key) = &request.reply else { return Ok(()) };
         if self.are_several() && request.key.is_some() {
@@ -43,7 +43,8 @@ impl Intake {
         ReplyList::parse(key?, self.partitions.first().namespace(), self.partitions.count()).ok()
     }
 
-    /// Tells of a rejection in another partition than that of the inbox. It may be told again, where this is broken off.
+    /// Writes the receipt of a rejection in another partition than that of the inbox. It may be written twice after a
+    /// crash.
     pub(crate) async fn tell_elsewhere(&self, list: ReplyList, fields: &Fields, reason: &str) -> Result<()> {
         let rejection = Rejection {
             request: request::subject_of(fields),

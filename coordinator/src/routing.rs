@@ -60,12 +60,12 @@ impl Routes {
         self.served.get(workflow)
     }
 
-    /// Where a run of this version starts, where it was ever registered.
+    /// Where a run of this version starts, if it was ever registered.
     pub(crate) fn version(&self, workflow: &str, version: u32) -> Option<&Destination> {
         self.versions.get(&(workflow.to_owned(), version))
     }
 
-    /// The steps of a version of a workflow, where it was ever registered.
+    /// The steps of a version of a workflow, if it was ever registered.
     pub(crate) fn graph(&self, workflow: &str, version: u32) -> Option<&Graph> {
         self.graphs.get(&(workflow.to_owned(), version))
     }

@@ -1,10 +1,10 @@
-//! Whether an event is what its workflow says that it takes: the input of a run, or an event from outside.
+//! Checks the input of a run, or an event from outside, against the schema that its workflow registered.
 //!
-//! Workers register JSON Schemas of these events. Only those that were made of the Rust type are held against: of other types the
-//! names of the fields are known and no more, and what serde makes of them may be something else.
+//! Workers register JSON Schemas of these events. Only those derived from the Rust type are checked: for other types
+//! only the names of the fields are known, and what serde makes of them may be something else.
 //!
-//! A schema is somebody's program. One that is huge, cannot be compiled, or takes too long for one event is not used again until
-//! another one is registered in its place; events are then held against nothing.
+//! A schema comes from outside. One that is huge, cannot be compiled, or takes too long for one event is not used again
+//! until another one is registered in its place; until then, events are not checked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,12 +21,12 @@ use stepfleet_shared::log;
 const MOST: usize = 1000;
 /// A larger schema is not used, in bytes of JSON.
 const MAX_SCHEMA: usize = 64 * 1024;
-/// So long a schema may take for one event.
+/// How long a schema may take for one event.
 const LIMIT: Duration = Duration::from_secs(2);
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 500;
 
-/// What was made of schemas.
+/// The compiled schemas.
 #[derive(Default)]
 pub(crate) struct Schemas(Mutex<HashMap<String, Made>>);
 
@@ -37,11 +37,11 @@ struct Made {
     validator: Option<Arc<Validator>>,
 }
 
-/// An event that is to be held against its schema.
+/// An event to check against its schema.
 pub(crate) struct Given {
     /// Its type.
     pub(crate) event: String,
-    /// What a reason calls it.
+    /// Its name in a reason.
     pub(crate) called: String,
     pub(crate) content: Content,
     pub(crate) input: Vec<u8>,
@@ -62,7 +62,7 @@ impl Schemas {
         };
         let (is_new, Given { called, content, input, .. }) = (made.is_none(), given);
         let (of_this, where_of) = (schema.clone(), of.to_owned());
-        // On a thread of its own: what takes too long is left there.
+        // On a thread of its own, which is abandoned if it takes too long.
         let judged = tokio::task::spawn_blocking(move || {
             let validator = made.map_or_else(|| compile(&of_this).map(Arc::new), Ok)?;
             let found = judge(&validator, &called, &where_of, content, &input);
@@ -121,7 +121,7 @@ fn is_of_a_type(schema: &Value) -> bool {
     schema.get("$schema").is_some()
 }
 
-/// None if JSON has no such values: the worker finds out what they are.
+/// None if JSON cannot express its values: the worker finds out whether they fit.
 fn read(content: Content, input: &[u8]) -> Option<Value> {
     match content {
         Content::Json => serde_json::from_slice(input).ok(),

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Nobody is given up before the server has taken writes for this long: workers could not renew their leases while it took none, and
-/// are to come first. Four times the longest pause of a worker between two tries.
+/// No worker is given up before the server has accepted writes for this long: workers could not renew their leases
+/// while it accepted none, and must come first. Four times the longest pause of a worker between two tries.
 const RECOVERY: Duration = Duration::from_secs(1);
-/// Nobody knows what the server did in a pause of this length. Twice the longest pause between two looks.
+/// After a pause of this length, it is unknown what the server did meanwhile. Twice the longest pause between two looks.
 const GAP: Duration = Duration::from_secs(1);
 
 /// Since when the server has taken each write of this coordinator. Not steady at first: what went before is not known.
@@ -30,7 +30,7 @@ impl Steadiness {
         self.taken = None;
     }
 
-    /// How much longer nobody is to be given up; nothing where the server is steady. As long as there is something, writes are
+    /// How much longer no worker may be given up; zero if the server is steady. Until it is zero, writes are
     /// to be tried.
     pub(crate) fn missing(&self, now: Instant) -> Duration {
         match self.taken {

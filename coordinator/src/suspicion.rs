@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Tells workers whose lease connection is gone for good from those that are just making a new one: a connection must
-/// have been seen closed twice, some time apart, without the worker having come back on another in between.
+/// Distinguishes workers whose lease connection is gone for good from those that are just opening a new one: a
+/// connection must have been seen closed twice, some time apart, without the worker having come back on another in
+/// between.
 #[derive(Debug)]
 pub struct Suspicion {
     after: Duration,
@@ -17,7 +18,7 @@ impl Suspicion {
         Self { after, since: HashMap::new() }
     }
 
-    /// Takes in which workers' connections (by Redis' client id) are closed now; answers those to give up.
+    /// Notes which workers' connections (by Redis' client id) are closed now; returns the workers to give up.
     pub fn observe(&mut self, now: Instant, closed: &[(String, u64)]) -> Vec<(String, u64)> {
         let earlier = std::mem::take(&mut self.since);
         self.since = closed.iter().map(|one| (one.clone(), *earlier.get(one).unwrap_or(&now))).collect();

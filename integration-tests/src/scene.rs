@@ -200,7 +200,7 @@ impl Scene {
         Saved::Redis(saved)
     }
 
-    /// Goes back, as a server does that is started again without its last moments.
+    /// Goes back, as a server does that is started again without its latest writes.
     ///
     /// # Panics
     /// When it was another store that was saved.

@@ -47,8 +47,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Opens the namespace. Waits as long as a server is away, is loading its files or cannot write them, and logs what it waits
-    /// for; then checks the server. May be dropped.
+    /// Opens the namespace. Waits as long as a server is away, is loading its files or cannot write them, and logs what
+    /// it waits for; then checks the server. May be dropped.
     ///
     /// Fails if the login is refused, if the server is not fit, or if the namespace has another number of partitions.
     pub async fn open<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>, Refused> {

@@ -24,7 +24,8 @@ const BETWEEN: char = '&';
 /// Integers up to here are the same in every notation.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The attributes of a payload: the top-level fields of a map that are text, numbers, booleans or null. None if it is no map.
+/// The attributes of a payload: the top-level fields of a map that are text, numbers, booleans or null. None if it is
+/// no map.
 pub(crate) fn of(payload: &[u8]) -> Vec<String> {
     let Ok(top) = codec::decode::<Top>("the signal", payload) else { return Vec::new() };
     let token = |(field, value): (String, Value)| token(&field, &plain(value).to_string());

@@ -72,8 +72,8 @@ impl Client {
         Self::connect_to(&env::redis(), &env::namespace())
     }
 
-    /// A client for another namespace. It need not exist yet: requests wait in the inbox of its first partition until a coordinator
-    /// creates it.
+    /// A client for another namespace. It need not exist yet: requests wait in the inbox of its first partition until a
+    /// coordinator creates it.
     pub fn connect_to(url: &str, namespace: &str) -> Result<Self> {
         Ok(Self { home: Home::at(url, namespace)?, registered: Arc::default() })
     }
@@ -339,8 +339,8 @@ impl RunHandle {
 
     /// Waits until the run has ended, for at most `limit`, and returns the run, however it ended.
     ///
-    /// Keeps waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says whether the run goes
-    /// on, waits for a worker that serves its workflow, or does not exist.
+    /// Keeps waiting while Redis is away. Fails with [`Error::is_timeout`] when the limit is over; the error says
+    /// whether the run goes on, waits for a worker that serves its workflow, or does not exist.
     pub async fn wait(&self, limit: Duration) -> Result<Run> {
         let (until, mut backoff) = (Instant::now() + limit, Backoff::new(FOLLOWING));
         loop {

@@ -3,8 +3,9 @@
 //! Events and context values travel as MessagePack with named fields, so that a field can be added or removed
 //! without breaking active runs. A run's input may also be JSON, as the caller sent it.
 //!
-//! Types that are written in one way for people and in another for machines (addresses of hosts, UUIDs, times) are always written
-//! for people: so a value has the same shape in MessagePack and in JSON, and one that went through JSON can be read again.
+//! Types that are written in one way for people and in another for machines (addresses of hosts, UUIDs, times) are
+//! always written for people: so a value has the same shape in MessagePack and in JSON, and one that went through JSON
+//! can be read again.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +21,8 @@ pub const JSON: u8 = 2;
 /// The largest event, context value, input or result, in bytes.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// How deep values may nest: as deep as `serde_json` reads, so that a value that came as JSON can be written as MessagePack.
+/// How deep values may nest: as deep as `serde_json` reads, so that a value that came as JSON can be written as
+/// MessagePack.
 pub const MAX_DEPTH: usize = 127;
 
 /// How the input and the result of a run are written, as the caller asked.

@@ -78,10 +78,10 @@ impl Address {
         found.value.map(|value| codec::decode(&self.what(), &value)).transpose()
     }
 
-    /// Runs a method on the value, and writes the new value; returns the method's result, as a payload. If somebody else has
-    /// changed the entity in the meantime, it is read again and the method runs on that. A call of this id that was made before has no second
-    /// effect, and returns its earlier result, as long as it is among the last 10,000 calls of the entity and these have no more
-    /// than 4 MiB of results.
+    /// Runs a method on the value, and writes the new value; returns the method's result, as a payload. If somebody
+    /// else has changed the entity in the meantime, it is read again and the method runs on that. A call of this id
+    /// that was made before has no second effect, and returns its earlier result, as long as it is among the last
+    /// 10,000 calls of the entity and these have no more than 4 MiB of results.
     pub async fn call<E: Entity, R: Serialize>(
         &self,
         store: &dyn EntityStore,

@@ -115,8 +115,8 @@ impl Error {
         self.trouble().ends_connection()
     }
 
-    /// Like [`Error::is_passing`], for a process that starts: a login that is refused at the beginning was most likely never right, and is
-    /// better reported than waited for.
+    /// Like [`Error::is_passing`], for a process that starts: a login that is refused at the beginning was most likely
+    /// never right, and is better reported than waited for.
     pub fn is_worth_waiting_at_start(&self) -> bool {
         self.is_passing() && !matches!(self.trouble(), Trouble::Unauthorized | Trouble::Denied | Trouble::Untrusted)
     }

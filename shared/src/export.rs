@@ -1,4 +1,5 @@
-//! Exports what the bodies of a run have recorded, to replay it elsewhere: for instance, against code that is about to be deployed.
+//! Exports what the bodies of a run have recorded, to replay it elsewhere: for instance, against code that is about to
+//! be deployed.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use crate::step::{Claimed, Fence};
 /// The format of exports: the only one that is read.
 const FORMAT: u32 = 1;
 
-/// A run as [`RunHandle::export`](crate::client::RunHandle::export) and `stepfleet export` write it: what its bodies were given, and
-/// what they have recorded. It contains the run's data, so take care where you keep it.
+/// A run as [`RunHandle::export`](crate::client::RunHandle::export) and `stepfleet export` write it: what its bodies
+/// were given, and what they have recorded. It contains the run's data, so take care where you keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Export {

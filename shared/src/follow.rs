@@ -53,9 +53,10 @@ impl Follower {
 
     /// Returns the next entry; None when the run has ended and everything was read.
     ///
-    /// Waits as long as it takes for the run to exist, for something to be published, and for Redis while it is
-    /// away. Entries that were trimmed before they were read are reported in their place as [`What::Missed`]. May be dropped
-    /// at any moment without losing anything. The end of a run that has published nothing is noticed within about two seconds.
+    /// Waits as long as it takes for the run to exist, for something to be published, and for Redis while it is away.
+    /// Entries that were trimmed before they were read are reported in their place as [`What::Missed`]. May be dropped
+    /// at any moment without losing anything. The end of a run that has published nothing is noticed within about two
+    /// seconds.
     ///
     /// Fails with [`Error::is_not_found`] if the run's retention ends before everything was read, and if Redis
     /// refuses the call.

@@ -199,7 +199,8 @@ impl Record {
         })
     }
 
-    /// The detail as people read it: in the record, [`crate::names::token`] encodes the names of calls, signals and buffers.
+    /// The detail as people read it: in the record, [`crate::names::token`] encodes the names of calls, signals and
+    /// buffers.
     pub fn told(&self) -> Cow<'_, str> {
         match self.kind {
             Kind::Asked => Cow::Owned(names::text(self.detail.strip_prefix("%ask.").unwrap_or(&self.detail))),

@@ -122,7 +122,8 @@ pub enum Entry<'a> {
         /// The name of the change.
         name: &'a str,
     },
-    /// The results that the body had received, where no recorded value says so. It belongs to no call: see [`FIRST_ORDER`].
+    /// The results that the body had received, where no recorded value says so. It belongs to no call: see
+    /// [`FIRST_ORDER`].
     Order {
         /// As workers write it.
         order: &'a str,

@@ -69,8 +69,8 @@ impl Runs {
         self
     }
 
-    /// Returns at most `limit` runs, the newest first. Reads the runs of the whole namespace until it has found enough: there is no
-    /// index by workflow or status.
+    /// Returns at most `limit` runs, the newest first. Reads the runs of the whole namespace until it has found enough:
+    /// there is no index by workflow or status.
     pub async fn list(self, limit: usize) -> Result<Vec<Run>> {
         patiently(|| async { self.read(limit).await }).await
     }

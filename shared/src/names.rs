@@ -123,8 +123,8 @@ pub fn check_call(what: &str, name: &str) -> Result<()> {
     check(what, name, MAX_CALL, |c| !c.is_control(), "anything but control characters")
 }
 
-/// Encodes the name of a call, a signal or a buffer for Redis: whatever is not an ASCII letter, a digit or one of `_-.` is
-/// percent-encoded, so that it is one word.
+/// Encodes the name of a call, a signal or a buffer for Redis: whatever is not an ASCII letter, a digit or one of `_-.`
+/// is percent-encoded, so that it is one word.
 pub fn token(name: &str) -> String {
     attributes::encoded(name, |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
@@ -146,7 +146,8 @@ pub fn question(name: &str) -> String {
 
 const CHILD: &str = "%child.";
 
-/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run has it.
+/// The name of a wait for the end of a child run of this workflow. No signal can have it, and no other wait of the run
+/// has it.
 pub fn child(seq: u64, number: u64, workflow: &str) -> String {
     format!("{CHILD}{seq}.{number}.{}", token(workflow))
 }
@@ -159,7 +160,8 @@ pub fn is_child(name: &str) -> bool {
 const UNDO: &str = "%undo.";
 const CLEANUP: &str = "%cleanup.";
 
-/// The name of a wait that keeps a compensation, a run of this workflow; with `always`, one that is carried out however the run ends.
+/// The name of a wait that keeps a compensation, a run of this workflow; with `always`, one that is carried out however
+/// the run ends.
 pub fn undo(seq: u64, number: u64, workflow: &str, always: bool) -> String {
     format!("{}{seq}.{number}.{}", if always { CLEANUP } else { UNDO }, token(workflow))
 }
@@ -174,7 +176,8 @@ pub(crate) fn is_cleanup(name: &str) -> bool {
     name.starts_with(CLEANUP)
 }
 
-/// Decodes a name that [`token`] wrote, and describes one of [`sleep`], [`retry`] and the others; any other text stays as it is.
+/// Decodes a name that [`token`] wrote, and describes one of [`sleep`], [`retry`] and the others; any other text stays
+/// as it is.
 pub fn text(token: &str) -> String {
     if token.strip_prefix("%sleep.").is_some() {
         return "(sleep)".to_owned();

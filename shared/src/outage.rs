@@ -1,5 +1,5 @@
-//! Outlasts outages: repeats calls that fail because a server is away or cannot accept them now, and logs each outage once,
-//! however many tasks notice it.
+//! Outlasts outages: repeats calls that fail because a server is away or cannot accept them now, and logs each outage
+//! once, however many tasks notice it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

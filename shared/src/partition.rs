@@ -43,8 +43,8 @@ pub fn run_of_entry(entry: &str, inbox: u16) -> String {
     if inbox == 0 { entry.to_owned() } else { format!("{entry}-p{inbox}") }
 }
 
-/// An id of this partition that begins with this text: the text itself, or the first of the text with `-1`, `-2` and so on that is. None
-/// if there is no such partition.
+/// An id of this partition that begins with this text: the text itself, or the first of the text with `-1`, `-2` and so
+/// on that is. None if there is no such partition.
 pub fn id_in(partition: u16, partitions: u16, first: &str) -> Option<String> {
     let numbered = (1u32..1_000_000).map(|n| format!("{first}-{n}"));
     let mut ids = std::iter::once(first.to_owned()).chain(numbered);

@@ -1,8 +1,9 @@
 //! All partitions of a namespace.
 //!
-//! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread over all
-//! of them. Partitions that share a server are read over one connection: see [`Partitions::colocated`]. The type says what its holder
-//! may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do everything.
+//! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread
+//! over all of them. Partitions that share a server are read over one connection: see [`Partitions::colocated`]. The
+//! type says what its holder may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do
+//! everything.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,8 @@ impl<R: Role + ?Sized> Clone for Partitions<R> {
 impl Partitions {
     /// Opens a namespace, and creates it if it is new: with `count` partitions, or 16 in a cluster and 1 elsewhere.
     ///
-    /// Fails with [`Error::is_invalid`] if it has another number of partitions than `count`, or was created by a newer version.
+    /// Fails with [`Error::is_invalid`] if it has another number of partitions than `count`, or was created by a newer
+    /// version.
     pub async fn open(topology: &Topology, name: &str, count: Option<u16>) -> Result<Self> {
         let namespace = Namespace::new(name, 0)?;
         if let Some(count) = count.filter(|count| !(1..=MAX_PARTITIONS).contains(count)) {
@@ -173,7 +175,8 @@ impl<R: Role + ?Sized> Partitions<R> {
         Ok(known.filter(|known| partition_of(known, self.count()) != partition_of(id, self.count())))
     }
 
-    /// The workers whose lease has not been swept. A worker that serves several partitions is listed once, with all that it holds.
+    /// The workers whose lease has not been swept. A worker that serves several partitions is listed once, with all
+    /// that it holds.
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
         let mut merged: Vec<WorkerInfo> = Vec::new();
         for worker in try_join_all(self.all().iter().map(|store| store.workers())).await?.into_iter().flatten() {
@@ -267,8 +270,8 @@ impl<R: Role + ?Sized> Clone for Colocated<R> {
 #[async_trait]
 pub trait ColocatedReader: Send {
     /// Waits a few seconds, or up to `limit` if the caller gives one; returns the numbers of the partitions where
-    /// something may have happened. May be dropped at any time; the reader is then unusable, like after an error, and must be opened
-    /// again.
+    /// something may have happened. May be dropped at any time; the reader is then unusable, like after an error, and
+    /// must be opened again.
     async fn next(&mut self, limit: Duration) -> Result<Vec<u16>>;
 }
 

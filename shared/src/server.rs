@@ -122,7 +122,8 @@ impl Info {
         Ok(warnings)
     }
 
-    /// Why the server cannot be judged yet, which passes; None if it can. Before it has loaded its files, what it says about them is wrong.
+    /// Why the server cannot be judged yet, which passes; None if it can. Before it has loaded its files, what it says
+    /// about them is wrong.
     pub fn is_not_ready(&self) -> Option<String> {
         let is = |name, value| self.get(name) == Some(value);
         if is("loading", "1") || is("async_loading", "1") {

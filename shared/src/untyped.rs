@@ -5,8 +5,8 @@ use serde_json::Value;
 
 type Json<T> = Result<T, &'static str>;
 
-/// The value as JSON. Bytes become lists of numbers, keys that are numbers become text, and NaN becomes null. Fails with what JSON
-/// cannot express.
+/// The value as JSON. Bytes become lists of numbers, keys that are numbers become text, and NaN becomes null. Fails
+/// with what JSON cannot express.
 pub(crate) fn to_json(packed: Packed) -> Json<Value> {
     Ok(match packed {
         Packed::Nil => Value::Null,

@@ -12,10 +12,10 @@ use crate::event::Event;
     note = "put `#[event]` on the event's type, or `#[derive(Emit)]` on an enum of events"
 )]
 pub trait Emit: Send + 'static {
-    /// Names the events that may come.
+    /// Names the events that it may contain.
     fn shape(shape: &mut Shape);
 
-    /// Writes the events that did come.
+    /// Writes the events that it contains.
     fn emit(self, emission: &mut Emission) -> Outcome<()>;
 }
 
@@ -24,7 +24,7 @@ pub trait Emit: Send + 'static {
 pub struct Shape {
     /// The event's name, and whether it opens a fan-out.
     pub events: Vec<(&'static str, bool)>,
-    /// It may leave nothing behind.
+    /// It may emit nothing.
     pub ends: bool,
 }
 
@@ -37,7 +37,7 @@ impl Shape {
     }
 }
 
-/// The events that one attempt emitted, written down.
+/// The events that one attempt emitted, serialized.
 #[derive(Debug)]
 pub struct Emission {
     stop: &'static str,
@@ -55,7 +55,7 @@ impl Emission {
         Self { stop, content, events: Vec::new(), fan: None, result: None }
     }
 
-    /// A durable function begins anew with this input.
+    /// A durable function begins again with this input.
     pub(crate) fn again(stop: &'static str, content: Content, input: Vec<u8>) -> Self {
         Self { events: vec![("Input", input)], ..Self::new(stop, content) }
     }

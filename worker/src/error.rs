@@ -31,12 +31,12 @@ pub struct Error {
     type_name: Option<Cow<'static, str>>,
 }
 
-/// What the worker does with an error, whoever retries it.
+/// What the worker does with an error, whatever the retry policy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    /// Of an event from outside: it is set aside.
+    /// An event from outside cannot be read: it is set aside.
     Unreadable,
-    /// Of a recorded call, which ends so in each attempt.
+    /// A recorded call ended with it, and does so in each attempt.
     GivenUp,
 }
 
@@ -69,7 +69,7 @@ impl Error {
         self.overdue
     }
 
-    /// The event came from outside, and is none that the step can read: it is set aside.
+    /// The event came from outside, and the step cannot read it: it is set aside.
     pub(crate) fn unreadable(self) -> Self {
         Self { mark: Some(Mark::Unreadable), ..self }
     }
@@ -78,7 +78,7 @@ impl Error {
         self.mark == Some(Mark::Unreadable)
     }
 
-    /// It is recorded: whoever replays the call is given the same error.
+    /// It is recorded: a replay of the call returns the same error.
     pub(crate) fn given_up(self) -> Self {
         Self { mark: Some(Mark::GivenUp), ..self }
     }
@@ -95,7 +95,7 @@ impl Error {
         codec::encode("an error", self).unwrap_or_default()
     }
 
-    /// As [`Error::write`] has written it.
+    /// Reads what [`Error::write`] wrote.
     pub(crate) fn read(bytes: &[u8]) -> Outcome<Self> {
         Ok(codec::decode("the recorded error of a call", bytes)?)
     }

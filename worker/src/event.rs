@@ -13,19 +13,19 @@ use crate::error::Outcome;
 use crate::schema;
 use crate::workflow::Attempt;
 
-/// What can be written into Redis by one worker and read by another.
+/// What one worker can write into Redis and another can read.
 #[diagnostic::on_unimplemented(
     message = "the event `{Self}` cannot be written and read",
     label = "another worker reads it",
     note = "put `#[event]` on it in place of `#[derive(Event)]`, or add `#[derive(Serialize, Deserialize)]`"
 )]
-// Not a subtrait of serde's: the compiler would tell of those, and not of this.
+// Not a subtrait of serde's traits: the compiler's errors would name those instead of this one.
 pub trait Written: Sized {
-    /// As a payload. `name` is for the message.
+    /// Writes it as a payload. `name` is for the error.
     #[doc(hidden)]
     fn payload(&self, name: &str) -> stepfleet_shared::Result<Vec<u8>>;
 
-    /// As the caller of the run reads it.
+    /// Writes it as the caller of the run reads it.
     #[doc(hidden)]
     fn write_as(&self, what: &str, content: Content) -> stepfleet_shared::Result<Vec<u8>>;
 
@@ -56,10 +56,10 @@ impl<E: Serialize + DeserializeOwned> Written for E {
     }
 }
 
-/// Something that happened in a run. Made with `#[event]`, or with `#[derive(Event, Serialize, Deserialize)]`.
+/// An event of a run. Implement it with `#[event]`, or with `#[derive(Event, Serialize, Deserialize)]`.
 ///
 /// Events are routed by name: the type's own, or `#[event(name = "...")]`. They are written with their field names, so
-/// a field can be added (with `#[serde(default)]`) or removed while runs are under way.
+/// a field can be added (with `#[serde(default)]`) or removed while runs are active.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "a step accepts and returns events",
@@ -69,14 +69,14 @@ pub trait Event: Written + Send + Sync + 'static {
     /// The name that it is routed by.
     const NAME: &'static str;
 
-    /// Its JSON Schema, which callers see. The macro gives the full one where the type has `#[derive(JsonSchema)]`
+    /// Its JSON Schema, which callers see. The macro makes the full one if the type has `#[derive(JsonSchema)]`
     /// too, and otherwise the names of its fields.
     fn schema() -> serde_json::Value {
         schema::of_fields(Self::NAME, None)
     }
 }
 
-/// An event's name, for the macros: the compiler tells of an `E` that is no event once, as it does not with `E::NAME`.
+/// An event's name, for the macros: the compiler reports an `E` that is not an event once, unlike with `E::NAME`.
 #[doc(hidden)]
 pub const fn name_of<E: Event>() -> &'static str {
     E::NAME
@@ -125,7 +125,7 @@ impl<E: Set> Joined<E> {
     /// The events of a complete set, as a tuple.
     ///
     /// # Panics
-    /// When it was made by hand without one.
+    /// If it was made by hand without one.
     pub fn into_set(mut self) -> E {
         self.events.pop().expect("it was made with one set")
     }
@@ -222,7 +222,7 @@ impl Accepts {
         }
     }
 
-    /// It gathers what the branches of a fan-out produced.
+    /// Whether it joins the events of a fan-out.
     pub fn is_joined(self) -> bool {
         matches!(self, Self::Joined(_) | Self::First(..))
     }
@@ -293,7 +293,7 @@ fn read_all<E: Event, M>(attempt: &Attempt) -> Outcome<Joined<E, M>> {
     attempt.joined.iter().map(|payload| decode(payload)).collect::<Outcome<Vec<E>>>().map(Joined::new)
 }
 
-/// An event that cannot be read now cannot be read later: the error is terminal. What comes from outside may be anything.
+/// An event that cannot be read now cannot be read later: the error is terminal. An event from outside may be anything.
 fn decode<E: Event>(payload: &[u8]) -> Outcome<E> {
     Ok(E::from_payload(E::NAME, payload)?)
 }

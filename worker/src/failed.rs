@@ -1,4 +1,4 @@
-//! Failures as events: what a step that catches them is given.
+//! Failures as events, for steps that catch them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,13 +8,13 @@ use stepfleet_shared::step::Claimed;
 use crate::error::{Error, Outcome};
 use crate::event::Event;
 
-/// An event larger than this, as JSON, is not shown to the step that catches, in bytes.
+/// The largest event, as JSON, that is shown to the step that catches its failure, in bytes.
 const MAX_INPUT: usize = 256 * 1024;
 
 /// A step has failed for good: its error is terminal, or its retry policy gave up.
 ///
 /// A step that takes this event catches the failures of the steps that its option `catches` names, or of all steps.
-/// It runs in place of the step that failed, with what that one has left of the context: nothing. What it returns goes
+/// It runs in place of the step that failed, none of whose writes to the state were committed. What it returns goes
 /// on from there, also as a branch of a fan-out. The run goes on as if the step had not failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepFailed {
@@ -22,12 +22,12 @@ pub struct StepFailed {
     pub step: String,
     /// The name of the event that it failed on.
     pub event: String,
-    /// That event, or the list of those joined, to be looked at. None if it cannot be shown: it is larger than 256 KiB, or nests
-    /// too deep. What JSON has no form for is written as near as can be: bytes as a list of numbers, NaN as null.
+    /// That event, or the list of joined events, as JSON. None if it cannot be shown: it is larger than 256 KiB, or nests
+    /// too deep. What JSON cannot express is approximated: bytes become a list of numbers, NaN becomes null.
     pub input: Option<Value>,
     /// How many attempts it had.
     pub attempts: u32,
-    /// How long it took, from the begin of the first attempt that failed to the last error.
+    /// How long it took, from the start of the first attempt that failed to the last error.
     pub elapsed_ms: u64,
     /// The last error, with its causes, on one line.
     pub error: String,
@@ -43,8 +43,8 @@ impl Event for StepFailed {
 }
 
 impl StepFailed {
-    /// The event that the step failed on, to be emitted again or looked at. Fails if it cannot be shown, or is
-    /// another one.
+    /// The event that the step failed on, to emit it again or look at it. Fails if it was not kept, or is
+    /// of another type.
     pub fn event<E: Event>(&self) -> Outcome<E> {
         if E::NAME != self.event {
             return Err(Error::terminal(format!("step {} failed on {}, not on {}", self.step, self.event, E::NAME)));
@@ -92,7 +92,7 @@ pub trait Failure {}
 
 impl Failure for StepFailed {}
 
-/// What the step that catches is given: an event as it stands in Redis.
+/// The event for the step that catches, as Redis keeps it.
 pub(crate) fn written(
     step: &Claimed,
     joined: Option<&[Vec<u8>]>,
@@ -122,12 +122,12 @@ pub(crate) fn written(
         },
     };
     let what = "the event StepFailed";
-    // An event that nests as deep as can be does not fit into another.
+    // An event that nests as deep as allowed does not fit into another.
     let whole = codec::encode(what, &failed).ok().filter(|whole| codec::decode::<StepFailed>(what, whole).is_ok());
     Ok(whole.map_or_else(|| codec::encode(what, &StepFailed { input: None, ..failed }), Ok)?)
 }
 
-/// What failed first, where a step has failed that catches failures.
+/// What failed first, if the step that failed catches failures.
 pub(crate) fn caught_by(step: &Claimed) -> Option<String> {
     if step.event != StepFailed::NAME {
         return None;

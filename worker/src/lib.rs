@@ -37,13 +37,14 @@
 //! ```
 //!
 //! A step may run more than once (its worker can die after the work and before the commit), but only one attempt of it
-//! is ever committed, with all that it leaves behind: events, context, joins.
+//! is ever committed, with everything that it produced: events, state, joins.
 //!
-//! `cargo add stepfleet tokio` is all that this needs: no features of tokio, and no serde. [`macro@event`] makes a type an event, and
-//! [`macro@data`] does for all else that is written down: inputs and results of durable functions, state, parts of events.
+//! `cargo add stepfleet tokio` is all that this needs: no features of tokio, and no serde. [`macro@event`] makes a type
+//! an event, and [`macro@data`] does so for everything else that is serialized: inputs and results of durable
+//! functions, state, parts of events.
 //!
-//! Callers need the client alone: [`Client`] starts runs, waits for their results and answers what they ask. With
-//! `default-features = false` the crate is no more than that.
+//! Callers need the client only: [`Client`] starts runs, waits for their results and answers what they ask. With
+//! `default-features = false`, the crate has nothing else.
 
 extern crate self as stepfleet;
 
@@ -94,8 +95,8 @@ pub use runtime::{Config, Worker, WorkerError};
 /// For `#[derive(JsonSchema)]` without a dependency on `schemars`: `#[schemars(crate = "stepfleet::schemars")]`.
 #[cfg(feature = "worker")]
 pub use schemars;
-/// The serde that everything here is written with. `#[event]` and `#[data]` use it; `#[derive(Serialize)]` can too, without a dependency
-/// on serde: `#[serde(crate = "stepfleet::serde")]`.
+/// The serde that serializes everything here. `#[event]` and `#[data]` use it; `#[derive(Serialize)]` can too, without
+/// a dependency on serde: `#[serde(crate = "stepfleet::serde")]`.
 pub use serde;
 #[cfg(feature = "worker")]
 pub use stepfleet_macros::{data, durable, event, step, task, workflow};
@@ -107,11 +108,11 @@ pub use stepfleet_shared::{
     export, follow, history, listing, names, question, request, run, snapshot, values,
 };
 
-/// What a run publishes, as those who follow it read it.
+/// What a run publishes, as its followers read it.
 #[cfg(not(feature = "worker"))]
 pub use stepfleet_shared::published;
 
-/// All that a workflow's author needs.
+/// Everything that a workflow's author needs.
 #[cfg(feature = "worker")]
 pub mod prelude {
     pub use crate::context::{Answered, Approval, Choice, Choices, Text};

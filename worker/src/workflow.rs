@@ -20,7 +20,7 @@ use crate::event::Accepts;
 use crate::failed::Catches;
 use crate::retry::RetryPolicy;
 
-/// An attempt at a step, under way.
+/// The future of an attempt at a step.
 pub type Running = Pin<Box<dyn Future<Output = Outcome<Emission>> + Send>>;
 
 /// A workflow: its steps, with the resources that they use as fields. Implemented by `#[workflow]`.
@@ -30,11 +30,11 @@ pub type Running = Pin<Box<dyn Future<Output = Outcome<Emission>> + Send>>;
     note = "put `#[workflow(start = ..., stop = ...)]` on the `impl` block of `{Self}` that has its steps"
 )]
 pub trait Workflow: Send + Sync + Sized + 'static {
-    /// What it consists of.
+    /// Its definition.
     fn definition() -> Definition<Self>;
 }
 
-/// A workflow that is one function: its name, and what it takes and gives. Implemented by `#[durable]` and `#[task]`.
+/// A workflow that is one function: its name, its input and its result. Implemented by `#[durable]` and `#[task]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task",
     label = "only a task or a durable function can be called",
@@ -43,13 +43,13 @@ pub trait Workflow: Send + Sync + Sized + 'static {
 pub trait Function {
     /// The workflow's name.
     const NAME: &'static str;
-    /// What it takes.
+    /// The type of its input.
     type Input;
-    /// What it gives.
+    /// The type of its result.
     type Output;
 }
 
-/// What a workflow consists of.
+/// The definition of a workflow.
 pub struct Definition<W> {
     /// Its name, in snake case by default.
     pub name: &'static str,
@@ -59,7 +59,7 @@ pub struct Definition<W> {
     pub start: &'static str,
     /// The event that ends a run.
     pub stop: &'static str,
-    /// Events that come from outside while a run is under way.
+    /// Events that may come from outside while a run is active.
     pub external: Vec<&'static str>,
     /// The schemas of its start, stop and external events.
     pub schemas: BTreeMap<String, serde_json::Value>,
@@ -69,7 +69,7 @@ pub struct Definition<W> {
     pub timeout: Option<Duration>,
     /// How safe the progress of a run must be before it goes on, where its request does not say.
     pub durability: Durability,
-    /// When steps are tried again that say nothing of it; None for [`RetryPolicy::default`].
+    /// The retry policy of steps without their own; None for [`RetryPolicy::default`].
     pub retry: Option<RetryPolicy>,
     /// Its steps.
     pub steps: Vec<Step<W>>,
@@ -83,21 +83,21 @@ pub struct Step<W> {
     pub accepts: Accepts,
     /// What it may return.
     pub emits: Shape,
-    /// What its body may send besides.
+    /// What its body may also send.
     pub sends: Vec<&'static str>,
     /// It reads the run's context.
     pub context: bool,
-    /// When it is tried again; None for what the workflow says.
+    /// Its retry policy; None for the workflow's.
     pub retry: Option<RetryPolicy>,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
     /// For one that takes `StepFailed`: which failures it catches; None for the default.
     pub catches: Option<Catches>,
-    /// How many of its executions may be under way in a run at once.
+    /// How many of its executions may be active in a run at once.
     pub concurrency: Option<u32>,
-    /// What its body has written to the state is committed before each call that it makes.
+    /// Whether the state is committed before each call that its body makes.
     pub saves_state: bool,
-    /// Its body is to await its calls alone, and what else it does is to stand in them.
+    /// Whether its body may await its calls only, so that all other work must be in them.
     pub awaits_calls_alone: bool,
     /// Executes it.
     pub run: fn(Arc<W>, Attempt) -> Running,
@@ -144,7 +144,7 @@ pub struct Attempt {
     pub(crate) stop: &'static str,
 }
 
-/// What the state of a context can be.
+/// A type that the state of a context can have.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the state of a context",
     label = "this type must be serializable, deserializable, and have a default",
@@ -154,7 +154,7 @@ pub trait StateType: Serialize + DeserializeOwned + Default {}
 
 impl<S: Serialize + DeserializeOwned + Default> StateType for S {}
 
-/// What a durable function can take and return.
+/// A type that a durable function can take and return.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the input or the output of a durable function",
     label = "this is written by one process and read by another",
@@ -171,7 +171,7 @@ impl Attempt {
         Ok(codec::decode("the input", &self.claimed.payload)?)
     }
 
-    /// Writes down what a durable function returned.
+    /// Serializes what a durable function returned.
     #[doc(hidden)]
     #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
     pub fn output<T: Value>(&self, output: T) -> Outcome<Emission> {
@@ -185,7 +185,7 @@ impl Attempt {
         Context::new(self.core.clone())
     }
 
-    /// Writes down what the step returned.
+    /// Serializes what the step returned.
     pub fn emission<T: Emit>(&self, returned: T) -> Outcome<Emission> {
         let mut emission = Emission::new(self.stop, self.claimed.content);
         returned.emit(&mut emission)?;
@@ -195,7 +195,7 @@ impl Attempt {
 
 type Run = dyn Fn(Attempt) -> Running + Send + Sync;
 
-/// A workflow that a worker serves: its definition checked, its type forgotten.
+/// A workflow that a worker serves: its definition is checked, its type erased.
 pub(crate) struct Served {
     pub(crate) registration: Registration,
     pub(crate) stop: &'static str,
@@ -238,7 +238,7 @@ impl Served {
         })
     }
 
-    /// Puts other code in the place of a step's.
+    /// Replaces a step's code.
     #[cfg(test)]
     pub(crate) fn replace<F>(&mut self, step: &str, run: impl Fn(Attempt) -> F + Send + Sync + 'static)
     where
@@ -252,7 +252,7 @@ impl Served {
     }
 }
 
-/// What callers and coordinators are told of it.
+/// Its registration, for callers and coordinators.
 fn register<W>(definition: &Definition<W>, router: &Router) -> stepfleet_shared::Result<Registration> {
     let mut registration = Registration {
         workflow: definition.name.to_owned(),

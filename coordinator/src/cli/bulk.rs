@@ -15,7 +15,7 @@ use super::steer::{SEEN_TO, explain};
 /// How many runs are asked about at the same time.
 const AT_ONCE: usize = 32;
 
-/// What is asked of a run, in words.
+/// A request about a run, in words.
 #[derive(Clone, Copy)]
 pub(super) struct Words {
     /// `run r <done>`.
@@ -24,7 +24,7 @@ pub(super) struct Words {
     pub(super) participle: &'static str,
 }
 
-/// Asks of each run, and prints its outcome. Fails where one was refused.
+/// Sends the request about each run, and prints its outcome. Fails if one was refused.
 pub(super) async fn ask_all(
     fleet: &Fleet,
     runs: Vec<Run>,

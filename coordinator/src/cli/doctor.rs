@@ -26,7 +26,7 @@ pub(super) struct Options {
     /// Look for runs that miss something they need to go on, instead of checking Redis itself
     #[arg(long)]
     runs: bool,
-    /// Mend what is found; a run fails where that cannot be done
+    /// Repair what is found; a run fails if that is impossible
     #[arg(long, requires = "runs")]
     repair: bool,
 }

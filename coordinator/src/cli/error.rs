@@ -1,4 +1,4 @@
-//! Why a command failed, said so that it helps.
+//! Why a command failed, in a sentence that helps.
 
 use std::process::ExitCode;
 

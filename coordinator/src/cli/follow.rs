@@ -132,7 +132,7 @@ impl Follower {
         }
     }
 
-    /// That nobody serves the run's version is told once; a run is not stuck without a word.
+    /// Says once that no worker serves the run's version, so that a stuck run is not silent.
     async fn look_for_workers(&mut self, partitions: &Partitions, run: &Run) -> Result<(), CliError> {
         if self.looked.is_some_and(|at| at.elapsed() < LOOKS) {
             return Ok(());
@@ -158,7 +158,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Redis being away is told once, and waited for.
+    /// Says once that Redis is away, and waits for it.
     fn bear(&mut self, error: stepfleet_shared::Error) -> Result<(), CliError> {
         if !error.is_unavailable() {
             return Err(error.into());

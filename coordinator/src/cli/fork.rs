@@ -40,7 +40,7 @@ pub(super) struct Options {
     /// The step execution that it begins with: one that has not ended, or failed; 1 for the run's start
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "workflow")]
     seq: Option<u64>,
-    /// The recorded call that is made anew, with all that come after it; counted from 1
+    /// The recorded call that is repeated, with all that come after it; counted from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     call: Option<u64>,
     /// Another event to begin with: JSON, @ and a file's name, or - for standard input

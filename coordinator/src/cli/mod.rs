@@ -106,7 +106,7 @@ impl Fleet {
         Ok(Home::at(&self.redis, &self.namespace)?)
     }
 
-    /// The partitions of the namespace; partition 0 alone where nobody has made it yet.
+    /// The partitions of the namespace; only partition 0 if it does not exist yet.
     async fn partitions(&self) -> Result<Partitions, CliError> {
         Ok(self.home()?.known().await?)
     }
@@ -116,15 +116,16 @@ impl Fleet {
     }
 }
 
-/// How many partitions a namespace is made with.
+/// The number of partitions of a new namespace.
 #[derive(Args)]
 struct Creation {
-    /// Make the namespace with so many partitions, where it is new; the number is fixed then [default: 16 in a cluster, else 1]
+    /// Create the namespace with this many partitions, if it is new; the number is fixed then [default: 16 in a
+    /// cluster, else 1]
     #[arg(long, value_name = "N", env = "STEPFLEET_PARTITIONS", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PARTITIONS)))]
     partitions: Option<u16>,
 }
 
-/// Where those who watch over the process ask for its health.
+/// The health endpoints of the process.
 #[derive(Args)]
 struct HealthAddress {
     /// Answer /livez and /readyz over HTTP at this address, for those who watch over the process; not one that the internet can reach
@@ -211,7 +212,7 @@ pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
-/// The program `stepfleet`: reads its arguments, does as it is told, and answers how that ended.
+/// The program `stepfleet`: reads its arguments, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

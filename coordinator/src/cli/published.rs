@@ -57,7 +57,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Text that was printed cannot be taken back: that it counts no more is told beside it.
+/// Printed text cannot be taken back: a line beside it says that it no longer counts.
 fn tell_text(entry: &Published, of: &str) {
     match &entry.what {
         What::Piece { stream, text, last, .. } if stream == of => {
@@ -75,12 +75,12 @@ fn tell_text(entry: &Published, of: &str) {
     }
 }
 
-/// Questions that were told: a run that waits for people is not to look as if nothing happened.
+/// Questions that were printed: a run that waits for people must not look idle.
 #[derive(Default)]
 pub(super) struct Asks(BTreeSet<String>);
 
 impl Asks {
-    /// Tells those that are new, on standard error.
+    /// Prints new ones on standard error.
     pub(super) async fn tell(&mut self, partitions: &Partitions, run: &str) -> stepfleet_shared::Result<()> {
         for open in partitions.of(run).questions(Some(run), 0, u64::MAX).await? {
             if self.0.insert(open.id.clone()) {

@@ -61,7 +61,7 @@ pub(super) struct Options {
     /// Only runs that have this text in their id or error, in whatever case
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Look again every second, until ctrl-c. Where this is no terminal, print a line for each run that is new or has another status
+    /// Look again every second, until ctrl-c. If the output is not a terminal, print a line for each run that is new or has another status
     #[arg(long)]
     watch: bool,
 }

@@ -14,7 +14,7 @@ use super::error::{CliError, CliResult};
 use super::output;
 use super::start::read_input;
 
-/// How long a coordinator may take to see to a request.
+/// How long a coordinator may take to handle a request.
 pub(super) const SEEN_TO: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
@@ -111,7 +111,7 @@ pub(super) async fn signal(fleet: &Fleet, options: &Signal) -> CliResult {
     })
 }
 
-/// Prints what has become of a request; a rejection is JSON too where that is asked for.
+/// Prints the outcome of a request; with `--json`, a rejection is JSON too.
 fn report(
     fleet: &Fleet,
     outcome: stepfleet_shared::Result<Reception>,

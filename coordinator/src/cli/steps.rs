@@ -72,7 +72,7 @@ fn under_way(live: &LiveStep) -> Line {
     Line { seq, step, attempt, worker, began_ms, state, ..Line::default() }
 }
 
-/// Prints at most so many, the last.
+/// Prints at most this many, the last ones.
 pub(super) fn print(attempts: &[Line], most: usize, full: bool) {
     if attempts.is_empty() {
         return;

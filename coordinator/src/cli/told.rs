@@ -1,4 +1,4 @@
-//! What `stepfleet dev` tells of while it runs: the runs that it takes, and the requests that it rejects.
+//! What `stepfleet dev` prints while it runs: the runs that it takes, and the requests that it rejects.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Runs that failed because of a wrong deployment, and those that people retry, each on the memory store and on a real Redis, with
-//! three workers.
+//! Runs that failed because of a wrong deployment, and those that people retry, each on the memory store and on a real
+//! Redis, with three workers.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};

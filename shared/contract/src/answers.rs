@@ -61,14 +61,14 @@ impl Standing {
             Self::Queued => "is queued",
             Self::Running => "is running",
             Self::InLine => "waits for its turn in its session",
-            Self::Resting => "rests: a step waits for its retry",
+            Self::Resting => "waits: a step waits for its retry",
             Self::Suspended => "is suspended: a step waits for this signal",
             Self::Asking => "asks people this question",
             Self::Paused => "is paused",
             Self::Ended => "has completed, or was cancelled",
             Self::Failed => "has failed",
             Self::Rejected => "was rejected",
-            Self::Alias => "is another one, under way, which the id leads to",
+            Self::Alias => "is another, active one, to which the id leads",
         }
     }
 }

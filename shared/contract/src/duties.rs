@@ -25,19 +25,20 @@ pub const DUTIES: &[Duty] = &[
         name: "reap",
         setting: "reap",
         pause_ms: 500,
-        does: "reaps workers that are gone, wakes workers for queues that still have entries; at once when a worker is suspected or more is waiting",
+        does: "reaps workers that are gone, and wakes workers for queues that still have entries; at once when a \
+             worker is suspected or more is left",
     },
     Duty {
         name: "fire",
         setting: "fire",
         pause_ms: 200,
-        does: "fires due timers; sooner when one is due before, at once when an alarm comes or more is waiting",
+        does: "fires due timers; sooner if one is due earlier, at once when an alarm comes or more is left",
     },
     Duty {
         name: "liveness",
         setting: "liveness",
         pause_ms: 50,
-        does: "looks for lease connections that are closed, and tells the next reap; not where no worker has a lease",
+        does: "looks for closed lease connections, for the next reap; not if no worker has a lease",
     },
     Duty {
         name: "reclaim",
@@ -49,12 +50,13 @@ pub const DUTIES: &[Duty] = &[
         name: "deferred",
         setting: "deferred",
         pause_ms: 500,
-        does: "starts held requests that are served by now, rejects those past their grace time",
+        does: "starts held requests whose workflow is served now, and rejects those past their grace time",
     },
     Duty {
         name: "audit",
         setting: "audit",
         pause_ms: 60_000,
-        does: "makes again what runs need and is not there; a slice every 50 ms at most, a fiftieth of the time at most; the pause is that between two passes",
+        does: "repairs what runs need and lack; a slice every 50 ms at most, a fiftieth of the time at most; the pause \
+             is that between two passes",
     },
 ];

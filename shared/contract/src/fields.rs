@@ -21,8 +21,8 @@ pub const STEPS_FIELDS: &[Field] = &[
     ),
     field("last", "the highest `seq` given out"),
     field("born", "when the run was created (ms); there until the history has its first record"),
-    field("parent", "`<run> <name of the wait>`: the run that waits for this one, where one does"),
-    field("limited", "there where the run has a timeout"),
+    field("parent", "`<run> <name of the wait>`: the run that waits for this one, if any"),
+    field("limited", "set if the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
     field("e<seq>", "its record; removed with the state"),
     field(
@@ -36,14 +36,15 @@ pub const STEPS_FIELDS: &[Field] = &[
         "f<group>",
         "the fan-out that the step execution `<group>` opened: its parent group, and a line `<step> <flags> <event>[ <first>]` for each step that joins it; `<first>` is how many events are enough, `fired` once the step has begun",
     ),
-    field("q<group>", "where the entry is that has the next staged branches of a fan-out begun"),
+    field("q<group>", "where the entry is that begins the next staged branches of a fan-out"),
     field("t<step>", "how many turns of a step with a limit are taken"),
     field("w<name>", "the waits that are open for signals of that name, oldest first"),
-    field("failed", "the step execution that failed the run, where it was one; there in `stopped` alone"),
-    field("u<step>", "how many turns were to be passed on when the run had failed; there in `stopped` alone"),
+    field("failed", "the step execution that failed the run, if any; only in `stopped`"),
+    field("u<step>", "how many turns were to be passed on when the run failed; only in `stopped`"),
     field(
         "paused",
-        "since when the run is paused (ms); there while it is. `line` where it waits for its turn in its session, and `line <ms>` where it is paused too",
+        "since when the run is paused (ms), while it is; `line` while it waits for its turn in its session, and `line \
+         <ms>` if it is paused too",
     ),
     field("closed", "there when a fan-out of the run was closed before all of it had ended"),
     field(
@@ -64,12 +65,12 @@ pub const RUN_FIELDS: &[Field] = &[
     field("created", "when it was created (ms)"),
     field("started", "when the first step that takes the input was begun (ms)"),
     field("finished", "when it ended (ms)"),
-    field("expires", "when it is to be forgotten (ms)"),
+    field("expires", "when it will be forgotten (ms)"),
     field("timeout", "how long it may take (ms)"),
-    field("deadline", "when that is over (ms)"),
+    field("deadline", "when its timeout is over (ms)"),
     field("result", "the stop event"),
     field("error", "why it did not complete"),
-    field("error_step", "the step that failed; `-` where it was none"),
+    field("error_step", "the step that failed; `-` if none did"),
     field("error_attempt", "the attempt that failed"),
     field(
         "durability",
@@ -78,9 +79,9 @@ pub const RUN_FIELDS: &[Field] = &[
     field("session", "the session that it is in"),
     field("based", "the version of the session's context that its own began with; there once its turn has come"),
     field("parent", "the run that this one is a child of"),
-    field("compensation", "`running`, `failed` or `done`: how its compensations stand, where it has any to carry out"),
+    field("compensation", "`running`, `failed` or `done`: the state of its compensations, if it has any to carry out"),
     field("forked", "the run that it was forked from"),
-    field("forked_at", "the step execution that it began with, where it is a fork from another than the first"),
+    field("forked_at", "the step execution that it began with, if that was not the first one"),
 ];
 
 /// The fields of `worker:<id>`.

@@ -56,7 +56,7 @@ pub const TIMERS: &[Format] = &[
     format(
         "again",
         "again <run> <cursor> <ms>",
-        "a run that was retried then, or was resumed (0), is to go on; its step executions are taken up again a slice at a time",
+        "the step executions of a run that was retried then, or resumed (0), are to be queued again, a slice at a time",
     ),
 ];
 
@@ -65,13 +65,14 @@ pub const JOURNAL: &[Format] = &[
     format(
         "s",
         "s<name>[ <order>]\\n<payload>",
-        "a call ended with this value; before, the body had been given what the order says, or all calls before it",
+        "a call ended with this value; before, the body had received the results that the order names, or those of all \
+         calls before it",
     ),
     format("f", "f<name>\\n<error>", "a call ended with this error, and the body went on"),
     format(
         "e",
         "e<name>[ <order>]\\n<error>",
-        "a call with retries was given up on after this error; the order is as for a value",
+        "a call with retries failed for good with this error; the order is like that of a value",
     ),
     format(
         "t",
@@ -83,18 +84,18 @@ pub const JOURNAL: &[Format] = &[
     format(
         "c",
         "c[<lengths>\\n<payloads>]",
-        "an event was put into a buffer, and this is what the buffer was full of, where it was",
+        "an event was put into a buffer; if that filled the buffer, these are its events",
     ),
     format(
         "x",
         "x<name> <given>\\n",
-        "the body has let go of the call, when it had been given the end of so many: whatever raced with it came first",
+        "the body dropped the call, after it had received this many results: whatever raced with it came first",
     ),
-    format("d", "d<order>\\n", "what the body had been given, where no value is recorded with it"),
+    format("d", "d<order>\\n", "the results that the body had received, where no value is recorded with them"),
     format(
         "k",
         "k<name>[ <order>]\\n<before>",
-        "the state was committed; these of its fields were changed, as they were before",
+        "the state was committed; these are the previous values of the changed fields",
     ),
-    format("p", "p<name>\\n", "the body took the new way of a change of its code"),
+    format("p", "p<name>\\n", "the body took the new path of a change of its code"),
 ];

@@ -70,13 +70,15 @@ pub const KEYS: &[Key] = &[
         "sent",
         "<id>",
         Type::List,
-        "events that were sent to a run whose request is held, `<event> <step> <content>` and the input on the next line; they go back to the inbox when it is held no more; and `paused` where it is to start paused",
+        "events that were sent to a run whose request is held, `<event> <step> <content>` and the input on the next \
+         line; they go back to the inbox when the request is no longer held; and `paused` if the run is to start \
+         paused",
     ),
     internal(
         "reserved",
         "<workflow>:<key>",
         Type::Text,
-        "where there are several partitions, `<ticket> <inbox>/<entry>`: under what the key is kept for its run, and where the request is",
+        "with several partitions, `<ticket> <inbox>/<entry>`: the reservation of the key, and where its request is",
     ),
     internal(
         "void",
@@ -88,7 +90,7 @@ pub const KEYS: &[Key] = &[
         "taken",
         "<entry>@<partition>",
         Type::Text,
-        "this entry of another partition's inbox was dealt with here; expires after an hour",
+        "this entry of another partition's inbox was processed here; expires after an hour",
     ),
     internal(
         "barrier",
@@ -109,7 +111,7 @@ pub const KEYS: &[Key] = &[
         "begun",
         "<id>",
         Type::Hash,
-        "what the context began with, where that was anything: a fork of the run begins with it too",
+        "the initial context, if it had any fields: a fork of the run begins with it too",
     ),
     internal("context", "<id>", Type::Hash, "the context: field -> value"),
     public("history", "<id>", Type::List, "one record for each thing that happened"),
@@ -119,7 +121,7 @@ pub const KEYS: &[Key] = &[
         "stopped",
         "<id>",
         Type::Hash,
-        "the same of a run that failed or was cancelled, out of reach of all fences",
+        "the steps hash of a run that failed or was cancelled, out of reach of all fences",
     ),
     internal(
         "joined",
@@ -156,19 +158,20 @@ pub const KEYS: &[Key] = &[
         "asked",
         "<id>",
         Type::Hash,
-        "questions of a run: `<number>` -> the question as JSON, `d<number>` -> until when it may be answered (ms), where there is an end",
+        "questions of a run: `<number>` -> the question as JSON, `d<number>` -> its deadline (ms), if it has one",
     ),
     public(
         "session",
         "<name>",
         Type::Hash,
-        "a session: `running`, the run whose turn it is; `version`, how many of its runs have completed; `expires`, when it is to be forgotten (ms), where no run of it is under way",
+        "a session: `running`, the run whose turn it is; `version`, how many of its runs have completed; `expires`, \
+         when it will be forgotten (ms), if none of its runs is active",
     ),
     public(
         "line",
         "<name>",
         Type::List,
-        "the runs of a session that are under way: the one whose turn it is, and those that wait for theirs",
+        "the active runs of a session: the one whose turn it is, and those that wait for theirs",
     ),
     public(
         "entity",
@@ -176,7 +179,7 @@ pub const KEYS: &[Key] = &[
         Type::Hash,
         "an entity: `value`, there where it has one; `version`, raised by each change; `bytes`, how large its `results` are",
     ),
-    internal("results", "<kind>:<key>", Type::Hash, "what the last calls of an entity came to, by the id of the call"),
+    internal("results", "<kind>:<key>", Type::Hash, "the results of an entity's last calls, by the id of the call"),
     internal("calls", "<kind>:<key>", Type::List, "these calls, the oldest first"),
     public("shared", "<name>", Type::Hash, "the context that the runs of a session share: field -> value"),
     internal(
@@ -220,7 +223,7 @@ pub const KEYS: &[Key] = &[
         "step events that are to be executed alone; group `workers`, without a pending list",
     ),
     internal("lonely", "", Type::Set, "`<workflow>:<version>` of each `alone` that may have entries"),
-    internal("drain", "", Type::Text, "the worker that makes room for one of `alone`; expires with a lease"),
+    internal("drain", "", Type::Text, "the worker that makes room for an entry of `alone`; expires with a lease"),
     internal("serves", "<class>", Type::Set, "the queues that the workers of a class serve"),
     internal("classes", "<workflow>:<version>", Type::Set, "the classes whose workers serve a queue"),
     internal("idle", "<class>", Type::Set, "workers of the class whose last claim got less than it asked for"),
@@ -229,16 +232,16 @@ pub const KEYS: &[Key] = &[
     internal("leases", "", Type::SortedSet, "worker by the ms when its lease runs out"),
     internal("clients", "", Type::Hash, "worker -> Redis' id of the connection that renews its lease"),
     internal("held", "<worker>", Type::Hash, "slot -> what the worker holds in it"),
-    internal("worker", "<id>", Type::Hash, "the worker as it has introduced itself"),
+    internal("worker", "<id>", Type::Hash, "the worker, as it registered"),
     public("workflows", "", Type::Hash, "`<workflow>:<version>` -> its registration as JSON, with its graph"),
-    internal("departed", "", Type::Hash, "`<workflow>:<version>` -> the ms when a worker that served it last went"),
+    internal("departed", "", Type::Hash, "`<workflow>:<version>` -> when the last worker that served it left (ms)"),
     internal(
         "cancelled",
         "",
         Type::SortedSet,
-        "what workers need not go on with, by ms, for ten minutes: a run, or `<run> <group>`",
+        "what workers may drop, by ms, for ten minutes: a run, or `<run> <group>`",
     ),
-    internal("counters", "", Type::Hash, "`repaired`: how many breaches audits have mended"),
+    internal("counters", "", Type::Hash, "`repaired`: how many breaches audits have repaired"),
     public("ended", "<id>", Type::Channel, "the status of a run that ends"),
     internal(
         "alarm",

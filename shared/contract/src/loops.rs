@@ -22,7 +22,7 @@ pub const LOOPS: &[Loop] = &[
         who: "a worker or coordinator that starts, until the server can be judged, and a worker until its namespace is made",
         first_ms: 50,
         longest_ms: 1000,
-        until: "an answer, or a refusal that waiting does not mend: a wrong password, an unfit server",
+        until: "an answer, or a refusal that waiting does not fix: a wrong password, an unfit server",
     },
     Loop {
         name: "TRANSITION",
@@ -40,7 +40,7 @@ pub const LOOPS: &[Loop] = &[
     },
     Loop {
         name: "BESIDE",
-        who: "a body that waits while other calls of it are under way: it looks whether what it waits for has come",
+        who: "a body that waits while other calls of it are active: it looks whether what it waits for has come",
         first_ms: 50,
         longest_ms: 2000,
         until: "an answer, or the end of those calls: without them the attempt ends and holds no worker",
@@ -50,7 +50,7 @@ pub const LOOPS: &[Loop] = &[
         who: "a call of an entity that somebody else has changed since it was read: it is read again, and the method runs on that",
         first_ms: 1,
         longest_ms: 100,
-        until: "a write that nobody came before",
+        until: "a write without a conflict",
     },
     Loop {
         name: "REFUSED",
@@ -68,7 +68,7 @@ pub const LOOPS: &[Loop] = &[
     },
     Loop {
         name: "LEASE",
-        who: "a worker's lease connection: short, since a coordinator takes a worker without one for dead",
+        who: "a worker's lease connection: short, since a worker without one counts as dead",
         first_ms: 20,
         longest_ms: 250,
         until: "a heartbeat that is answered",
@@ -103,7 +103,7 @@ pub const LOOPS: &[Loop] = &[
     },
     Loop {
         name: "LOOKING",
-        who: "all who are told that a master is another: how often a process looks where the masters are",
+        who: "a process that learns of a new master: how often it looks up where the masters are",
         first_ms: 12,
         longest_ms: 1500,
         until: "a look that finds something new, or ten seconds without one",

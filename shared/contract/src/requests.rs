@@ -7,7 +7,7 @@ pub(super) const SIGNAL: Transition = transition(
     "signal",
     "signal.lua",
     "coordinator",
-    "gives a signal to the oldest wait that it fits, or keeps it",
+    "gives a signal to the oldest wait whose filter it passes, or keeps it",
     &[own(&[
         text("asked"),
         text("name"),
@@ -32,7 +32,7 @@ pub(super) const CANCEL: Transition = transition(
     "cancel",
     "signal.lua",
     "coordinator",
-    "ends a run where it stands",
+    "ends a run at once",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply"), ms("retention")])],
     &[reply("cancelled", ""), reply("gone", ""), reply("repeated", ""), reply("over", ""), reply("unknown", "")],
 );
@@ -50,7 +50,7 @@ pub(super) const RETRY: Transition = transition(
     "retry",
     "retry.lua",
     "coordinator",
-    "has a failed run go on from where it failed, with another event for the step that failed where one is given",
+    "continues a failed run from where it failed, if requested with another event for the failed step",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply"), list("event", &[bytes("payload")])])],
     &[
         reply("retried", ""),
@@ -94,7 +94,7 @@ pub(super) const PAUSE: Transition = transition(
     "pause",
     "pause.lua",
     "coordinator",
-    "has nothing new of a run begin; what is executed goes on, and may commit",
+    "holds back everything new of a run; what executes goes on, and may commit",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply")])],
     &[
         reply("paused", ""),
@@ -110,7 +110,7 @@ pub(super) const RESUME: Transition = transition(
     "resume",
     "pause.lua",
     "coordinator",
-    "has a run that is paused go on, with all that was held back",
+    "continues a paused run, with everything that was held back",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply")])],
     &[
         reply("resumed", ""),
@@ -174,7 +174,7 @@ pub(super) const ENTITY: Transition = transition(
     "entity",
     "entity.lua",
     "anyone",
-    "changes the value of an entity, unless it is another one by now or the call was made before",
+    "changes the value of an entity, unless it has changed since it was read or the call was made before",
     &[own(&[
         text("kind"),
         text("key"),

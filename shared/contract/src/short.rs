@@ -55,7 +55,7 @@ pub const SHORT_WAYS: &[ShortWay] = &[
     ShortWay {
         letter: 'e',
         name: "end_run",
-        does: "a commit with the stop event, where nothing else of the run is under way and nobody follows it",
+        does: "a commit with the stop event, if nothing else of the run is active and nobody follows it",
         args: &[ENDING, own(&[text("after"), line("completed"), bytes("result"), ms("retention")])],
         has_fields: true,
         replies: &["1", "item"],
@@ -71,7 +71,7 @@ pub const SHORT_WAYS: &[ShortWay] = &[
     ShortWay {
         letter: 's',
         name: "start_run",
-        does: "a start with one step that takes the input at once, and nothing else to it",
+        does: "a start with one step that takes the input at once, and nothing else",
         args: &[own(&[
             text("run"),
             text("workflow"),

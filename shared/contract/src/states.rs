@@ -35,4 +35,4 @@ pub const FLAGS: &[Letter] = &[
 
 /// The outcome of the commit of the call that wrote a slot.
 pub const SLOT_LETTERS: &[Letter] =
-    &[letter('o', "it stands, or there was none", ""), letter('f', "it was fenced", "")];
+    &[letter('o', "it was accepted, or there was none", ""), letter('f', "it was fenced", "")];

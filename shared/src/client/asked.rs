@@ -63,11 +63,13 @@ impl Asked {
         .await
     }
 
-    /// Waits until a coordinator has taken the request, for at most `limit`; returns whether it took effect or is kept for later.
+    /// Waits until a coordinator has taken the request, for at most `limit`; returns whether it took effect or is kept
+    /// for later.
     ///
-    /// Fails with [`Error::is_invalid`] and the reason if it could not be taken: there is no such run, it has ended, or nothing
-    /// takes the event. That there is no such run is known only after some seconds, since the request for the run may still be on its way.
-    /// Fails with [`Error::is_timeout`] when the limit is over; the request stays where it is.
+    /// Fails with [`Error::is_invalid`] and the reason if it could not be taken: there is no such run, it has ended, or
+    /// nothing takes the event. That there is no such run is known only after some seconds, since the request for the
+    /// run may still be on its way. Fails with [`Error::is_timeout`] when the limit is over; the request stays where it
+    /// is.
     pub async fn taken(&self, limit: Duration) -> Result<Reception> {
         let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
         loop {

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use crate::backoff::{Backoff, CALLING};
 use crate::error::Result;
 
-/// How long a call is repeated in all. A server that restarts is back by then; waiting for a whole failover is up to the caller.
+/// How long a call is repeated in all. A server that restarts is back by then; waiting for a whole failover is up to
+/// the caller.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Repeats a call that failed because Redis is away or cannot accept it now. Only for calls that are harmless to repeat: reads,
-/// and requests that have an id.
+/// Repeats a call that failed because Redis is away or cannot accept it now. Only for calls that are harmless to
+/// repeat: reads, and requests that have an id.
 ///
 /// It takes no `AsyncFnMut`, whose future could not be sent to another thread.
 pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> Result<T> {

@@ -96,11 +96,11 @@ impl StartRun {
         self
     }
 
-    /// Sends the request to the partition of its run. The run exists as soon as a coordinator has taken the request. A run
-    /// without an id gets one here.
+    /// Sends the request to the partition of its run. The run exists as soon as a coordinator has taken the request. A
+    /// run without an id gets one here.
     ///
-    /// Fails with [`Error::is_not_found`](crate::Error::is_not_found), and sends nothing, if there are workers and none has ever
-    /// registered the workflow; the error names the nearest one. [`StartRun::hold`] sends it anyway.
+    /// Fails with [`Error::is_not_found`](crate::Error::is_not_found), and sends nothing, if there are workers and none
+    /// has ever registered the workflow; the error names the nearest one. [`StartRun::hold`] sends it anyway.
     pub async fn enqueue(self) -> Result<RunHandle> {
         let mut request = self.request?;
         request.check()?;

@@ -63,10 +63,10 @@ fn is_live(worker: &WorkerInfo) -> bool {
 }
 
 impl RunHandle {
-    /// What the run waits for now, in words that follow "it waits for": a coordinator to take its request in, a worker that
-    /// serves its workflow, a free slot of such a worker, its turn in its session, a signal, or to be resumed. None if it waits
-    /// for none of these: it is under way, has ended, or does not exist. Only the handle that started the run can tell that a coordinator
-    /// is missing.
+    /// What the run waits for now, in words that follow "it waits for": a coordinator to take its request in, a worker
+    /// that serves its workflow, a free slot of such a worker, its turn in its session, a signal, or to be resumed.
+    /// None if it waits for none of these: it is under way, has ended, or does not exist. Only the handle that started
+    /// the run can tell that a coordinator is missing.
     pub async fn waits_for(&self) -> Result<Option<String>> {
         let partitions = self.client.home.known().await?;
         let Some(run) = partitions.run(&self.id).await? else {

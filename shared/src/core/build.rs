@@ -213,7 +213,8 @@ pub(crate) fn complete<'a>(
     }
 }
 
-/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
+/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has let go of, as `
+/// <number>.<given>.<name>`.
 fn journal(commit: &Commit) -> String {
     if !commit.journalled {
         return String::new();

@@ -18,7 +18,7 @@ use crate::store::{Deferred, InboxEntry, LiveStep, Registration, SessionInfo, St
 /// The layout of the keys. A namespace of a newer one is refused.
 pub(crate) const FORMAT: u64 = 1;
 
-/// How many partitions the namespace has; None if it is not made yet.
+/// How many partitions the namespace has; None if it does not exist yet.
 pub(crate) fn meta(name: &str, found: &[Value]) -> Result<Option<u16>> {
     let [format, partitions] = found else { return Err(Error::reply("the namespace's format cannot be read")) };
     if *format == Value::Nil || *partitions == Value::Nil {

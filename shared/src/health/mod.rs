@@ -1,6 +1,7 @@
 //! Whether a process of a fleet is alive and ready, for orchestrators and load balancers. `http` answers them.
 //!
-//! It is ready while it is running, Redis has just answered a read in each partition, and no task of it is in an [outage](crate::outage).
+//! It is ready while it is running, Redis has just answered a read in each partition, and no task of it is in an
+//! [outage](crate::outage).
 
 mod http;
 

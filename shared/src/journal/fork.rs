@@ -35,9 +35,9 @@ pub fn is_committed_after(heads: &BTreeMap<u64, Vec<u8>>, call: u64) -> bool {
     heads.iter().any(|(number, head)| head.first() == Some(&b'k') && is_later(*number))
 }
 
-/// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come after it; with
-/// none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no entries of that. None if the journal
-/// contradicts itself.
+/// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come
+/// after it; with none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no
+/// entries of that. None if the journal contradicts itself.
 pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_state: bool) -> Option<Vec<Kept>> {
     let is_dropped = |head: &[u8]| with_new_state && head.first() == Some(&b'k');
     let after_all = || heads.range(..FIRST_ORDER).next_back().map_or(1, |(last, _)| last + 1);

@@ -77,8 +77,8 @@ pub struct StreamText {
 }
 
 impl Streams {
-    /// Adds an entry. Returns the stream that it belongs to; None if it belongs to none. An entry that was added before, because a reader
-    /// went back to an earlier position, changes nothing.
+    /// Adds an entry. Returns the stream that it belongs to; None if it belongs to none. An entry that was added
+    /// before, because a reader went back to an earlier position, changes nothing.
     pub fn add(&mut self, entry: &Published) -> Option<&StreamText> {
         let (name, id, take) = match &entry.what {
             What::Piece { stream, id, take, .. } | What::Superseded { stream, id, take, .. } => (stream, id, *take),

@@ -239,7 +239,8 @@ pub struct ForkRequest {
     pub run: String,
     /// The id of the fork, which must be in the same partition; None for a generated one.
     pub id: Option<String>,
-    /// The step execution that it begins with; None for the start if there is no other, else the one that failed or has not ended.
+    /// The step execution that it begins with; None for the start if there is no other, else the one that failed or has
+    /// not ended.
     pub seq: Option<u64>,
     /// The recorded call that is repeated, with all that come after it; None for no recorded call.
     pub call: Option<u64>,

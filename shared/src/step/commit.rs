@@ -23,11 +23,11 @@ pub struct Checkpoint {
     pub expects: Vec<(String, Option<String>)>,
     /// What was recorded since the last checkpoint, by number. The first entry identifies a repetition too.
     pub entries: Vec<(u64, Vec<u8>)>,
-    /// Calls that the body has dropped. They are recorded as such; a wait among them no longer takes a signal, and a signal that has
-    /// reached it since is delivered to another wait or kept.
+    /// Calls that the body has dropped. They are recorded as such; a wait among them no longer takes a signal, and a
+    /// signal that has reached it since is delivered to another wait or kept.
     pub let_go: Vec<LetGo>,
-    /// Signals that have ended waits, and that the body cannot read. They are set aside, with a record in the history; a checkpoint that
-    /// opens such a wait again keeps its deadline.
+    /// Signals that have ended waits, and that the body cannot read. They are set aside, with a record in the history;
+    /// a checkpoint that opens such a wait again keeps its deadline.
     pub unreadable: Vec<Unreadable>,
     /// Waits that begin, or began before and may have ended since.
     pub waits: Vec<Wait>,
@@ -84,8 +84,8 @@ pub struct Wait {
     /// Only signals with these attributes end it: fields at the top of the signal's value, and the JSON text of what
     /// they must equal. See [`crate::attributes`].
     pub filter: Vec<(String, String)>,
-    /// The question whose answer it waits for, as JSON ([`crate::question::Question`]); empty for a wait of another kind. Its
-    /// name is that of [`crate::names::question`].
+    /// The question whose answer it waits for, as JSON ([`crate::question::Question`]); empty for a wait of another
+    /// kind. Its name is that of [`crate::names::question`].
     pub question: Vec<u8>,
 }
 
@@ -157,8 +157,8 @@ pub struct Fan {
 pub struct Join {
     /// The step.
     pub route: Route,
-    /// It begins with this many events, and does not wait for more. When all steps that join a fan-out have begun, the rest
-    /// of it is dropped.
+    /// It begins with this many events, and does not wait for more. When all steps that join a fan-out have begun, the
+    /// rest of it is dropped.
     pub first: Option<u32>,
 }
 
@@ -227,8 +227,8 @@ pub enum CommitStatus {
     Committed,
     /// The attempt is no longer the current one, or the run has ended: nothing was changed.
     Fenced,
-    /// The fence is good, but not all the branches that the commit needs are staged (Redis came back without its latest writes):
-    /// nothing was changed; stage them again.
+    /// The fence is good, but not all the branches that the commit needs are staged (Redis came back without its latest
+    /// writes): nothing was changed; stage them again.
     Unstaged,
     /// The fence is good, but a context field no longer has the value that the commit expects: nothing was changed and
     /// nothing claimed, and the step is still held.

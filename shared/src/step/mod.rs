@@ -62,8 +62,8 @@ pub struct Claimed {
     pub follow_steps: bool,
     /// How safe the run's progress must be before the step begins, and before it goes on from what it records.
     pub durability: Durability,
-    /// The run's context, if the step asked for it: field and payload. Large values are shared, not copied, by the steps that
-    /// follow each other.
+    /// The run's context, if the step asked for it: field and payload. Large values are shared, not copied, by the
+    /// steps that follow each other.
     pub context: Vec<(String, Bytes)>,
     /// The version of the context; 0 if the step did not ask for it.
     pub context_version: u64,

@@ -136,7 +136,8 @@ pub enum Forked {
     Gone,
     /// A request with this id was taken before.
     Repeated,
-    /// The run has gone on since it was read: read it again. The request is still in the inbox, as in all the following cases.
+    /// The run has gone on since it was read: read it again. The request is still in the inbox, as in all the following
+    /// cases.
     Changed,
     /// The fork's id is that of another run.
     Taken,

@@ -22,8 +22,8 @@ pub(crate) fn join_payloads<'a>(payloads: impl Iterator<Item = &'a Vec<u8>> + Cl
     whole
 }
 
-/// Reads the reply of [`WorkerStore::collect`](crate::store::WorkerStore::collect): the events that filled the buffer; None if it
-/// is not full yet. Fails if it is no such reply.
+/// Reads the reply of [`WorkerStore::collect`](crate::store::WorkerStore::collect): the events that filled the buffer;
+/// None if it is not full yet. Fails if it is no such reply.
 pub fn collected(entry: &[u8]) -> crate::Result<Option<Vec<Vec<u8>>>> {
     match entry {
         b"c" => Ok(None),

@@ -1,8 +1,9 @@
 //! What concerns two partitions, in pieces that each use the keys of one partition.
 //!
-//! No transition crosses partitions. What concerns two (a request in another inbox than that of its run, an idempotency key that
-//! is kept in another partition than its run) is a sequence of transitions, each of which may be repeated. A coordinator
-//! goes through them, and another one repeats what it has not finished. `docs/architecture.md` has the argument.
+//! No transition crosses partitions. What concerns two (a request in another inbox than that of its run, an idempotency
+//! key that is kept in another partition than its run) is a sequence of transitions, each of which may be repeated. A
+//! coordinator goes through them, and another one repeats what it has not finished. `docs/architecture.md` has the
+//! argument.
 
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub enum Voided {
 /// The pieces of what concerns two partitions.
 #[async_trait]
 pub trait Across: Send + Sync {
-    /// Reserves a key for a request, for this long, unless it is reserved already. Returns the reservation that holds: this one, an earlier
-    /// one for the same run, or another run's.
+    /// Reserves a key for a request, for this long, unless it is reserved already. Returns the reservation that holds:
+    /// this one, an earlier one for the same run, or another run's.
     async fn reserve(&self, reservation: &Reservation, ttl: Duration) -> Result<Reservation>;
     /// The reservation of a key, if there is one.
     async fn reserved(&self, workflow: &str, key: &str) -> Result<Option<Reservation>>;
@@ -49,8 +50,9 @@ pub trait Across: Send + Sync {
     async fn let_go(&self, reservation: &Reservation) -> Result<()>;
     /// Makes sure that no run is created under this ticket from now on (for a day), unless there is one or its request is deferred.
     async fn void(&self, run: &str, ticket: &str) -> Result<Voided>;
-    /// Records for this long that the request for this run repeats another run: its id leads there, and signals that came for it go into
-    /// this partition's inbox, for that run. Also removes the inbox entry, and the request from the deferred ones.
+    /// Records for this long that the request for this run repeats another run: its id leads there, and signals that
+    /// came for it go into this partition's inbox, for that run. Also removes the inbox entry, and the request from the
+    /// deferred ones.
     async fn alias(&self, run: &str, known: &str, entry: Option<&str>, ttl: Duration) -> Result<()>;
     /// An entry of this partition's inbox, if it is still there.
     async fn inbox_entry(&self, id: &str) -> Result<Option<InboxEntry>>;

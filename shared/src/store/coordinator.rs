@@ -22,35 +22,36 @@ pub trait CoordinatorStore: CallerStore + Across {
     async fn defer(&self, start: &Start) -> Result<Deferral>;
     /// Moves an inbox entry to the rejected requests.
     async fn reject(&self, rejection: &Rejection) -> Result<()>;
-    /// Delivers a signal to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the inbox entry
-    /// away with it.
+    /// Delivers a signal to the oldest wait of that name whose filter it passes, or keeps it for the next; takes the
+    /// inbox entry away with it.
     async fn signal(&self, run: &str, name: &str, payload: &[u8], origin: Option<&Origin>) -> Result<Signalled>;
     /// Gives a run events from outside: each begins an execution of its step. Takes the inbox entry away with it.
     async fn send(&self, run: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Result<Sent>;
-    /// Keeps an event for a run whose request is held. It goes back to the inbox, as a request without an id, once that request is no longer
-    /// held, whatever its outcome. Takes the inbox entry away with it.
+    /// Keeps an event for a run whose request is held. It goes back to the inbox, as a request without an id, once that
+    /// request is no longer held, whatever its outcome. Takes the inbox entry away with it.
     async fn defer_send(&self, send: &SendRequest, origin: Option<&Origin>) -> Result<SendDeferral>;
     /// Cancels a run at once; its steps can commit nothing more. Takes the inbox entry away with it. The run
     /// stays readable for `retention`.
     async fn cancel(&self, run: &str, origin: Option<&Origin>, retention: Duration) -> Result<Cancelled>;
-    /// Tells a run that a child run for which it waits has ended. A run that has failed meanwhile finds that when it is retried; other runs that
-    /// no longer wait are not changed. Takes the inbox entry away with it.
+    /// Tells a run that a child run for which it waits has ended. A run that has failed meanwhile finds that when it is
+    /// retried; other runs that no longer wait are not changed. Takes the inbox entry away with it.
     async fn child_ended(&self, ended: &ChildEndedRequest, entry: &str) -> Result<ChildTold>;
-    /// Retries a failed run: the step execution that failed begins again, with `event` (a payload of [`crate::codec`]) instead of its own if
-    /// that is given, and so does whatever was active beside it. Takes the inbox entry away with
+    /// Retries a failed run: the step execution that failed begins again, with `event` (a payload of [`crate::codec`])
+    /// instead of its own if that is given, and so does whatever was active beside it. Takes the inbox entry away with
     /// it. Only the first part of a large run is queued at once, the rest by [`CoordinatorStore::fire`].
     async fn retry(&self, run: &str, event: Option<&[u8]>, origin: Option<&Origin>) -> Result<Retried>;
-    /// Pauses a run: nothing new of it begins. What executes goes on and may commit; timers and signals take effect, and what they
-    /// set off is held back too. A run whose request is held starts paused. Takes the inbox entry away with it.
+    /// Pauses a run: nothing new of it begins. What executes goes on and may commit; timers and signals take effect,
+    /// and what they set off is held back too. A run whose request is held starts paused. Takes the inbox entry away
+    /// with it.
     async fn pause(&self, run: &str, origin: Option<&Origin>) -> Result<Paused>;
-    /// Answers the question with this [`OpenQuestion::id`](crate::question::OpenQuestion::id) and this name, if it is open.
-    /// Takes the inbox entry away with it.
+    /// Answers the question with this [`OpenQuestion::id`](crate::question::OpenQuestion::id) and this name, if it is
+    /// open. Takes the inbox entry away with it.
     async fn answer(&self, run: &str, answer: &AnswerTo<'_>, origin: Option<&Origin>) -> Result<Answered>;
-    /// Resumes a paused run. Takes the inbox entry away with it. Only the first part of a large run is queued again at once,
-    /// the rest by [`CoordinatorStore::fire`].
+    /// Resumes a paused run. Takes the inbox entry away with it. Only the first part of a large run is queued again at
+    /// once, the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
-    /// Where a run can be forked: at this step execution; with none, at its start if it has no other step execution, else where it
-    /// has failed, or at the only step execution that has not ended.
+    /// Where a run can be forked: at this step execution; with none, at its start if it has no other step execution,
+    /// else where it has failed, or at the only step execution that has not ended.
     async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint>;
     /// Forks a run: creates one that goes on from a point of it. Takes the inbox entry away with it.
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked>;
@@ -149,7 +150,8 @@ pub enum Deferral {
 pub struct Origin {
     /// The inbox entry, which is taken away with it; empty if there is none.
     pub entry: String,
-    /// The id that its sender has given it: within a day it is taken once, under the run's id in the request. Empty if it has none.
+    /// The id that its sender has given it: within a day it is taken once, under the run's id in the request. Empty if
+    /// it has none.
     pub request: String,
     /// The list for its receipts: its name, in the partition of the run. Empty if it has none.
     pub reply: String,
@@ -296,8 +298,8 @@ pub struct Breach {
 /// Waits until a timer is set that is due before all others, and within a minute.
 #[async_trait]
 pub trait AlarmReader: Send {
-    /// Waits up to `limit`. An alarm may have been missed, or be outdated: call [`CoordinatorStore::fire`] afterwards either
-    /// way. May be dropped at any time. After an error the reader is unusable and must be opened again.
+    /// Waits up to `limit`. An alarm may have been missed, or be outdated: call [`CoordinatorStore::fire`] afterwards
+    /// either way. May be dropped at any time. After an error the reader is unusable and must be opened again.
     async fn next(&mut self, limit: Duration) -> Result<()>;
 }
 

@@ -7,13 +7,13 @@
 //! | worker | [`WorkerStore`], [`EntityStore`], [`Lease`] | claim step executions and commit their results |
 //! | coordinator | [`CoordinatorStore`], [`Across`] | take requests in, reap, fire, audit |
 //!
-//! A [`Store`] has all roles at once: [`RedisStore`] does, and so does `MemoryStore` (with the feature `memory`). Code for one role gets the trait of that role
-//! (`Partitions<dyn CallerStore>`), and cannot call what belongs to another.
+//! A [`Store`] has all roles at once: [`RedisStore`] does, and so does `MemoryStore` (with the feature `memory`). Code
+//! for one role gets the trait of that role (`Partitions<dyn CallerStore>`), and cannot call what belongs to another.
 //!
-//! A transition happens whole or not at all, on the keys of one partition and on the store's own clock.
-//! All methods are async and wait for Redis; an [`Error`] for which
-//! [`is_unavailable`](Error::is_unavailable) is true leaves open whether the call took effect, and the call may be
-//! repeated: [`CallId::again`](crate::step::CallId::again) makes the repetition harmless if the transition itself does not.
+//! A transition happens whole or not at all, on the keys of one partition and on the store's own clock. All methods are
+//! async and wait for Redis; an [`Error`] for which [`is_unavailable`](Error::is_unavailable) is true leaves open
+//! whether the call took effect, and the call may be repeated: [`CallId::again`](crate::step::CallId::again) makes the
+//! repetition harmless if the transition itself does not.
 
 pub mod across;
 mod caller;

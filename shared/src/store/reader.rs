@@ -44,8 +44,8 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn key(&self, workflow: &str, key: &str) -> Result<Option<String>>;
     /// Whether the request for this run is held for a worker that serves its workflow.
     async fn is_deferred(&self, run: &str) -> Result<bool>;
-    /// The outcome of the request with this id about this run; None if no coordinator has taken it up yet, or its day is over. The
-    /// run's id is the one in the request.
+    /// The outcome of the request with this id about this run; None if no coordinator has taken it up yet, or its day
+    /// is over. The run's id is the one in the request.
     async fn request_fate(&self, run: &str, request: &str) -> Result<Option<RequestFate>>;
     /// The receipts that are still in a list, the oldest first: the JSON of each. The list is in this partition.
     async fn receipts(&self, list: &str) -> Result<Vec<String>>;
@@ -67,12 +67,13 @@ pub trait ReaderStore: Send + Sync + 'static {
     async fn event_reader(&self, run: &str, after: Position) -> Result<Box<dyn EventReader>>;
     /// What a live run waits for: at most 1,000 waits, those of one step execution in the order of their numbers.
     async fn waits(&self, run: &str) -> Result<Vec<OpenWait>>;
-    /// The open questions of a run; or of all runs of the partition, `count` of them from place `from` on, the oldest first.
-    /// If one is answered meanwhile, the later ones move up.
+    /// The open questions of a run; or of all runs of the partition, `count` of them from place `from` on, the oldest
+    /// first. If one is answered meanwhile, the later ones move up.
     async fn questions(&self, run: Option<&str>, from: u64, count: u64) -> Result<Vec<OpenQuestion>>;
     /// The first step executions of a run that have not ended, in the order of their numbers: at most a hundred.
     async fn live_steps(&self, run: &str) -> Result<Vec<LiveStep>>;
-    /// Requests that were rejected at or after one time and before another (ms since 1970), the newest first; at most `count`.
+    /// Requests that were rejected at or after one time and before another (ms since 1970), the newest first; at most
+    /// `count`.
     async fn rejected(&self, since_ms: u64, before_ms: u64, count: usize) -> Result<Vec<RejectedRequest>>;
     /// The workers whose lease has not been swept.
     async fn workers(&self) -> Result<Vec<WorkerInfo>>;

@@ -8,7 +8,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What the holder of a store may do: `dyn CallerStore`, `dyn WorkerStore`, `dyn CoordinatorStore`, or everything, `dyn Store`.
+/// What the holder of a store may do: `dyn CallerStore`, `dyn WorkerStore`, `dyn CoordinatorStore`, or everything, `dyn
+/// Store`.
 pub trait Role: ReaderStore + sealed::Sealed {
     /// The store, as this role sees it.
     fn of(store: Arc<dyn Store>) -> Arc<Self>;

@@ -35,22 +35,25 @@ pub trait WorkerStore: EntityStore {
     /// None when the fence is no longer good.
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
     /// Records the progress of a step that goes on, opens its waits, and returns the outcomes of those that have ended:
-    /// a signal was there or has come since, or the deadline is over. [`CommitStatus::Fenced`] if the step is no longer this worker's; fails
-    /// with [`Error::is_too_large`](crate::Error::is_too_large) if it has recorded 100,000 entries already.
+    /// a signal was there or has come since, or the deadline is over. [`CommitStatus::Fenced`] if the step is no longer
+    /// this worker's; fails with [`Error::is_too_large`](crate::Error::is_too_large) if it has recorded 100,000 entries
+    /// already.
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed>;
-    /// Writes a request for another run into the inbox of this partition, whichever partition that run belongs to. Its id makes it safe to repeat.
+    /// Writes a request for another run into the inbox of this partition, whichever partition that run belongs to. Its
+    /// id makes it safe to repeat.
     async fn start_run(&self, request: &StartRequest) -> Result<()>;
     /// Adds an event to what the run publishes, at once: it stays however the attempt ends.
     /// [`CommitStatus::Fenced`] if the step is no longer this worker's.
     async fn publish(&self, worker: &str, fence: &Fence, event: &Publication) -> Result<CommitStatus>;
-    /// Adds a piece to a stream of the run's text, at once: it stays however the attempt ends. Text that is there already is not added again; what another
-    /// attempt wrote at the same place is superseded as soon as this one writes something else. [`CommitStatus::Fenced`] if the step
-    /// is no longer this worker's. Fails with [`Error::is_too_large`](crate::Error::is_too_large) if about 10,000 streams and published
-    /// events of the step execution are remembered already.
+    /// Adds a piece to a stream of the run's text, at once: it stays however the attempt ends. Text that is there
+    /// already is not added again; what another attempt wrote at the same place is superseded as soon as this one
+    /// writes something else. [`CommitStatus::Fenced`] if the step is no longer this worker's. Fails with
+    /// [`Error::is_too_large`](crate::Error::is_too_large) if about 10,000 streams and published events of the step
+    /// execution are remembered already.
     async fn stream(&self, worker: &str, fence: &Fence, piece: &Piece) -> Result<CommitStatus>;
-    /// Puts an event into a buffer of a step that is executing; returns its entry in the journal: `c` and, if the
-    /// event filled the buffer, all events in it (see [`crate::step::collected`]). None if the fence is no longer good. Fails with
-    /// [`Error::is_too_large`](crate::Error::is_too_large) when the step has recorded 100,000 entries already.
+    /// Puts an event into a buffer of a step that is executing; returns its entry in the journal: `c` and, if the event
+    /// filled the buffer, all events in it (see [`crate::step::collected`]). None if the fence is no longer good. Fails
+    /// with [`Error::is_too_large`](crate::Error::is_too_large) when the step has recorded 100,000 entries already.
     async fn collect(&self, worker: &str, fence: &Fence, collect: &Collect) -> Result<Option<Vec<u8>>>;
     /// Commits a step execution and fills its slot again.
     async fn complete(
@@ -68,9 +71,10 @@ pub trait WorkerStore: EntityStore {
         failure: &Failure,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
-    /// Ends an attempt that waits, and fills its slot again. Opens the waits that are not open yet. The step goes on, as a new
-    /// attempt, as soon as one of them has an entry in its journal. Fails like [`WorkerStore::checkpoint`], and then changes
-    /// nothing. `body`: whether the worker keeps the body ([`Claimed::kept`]); it is then the first to be woken.
+    /// Ends an attempt that waits, and fills its slot again. Opens the waits that are not open yet. The step goes on,
+    /// as a new attempt, as soon as one of them has an entry in its journal. Fails like [`WorkerStore::checkpoint`],
+    /// and then changes nothing. `body`: whether the worker keeps the body ([`Claimed::kept`]); it is then the first to
+    /// be woken.
     async fn suspend(
         &self,
         call: &CallId,
@@ -126,10 +130,11 @@ pub enum Heartbeat {
 pub trait Lease: Send {
     /// Renews the lease.
     async fn heartbeat(&mut self) -> Result<Heartbeat>;
-    /// Renews the lease of a worker that executes nothing, at a lower cost: there is nothing to report to it. False if the lease is lost.
+    /// Renews the lease of a worker that executes nothing, at a lower cost: there is nothing to report to it. False if
+    /// the lease is lost.
     async fn heartbeat_idle(&mut self) -> Result<bool>;
-    /// Returns when the connection was closed, so that the caller can open another before the worker counts as dead: a server, or something in
-    /// between, may close idle connections. May be dropped.
+    /// Returns when the connection was closed, so that the caller can open another before the worker counts as dead: a
+    /// server, or something in between, may close idle connections. May be dropped.
     async fn closed(&mut self) {
         std::future::pending::<()>().await;
     }
@@ -138,8 +143,8 @@ pub trait Lease: Send {
 /// Waits until there is something for an idle worker to claim.
 #[async_trait]
 pub trait WakeReader: Send {
-    /// Waits up to about twenty seconds to be woken; true if it was. Call [`WorkerStore::claim`] afterwards either way: a worker
-    /// need not rely on being woken. May be dropped at any time; the reader is then unusable, like after an error, and must be
-    /// opened again.
+    /// Waits up to about twenty seconds to be woken; true if it was. Call [`WorkerStore::claim`] afterwards either way:
+    /// a worker need not rely on being woken. May be dropped at any time; the reader is then unusable, like after an
+    /// error, and must be opened again.
     async fn next(&mut self) -> Result<bool>;
 }

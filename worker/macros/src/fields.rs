@@ -46,8 +46,8 @@ fn named(field: &Field) -> Named {
     Named::As(name)
 }
 
-/// What `#[serde(...)]`, or that of another derive, says, with those values that are text. None if it cannot be read; the derive
-/// reports that.
+/// What `#[serde(...)]`, or that of another derive, says, with those values that are text. None if it cannot be read;
+/// the derive reports that.
 pub(crate) fn options(attributes: &[Attribute], of: &str) -> Option<Vec<(String, Option<String>)>> {
     let mut found = Vec::new();
     for attribute in attributes.iter().filter(|a| a.path().is_ident(of)) {

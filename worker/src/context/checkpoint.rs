@@ -12,14 +12,14 @@ use crate::decisions::overlay::Changes;
 use crate::error::{Error, Outcome};
 use crate::replay::{Along, Before, Marked, remarked};
 
-/// Why a body is to run no further.
+/// Why a body must stop.
 #[derive(Debug)]
 pub(crate) enum Interrupt {
     /// Others have changed what it had read: it runs again.
     Conflict,
-    /// What it has come to cannot be committed, and never will be.
+    /// Its writes cannot be committed, and never will be.
     Refused(Error),
-    /// The function begins anew with this input.
+    /// The function begins again with this input.
     Again(Vec<u8>),
 }
 
@@ -51,7 +51,7 @@ struct Mark {
     is_own: bool,
 }
 
-/// What a checkpoint is called among the calls of a body.
+/// The name of a checkpoint among the calls of a body.
 const NAME: &str = "checkpoint";
 
 impl<S> Context<S> {
@@ -231,7 +231,7 @@ impl Core {
         *self.interrupt.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(interrupt);
     }
 
-    /// Is the body to run no further?
+    /// Whether the body must stop.
     pub(crate) fn take_interrupt(&self) -> Option<Interrupt> {
         self.interrupt.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }

@@ -44,10 +44,10 @@ impl<S> Context<S> {
     /// here. The error is recorded, and says which run it was and why ([`Error::is_given_up`]). If this run fails
     /// with it and is retried, the child goes on from where it failed, too.
     ///
-    /// A child that nobody waits for any more is cancelled: where its future is dropped, as by a race, where the step that waits for it
-    /// ends, and where this run completes or is cancelled. Where this run fails, its children go on, and a retry finds what came of
-    /// them. With [`RunWorkflow::outlives_parent`] a child is never cancelled like that. For a run whose result nobody wants, see
-    /// [`Context::start_workflow`].
+    /// A child that nobody waits for any more is cancelled: when its future is dropped, as by a race, when the step
+    /// that waits for it ends, and when this run completes or is cancelled. If this run fails, its children go on, and
+    /// a retry finds their results. With [`RunWorkflow::outlives_parent`], a child is never cancelled like that. For a
+    /// run whose result nobody needs, see [`Context::start_workflow`].
     ///
     /// Fails with a terminal error if the workflow's name is not valid, if the input cannot be serialized or is over
     /// 1 MiB, if the result is not a `T`, and if the body makes other calls than an earlier attempt.
@@ -86,7 +86,7 @@ impl<S> Context<S> {
         let (core, mut request) = (&*self.core, Some(requested(workflow, input)));
         let number = core.journal().upcoming();
         self.step(&format!("start {workflow}"), move || {
-            // One that is none has failed for good at the first try.
+            // An invalid request has failed for good at the first try.
             let request = request
                 .take_if(|request| request.is_err())
                 .or_else(|| Some(Ok(request.as_ref()?.as_ref().ok()?.clone())));
@@ -100,7 +100,7 @@ impl<S> Context<S> {
     }
 }
 
-/// What is asked for; or what is wrong with it.
+/// The request, or what is wrong with it.
 pub(super) type Requested = Outcome<StartRequest>;
 
 pub(super) fn requested<I: Serialize + ?Sized>(workflow: &str, input: &I) -> Requested {
@@ -143,7 +143,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Unlike that of any other run: the same call of another run of this id, later, asks for another child.
+    /// Unique to this run: the same call of a later run with this id asks for another child.
     fn child_id(&self, number: u64) -> String {
         format!("{}.{}.{number}.{:016x}", self.own_id(), self.reach.seq, rand::random::<u64>())
     }
@@ -161,14 +161,14 @@ pub struct RunWorkflow<'a, T> {
     workflow: String,
     /// Until it has failed.
     asked: Option<Requested>,
-    /// Nobody but a request of its own cancels it.
+    /// Only a cancel request for the child itself cancels it.
     outlives: bool,
     result: PhantomData<fn() -> T>,
 }
 
 impl<T> RunWorkflow<'_, T> {
-    /// The child goes on when nobody waits for it any more: when this future is dropped, as by a race, when the step that waits for it
-    /// ends, and when the parent completes or is cancelled. Without it, the child is cancelled then.
+    /// Lets the child go on when nobody waits for it any more: when this future is dropped, as by a race, when the step
+    /// that waits for it ends, and when the parent completes or is cancelled. By default, the child is then cancelled.
     ///
     /// ```
     /// # use stepfleet::prelude::*;

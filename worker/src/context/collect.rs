@@ -1,4 +1,4 @@
-//! `ctx.collect`: a step gathers events over its executions.
+//! `ctx.collect`: a step collects events across its executions.
 
 use futures_util::future::BoxFuture;
 use stepfleet_shared::names;
@@ -9,18 +9,19 @@ use crate::error::{Error, Outcome};
 use crate::event::Event;
 use crate::replay::Collected;
 
-/// The most events that a buffer holds: what fills it is answered, and recorded, in one call.
+/// The most events that a buffer holds: one call returns and records all of them.
 const MAX_COUNT: u32 = 1000;
 
 impl<S> Context<S> {
-    /// Puts an event into a buffer of this step, at once. `Some` with `count` events, in order of arrival, for the one that
-    /// fills it; `None` for all others.
+    /// Puts an event into a buffer of this step, at once. Returns `Some` with `count` events, in order of arrival, for
+    /// the one that fills it; `None` for all others.
     ///
-    /// All executions of the step in a run share the buffer, on whatever workers; within a fan-out, those of that fan-out.
-    /// An event is put in once, however often its step execution is attempted, and later attempts are given the same answer.
-    /// It is a call of the body as [`Context::step`] is, with the same rules for its order, and takes one round trip.
+    /// All executions of the step in a run share the buffer, whichever workers they are on; within a fan-out, those of
+    /// that fan-out. An event is put in once, however often its step execution is attempted, and later attempts get the
+    /// same answer. It is a call of the body like [`Context::step`], with the same rules for its order, and takes one
+    /// round trip.
     ///
-    /// `Joined` does the same for what a fan-out comes to, and needs no count.
+    /// `Joined` does the same for the events of a fan-out, and needs no count.
     ///
     /// ```
     /// # use stepfleet::prelude::*;
@@ -32,8 +33,8 @@ impl<S> Context<S> {
     /// # }
     /// ```
     ///
-    /// Fails with a terminal error for a count of 0 or over 1,000, a name that is none ([`names::check_call`]), an event over 1 MiB, and where the step has recorded
-    /// 100,000 entries.
+    /// Fails with a terminal error if the count is 0 or over 1,000, if the name is not valid ([`names::check_call`]),
+    /// if the event is over 1 MiB, and if the step has recorded 100,000 entries.
     pub fn collect<'a, E: Event>(&'a self, buffer: &str, count: u32, event: &E) -> Call<'a, Option<Vec<E>>> {
         let number = self.core.journal().next();
         let payload = event.payload(E::NAME).map_err(Error::from);

@@ -1,4 +1,4 @@
-//! A commit or a checkpoint that others came before: its transactions are made again, and the body runs again only where
+//! A commit or a checkpoint that conflicts with others: its transactions run again, and the body runs again only if
 //! that is not enough.
 
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use crate::decisions::overlay::Changes;
 
 /// How often others may change what one attempt has read before it fails.
 pub(crate) const MAX_CONFLICTS: u32 = 1000;
-/// The longest pause before a transaction is made again, in ms: with many at it each is to find a moment of its own.
+/// The longest pause before a transaction runs again, in ms: if there are many, each must find a moment of its own.
 const MOST_MS: u64 = 256;
 /// The longest pause before a body runs again, in ms.
 const MOST_FOR_BODY_MS: u64 = 10;
@@ -37,7 +37,7 @@ impl Core {
     }
 }
 
-/// Many may want the same: they are not to come in step again.
+/// Many may retry at the same time: they must not meet again.
 async fn pause(tries: u32, most_ms: u64) {
     let longest = longest_ms(tries, most_ms);
     if longest > 0 {

@@ -1,4 +1,4 @@
-//! `ctx.entity`: values that outlive runs, changed by one call after the other.
+//! `ctx.entity`: values that outlive runs, and that calls change one after the other.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -131,13 +131,13 @@ fn named(what: &str, address: &Address) -> String {
 }
 
 impl Core {
-    /// What tells this call from all others, also from those of a later run of this id. The same in each attempt.
+    /// Identifies this call among all others, also those of a later run with this id. The same in each attempt.
     async fn entity_call(&self, number: u64) -> Outcome<String> {
         let (reach, born) = (&self.reach, self.born().await?);
         Ok(format!("{}.{}.{number}.{born:x}", reach.run, reach.seq))
     }
 
-    /// When the run was created (ms): what tells it from a later one of its id.
+    /// When the run was created (ms), which distinguishes it from a later one with its id.
     pub(super) async fn born(&self) -> Outcome<u64> {
         let reach = &self.reach;
         let read = || async {

@@ -226,7 +226,7 @@ impl<'a, T: Send + 'a> Future for Map<'a, T> {
             match ended {
                 Ok(value) => put(&mut this.done, place, value),
                 Err(error) => {
-                    // Those under way are let go of before the body goes on.
+                    // Active items are dropped before the body goes on.
                     this.parts = stream::empty().boxed();
                     return Poll::Ready(Err(error));
                 }

@@ -1,4 +1,4 @@
-//! The replay machine as the calls of a body ask it, with whom to wake for each of them.
+//! The replay machine as the calls of a body use it, with the waker of each call.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -12,7 +12,7 @@ use crate::replay::Machine;
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     machine: Machine,
-    /// Whoever awaits a call.
+    /// The wakers of the calls.
     wakers: BTreeMap<u64, Waker>,
 }
 

@@ -80,9 +80,9 @@ pub(crate) struct Core {
     saving: tokio::sync::Mutex<()>,
     /// The state is committed before each call of the body.
     saves_state: bool,
-    /// What was recorded elsewhere is replayed: nothing is done, and the store is asked for nothing.
+    /// It replays what was recorded elsewhere: it does no work, and makes no call to the store.
     pub(crate) replays: bool,
-    /// Whether its body may await what is not the SDK's.
+    /// Whether its body may await futures that are not the SDK's.
     pub(crate) foreign: Foreign,
     /// How many calls it awaits.
     awaited: AtomicUsize,
@@ -102,7 +102,7 @@ pub(crate) struct Core {
     pub(crate) sends: Sends,
 }
 
-/// What becomes of a body that awaits what is not the SDK's.
+/// What to do about a body that awaits futures that are not the SDK's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
     /// Nothing: a step that records nothing may await anything.
@@ -179,7 +179,7 @@ impl Core {
         self
     }
 
-    /// For the body of this step. `foreign`: where it is to await its calls alone, what becomes of it otherwise.
+    /// For the body of this step. `foreign`: if it may await its calls only, what to do otherwise.
     pub(crate) fn of_body(self, step: &ServedStep, foreign: Foreign) -> Self {
         let foreign = if step.awaits_calls_alone { foreign } else { Foreign::Allowed };
         Self { saves_state: step.saves_state, foreign, ..self }
@@ -240,7 +240,8 @@ impl Core {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body waited in memory, and goes on as this attempt, with what its waits have come to. It is not polled meanwhile.
+    /// The body waited in memory, and goes on as this attempt, with the outcomes of its waits. It is not polled
+    /// meanwhile.
     pub(crate) fn go_on(&self, step: &Claimed) {
         self.reach.hold.renew(&step.fence);
         self.scribe.go_on();
@@ -258,7 +259,7 @@ impl Core {
         &self.cancelled
     }
 
-    /// Is there nothing to do but to wait?
+    /// Whether there is nothing to do but wait.
     pub(crate) fn idle(&self) -> Idle {
         self.journal().idle(self.reach.busy.is_busy())
     }
@@ -311,7 +312,7 @@ impl Core {
         Ok(())
     }
 
-    /// Answers what waits came to.
+    /// Delivers the outcomes of waits.
     async fn checkpoint(&self, checkpoint: Checkpoint, along: Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
         let sent = Arc::new((checkpoint, along));
         self.unsure().push(sent.clone());
@@ -362,7 +363,7 @@ impl<S> Context<S> {
     }
 
     /// Cancelled when the run is, within about a second. Code that awaits is dropped then and need not look; code that
-    /// computes for long, or has given work to other tasks or threads, can stop by it.
+    /// computes for long, or has given work to other tasks or threads, can use it to stop.
     pub fn cancelled(&self) -> Cancellation {
         Cancellation(self.core.cancelled.clone())
     }

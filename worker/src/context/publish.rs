@@ -1,4 +1,4 @@
-//! What a step tells those who follow its run.
+//! What a step publishes to the followers of its run.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,23 +15,23 @@ use crate::error::Outcome;
 use crate::event::Event;
 
 impl<S> Context<S> {
-    /// Tells those who follow the run, at once: progress, a part of the answer, a question. No step gets the event, and
-    /// it need not be in the workflow's graph.
+    /// Publishes an event to the followers of the run, at once: progress, a part of the answer, a question. No step
+    /// gets it, and it need not be in the workflow's graph.
     ///
-    /// What is published stays, whatever becomes of the attempt. Each event has an id that tells its place in the body:
-    /// a body that runs again, after a conflict or in a later attempt, comes by the same places, and what it has published
-    /// there already is not added again. Where it publishes something else there, that is added under the same id: of
+    /// What is published stays, however the attempt ends. Each event has an id that stands for its place in the body:
+    /// a body that runs again, after a conflict or in a later attempt, passes the same places, and what it has published
+    /// there already is not added again. If it publishes something else there, that is added under the same id: of
     /// the entries with one id the last one counts. Places are counted when `publish` is called, and within the work of
     /// [`Context::step`] on their own; so a body that makes the same calls in the same order each time repeats nothing.
-    /// Of one step execution the first 10,000 places are remembered.
+    /// The first 10,000 places of a step execution are remembered.
     ///
-    /// One call publishes once, also where Redis breaks off in the middle. What one attempt publishes keeps its order.
+    /// One call publishes once, even if the connection to Redis breaks. What one attempt publishes keeps its order.
     ///
     /// Takes one round trip, and waits while Redis is away. Fails if the event is over 1 MiB, or cannot be written
     /// the way that the run's caller reads (JSON or MessagePack). About 10,000 entries of a run are kept, the newest,
     /// for as long as the run is readable: publish what people follow, and keep large data elsewhere.
     ///
-    /// Where this attempt is no longer the current one, or the run has ended, nothing is published, and the step ends
+    /// If this attempt is no longer the current one, or the run has ended, nothing is published, and the step ends
     /// here: the call does not return.
     pub fn publish<'a, E: Event>(&'a self, event: &E) -> impl Future<Output = Outcome<()>> + Send + use<'a, S, E> {
         let core = &*self.core;
@@ -54,7 +54,7 @@ impl Core {
         if self.replays {
             return Ok(());
         }
-        // One after the other: what there is no room to remember is known by being the last one.
+        // One after the other: when there is no room to remember more, only the last one is known.
         let _turn = self.published.lock().await;
         let (reach, publication) = (&self.reach, &publication);
         let send = |_| -> BoxFuture<'_, _> {
@@ -90,7 +90,7 @@ impl Places {
 }
 
 impl Places {
-    /// The work of a call begins, maybe once more: what it publishes has the same places then.
+    /// The work of a call begins, perhaps again: it then publishes at the same places.
     pub(super) fn begin(&mut self, call: u64) {
         if let Some(made) = self.made.get_mut(&call) {
             *made = 0;

@@ -31,7 +31,7 @@ pub(crate) struct Reach {
     pub(crate) group: u64,
     /// How the run's caller reads what the run writes.
     pub(crate) content: Content,
-    /// Calls that are under way.
+    /// Active calls.
     pub(crate) busy: Busy,
     pub(crate) outages: Outages,
     pub(crate) durability: Durability,
@@ -70,11 +70,11 @@ impl Confirmed {
     }
 }
 
-/// Counts calls of a body that are under way.
+/// Counts the active calls of a body.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Busy(Arc<AtomicUsize>);
 
-/// A call is under way until this is dropped.
+/// A call is active until this is dropped.
 pub(crate) struct UnderWay(Arc<AtomicUsize>);
 
 impl Busy {
@@ -96,7 +96,7 @@ impl Drop for UnderWay {
 
 impl Reach {
     /// Makes a call, and repeats it until Redis has answered, since it may have taken effect: `send` is told whether it
-    /// is a repetition. Whoever loses the hold is dropped while it waits.
+    /// is a repetition. If the hold is lost, it is dropped while it waits.
     pub(crate) async fn persist<'a, T>(
         &'a self,
         send: impl FnMut(bool) -> BoxFuture<'a, stepfleet_shared::Result<T>>,

@@ -1,4 +1,4 @@
-//! Writes what the body of an attempt streams, beside it.
+//! Writes what the body of an attempt streams, in a task beside it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 

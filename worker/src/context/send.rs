@@ -36,7 +36,7 @@ impl Sends {
     }
 }
 
-/// Whether a step may send this event there. Pure.
+/// Whether a step may send this event to that step. Pure.
 fn check(router: &Router, from: &str, event: &str, to: Option<&str>) -> Outcome<()> {
     if router.is_stop(event) {
         return Err(Error::terminal(format!("step {from} sends {event}, which ends the run: return it instead")));
@@ -67,14 +67,14 @@ impl<S> Context<S> {
     /// Sends an event to every step that takes it, with the step's commit. The step names the event's type:
     /// `#[step(sends = [Lookup])]`. It does not wait.
     ///
-    /// What is sent counts as if it were returned: it belongs to the same fan-out as this step execution, or to the one
-    /// that this step opens with a `Vec`. Fails if no step takes the event, where `sends` does not name it, and for the
-    /// stop event; the error is terminal.
+    /// A sent event counts as if it were returned: it belongs to the same fan-out as this step execution, or to the one
+    /// that this step opens with a `Vec`. Fails with a terminal error if no step takes the event, if `sends` does not
+    /// name it, and for the stop event.
     pub fn send<E: Event>(&self, event: &E) -> Outcome<()> {
         self.core.sends.push(&self.core.reach.step, event, None)
     }
 
-    /// As [`Context::send`], to one step. Fails also where there is no such step, or it does not take the event.
+    /// Like [`Context::send`], to one step. Also fails if there is no such step, or if it does not take the event.
     pub fn send_to<E: Event>(&self, step: &str, event: &E) -> Outcome<()> {
         self.core.sends.push(&self.core.reach.step, event, Some(step))
     }

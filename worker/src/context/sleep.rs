@@ -1,4 +1,4 @@
-//! `ctx.sleep`, and recorded values that a body would otherwise read from the world: the time, random values.
+//! `ctx.sleep`, and recorded values that a body would otherwise get from outside: the time, random values.
 
 use std::fmt;
 use std::pin::Pin;

@@ -33,21 +33,21 @@ impl<S> Context<S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A signal that is there already is given at once, in one round trip. A body that has to wait and has nothing else to
-    /// do ends its attempt after a moment (some 25 ms): no worker and no slot is held, however long it takes. The signal
-    /// then begins a new attempt, on any worker, which runs the body from its start; so
-    /// wrap what came before the wait in [`Context::step`], and keep what the body awaits beside it short. The wait, its
-    /// filter and its deadline are in Redis and outlive every restart. A step's timeout is counted anew in each attempt.
+    /// A signal that is there already is returned at once, in one round trip. A body that has to wait and has nothing
+    /// else to do ends its attempt after a moment (about 25 ms): it holds no worker and no slot, however long it takes.
+    /// The signal then begins a new attempt, on any worker, which runs the body from its start; so wrap what comes
+    /// before the wait in [`Context::step`], and keep what the body awaits beside it short. The wait, its filter and
+    /// its deadline are in Redis and survive every restart. A step's timeout begins again in each attempt.
     ///
-    /// Each signal ends one wait: the oldest one of the run that has its name and lets it pass. One that comes before
-    /// its wait is kept. A wait that a race drops takes no signal any more, and one that has reached it in the same
-    /// moment is there for the next wait.
+    /// Each signal ends one wait: the oldest one of the run that has its name and whose filter it passes. A signal that
+    /// comes before its wait is kept. A wait that a race drops no longer takes a signal; one that reached it at the
+    /// same moment is kept for the next wait.
     ///
-    /// A signal that is not an `E` is set aside: the history tells of it (`unreadable`), and the wait goes on, with the deadline that
-    /// it has.
+    /// A signal that is not an `E` is set aside: the history records it (`unreadable`), and the wait goes on, with its
+    /// deadline.
     ///
-    /// Fails when the time is over ([`Error::is_overdue`]); with a terminal error where 1,000 waits of this name are open, and
-    /// where the body makes other calls than an earlier attempt.
+    /// Fails when the time is over ([`Error::is_overdue`]); with a terminal error if 1,000 waits of this name are open,
+    /// and if the body makes other calls than an earlier attempt.
     pub fn wait_for<E: DeserializeOwned>(&self, name: &str) -> WaitFor<'_, E> {
         let number = self.core.journal().next();
         WaitFor {
@@ -60,8 +60,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// Asks whoever follows the run, and waits for the answer: publishes the question ([`Context::publish`]) and waits
-    /// for a signal of this name. The question is published once and not again by later attempts; an answer may come at
+    /// Asks the followers of the run, and waits for the answer: publishes the question ([`Context::publish`]) and waits
+    /// for a signal of this name. The question is published once, and not again by later attempts; an answer may come at
     /// any time after it.
     ///
     /// ```
@@ -109,7 +109,7 @@ impl<E> WaitFor<'_, E> {
         self
     }
 
-    /// Waits so long at the most, on Redis' clock and counted from when the wait was opened, whatever is restarted
+    /// Waits at most this long, on Redis' clock, counted from when the wait was opened, whatever is restarted
     /// meanwhile.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);

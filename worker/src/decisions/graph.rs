@@ -104,7 +104,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// The events that it leaves behind, and whether as a fan-out.
+    /// The events that it emits, and whether as a fan-out.
     fn leaves(&self) -> impl Iterator<Item = (&'static str, bool)> {
         self.emits.iter().copied().chain(self.sends.iter().map(|event| (*event, false)))
     }
@@ -139,12 +139,12 @@ impl Router {
         self.nodes.iter().filter(move |n| n.accepts.is_joined() && n.accepts.event() == event)
     }
 
-    /// Those that take it as a part of a set.
+    /// The steps that take it as a part of a set.
     fn partly(&self, event: &str) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |n| matches!(n.accepts, Accepts::Set(names) if names.contains(&event)))
     }
 
-    /// All that take it, in whatever way.
+    /// All steps that take it, in whatever way.
     fn taking(&self, event: &str) -> impl Iterator<Item = &Node> {
         self.each(event).chain(self.joining(event)).chain(self.partly(event))
     }
@@ -160,12 +160,12 @@ impl Router {
         }
     }
 
-    /// The steps that get an event of their own.
+    /// The steps that take the event by itself.
     pub(crate) fn takers(&self, event: &str) -> Vec<Route> {
         self.each(event).map(|node| self.route(node.step, event)).collect()
     }
 
-    /// The steps that gather the event over a fan-out.
+    /// The steps that join the event over a fan-out.
     pub(crate) fn gatherers(&self, event: &str) -> Vec<&'static str> {
         self.joining(event).map(|node| node.step).collect()
     }
@@ -256,7 +256,7 @@ impl Router {
         }
     }
 
-    /// Does anything, on any level, gather what this event leads to?
+    /// Whether any step, on any level, joins what this event leads to.
     fn is_joined<'a>(&'a self, event: &'a str, seen: &mut HashSet<&'a str>, depth: usize) -> bool {
         if depth > self.nodes.len() || !seen.insert(event) {
             return false;

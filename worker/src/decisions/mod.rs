@@ -1,6 +1,6 @@
-//! What a worker decides: which steps take an event, what a commit leaves behind, whether a failed attempt is tried again and who
-//! catches it, what a body makes of the context. All of it is data and pure functions: nothing here waits, reads a clock or knows
-//! of Redis.
+//! What a worker decides: which steps take an event, what a commit contains, whether a failed attempt is retried and
+//! who catches it, how a body changes the context. All of it is data and pure functions: nothing here waits, reads a
+//! clock or knows Redis.
 
 pub mod graph;
 pub(crate) mod overlay;

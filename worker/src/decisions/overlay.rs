@@ -10,7 +10,7 @@ use stepfleet_shared::values;
 use self::redo::{Deeds, Flight};
 use crate::error::Outcome;
 
-/// A map larger than this is looked at before it is inserted into: it may have values that count no more.
+/// A map larger than this is checked before an insertion: it may have replaced values.
 const COMPACT_FROM: usize = 64 * 1024;
 
 /// The snapshot, with the changes that the attempt has made on top of it.
@@ -18,7 +18,7 @@ const COMPACT_FROM: usize = 64 * 1024;
 pub(crate) struct Overlay {
     snapshot: HashMap<String, Bytes>,
     changes: BTreeMap<String, Change>,
-    /// What transactions have read: the commit stands only where it is there still.
+    /// What transactions have read: the commit is valid only if it is still there.
     expects: BTreeMap<String, Option<String>>,
     /// Fields that the body has read outside of transactions.
     seen: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub(crate) struct Overlay {
 enum Change {
     Set(Vec<u8>),
     Unset,
-    /// Applied to whatever is there at the commit.
+    /// Applied to the value at the time of the commit.
     Merge(Merge),
 }
 
@@ -124,7 +124,7 @@ impl Overlay {
         matches!(self.changes.get(field), Some(Change::Set(_) | Change::Unset))
     }
 
-    /// Writes the field anew, where it stands in an old form, or has grown by many insertions of few keys.
+    /// Rewrites the field if it has an old form, or has grown by many insertions of few keys.
     fn rewrite(&mut self, field: &str, merge: &Merge) -> Outcome<bool> {
         if self.changes.contains_key(field) {
             return Ok(false);

@@ -1,18 +1,18 @@
-//! In which pieces a stream's text goes out, and when.
+//! In which pieces a stream's text is sent, and when.
 
 use std::time::Duration;
 
-/// A piece has so many bytes at most.
+/// The most bytes in a piece.
 pub(crate) const LONGEST: usize = 16 * 1024;
-/// Text of so many bytes goes out at once.
+/// This many bytes of text are sent at once.
 const FULL: usize = 4096;
-/// Otherwise the pieces of a stream are so far apart: people read along, and followers are told up to 20 times a second.
+/// The pause between other pieces of a stream: followers get up to 20 a second, for people who read along.
 const APART: Duration = Duration::from_millis(50);
-/// Whoever has written so many bytes that did not go out yet waits until they have.
+/// A writer with this many unsent bytes waits until they are sent.
 pub(crate) const MOST_WAITING: usize = 64 * 1024;
 
-/// How long text of so many bytes has to wait. `since` is how long ago the piece before it went out; None for the first one, which
-/// goes out at once: it is what people wait for.
+/// How long this many bytes of text have to wait. `since` is how long ago the piece before was sent; None for the first
+/// one, which is sent at once: people are waiting for it.
 pub(crate) fn pause(bytes: usize, since: Option<Duration>) -> Duration {
     match since {
         Some(since) if bytes < FULL => APART.saturating_sub(since),
@@ -20,13 +20,13 @@ pub(crate) fn pause(bytes: usize, since: Option<Duration>) -> Duration {
     }
 }
 
-/// Whether what was to go out at some time goes out sooner, now that so many bytes wait in the place of so many before: whoever writes is
-/// woken then, and not by each token.
+/// Whether text that was to be sent at some time is sent sooner, now that more bytes wait than before: the task that
+/// writes is woken then, not by each token.
 pub(crate) fn hastens(before: usize, now: usize) -> bool {
     before == 0 || before < FULL && now >= FULL
 }
 
-/// How many bytes of the text go out as one piece: whole letters.
+/// How many bytes of the text are sent as one piece: whole characters.
 pub(crate) fn cut(text: &str) -> usize {
     let mut at = text.len().min(LONGEST);
     while !text.is_char_boundary(at) {

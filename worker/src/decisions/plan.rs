@@ -1,4 +1,4 @@
-//! The plan of a commit: a workflow's graph and what a step has emitted go in, what the transition is told comes out.
+//! The plan of a commit: turns a workflow's graph and what a step has emitted into the arguments of the transition.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::recovery::recoveries;
 use crate::emit::Emission;
 use crate::error::Error;
 
-/// A fan-out larger than this, or with more bytes, is staged in chunks ahead of its commit, so that no call holds
-/// Redis up for long.
+/// A fan-out larger than this, or with more bytes, is staged in chunks ahead of its commit, so that no call blocks
+/// Redis for long.
 const INLINE_EVENTS: usize = 200;
 const INLINE_BYTES: usize = 512 * 1024;
-/// An event that a step leaves behind, for one step or for all that take it.
+/// An event that a step emits, for one step or for all that take it.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) event: &'static str,
@@ -36,7 +36,7 @@ pub(crate) fn write(commit: &mut Commit, changes: Changes) {
     (commit.merges, commit.expects) = (changes.merges, changes.expects);
 }
 
-/// Routes what a step has returned and sent. The run, where it ends, stays readable for `retention`.
+/// Routes what a step has returned and sent. If the run ends, it stays readable for `retention`.
 ///
 /// Fails if no step accepts an event.
 pub(crate) fn of_step(
@@ -50,7 +50,7 @@ pub(crate) fn of_step(
     let rests = router.rests();
     let emitted = if step.follow_steps { names_of(router, &emission, &sent) } else { Vec::new() };
     let mut commit = Commit { retention, rests, result: emission.result, emitted, ..Commit::default() };
-    // What earlier attempts have left to look back at.
+    // What is kept of earlier attempts.
     commit.journalled = step.fence.attempt > 1;
     write(&mut commit, changes);
     if commit.result.is_some() {
@@ -92,7 +92,7 @@ pub(crate) fn of_step(
     Ok(Plan { commit, staged })
 }
 
-/// The events that were emitted, each once. Beside the stop event others count for nothing.
+/// The events that were emitted, each once. If the stop event is among them, the others are dropped.
 fn names_of(router: &Router, emission: &Emission, sent: &[Outgoing]) -> Vec<String> {
     if emission.result.is_some() {
         return vec![router.stop().to_owned()];

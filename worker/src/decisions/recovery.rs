@@ -8,7 +8,7 @@ use super::graph::Router;
 pub(crate) enum Catcher {
     /// Nobody: the run fails.
     None,
-    /// It has caught as often as it may.
+    /// It has recovered as often as it may.
     UsedUp(String),
     /// This step.
     Step(Route),
@@ -16,7 +16,7 @@ pub(crate) enum Catcher {
 
 /// Who catches the failure of a step.
 pub(crate) fn catcher(router: &Router, step: &Claimed) -> Catcher {
-    // A step that is no more in the workflow is no failure of the step.
+    // If the workflow no longer has the step, the step itself has not failed.
     if !router.has_step(&step.step) {
         return Catcher::None;
     }

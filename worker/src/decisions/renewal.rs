@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// What closes idle connections waits for a second at least. A connection that is closed sooner was closed for another reason.
 const IDLE: Duration = Duration::from_secs(1);
-/// No oftener than so.
+/// The shortest pause.
 const SHORTEST: Duration = Duration::from_millis(400);
 
-/// The pause between two renewals, after the connection was closed when it had been idle for this long: it is to be idle no longer than
-/// half of that.
+/// The pause between two renewals, after the connection was closed when it had been idle for this long: it is to be
+/// idle no longer than half of that.
 pub(crate) fn oftener(every: Duration, idle: Duration) -> Duration {
     if idle < IDLE { every } else { every.min(idle / 2).max(SHORTEST.min(every)) }
 }

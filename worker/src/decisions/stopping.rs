@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// So long after its time to drain, or after a second signal, it is over, whatever hangs.
+/// It ends this long after its time to drain, or after a second signal, even if something hangs.
 const LATEST: Duration = Duration::from_secs(2);
 
-/// So long after it was told to stop it ends, where something hangs. `again`: how long after that it was told a second time.
+/// How long after it was told to stop it ends if something hangs. `again`: how long after that it was told a second time.
 pub(crate) fn ends_after(drain: Duration, again: Option<Duration>) -> Duration {
     let drained = drain.saturating_add(LATEST);
     again.map_or(drained, |again| drained.min(again.saturating_add(LATEST)))

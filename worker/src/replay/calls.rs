@@ -16,9 +16,9 @@ use crate::error::{Error, Outcome};
 pub(crate) enum Recorded {
     /// Its value, as a payload.
     Value(Vec<u8>),
-    /// It never ends: the body let go of it.
+    /// It never ends: the body dropped it.
     Never,
-    /// Nothing: it is to be made.
+    /// Nothing: make the call.
     New,
 }
 
@@ -27,9 +27,9 @@ pub(crate) enum Recorded {
 pub(crate) enum Waited {
     /// The signal, as a payload.
     Signal(Vec<u8>),
-    /// Its time was over.
+    /// Its deadline was over.
     Overdue,
-    /// It never ends: the body let go of it.
+    /// It never ends: the body dropped it.
     Never,
     /// Nothing yet.
     New,
@@ -38,9 +38,9 @@ pub(crate) enum Waited {
 /// What the journal has of an event for a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Collected {
-    /// What came of it, as the store has it.
+    /// Its outcome, as the store writes it.
     Came(Vec<u8>),
-    /// It never ends: the body let go of it.
+    /// It never ends: the body dropped it.
     Never,
     /// Nothing yet.
     New,
@@ -51,7 +51,7 @@ pub(crate) enum Collected {
 pub(crate) enum Marked {
     /// It was made.
     Made,
-    /// It never ends: the body let go of it.
+    /// It never ends: the body dropped it.
     Never,
     /// Nothing yet.
     New,
@@ -75,8 +75,8 @@ impl Machine {
         (self.made > 0).then(|| self.next())
     }
 
-    /// A call that records its value: what is there of it. The error of an earlier attempt that the body went on with is
-    /// given again.
+    /// A call that records its value: what the journal has of it. An error that the body received in an earlier attempt
+    /// is returned again.
     pub(crate) fn recorded(&mut self, number: u64, name: &str) -> Outcome<Recorded> {
         let recorded = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Recorded::New)),
@@ -92,7 +92,7 @@ impl Machine {
         self.or_refuse(number, recorded)
     }
 
-    /// A wait: what is there of it.
+    /// A wait: what the journal has of it.
     pub(crate) fn waited(&mut self, number: u64, name: &str) -> Outcome<Waited> {
         let waited = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Waited::New)),
@@ -106,7 +106,7 @@ impl Machine {
         self.or_refuse(number, waited)
     }
 
-    /// An event for a buffer: the entry that says what came of it.
+    /// An event for a buffer: the entry with its outcome.
     pub(crate) fn collected(&mut self, number: u64, buffer: &str) -> Outcome<Collected> {
         let collected = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Collected::New)),
@@ -119,7 +119,7 @@ impl Machine {
         self.or_refuse(number, collected)
     }
 
-    /// A checkpoint: what is there of it.
+    /// A checkpoint: what the journal has of it.
     pub(crate) fn marked(&mut self, number: u64, name: &str) -> Outcome<Marked> {
         let marked = self.entry(number).and_then(|entry| match entry {
             None => Ok(Ok(Marked::New)),
@@ -130,17 +130,17 @@ impl Machine {
         self.or_refuse(number, marked)
     }
 
-    /// What was recorded cannot be read by the code that is here.
+    /// This code cannot read what was recorded.
     pub(crate) fn cannot_be_read(&mut self, error: &Error) {
         self.told.get_or_insert_with(|| error.to_string());
     }
 
-    /// What the body was told first of what is wrong with it, whatever it made of that.
+    /// The first fault that the body was told, whatever it did with it.
     pub(crate) fn fault(&self) -> Option<Error> {
         self.told.as_ref().map(Error::terminal)
     }
 
-    /// What the step is, and the last call that it has recorded, or was given: for people.
+    /// A description of the step, and of the last call that it has recorded or received: for people.
     pub(crate) fn whereabouts(&self) -> (String, Option<String>) {
         let of = |entries: &BTreeMap<u64, Vec<u8>>| {
             let calls = entries.range(..=self.made.min(journal::FIRST_ORDER - 1)).next_back();
@@ -155,8 +155,8 @@ impl Machine {
         self.made
     }
 
-    /// The first call that is recorded and that the body, which has ended or comes no further, has not made or not awaited; `how` says
-    /// what it does instead.
+    /// The first recorded call that the body, which has ended or comes no further, has not made or not awaited; `how`
+    /// says what it does instead.
     pub(crate) fn left_out(&self, how: &str) -> Option<Error> {
         let read = |entry| Entry::read(entry).ok();
         let is_call = |entry: &Entry<'_>| !matches!(entry, Entry::LetGo { .. } | Entry::Patch { .. });
@@ -175,8 +175,8 @@ impl Machine {
         self.entries.contains_key(&number) || self.kept.contains_key(&number)
     }
 
-    /// Whether the body is to take the new one of two ways: where it is here for the first time. That is recorded with what is
-    /// recorded next. An attempt that has been further by the old way goes on with that.
+    /// Whether the body is to take the new path: if it is here for the first time. That is recorded with what is
+    /// recorded next. If an attempt has been further on the old path, it keeps that.
     pub(crate) fn patched(&mut self, name: &str) -> Outcome<bool> {
         let number = self.made + 1;
         let is_taken = match self.entry(number)? {
@@ -195,7 +195,7 @@ impl Machine {
         Ok(is_taken)
     }
 
-    /// How often a call has been tried in vain so far; the last entry that says so.
+    /// How many tries of a call have failed so far, with the last entry that says so.
     pub(crate) fn tries(&self, number: u64, name: &str) -> Outcome<(u32, Option<Entry<'_>>)> {
         let (mut failures, mut last) = (0, None);
         while let Some(entry) = self.entry(journal::of_try(number, failures + 1))? {
@@ -227,7 +227,7 @@ impl Machine {
         numbers
     }
 
-    /// A call that should not be there is told so at once, whatever the body is to be given before.
+    /// A call that should not be there fails at once, whatever the body is to receive before.
     fn or_refuse<T>(&mut self, number: u64, found: Result<Outcome<T>, Error>) -> Outcome<T> {
         if let Err(fault) = &found {
             self.refused.insert(number);

@@ -1,18 +1,18 @@
-//! What can be wrong with a body, or with its journal: by number, so that people can look it up.
+//! What can be wrong with a body or its journal, numbered so that people can look it up.
 
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::names;
 
 use crate::error::Error;
 
-/// What the body does, and should not.
+/// A fault of a body or of its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It makes another call than an earlier attempt recorded.
     OtherCall { number: u64, recorded: String, now: String },
-    /// It drops a call whose end an earlier attempt was given.
+    /// It drops a call whose result an earlier attempt received.
     Dropped { number: u64, name: String },
-    /// It does not come by what an earlier attempt was given next.
+    /// It does not reach the call whose result an earlier attempt received next.
     NotAwaited { number: u64 },
     /// Its journal contradicts itself.
     Contradiction,
@@ -23,7 +23,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// As docs/durable-functions.md lists it.
+    /// Its number in docs/durable-functions.md.
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::OtherCall { .. } => 1,
@@ -67,8 +67,8 @@ impl Fault {
         }
     }
 
-    /// The error that the step ends with. Whoever goes the wrong way may have raced with something that is not recorded, so another
-    /// attempt may go right; code that asks for another call never will.
+    /// The error that the step ends with. A body that diverges may have raced with something that is not recorded, so
+    /// another attempt may succeed; code that makes another call never will.
     pub(super) fn error(&self, about: &str) -> Error {
         let text = format!("{about}: {} (replay error {}). {}", self.what(), self.code(), self.advice());
         match self {
@@ -78,7 +78,7 @@ impl Fault {
     }
 }
 
-/// What an entry is, as errors say it.
+/// A description of an entry for errors.
 pub(super) fn described(entry: &Entry<'_>) -> String {
     let quoted = |name: &str| format!("`{}`", names::text(name));
     match entry {

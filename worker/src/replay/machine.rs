@@ -1,4 +1,4 @@
-//! The state of a replay, and what is recorded of it.
+//! The state of a replay, and what it records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::order::Order;
 use crate::error::Error;
 
-/// One attempt at the body of a step execution, as its journal sees it.
+/// The replay of one attempt at the body of a step execution.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     /// How many calls the body has made.
@@ -26,21 +26,21 @@ pub(crate) struct Machine {
     pub(super) opened: BTreeSet<u64>,
     /// Calls have ended since the store was asked: waits may have too.
     pub(super) is_stale: bool,
-    /// Errors that calls have ended with and the body was not given yet.
+    /// Errors of calls that the body has not received yet.
     failing: BTreeMap<u64, Vec<u8>>,
-    /// What the body has gone on with, an error or a change: to be recorded once it records anything else.
+    /// An error or a change with which the body went on: recorded with whatever it records next.
     gone_on: BTreeMap<u64, Vec<u8>>,
     /// Delays before a further try that the store may know of, and what they are called.
     pub(super) pauses: BTreeMap<u64, String>,
     /// Signals that the body cannot read: to be set aside when the store is asked next.
     pub(super) unreadable: Vec<Unreadable>,
-    /// What the body has let go of: to be recorded with whatever is recorded next.
+    /// Calls that the body has dropped: recorded with whatever is recorded next.
     pub(super) let_go: BTreeMap<u64, LetGo>,
-    /// In which order the body is given what its calls came to.
+    /// The order in which the body receives results.
     pub(super) order: Order,
     /// Calls that the body is told at once that it should not have made.
     pub(super) refused: BTreeSet<u64>,
-    /// The body does not go the way that an earlier attempt went.
+    /// The body diverges from an earlier attempt.
     astray: Option<Fault>,
     /// What the body was told first of what is wrong with it.
     pub(super) told: Option<String>,
@@ -171,7 +171,7 @@ impl Machine {
         if is_empty { Along::default() } else { self.along() }
     }
 
-    /// The body asks for what a call came to that has ended: whether it is given it now.
+    /// The body asks for the result of a call that has ended: whether it receives it now.
     pub(crate) fn pass(&mut self, number: u64) -> bool {
         if self.refused.contains(&number) {
             return true;
@@ -189,17 +189,17 @@ impl Machine {
         true
     }
 
-    /// The body has come to rest. Answers which call it is given next: whoever awaits that is to be woken.
+    /// The body is at rest. Returns the call whose result it receives next, and whose waker is to be called.
     pub(crate) fn rest(&mut self) -> Option<u64> {
         self.order.rest()
     }
 
-    /// Why the body cannot be gone on with: it does not go the way that an earlier attempt went.
+    /// Why the body cannot go on: it diverges from an earlier attempt.
     pub(crate) fn astray(&self) -> Option<Error> {
         self.astray.as_ref().map(|fault| fault.error(&self.about))
     }
 
-    /// The body does not come by what an earlier attempt was given next.
+    /// The body does not reach the call whose result an earlier attempt received next.
     pub(crate) fn held_up(&self) -> Error {
         Fault::NotAwaited { number: self.order.expected().unwrap_or_default() }.error(&self.about)
     }
@@ -228,7 +228,7 @@ impl Machine {
         self.entries.values().chain(self.kept.values()).map(Vec::len).sum()
     }
 
-    /// The body runs again, within this attempt: it is told what it has recorded so far.
+    /// The body runs again, within this attempt, and replays what it has recorded so far.
     pub(crate) fn begin_again(&mut self) {
         self.entries.append(&mut self.kept);
         self.made = 0;
@@ -262,7 +262,7 @@ impl Machine {
         }
     }
 
-    /// For the commit: is there a journal, and what was let go of.
+    /// For the commit: whether there is a journal, and which calls were dropped.
     pub(crate) fn close(&mut self) -> Option<Vec<LetGo>> {
         self.is_used.then(|| std::mem::take(&mut self.let_go).into_values().collect())
     }

@@ -1,14 +1,14 @@
-//! The replay machine: what the body of a step execution has recorded, what its next call means, and in which order it is given
-//! what its calls came to.
+//! The replay machine: what the body of a step execution has recorded, what its next call means, and in which order it
+//! receives results.
 //!
-//! It is synchronous and does nothing itself: no task, no clock, no Redis, no type of a user's. Whoever drives it tells it which
-//! calls the body makes and what came of them; it answers what is known of a call, what is to be recorded, what the body waits for,
-//! and which call it is given next. Each call has the number of its place in the body, counted when it is made. A replay is told what
-//! each number came to before, in the same order, and so takes the same way: what was recorded, what was waited for, and what the body
-//! had let go of.
+//! It is synchronous and does nothing itself: no task, no clock, no Redis, no user types. Its driver tells it which
+//! calls the body makes and how they end; it answers what is known about a call, what to record, what the body waits
+//! for, and which result it receives next. Each call has a number, counted when it is made. A replay gets the earlier
+//! result of each number, in the same order, and so takes the same path: what was recorded, what was waited for, and
+//! what the body had dropped.
 //!
 //! `machine` is its state and what is recorded; `calls` says what the journal has of a call; `waits` is what the body waits for;
-//! `order` is the order of what it is given; `fault` is what can be wrong with a body, by number.
+//! `order` is the order of the results; `fault` is what can be wrong with a body, by number.
 
 mod calls;
 mod fault;

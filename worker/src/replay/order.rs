@@ -1,9 +1,9 @@
-//! In which order the body of a step is given what its calls came to.
+//! The order in which the body of a step receives the results of its calls.
 //!
-//! What a body does next may depend on which of its calls it was given first. So it is given one at a time, and each only
-//! when it has come to rest, that is, when it awaits and has not been woken: what it does then follows from the order
-//! alone. The order is recorded, and a later attempt gives the calls in the same one. What has not been given yet comes in
-//! the order in which it has ended, which is recorded too.
+//! What a body does next may depend on which result it received first. So it receives one at a time, and each only when
+//! it is at rest, that is, when it awaits and has not been woken: what it does then follows from the order alone. The
+//! order is recorded, and a later attempt delivers the results in the same order. Results not delivered yet come in the
+//! order in which the calls have ended, which is recorded too.
 //!
 //! An entry with a value says nothing where the body had been given all calls before it, one after the other, without
 //! those that it had let go of. Otherwise it says which was the last one given, as long as they were given like that. Once
@@ -49,7 +49,7 @@ impl Order {
         Some(Self { known, ended, told, entries, is_straight: true, ..Self::default() })
     }
 
-    /// The body asks for what the call came to: whether it is given it now.
+    /// The body asks for the call's result: whether it receives it now.
     pub(super) fn pass(&mut self, number: u64) -> bool {
         if self.granted == Some(number) {
             self.granted = None;

@@ -6,16 +6,16 @@ use stepfleet_shared::values;
 
 use super::machine::Machine;
 
-/// What an attempt is to do that has nothing to do but to wait.
+/// What an attempt does that has nothing to do but wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
     /// It has, or it waits for nothing that is in the journal.
     No,
     /// Ask at once whether there are answers.
     Ask,
-    /// Other calls are under way: say what is waited for after a moment.
+    /// Other calls are active: open the waits after a moment.
     Open,
-    /// Other calls are under way, and the store knows what is waited for: ask now and then whether it has come.
+    /// Other calls are active, and the waits are open: ask the store now and then whether they have ended.
     Look,
     /// End, until there is an answer.
     Suspend,
@@ -50,7 +50,7 @@ impl Machine {
         self.waits.insert(wait.number, wait);
     }
 
-    /// The signal that has ended this wait is none that the body can read: it waits on.
+    /// The body cannot read the signal that has ended this wait: it keeps waiting.
     pub(crate) fn set_aside(&mut self, number: u64, name: &str, why: String) {
         let Some(entry) = self.entries.remove(&number) else { return };
         let (name, digest) = (name.to_owned(), values::digest(&entry));
@@ -64,11 +64,11 @@ impl Machine {
         std::mem::take(&mut self.unreadable)
     }
 
-    /// What these waits came to. Answers which ones: whoever awaits them is to be woken.
+    /// The outcomes of these waits. Returns the waits whose wakers are to be called.
     pub(crate) fn answer(&mut self, answers: Vec<(u64, Vec<u8>)>) -> Vec<u64> {
         let mut answered = Vec::new();
         for (number, entry) in answers {
-            // One that the body has let go of meanwhile is none any more.
+            // The body may have dropped a wait meanwhile.
             if self.waits.remove(&number).is_none() {
                 continue;
             }

@@ -18,7 +18,7 @@ use super::slots;
 
 /// After this many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
 const QUIET_WAITS: u32 = 15;
-/// A wait that is refused is refused sooner.
+/// A wait that fails sooner than this was refused; a longer one was accepted.
 const ACCEPTED: Duration = Duration::from_secs(1);
 
 /// Claims until the session is closing or lost.
@@ -29,7 +29,7 @@ pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
         let Some(claimed) = claim_once(&session, &claim).await else { return };
         let got_all = claimed.len() == free.len();
         if claimed.iter().any(|step| step.alone) {
-            // Nobody else claims for this worker, and no slot that executes anything takes more.
+            // Only this task claims for this worker, and busy slots take nothing.
             if session.unless_closing(slots::work_alone(&session, free, claimed)).await.is_none() {
                 return;
             }
@@ -104,7 +104,7 @@ impl Wakes {
             match self.read(&colocated, &mut reader, &mut watch).await {
                 Ok(woken) => {
                     watch.fine();
-                    // Now and then all look by themselves.
+                    // Now and then all sessions look by themselves.
                     quiet = if woken.is_empty() { quiet + 1 } else { 0 };
                     let looks = quiet >= QUIET_WAITS;
                     if looks {

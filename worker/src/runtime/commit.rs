@@ -1,4 +1,4 @@
-//! Turns what an attempt came to into one transition.
+//! Turns the outcome of an attempt into one transition.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const STAGINGS: usize = 5;
 
 /// The outcome of an attempt.
 pub(super) enum Committed {
-    /// It was dealt with, and this was claimed along with it.
+    /// It was committed or failed, and this was claimed along with it.
     Stands(Vec<Claimed>),
     /// Others have changed what it had read. It is still held, and its body is to run again.
     Conflict,
@@ -163,7 +163,7 @@ async fn stage_and_commit_once(
     session.persist(send, |(_, claimed)| claimed).await
 }
 
-/// Ends an attempt that waits; the next one goes on where there is an answer.
+/// Ends an attempt that waits; the next one goes on when a wait has ended.
 async fn suspend(
     session: &Session,
     step: &Claimed,

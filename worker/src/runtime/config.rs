@@ -1,11 +1,11 @@
-//! How a worker behaves.
+//! The configuration of a worker.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::host;
 
-/// How a worker behaves. Made from the default, field by field or in a row:
+/// The configuration of a worker. Start from the default and set fields, or chain methods:
 ///
 /// ```
 /// # use stepfleet::Config;
@@ -20,10 +20,10 @@ pub struct Config {
     pub name: String,
     /// How many steps it executes at once. By default four times the number of cores, for steps that mostly wait.
     pub concurrency: usize,
-    /// How many waiting durable functions it keeps in memory, for each partition. They go on where they are, without a replay. By default
+    /// How many waiting durable functions it keeps in memory, for each partition. They go on without a replay. By default
     /// 1,000; with 0, each one is replayed.
     pub keeps: usize,
-    /// How long the fleet believes in a worker that it hears nothing from. It is renewed three times as often.
+    /// The worker's lease: how long a silent worker keeps its steps. It is renewed three times in that time.
     pub lease: Duration,
     /// How long steps may go on after the worker was told to stop, before they are handed back.
     pub drain: Duration,
@@ -31,8 +31,8 @@ pub struct Config {
     pub allow_eviction: bool,
     /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
     pub allow_unpersisted: bool,
-    /// Where to answer `/livez` and `/readyz` over HTTP, for those who watch over the process. None, as by default: nowhere. Not an
-    /// address that the internet can reach: nobody is asked who he is.
+    /// The address at which to answer `/livez` and `/readyz` over HTTP, for probes. None, the default: do not answer.
+    /// Do not use an address that the internet can reach: there is no authentication.
     pub health: Option<SocketAddr>,
 }
 

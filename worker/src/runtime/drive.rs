@@ -1,4 +1,4 @@
-//! Drives the body of a step: until it returns, or until it has nothing to do but to wait.
+//! Drives the body of a step until it returns, or until it has nothing to do but wait.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,15 +17,16 @@ use crate::context::{Core, Interrupt};
 use crate::error::Error;
 use crate::replay::{Along, Idle};
 
-/// How long a body that waits is left alone before its attempt ends, or before waits are opened beside calls that are
-/// under way: something that it awaits beside the wait may be about to come.
+/// A waiting body that is not woken for this long ends its attempt, or has its waits opened beside active calls:
+/// something else that it awaits may be about to come.
 const GRACE: Duration = Duration::from_millis(25);
 
-/// A body that is woken again and again without a call of its own counts as come to rest after so many polls.
+/// A body that is woken again and again without a call of its own counts as at rest after this many polls.
 const RESTLESS: u32 = 128;
-/// So many polls in a row, and others have their turn.
+/// After this many polls in a row, other tasks have their turn.
 const IN_A_ROW: u32 = 64;
-/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never will.
+/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never
+/// will.
 const HELD_UP: Duration = Duration::from_secs(600);
 
 /// The outcome of a body.
@@ -35,11 +36,11 @@ pub(super) enum Ended<T> {
     Returned(T),
     /// It waits for these.
     Waits(Waits),
-    /// What it waits for, or has come to, cannot be recorded.
+    /// Its waits or its result cannot be recorded.
     Refused(Error),
     /// Others have changed what it had read: it is to run again.
     Conflict,
-    /// The function begins anew with this input.
+    /// The function begins again with this input.
     Again(Vec<u8>),
 }
 
@@ -129,7 +130,7 @@ impl Pause {
         })
     }
 
-    /// The body has come to rest: whoever can be given something is woken.
+    /// The body is at rest: wakes the call that can receive its result.
     fn give_next(&self, bell: &Bell) {
         while let Some(waker) = self.next() {
             waker.wake();

@@ -1,4 +1,4 @@
-//! Executes one attempt: reads what it needs, runs the step's code, and survives whatever that does.
+//! Executes one attempt: reads what it needs, runs the step's code, and survives whatever the code does.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::workflow::{Attempt, Served};
 
 /// How many joined events are read at a time.
 const SLICE: u64 = 500;
-/// How long code whose time is over has to let go of its thread, before it is said to block it.
+/// How long code has to release its thread after its timeout, before it counts as blocking.
 const PARTING: Duration = Duration::from_millis(100);
 
-/// What an attempt came to, with the context that it may have changed.
+/// The outcome of an attempt, with the context that it may have changed.
 pub(super) struct Attempted {
     pub(super) outcome: Outcome<Came>,
     pub(super) core: Arc<Core>,
 }
 
-/// What the step's code came to.
+/// The outcome of the step's code.
 pub(super) enum Came {
     /// It returned this.
     To(Emission),
@@ -40,10 +40,10 @@ pub(super) enum Came {
     Conflict,
 }
 
-/// The code of a step at work.
+/// The running code of a step.
 pub(super) type Body = CatchUnwind<AssertUnwindSafe<BoxFuture<'static, Outcome<Emission>>>>;
 
-/// What the code of a step that is held is given of it.
+/// The attempt that the code of a held step gets.
 pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     let fence = &step.fence;
     let router = served(session, step).map(|served| served.router.clone());

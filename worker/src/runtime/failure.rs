@@ -1,4 +1,4 @@
-//! What becomes of an attempt that failed: another one, later; a step that catches the failure; or the end of the run.
+//! Settles a failed attempt: by another one later, by a step that catches the failure, or by the end of the run.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::failed;
 use crate::retry::{Decision, Reason, Seed};
 use crate::workflow::Served;
 
-/// How long a run stays readable whose workflow this worker does not know.
+/// How long a run whose workflow this worker does not know stays readable.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// More joined events than this are not shown to a step that catches.
 const MAX_JOINED: u64 = 1000;
@@ -89,7 +89,7 @@ pub(super) async fn settle(
     fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await
 }
 
-/// As [`settle`], by the shortest way: it is not known what of the attempt still stands. Nothing catches such a failure.
+/// Like [`settle`], in the simplest way: it is not known what is left of the attempt. Nothing catches such a failure.
 pub(super) async fn after_panic(
     session: &Session,
     step: &Claimed,
@@ -143,7 +143,7 @@ async fn catch(
     complete(session, step, &commit, refill).await
 }
 
-/// What ends a step execution that has not done what it was to do, and not the run.
+/// Ends a step execution that has failed or was set aside, and not the run.
 fn instead(core: &Core, retention: Duration) -> Commit {
     let let_go = core.journal().close().unwrap_or_default();
     Commit { retention, journalled: true, let_go, ..Commit::default() }

@@ -1,5 +1,5 @@
-//! Finds out that the body of a durable function awaits something that is not the SDK's: a sleep of tokio, a request over the
-//! network, a task. It awaits that again each time that it runs, and holds a worker meanwhile.
+//! Detects that the body of a durable function awaits a future that is not the SDK's: a sleep of tokio, a request over
+//! the network, a task. It would await that again each time it runs, and holds a worker meanwhile.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ impl Doubt {
         self.yielding = None;
     }
 
-    /// The error that the attempt is to end with, once it is sure and something foreign is not borne.
+    /// The error that the attempt is to end with, once that is sure and not allowed.
     pub(super) fn poll(&mut self, core: &Core, context: &mut Context<'_>) -> Option<Error> {
         while let Some((yielding, times)) = &mut self.yielding {
             if yielding.as_mut().poll(context).is_pending() {

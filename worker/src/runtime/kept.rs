@@ -1,5 +1,5 @@
-//! Durable functions that wait, in the memory of their worker. One that is claimed again here goes on where it is; anywhere else, it is
-//! replayed.
+//! Waiting durable functions in the memory of their worker. One that is claimed again here goes on at once; anywhere
+//! else, it is replayed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -14,9 +14,9 @@ use super::execute::{Body, panic_message};
 use super::session::Session;
 use crate::context::Core;
 
-/// The journals of all that are kept may have so many bytes.
+/// The most bytes in the journals of all kept functions.
 const MOST_JOURNALS: usize = 64 * 1024 * 1024;
-/// After so long the memory is better used for something else.
+/// How long a waiting function is kept.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// What a session keeps.
@@ -53,7 +53,7 @@ impl Kept {
         Self { most, waiting: Mutex::default() }
     }
 
-    /// Keeps the body of a step that waits, where it may be kept; others make room for it.
+    /// Keeps the body of a waiting step, if that is allowed; older ones make room for it.
     pub(super) fn keep(&self, step: &Claimed, core: &Arc<Core>, body: Box<Body>) -> step::Body {
         let bytes = core.journal().size() + step.payload.len();
         if self.most == 0 || bytes > MOST_JOURNALS || !core.may_be_kept() {
@@ -72,7 +72,7 @@ impl Kept {
         step::Body::Kept
     }
 
-    /// The body that goes on as this attempt. One that somebody else has gone on with since is dropped.
+    /// The body that goes on as this attempt. It is dropped if another worker has gone on with the journal since.
     pub(super) fn take(&self, step: &Claimed) -> Option<KeptBody> {
         // Most steps wait for nothing.
         if step.fence.attempt < 2 {
@@ -163,7 +163,7 @@ impl KeptBody {
     }
 }
 
-/// Drops a body: what its author's code does then concerns nobody else.
+/// Drops a body: a panic in its author's code must not harm others.
 fn let_go(body: Box<Body>) {
     if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(body))) {
         log::error!(panic = panic_message(&*panic), "a function panicked when it was dropped while it waited");

@@ -1,5 +1,5 @@
-//! The lease: renewed from a thread of its own, so that a step that blocks or burns all threads of the runtime does
-//! not make the fleet believe that this worker is dead.
+//! The lease: renewed from a thread of its own, so that a step that blocks all threads of the runtime does
+//! not make this worker look dead.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ impl Thread {
     }
 }
 
-/// A lease, and who is to know of it.
+/// A lease, and what learns about it.
 pub(super) struct Leased {
     pub(super) store: Arc<dyn WorkerStore>,
     pub(super) worker: String,
@@ -98,7 +98,7 @@ async fn renew(kept: &Leased, start: Start) {
             Err(error) => {
                 watch.failed(&error);
                 watch.wait().await;
-                // A refusal is no reason to hang up: a coordinator would take the worker for dead.
+                // A refusal is no reason to hang up: the worker would count as dead.
                 if error.concerns_connection() {
                     connection = connect(store, worker, lease, &mut watch).await;
                 }

@@ -1,7 +1,7 @@
-//! What this worker knows that it holds, so that a Redis which came back without its last moments can be told.
+//! The ledger of what this worker holds, to correct a Redis that came back without its latest writes.
 //!
-//! Redis then says that the worker holds steps which it has committed long ago, or never heard of, and since the worker
-//! is alive nobody would ever take them from it.
+//! Such a Redis says that the worker holds steps which it committed long ago, or never knew, and since the worker
+//! is alive, nobody would ever take them from it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ struct Executing {
     groups: Vec<u64>,
 }
 
-/// The ledger at one moment. To be taken before the store is asked what the worker holds.
+/// The ledger at one moment. Take it before asking the store what the worker holds.
 #[derive(Debug)]
 pub(super) struct View {
     /// All calls before this one were answered.
@@ -61,7 +61,7 @@ impl Ledger {
         entries.executing.extend(took.iter().map(executing));
     }
 
-    /// A run has ended, or a fan-out of it (`<run> <group>`): what executes its steps is told to stop.
+    /// A run has ended, or a fan-out of it (`<run> <group>`): cancels its executing steps.
     pub(super) fn cancel(&self, what: &str) {
         let (run, group) = what.split_once(' ').map_or((what, None), |(run, group)| (run, Some(group.parse::<u64>())));
         let is_of = |executing: &Executing| match &group {
@@ -88,7 +88,7 @@ impl Ledger {
         }
     }
 
-    /// The store has let go of this hold.
+    /// The store has released this hold.
     pub(super) fn ended(&self, fence: &Fence) {
         self.entries().executing.remove(fence);
     }
@@ -131,7 +131,7 @@ impl Drop for OpenCall<'_> {
 }
 
 impl View {
-    /// Those of the holds that the store names which this worker will never commit. Pure.
+    /// Of the holds that the store names, those that this worker will never commit. Pure.
     pub(super) fn strays(&self, held: Vec<Fence>) -> Vec<Fence> {
         held.into_iter().filter(|fence| fence.claim < self.answered && !self.executing.contains(fence)).collect()
     }

@@ -1,4 +1,4 @@
-//! A worker's log lines, where its process has nobody who listens.
+//! A worker's log lines, if its process has no subscriber.
 
 use std::io::IsTerminal;
 
@@ -16,10 +16,10 @@ enum Format {
     Json,
 }
 
-/// Writes log lines to standard error from now on, unless somebody has set a subscriber.
+/// Writes log lines to standard error from now on, unless the process has a subscriber.
 pub(super) fn listen_if_nobody_does() -> Result<(), WorkerError> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    // Told also where the user's own subscriber makes nothing of them.
+    // A mistake is reported even if the user's own subscriber ignores these settings.
     let format = format(var(FORMAT).as_deref())?;
     let filter = filter(var(FILTER).as_deref(), var("RUST_LOG").as_deref())?;
     if tracing::dispatcher::has_been_set() {
@@ -31,7 +31,7 @@ pub(super) fn listen_if_nobody_does() -> Result<(), WorkerError> {
         .with_writer(std::io::stderr)
         .with_target(false)
         .log_internal_errors(false);
-    // Nobody minds where another one was quicker.
+    // It does no harm if another one was set meanwhile.
     let _ = match format {
         Format::Json => lines.json().finish().try_init(),
         Format::Text => lines.with_ansi(is_coloured()).finish().try_init(),
@@ -51,7 +51,7 @@ fn format(given: Option<&str>) -> Result<Format, WorkerError> {
     }
 }
 
-/// `RUST_LOG` may be meant for other programs: what cannot be read there is passed over.
+/// `RUST_LOG` may be meant for other programs: what cannot be read there is ignored.
 fn filter(own: Option<&str>, common: Option<&str>) -> Result<EnvFilter, WorkerError> {
     let read = |text: &str| EnvFilter::builder().parse(text);
     match own {

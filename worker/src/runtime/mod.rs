@@ -1,12 +1,11 @@
-//! The worker: claims step events, executes steps, commits what they leave behind.
+//! The worker: claims step events, executes steps, commits their results.
 //!
-//! The way of a step through this folder: `claim` fills free slots and waits to be woken while nothing is to be had, `slots` keeps
-//! as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices when it
-//! only waits), `commit` turns what it
-//! returned into a transition. `lease` says from a thread of its own that the worker is alive; `ledger` knows what is
-//! held, and `reconcile` tells a Redis that knows otherwise; `session` is one life of a worker in the fleet, from
-//! registration to its last hand-back.
-//! `by_hand` is a worker for the test kit, which moves only when it is told to.
+//! The way of a step through this folder: `claim` fills free slots and waits to be woken while there is no work,
+//! `slots` keeps as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices
+//! when it only waits), `commit` turns what it returned into a transition. `lease` says from a thread of its own that
+//! the worker is alive; `ledger` knows what is held, and `reconcile` corrects a Redis that disagrees; `session` is one
+//! life of a worker in the fleet, from registration to its last hand-back. `by_hand` is a worker for the test kit,
+//! which moves only when called.
 
 mod by_hand;
 mod claim;
@@ -78,10 +77,10 @@ pub enum WorkerError {
     /// The server would lose work, or is too old.
     #[error(transparent)]
     Unfit(#[from] Refusal),
-    /// The same workflow and version was given twice.
+    /// The same workflow and version is served twice.
     #[error("workflow {0} is served twice; give one of them another name or version")]
     Twice(QueueName),
-    /// Nothing to serve.
+    /// The worker serves no workflow.
     #[error("the worker serves no workflow; call serve() before run()")]
     Nothing,
     /// A setting in the environment cannot be used.
@@ -102,18 +101,19 @@ impl fmt::Debug for WorkerError {
 /// A worker of the fleet: serves workflows until it is told to stop.
 pub struct Worker {
     home: Home,
-    /// With how many partitions to make the namespace where it is new.
+    /// With how many partitions to create the namespace if it is new.
     partitions: Option<u16>,
     config: Config,
     served: HashMap<QueueName, Served>,
 }
 
 impl Worker {
-    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`),
-    /// `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`, `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and
-    /// `STEPFLEET_ALLOW_EVICTION=1` and `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and
-    /// [`Config::allow_unpersisted`], and `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace with this many partitions where it is new, and
-    /// refuses one that has another number of them.
+    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of
+    /// `stepfleet dev`), `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`,
+    /// `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and `STEPFLEET_ALLOW_EVICTION=1` and
+    /// `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and [`Config::allow_unpersisted`], and
+    /// `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace
+    /// with this many partitions if it is new, and refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let (url, namespace) = (env::redis(), env::namespace());
         let mut config = Config::default();
@@ -144,12 +144,12 @@ impl Worker {
     }
 
     /// A worker on this Redis, for all partitions of the namespace `sf`, with the default configuration. It waits until a coordinator
-    /// has made the namespace.
+    /// has created the namespace.
     pub fn connect(url: &str) -> Result<Self, WorkerError> {
         Ok(Self { home: Home::at(url, "sf")?, partitions: None, config: Config::default(), served: HashMap::new() })
     }
 
-    /// A worker on partitions, or on the one store of a namespace, that are there already.
+    /// A worker on existing partitions, or on the one store of a namespace.
     #[doc(hidden)]
     pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn WorkerStore>>, config: Config) -> Self {
         Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
@@ -210,14 +210,14 @@ impl Worker {
     /// Works until the process gets SIGTERM or SIGINT; then takes no more, lets steps end for [`Config::drain`], hands
     /// back the rest, and returns. A second signal hands back at once.
     ///
-    /// Two seconds after the end of the drain, or after a second signal, the process ends, with whatever hangs: a Redis that does not
-    /// answer, code that blocks its thread, what `main` does after this. What could not be handed back others take over when the
-    /// lease runs out.
+    /// Two seconds after the end of the drain, or after a second signal, the process exits, whatever hangs: a Redis
+    /// that does not answer, code that blocks its thread, code of `main` after this call. Others take over what could
+    /// not be handed back when the lease runs out.
     ///
-    /// Says what it does on standard error, a line for each: that it is ready, outages, steps that fail, its end. `STEPFLEET_LOG` says how much
-    /// (`warn`, `off`, `info,my_crate=debug`; by default what `RUST_LOG` says, or `info`), `STEPFLEET_LOG_FORMAT=json` in which form. Where
-    /// the process has a subscriber of `tracing` already, that one gets all of it, and nothing is written here; nor without the
-    /// feature `logs`.
+    /// Logs to standard error, one line each: that it is ready, outages, failing steps, its end. `STEPFLEET_LOG` sets
+    /// how much (`warn`, `off`, `info,my_crate=debug`; by default what `RUST_LOG` says, or `info`),
+    /// `STEPFLEET_LOG_FORMAT=json` the format. If the process already has a `tracing` subscriber, that one gets all of
+    /// it, and nothing is written here; nor is it without the feature `logs`.
     pub async fn run(self) -> Result<(), WorkerError> {
         #[cfg(feature = "logs")]
         logs::listen_if_nobody_does()?;
@@ -229,8 +229,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Works until `shutdown` completes, then as [`Worker::run`] after a signal. The process is the caller's: it listens to no signals,
-    /// and log lines go to the subscriber of `tracing` that is there.
+    /// Works until `shutdown` completes, then stops like [`Worker::run`] after a signal. It leaves the process to the
+    /// caller: it listens to no signals, and log lines go to the current `tracing` subscriber.
     pub async fn run_until(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
         let stop = CancellationToken::new();
         tokio::spawn({
@@ -294,8 +294,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for Redis, and refuses one that would lose work. Once, and not for each life: a server that is mended while it is in
-    /// use must not end its workers.
+    /// Waits for Redis, and refuses one that would lose work. Once, not in each life: a server that is repaired while
+    /// it is in use must not end its workers.
     async fn admit(&self, outages: &Outages) -> Result<Partitions, WorkerError> {
         let admission = Admission {
             eviction: Override {
@@ -306,7 +306,7 @@ impl Worker {
                 how: "set STEPFLEET_ALLOW_UNPERSISTED=1 (in code: Worker::allow_unpersisted)",
                 given: self.config.allow_unpersisted,
             },
-            // One that came first and made another number of partitions would keep the coordinators out.
+            // A worker that comes first and creates another number of partitions would keep the coordinators out.
             creation: self.partitions.map_or(Creation::Wait, |count| Creation::Make(Some(count))),
         };
         admission.open(&self.home, outages).await.map_err(|refused| match refused {
@@ -338,7 +338,7 @@ fn listen(health: &Health, address: Option<SocketAddr>) -> Result<Option<Listeni
 }
 
 /// Serves partitions that share a server until told to stop. A worker whose lease ran out has lost all that it held there; it
-/// begins anew, under a new id.
+/// registers again, under a new id.
 async fn serve(colocated: Colocated, mut id: String, common: Arc<session::Common>) -> Result<(), WorkerError> {
     while !common.stop.is_cancelled() {
         // One partition that refuses the worker ends it: the others let their steps end.

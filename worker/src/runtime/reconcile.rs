@@ -1,4 +1,4 @@
-//! Looks after a session now and then: hands back what the store counts on this worker to commit and the worker knows nothing of.
+//! Checks a session now and then: hands back holds that the store names and the worker does not know.
 
 use std::sync::Arc;
 use std::time::Duration;

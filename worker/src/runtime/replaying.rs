@@ -1,4 +1,4 @@
-//! Replays what a body has recorded elsewhere against the code that is here, for the test kit. Nothing is done, and no store is asked.
+//! Replays what a body has recorded elsewhere against this code, for the test kit. It does no work and calls no store.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::workflow::{Attempt, Served, ServedStep};
 /// A body that has not come to rest by then never will.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Goes along with the journal as far as it goes. Answers how many calls the body has made, or where it leaves the way. `is_done`: the
+/// Replays the whole journal. Returns how many calls the body has made, or where it diverges. `is_done`: the
 /// run has completed, so the body does not fail.
 pub(crate) async fn replay(served: &Served, journaled: Journaled, is_done: bool) -> Result<u64, Error> {
     let Journaled { mut step, joined } = journaled;

@@ -35,9 +35,9 @@ pub(super) struct Session {
     pub(super) store: Arc<dyn WorkerStore>,
     pub(super) partitions: Partitions<dyn WorkerStore>,
     pub(super) served: Arc<HashMap<QueueName, Served>>,
-    /// Take no more: told to stop, or lost.
+    /// Takes no new steps: it was told to stop, or the lease is lost.
     pub(super) closing: CancellationToken,
-    /// The lease is lost, and all holds with it: what still runs is in vain.
+    /// The lease is lost, and all holds with it: what still runs cannot commit.
     pub(super) lost: CancellationToken,
     /// A task of this life has panicked: `lost` goes with it.
     pub(super) broken: CancellationToken,
@@ -50,7 +50,7 @@ pub(super) struct Session {
     pub(super) outages: Outages,
     pub(super) claims: Claims,
     pub(super) kept: Kept,
-    /// Durable functions are not to await what is not the SDK's: in tests.
+    /// In tests: durable functions may not await futures that are not the SDK's.
     pub(super) refuses_foreign: bool,
 }
 
@@ -242,7 +242,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when Redis refuses.
+    /// Makes a call, and repeats it while waiting may fix what is wrong. False when told to stop first; an error when
+    /// Redis refuses.
     async fn answered<'a>(
         &'a self,
         send: impl Fn() -> BoxFuture<'a, stepfleet_shared::Result<()>>,

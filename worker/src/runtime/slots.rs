@@ -23,7 +23,7 @@ use crate::error::Error;
 
 /// No more than this many slots are filled by one call.
 const MOST_CLAIMED: usize = 64;
-/// A run keeps a slot for so many steps in a row, or for this long, while others wait.
+/// A run keeps a slot for this many steps in a row, or for this long, while others wait.
 const MOST_IN_A_ROW: u32 = 100;
 const LONGEST_ROW: Duration = Duration::from_millis(250);
 
@@ -138,7 +138,7 @@ impl Slots {
         self.pool.draining.load(Ordering::SeqCst) > 0
     }
 
-    /// The session has ended, and all that it held is lost or handed back: its slots are for others.
+    /// The session has ended, and all that it held is lost or handed back: its slots are free for others.
     pub(super) fn close(&self) {
         self.drain(false);
         let taken = self.taken().take().unwrap_or_default();
@@ -308,7 +308,8 @@ pub(super) enum Worked {
     Lost,
 }
 
-/// As [`work`]. Where that panics, and not the step's own code, the attempt has failed: nobody else knows that it is held for nothing.
+/// Like [`work`]. If the worker's own code panics, not the step's, the attempt has failed: nothing else would release
+/// the hold.
 async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     let panic = match AssertUnwindSafe(work(session, step, refill)).catch_unwind().await {
         Ok(worked) => return worked,
@@ -391,7 +392,7 @@ async fn settle(session: &Session, step: &Claimed) -> Result<Epoch, Unsettled> {
     }
 }
 
-/// Reads the context anew, for a body that is to run again within its attempt. None if the lease is lost.
+/// Reads the context again, for a body that is to run again within its attempt. None if the lease is lost.
 async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     let reach = &core.reach;
     session.lost.run_until_cancelled(core.settle_records()).await?;

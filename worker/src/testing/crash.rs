@@ -1,4 +1,4 @@
-//! Where workers are to die, and which commits there were.
+//! At which commits workers die, and which commits there were.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ impl Crashes {
         Self(Arc::new(Mutex::new(Plan { to_come, ..Plan::default() })))
     }
 
-    /// A worker takes up a step. The answer is cancelled when it dies over it.
+    /// A worker takes up a step. The returned token is cancelled when it dies.
     pub(super) fn watch(&self, worker: &str, step: &str) -> CancellationToken {
         let died = CancellationToken::new();
         self.plan().at_work = Some(AtWork { worker: worker.into(), step: step.into(), died: died.clone() });
@@ -57,7 +57,7 @@ impl Crashes {
     pub(super) fn strikes(&self, worker: &str, moment: Moment) -> bool {
         let plan = &mut *self.plan();
         let Some(at_work) = &plan.at_work else { return false };
-        // What a dead worker had spawned may still come to commit.
+        // A task that a dead worker spawned may still try to commit.
         if at_work.worker != worker || at_work.died.is_cancelled() {
             return true;
         }

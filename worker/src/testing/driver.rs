@@ -120,7 +120,7 @@ impl Driver {
         self.workers.push_back(answer(ByHand::register(self.store.clone(), &name, &self.served, self.keeps).await));
     }
 
-    /// Until the run has ended, or waits for what never comes.
+    /// Runs until the run has ended, or waits for something that never comes.
     async fn go_on(&mut self) {
         let mut vain = 0;
         while !self.is_over().await {
@@ -233,7 +233,7 @@ impl Driver {
         true
     }
 
-    /// Puts the clock forward to what is due next. False where nothing ever is.
+    /// Moves the clock to what is due next. False if nothing is due.
     async fn skip_time(&mut self) -> bool {
         let (fired, timer) = self.fire().await;
         if fired {
@@ -316,7 +316,7 @@ impl Driver {
     }
 }
 
-/// The memory store refuses only what a user can do nothing about.
+/// The memory store refuses calls only because of a bug.
 pub(super) fn answer<T>(answer: stepfleet_shared::Result<T>) -> T {
     answer.unwrap_or_else(|error| panic!("the memory store refused a call: {error}"))
 }

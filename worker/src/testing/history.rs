@@ -48,7 +48,7 @@ impl History {
     }
 }
 
-/// What both begin and end with as it is; in between, what is only in the one and only in the other.
+/// A diff: the common beginning and end, and in between what only one of them has.
 fn difference(expected: &[&str], came: &[&str]) -> String {
     let same = expected.iter().zip(came).take_while(|(a, b)| a == b).count();
     let (rest, came_rest) = (&expected[same..], &came[same..]);

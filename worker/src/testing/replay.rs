@@ -22,7 +22,7 @@ use crate::workflow::{Served, Workflow};
 /// # /*
 /// #[tokio::test]
 /// # */
-/// async fn runs_of_last_week_go_along() {
+/// async fn runs_of_last_week_replay() {
 ///     # return;
 ///     # #[allow(unreachable_code)] {
 ///     # macro_rules! include_str { ($path:literal) => { "" } }
@@ -66,7 +66,7 @@ struct Replayed {
     seq: u64,
     name: String,
     entries: usize,
-    /// How many calls it has made, or where it leaves the way.
+    /// How many calls it has made, or where it diverges.
     went: Result<u64, String>,
 }
 

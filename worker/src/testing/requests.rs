@@ -1,4 +1,4 @@
-//! What the run asks for beside itself: child runs, and their ends.
+//! The run's own requests: child runs, and their ends.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::driver::{Driver, answer};
 use crate::workflow::Served;
 
 impl Driver {
-    /// Takes in all requests, as a coordinator does. False where there were none.
+    /// Takes all requests, as a coordinator does. False if there were none.
     pub(super) async fn take_requests(&self) -> bool {
         let requests = self.memory.requests();
         for entry in &requests {

@@ -1,4 +1,4 @@
-//! What a test asks for.
+//! What a test sets up.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::workflow::{Served, Workflow};
 /// Where the clock of the store begins: 2026-01-01 00:00 UTC, in ms since 1970.
 pub(super) const EPOCH_MS: u64 = 1_767_225_600_000;
 
-/// A run to be made, and what is to happen in it.
+/// The run of a test, and its script.
 #[must_use = "nothing happens before start()"]
 pub struct Setup {
     pub(super) served: Served,

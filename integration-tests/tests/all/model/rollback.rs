@@ -1,4 +1,4 @@
-//! A Redis that comes back without its last moments.
+//! A Redis that comes back without its latest writes.
 
 use redis::{Cmd, Value};
 use stepfleet_shared::store::RedisStore;

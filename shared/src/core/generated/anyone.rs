@@ -4,7 +4,7 @@
 use super::words;
 use crate::core::args::{Args, Transition, Write};
 
-/// Changes the value of an entity, unless it is another one by now or the call was made before.
+/// Changes the value of an entity, unless it has changed since it was read or the call was made before.
 #[derive(Clone, Debug)]
 pub(crate) struct Entity<'a> {
     pub(crate) kind: &'a str,
@@ -58,7 +58,7 @@ impl Transition for Waits<'_> {
     const LOOKS: bool = true;
 }
 
-/// Shows questions that are open, of a run or of all, the oldest first; changes nothing.
+/// Shows the open questions of a run or of all runs, the oldest first; changes nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Questions<'a> {
     pub(crate) run: &'a str,

@@ -110,7 +110,7 @@ impl Transition for Reserved<'_> {
     const NAME: &'static str = "reserved";
 }
 
-/// Gives an idempotency key up that is kept for this run.
+/// Releases an idempotency key that is kept for this run.
 #[derive(Clone, Debug)]
 pub(crate) struct LetGo<'a> {
     pub(crate) workflow: &'a str,
@@ -133,7 +133,7 @@ impl Transition for LetGo<'_> {
     const NAME: &'static str = "let_go";
 }
 
-/// Sees to it that no run of this id is created under a ticket any more.
+/// Makes sure that no run with this id is created under a ticket from now on.
 #[derive(Clone, Debug)]
 pub(crate) struct Void<'a> {
     pub(crate) run: &'a str,
@@ -152,7 +152,7 @@ impl Transition for Void<'_> {
     const NAME: &'static str = "void";
 }
 
-/// Leads from the id of a request that repeats another to that one's run, in whatever partition.
+/// Records that the id of a request that repeats another leads to that one's run, in whatever partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Alias<'a> {
     pub(crate) run: &'a str,
@@ -249,7 +249,7 @@ impl Transition for Reject<'_> {
     const NAME: &'static str = "reject";
 }
 
-/// Gives a signal to the oldest wait that it fits, or keeps it.
+/// Gives a signal to the oldest wait whose filter it passes, or keeps it.
 #[derive(Clone, Debug)]
 pub(crate) struct Signal<'a> {
     pub(crate) asked: &'a str,
@@ -364,7 +364,7 @@ impl Transition for ChildEnded<'_> {
     const NAME: &'static str = "child_ended";
 }
 
-/// Ends a run where it stands.
+/// Ends a run at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Cancel<'a> {
     pub(crate) asked: &'a str,
@@ -389,7 +389,7 @@ impl Transition for Cancel<'_> {
     const NAME: &'static str = "cancel";
 }
 
-/// Has a failed run go on from where it failed, with another event for the step that failed where one is given.
+/// Continues a failed run from where it failed, if requested with another event for the failed step.
 #[derive(Clone, Debug)]
 pub(crate) struct Retry<'a> {
     pub(crate) asked: &'a str,
@@ -448,7 +448,7 @@ impl Transition for Answer<'_> {
     const NAME: &'static str = "answer";
 }
 
-/// Has nothing new of a run begin; what is executed goes on, and may commit.
+/// Holds back everything new of a run; what executes goes on, and may commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Pause<'a> {
     pub(crate) asked: &'a str,
@@ -471,7 +471,7 @@ impl Transition for Pause<'_> {
     const NAME: &'static str = "pause";
 }
 
-/// Has a run that is paused go on, with all that was held back.
+/// Continues a paused run, with everything that was held back.
 #[derive(Clone, Debug)]
 pub(crate) struct Resume<'a> {
     pub(crate) asked: &'a str,
@@ -563,7 +563,7 @@ impl Transition for Fork<'_> {
     const NAME: &'static str = "fork";
 }
 
-/// Takes back what workers held that are gone; wakes workers for queues that still have entries.
+/// Takes back what lost workers held; wakes workers for queues that still have entries.
 #[derive(Clone, Debug)]
 pub(crate) struct Reap<'a> {
     pub(crate) limit: u64,
@@ -609,7 +609,7 @@ impl Transition for Fire {
     const NAME: &'static str = "fire";
 }
 
-/// Looks at one key, or a slice of a large one, for what is missing, and mends it where asked.
+/// Looks for breaches in one key, or a slice of a large one, and repairs them if requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Audit<'a> {
     pub(crate) fix: bool,

@@ -12,7 +12,7 @@ pub const TRANSITION: Loop = Loop::new(10, 1000);
 /// a call that the body of a step makes: what it records, reads and publishes.
 pub const BODY: Loop = Loop::new(10, 1000);
 
-/// a body that waits while other calls of it are under way: it looks whether what it waits for has come.
+/// a body that waits while other calls of it are active: it looks whether what it waits for has come.
 pub const BESIDE: Loop = Loop::new(50, 2000);
 
 /// a call of an entity that somebody else has changed since it was read: it is read again, and the method runs on that.
@@ -24,7 +24,7 @@ pub const REFUSED: Loop = Loop::new(200, 5000);
 /// an idle worker's connection on which it is woken; it also claims after each failure.
 pub const WAKING: Loop = Loop::new(50, 1000);
 
-/// a worker's lease connection: short, since a coordinator takes a worker without one for dead.
+/// a worker's lease connection: short, since a worker without one counts as dead.
 pub const LEASE: Loop = Loop::new(20, 250);
 
 /// the last hand-back of a worker.
@@ -39,7 +39,7 @@ pub const CALLING: Loop = Loop::new(10, 1000);
 /// a client or CLI that follows a run, or waits for its end.
 pub const FOLLOWING: Loop = Loop::new(10, 1000);
 
-/// all who are told that a master is another: how often a process looks where the masters are.
+/// a process that learns of a new master: how often it looks up where the masters are.
 pub const LOOKING: Loop = Loop::new(12, 1500);
 
 /// the subscription to a Sentinel: the next one is tried.

@@ -58,7 +58,7 @@ impl Way for EndBranch<'_> {
     const LETTER: &'static str = "b";
 }
 
-/// A commit with the stop event, where nothing else of the run is under way and nobody follows it.
+/// A commit with the stop event, if nothing else of the run is active and nobody follows it.
 #[derive(Clone, Debug)]
 pub(crate) struct EndRun<'a> {
     pub(crate) ending: Ending<'a>,
@@ -111,7 +111,7 @@ impl Way for Record<'_> {
     const LETTER: &'static str = "r";
 }
 
-/// A start with one step that takes the input at once, and nothing else to it.
+/// A start with one step that takes the input at once, and nothing else.
 #[derive(Clone, Debug)]
 pub(crate) struct StartRun<'a> {
     pub(crate) run: &'a str,

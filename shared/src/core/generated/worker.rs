@@ -82,7 +82,7 @@ impl Transition for Checkpoint<'_> {
     const NAME: &'static str = "checkpoint";
 }
 
-/// Puts an event into a buffer of a step that executes; who fills it gets all that is in it.
+/// Puts an event into a buffer of a step that executes; the one that fills it gets all its events.
 #[derive(Clone, Debug)]
 pub(crate) struct Collect<'a> {
     pub(crate) fence: Fence<'a>,
@@ -146,7 +146,7 @@ impl Transition for Publish<'_> {
     const NAME: &'static str = "publish";
 }
 
-/// Adds a piece to a stream of the run's text, at once: what is there already is not added again, and what another attempt wrote instead is superseded.
+/// Adds a piece to a stream of the run's text, at once: text that is there already is not added again, and other text of another attempt is superseded.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream<'a> {
     pub(crate) worker: &'a str,
@@ -357,7 +357,7 @@ impl Transition for Suspend<'_> {
     const NAME: &'static str = "suspend";
 }
 
-/// Makes a worker known, with a lease and what it serves.
+/// Registers a worker, with a lease and what it serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Register<'a> {
     pub(crate) worker: &'a str,
@@ -395,7 +395,7 @@ impl Transition for Register<'_> {
     const NAME: &'static str = "register";
 }
 
-/// Renews a lease that is still there; names what need not be gone on with.
+/// Renews a lease that still exists; names what the worker may drop.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat<'a> {
     pub(crate) worker: &'a str,
@@ -420,7 +420,7 @@ impl Transition for Heartbeat<'_> {
     const NAME: &'static str = "heartbeat";
 }
 
-/// Gives back holds that the worker knows nothing of, or has dropped.
+/// Gives back holds that the worker does not know, or has dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Release<'a> {
     pub(crate) worker: &'a str,

@@ -1,4 +1,4 @@
-//! The pieces of what concerns two partitions.
+//! The transitions for what concerns two partitions.
 
 use std::sync::Arc;
 use std::time::Duration;

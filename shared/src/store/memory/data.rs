@@ -73,7 +73,7 @@ pub(super) struct Data {
     pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
     /// Lists of receipts.
     pub(super) replies: BTreeMap<String, Receipts>,
-    /// The lists that are told of the end of a run, or of a request that is held.
+    /// The lists that get a receipt of the end of a run, or of a request that is held.
     pub(super) followers: BTreeMap<String, BTreeSet<String>>,
     /// Events that were sent to runs whose requests are held.
     pub(super) sent: BTreeMap<String, Vec<SendRequest>>,

@@ -125,7 +125,7 @@ impl MemoryStore {
         self.change(|data, _| SavedStore(data.clone()))
     }
 
-    /// Goes back, as a server does that is started again without its last moments. The clock goes on.
+    /// Goes back, as a server does that is started again without its latest writes. The clock goes on.
     pub fn restore(&self, saved: &SavedStore) {
         self.change(|data, _| data.clone_from(&saved.0));
     }

@@ -69,7 +69,7 @@ impl RedisStore {
     }
 }
 
-/// All keys that begin with the prefix: its own characters stand for themselves.
+/// A pattern for all keys that begin with the prefix, whose characters are taken literally.
 fn pattern(prefix: &str) -> String {
     let mut pattern = String::new();
     for c in prefix.chars() {

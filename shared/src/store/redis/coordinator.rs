@@ -189,7 +189,7 @@ impl CoordinatorStore for RedisStore {
     }
 
     async fn reclaim_inbox(&self, coordinator: &str, idle: Duration) -> Result<Vec<InboxEntry>> {
-        // Entries are taken away as soon as they are dealt with, so what is pending is short and a scan from its
+        // Entries are removed as soon as they are processed, so the pending list is short and a scan from its
         // beginning never starves.
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim.arg(self.namespace.key("inbox")).arg(INBOX_GROUP).arg(coordinator).arg(millis(idle)).arg("0-0");

@@ -1,4 +1,4 @@
-//! What the bodies of a run have recorded, as it stands now.
+//! Reads what the bodies of a run have recorded so far.
 
 use super::RedisStore;
 use crate::core::record::{read_meta, read_record};

@@ -1,5 +1,5 @@
-//! The way to the server of one partition: one shared connection for short commands, and dedicated ones for whoever
-//! blocks.
+//! The link to the server of one partition: one shared connection for short commands, and dedicated ones for callers
+//! that block.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,7 +33,7 @@ impl Sending<'_> {
     }
 }
 
-/// What is sent goes to the server that owns the slot now. An error that says that this is another one is heeded: the
+/// Commands go to the server that owns the slot now. An error that names another owner is obeyed: the
 /// next call goes there.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -42,12 +42,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The way to whoever has this key, and all keys of the same hash tag.
+    /// The link to the owner of this key, and of all keys with the same hash tag.
     pub(crate) fn new(topology: &Topology, key: &str) -> Self {
         Self { topology: topology.clone(), slot: slot_of(key) }
     }
 
-    /// The way to another key, which another server may have.
+    /// The link to the owner of another key, which may be another server.
     pub(crate) fn to(&self, key: &str) -> Self {
         Self::new(&self.topology, key)
     }
@@ -86,7 +86,7 @@ impl Link {
         self.send_as(command).await
     }
 
-    /// As [`Link::send`], with the answer in another form.
+    /// Like [`Link::send`], with the answer in another form.
     pub(crate) async fn send_as<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         self.over_shared(Sending::One(command)).await
     }
@@ -96,8 +96,8 @@ impl Link {
         self.over_shared(Sending::Several(pipeline)).await
     }
 
-    /// Sends over the shared connection. Once more where nobody has begun with it: the slot has moved, or the connection was closed
-    /// before anything was sent, as a server does with idle ones.
+    /// Sends over the shared connection. Repeats it once if it was not executed: the slot has moved, or the connection
+    /// was closed before anything was sent, as a server does with idle ones.
     async fn over_shared<T: FromRedisValue>(&self, what: Sending<'_>) -> Result<T> {
         let (mut answer, sent) = self.over_shared_once(what).await;
         if answer.as_ref().is_err_and(|error| !sent || error.trouble().is_moved()) {
@@ -133,7 +133,7 @@ impl Link {
         (answer.map_err(|error| self.heed(&node, Some(shared.number), error.into())), sent)
     }
 
-    /// A Sentinel knows none of our commands; its address in the place of a server's is a mistake that is easily made.
+    /// A Sentinel knows none of our commands; giving its address instead of a server's is an easy mistake.
     async fn explained(&self, error: Error) -> Error {
         if !self.topology.is_one_server() || !error.to_string().contains("unknown command") {
             return error;
@@ -144,7 +144,7 @@ impl Link {
         if told.is_ok_and(|told| told.contains("redis_mode:sentinel")) { error.advising(SENTINEL) } else { error }
     }
 
-    /// As [`Link::send`], for a bulk read that should not hold others up.
+    /// Like [`Link::send`], for a bulk read that should not delay others.
     pub(crate) async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         let node = self.topology.node(self.slot).await?;
         let answer = async { Ok(command.query_async(&mut node.pooled().await?).await?) };
@@ -197,7 +197,7 @@ pub(crate) fn is_missing_function(error: &Error) -> bool {
     error.to_string().contains("Function not found")
 }
 
-/// A connection of its own, to whoever owned the slot when it was made. After an error it is given up and another made.
+/// A connection of its own, to the owner of the slot at the time. After an error, it is replaced.
 pub(crate) struct Dedicated {
     link: Link,
     node: Arc<Node>,
@@ -212,7 +212,7 @@ impl Dedicated {
     }
 }
 
-/// A connection that partitions of one server share. After an error that ends it, it is given up by all of them.
+/// A connection that partitions of one server share. After an error that ends it, all of them give it up.
 pub(crate) struct SharedByName {
     link: Link,
     node: Arc<Node>,

@@ -1,4 +1,4 @@
-//! What a namespace is: the hash `<namespace>:meta`. It has no hash tag, and is where the slot of its key is.
+//! The description of a namespace: the hash `<namespace>:meta`. It has no hash tag, and is where the slot of its key is.
 
 use super::Topology;
 use super::link::Link;
@@ -9,7 +9,7 @@ fn key(name: &str) -> String {
     format!("{name}:meta")
 }
 
-/// How many partitions the namespace has; None if it is not made yet.
+/// How many partitions the namespace has; None if it does not exist yet.
 pub(crate) async fn partitions(topology: &Topology, name: &str) -> Result<Option<u16>> {
     let key = key(name);
     let mut pipeline = redis::pipe();
@@ -17,7 +17,7 @@ pub(crate) async fn partitions(topology: &Topology, name: &str) -> Result<Option
     decode::meta(name, &Link::new(topology, &key).send_all(&pipeline).await?)
 }
 
-/// Makes a namespace of this many partitions, where it is new. Fails if it has another number of them.
+/// Creates a namespace with this many partitions, if it is new. Fails if it has another number of them.
 pub(crate) async fn make(link: &Link, name: &str, partitions: u16) -> Result<()> {
     let key = key(name);
     let mut pipeline = redis::pipe();

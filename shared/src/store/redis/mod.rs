@@ -1,8 +1,9 @@
 //! The store on Redis 7.0 or later, or Valkey: each transition is one Redis Function, one `FCALL`.
 //!
-//! The functions are in `lua/`, by the way of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers). What each role
-//! may do is in a file of its own: `caller`, `worker`, `coordinator`, `reader`. Arguments are made and replies are read in
-//! `crate::core`; `wire` stands between that and the client of Redis, `link` is the way to the server.
+//! The functions are in `lua/`, in the order of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
+//! What each role may do is in a file of its own: `caller`, `worker`, `coordinator`, `reader`. Arguments are made and
+//! replies are read in `crate::core`; `wire` stands between that and the client of Redis, `link` is the way to the
+//! server.
 
 mod across;
 mod audit;
@@ -48,12 +49,12 @@ pub struct RedisStore {
 impl RedisStore {
     /// Prepares a store; connects at the first call.
     ///
-    /// The URL is one that [`Topology::new`] takes. Fails only when it cannot be used.
+    /// The URL is one that [`Topology::new`] accepts. Fails only if it cannot be used.
     pub fn new(url: &str, namespace: Namespace) -> Result<Self> {
         Ok(Self::on(&Topology::new(url)?, namespace))
     }
 
-    /// As [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
+    /// Like [`RedisStore::new`], for one of several partitions: stores on one topology share connections.
     pub fn on(topology: &Topology, namespace: Namespace) -> Self {
         let link = Link::new(topology, namespace.prefix());
         Self {
@@ -65,7 +66,7 @@ impl RedisStore {
         }
     }
 
-    /// The namespace has so many partitions; one by default.
+    /// Sets how many partitions the namespace has; one by default.
     #[must_use]
     pub fn of(self, partitions: u16) -> Self {
         Self { partitions, ..self }

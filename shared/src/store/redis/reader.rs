@@ -1,4 +1,4 @@
-//! What anybody may read: plain commands, of which none changes anything.
+//! What every role may read, with plain commands that change nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -212,7 +212,7 @@ impl ReaderStore for RedisStore {
         let mut read = redis::pipe();
         for (seq, found) in live.iter().zip(found.chunks(2)) {
             let is_small = found.get(1).and_then(|length| number::<u64>(length).ok()).is_some_and(|n| n <= READ_STEP);
-            // Of a large event the name of its step is not worth the way.
+            // A large event is not worth reading for the name of its step.
             read.cmd("HGET").arg(&steps).arg(if is_small { format!("e{seq}") } else { String::new() });
         }
         let records = self.link.send_all(&read).await?;

@@ -1,4 +1,4 @@
-//! Whoever blocks has a connection of its own: the blocking readers, and the thread that renews a lease.
+//! The readers that block, and the lease: each has a connection of its own.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::published::{Position, Published};
 use crate::store::{AlarmReader, EventReader, Heartbeat, Lease, WakeReader};
 
-/// How long a blocking read waits before it is made anew: a reader that hangs after an outage is found within this
+/// How long a blocking read waits before it is repeated: a reader that hangs after an outage is found within this
 /// time plus the connection's slack.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
-/// Each so many heartbeats tell the id of their connection.
+/// One heartbeat in this many reports the id of its connection.
 const TELL_CLIENT_EVERY: u32 = 16;
 /// How long an idle worker waits to be woken before it looks by itself.
 pub(super) const IDLE_BLOCK: Duration = Duration::from_secs(20);
@@ -30,12 +30,12 @@ pub(super) const INBOX_GROUP: &str = "coordinators";
 pub(super) const INBOX_BATCH: usize = 128;
 /// How many entries a follower reads at a time.
 const EVENTS_BATCH: usize = 128;
-/// A coordinator that has not read for so many times the idle time of orphans has departed.
+/// A coordinator that has not read for this multiple of the idle time of orphans has departed.
 pub(super) const DEPARTED: u32 = 100;
 
 impl RedisStore {
     /// Each coordinator that ever was has left a consumer behind. One that is empty and has not read for long is gone;
-    /// should it come back, its next read makes it anew.
+    /// should it come back, its next read creates it again.
     pub(super) async fn drop_departed(&self, coordinator: &str, idle: Duration) -> Result<()> {
         let inbox = self.namespace.key("inbox");
         let mut info = redis::cmd("XINFO");

@@ -1,7 +1,7 @@
 //! Short ways: commits, checkpoints and starts that are asked for at the same time travel in one call.
 //!
-//! While some calls are under way, what comes meanwhile waits for the next one: a busy worker makes few large calls, and an idle one
-//! waits for nothing.
+//! While some calls are active, later requests wait for the next one: a busy worker makes few large calls, and an idle
+//! one waits for nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,9 +15,9 @@ use crate::core::reply::Reply;
 use crate::core::value::Value;
 use crate::error::{Error, Result};
 
-/// So many calls are under way at once.
+/// How many calls may be active at once.
 const MOST_CALLS: usize = 2;
-/// No call has more commits than this, or more bytes: it holds Redis up for about a millisecond at most.
+/// No call has more commits than this, or more bytes: it blocks Redis for about a millisecond at most.
 const MOST_COMMITS: usize = 32;
 const MOST_BYTES: usize = 512 * 1024;
 
@@ -46,11 +46,11 @@ impl Short {
         Self { link: link.clone(), prefix: prefix.into(), queue: Arc::default() }
     }
 
-    /// Goes a short way with these arguments; answers 0 where the long one is to be gone.
+    /// Goes a short way with these arguments; returns 0 if the caller must go the long way.
     pub(super) async fn go<W: Way>(&self, given: &W) -> Result<Value> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { letter: W::LETTER, args: Args::of(given).into_owned(), answer };
-        // Where nobody else is under way it goes by itself.
+        // If no call is active, it goes by itself.
         if let Some(alone) = self.begin(waiting) {
             let _turn = Turn(self);
             self.send(alone).await;
@@ -58,7 +58,7 @@ impl Short {
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the call was given up")))
     }
 
-    /// The call that is to be made by whoever asks; none if another call takes it along.
+    /// The call that the caller must make; none if another call takes it along.
     fn begin(&self, waiting: Waiting) -> Option<Vec<Waiting>> {
         let mut queue = self.queue();
         if queue.calls == 0 {
@@ -119,7 +119,7 @@ impl Short {
     }
 }
 
-/// A call that somebody makes for himself. What has come meanwhile is sent, also where he is dropped.
+/// A call that a caller makes itself. Requests that came meanwhile are sent even if it is dropped.
 struct Turn<'a>(&'a Short);
 
 impl Drop for Turn<'_> {

@@ -1,4 +1,4 @@
-//! Between the client of Redis and [`crate::core`]: arguments become a command, and what is answered becomes a value.
+//! Between the client of Redis and [`crate::core`]: arguments become a command, and its answer becomes a value.
 
 use std::io::Write as _;
 
@@ -13,8 +13,8 @@ pub(super) const CALL: &str = "FCALL";
 
 /// The call of a transition on the partition with this prefix.
 ///
-/// Its one key is never there. So a cluster that is moving the slot refuses each call until all of it has moved: none sees a part of
-/// the partition.
+/// Its one key never exists. So a cluster that is moving the slot refuses each call until all of it has moved: none
+/// sees a part of the partition.
 pub(super) fn transition<T: Transition>(prefix: &str, given: &T) -> Cmd {
     let args = Args::of(given);
     let call = if T::LOOKS { "FCALL_RO" } else { CALL };
@@ -23,7 +23,7 @@ pub(super) fn transition<T: Transition>(prefix: &str, given: &T) -> Cmd {
     command
 }
 
-/// The call of a function, with room for so many arguments of so many bytes.
+/// The call of a function, with room for this many arguments and bytes.
 pub(super) fn function(call: &str, name: &str, prefix: &str, (args, size): (usize, usize)) -> Cmd {
     let name = LIBRARY.function(name);
     let mut command = Cmd::with_capacity(args + 4, size + name.len() + prefix.len() + 8);

@@ -222,7 +222,7 @@ impl RedisStore {
         slot_after(self.short.go(&short_ways::end_branch(call, step, commit, refill)).await?, call.number)
     }
 
-    /// The short way of a checkpoint: false where the long one has to be gone.
+    /// The short way of a checkpoint: false if it must go the long way.
     async fn record(&self, fence: &Fence, checkpoint: &Checkpoint) -> Result<bool> {
         let Some(given) = short_ways::record(fence, checkpoint) else { return Ok(false) };
         short_ways::was_gone(&self.short.go(&given).await?)

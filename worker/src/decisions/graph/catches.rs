@@ -22,7 +22,7 @@ impl Router {
         Some((self.route(node.step, StepFailed::NAME), node.catches.as_ref()?.recoveries))
     }
 
-    /// A step that deals with the failures of others: what comes of it counts as recovered.
+    /// A step that catches the failures of others: what it emits counts as recovered.
     pub(crate) fn catches(&self, step: &str) -> bool {
         self.nodes.iter().any(|node| node.step == step && node.catches.is_some())
     }

@@ -1,4 +1,4 @@
-//! What cannot work in a workflow's graph. Pure.
+//! Mistakes in a workflow's graph. Pure.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,12 @@ use crate::event::{Accepts, Event};
 use crate::failed::StepFailed;
 
 impl Node {
-    /// All that it waits for can come.
+    /// Everything that it waits for can come.
     fn is_reached(&self, reached: &HashSet<&str>) -> bool {
         self.accepts.events().iter().all(|event| reached.contains(event))
     }
 
-    /// The events that it leaves behind, and how.
+    /// The events that it emits, and how.
     fn ways(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let returned = self.emits.iter().map(|(event, _)| (*event, "returns"));
         returned.chain(self.sends.iter().map(|event| (*event, "sends")))
@@ -131,7 +131,7 @@ impl Router {
         }
     }
 
-    /// What joins a fan-out must be in one.
+    /// A step that joins a fan-out must be in one.
     fn check_joins(&self, reached: &HashSet<&str>, mistakes: &mut Vec<String>) {
         let runs = self.nodes.iter().filter(|n| n.is_reached(reached));
         let fans: HashSet<&str> =
@@ -152,7 +152,7 @@ impl Router {
         }
     }
 
-    /// From each step there must be a way to the stop event, or to a step that may leave nothing behind.
+    /// From each step there must be a path to the stop event, or to a step that may emit nothing.
     fn check_loops(&self, reached: &HashSet<&str>, mistakes: &mut Vec<String>) {
         let is_over =
             |node: &Node| node.ends || node.leaves().any(|(event, _)| event == self.stop || !self.takes(event));

@@ -6,7 +6,7 @@ use super::catches;
 use crate::event::Accepts;
 use crate::workflow::{Definition, Step};
 
-/// Nothing of it is left out, mistakes neither.
+/// It is complete, and keeps mistakes too.
 pub(crate) fn describe<W>(definition: &Definition<W>) -> Graph {
     Graph {
         start: definition.start.to_owned(),

@@ -1,4 +1,4 @@
-//! On which levels of fan-outs events come: a step that joins, or takes a set, must find them on one. Pure.
+//! The levels of fan-outs on which events come: a step that joins, or takes a set, must find them on one level. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -9,7 +9,7 @@ use crate::event::Accepts;
 #[derive(Debug, Default)]
 struct Walk {
     seen: HashSet<(&'static str, usize)>,
-    /// Events and who leaves them, on the first level.
+    /// Events and the steps that emit them, on the first level.
     comes: BTreeMap<&'static str, BTreeSet<&'static str>>,
     /// The fan-outs that are opened on the first level: the event, and by whom.
     opens: BTreeMap<&'static str, BTreeSet<&'static str>>,

@@ -1,4 +1,4 @@
-//! What a body does to the context is done again, without the body, on what others have made of the context meanwhile.
+//! Repeats a body's changes of the context, without the body, on a context that others have changed meanwhile.
 //! Pure.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::error::Outcome;
 const MAX_DEEDS: usize = 10_000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Does one thing again. False where it does not come to what the body was told that it came to.
+/// Repeats one change. False if its answer differs from what the body was told.
 type Deed = Box<dyn Fn(&mut Overlay) -> bool + Send>;
 
 /// What the body has done, in order.
@@ -50,7 +50,7 @@ pub(super) struct Flight {
 }
 
 impl Overlay {
-    /// Does this, now and again where others come first. It gets the field as it is by then; `answer` is what the body is
+    /// Makes this change, now and again after a conflict. It gets the current field; `answer` is what the body is
     /// told, and is to be the same then. `bytes` is about how much it keeps.
     pub(crate) fn act<R: PartialEq + Clone + Send + 'static>(
         &mut self,
@@ -90,7 +90,7 @@ impl Overlay {
         Some(changes)
     }
 
-    /// Whether there is a chance of that: not where the body has seen all that it expects.
+    /// Whether that can succeed: not if the body has seen everything that it expects.
     pub(crate) fn may_be_redone(&self) -> bool {
         let is_blind = |flight: &Flight| flight.expects.keys().any(|field| !self.seen.contains(field));
         !self.sees_all && self.flight.as_ref().is_some_and(is_blind)

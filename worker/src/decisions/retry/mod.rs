@@ -1,4 +1,4 @@
-//! Whether an attempt that failed is tried again, and when: a policy is data, and the decision a pure function.
+//! Whether a failed attempt is retried, and when: a policy is data, and the decision a pure function.
 
 mod on;
 #[cfg(test)]
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 pub use self::on::RetryOn;
 use crate::error::Error;
 
-/// Attempts of a policy that says nothing of when to stop.
+/// The attempts of a policy without a limit.
 const ATTEMPTS: u32 = 4;
-/// How much of a delay is left to chance by default.
+/// The share of a delay that is random by default.
 const JITTER: f64 = 0.2;
 /// The longest delay: the store's clock counts no further.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A step's policy: on which errors it is tried again, when, and how long.
+/// A step's retry policy: on which errors it is retried, when, and for how long.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,10 +1,10 @@
-//! Which errors are tried again.
+//! Which errors are retried.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Which errors are tried again. As data, so that it can be shown and compared.
+/// Which errors are retried, as data that can be shown and compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -131,7 +131,7 @@ deregister = function(p, a)
   return { over and 'ok' or 'more', moved }
 end
 
--- release: gives back holds that the worker knows nothing of, because Redis came back without its last moments.
+-- release: gives back holds that the worker knows nothing of, because Redis came back without its latest writes.
 release = function(p, a)
   local now, worker, fences, moved = now_ms(), a.worker, a.fences, 0
   for i = 1, #fences, 5 do

@@ -62,7 +62,7 @@ stream = function(p, a)
     take, length = 1, 0
   end
   redis.call('SADD', extra, key)
-  -- Redis came back without its last moments: nobody has the text in between any more.
+  -- Redis came back without its latest writes: nobody has the text in between any more.
   if a.at > length then
     keep(key, place, take, length, string.rep('\0', a.at - length), false)
     length = a.at

@@ -1,4 +1,4 @@
-//! Asking Sentinels and nodes of a cluster where the masters are.
+//! Asks Sentinels and nodes of a cluster where the masters are.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::node::{config, host};
 use super::slots::{Table, read_slots};
 use crate::error::{Error, Result};
 
-/// Whoever does not answer in this time is passed over for the next.
+/// A server that does not answer in this time is skipped.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks one Sentinel after the other, beginning with another each time (`turn`), since one that was cut off tells of
-/// the past.
+/// Asks one Sentinel after the other, beginning with another each time (`turn`), since one that was cut off reports
+/// an old state.
 pub(super) async fn ask_sentinels(sentinels: &[Client], turn: usize, master: &str) -> Result<Table<Address>> {
     let mut failure = None;
     for n in 0..sentinels.len() {
@@ -38,7 +38,7 @@ async fn ask_sentinel(sentinel: &Client, master: &str) -> Result<Address> {
 }
 
 /// Asks one node after the other, in any order. One that is cut off from the majority says that its cluster is down;
-/// its answer counts only where nobody gives a better one.
+/// its answer counts only if no other gives a better one.
 pub(super) async fn ask_cluster(mut nodes: Vec<Client>) -> Result<Table<Address>> {
     nodes.shuffle(&mut rand::rng());
     let (mut second_best, mut failure) = (None, None);

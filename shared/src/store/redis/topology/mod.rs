@@ -1,8 +1,8 @@
 //! Which server serves which partition: one server, the master that Sentinels name, or the masters of a cluster.
 //!
-//! Each call concerns one partition, whose keys share one hash tag and so one slot. So plain connections to the
-//! server that owns the slot serve all three kinds. The pure parts decide: `url` reads where to ask, `slots` who owns
-//! what, `trouble` what an error means, `pace` how often it is looked. `look` asks, `watch` listens, `node` has the connections.
+//! Each call concerns one partition, whose keys share one hash tag and so one slot. So plain connections to the server
+//! that owns the slot serve all three kinds. The pure parts decide: `url` reads where to ask, `slots` who owns what,
+//! `trouble` what an error means, `pace` how often to look. `look` asks, `watch` listens, `node` has the connections.
 
 mod address;
 mod look;
@@ -32,7 +32,7 @@ use self::url::{Login, Places};
 use crate::error::{Error, Result};
 use crate::log;
 
-/// Whoever waits longer for another's look goes on with what is known: that look's task may be held up.
+/// A task that waits longer for another's look goes on with what is known: that task may be blocked.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 const CLUSTER_NODE: &str = "this is one node of a cluster, and another node has the keys of this namespace: write \
@@ -43,29 +43,29 @@ pub(super) const SENTINEL: &str =
     "this is a Sentinel, not a Redis that keeps data: write redis+sentinel://host:port/name-of-the-master";
 
 /// The servers of one deployment, for all partitions of a process: where each is, and the connections to them. Cheap to
-/// clone; clones are one.
+/// clone; clones share everything.
 ///
-/// It connects at the first call, and looks again when an answer says that a master is another: `MOVED`, `READONLY`,
+/// It connects at the first call, and looks again when an answer says that a master has changed: `MOVED`, `READONLY`,
 /// `UNBLOCKED`, a connection that breaks. It looks seldom while that does not help. A slot that is being moved
-/// (`ASK`, `TRYAGAIN`) is waited out; [`Error::is_unavailable`] holds for all of these.
+/// (`ASK`, `TRYAGAIN`) is waited out; [`Error::is_unavailable`] is true for all of these.
 #[derive(Clone)]
 pub struct Topology(Arc<Inner>);
 
 struct Inner {
     places: Places,
-    /// Those that are asked for the others.
+    /// The servers to ask for the others.
     guides: Vec<Client>,
     state: Mutex<State>,
     /// Whether somebody listens to the Sentinels.
     watched: AtomicBool,
-    /// Held while it is looked.
+    /// Held during a look.
     looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     table: Table<Arc<Node>>,
-    /// What the last look that was answered has told.
+    /// The result of the last answered look.
     addresses: Table<Address>,
     nodes: HashMap<Address, Arc<Node>>,
     /// Whether somebody has found the table to be wrong since the last look.
@@ -84,12 +84,12 @@ impl Topology {
     ///   `sentinel_password=`.
     /// * `redis+cluster://host:port,host:port`: a cluster; any of its nodes.
     ///
-    /// With `rediss` in place of `redis`, connections are encrypted, and the server's certificate must be one that the system trusts, or
-    /// of the authority in the file `?ca=/path/ca.pem`. `&cert=` and `&key=` name the files of a certificate of our own, where the server
-    /// asks for one. `password_file=` names a file with the password, which then stands in no environment and no list of processes. The
-    /// files are read once, here.
+    /// With `rediss` instead of `redis`, connections are encrypted, and the server's certificate must be trusted by the
+    /// system, or signed by the authority in the file `?ca=/path/ca.pem`. `&cert=` and `&key=` name the files of a
+    /// client certificate and its key, if the server asks for one. `password_file=` names a file with the password,
+    /// which is then in no environment and no process list. The files are read once, here.
     ///
-    /// Fails only when the URL cannot be used; the message says why, without the password.
+    /// Fails only if the URL cannot be used; the error says why, without the password.
     pub fn new(url: &str) -> Result<Self> {
         let places = Places::parse(url)?;
         let open = |infos: &[ConnectionInfo]| -> Result<Vec<Client>> {
@@ -126,7 +126,7 @@ impl Topology {
             Known::Good(node) => return Ok(node),
             Known::Doubtful { looks } => looks,
         };
-        // Nobody waits for a look of others that never ends; then two look at once.
+        // A look of another task may never end; then two look at once.
         let turn = tokio::time::timeout(LOOK_PATIENCE, self.0.looking.lock()).await;
         if self.0.lock().looks == seen {
             self.0.look().await;
@@ -137,8 +137,8 @@ impl Topology {
         state.table.owner(slot).cloned().ok_or_else(|| state.failure.clone().unwrap_or_else(nobody))
     }
 
-    /// Takes note of an error that `node` answered for this slot, or that its shared connection of this number ran into.
-    /// The answer is what to tell the caller.
+    /// Notes an error that `node` answered for this slot, or that its shared connection with this number ran into.
+    /// Returns the error for the caller.
     pub(super) fn heed(&self, slot: u16, node: &Arc<Node>, shared: Option<u64>, error: Error) -> Error {
         let trouble = error.trouble();
         if let Some(number) = shared.filter(|_| trouble.ends_connection()) {
@@ -159,18 +159,18 @@ impl Topology {
         matches!(self.0.places, Places::Standalone(_))
     }
 
-    /// Refuses a node that is not the owner of the slot any more, so that who has a connection to it makes another.
+    /// Refuses a node that no longer owns the slot, so that the holder of a connection to it opens another.
     pub(super) async fn check(&self, slot: u16, node: &Arc<Node>) -> Result<()> {
         match self.node(slot).await {
             Ok(owner) if !Arc::ptr_eq(&owner, node) => {
                 Err(Error::unavailable(format!("{} no longer has this partition", node.address())))
             }
-            // Where nobody can say who else it is, it is good enough.
+            // If no other owner is known, it is good enough.
             _ => Ok(()),
         }
     }
 
-    /// How often it was looked where the servers are: for diagnosis and tests.
+    /// How often the servers were looked up: for diagnosis and tests.
     pub fn looks(&self) -> usize {
         self.0.lock().looks
     }
@@ -209,7 +209,7 @@ impl Inner {
             }
             state.wrong = true;
         } else if state.table.owner(slot).is_none_or(|owner| Arc::ptr_eq(owner, node)) {
-            // From a server that is not the owner any more it is no news.
+            // A server that is no longer the owner reports nothing new.
             state.table.forget_moved(slot);
             state.wrong = true;
         }

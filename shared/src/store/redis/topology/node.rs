@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connecting takes several replies: with a Redis that is slow for seconds, several times as long as a command.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Where another server may have taken over, it is not waited for this long.
+/// The shorter limit if another server may have taken over.
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(8);
 const REPLICA: &str = "the server is a replica, not a master";
 
@@ -46,12 +46,12 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// Whoever asks for the name from now on gets another one.
+    /// The next request for the name opens another one.
     pub(crate) fn give_up(&self) {
         self.broken.store(true, Ordering::Release);
     }
 
-    /// Returns when the connection has been closed, by whomever. May be dropped.
+    /// Returns when the connection was closed, by either side. May be dropped.
     pub(crate) async fn closed(&self) {
         let mut closed = self.closed.clone();
         while closed.changed().await.is_ok() {}
@@ -127,7 +127,7 @@ impl Node {
         Ok(made)
     }
 
-    /// A connection that tells when it is closed: its receiver ends then. The library tells so at the next call alone.
+    /// A connection whose receiver ends when it is closed. By itself, the library reports that only at the next call.
     async fn watched(&self, response: Duration) -> Result<(MultiplexedConnection, watch::Receiver<()>)> {
         let about = self.client.get_connection_info();
         let config = config(self.connect_timeout, response);
@@ -170,8 +170,8 @@ impl Node {
         Ok(opening.await.map_err(|_| Error::unavailable("no connection for messages was made in time"))??)
     }
 
-    /// The shared connection. One caller makes it anew where there is none; what that comes to, good or bad, is the
-    /// answer for all who wait meanwhile.
+    /// The shared connection. If there is none, one caller opens it; the outcome, good or bad, is the
+    /// answer for all callers that wait meanwhile.
     pub(crate) async fn shared(&self) -> Result<Shared> {
         if let Some(shared) = self.lock().as_ref() {
             return Ok(shared.clone());
@@ -243,7 +243,7 @@ fn refuse_replicas() -> Hook {
     })
 }
 
-/// `ROLE` is for administrators; `HELLO` tells the role to everyone. Where it is denied or not known, what the server
+/// `ROLE` is for administrators; `HELLO` tells the role to everyone. If it is denied or unknown, what the server
 /// answers to a write tells.
 async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, RedisError> {
     match redis::cmd("HELLO").query_async::<Value>(connection).await {

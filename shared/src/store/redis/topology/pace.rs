@@ -1,16 +1,16 @@
-//! How often it is looked where the servers are: at once when that is rare, and ever less often while looking does not
+//! How often the servers are looked up: at once if that is rare, and ever less often while it does not
 //! help.
 
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, LOOKING};
 
-/// After so long without a look the next one is the first again.
+/// After this long without a look, the next one counts as the first again.
 const QUIET: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Before this moment nobody looks.
+    /// There is no look before this moment.
     next: Option<Instant>,
     backoff: Backoff,
 }

@@ -1,4 +1,4 @@
-//! What a URL says of TLS and of secrets: files, by their paths.
+//! The TLS files and secrets that a URL names by their paths.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use super::address::Address;
 use crate::error::{Error, Result};
 
-/// What files are given with.
+/// The options that name files.
 pub(super) const OPTIONS: [&str; 4] = ["ca", "cert", "key", "password_file"];
 
 /// More than the certificates of all authorities that there are.

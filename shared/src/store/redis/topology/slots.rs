@@ -18,12 +18,12 @@ pub(crate) fn slot_of(key: &str) -> u16 {
     CRC.checksum(hashed.as_bytes()) % SLOTS
 }
 
-/// Who owns each slot.
+/// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table<T> {
     /// By the first slot: the last one, and the owner.
     ranges: BTreeMap<u16, (u16, T)>,
-    /// What `MOVED` has told since.
+    /// Slots that `MOVED` has reassigned since.
     moved: BTreeMap<u16, T>,
 }
 

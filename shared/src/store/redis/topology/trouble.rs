@@ -1,10 +1,10 @@
-//! What an error of a server means for where the next call goes, and when.
+//! What an error of a server means: where the next call goes, and when.
 
 use redis::{ErrorKind, RedisError, ServerError};
 
 use super::address::Address;
 
-/// What is the matter with a server, by the error that it answered. Everything here but [`Trouble::None`] is the
+/// The trouble of a server, by the error that it answered. Everything here but [`Trouble::None`] is the
 /// server's own trouble: the call was right, and waiting fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -25,11 +25,11 @@ pub(crate) enum Trouble {
     ReadOnly,
     /// A replica has lost its master.
     MasterDown,
-    /// Too few replicas are in reach for a write to be taken. A master that was cut off answers so for ever.
+    /// Too few replicas are reachable for a write to be accepted. A master that was cut off answers this for ever.
     NoReplicas,
     /// A blocked read was ended, as when a master becomes a replica.
     Unblocked,
-    /// The server reads its files.
+    /// The server is loading its files.
     Loading,
     /// The server cannot write its files.
     Misconf,
@@ -105,7 +105,7 @@ impl Trouble {
         let (slot, address) = detail.split_once(' ').unwrap_or((detail, ""));
         match slot.parse() {
             Ok(slot) => Self::Moved { slot, to: Address::parse(address) },
-            // Damaged, and still no fault of the call.
+            // Damaged text is not the call's fault either.
             Err(_) => Self::ClusterDown,
         }
     }
@@ -114,7 +114,7 @@ impl Trouble {
         matches!(self, Self::Moved { .. })
     }
 
-    /// The address may be another by now: the connection is given up, and the next call goes where a new look says.
+    /// The address may have changed: the connection is given up, and the next call goes where a new look says.
     pub(crate) fn means_look_again(&self) -> bool {
         matches!(
             self,
@@ -133,7 +133,7 @@ impl Trouble {
         *self != Self::None
     }
 
-    /// Whether the connection is of no more use. The others say where the trouble is and leave it open.
+    /// Whether the connection is useless now. After other errors it stays open.
     pub(crate) fn ends_connection(&self) -> bool {
         matches!(self, Self::ReadOnly | Self::MasterDown | Self::Unblocked | Self::ConnectionLost | Self::Unauthorized)
     }

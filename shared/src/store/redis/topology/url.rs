@@ -1,4 +1,4 @@
-//! What a Redis URL says: where the servers are, or whom to ask.
+//! Reads a Redis URL: where the servers are, or which servers to ask.
 
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
@@ -12,7 +12,7 @@ const SENTINEL_PORT: u16 = 26_379;
 pub(super) enum Places {
     /// One server, always the same.
     Standalone(Box<ConnectionInfo>),
-    /// The master is whom Sentinels name.
+    /// The master that Sentinels name.
     Sentinel { sentinels: Vec<ConnectionInfo>, master: String, login: Login },
     /// Masters of a cluster, each with a part of the slots. `seeds` are those to begin with.
     Cluster { seeds: Vec<ConnectionInfo>, login: Login },
@@ -36,7 +36,7 @@ impl Places {
             "redis+cluster" | "rediss+cluster" => Parts::read(rest, is_tls)?.cluster(),
             "redis" | "rediss" => {
                 let parts = rest.split_once('?').map_or("", |(_, options)| options);
-                // What stands behind a # is not an option.
+                // What follows a # is not an option.
                 let (ours, _) = options(parts.split_once('#').map_or(parts, |(options, _)| options))?;
                 Ok(Self::Standalone(Box::new(Security::read(is_tls, &ours)?.apply(one(url)?)?)))
             }
@@ -150,7 +150,7 @@ fn unknown_option(name: &str, known: &str) -> Error {
     }
 }
 
-/// A port stands behind the brackets of an IPv6 address.
+/// A port follows the brackets of an IPv6 address.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(']').map_or(host, |(_, rest)| rest).contains(':')
 }

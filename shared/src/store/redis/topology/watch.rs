@@ -1,5 +1,5 @@
-//! Listening to Sentinels: a master that is replaced while it lives answers on for about ten seconds, and what it is
-//! told in that time is lost.
+//! Listens to Sentinels: a master that is replaced while it is alive keeps answering for about ten seconds, and what it
+//! is told in that time is lost.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -12,12 +12,12 @@ use super::Inner;
 use super::url::Places;
 use crate::backoff::{Backoff, LISTENING};
 
-/// A subscription is made anew after so long without a message: its Sentinel may be gone without a word.
+/// A subscription is renewed after this long without a message: its Sentinel may be gone without a word.
 const SILENCE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Inner {
-    /// Starts to listen, where there are Sentinels and nobody listens yet. It ends with the topology, or with the
+    /// Starts to listen, if there are Sentinels and no task listens yet. It ends with the topology, or with the
     /// runtime that it is on; then the next call starts it again.
     pub(super) fn watch(self: &Arc<Self>) {
         if let Places::Sentinel { master, .. } = &self.places
