@@ -14,7 +14,7 @@
 //! * [`codec`] turns values into payloads and back, within limits.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
-//! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready.
+//! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready, and `metrics` has what it counts.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!
 //! Authors and callers use the crate `stepfleet`, which has of this what they need; the coordinator is `stepfleet-cli`.
@@ -46,6 +46,8 @@ pub mod journal;
 pub mod listing;
 #[doc(hidden)]
 pub mod log;
+#[cfg(feature = "health")]
+pub mod metrics;
 pub mod names;
 pub mod outage;
 pub mod partition;

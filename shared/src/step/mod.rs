@@ -78,6 +78,9 @@ pub struct Claimed {
     /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has what its waits have come to, and nothing else; event
     /// and context are left out.
     pub kept: bool,
+    /// How long it was in its queue, on the store's clock. None where it was in none, as when it follows another in its slot; and from
+    /// the store in memory, where nothing is late.
+    pub queued: Option<Duration>,
 }
 
 /// Where the body of a step that waits goes on.

@@ -10,6 +10,7 @@ use super::{Across, CallerStore};
 use crate::child::Parent;
 use crate::error::Result;
 use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
+use crate::run::Status;
 use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
@@ -233,6 +234,19 @@ pub struct Reaped {
     pub reaped: Vec<String>,
     /// How many workers have a lease.
     pub workers: u64,
+    /// For each of [`Reaped::reaped`], how long ago its lease had run out; None where it had not.
+    pub expired: Vec<Option<Duration>>,
+    /// Runs that failed because their steps killed their workers.
+    pub ended: Vec<Ended>,
+}
+
+/// A run that a duty of the coordinator has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its workflow.
+    pub workflow: String,
+    /// How it has ended.
+    pub status: Status,
 }
 
 /// The limits of one call that fires timers.
@@ -253,6 +267,10 @@ pub struct Fired {
     pub more: bool,
     /// How long until the next timer is due.
     pub next_due: Option<Duration>,
+    /// How long the first of those that were fired had been due.
+    pub late: Duration,
+    /// Runs whose time was over.
+    pub ended: Vec<Ended>,
 }
 
 /// One slice of an audit.

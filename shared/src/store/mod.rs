@@ -38,8 +38,8 @@ use crate::step::OpenWait;
 pub use self::across::{Across, Reservation, Voided};
 pub use self::caller::CallerStore;
 pub use self::coordinator::{
-    AlarmReader, AnswerTo, Audit, Audited, Breach, ChildTold, CoordinatorStore, Deferral, Fire, Fired, InboxEntry,
-    InboxReader, Origin, Reap, Reaped, Rejection, Start, Started,
+    AlarmReader, AnswerTo, Audit, Audited, Breach, ChildTold, CoordinatorStore, Deferral, Ended, Fire, Fired,
+    InboxEntry, InboxReader, Origin, Reap, Reaped, Rejection, Start, Started,
 };
 pub use self::entity::{EntityChange, EntityChanged, EntityStore, EntityValue};
 pub use self::fork::{Fork, ForkPoint, ForkSource};

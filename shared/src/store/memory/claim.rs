@@ -224,6 +224,7 @@ impl Data {
             damage: None,
             journal,
             kept: false,
+            queued: None,
         })
     }
 
