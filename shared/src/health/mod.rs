@@ -3,6 +3,7 @@
 //! It is ready while it is at work, Redis has just answered a read in each partition, and no task of it is in an [outage](crate::outage).
 
 mod http;
+mod token;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +15,9 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 pub use self::http::Listening;
+pub use self::token::Token;
 use crate::error::{Error, Result};
+use crate::metrics::Registry;
 use crate::outage::{Outage, Outages};
 use crate::partitions::Partitions;
 use crate::store::{ReaderStore, Role};
@@ -37,6 +40,8 @@ struct Inner {
     began: SystemTime,
     phase: Mutex<Phase>,
     stores: OnceLock<Vec<Arc<dyn ReaderStore>>>,
+    metrics: OnceLock<Registry>,
+    token: OnceLock<Token>,
     last: tokio::sync::Mutex<Reads>,
 }
 
@@ -98,8 +103,22 @@ impl Health {
             began: SystemTime::now(),
             phase: Mutex::new(Phase::Starting),
             stores: OnceLock::new(),
+            metrics: OnceLock::new(),
+            token: OnceLock::new(),
             last: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// Shows these metrics too. Where there is a token, whoever asks for them has to give it, and nobody else is told why the process is
+    /// not ready.
+    #[must_use]
+    pub fn with_metrics(self, metrics: &Registry, token: Option<Token>) -> Self {
+        // The first ones stay: there is one place that calls this.
+        let _ = self.0.metrics.set(metrics.clone());
+        if let Some(token) = token {
+            let _ = self.0.token.set(token);
+        }
+        self
     }
 
     /// Answers HTTP requests at this address and no other, until the value is dropped. From a thread of its own, so that it also answers

@@ -76,7 +76,8 @@ impl Registry {
     /// A metric that only grows.
     pub fn counts(&self, metric: &'static Metric) -> Counts {
         let family = Family::<Labels, Counter>::default();
-        self.known().register(metric.name, metric.help, family.clone());
+        // The text has the ending that all counters have.
+        self.known().register(metric.name.trim_end_matches("_total"), metric.help, family.clone());
         Counts { family, labels: metric.labels }
     }
 
