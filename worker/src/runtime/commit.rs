@@ -9,6 +9,7 @@ use stepfleet_shared::step::{Claimed, CommitStatus, Refill};
 use super::drive::Waits;
 use super::execute::{Attempted, Body, Came, served};
 use super::failure;
+use super::metrics::Outcome;
 use super::session::Session;
 use crate::context::{Core, MAX_CONFLICTS};
 use crate::decisions::plan::{self, Plan};
@@ -106,13 +107,20 @@ async fn done(
         plan::write(&mut plan.commit, changes);
     };
     let claimed = match answer {
-        Ok((CommitStatus::Committed, claimed)) => Some(claimed),
+        Ok((CommitStatus::Committed, claimed)) => {
+            session.count(step, Outcome::Committed);
+            if let Some(metrics) = session.metrics.as_ref().filter(|_| plan.commit.result.is_some()) {
+                metrics.completed(step);
+            }
+            Some(claimed)
+        }
         Ok((CommitStatus::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: its fan-out was lost by Redis again and again", step.step));
             failure::settle(session, step, core, &error, refill).await
         }
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
         Ok((CommitStatus::Fenced, claimed)) => {
+            session.count(step, Outcome::Fenced);
             let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
             log::info!(run, seq, attempt, "the commit was rejected: another attempt took over, or the run has ended");
             Some(claimed)
@@ -189,7 +197,9 @@ async fn suspend(
         session.kept.drop(&step.fence);
     }
     match suspended {
-        Ok((_, claimed)) => {
+        Ok((status, claimed)) => {
+            let waits = status == CommitStatus::Committed;
+            session.count(step, if waits { Outcome::Suspended } else { Outcome::Fenced });
             log::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
             Some(claimed)
         }

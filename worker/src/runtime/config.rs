@@ -31,8 +31,9 @@ pub struct Config {
     pub allow_eviction: bool,
     /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
     pub allow_unpersisted: bool,
-    /// Where to answer `/livez` and `/readyz` over HTTP, for those who watch over the process. None, as by default: nowhere. Not an
-    /// address that the internet can reach: nobody is asked who he is.
+    /// Where to answer `/livez`, `/readyz` and `/metrics` over HTTP, for those who watch over the process. None, as by default: nowhere.
+    /// Not an address that the internet can reach: nobody is asked who he is, unless [`Worker::metrics_token`](crate::Worker::metrics_token)
+    /// asks for a token.
     pub health: Option<SocketAddr>,
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use stepfleet_shared::backoff::REFUSED;
 use stepfleet_shared::log;
-use stepfleet_shared::step::{Claimed, Commit, Failure, Refill, Route};
+use stepfleet_shared::step::{Claimed, Commit, CommitStatus, Failure, Refill, Route};
 
 use super::execute::{read_joined, served};
+use super::metrics::Outcome;
 use super::session::Session;
 use crate::context::{Core, Past};
 use crate::decisions::recovery::{Catcher, catcher};
@@ -160,6 +161,10 @@ async fn complete(
         Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
     };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;
+    if let Ok((status, _)) = &answer {
+        let outcome = if commit.caught.is_some() { Outcome::Caught } else { Outcome::Unreadable };
+        session.count(step, if *status == CommitStatus::Committed { outcome } else { Outcome::Fenced });
+    }
     Some(answer.map(|(_, claimed)| claimed).map_err(Error::from))
 }
 
@@ -170,7 +175,17 @@ async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Ref
             Box::pin(async move { session.store.fail(&call, step, failure, refill).await })
         };
         match session.persist(send, |(_, claimed)| claimed).await? {
-            Ok((_, claimed)) => return Some(claimed),
+            Ok((status, claimed)) => {
+                session.count(
+                    step,
+                    match failure {
+                        _ if status != CommitStatus::Committed => Outcome::Fenced,
+                        Failure::Retry { .. } => Outcome::Retried,
+                        Failure::Fail { .. } => Outcome::Failed,
+                    },
+                );
+                return Some(claimed);
+            }
             Err(refused) => watch.failed(&refused),
         }
         session.lost.run_until_cancelled(watch.wait()).await?;

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::commit::Committed;
 use super::execute::{Attempted, Body, panic_message};
+use super::metrics::Outcome;
 use super::session::{Session, needed};
 use super::{commit, execute, failure};
 use crate::context::Core;
@@ -48,6 +49,16 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             draining: AtomicUsize::new(0),
         }
+    }
+
+    /// How many slots there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many are not free.
+    pub(super) fn busy(&self) -> usize {
+        self.count.saturating_sub(self.free().len())
     }
 
     fn begin_drain(&self) {
@@ -250,7 +261,10 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         let following = match survive(&session, &step, &refill).await {
             Worked::Ended(following) => following,
             Worked::Dropped => None,
-            Worked::Lost => return,
+            Worked::Lost => {
+                session.count(&step, if session.is_released() { Outcome::Released } else { Outcome::Lost });
+                return;
+            }
         };
         let Some(following) = following else { break };
         let is_same_run = following.fence.run == step.fence.run;
@@ -321,6 +335,9 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
 
 /// Executes a step and commits it, as often as others change what it had read.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
+    if let Some(metrics) = &session.metrics {
+        metrics.began(step);
+    }
     let kept = session.kept.take(step);
     if step.kept && kept.is_none() {
         // It made room for others. Whoever is next is given all of the journal.
@@ -376,7 +393,11 @@ async fn execute(
 ) -> Option<Option<Attempted>> {
     let stop = session.ledger.stop(&step.fence);
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, core, body));
+    let began = session.metrics.as_ref().map(|_| Instant::now());
     let attempted = session.lost.run_until_cancelled(attempt).await?;
+    if let Some((metrics, began)) = session.metrics.as_ref().zip(began) {
+        metrics.ran(step, began.elapsed());
+    }
     if attempted.is_none() {
         log::info!(
             run = step.fence.run,
@@ -390,6 +411,7 @@ async fn execute(
 
 /// At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
 async fn hand_back(session: &Session, step: &Claimed) {
+    session.count(step, Outcome::Dropped);
     session.ledger.ended(&step.fence);
     let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
     let _ = session.lost.run_until_cancelled(release).await;
