@@ -85,11 +85,6 @@ impl Partitions {
         Self { stores, on_redis, is_one_server: !topology.is_cluster() }
     }
 
-    /// All of them, as stores on Redis; empty where they are not.
-    pub fn on_redis(&self) -> &[RedisStore] {
-        &self.on_redis
-    }
-
     /// The same partitions, for somebody who has this role and no other.
     pub fn as_role<R: Role + ?Sized>(&self) -> Partitions<R> {
         let stores = self.stores.iter().map(|store| R::of(store.clone())).collect();
@@ -120,6 +115,11 @@ impl<R: Role + ?Sized> Partitions<R> {
     /// All of them, by their numbers.
     pub fn all(&self) -> &[Arc<R>] {
         &self.stores
+    }
+
+    /// All of them, as stores on Redis; empty where they are not.
+    pub fn on_redis(&self) -> &[RedisStore] {
+        &self.on_redis
     }
 
     /// Partition 0, for what is the same in all of them.

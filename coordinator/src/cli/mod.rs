@@ -33,11 +33,14 @@ mod workers;
 mod workflows;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use stepfleet_shared::env::DEFAULT_URL;
-use stepfleet_shared::health::{Health, Listening};
+use stepfleet_shared::health::{Alive, Health, Listening, Token};
+use stepfleet_shared::metrics::{Process, Registry};
+use stepfleet_shared::outage::Outages;
 use stepfleet_shared::partition::MAX_PARTITIONS;
 use stepfleet_shared::partitions::Home;
 use stepfleet_shared::{Client, Partitions};
@@ -127,12 +130,36 @@ struct Creation {
 /// Where those who watch over the process ask for its health.
 #[derive(Args)]
 struct HealthAddress {
-    /// Answer /livez and /readyz over HTTP at this address, for those who watch over the process; not one that the internet can reach
+    /// Answer /livez, /readyz and /metrics over HTTP at this address, for those who watch over the process; not one that the internet can reach
     #[arg(long, value_name = "ADDRESS:PORT", env = "STEPFLEET_HEALTH")]
     health: Option<SocketAddr>,
+    /// Ask for the token in this file before /metrics is shown, or why the process is not ready; STEPFLEET_METRICS_TOKEN can have the token itself
+    #[arg(long, value_name = "FILE", env = "STEPFLEET_METRICS_TOKEN_FILE")]
+    metrics_token_file: Option<PathBuf>,
+}
+
+/// The health endpoints of a process, and what it counts.
+struct Watched {
+    health: Health,
+    metrics: Registry,
+    _alive: Alive,
+    _listening: Option<Listening>,
 }
 
 impl HealthAddress {
+    /// Listens where an address was given, until the value is dropped.
+    fn watch(&self, outages: &Outages) -> Result<Watched, CliError> {
+        let metrics = Registry::new(Process::Coordinator, outages);
+        let health = Health::new(outages).with_metrics(&metrics, self.token()?);
+        Ok(Watched { _alive: health.alive(), _listening: self.listen(&health)?, health, metrics })
+    }
+
+    /// The file comes from the flag or its variable.
+    fn token(&self) -> Result<Option<Token>, CliError> {
+        let Some(file) = &self.metrics_token_file else { return Ok(Token::from_env()?) };
+        Ok(Some(Token::from_file(file)?))
+    }
+
     fn listen(&self, health: &Health) -> Result<Option<Listening>, CliError> {
         let Some(address) = self.health else { return Ok(None) };
         let failed = |error| {

@@ -307,6 +307,30 @@ pub struct Breach {
     pub what: String,
 }
 
+impl Breach {
+    /// The kinds of breaches: see [`Breach::kind`].
+    pub const KINDS: [&str; 8] = ["hold", "queue", "timer", "wait", "turn", "session", "key", "run"];
+
+    /// What was missing, in one word, for metrics: one of [`Breach::KINDS`]. `run` where the run could not go on, and has failed.
+    pub fn kind(&self) -> &'static str {
+        // In this order: a sentence about a session may speak of a turn.
+        let kinds: [(&str, &[&str]); 7] = [
+            (
+                "run",
+                &["cannot be read", "its hash with its status", "its input is gone", "its step executions are gone"],
+            ),
+            ("session", &["session ", "the turn of run", "whose turn it is"]),
+            ("hold", &["is held by worker", "among the holds", "holds were left behind"]),
+            ("queue", &["queue", "is not named as such"]),
+            ("timer", &["never expire", "is not set", "without its deadline"]),
+            ("turn", &["turn"]),
+            ("wait", &["waits for", "waited for", "question that is not listed"]),
+        ];
+        let found = kinds.iter().find(|(_, parts)| parts.iter().any(|part| self.what.contains(part)));
+        found.map_or("key", |(kind, _)| kind)
+    }
+}
+
 /// Waits until a timer is set that is due before all others, and within a minute.
 #[async_trait]
 pub trait AlarmReader: Send {
@@ -333,4 +357,33 @@ pub struct AnswerTo<'a> {
     pub payload: &'a [u8],
     /// Who answers; empty where nobody says so.
     pub by: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breaches_have_kinds() {
+        for (what, kind) in [
+            ("step execution 3 is held by worker w, which is not there", "hold"),
+            ("the worker has no lease, and its holds were left behind", "hold"),
+            ("step execution 3 is queued and not in its queue", "queue"),
+            ("the worker would be given nothing of the queue rag:1", "queue"),
+            ("step execution 3 waits for a timer that is not set", "timer"),
+            ("it has ended and would never expire", "timer"),
+            ("step execution 3 waits for go without its deadline", "timer"),
+            ("step execution 3 waits for a signal go that would not reach it", "wait"),
+            ("step execution 3 has what it waited for and sleeps on", "wait"),
+            ("step execution 3 waits for a turn that would not reach it", "turn"),
+            ("session s does not know that it is its turn", "session"),
+            ("run r, whose turn it is, is not under way", "session"),
+            ("its history is gone", "key"),
+            ("step execution 3 cannot be read: its event is damaged", "run"),
+        ] {
+            let breach = Breach { of: "r".into(), what: what.into() };
+            assert_eq!(breach.kind(), kind, "{what}");
+            assert!(Breach::KINDS.contains(&kind));
+        }
+    }
 }

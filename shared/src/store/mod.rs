@@ -46,7 +46,7 @@ pub use self::fork::{Fork, ForkPoint, ForkSource};
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
 pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionInfo, WorkerInfo};
-pub use self::redis::{RedisStore, Topology};
+pub use self::redis::{Load, QueueLoad, RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;
 pub use self::shown::{LiveStep, RejectedRequest, StepStanding};

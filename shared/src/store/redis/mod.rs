@@ -13,6 +13,7 @@ mod fleet_readers;
 mod functions;
 mod journals;
 mod link;
+mod load;
 pub(crate) mod meta;
 mod reader;
 mod readers;
@@ -24,6 +25,7 @@ mod worker;
 use redis::Cmd;
 
 use self::link::Link;
+pub use self::load::{Load, QueueLoad};
 use self::short::Short;
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;
