@@ -46,6 +46,9 @@ pub mod journal;
 pub mod listing;
 #[doc(hidden)]
 pub mod log;
+#[cfg(feature = "logs")]
+#[doc(hidden)]
+pub mod logs;
 #[cfg(feature = "health")]
 pub mod metrics;
 pub mod names;

@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use stepfleet_shared::env::DEFAULT_URL;
 use stepfleet_shared::health::{Alive, Health, Listening, Token};
+use stepfleet_shared::logs::JsonLines;
 use stepfleet_shared::metrics::{Process, Registry};
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::partition::MAX_PARTITIONS;
@@ -300,14 +301,14 @@ async fn run(cli: &Cli) -> CliResult {
     }
 }
 
-/// Logs go to standard error, at the level that `RUST_LOG` says (info by default).
+/// Logs go to standard error, at the level that `RUST_LOG` says (info by default), as JSON with `--json` or `STEPFLEET_LOG_FORMAT=json`.
 fn log_to_stderr(json: bool, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A line that cannot be written is lost; it ends nothing.
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    if json {
-        logs.json().init();
+    if json || std::env::var("STEPFLEET_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        logs.fmt_fields(JsonLines::fields()).event_format(JsonLines).init();
     } else {
         logs.with_target(false).with_ansi(output::is_coloured(&std::io::stderr())).init();
     }

@@ -71,7 +71,7 @@ pub(super) async fn commit(
 
 async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refill) -> Option<Committed> {
     if core.conflicts() < MAX_CONFLICTS {
-        log::debug!(run = step.fence.run, step = step.step, "others have changed what it had read: it runs again");
+        log::debug!("others have changed what it had read: it runs again");
         return Some(Committed::Conflict);
     }
     let error = Error::msg(format!(
@@ -121,8 +121,7 @@ async fn done(
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
         Ok((CommitStatus::Fenced, claimed)) => {
             session.count(step, Outcome::Fenced);
-            let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
-            log::info!(run, seq, attempt, "the commit was rejected: another attempt took over, or the run has ended");
+            log::info!("the commit was rejected: another attempt took over, or the run has ended");
             Some(claimed)
         }
         Err(refused) => {
@@ -200,7 +199,7 @@ async fn suspend(
         Ok((status, claimed)) => {
             let waits = status == CommitStatus::Committed;
             session.count(step, if waits { Outcome::Suspended } else { Outcome::Fenced });
-            log::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
+            log::debug!("the step waits");
             Some(claimed)
         }
         Err(refused) => {

@@ -31,9 +31,8 @@ pub(super) async fn settle(
     refill: &Refill,
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
-    let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
     if let Some(served) = served.filter(|_| error.is_unreadable()) {
-        log::warn!(run, step = name, event = step.event, %error, "an event from outside cannot be read: it is set aside");
+        log::warn!(event = step.event, %error, "an event from outside cannot be read: it is set aside");
         let rests = served.router.rests();
         let commit = Commit { unreadable: Some(error.one_line()), rests, ..instead(core, served.retention) };
         if let Ok(claimed) = complete(session, step, &commit, refill).await? {
@@ -42,14 +41,7 @@ pub(super) async fn settle(
     }
     let reason = match decide(step, core.past.elapsed(), error, served) {
         Decision::Retry(delay) => {
-            log::warn!(
-                run,
-                step = name,
-                attempt,
-                error = error.one_line(),
-                ?delay,
-                "the step failed and will be tried again"
-            );
+            log::warn!(error = error.one_line(), ?delay, "the step failed and will be tried again");
             let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;
         }
@@ -62,9 +54,6 @@ pub(super) async fn settle(
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
             log::warn!(
-                run,
-                step = name,
-                attempt,
                 error = error.one_line(),
                 why = reason.as_str(),
                 "the step failed for good: another one catches it"
@@ -77,14 +66,7 @@ pub(super) async fn settle(
         Some(Catcher::UsedUp(why)) => text = format!("{text} ({why})"),
         Some(Catcher::None) | None => {}
     }
-    log::warn!(
-        run,
-        step = name,
-        attempt,
-        error = error.one_line(),
-        why = reason.as_str(),
-        "the step failed for good: the run has failed"
-    );
+    log::warn!(error = error.one_line(), why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
     let forget = core.journal().failed_with();
     fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use stepfleet_shared::backoff::{BODY, REFUSED};
 use stepfleet_shared::log;
-use stepfleet_shared::step::{Claimed, Next, Refill};
+use stepfleet_shared::step::{Claimed, Fence, Next, Refill};
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::commit::Committed;
 use super::execute::{Attempted, Body, panic_message};
@@ -333,8 +334,24 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
     }
 }
 
-/// Executes a step and commits it, as often as others change what it had read.
+/// Executes a step and commits it, as often as others change what it had read. Log lines of that, also those of the step's own code, tell
+/// which attempt they are about.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
+    let Fence { run, seq, attempt, .. } = &step.fence;
+    // Of the highest level, or it would be missing from the warnings of a worker that logs no more than these.
+    let span = tracing::error_span!(
+        "step",
+        run,
+        workflow = step.workflow,
+        step = step.step,
+        seq,
+        attempt,
+        worker = session.id
+    );
+    execute_and_commit(session, step, refill).instrument(span).await
+}
+
+async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     if let Some(metrics) = &session.metrics {
         metrics.began(step);
     }
@@ -399,11 +416,7 @@ async fn execute(
         metrics.ran(step, began.elapsed());
     }
     if attempted.is_none() {
-        log::info!(
-            run = step.fence.run,
-            step = step.step,
-            "the run, or the fan-out that the step belongs to, has ended: the step is dropped"
-        );
+        log::info!("the run, or the fan-out that the step belongs to, has ended: the step is dropped");
         hand_back(session, step).await;
     }
     Some(attempted)
