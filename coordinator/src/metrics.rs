@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 use stepfleet_shared::metrics::{Count, Counts, Gauges, Registry, Timer, catalogue};
 use stepfleet_shared::run::Status;
-use stepfleet_shared::store::{Breach, CoordinatorStore, Ended, Fired, Load, QueueLoad, Reaped, WorkerInfo};
+use stepfleet_shared::store::{
+    Breach, CoordinatorStore, Ended, Fired, Load, QueueLoad, Reaped, RedisStore, WorkerInfo,
+};
 use stepfleet_shared::{Result, log};
 
 use crate::Partitions;
@@ -186,7 +188,7 @@ impl FleetGauges {
         for gauges in [depth, oldest, serving, workers, inbox, held, runs, timers, overdue] {
             gauges.clear();
         }
-        let loads = try_join_all(partitions.on_redis().iter().map(|store| store.load()));
+        let loads = try_join_all(partitions.on_redis().iter().map(RedisStore::load));
         match try_join(loads, partitions.workers()).await {
             Ok((loads, workers)) => self.show(&added_up(loads), &workers),
             Err(error) => log::debug!(%error, "how much there is to do cannot be read"),

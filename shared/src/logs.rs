@@ -11,7 +11,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{FormatFields, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 /// What every line has; fields of these names are left out.
 const OURS: [&str; 3] = ["timestamp", "level", "target"];
@@ -35,7 +35,7 @@ where
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields(Map::new());
         // What is nearer to the event goes before what is around it.
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(Ok(of_span)) =
                 span.extensions().get::<FormattedFields<N>>().map(|text| serde_json::from_str(text))
             {

@@ -134,7 +134,7 @@ struct HealthAddress {
     /// Answer /livez, /readyz and /metrics over HTTP at this address, for those who watch over the process; not one that the internet can reach
     #[arg(long, value_name = "ADDRESS:PORT", env = "STEPFLEET_HEALTH")]
     health: Option<SocketAddr>,
-    /// Ask for the token in this file before /metrics is shown, or why the process is not ready; STEPFLEET_METRICS_TOKEN can have the token itself
+    /// Ask for the token in this file before /metrics is shown, or why the process is not ready
     #[arg(long, value_name = "FILE", env = "STEPFLEET_METRICS_TOKEN_FILE")]
     metrics_token_file: Option<PathBuf>,
 }
