@@ -147,8 +147,9 @@ impl Intake {
     /// A run was cancelled: only its workflow is still to be read.
     pub(crate) async fn count_cancelled(&self, store: &dyn CoordinatorStore, run: &str) {
         match store.run(run).await {
-            Ok(Some(run)) => self.metrics.ended(&run.workflow, Status::Cancelled),
-            Ok(None) => {}
+            // One that was held, and had not started, is no run that has ended.
+            Ok(Some(run)) if !run.workflow.is_empty() => self.metrics.ended(&run.workflow, Status::Cancelled),
+            Ok(_) => {}
             Err(error) => log::debug!(run, %error, "a run that was cancelled is missing in the metrics"),
         }
     }
