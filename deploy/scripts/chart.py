@@ -88,7 +88,7 @@ def main(arguments):
             try:
                 kubernetes_validate.validate(it, version, strict=True)
             except kubernetes_validate.ValidationError as error:
-                wrong.append(f"{it['kind']} {it['metadata']['name']}, Kubernetes {version}: {error}")
+                wrong.append(f"{it['kind']} {it['metadata']['name']}, Kubernetes {version}: {str(error).splitlines()[0]}")
     kinds = sorted({it["kind"] for it in found} - unchecked)
     print(f"{len(found)} objects; checked against the schemas: {', '.join(kinds)}")
     if unchecked:
