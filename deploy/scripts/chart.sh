@@ -6,6 +6,10 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=deploy/scripts/lib.sh
 . deploy/scripts/lib.sh
 
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
+grep -qx "appVersion: \"$version\"" deploy/chart/Chart.yaml ||
+  die "deploy/chart/Chart.yaml has another appVersion than the crates, $version: it is the tag of the coordinator's image"
+
 not_checked() { say "chart: NOT CHECKED: $*"; exit 0; }
 
 command -v python3 >/dev/null || not_checked "python3 is not there"

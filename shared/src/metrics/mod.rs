@@ -12,7 +12,7 @@ mod process;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use prometheus_client::encoding::prometheus_text;
@@ -21,6 +21,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as RawGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 pub use self::catalogue::{Kind, Metric, Process};
 use crate::outage::Outages;
@@ -46,13 +47,9 @@ struct Inner {
     process: Process,
     known: Mutex<prometheus_client::registry::Registry>,
     looks: Mutex<Vec<Look>>,
-    reads: tokio::sync::Mutex<Reads>,
-}
-
-#[derive(Default)]
-struct Reads {
-    at: Option<Instant>,
-    all: Vec<Arc<Read>>,
+    reads: Mutex<Vec<Arc<Read>>>,
+    /// When these were made last. Held while somebody scrapes.
+    read_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Registry {
@@ -62,7 +59,8 @@ impl Registry {
             process,
             known: Mutex::default(),
             looks: Mutex::default(),
-            reads: tokio::sync::Mutex::default(),
+            reads: Mutex::default(),
+            read_at: tokio::sync::Mutex::default(),
         }));
         process::count(&registry, outages);
         registry
@@ -103,19 +101,17 @@ impl Registry {
     /// Awaits this before each scrape, on the process's runtime; it is dropped where it takes longer than 800 ms. It is not made again
     /// within a second.
     pub fn read(&self, read: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
-        // Nobody scrapes yet.
-        if let Ok(mut reads) = self.0.reads.try_lock() {
-            reads.all.push(Arc::new(Box::new(read)));
-        }
+        lock(&self.0.reads).push(Arc::new(Box::new(read)));
     }
 
     /// All metrics as they are now, in Prometheus' text format.
     pub async fn scrape(&self, runtime: &Handle) -> String {
         // One at a time: what is read replaces what was there.
-        let mut reads = self.0.reads.lock().await;
-        if reads.at.is_none_or(|at| at.elapsed() > FRESH) {
-            join_all(reads.all.iter().map(|read| wait_for(read.clone(), runtime))).await;
-            reads.at = Some(Instant::now());
+        let mut read_at = self.0.read_at.lock().await;
+        if read_at.is_none_or(|at| at.elapsed() > FRESH) {
+            let reads = lock(&self.0.reads).clone();
+            join_all(reads.into_iter().map(|read| wait_for(read, runtime))).await;
+            *read_at = Some(Instant::now());
         }
         for look in lock(&self.0.looks).iter() {
             look();
@@ -296,9 +292,23 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             Box::pin(std::future::pending())
         });
-        assert!(scraped(&registry).await.contains("stepfleet_build_info"));
+        let scraping = tokio::spawn({
+            let registry = registry.clone();
+            async move { scraped(&registry).await }
+        });
+        tokio::task::yield_now().await;
+        // One that is added meanwhile is made with the next scrape.
+        let late = reads.clone();
+        registry.read(move || {
+            late.fetch_add(10, Ordering::SeqCst);
+            Box::pin(std::future::ready(()))
+        });
+        assert!(scraping.await.unwrap().contains("stepfleet_build_info"));
         scraped(&registry).await;
         assert_eq!(reads.load(Ordering::SeqCst), 1);
+        tokio::time::advance(FRESH * 2).await;
+        scraped(&registry).await;
+        assert_eq!(reads.load(Ordering::SeqCst), 12);
     }
 
     #[test]
