@@ -7,7 +7,8 @@ use stepfleet_shared::request::{self, StartRequest};
 use stepfleet_shared::run::Status;
 use stepfleet_shared::store::{InboxEntry, Reservation, Start, Started, Voided};
 
-use crate::intake::{Became, Intake};
+use crate::intake::Intake;
+use crate::taken::Became;
 
 /// The outcome of a request with an idempotency key.
 pub(crate) enum Keyed {

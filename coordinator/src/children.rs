@@ -7,7 +7,8 @@ use stepfleet_shared::run::{Run, Status};
 use stepfleet_shared::step::Retried;
 use stepfleet_shared::store::{CoordinatorStore, InboxEntry, Origin};
 
-use crate::intake::{Became, Intake};
+use crate::intake::Intake;
+use crate::taken::Became;
 
 impl Intake {
     /// Handles the request for a child run that has ended before: a failed one goes on from where it failed, like the

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use stepfleet_shared::log;
+use stepfleet_shared::metrics::{Process, Registry};
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::partitions::{Colocated, ColocatedReader};
 use stepfleet_shared::store::{Audited, CoordinatorStore, Fired, InboxEntry, InboxReader, Reaped};
@@ -14,9 +15,11 @@ use tokio::sync::{Mutex, Notify};
 use crate::Partitions;
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::intake::{Early, Intake, Taken};
+use crate::intake::{Early, Intake};
+use crate::metrics::Metrics;
 use crate::partition::{Due, Partition};
 use crate::steadiness::Steadiness;
+use crate::taken::Taken;
 
 /// A coordinator of all partitions of a namespace. [`Coordinator::run`] performs all duties until told to stop; the
 /// passes perform one duty once, for tests and tools that must not wait.
@@ -52,7 +55,8 @@ impl Coordinator {
         let partitions = partitions.into();
         let fleet = Fleet::new(partitions.clone(), config.fleet_age);
         let (key_ttl, retention) = (config.key_ttl, config.retention);
-        let intake = Intake { partitions: partitions.clone(), fleet, key_ttl, retention };
+        let metrics = Metrics::new(&Registry::new(Process::Coordinator, &Outages::default()), &partitions);
+        let intake = Intake { partitions: partitions.clone(), fleet, key_ttl, retention, metrics };
         let posts = partitions.colocated().into_iter().map(|colocated| Post::new(colocated, &config)).collect();
         Self { partitions, config, outages: Outages::default(), denied: Once::new(), intake, posts }
     }
@@ -62,6 +66,17 @@ impl Coordinator {
     pub fn with_outages(mut self, outages: &Outages) -> Self {
         self.outages = outages.clone();
         self
+    }
+
+    /// Counts in these metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, registry: &Registry) -> Self {
+        self.intake.metrics = Metrics::new(registry, &self.partitions);
+        self
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.intake.metrics
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Partition> {
@@ -133,7 +148,7 @@ impl Coordinator {
     pub async fn reap_pass(&self) -> Result<Reaped> {
         let mut all = Reaped::default();
         for partition in self.partitions() {
-            let reaped = partition.reap(&self.config).await?;
+            let reaped = partition.reap(&self.config, self.metrics()).await?;
             all.requeued += reaped.requeued;
             all.more |= reaped.more;
             all.workers = all.workers.max(reaped.workers);
@@ -148,7 +163,7 @@ impl Coordinator {
     pub async fn fire_pass(&self) -> Result<Fired> {
         let mut all = Fired::default();
         for partition in self.partitions() {
-            let fired = partition.fire(&self.config).await?;
+            let fired = partition.fire(&self.config, self.metrics()).await?;
             all.fired += fired.fired;
             all.more |= fired.more;
             all.next_due = all.next_due.into_iter().chain(fired.next_due).min();
@@ -160,21 +175,23 @@ impl Coordinator {
     pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
         if !post.steadiness().missing(Instant::now()).is_zero() {
             // Whether the server takes writes: this one does no harm.
-            post.heed(join_all(post.partitions.iter().map(|partition| partition.fire(&self.config))).await)?;
+            post.heed(
+                join_all(post.partitions.iter().map(|partition| partition.fire(&self.config, self.metrics()))).await,
+            )?;
             let missing = post.steadiness().missing(Instant::now());
             if !missing.is_zero() {
                 return Ok(missing.min(LOOK));
             }
         }
         let due = post.partitions.iter().filter(|partition| partition.next_reap.has_come());
-        post.heed(join_all(due.map(|partition| partition.reap(&self.config))).await)?;
+        post.heed(join_all(due.map(|partition| partition.reap(&self.config, self.metrics()))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
     }
 
     /// Fires in those partitions of a post where that is due; returns how long until it is due in the next.
     pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
         let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
-        post.heed(join_all(due.map(|partition| partition.fire(&self.config))).await)?;
+        post.heed(join_all(due.map(|partition| partition.fire(&self.config, self.metrics()))).await)?;
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_fire)))
     }
 
@@ -228,7 +245,7 @@ impl Coordinator {
         let mut all = Audited::default();
         let begins = post.partitions.iter().all(|partition| !partition.is_within_audit());
         for partition in post.partitions.iter().filter(|partition| begins || partition.is_within_audit()) {
-            let audited = partition.audit(&self.config).await?;
+            let audited = partition.audit(&self.config, self.metrics()).await?;
             all.examined += audited.examined;
             all.breaches.extend(audited.breaches);
             all.next = all.next.or(audited.next);

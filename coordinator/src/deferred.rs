@@ -8,9 +8,10 @@ use stepfleet_shared::log;
 use stepfleet_shared::request::StartRequest;
 use stepfleet_shared::store::{CoordinatorStore, Deferred, Rejection};
 
-use crate::intake::{Became, Intake, Taken, shortened, sum};
+use crate::intake::{Intake, shortened};
 use crate::routing::{Destination, Routes};
 use crate::sessions::in_lines;
+use crate::taken::{Became, Taken, Why, sum};
 
 /// How many are processed at once.
 const BATCH: usize = 128;
@@ -61,6 +62,7 @@ impl Intake {
         loop {
             let batch = join_all(judged.by_ref().take(BATCH)).await;
             if batch.is_empty() {
+                self.metrics.taken_of_held(&results);
                 return sum(results);
             }
             results.extend(batch.into_iter().flatten());
@@ -75,19 +77,20 @@ impl Intake {
                 Ok(became) => Ok(became),
                 // The run that its context is to come from may have waited too, and start in this moment.
                 Err(_) if !is_late && request.context_from.is_some() => Ok(Became::Deferred),
-                Err(reason) => self.give_up(run, &request, reason).await,
+                Err((why, reason)) => self.give_up(run, &request, why, reason).await,
             },
             Verdict::Wait => Ok(Became::Deferred),
-            Verdict::Reject(reason) => self.give_up(run, &request, reason).await,
+            Verdict::Reject(reason) => self.give_up(run, &request, Why::Unserved, reason).await,
         }
     }
 
-    async fn give_up(&self, run: String, request: &StartRequest, reason: String) -> Result<Became> {
+    async fn give_up(&self, run: String, request: &StartRequest, why: Why, reason: String) -> Result<Became> {
         log::debug!(run, reason, "rejected a request");
         let fields = shortened(&request.fields());
         let (deferred, parent) = (Some(run.clone()), request.parent.clone());
         let store = self.partitions.of(&run);
         store.reject(&Rejection { deferred, run: Some(run), parent, reason, fields, ..Rejection::default() }).await?;
+        self.metrics.rejected(why);
         Ok(Became::Rejected)
     }
 }

@@ -36,12 +36,17 @@ impl Intake {
                 Ok(id) => id,
                 Err(why) => return Ok(Steering::Refused(why)),
             };
+            let workflow = source.workflow.clone();
             let fork = match self.prepared(run, &id, asked, source).await? {
                 Ok(fork) => fork,
                 Err(why) => return Ok(refused(run, &why)),
             };
             return Ok(match store.fork(&fork, Some(origin)).await? {
-                Forked::Made | Forked::Known | Forked::Gone | Forked::Repeated => Steering::Done,
+                Forked::Made => {
+                    self.metrics.started(&workflow);
+                    Steering::Done
+                }
+                Forked::Known | Forked::Gone | Forked::Repeated => Steering::Done,
                 Forked::Unknown => Steering::Unknown,
                 Forked::Held => refused(run, "it waits for a worker to start it"),
                 Forked::Taken => refused(run, &format!("a run {id} already exists; give the fork another id")),

@@ -1,5 +1,6 @@
 //! Turns an inbox entry into a run, a wait for a worker that serves it, or a rejection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,8 +16,10 @@ use crate::Partitions;
 use crate::across::Keyed;
 use crate::answers;
 use crate::fleet::Fleet;
+use crate::metrics::Metrics;
 use crate::routing::Destination;
 use crate::sessions::{in_lines, line_full};
+use crate::taken::{Became, Taken, Why, sum};
 
 /// How much of each field of a rejected request is kept, in bytes.
 const KEPT_BYTES: usize = 200;
@@ -25,60 +28,6 @@ const LOOKS: usize = 3;
 /// How many fields of a rejected request are kept.
 const KEPT_FIELDS: usize = 16;
 
-/// The outcome of requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Runs that were created.
-    pub started: u64,
-    /// Requests whose id or idempotency key was known.
-    pub known: u64,
-    /// Requests that wait (or still wait) for a worker that serves them.
-    pub deferred: u64,
-    /// Signals that were delivered or kept, and runs that were cancelled, retried, forked, paused or resumed.
-    pub steered: u64,
-    /// Requests about unknown runs: they are looked at once more.
-    pub early: u64,
-    /// Requests that cannot be taken.
-    pub rejected: u64,
-}
-
-impl Taken {
-    /// How many requests these are.
-    pub fn total(&self) -> u64 {
-        self.started + self.known + self.deferred + self.steered + self.early + self.rejected
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.started += other.started;
-        self.known += other.known;
-        self.deferred += other.deferred;
-        self.steered += other.steered;
-        self.early += other.early;
-        self.rejected += other.rejected;
-    }
-
-    pub(crate) fn count(&mut self, became: Became) {
-        match became {
-            Became::Started => self.started += 1,
-            Became::Known => self.known += 1,
-            Became::Deferred => self.deferred += 1,
-            Became::Steered => self.steered += 1,
-            Became::Early => self.early += 1,
-            Became::Rejected => self.rejected += 1,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Became {
-    Started,
-    Known,
-    Deferred,
-    Steered,
-    Early,
-    Rejected,
-}
-
 /// Processes requests, whether they come from the inbox or have waited.
 pub(crate) struct Intake {
     pub(crate) partitions: Partitions,
@@ -86,6 +35,7 @@ pub(crate) struct Intake {
     pub(crate) key_ttl: Duration,
     /// How long runs that are cancelled stay readable.
     pub(crate) retention: Duration,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Intake {
@@ -112,6 +62,8 @@ impl Intake {
         for (request, entry) in others {
             results.push(self.steer(request, entry, early).await);
         }
+        let taken = results.iter().flatten().fold(Taken::default(), |taken, became| taken.and(*became));
+        self.metrics.taken(taken);
         sum(results)
     }
 
@@ -137,9 +89,10 @@ impl Intake {
             // Another coordinator may be about to start it.
             (Steering::Unknown, Early::Keep) => Ok(Became::Early),
             (Steering::Unknown, Early::Reject) => {
-                self.reject(entry, format!("there is no run {run}; start it first, or check the id")).await
+                self.reject(entry, Why::UnknownRun, format!("there is no run {run}; start it first, or check the id"))
+                    .await
             }
-            (Steering::Refused(reason), _) => self.reject(entry, reason).await,
+            (Steering::Refused(reason), _) => self.reject(entry, Why::Refused, reason).await,
         }
     }
 
@@ -162,6 +115,10 @@ impl Intake {
             Ok(Request::Answer(asked)) => answers::answer(&**store, run, asked, &origin).await?,
             Ok(Request::Cancel(_)) => match store.cancel(run, Some(&origin), self.retention).await? {
                 Cancelled::Unknown => Steering::Unknown,
+                Cancelled::Stopped => {
+                    self.count_cancelled(&**store, run).await;
+                    Steering::Done
+                }
                 _ => Steering::Done,
             },
             Ok(Request::ChildEnded(ended)) => match store.child_ended(ended, &origin.entry).await? {
@@ -235,14 +192,14 @@ impl Intake {
         let request = match request {
             Ok(Request::Start(request)) => request,
             Ok(_) => return Ok(Became::Early),
-            Err(error) => return self.reject(entry, error.to_string()).await,
+            Err(error) => return self.reject(entry, Why::Malformed, error.to_string()).await,
         };
         let run = match self.run_id(&request, &entry) {
             Ok(run) => run,
-            Err(reason) => return self.reject(entry, reason).await,
+            Err(reason) => return self.reject(entry, Why::Malformed, reason).await,
         };
         if let Err(reason) = self.list_of_start(&request, &run) {
-            return self.reject(entry, reason).await;
+            return self.reject(entry, Why::Malformed, reason).await;
         }
         if let Some(parent) = &request.parent
             && let Some(became) = self.take_known_child(&run, parent, &entry).await?
@@ -252,7 +209,7 @@ impl Intake {
         if let Some(to) = self.fleet.route(&request.workflow).await? {
             return match self.start(run, request, to, Some(&entry)).await? {
                 Ok(became) => Ok(became),
-                Err(reason) => self.reject(entry, reason).await,
+                Err((why, reason)) => self.reject(entry, why, reason).await,
             };
         }
         let workflow = request.workflow.clone();
@@ -263,7 +220,7 @@ impl Intake {
             "no live worker serves the workflow \"{workflow}\", and too many requests wait for workers already; \
              start workers, and send the request again"
         );
-        self.reject(entry, reason).await
+        self.reject(entry, Why::TooMany, reason).await
     }
 
     /// Keeps a request; None if too many are kept.
@@ -295,29 +252,29 @@ impl Intake {
         request: StartRequest,
         to: Destination,
         entry: Option<&InboxEntry>,
-    ) -> Result<std::result::Result<Became, String>> {
+    ) -> Result<std::result::Result<Became, (Why, String)>> {
         let context = match request.context_fields() {
             Ok(context) => context,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err((Why::Input, error.to_string()))),
         };
         let Destination { version, routes, timeout, durability } = to;
         let durability = request.durability.unwrap_or(durability);
         if let Some(mistake) = self.fleet.mistake(version, &request).await?
             && !self.repeats(&run, &request).await?
         {
-            return Ok(Err(mistake));
+            return Ok(Err((Why::Input, mistake)));
         }
         if let Some(why) = self.cannot_settle(&run, durability).await?
             && !self.repeats(&run, &request).await?
         {
-            return Ok(Err(why));
+            return Ok(Err((Why::Durability, why)));
         }
         let name = entry.map(|entry| self.name_of(entry, &run));
         let key_ttl = self.key_ttl;
         let mut start =
             Start { request, run, version, routes, entry: name, ticket: None, context, key_ttl, timeout, durability };
         if let Err(from) = self.fetch_context(&mut start).await? {
-            return Ok(Err(no_source(&from)));
+            return Ok(Err((Why::UnknownRun, no_source(&from))));
         }
         let started = if self.are_several() && start.request.key.is_some() {
             match self.start_with_key(&mut start, entry).await? {
@@ -328,10 +285,13 @@ impl Intake {
             self.partitions.of(&start.run).start(&start).await?
         };
         let became = match started {
-            Started::New(_) => Became::Started,
+            Started::New(_) => {
+                self.metrics.started(&start.request.workflow);
+                Became::Started
+            }
             Started::Known(_) | Started::Void => Became::Known,
-            Started::NoSource(from) => return Ok(Err(no_source(&from))),
-            Started::LineFull(session) => return Ok(Err(line_full(&session))),
+            Started::NoSource(from) => return Ok(Err((Why::UnknownRun, no_source(&from)))),
+            Started::LineFull(session) => return Ok(Err((Why::TooMany, line_full(&session)))),
         };
         if let Some(entry) = entry {
             self.dismiss(entry, &start.run).await?;
@@ -352,7 +312,7 @@ impl Intake {
 
     /// A request from another inbox than that of its run's partition is kept among the rejected there, and its run is
     /// shown in its own partition.
-    async fn reject(&self, entry: InboxEntry, reason: String) -> Result<Became> {
+    async fn reject(&self, entry: InboxEntry, why: Why, reason: String) -> Result<Became> {
         log::debug!(entry = entry.id, reason, "rejected a request");
         let (mut run, fields) = (request::id_of(&entry.fields), shortened(&entry.fields));
         let mut parent = request::parent_of(&entry.fields);
@@ -382,6 +342,7 @@ impl Intake {
         let entry = entry.id;
         let rejection = Rejection { entry, run, parent, request, reply: here, reason, fields, ..Rejection::default() };
         store.reject(&rejection).await?;
+        self.metrics.rejected(why);
         Ok(Became::Rejected)
     }
 }
@@ -454,18 +415,6 @@ impl Steering {
     }
 }
 
-/// Adds up the outcome of requests; returns the first error, if any, once all were processed.
-pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
-    let mut taken = Taken::default();
-    for became in results {
-        taken.count(became?);
-    }
-    if taken.rejected > 0 {
-        log::info!(rejected = taken.rejected, "rejected requests; the reasons are in the stream `rejected`");
-    }
-    Ok(taken)
-}
-
 /// Enough of a request to recognize it by.
 pub(crate) fn shortened(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields.iter().take(KEPT_FIELDS).map(|(name, value)| (cut(name), cut(value))).collect()
@@ -501,13 +450,5 @@ mod tests {
         }
         assert_eq!(cut(&[0x80; 300]).len(), KEPT_BYTES - 4);
         assert_eq!(cut(b"short"), b"short");
-    }
-
-    #[test]
-    fn one_failure_does_not_hide_among_successes() {
-        let away = || stepfleet_shared::Error::unavailable("gone");
-        assert!(sum(vec![Ok(Became::Started), Err(away()), Ok(Became::Rejected)]).unwrap_err().is_unavailable());
-        let taken = sum(vec![Ok(Became::Started), Ok(Became::Known), Ok(Became::Deferred)]).unwrap();
-        assert_eq!((taken.started, taken.known, taken.deferred, taken.total()), (1, 1, 1, 3));
     }
 }

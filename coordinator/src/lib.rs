@@ -30,6 +30,7 @@ mod events;
 mod fleet;
 mod forks;
 mod intake;
+mod metrics;
 mod partition;
 mod replies;
 mod routing;
@@ -37,12 +38,13 @@ mod schemas;
 mod sessions;
 mod steadiness;
 mod suspicion;
+mod taken;
 
 /// Partitions, with what a coordinator may do in them.
 type Partitions = stepfleet_shared::Partitions<dyn stepfleet_shared::store::CoordinatorStore>;
 
 pub use config::Config;
 pub use coordinator::Coordinator;
-pub use intake::Taken;
 pub use routing::{Destination, Routes};
 pub use suspicion::Suspicion;
+pub use taken::Taken;

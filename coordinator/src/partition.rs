@@ -9,6 +9,7 @@ use stepfleet_shared::log;
 use stepfleet_shared::store::{Audit, Audited, CoordinatorStore, Fire, Fired, Reap, Reaped};
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::suspicion::Suspicion;
 
 /// How many breaches of one slice are logged one by one.
@@ -62,7 +63,11 @@ impl Partition {
         }
     }
 
-    pub(crate) async fn reap(&self, config: &Config) -> Result<Reaped> {
+    fn number(&self) -> u16 {
+        self.store.namespace().partition()
+    }
+
+    pub(crate) async fn reap(&self, config: &Config, metrics: &Metrics) -> Result<Reaped> {
         let suspects = std::mem::take(&mut *lock(&self.suspects));
         let Config { limit, max_losses, retention, .. } = *config;
         let reaped = self.store.reap(&Reap { limit, max_losses, retention, suspects }).await?;
@@ -70,13 +75,15 @@ impl Partition {
         for worker in &reaped.reaped {
             log::info!(worker, "a worker is gone; the steps that it held are queued again");
         }
+        metrics.reaped(self.number(), &reaped, |worker| lock(&self.suspicion).closed_for(Instant::now(), worker));
         self.next_reap.set(if reaped.more { Duration::ZERO } else { config.reap });
         Ok(reaped)
     }
 
-    pub(crate) async fn fire(&self, config: &Config) -> Result<Fired> {
+    pub(crate) async fn fire(&self, config: &Config, metrics: &Metrics) -> Result<Fired> {
         let Config { limit, retention, .. } = *config;
         let fired = self.store.fire(&Fire { limit, retention }).await?;
+        metrics.fired(self.number(), &fired);
         let pause = if fired.more { Duration::ZERO } else { fired.next_due.unwrap_or(config.fire).min(config.fire) };
         self.next_fire.set(pause);
         Ok(fired)
@@ -108,11 +115,12 @@ impl Partition {
         self.audited_to.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) async fn audit(&self, config: &Config) -> Result<Audited> {
+    pub(crate) async fn audit(&self, config: &Config, metrics: &Metrics) -> Result<Audited> {
         let Config { max_losses, retention, .. } = *config;
         let from = self.audited_to.load(Ordering::Relaxed);
         let audited = self.store.audit(&Audit { repair: true, from, max_losses, retention }).await?;
         self.audited_to.store(audited.next.unwrap_or(0), Ordering::Relaxed);
+        metrics.repaired(&audited.breaches);
         for breach in audited.breaches.iter().take(LOGGED) {
             log::warn!(
                 of = breach.of,

@@ -26,6 +26,12 @@ impl Suspicion {
         let seen_before = |one: &&(String, u64)| earlier.get(*one).is_some_and(long_enough);
         closed.iter().filter(seen_before).cloned().collect()
     }
+
+    /// How long ago a worker's connection was first seen closed; None where it was not.
+    pub fn closed_for(&self, now: Instant, worker: &str) -> Option<Duration> {
+        let since = self.since.iter().filter(|((id, _), _)| id == worker).map(|(_, since)| *since).min();
+        since.map(|since| now.saturating_duration_since(since))
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +50,8 @@ mod tests {
         assert!(suspicion.observe(start, &closed("w", 7)).is_empty());
         assert!(suspicion.observe(start + Duration::from_millis(149), &closed("w", 7)).is_empty());
         assert_eq!(suspicion.observe(start + AFTER, &closed("w", 7)), closed("w", 7));
+        assert_eq!(suspicion.closed_for(start + AFTER, "w"), Some(AFTER));
+        assert_eq!(suspicion.closed_for(start + AFTER, "v"), None);
         // Still there at the next look, as where it could not be reaped: told again.
         assert_eq!(suspicion.observe(start + 2 * AFTER, &closed("w", 7)), closed("w", 7));
     }

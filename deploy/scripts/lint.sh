@@ -33,4 +33,15 @@ if log=$(limit 120 cargo deny fetch db 2>&1); then
 else
   say "lint: advisories NOT CHECKED: the advisory database could not be fetched: $(tail -n 1 <<<"$log")"
 fi
+say "lint: the chart"
+deploy/scripts/chart.sh
+
+if command -v promtool >/dev/null; then
+  say "lint: alert rules"
+  promtool check rules deploy/prometheus/rules.yaml
+  promtool test rules deploy/prometheus/rules_test.yaml
+  promtool check config --syntax-only deploy/prometheus/prometheus.yaml
+else
+  say "lint: alert rules NOT CHECKED: promtool is not there (Debian: apt-get install prometheus)"
+fi
 say "lint: passed"

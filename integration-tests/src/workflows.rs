@@ -244,6 +244,7 @@ impl Flaky {
     async fn attempt(&self, ctx: &Context, ev: Begin) -> Outcome<End> {
         let seen: u64 = ctx.state().get("seen").await?.unwrap_or(0);
         ctx.state().set("seen", &(seen + 1)).await?;
+        tracing::info_span!("own", asked = ev.n).in_scope(|| tracing::info!(seen, "the author's own line"));
         if u64::from(ctx.failures()) < ev.n {
             return Err(Error::msg(format!("failure {}", ctx.failures() + 1)));
         }

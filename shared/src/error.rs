@@ -144,6 +144,46 @@ impl Error {
         })
     }
 
+    /// The kinds of errors that Redis gives: see [`Error::kind`].
+    pub const KINDS: [&str; 15] = [
+        "unreachable",
+        "loading",
+        "read_only",
+        "no_replicas",
+        "misconf",
+        "busy",
+        "out_of_memory",
+        "unauthorized",
+        "denied",
+        "untrusted",
+        "moved",
+        "cluster_down",
+        "master_down",
+        "other",
+        "refused",
+    ];
+
+    /// What is wrong with the server, in one word, for metrics: one of [`Error::KINDS`]. `refused` where it is the call.
+    pub fn kind(&self) -> &'static str {
+        match self.trouble() {
+            Trouble::ConnectionLost => "unreachable",
+            Trouble::Loading => "loading",
+            Trouble::ReadOnly | Trouble::Unblocked => "read_only",
+            Trouble::NoReplicas => "no_replicas",
+            Trouble::Misconf => "misconf",
+            Trouble::Busy => "busy",
+            Trouble::OutOfMemory => "out_of_memory",
+            Trouble::Unauthorized => "unauthorized",
+            Trouble::Denied => "denied",
+            Trouble::Untrusted => "untrusted",
+            Trouble::Moved { .. } | Trouble::Moving => "moved",
+            Trouble::ClusterDown => "cluster_down",
+            Trouble::MasterDown => "master_down",
+            Trouble::Other => "other",
+            Trouble::None => "refused",
+        }
+    }
+
     /// The same error, with this advice.
     #[must_use]
     pub(crate) fn advising(self, advice: &str) -> Self {
@@ -252,6 +292,7 @@ mod tests {
         ] {
             let error = answered(text);
             assert!(error.is_unavailable() && error.is_passing() && !error.is_invalid(), "{text}: {error:?}");
+            assert!(Error::KINDS.contains(&error.kind()) && error.kind() != "refused", "{text}: {}", error.kind());
         }
         for text in [
             "OOM command not allowed when used memory > 'maxmemory'.",

@@ -16,7 +16,7 @@
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`durability`] says how safe a run's progress must be before the run goes on.
 //! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
-//! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready.
+//! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready, and `metrics` has what it counts.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!
 //! Authors and callers use the crate `stepfleet`, which has of this what they need; the coordinator is `stepfleet-cli`.
@@ -50,6 +50,11 @@ pub mod journal;
 pub mod listing;
 #[doc(hidden)]
 pub mod log;
+#[cfg(feature = "logs")]
+#[doc(hidden)]
+pub mod logs;
+#[cfg(feature = "health")]
+pub mod metrics;
 pub mod names;
 pub mod outage;
 pub mod partition;

@@ -21,6 +21,8 @@ pub struct Outages {
 struct All {
     state: Mutex<State>,
     watches: AtomicUsize,
+    /// How many errors of each kind there were.
+    errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// A failing call that a task keeps retrying.
@@ -99,6 +101,11 @@ impl Outages {
         all
     }
 
+    /// How many errors of this [`Error::kind`] there were so far.
+    pub fn errors_of(&self, kind: &str) -> u64 {
+        self.all.errors.lock().unwrap_or_else(PoisonError::into_inner).get(kind).copied().unwrap_or(0)
+    }
+
     /// Watches a loop. `what` names it in log lines: `intake`.
     pub fn watch(&self, what: &'static str, of: Loop) -> Watch {
         let number = self.all.watches.fetch_add(1, Ordering::Relaxed);
@@ -151,6 +158,7 @@ impl Watch {
     pub fn failed(&mut self, error: &Error) {
         let what = self.what;
         self.backoff.fails();
+        *self.outages.all.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(error.kind()).or_default() += 1;
         let outage = Outage { what, place: self.outages.place.clone(), since: SystemTime::now(), error: error.clone() };
         match self.outages.with(|state| state.failed(self.number, outage)) {
             News::Away => log::warn!(what, %error, "waiting for Redis"),

@@ -88,11 +88,6 @@ impl Partitions {
         Self { stores, on_redis, is_one_server: !topology.is_cluster() }
     }
 
-    /// All of them as stores on Redis; empty if they are not on Redis.
-    pub fn on_redis(&self) -> &[RedisStore] {
-        &self.on_redis
-    }
-
     /// The same partitions, limited to what this role may do.
     pub fn as_role<R: Role + ?Sized>(&self) -> Partitions<R> {
         let stores = self.stores.iter().map(|store| R::of(store.clone())).collect();
@@ -123,6 +118,11 @@ impl<R: Role + ?Sized> Partitions<R> {
     /// All of them, in the order of their numbers.
     pub fn all(&self) -> &[Arc<R>] {
         &self.stores
+    }
+
+    /// All of them as stores on Redis; empty if they are not on Redis.
+    pub fn on_redis(&self) -> &[RedisStore] {
+        &self.on_redis
     }
 
     /// Partition 0, for reads of what is the same in all of them.

@@ -247,6 +247,10 @@ impl Served {
         self.steps.get_mut(step).expect("the step is there").run = Box::new(move |attempt| Box::pin(run(attempt)));
     }
 
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &'static str> + use<'_> {
+        self.steps.keys().copied()
+    }
+
     pub(crate) fn step(&self, name: &str) -> Option<&ServedStep> {
         self.steps.get(name)
     }

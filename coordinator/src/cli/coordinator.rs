@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::{Config, Coordinator};
 use clap::Args;
 use stepfleet_shared::admission::{Admission, Creation};
-use stepfleet_shared::health::Health;
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::server::Override;
 
@@ -55,8 +54,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         creation: Creation::Make(options.creation.partitions),
     };
     let (home, outages) = (fleet.home()?, Outages::default());
-    let health = Health::new(&outages);
-    let (_alive, _listening) = (health.alive(), options.health.listen(&health)?);
+    let watched = options.health.watch(&outages)?;
     let stop = told_to_stop();
     tokio::pin!(stop);
     let partitions = tokio::select! {
@@ -66,11 +64,11 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let defaults = Config::default();
     let id = options.id.clone().unwrap_or_else(|| defaults.id.clone());
     let config = Config { id, grace: options.grace, max_losses: options.max_losses, ..defaults };
-    health.at_work(&partitions);
+    watched.health.at_work(&partitions);
     let told = async {
         drop(stop.await);
-        health.stopping();
+        watched.health.stopping();
     };
-    Coordinator::new(partitions, config).with_outages(&outages).run(told).await;
+    Coordinator::new(partitions, config).with_outages(&outages).with_metrics(&watched.metrics).run(told).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,6 @@ use clap::Args;
 use serde_json::json;
 use stepfleet_shared::Client;
 use stepfleet_shared::env::{DEFAULT_URL, DEV_PORT};
-use stepfleet_shared::health::Health;
 use stepfleet_shared::names::Namespace;
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::partitions::Home;
@@ -52,8 +51,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     log_to_stderr(fleet.json, "warn");
     let namespace = Namespace::new(&fleet.namespace, 0)?;
     let outages = Outages::default();
-    let health = Health::new(&outages);
-    let (_alive, _listening) = (health.alive(), options.health.listen(&health)?);
+    let watched = options.health.watch(&outages)?;
     let (program, dir) = (server::find()?, server::prepare(&options.dir)?);
     server::is_free(&dir)?;
     let port = server::free_port(options.port)?;
@@ -68,16 +66,17 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let partitions: Partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
     announce(fleet, &url, pid, &dir)?;
     let stop = CancellationToken::new();
-    health.at_work(&partitions);
+    watched.health.at_work(&partitions);
     let telling = told::tell(Client::connect_to(&url, &fleet.namespace)?, partitions.clone(), fleet.json);
     let telling = AbortOnDropHandle::new(tokio::spawn(telling));
-    let coordinator = Coordinator::new(partitions, Config::default()).with_outages(&outages);
+    let coordinator =
+        Coordinator::new(partitions, Config::default()).with_outages(&outages).with_metrics(&watched.metrics);
     let coordinator = tokio::spawn(coordinator.run(stop.clone().cancelled_owned()));
     let outcome = tokio::select! {
         stop = told_to_stop() => stop.map_err(CliError::from),
         _ = keeper.wait() => Err(died(&dir)),
     };
-    health.stopping();
+    watched.health.stopping();
     stop.cancel();
     let _ = coordinator.await;
     drop(telling);

@@ -33,11 +33,15 @@ mod workers;
 mod workflows;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use stepfleet_shared::env::DEFAULT_URL;
-use stepfleet_shared::health::{Health, Listening};
+use stepfleet_shared::health::{Alive, Health, Listening, Token};
+use stepfleet_shared::logs::JsonLines;
+use stepfleet_shared::metrics::{Process, Registry};
+use stepfleet_shared::outage::Outages;
 use stepfleet_shared::partition::MAX_PARTITIONS;
 use stepfleet_shared::partitions::Home;
 use stepfleet_shared::{Client, Partitions};
@@ -128,12 +132,36 @@ struct Creation {
 /// The health endpoints of the process.
 #[derive(Args)]
 struct HealthAddress {
-    /// Answer /livez and /readyz over HTTP at this address, for those who watch over the process; not one that the internet can reach
+    /// Answer /livez, /readyz and /metrics over HTTP at this address, for those who watch over the process; not one that the internet can reach
     #[arg(long, value_name = "ADDRESS:PORT", env = "STEPFLEET_HEALTH")]
     health: Option<SocketAddr>,
+    /// Ask for the token in this file before /metrics is shown, or why the process is not ready
+    #[arg(long, value_name = "FILE", env = "STEPFLEET_METRICS_TOKEN_FILE")]
+    metrics_token_file: Option<PathBuf>,
+}
+
+/// The health endpoints of a process, and what it counts.
+struct Watched {
+    health: Health,
+    metrics: Registry,
+    _alive: Alive,
+    _listening: Option<Listening>,
 }
 
 impl HealthAddress {
+    /// Listens where an address was given, until the value is dropped.
+    fn watch(&self, outages: &Outages) -> Result<Watched, CliError> {
+        let metrics = Registry::new(Process::Coordinator, outages);
+        let health = Health::new(outages).with_metrics(&metrics, self.token()?);
+        Ok(Watched { _alive: health.alive(), _listening: self.listen(&health)?, health, metrics })
+    }
+
+    /// The file comes from the flag or its variable.
+    fn token(&self) -> Result<Option<Token>, CliError> {
+        let Some(file) = &self.metrics_token_file else { return Ok(Token::from_env()?) };
+        Ok(Some(Token::from_file(file)?))
+    }
+
     fn listen(&self, health: &Health) -> Result<Option<Listening>, CliError> {
         let Some(address) = self.health else { return Ok(None) };
         let failed = |error| {
@@ -274,14 +302,14 @@ async fn run(cli: &Cli) -> CliResult {
     }
 }
 
-/// Logs go to standard error, at the level that `RUST_LOG` says (info by default).
+/// Logs go to standard error, at the level that `RUST_LOG` says (info by default), as JSON with `--json` or `STEPFLEET_LOG_FORMAT=json`.
 fn log_to_stderr(json: bool, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // A line that cannot be written is lost; it ends nothing.
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    if json {
-        logs.json().init();
+    if json || std::env::var("STEPFLEET_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        logs.fmt_fields(JsonLines::fields()).event_format(JsonLines).init();
     } else {
         logs.with_target(false).with_ansi(output::is_coloured(&std::io::stderr())).init();
     }

@@ -153,7 +153,7 @@ async fn what_is_asked_otherwise_is_refused_and_programs_are_told_in_json() {
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &body["ready"], &body["troubles"][0]["in"]), (503, &json!(false), &json!("partition 0")));
     assert!(body["troubles"][0]["since_ms"].as_u64().unwrap() > 1_700_000_000_000, "{body}");
-    assert_eq!(get(port, "/metrics").await.unwrap().0, 404);
+    assert_eq!(get(port, "/elsewhere").await.unwrap().0, 404);
     assert_eq!(ask(port, "POST /readyz HTTP/1.1\r\ncontent-length: 0").await.unwrap().0, 405);
     // Clients that say nothing hold nobody else up for long.
     let mut silent = Vec::new();

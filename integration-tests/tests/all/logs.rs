@@ -8,6 +8,7 @@ use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::until;
 
+const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -58,16 +59,45 @@ async fn as_json_each_line_is_an_object_of_its_own() {
     let _coordinator = fleet.coordinator();
     let mut worker = worker(
         &fleet.redis.url,
-        &[("STEPFLEET_LOG_FORMAT", "json"), ("STEPFLEET_LOG", "warn,stepfleet::runtime=info")],
+        &[("STEPFLEET_LOG_FORMAT", "json"), ("STEPFLEET_LOG", "warn,stepfleet_integration_tests=info")],
     );
-    says(&worker, &["ready, serves "]).await;
     let run = fleet.client.start("flaky", &json!({ "n": 1 })).id("f").enqueue().await.unwrap();
     run.result::<Value>(LIMIT).await.unwrap();
     worker.signal(Signal::TERM);
     assert!(worker.ended().await.success(), "{}", worker.log());
     let lines: Vec<Value> = worker.log().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let failed = lines.iter().find(|line| line["fields"]["run"] == "f").expect("the failure");
-    assert_eq!((&failed["level"], &failed["fields"]["error"]), (&json!("WARN"), &json!("failure 1")));
+    let [own, failed, again] = &lines[..] else { panic!("{lines:?}") };
+    for (line, attempt) in [(own, 1), (failed, 1), (again, 2)] {
+        let told = ["run", "workflow", "step", "seq", "attempt"].map(|field| &line[field]);
+        assert_eq!(told, [&json!("f"), &json!("flaky"), &json!("attempt"), &json!(1), &json!(attempt)], "{line}");
+        assert!(line["worker"].as_str().is_some_and(|id| id.starts_with("w-")), "{line}");
+    }
+    assert_eq!((&failed["level"], &failed["error"]), (&json!("WARN"), &json!("failure 1")));
+    for line in [own, again] {
+        assert_eq!((&line["message"], &line["asked"]), (&json!("the author's own line"), &json!(1)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_writes_json_too() {
+    let fleet = Fleet::new().await;
+    for (arguments, settings) in
+        [(vec!["coordinator", "--json"], vec![]), (vec!["coordinator"], vec![("STEPFLEET_LOG_FORMAT", "json")])]
+    {
+        let settings =
+            [&settings[..], &[("STEPFLEET_REDIS", fleet.redis.url.as_str()), ("RUST_LOG", "debug")]].concat();
+        let mut coordinator = Process::start(Path::new(STEPFLEET), &arguments, &settings);
+        says(&coordinator, &["the coordinator is at work"]).await;
+        let mut add = redis::cmd("XADD");
+        add.arg("sf:{0}:inbox").arg("*").arg("op").arg("dance").arg("id").arg("x");
+        let () = add.query_async(&mut fleet.redis.connection().await).await.unwrap();
+        says(&coordinator, &["rejected a request"]).await;
+        coordinator.signal(Signal::TERM);
+        assert!(coordinator.ended().await.success(), "{}", coordinator.log());
+        let lines: Vec<Value> = coordinator.log().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let rejected = lines.iter().find(|line| line["message"] == "rejected a request").unwrap();
+        assert!(rejected["entry"].is_string() && rejected["reason"].is_string(), "{rejected}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ mod kernel;
 mod logs;
 mod lost_replies;
 mod malformed;
+mod metrics;
 mod misbehaving;
 mod model;
 mod one_slot;

@@ -455,7 +455,7 @@ pub const TRANSITIONS: &[Transition] = &[
             ms("retention"),
             list("suspects", &[text("worker"), digits("client")]),
         ])],
-        &[answer("moved more [reaped...] workers")],
+        &[answer("moved more [reaped...] workers [late...] [workflow status...]")],
     ),
     transition(
         "fire",
@@ -463,7 +463,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "coordinator",
         "fires due timers; says when the next one is due",
         &[own(&[number("limit"), ms("retention")])],
-        &[answer("now fired more wait")],
+        &[answer("now fired more wait late [workflow status...]")],
     ),
     transition(
         "audit",

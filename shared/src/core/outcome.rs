@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::generated::words;
 use super::reply::Reply;
 use crate::error::{Error, Result};
+use crate::run::Status;
 use crate::step::{Answered, Cancelled, CommitStatus, Forked, Paused, Resumed, Retried, SendDeferral, Sent, Signalled};
 use crate::store::{
-    ChildTold, Deferral, Fired, ForkPoint, ForkSource, Heartbeat, Reaped, Reservation, Started, Voided,
+    ChildTold, Deferral, Ended, Fired, ForkPoint, ForkSource, Heartbeat, Reaped, Reservation, Started, Voided,
 };
 use crate::values::Refusal;
 
@@ -229,21 +230,33 @@ impl From<words::Void> for Voided {
     }
 }
 
-/// `moved more [reaped...] workers`
+/// `moved more [reaped...] workers [late...] [workflow status...]`
 pub(crate) fn reaped(mut reply: Reply) -> Result<Reaped> {
-    Ok(Reaped {
-        requeued: reply.number()?,
-        more: reply.number::<i64>()? == 1,
-        reaped: reply.array()?.texts()?,
-        workers: reply.number()?,
-    })
+    let (requeued, more) = (reply.number()?, reply.number::<i64>()? == 1);
+    let (reaped, workers, mut late) = (reply.array()?.texts()?, reply.number()?, reply.array()?);
+    let mut expired = Vec::new();
+    while !late.is_over() {
+        expired.push(u64::try_from(late.number::<i64>()?).ok().map(Duration::from_millis));
+    }
+    Ok(Reaped { requeued, more, reaped, workers, expired, ended: ended(reply.array()?)? })
 }
 
-/// `now fired more wait`
+/// `[workflow status...]`
+fn ended(list: Reply) -> Result<Vec<Ended>> {
+    let read = |(workflow, status): (String, Vec<u8>)| {
+        let status = std::str::from_utf8(&status).ok().and_then(Status::parse);
+        Ok(Ended { workflow, status: status.ok_or_else(|| Error::reply("a run ended with an unknown status"))? })
+    };
+    list.pairs()?.into_iter().map(read).collect()
+}
+
+/// `now fired more wait late [workflow status...]`
 pub(crate) fn fired(mut reply: Reply) -> Result<Fired> {
     let _now: u64 = reply.number()?;
-    let (fired, more, wait) = (reply.number()?, reply.number::<i64>()?, reply.number::<i64>()?);
-    Ok(Fired { fired, more: more == 1, next_due: u64::try_from(wait).ok().map(Duration::from_millis) })
+    let (fired, more, wait) = (reply.number()?, reply.number::<i64>()? == 1, reply.number::<i64>()?);
+    let (next_due, late) =
+        (u64::try_from(wait).ok().map(Duration::from_millis), Duration::from_millis(reply.number()?));
+    Ok(Fired { fired, more, next_due, late, ended: ended(reply.array()?)? })
 }
 
 /// What a heartbeat told, and the time on Redis' clock (ms).

@@ -40,7 +40,7 @@ impl Join {
     }
 }
 
-/// `slot, run, seq, line, record, groups, meta, input, version, context, journal`
+/// `slot, run, seq, line, record, groups, meta, input, version, context, journal, was`
 ///
 /// What says who holds the step execution must be readable. The rest may have been written by anybody: where it cannot be read,
 /// the run fails, and no other.
@@ -74,6 +74,7 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
             _ => step.journal.extend(name.parse().ok().map(|number| (number, value))),
         }
     }
+    step.queued = queued(step.fence.line.as_str(), &reply.text()?);
     (step.group, step.within) = parse_groups(&groups)?;
     read_meta(step, &meta).ok_or_else(|| Error::reply("the run's description in Redis is damaged"))?;
     read_record(step, record, &input).ok_or_else(|| Error::reply("its event in Redis is damaged"))
@@ -123,6 +124,15 @@ pub(crate) fn read_record(step: &mut Claimed, mut record: Vec<u8>, input: &[u8])
     Some(())
 }
 
+/// From the state `Q <attempt> <failures> <losses> <lane><ms>-<n>` to the hold that follows it, `H ... <worker> <since> <call>`.
+fn queued(line: &str, was: &str) -> Option<Duration> {
+    let since: u64 = line.split(' ').nth(5)?.parse().ok()?;
+    let place = was.split(' ').nth(4)?;
+    let added: u64 = place.get(1..)?.split('-').next()?.parse().ok()?;
+    // A run that was made paused has a place that is none.
+    (added > 0).then(|| Duration::from_millis(since.saturating_sub(added)))
+}
+
 fn parse_groups(text: &str) -> Result<(u64, Vec<u64>)> {
     let mut groups = text.split(' ').map(str::parse::<u64>);
     let mut next = || groups.next().transpose().map_err(|_| Error::reply("a step execution has no group"));
@@ -164,6 +174,7 @@ mod tests {
             Value::Int(7),
             Value::List(vec![bulk("a"), bulk("\u{1}x")]),
             Value::List(vec![bulk("2"), bulk("\u{1}y")]),
+            bulk("Q 1 1 0 r1795312511701-0"),
         ])
     }
 
@@ -178,7 +189,18 @@ mod tests {
         assert_eq!(claim.fence, fence);
         assert_eq!(claim.fence.line.as_str(), "H 2 1 0 worker-1 1795312511771 9");
         assert_eq!((claim.version, claim.failures, claim.context.len()), (4, 1, 1));
+        assert_eq!(claim.queued, Some(Duration::from_millis(70)));
         assert_eq!((claim.payload, claim.context_version, claim.joined, claim.damage), (b"p".to_vec(), 7, None, None));
+    }
+
+    #[test]
+    fn only_what_was_in_a_queue_has_waited_there() {
+        let line = "H 1 0 0 worker-1 5000 9";
+        assert_eq!(queued(line, "Q 0 0 0 q4000-1"), Some(Duration::from_secs(1)));
+        assert_eq!(queued(line, "Q 0 0 0 q5001-0"), Some(Duration::ZERO));
+        for none in ["", "Q 0 0 0 q0-0", "Q 0 0 0 ", "Q 0 0 0 q-1", "nonsense"] {
+            assert_eq!(queued(line, none), None, "{none}");
+        }
     }
 
     #[test]

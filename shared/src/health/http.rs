@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,6 +28,9 @@ const CONNECTION: Duration = Duration::from_secs(5);
 /// The most bytes that are read of a request.
 const MOST_BYTES: usize = 16 * 1024;
 
+/// Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Serves the endpoints until it is dropped.
 pub struct Listening {
     /// The address that it listens on.
@@ -36,6 +39,7 @@ pub struct Listening {
 }
 
 pub(super) fn listen(health: Health, address: SocketAddr, tasks: Handle) -> std::io::Result<Listening> {
+    let is_open = health.0.token.get().is_none();
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -50,7 +54,13 @@ pub(super) fn listen(health: Health, address: SocketAddr, tasks: Handle) -> std:
             }
         });
     })?;
-    log::info!(%address, "health endpoints: /livez and /readyz");
+    log::info!(%address, "HTTP endpoints: /livez, /readyz and /metrics");
+    if !address.ip().is_loopback() && is_open {
+        log::warn!(
+            %address,
+            "anyone who can reach this address can read metrics, and errors that name hosts: set STEPFLEET_METRICS_TOKEN_FILE to ask for a token"
+        );
+    }
     Ok(Listening { address, _end: end })
 }
 
@@ -95,14 +105,32 @@ async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) ->
         "/readyz" => {
             let troubles = health.troubles(tasks).await;
             let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            if !is_admitted(request, health) {
+                return plain(status, if troubles.is_empty() { "ready\n" } else { "not ready\n" });
+            }
             if wants_json(request) {
                 let body = serde_json::json!({ "ready": troubles.is_empty(), "troubles": troubles });
                 return respond(status, "application/json", format!("{body}\n"));
             }
             plain(status, if troubles.is_empty() { "ready\n".into() } else { text(&troubles, ms(SystemTime::now())) })
         }
-        _ => plain(StatusCode::NOT_FOUND, "not found: there are /livez and /readyz\n"),
+        "/metrics" if !is_admitted(request, health) => {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "give the token: Authorization: Bearer <token>\n");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        "/metrics" => match health.0.metrics.get() {
+            Some(metrics) => respond(StatusCode::OK, METRICS, metrics.scrape(tasks).await),
+            None => plain(StatusCode::NOT_FOUND, "this process has no metrics\n"),
+        },
+        _ => plain(StatusCode::NOT_FOUND, "not found: there are /livez, /readyz and /metrics\n"),
     }
+}
+
+/// Where there is a token, it was given.
+fn is_admitted(request: &Request<Incoming>, health: &Health) -> bool {
+    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    health.0.token.get().is_none_or(|token| token.is_in(given))
 }
 
 fn wants_json(request: &Request<Incoming>) -> bool {

@@ -4,6 +4,7 @@
 //! [outage](crate::outage).
 
 mod http;
+mod token;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +16,9 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 pub use self::http::Listening;
+pub use self::token::Token;
 use crate::error::{Error, Result};
+use crate::metrics::Registry;
 use crate::outage::{Outage, Outages};
 use crate::partitions::Partitions;
 use crate::store::{ReaderStore, Role};
@@ -38,6 +41,8 @@ struct Inner {
     began: SystemTime,
     phase: Mutex<Phase>,
     stores: OnceLock<Vec<Arc<dyn ReaderStore>>>,
+    metrics: OnceLock<Registry>,
+    token: OnceLock<Token>,
     last: tokio::sync::Mutex<Reads>,
 }
 
@@ -99,8 +104,22 @@ impl Health {
             began: SystemTime::now(),
             phase: Mutex::new(Phase::Starting),
             stores: OnceLock::new(),
+            metrics: OnceLock::new(),
+            token: OnceLock::new(),
             last: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// Shows these metrics too. Where there is a token, whoever asks for them has to give it, and nobody else is told why the process is
+    /// not ready.
+    #[must_use]
+    pub fn with_metrics(self, metrics: &Registry, token: Option<Token>) -> Self {
+        // The first ones stay: there is one place that calls this.
+        let _ = self.0.metrics.set(metrics.clone());
+        if let Some(token) = token {
+            let _ = self.0.token.set(token);
+        }
+        self
     }
 
     /// Answers HTTP requests at this address until the value is dropped. It has a thread of its own, so it also answers

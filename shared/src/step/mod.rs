@@ -81,6 +81,9 @@ pub struct Claimed {
     /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has only the outcomes of its waits; event
     /// and context are left out.
     pub kept: bool,
+    /// How long it was in its queue, on the store's clock. None where it was in none, as when it follows another in its slot; and from
+    /// the store in memory, where nothing is late.
+    pub queued: Option<Duration>,
 }
 
 /// Where the body of a waiting step goes on.

@@ -11,6 +11,7 @@ use crate::child::Parent;
 use crate::durability::Durability;
 use crate::error::Result;
 use crate::request::{ChildEndedRequest, SendRequest, StartRequest};
+use crate::run::Status;
 use crate::step::{Answered, Cancelled, Forked, Paused, Resumed, Retried, Route, SendDeferral, Sent, Signalled};
 
 /// What a coordinator may do.
@@ -239,6 +240,19 @@ pub struct Reaped {
     pub reaped: Vec<String>,
     /// How many workers have a lease.
     pub workers: u64,
+    /// For each of [`Reaped::reaped`], how long ago its lease had run out; None where it had not.
+    pub expired: Vec<Option<Duration>>,
+    /// Runs that failed because their steps killed their workers.
+    pub ended: Vec<Ended>,
+}
+
+/// A run that a duty of the coordinator has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its workflow.
+    pub workflow: String,
+    /// How it has ended.
+    pub status: Status,
 }
 
 /// The limits of one call that fires timers.
@@ -259,6 +273,10 @@ pub struct Fired {
     pub more: bool,
     /// How long until the next timer is due.
     pub next_due: Option<Duration>,
+    /// How long the first of those that were fired had been due.
+    pub late: Duration,
+    /// Runs whose time was over.
+    pub ended: Vec<Ended>,
 }
 
 /// One slice of an audit.
@@ -295,6 +313,30 @@ pub struct Breach {
     pub what: String,
 }
 
+impl Breach {
+    /// The kinds of breaches: see [`Breach::kind`].
+    pub const KINDS: [&str; 8] = ["hold", "queue", "timer", "wait", "turn", "session", "key", "run"];
+
+    /// What was missing, in one word, for metrics: one of [`Breach::KINDS`]. `run` where the run could not go on, and has failed.
+    pub fn kind(&self) -> &'static str {
+        // In this order: a sentence about a session may speak of a turn.
+        let kinds: [(&str, &[&str]); 7] = [
+            (
+                "run",
+                &["cannot be read", "its hash with its status", "its input is gone", "its step executions are gone"],
+            ),
+            ("session", &["session ", "the turn of run", "whose turn it is"]),
+            ("hold", &["is held by worker", "among the holds", "holds were left behind"]),
+            ("queue", &["queue", "is not named as such"]),
+            ("timer", &["never expire", "is not set", "without its deadline"]),
+            ("turn", &["turn"]),
+            ("wait", &["waits for", "waited for", "question that is not listed"]),
+        ];
+        let found = kinds.iter().find(|(_, parts)| parts.iter().any(|part| self.what.contains(part)));
+        found.map_or("key", |(kind, _)| kind)
+    }
+}
+
 /// Waits until a timer is set that is due before all others, and within a minute.
 #[async_trait]
 pub trait AlarmReader: Send {
@@ -321,4 +363,33 @@ pub struct AnswerTo<'a> {
     pub payload: &'a [u8],
     /// Who answers; empty if the request does not say.
     pub by: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breaches_have_kinds() {
+        for (what, kind) in [
+            ("step execution 3 is held by worker w, which is not there", "hold"),
+            ("the worker has no lease, and its holds were left behind", "hold"),
+            ("step execution 3 is queued and not in its queue", "queue"),
+            ("the worker would be given nothing of the queue rag:1", "queue"),
+            ("step execution 3 waits for a timer that is not set", "timer"),
+            ("it has ended and would never expire", "timer"),
+            ("step execution 3 waits for go without its deadline", "timer"),
+            ("step execution 3 waits for a signal go that would not reach it", "wait"),
+            ("step execution 3 has what it waited for and sleeps on", "wait"),
+            ("step execution 3 waits for a turn that would not reach it", "turn"),
+            ("session s does not know that it is its turn", "session"),
+            ("run r, whose turn it is, is not under way", "session"),
+            ("its history is gone", "key"),
+            ("step execution 3 cannot be read: its event is damaged", "run"),
+        ] {
+            let breach = Breach { of: "r".into(), what: what.into() };
+            assert_eq!(breach.kind(), kind, "{what}");
+            assert!(Breach::KINDS.contains(&kind));
+        }
+    }
 }

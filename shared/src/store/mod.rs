@@ -38,15 +38,15 @@ use crate::step::OpenWait;
 pub use self::across::{Across, Reservation, Voided};
 pub use self::caller::CallerStore;
 pub use self::coordinator::{
-    AlarmReader, AnswerTo, Audit, Audited, Breach, ChildTold, CoordinatorStore, Deferral, Fire, Fired, InboxEntry,
-    InboxReader, Origin, Reap, Reaped, Rejection, Start, Started,
+    AlarmReader, AnswerTo, Audit, Audited, Breach, ChildTold, CoordinatorStore, Deferral, Ended, Fire, Fired,
+    InboxEntry, InboxReader, Origin, Reap, Reaped, Rejection, Start, Started,
 };
 pub use self::entity::{EntityChange, EntityChanged, EntityStore, EntityValue};
 pub use self::fork::{Fork, ForkPoint, ForkSource};
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
 pub use self::reader::{Deferred, EventReader, ReaderStore, RequestFate, SessionInfo, WorkerInfo};
-pub use self::redis::{RedisStore, Topology};
+pub use self::redis::{Load, QueueLoad, RedisStore, Topology};
 pub use self::registration::Registration;
 pub use self::role::Role;
 pub use self::shown::{LiveStep, RejectedRequest, StepStanding};

@@ -9,6 +9,7 @@ use stepfleet_shared::step::{Claimed, CommitStatus, Refill};
 use super::drive::Waits;
 use super::execute::{Attempted, Body, Came, served};
 use super::failure;
+use super::metrics::Outcome;
 use super::session::Session;
 use crate::context::{Core, MAX_CONFLICTS};
 use crate::decisions::plan::{self, Plan};
@@ -70,7 +71,7 @@ pub(super) async fn commit(
 
 async fn conflict(session: &Session, step: &Claimed, core: &Core, refill: &Refill) -> Option<Committed> {
     if core.conflicts() < MAX_CONFLICTS {
-        log::debug!(run = step.fence.run, step = step.step, "others changed what the step had read: it runs again");
+        log::debug!("others changed what the step had read: it runs again");
         return Some(Committed::Conflict);
     }
     let error = Error::msg(format!(
@@ -106,15 +107,21 @@ async fn done(
         plan::write(&mut plan.commit, changes);
     };
     let claimed = match answer {
-        Ok((CommitStatus::Committed, claimed)) => Some(claimed),
+        Ok((CommitStatus::Committed, claimed)) => {
+            session.count(step, Outcome::Committed);
+            if let Some(metrics) = session.metrics.as_ref().filter(|_| plan.commit.result.is_some()) {
+                metrics.completed(step);
+            }
+            Some(claimed)
+        }
         Ok((CommitStatus::Unstaged, _)) => {
             let error = Error::msg(format!("step {}: Redis lost its fan-out again and again", step.step));
             failure::settle(session, step, core, &error, refill).await
         }
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
         Ok((CommitStatus::Fenced, claimed)) => {
-            let (run, seq, attempt) = (&step.fence.run, step.fence.seq, step.fence.attempt);
-            log::info!(run, seq, attempt, "the commit was rejected: another attempt took over, or the run has ended");
+            session.count(step, Outcome::Fenced);
+            log::info!("the commit was rejected: another attempt took over, or the run has ended");
             Some(claimed)
         }
         Err(refused) => {
@@ -189,8 +196,10 @@ async fn suspend(
         session.kept.drop(&step.fence);
     }
     match suspended {
-        Ok((_, claimed)) => {
-            log::debug!(run = step.fence.run, step = step.step, seq = step.fence.seq, "the step waits");
+        Ok((status, claimed)) => {
+            let waits = status == CommitStatus::Committed;
+            session.count(step, if waits { Outcome::Suspended } else { Outcome::Fenced });
+            log::debug!("the step waits");
             Some(claimed)
         }
         Err(refused) => {

@@ -31,8 +31,9 @@ pub struct Config {
     pub allow_eviction: bool,
     /// Start although runs are lost when Redis restarts (its append-only file is off or cannot be written).
     pub allow_unpersisted: bool,
-    /// The address at which to answer `/livez` and `/readyz` over HTTP, for probes. None, the default: do not answer.
-    /// Do not use an address that the internet can reach: there is no authentication.
+    /// The address at which to answer `/livez`, `/readyz` and `/metrics` over HTTP. None, the default: do not answer.
+    /// Do not use an address that the internet can reach: there is no authentication, unless
+    /// [`Worker::metrics_token`](crate::Worker::metrics_token) asks for a token.
     pub health: Option<SocketAddr>,
 }
 

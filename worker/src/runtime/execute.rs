@@ -79,17 +79,11 @@ pub(super) async fn attempt(
     core: Arc<Core>,
     body: Option<Box<Body>>,
 ) -> Attempted {
-    let fence = &step.fence;
-    let span = tracing::info_span!("step", run = fence.run, step = step.step, seq = fence.seq, attempt = fence.attempt);
-    let outcome = async {
-        let outcome = run(session, step, core.clone(), body).await;
-        match &outcome {
-            Ok(Came::ToWait(..)) => core.flush_streams().await,
-            outcome => core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await,
-        }
-        outcome
-    };
-    let outcome = outcome.instrument(span).await;
+    let outcome = run(session, step, core.clone(), body).await;
+    match &outcome {
+        Ok(Came::ToWait(..)) => core.flush_streams().await,
+        outcome => core.settle_streams(matches!(outcome, Ok(Came::To(_)))).await,
+    }
     Attempted { outcome, core }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use stepfleet_shared::backoff::REFUSED;
 use stepfleet_shared::log;
-use stepfleet_shared::step::{Claimed, Commit, Failure, Refill, Route};
+use stepfleet_shared::step::{Claimed, Commit, CommitStatus, Failure, Refill, Route};
 
 use super::execute::{read_joined, served};
+use super::metrics::Outcome;
 use super::session::Session;
 use crate::context::{Core, Past};
 use crate::decisions::recovery::{Catcher, catcher};
@@ -30,9 +31,8 @@ pub(super) async fn settle(
     refill: &Refill,
 ) -> Option<Vec<Claimed>> {
     let served = served(session, step);
-    let (run, name, attempt) = (&step.fence.run, &step.step, step.fence.attempt);
     if let Some(served) = served.filter(|_| error.is_unreadable()) {
-        log::warn!(run, step = name, event = step.event, %error, "an event from outside cannot be read: it is set aside");
+        log::warn!(event = step.event, %error, "an event from outside cannot be read: it is set aside");
         let rests = served.router.rests();
         let commit = Commit { unreadable: Some(error.one_line()), rests, ..instead(core, served.retention) };
         if let Ok(claimed) = complete(session, step, &commit, refill).await? {
@@ -41,14 +41,7 @@ pub(super) async fn settle(
     }
     let reason = match decide(step, core.past.elapsed(), error, served) {
         Decision::Retry(delay) => {
-            log::warn!(
-                run,
-                step = name,
-                attempt,
-                error = error.one_line(),
-                ?delay,
-                "the step failed and will be retried"
-            );
+            log::warn!(error = error.one_line(), ?delay, "the step failed and will be retried");
             let failure = Failure::Retry { delay, error: error.one_line() };
             return fail(session, step, &failure, refill).await;
         }
@@ -61,9 +54,6 @@ pub(super) async fn settle(
     match served.map(|served| catcher(&served.router, step)) {
         Some(Catcher::Step(route)) => {
             log::warn!(
-                run,
-                step = name,
-                attempt,
                 error = error.one_line(),
                 why = reason.as_str(),
                 "the step failed for good: another one catches it"
@@ -76,14 +66,7 @@ pub(super) async fn settle(
         Some(Catcher::UsedUp(why)) => text = format!("{text} ({why})"),
         Some(Catcher::None) | None => {}
     }
-    log::warn!(
-        run,
-        step = name,
-        attempt,
-        error = error.one_line(),
-        why = reason.as_str(),
-        "the step failed for good: the run has failed"
-    );
+    log::warn!(error = error.one_line(), why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
     let forget = core.journal().failed_with();
     fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await
@@ -160,6 +143,10 @@ async fn complete(
         Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
     };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;
+    if let Ok((status, _)) = &answer {
+        let outcome = if commit.caught.is_some() { Outcome::Caught } else { Outcome::Unreadable };
+        session.count(step, if *status == CommitStatus::Committed { outcome } else { Outcome::Fenced });
+    }
     Some(answer.map(|(_, claimed)| claimed).map_err(Error::from))
 }
 
@@ -170,7 +157,17 @@ async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Ref
             Box::pin(async move { session.store.fail(&call, step, failure, refill).await })
         };
         match session.persist(send, |(_, claimed)| claimed).await? {
-            Ok((_, claimed)) => return Some(claimed),
+            Ok((status, claimed)) => {
+                session.count(
+                    step,
+                    match failure {
+                        _ if status != CommitStatus::Committed => Outcome::Fenced,
+                        Failure::Retry { .. } => Outcome::Retried,
+                        Failure::Fail { .. } => Outcome::Failed,
+                    },
+                );
+                return Some(claimed);
+            }
             Err(refused) => watch.failed(&refused),
         }
         session.lost.run_until_cancelled(watch.wait()).await?;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use stepfleet_shared::logs::JsonLines;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -33,7 +34,7 @@ pub(super) fn listen_if_nobody_does() -> Result<(), WorkerError> {
         .log_internal_errors(false);
     // It does no harm if another one was set meanwhile.
     let _ = match format {
-        Format::Json => lines.json().finish().try_init(),
+        Format::Json => lines.fmt_fields(JsonLines::fields()).event_format(JsonLines).finish().try_init(),
         Format::Text => lines.with_ansi(is_coloured()).finish().try_init(),
     };
     Ok(())

@@ -20,6 +20,7 @@ mod lease;
 mod ledger;
 #[cfg(feature = "logs")]
 mod logs;
+mod metrics;
 mod nudge;
 mod reconcile;
 pub(crate) mod replaying;
@@ -38,8 +39,9 @@ use futures_util::future::join_all;
 use stepfleet_shared::admission::{Admission, Creation, Refused};
 use stepfleet_shared::durability::Durability;
 use stepfleet_shared::env;
-use stepfleet_shared::health::{Health, Listening};
+use stepfleet_shared::health::{Health, Listening, Token};
 use stepfleet_shared::log;
+use stepfleet_shared::metrics::{Process, Registry};
 use stepfleet_shared::names::QueueName;
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::server::{Override, Refusal};
@@ -104,15 +106,17 @@ pub struct Worker {
     /// With how many partitions to create the namespace if it is new.
     partitions: Option<u16>,
     config: Config,
+    metrics_token: Option<Token>,
     served: HashMap<QueueName, Served>,
 }
 
 impl Worker {
     /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of
     /// `stepfleet dev`), `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`,
-    /// `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, and `STEPFLEET_ALLOW_EVICTION=1` and
-    /// `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and [`Config::allow_unpersisted`], and
-    /// `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`]. With `STEPFLEET_PARTITIONS` it makes the namespace
+    /// `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, `STEPFLEET_ALLOW_EVICTION=1` and
+    /// `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and [`Config::allow_unpersisted`],
+    /// `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`], and `STEPFLEET_METRICS_TOKEN` or
+    /// `STEPFLEET_METRICS_TOKEN_FILE` for [`Worker::metrics_token`]. With `STEPFLEET_PARTITIONS` it makes the namespace
     /// with this many partitions if it is new, and refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
         let (url, namespace) = (env::redis(), env::namespace());
@@ -140,19 +144,24 @@ impl Worker {
         config.allow_eviction = flag(ALLOW_EVICTION, var(ALLOW_EVICTION).as_deref())?;
         config.allow_unpersisted = flag(ALLOW_UNPERSISTED, var(ALLOW_UNPERSISTED).as_deref())?;
         let home = Home::at(&url, &namespace)?;
-        Ok(Self { home, partitions, config, served: HashMap::new() })
+        let metrics_token = Token::from_env()?;
+        Ok(Self { home, partitions, config, metrics_token, served: HashMap::new() })
     }
 
     /// A worker on this Redis, for all partitions of the namespace `sf`, with the default configuration. It waits until a coordinator
     /// has created the namespace.
     pub fn connect(url: &str) -> Result<Self, WorkerError> {
-        Ok(Self { home: Home::at(url, "sf")?, partitions: None, config: Config::default(), served: HashMap::new() })
+        Ok(Self::with(Home::at(url, "sf")?, Config::default()))
     }
 
     /// A worker on existing partitions, or on the one store of a namespace.
     #[doc(hidden)]
     pub fn new(partitions: impl Into<stepfleet_shared::Partitions<dyn WorkerStore>>, config: Config) -> Self {
-        Self { home: Home::from(partitions.into()), partitions: None, config, served: HashMap::new() }
+        Self::with(Home::from(partitions.into()), config)
+    }
+
+    fn with(home: Home, config: Config) -> Self {
+        Self { home, partitions: None, config, metrics_token: None, served: HashMap::new() }
     }
 
     /// Sets how many steps it executes at once.
@@ -176,11 +185,19 @@ impl Worker {
         self
     }
 
-    /// Answers `/livez` and `/readyz` over HTTP at this address: see [`Config::health`].
+    /// Answers `/livez`, `/readyz` and `/metrics` over HTTP at this address: see [`Config::health`].
     #[must_use]
     pub fn health(mut self, address: SocketAddr) -> Self {
         self.config.health = Some(address);
         self
+    }
+
+    /// Asks for this token (`Authorization: Bearer <token>`) before it shows `/metrics`, or why it is not ready.
+    ///
+    /// Fails where it is empty, or no single word of ASCII characters.
+    pub fn metrics_token(mut self, token: &str) -> Result<Self, WorkerError> {
+        self.metrics_token = Some(Token::new(token)?);
+        Ok(self)
     }
 
     /// Starts although Redis may delete runs when memory runs short.
@@ -250,7 +267,11 @@ impl Worker {
         stepfleet_shared::names::check_name("worker's name", &self.config.name)?;
         self.config.concurrency = self.config.concurrency.clamp(1, 10_000);
         let outages = Outages::default();
-        let health = Health::new(&outages);
+        let mut health = Health::new(&outages);
+        let registry = self.config.health.map(|_| Registry::new(Process::Worker, &outages));
+        if let Some(registry) = &registry {
+            health = health.with_metrics(registry, self.metrics_token.take());
+        }
         let (_alive, _listening) = (health.alive(), listen(&health, self.config.health)?);
         let admitted = self.admit(&outages).boxed();
         let Some(partitions) = stop.run_until_cancelled(admitted).await.transpose()? else { return Ok(()) };
@@ -262,12 +283,14 @@ impl Worker {
             health.stopping();
         }));
         let (served, slots) = (Arc::new(self.served), Arc::new(slots::Pool::new(self.config.concurrency)));
+        let metrics = registry.map(|registry| Arc::new(metrics::Metrics::new(&registry, &served, &slots)));
         let (id, config, leases) = (new_id(&self.config), self.config, lease::Thread::start()?);
         let all = partitions.clone();
         let colocated = partitions.colocated();
         let address = self.home.address().map(str::to_owned);
         let arrivals = session::Arrivals::of(colocated.len(), address);
-        let common = session::Common { config, partitions: all, served, slots, leases, outages, arrivals, stop, now };
+        let common =
+            session::Common { config, partitions: all, served, slots, leases, outages, metrics, arrivals, stop, now };
         let common = Arc::new(common);
         let lives = colocated.into_iter().map(|colocated| serve(colocated, id.clone(), common.clone()).boxed());
         join_all(lives).await.into_iter().collect()

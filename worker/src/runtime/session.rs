@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use super::execute::panic_message;
 use super::kept::Kept;
 use super::lease::Leased;
 use super::ledger::Ledger;
+use super::metrics::{Metrics, Outcome};
 use super::slots::{Pool, Slots};
 use super::{Colocated, Config, HAND_BACK, WorkerError, claim, host, lease, reconcile};
 use crate::workflow::Served;
@@ -52,6 +53,10 @@ pub(super) struct Session {
     pub(super) kept: Kept,
     /// In tests: durable functions may not await futures that are not the SDK's.
     pub(super) refuses_foreign: bool,
+    /// Where somebody may ask for them.
+    pub(super) metrics: Option<Arc<Metrics>>,
+    /// What it still executes is handed back, and not lost.
+    released: AtomicBool,
 }
 
 /// Whether claims are refused for a reason that is not the server's.
@@ -78,6 +83,7 @@ pub(super) struct Common {
     pub(super) slots: Arc<Pool>,
     pub(super) leases: lease::Thread,
     pub(super) outages: Outages,
+    pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) arrivals: Arrivals,
     /// Take no more, let steps end.
     pub(super) stop: CancellationToken,
@@ -119,7 +125,9 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     let session = |store: &Arc<dyn WorkerStore>| {
         let ends = (closing.clone(), broken.clone());
         let place = (store, &common.partitions);
-        Arc::new(Session::new(place, id.to_owned(), &common.served, &common.slots, &common.outages, ends, config.keeps))
+        let session =
+            Session::new(place, id.to_owned(), &common.served, &common.slots, &common.outages, ends, config.keeps);
+        Arc::new(Session { metrics: common.metrics.clone(), ..session })
     };
     let sessions: Vec<_> = colocated.stores().iter().map(session).collect();
     let closed = CancellationToken::new();
@@ -149,6 +157,9 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
             }
             if !broken.is_cancelled() {
                 log::warn!(worker = id, "the lease ran out: others have taken over; registering again");
+                if let Some(metrics) = &common.metrics {
+                    metrics.lost_lease();
+                }
             }
             closing.cancel();
             claiming.iter().for_each(AbortHandle::abort);
@@ -202,6 +213,8 @@ impl Session {
             kept: Kept::new(keeps),
             outages,
             refuses_foreign: false,
+            metrics: None,
+            released: AtomicBool::new(false),
         }
     }
 
@@ -270,6 +283,17 @@ impl Session {
         }
     }
 
+    /// An attempt has ended.
+    pub(super) fn count(&self, step: &Claimed, outcome: Outcome) {
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(step, outcome);
+        }
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
@@ -306,6 +330,7 @@ impl Session {
             () = self.lost.cancelled() => return,
         }
         // What still runs can commit nothing once it is handed back.
+        self.released.store(true, Ordering::Relaxed);
         self.lost.cancel();
         self.leave().await;
     }

@@ -11,11 +11,13 @@ use futures_util::future::BoxFuture;
 use stepfleet_shared::backoff::{BODY, REFUSED};
 use stepfleet_shared::durability::Epoch;
 use stepfleet_shared::log;
-use stepfleet_shared::step::{Claimed, Next, Refill};
+use stepfleet_shared::step::{Claimed, Fence, Next, Refill};
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::commit::Committed;
 use super::execute::{Attempted, Body, panic_message};
+use super::metrics::Outcome;
 use super::session::{Session, needed};
 use super::{commit, execute, failure};
 use crate::context::Core;
@@ -50,6 +52,16 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             draining: AtomicUsize::new(0),
         }
+    }
+
+    /// How many slots there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many are not free.
+    pub(super) fn busy(&self) -> usize {
+        self.count.saturating_sub(self.free().len())
     }
 
     fn begin_drain(&self) {
@@ -252,7 +264,10 @@ async fn keep_going(session: Arc<Session>, slot: Slot, first: Claimed) {
         let following = match survive(&session, &step, &refill).await {
             Worked::Ended(following) => following,
             Worked::Dropped => None,
-            Worked::Lost => return,
+            Worked::Lost => {
+                session.count(&step, if session.is_released() { Outcome::Released } else { Outcome::Lost });
+                return;
+            }
         };
         let Some(following) = following else { break };
         let is_same_run = following.fence.run == step.fence.run;
@@ -322,9 +337,29 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
     }
 }
 
-/// Executes a step and commits it, as often as others change what it had read.
+/// Executes a step and commits it, as often as others change what it had read. Log lines of that, also those of the step's own code, tell
+/// which attempt they are about.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
-    let epoch = match settle(session, step).await {
+    let Fence { run, seq, attempt, .. } = &step.fence;
+    // Of the highest level, or it would be missing from the warnings of a worker that logs no more than these.
+    let span = tracing::error_span!(
+        "step",
+        run,
+        workflow = step.workflow,
+        step = step.step,
+        seq,
+        attempt,
+        worker = session.id
+    );
+    execute_and_commit(session, step, refill).instrument(span).await
+}
+
+async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
+    let settled = settle(session, step).await;
+    if let Some(metrics) = &session.metrics {
+        metrics.began(step);
+    }
+    let epoch = match settled {
         Ok(epoch) => epoch,
         Err(Unsettled::Lost) => return Worked::Lost,
         Err(Unsettled::Dropped) => {
@@ -422,13 +457,13 @@ async fn execute(
 ) -> Option<Option<Attempted>> {
     let stop = session.ledger.stop(&step.fence);
     let attempt = stop.run_until_cancelled(execute::attempt(session, step, core, body));
+    let began = session.metrics.as_ref().map(|_| Instant::now());
     let attempted = session.lost.run_until_cancelled(attempt).await?;
+    if let Some((metrics, began)) = session.metrics.as_ref().zip(began) {
+        metrics.ran(step, began.elapsed());
+    }
     if attempted.is_none() {
-        log::info!(
-            run = step.fence.run,
-            step = step.step,
-            "the run, or the fan-out that the step belongs to, has ended: the step is dropped"
-        );
+        log::info!("the run, or the fan-out that the step belongs to, has ended: the step is dropped");
         hand_back(session, step).await;
     }
     Some(attempted)
@@ -436,6 +471,7 @@ async fn execute(
 
 /// At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
 async fn hand_back(session: &Session, step: &Claimed) {
+    session.count(step, Outcome::Dropped);
     session.ledger.ended(&step.fence);
     let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
     let _ = session.lost.run_until_cancelled(release).await;

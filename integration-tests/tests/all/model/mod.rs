@@ -95,7 +95,11 @@ pub(crate) use both;
 
 /// An answer without what may differ: nothing but clock times do.
 fn plain<T: std::fmt::Debug>(answer: &T) -> String {
-    format!("{answer:?}")
+    // How long a step execution was queued is the last thing that is told of it.
+    let text = format!("{answer:?}");
+    let mut parts = text.split(", queued: ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(' ').map_or("", |(_, rest)| rest))
 }
 
 impl Pair {

@@ -89,7 +89,11 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
             let claim = Claim { alone: true, ..slots(&call, 1) };
             assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().len(), 1, "loss {loss}");
             scene.pass(MS).await;
-            assert_eq!(store.reap(&reap(&[])).await.unwrap().reaped, ["dead"]);
+            let reaped = store.reap(&reap(&[])).await.unwrap();
+            assert_eq!(reaped.reaped, ["dead"]);
+            assert!(matches!(reaped.expired[..], [Some(since)] if since < LEASE), "{reaped:?}");
+            assert_eq!(reaped.ended.len(), usize::from(loss == 4), "{reaped:?}");
+            assert!(reaped.ended.iter().all(|ended| ended.status == Status::Failed && ended.workflow == "w"));
             scene.assert_sound().await;
         }
         let run = store.run("r").await.unwrap().unwrap();

@@ -4,6 +4,7 @@ use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, route
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};
 use stepfleet_shared::run::Status;
 use stepfleet_shared::step::Failure;
+use stepfleet_shared::store::{Ended, Start};
 
 use super::*;
 
@@ -54,6 +55,23 @@ async fn delays_of_any_length_can_be_read_back() {
         }
         scene.assert_sound().await;
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_fires_is_told_how_late_that_is_and_which_runs_it_has_ended() {
+    on_both(async |scene| {
+        let store = scene.store();
+        join_fleet(store, "a", Duration::MAX).await;
+        store.start(&Start { timeout: Some(HOUR), ..start("r") }).await.unwrap();
+        let step = claim(store, "a", 1, 1).await.remove(0);
+        let none = store.fire(&fire()).await.unwrap();
+        assert_eq!((none.fired, none.late, none.ended), (0, Duration::ZERO, vec![]));
+        scene.pass(HOUR + LEASE).await;
+        let fired = store.fire(&fire()).await.unwrap();
+        assert!(fired.fired == 1 && fired.late >= LEASE && fired.late < HOUR, "{fired:?}");
+        assert_eq!(fired.ended, [Ended { workflow: step.workflow, status: Status::Failed }]);
     })
     .await;
 }

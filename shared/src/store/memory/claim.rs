@@ -225,6 +225,7 @@ impl Data {
             damage: None,
             journal,
             kept: false,
+            queued: None,
         })
     }
 

@@ -10,8 +10,9 @@ use super::timers::Timer;
 use crate::history::Kind;
 use crate::names::QueueName;
 use crate::published::StepState;
+use crate::run::Status;
 use crate::step::Fence;
-use crate::store::{Fire, Fired, Heartbeat, Introduction, Reap, Reaped};
+use crate::store::{Ended, Fire, Fired, Heartbeat, Introduction, Reap, Reaped};
 
 /// How many holds one call of `deregister` hands back.
 const DEREGISTER_LIMIT: usize = 200;
@@ -197,6 +198,7 @@ impl Data {
             max_losses: Some(reap.max_losses),
             retention: millis(reap.retention),
         };
+        let ended_before = self.news.ended.len();
         let mut gone = self.expired(now);
         let mut done = Reaped { more: gone.len() >= EXPIRED_LIMIT, ..Reaped::default() };
         for (worker, client) in &reap.suspects {
@@ -207,27 +209,40 @@ impl Data {
             }
         }
         for worker in gone {
+            let until = self.workers.get(&worker).map(|member| member.lease_until).filter(|until| *until <= now);
             let (over, moved) = self.reap_worker(now, &worker, &lost);
             done.requeued += moved;
             if over {
                 done.reaped.push(worker);
+                done.expired.push(until.map(|until| Duration::from_millis(now - until)));
             } else {
                 done.more = true;
             }
         }
         done.workers = self.workers.len() as u64;
+        done.ended = self.ended_since(ended_before);
         done
     }
 
     /// Fires what is due.
     pub(super) fn fire(&mut self, now: u64, fire: &Fire) -> Fired {
+        let late = self.timers.next_due().map_or(0, |due| now.saturating_sub(due));
         let due = self.timers.take_due(now, fire.limit);
+        let ended_before = self.news.ended.len();
         let (fired, more) = (due.len() as u64, due.len() >= fire.limit);
         for timer in due {
             self.fire_timer(now, timer, millis(fire.retention));
         }
         let next = self.timers.next_due();
-        Fired { fired, more, next_due: next.map(|due| Duration::from_millis(due.saturating_sub(now))) }
+        let next_due = next.map(|due| Duration::from_millis(due.saturating_sub(now)));
+        Fired { fired, more, next_due, late: Duration::from_millis(late), ended: self.ended_since(ended_before) }
+    }
+
+    /// The runs that have ended in this transition without having completed, but for the first `count` that have ended.
+    fn ended_since(&self, count: usize) -> Vec<Ended> {
+        let shown = self.news.ended.iter().skip(count).filter_map(|run| Some(&self.runs.get(run)?.shown));
+        let ended = shown.filter(|run| run.status != Status::Completed);
+        ended.map(|run| Ended { workflow: run.workflow.clone(), status: run.status }).collect()
     }
 
     /// The workers whose lease ran out, the longest gone first.

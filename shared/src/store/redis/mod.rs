@@ -15,6 +15,7 @@ mod fleet_readers;
 mod functions;
 mod journals;
 mod link;
+mod load;
 pub(crate) mod meta;
 mod reader;
 mod readers;
@@ -27,6 +28,7 @@ use redis::Cmd;
 
 use self::barrier::Barriers;
 use self::link::Link;
+pub use self::load::{Load, QueueLoad};
 use self::short::Short;
 pub use self::topology::Topology;
 pub(crate) use self::topology::Trouble;

@@ -32,7 +32,7 @@ use crate::store::{
 };
 
 /// How many entries the group of a queue has not read yet, from the reply of `XINFO GROUPS`.
-fn waiting(groups: Value) -> u64 {
+pub(super) fn waiting(groups: Value) -> u64 {
     let lag = |group: Reply| Some(group.pairs_of_values().ok()?.into_iter().find(|(name, _)| name == "lag")?.1);
     let Ok(mut groups) = Reply::new(groups) else { return 0 };
     groups.array().ok().and_then(lag).and_then(|lag| number(&lag).ok()).unwrap_or(0)
@@ -54,7 +54,7 @@ const SHOWN_STEPS: usize = 100;
 const READ_STEP: u64 = 65_536;
 
 /// The streams of a queue.
-const LANES: [&str; 3] = ["queue", "requeued", "alone"];
+pub(super) const LANES: [&str; 3] = ["queue", "requeued", "alone"];
 
 #[async_trait]
 impl ReaderStore for RedisStore {

@@ -51,7 +51,7 @@ local function hold(p, caller, run, seq, now)
   tell_followers(p, run, found[3], 'running', seq, s.attempt, caller.worker, found[2])
   local is_first = s.attempt == 1 and found[4] == '1'
   return { run = run, seq = seq, attempt = s.attempt, line = line, record = found[2], meta = found[3], chain = chain, is_first = is_first,
-    news = news }
+    news = news, was = found[1] }
 end
 
 -- The input of the run; the first execution that is given it sets the run going. Where `is_first` is true there was no other before.
@@ -81,7 +81,7 @@ end
 
 -- What the worker is told: slot, run, number, line, record, groups, description of the run; then what the flags of the record ask
 -- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left. A worker that has the
--- body in memory is told nothing of these but what is new.
+-- body in memory is told nothing of these but what is new. At last the state that it was queued in; nothing where it was in no queue.
 local function tell_item(p, slot, item, now)
   local group, flags = parse_head(item.record)
   local run, input, context, version = item.run, '', {}, 0
@@ -99,7 +99,7 @@ local function tell_item(p, slot, item, now)
   for i = 1, #journal, 2 do
     if journal[i] == 'began' then journal[i], journal[i + 1] = 'elapsed', math.max(0, now - (tonumber(journal[i + 1]) or now)) end
   end
-  return { slot, run, item.seq, item.line, item.record, groups, item.meta, input, version, context, journal }
+  return { slot, run, item.seq, item.line, item.record, groups, item.meta, input, version, context, journal, item.was or '' }
 end
 
 -- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and

@@ -357,6 +357,10 @@ local sessions = {}
 -- And receipts.lua.
 local receipts = {}
 
+-- Runs that end in a call without having completed, each with its workflow and status. Collected only while `ended` is there, for calls
+-- whose caller counts them.
+local tally = {}
+
 -- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
 -- anything, the session that it is in, and the lists of those who are told of its end. Whatever else is in there is not ours to remove.
 local function extra_of(p, run)
@@ -448,6 +452,10 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
   if publishes then add_event(p, run, 'kind', 'end', 'status', status) end
   redis.call('HSET', key, 'status', status, 'finished', now, 'expires', now + retention, unpack(fields))
+  if tally.ended and status ~= 'completed' then
+    tally.ended[#tally.ended + 1] = redis.call('HGET', key, 'workflow') or '-'
+    tally.ended[#tally.ended + 1] = status
+  end
   local extra, signals, asks, has_children, has_undo, session, lists = extra_of(p, run)
   if asks then hide_questions(p, run) end
   if signals then tell_kept(p, run, now, signals) end

@@ -181,14 +181,19 @@ local function offer(p)
 end
 
 -- reap: takes back what dead and silent workers held, and wakes somebody for what is queued. Bounded by `limit`; the answer says if
--- more is waiting.
+-- more is waiting, for how long each lease had run out (-1 where it had not), and which runs have ended: workflow, status, ...
 reap = function(p, a)
   local now, limit, suspects = now_ms(), a.limit, a.suspects
-  local reaped, moved, more = {}, 0, 0
+  local reaped, late, moved, more = {}, {}, 0, 0
+  tally.ended = {}
   offer(p)
-  local gone, listed = redis.call('ZRANGEBYSCORE', key_of.leases(p), '-inf', now, 'LIMIT', 0, LIMIT.REAPED), {}
+  local expired = redis.call('ZRANGEBYSCORE', key_of.leases(p), '-inf', now, 'WITHSCORES', 'LIMIT', 0, LIMIT.REAPED)
+  local gone, listed = {}, {}
+  for i = 1, #expired, 2 do
+    gone[#gone + 1] = expired[i]
+    listed[expired[i]] = math.max(0, now - (tonumber(expired[i + 1]) or now))
+  end
   if #gone >= LIMIT.REAPED then more = 1 end
-  for _, worker in ipairs(gone) do listed[worker] = true end
   for i = 1, #suspects, 2 do
     -- The client id says which connection was seen closed: the worker may have a new one by now.
     local is_known = redis.call('EXISTS', key_of.worker(p, suspects[i]), key_of.held(p, suspects[i])) > 0
@@ -198,23 +203,34 @@ reap = function(p, a)
   for _, worker in ipairs(gone) do
     local over, count = reap_worker(p, worker, now, 'lost', limit, a.max_losses, a.retention)
     moved = moved + count
-    if over then reaped[#reaped + 1] = worker else more = 1 end
+    if over then
+      reaped[#reaped + 1] = worker
+      late[#late + 1] = listed[worker] or -1
+    else
+      more = 1
+    end
   end
   -- Nobody may have heard the wake-up of what is queued.
   for lane in pairs(LANES) do
     for _, queue in ipairs(redis.call('SRANDMEMBER', ready_key(p, lane), limit)) do wake_worker(p, queue) end
   end
-  return { moved, more, reaped, redis.call('ZCARD', key_of.leases(p)) }
+  local ended = tally.ended
+  tally.ended = nil
+  return { moved, more, reaped, redis.call('ZCARD', key_of.leases(p)), late, ended }
 end
 
 -- fire: does what is due, `limit` timers at most; the answer says if more is waiting, and else when the next one is due.
 fire = function(p, a)
   local now, limit = now_ms(), a.limit
   local due = redis.call('ZRANGEBYSCORE', key_of.timers(p), '-inf', now, 'LIMIT', 0, limit)
+  local late = due[1] and math.max(0, now - (tonumber(redis.call('ZSCORE', key_of.timers(p), due[1])) or now)) or 0
   if #due > 0 then chunked('ZREM', key_of.timers(p), due) end
+  tally.ended = {}
   for _, timer in ipairs(due) do fire_timer(p, timer, now, a.retention) end
+  local ended = tally.ended
+  tally.ended = nil
   local head = redis.call('ZRANGE', key_of.timers(p), 0, 0, 'WITHSCORES')
   local wait = head[2] and math.max(0, tonumber(head[2]) - now) or -1
-  return { now, #due, #due >= limit and 1 or 0, wait }
+  return { now, #due, #due >= limit and 1 or 0, wait, late, ended }
 end
 end
