@@ -1,9 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-human test test-chaos bench bench-check bench-peers fuzz lint build clean
+.PHONY: help demo demo-human test test-chaos test-matrix test-containers images bench bench-check bench-peers fuzz lint build clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 # Make hands DOCS, OUT and PORT on in the environment, so names with spaces work.
 demo: ## Workers, a coordinator and a Redis on this machine, documents through them [DOCS=folder] [OUT=folder] [PORT=n]
@@ -17,6 +17,15 @@ test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
 
 test-chaos: ## The long fault tests (many minutes) [STEPFLEET_TEST_REDIS=process|docker|auto]
 	@deploy/scripts/test.sh chaos
+
+test-matrix: ## The integration tests against Redis 7.0 and 8, Valkey 8 and 9, with Sentinel and Cluster (needs Docker)
+	@deploy/scripts/test.sh matrix
+
+test-containers: ## The images compiled from source, those of `stepfleet new` too, and a fleet of them (needs Docker, many minutes)
+	@deploy/scripts/test.sh containers
+
+images: ## stepfleet/coordinator and stepfleet/demo-worker for Docker, compiled in a container
+	@deploy/scripts/images.sh
 
 bench: ## What a step costs, as ratios to the least that Redis could take (about five minutes) [ARGS="--only chain-off"]
 	@deploy/scripts/bench.sh $(ARGS)

@@ -2,6 +2,8 @@
 # users.sh FOLDER [--waitaof]: deploy/redis/users.acl with the passwords of FOLDER, where caller, worker, coordinator and observer are
 # files with one each. Prints what `redis-server --aclfile` takes, with hashes in place of the passwords. A file that is not there gets a
 # new password. With --waitaof callers and workers may also use WAITAOF, for runs with durability fsync; Redis before 7.2 does not know it.
+# Nobody can log in as `default`, which has all rights nevertheless: Redis replays its append-only file as this user, and drops each
+# transaction that it may not execute.
 set -euo pipefail
 folder=${1:?usage: users.sh FOLDER [--waitaof], where the passwords are, or will be}
 here=$(cd "$(dirname "$0")" && pwd)

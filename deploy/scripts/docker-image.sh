@@ -42,25 +42,51 @@ build_debian() {
   trap - EXIT
 }
 
+# The host's network: a proxy on the host's loopback is then reachable as well.
+build() {
+  local log
+  log=$(docker build --network host --label stepfleet.stand-in=debootstrap \
+    --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy "$@" 2>&1) ||
+    die "docker build $* failed: $log"
+}
+
+build_server() {
+  local image=$1 from=$2 packages=$3
+  say "image: building $image from Debian's $packages"
+  build -t "$image" --build-arg "FROM=$from" --build-arg "PACKAGES=$packages" -f deploy/images/server.Dockerfile deploy/images
+}
+
+build_toolchain() {
+  local image=$1 from=$2 packages=$3 root roots=/etc/ssl/certs/ca-certificates.crt settings=${CARGO_HOME:-$HOME/.cargo}/config.toml
+  need_cargo
+  say "image: building $image from the Rust toolchain of this machine"
+  root=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf --one-file-system '$root'" EXIT
+  mkdir -p "$root/toolchain" "$root/host/etc/ssl/certs" "$root/host/usr/local/cargo"
+  cp -a "$(rustc --print sysroot)"/{bin,lib} "$root/toolchain"
+  if [ -f "$roots" ]; then cp -L "$roots" "$root/host$roots"; fi
+  if [ -f "$settings" ]; then cp -L "$settings" "$root/host/usr/local/cargo/config.toml"; fi
+  build -t "$image" --build-arg "FROM=$from" --build-arg "PACKAGES=$packages" -f deploy/images/toolchain.Dockerfile "$root"
+  rm -rf --one-file-system "$root"
+  trap - EXIT
+}
+
 ensure() {
-  local image=$1
+  local image=$1 name how from packages
   if have "$image"; then return 0; fi
   if pull "$image"; then return 0; fi
-  case $image in
-    debian:bookworm-slim) build_debian bookworm "$image" ;;
-    redis:7.0-bookworm)
-      ensure debian:bookworm-slim
-      say "image: building $image from Debian's redis-server"
-      # The host's network: a proxy on the host's loopback is then reachable as well.
-      local log
-      log=$(docker build --network host --label stepfleet.stand-in=debootstrap \
-        --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy \
-        -t "$image" -f deploy/images/redis.Dockerfile deploy/images 2>&1) ||
-        die "$image could not be built: $log"
-      ;;
-    *) die "$image could not be pulled, and there is no stand-in for it." ;;
-  esac
-  say "image: $image is ready"
+  while read -r name how from packages; do
+    if [ "$name" != "$image" ]; then continue; fi
+    case $how in
+      suite) build_debian "$from" "$image" ;;
+      server | toolchain) ensure "$from"; "build_$how" "$image" "$from" "$packages" ;;
+      *) die "deploy/images/stand-ins.txt: $how is no way to make an image." ;;
+    esac
+    say "image: $image is ready"
+    return 0
+  done <deploy/images/stand-ins.txt
+  die "$image could not be pulled, and deploy/images/stand-ins.txt has no stand-in for it."
 }
 
 docker_runs || die "'docker info' fails: no Docker engine answers."

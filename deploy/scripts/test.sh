@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [all|integration|chaos] [argument of the test program...]; STEPFLEET_TEST_REDIS=process|docker|auto says where Redis comes from.
+# test.sh [all|integration|chaos|matrix|matrix-short|containers] [argument of the test program...]
+# STEPFLEET_TEST_REDIS=process|docker|auto says where Redis comes from, STEPFLEET_TEST_IMAGE which image it is in Docker.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=deploy/scripts/lib.sh
@@ -11,7 +12,15 @@ mode=${STEPFLEET_TEST_REDIS:-auto}
 
 need_cargo
 
-image() { deploy/scripts/docker-image.sh redis:7.0-bookworm; }
+image() { deploy/scripts/docker-image.sh "${STEPFLEET_TEST_IMAGE:-redis:7.0-bookworm}"; }
+
+# The servers of the matrix.
+servers=(redis:7.0-bookworm redis:8.0 valkey/valkey:8.1 valkey/valkey:9.1)
+# What depends most on the server, in less than a minute each: each function, replies that are lost, keys of one slot, what commands
+# cost, blocked readers, streams, users and a restart, servers that are no master, a failover by Sentinels, one in a cluster, and a slot
+# that moves.
+selection=(servers:: kernel:: shapes:: lost_replies:: one_slot:: cost:: wake_ups:: streaming:: published_once:: acl:: wrong_server::
+  a_sentinel_in_the_place a_master_dies_under_load a_master_of_a_cluster_dies a_slot_that_moves)
 
 case $mode in
   process) ;;
@@ -30,7 +39,7 @@ esac
 export STEPFLEET_TEST_REDIS=$mode
 
 case $mode in
-  docker) say "test: Redis runs in Docker (redis:7.0-bookworm)" ;;
+  docker) say "test: Redis runs in Docker (${STEPFLEET_TEST_IMAGE:-redis:7.0-bookworm})" ;;
   process) say "test: Redis runs as local redis-server processes" ;;
 esac
 
@@ -50,7 +59,45 @@ fi
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null ||
   die "there is no local redis-server or valkey-server; install Redis 7.0 or later."
 
+# For the tests of a fleet in containers.
+if docker_runs && ! docker compose version >/dev/null 2>&1 && ! command -v docker-compose >/dev/null && can_apt; then
+  apt_update
+  apt_install docker-compose || say "test: apt-get could not install docker-compose; the tests of a fleet in containers will not run"
+fi
+
+# on IMAGE ARGUMENT...: the integration tests against the server of this image. What starts servers as processes gets its programs.
+on() {
+  local image=$1 folder version
+  shift
+  folder=$(target_dir)/servers/${image//[:\/]/-}
+  # No `set -e` where a caller asks how this ends.
+  deploy/scripts/docker-image.sh "$image" || return 1
+  version=$(deploy/scripts/server-of.sh "$image" "$folder") || return 1
+  say "test: against $image: $version"
+  PATH=$folder:$PATH STEPFLEET_TEST_IMAGE=$image \
+    cargo test -p stepfleet-integration-tests ${locked:+"$locked"} --test all -- "$@"
+}
+
+# matrix ARGUMENT...: all servers, also after one has failed.
+matrix() {
+  local image failed=()
+  docker_runs || die "the matrix needs Docker: 'docker info' fails."
+  for image in "${servers[@]}"; do on "$image" "$@" || failed+=("$image"); done
+  [ "${#failed[@]}" = 0 ] || die "tests failed against ${failed[*]} (see above)."
+  say "test: passed against ${servers[*]}"
+}
+
 case $what in
+  matrix) STEPFLEET_TEST_REDIS=docker matrix "$@" ;;
+  matrix-short)
+    # The first is what all other tests run against.
+    servers=("${servers[@]:1}")
+    STEPFLEET_TEST_REDIS=process matrix "${selection[@]}" "$@"
+    ;;
+  containers)
+    docker_runs || die "the images need Docker: 'docker info' fails."
+    cargo test -p stepfleet-integration-tests ${locked:+"$locked"} --test all -- --include-ignored --nocapture --test-threads=1 containers:: "$@"
+    ;;
   all) cargo test --workspace ${locked:+"$locked"} ;;
   integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} -- "$@" ;;
   chaos)
@@ -60,5 +107,5 @@ case $what in
     grep -q ': test$' <<<"$listed" || die "no ignored test has 'chaos' in its name."
     "${suite[@]}" -- --ignored --nocapture --test-threads=1 chaos
     ;;
-  *) die "test.sh [all|integration|chaos], not '$what'." ;;
+  *) die "test.sh [all|integration|chaos|matrix|matrix-short|containers], not '$what'." ;;
 esac

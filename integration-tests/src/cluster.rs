@@ -7,14 +7,18 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 
 use crate::redis::TestRedis;
+use crate::until;
 
 const SLOTS: u32 = 16_384;
+const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Its masters, local processes; they end with the value.
 pub struct Cluster {
     /// The masters: the first has the lowest slots.
     pub nodes: Vec<TestRedis>,
+    /// A replica of each, in the same order; none unless it was started [with them](Cluster::with_replicas).
+    pub replicas: Vec<TestRedis>,
 }
 
 /// A slot on its way from one master to another.
@@ -33,7 +37,7 @@ impl Cluster {
 
     /// As [`Cluster::start`], of so many masters. Each has the slots that `redis-cli --cluster create` would give it.
     pub async fn of(masters: u32) -> Self {
-        Self::with(masters, &["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]).await
+        Self::with(masters, &SETTINGS).await
     }
 
     /// As [`Cluster::of`], with settings of its own, `--cluster-enabled` among them.
@@ -47,12 +51,43 @@ impl Cluster {
             ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;
             nodes.push(node);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, replicas: Vec::new() };
         for other in 1..cluster.nodes.len() {
             cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(cluster.port(other))).await;
         }
         cluster.wait_until_ready().await;
         cluster
+    }
+
+    /// As [`Cluster::start`], with a replica of each master.
+    pub async fn with_replicas() -> Self {
+        let mut cluster = Self::start().await;
+        for _ in 0..cluster.nodes.len() {
+            let replica = TestRedis::process_with(&SETTINGS).await;
+            let port = port_of(&replica);
+            cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(port)).await;
+            cluster.replicas.push(replica);
+        }
+        cluster.wait_until_ready().await;
+        for (node, replica) in cluster.replicas.iter().enumerate() {
+            let mut connection = replica.connection().await;
+            ask::<()>(&mut connection, cmd("CLUSTER").arg("REPLICATE").arg(cluster.id(node).await)).await;
+            until(async || info(replica, "replication").await.contains("master_link_status:up")).await;
+        }
+        // A master counts its replicas when their votes are asked for; the others must have heard of them before.
+        let knows = async |node: &TestRedis| {
+            let told: String = ask(&mut node.connection().await, cmd("CLUSTER").arg("NODES")).await;
+            told.lines().filter(|line| line.contains("slave")).count() == cluster.replicas.len()
+        };
+        for node in &cluster.nodes {
+            until(async || knows(node).await).await;
+        }
+        cluster
+    }
+
+    /// Waits until the replica of a master has taken its place.
+    pub async fn wait_for_replica_of(&self, node: usize) {
+        until(async || info(&self.replicas[node], "replication").await.contains("role:master")).await;
     }
 
     /// What a fleet is told: `redis+cluster://...` with all masters.
@@ -67,7 +102,7 @@ impl Cluster {
     }
 
     fn port(&self, node: usize) -> String {
-        self.address(node).rsplit_once(':').expect("a port").1.to_owned()
+        port_of(&self.nodes[node])
     }
 
     /// Sends one command to one master.
@@ -152,18 +187,26 @@ impl Cluster {
 
     async fn wait_until_ready(&self) {
         let until = Instant::now() + LIMIT;
-        for node in 0..self.nodes.len() {
+        let known = format!("cluster_known_nodes:{}\r", self.nodes.len() + self.replicas.len());
+        for node in self.nodes.iter().chain(&self.replicas) {
             loop {
-                let info: String = self.ask(node, cmd("CLUSTER").arg("INFO")).await;
-                let nodes = format!("cluster_known_nodes:{}", self.nodes.len());
-                if ["cluster_state:ok", "cluster_slots_assigned:16384", &nodes].iter().all(|line| info.contains(line)) {
+                let info: String = ask(&mut node.connection().await, cmd("CLUSTER").arg("INFO")).await;
+                if ["cluster_state:ok", "cluster_slots_assigned:16384", &known].iter().all(|line| info.contains(line)) {
                     break;
                 }
-                assert!(Instant::now() < until, "node {node} did not get ready: {info}");
+                assert!(Instant::now() < until, "{} did not get ready: {info}", node.url);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
+}
+
+fn port_of(server: &TestRedis) -> String {
+    server.url.rsplit_once(':').expect("a port").1.to_owned()
+}
+
+async fn info(server: &TestRedis, section: &str) -> String {
+    ask(&mut server.connection().await, cmd("INFO").arg(section)).await
 }
 
 async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &Cmd) -> T {

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod both;
 pub mod buggy;
 pub mod cluster;
+pub mod containers;
 pub mod documents;
 pub mod double;
 pub mod durable;

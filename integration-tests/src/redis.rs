@@ -1,6 +1,6 @@
 //! A real Redis for one test: a container where Docker runs, else a local server process.
 //!
-//! `STEPFLEET_TEST_REDIS` chooses: `docker`, `process`, or `auto` (the default).
+//! `STEPFLEET_TEST_REDIS` chooses: `docker`, `process`, or `auto` (the default); `STEPFLEET_TEST_IMAGE` names the image.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -170,6 +170,18 @@ impl TestRedis {
         self.start_again().await;
     }
 
+    /// Waits until a replica has all that was written before. `key` is one that this server takes.
+    ///
+    /// # Panics
+    /// When none has within a minute.
+    pub async fn wait_for_a_replica(&self, key: &str) {
+        let mut connection = self.connection().await;
+        let mut write = ::redis::pipe();
+        write.cmd("SET").arg(key).arg(1).ignore().cmd("WAIT").arg(1).arg(60_000);
+        let (replicas,): (u64,) = write.query_async(&mut connection).await.expect("it takes the key");
+        assert!(replicas > 0, "no replica of {} has what was written", self.url);
+    }
+
     /// A connection for the test's own looks and levers.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
@@ -261,8 +273,15 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// The image of the servers in containers.
+pub fn test_image() -> String {
+    std::env::var("STEPFLEET_TEST_IMAGE").unwrap_or_else(|_| "redis:7.0-bookworm".to_owned())
+}
+
 async fn in_docker(settings: &[&'static str]) -> TestRedis {
-    let container = GenericImage::new("redis", "7.0-bookworm")
+    let image = test_image();
+    let (name, tag) = image.rsplit_once(':').expect("STEPFLEET_TEST_IMAGE is name:tag");
+    let container = GenericImage::new(name, tag)
         .with_exposed_port(6379.tcp())
         .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
         .with_cmd(std::iter::once("redis-server").chain(SETTINGS).chain(settings.iter().copied()))

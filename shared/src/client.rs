@@ -65,11 +65,11 @@ impl Client {
         Self::connect_to(url, "sf")
     }
 
-    /// A client for the fleet that the environment names: `STEPFLEET_REDIS` (default [`env::DEFAULT_URL`], the Redis of `stepfleet dev`)
-    /// and `STEPFLEET_NAMESPACE` (default `sf`), as workers and the command line read them. Connects at its first call; fails when the
-    /// URL cannot be read.
+    /// A client for the fleet that the environment names: `STEPFLEET_REDIS`, or the file of `STEPFLEET_REDIS_FILE` (default
+    /// [`env::DEFAULT_URL`], the Redis of `stepfleet dev`), and `STEPFLEET_NAMESPACE` (default `sf`), as workers and the command line read
+    /// them. Connects at its first call; fails when the URL cannot be read.
     pub fn connect_from_env() -> Result<Self> {
-        Self::connect_to(&env::redis(), &env::namespace())
+        Self::connect_to(&env::redis()?, &env::namespace())
     }
 
     /// A client for another namespace. It need not exist yet: requests wait in the inbox of its first partition until a

@@ -214,7 +214,8 @@ impl Info {
 
     /// The kind of deployment that the server is a part of.
     pub fn mode(&self) -> Check {
-        match self.get("redis_mode") {
+        // As Valkey calls it, and as Redis does.
+        match self.get("server_mode").or_else(|| self.get("redis_mode")) {
             Some("cluster") => Check::ok("mode", "cluster; this node has the partition"),
             mode => Check::ok(
                 "mode",
@@ -283,6 +284,13 @@ mod tests {
         {
             assert_eq!(check.level, Level::Fail, "{check:?}");
             assert!(check.advice.unwrap().contains(advice));
+        }
+    }
+
+    #[test]
+    fn the_mode_is_that_of_redis_and_of_valkey() {
+        for line in ["redis_mode:cluster", "server_mode:cluster"] {
+            assert!(info(&format!("{line}\nrole:master\n")).mode().found.starts_with("cluster"), "{line}");
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn ask_all(
     for (id, became) in became {
         match became {
             Ok(()) => done.push(id),
-            Err(error) => refused.push((id, error.sentence(&fleet.redis))),
+            Err(error) => refused.push((id, error.sentence(&fleet.url))),
         }
     }
     print(fleet, words, &done, &refused)?;

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use stepfleet_shared::env::DEFAULT_URL;
+use stepfleet_shared::env;
 use stepfleet_shared::health::{Alive, Health, Listening, Token};
 use stepfleet_shared::logs::JsonLines;
 use stepfleet_shared::metrics::{Process, Registry};
@@ -89,14 +89,27 @@ struct Fleet {
         help_heading = HEADING,
         help = "The Redis: redis://[user:password@]host[:port][/db], unix:///path, \
                 redis+sentinel://host:port,host:port/master-name or redis+cluster://host:port,host:port; rediss in place of \
-                redis for TLS, with ?ca=FILE, &cert=FILE&key=FILE and &password_file=FILE where needed",
+                redis for TLS, with ?ca=FILE, &cert=FILE&key=FILE and &password_file=FILE where needed \
+                [default: redis://127.0.0.1:6390]",
         global = true,
         value_name = "URL",
         env = "STEPFLEET_REDIS",
-        hide_env_values = true,
-        default_value = DEFAULT_URL
+        hide_env_values = true
     )]
-    redis: String,
+    redis: Option<String>,
+    /// A file that has the URL.
+    #[arg(
+        long,
+        help_heading = HEADING,
+        help = "A file that has that URL, for those who keep it secret; --redis and STEPFLEET_REDIS go before it",
+        global = true,
+        value_name = "FILE",
+        env = "STEPFLEET_REDIS_FILE"
+    )]
+    redis_file: Option<PathBuf>,
+    /// What these come to.
+    #[arg(skip)]
+    url: String,
     /// The namespace: what all keys of the fleet begin with
     #[arg(long, help_heading = HEADING, global = true, value_name = "NAME", env = "STEPFLEET_NAMESPACE", default_value = "sf")]
     namespace: String,
@@ -106,8 +119,15 @@ struct Fleet {
 }
 
 impl Fleet {
+    /// Finds out where Redis is.
+    fn resolve(&mut self) -> Result<(), CliError> {
+        let file = self.redis_file.as_deref().filter(|file| !file.as_os_str().is_empty());
+        self.url = env::redis_from(self.redis.take(), file)?;
+        Ok(())
+    }
+
     fn home(&self) -> Result<Home, CliError> {
-        Ok(Home::at(&self.redis, &self.namespace)?)
+        Ok(Home::at(&self.url, &self.namespace)?)
     }
 
     /// The partitions of the namespace; only partition 0 if it does not exist yet.
@@ -116,7 +136,7 @@ impl Fleet {
     }
 
     fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::connect_to(&self.redis, &self.namespace)?)
+        Ok(Client::connect_to(&self.url, &self.namespace)?)
     }
 }
 
@@ -242,7 +262,7 @@ pub fn command() -> clap::Command {
 
 /// The program `stepfleet`: reads its arguments, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -250,10 +270,11 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match runtime.block_on(run(&cli)) {
+    let done = cli.fleet.resolve().and_then(|()| runtime.block_on(run(&cli)));
+    let code = match done {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("stepfleet: {}", failure.sentence(&cli.fleet.redis));
+            eprintln!("stepfleet: {}", failure.sentence(&cli.fleet.url));
             ExitCode::FAILURE
         }
     };

@@ -107,7 +107,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     }
     let handle = start.delay(options.delay.unwrap_or_default()).enqueue().await.map_err(misspelt)?;
     if !fleet.json {
-        warn_unserved(fleet, &options.workflow).await?;
+        warn_unserved(fleet, &options.workflow).await;
     }
     if !options.wait {
         if fleet.json {
@@ -169,9 +169,11 @@ async fn show_progress(fleet: &Fleet, handle: &RunHandle, spinner: &ProgressBar)
     }
 }
 
-/// A workflow that was registered and that no live worker serves now: the request is held, and that is said at once.
-async fn warn_unserved(fleet: &Fleet, workflow: &str) -> Result<(), CliError> {
-    let serving = workflows::read(&fleet.partitions().await?).await?;
+/// A workflow that was registered and that no live worker serves now: the request is held, and that is said at once. Nothing is said
+/// where that cannot be found out: a user for callers may not look at workers.
+async fn warn_unserved(fleet: &Fleet, workflow: &str) {
+    let Ok(partitions) = fleet.partitions().await else { return };
+    let Ok(serving) = workflows::read(&partitions).await else { return };
     let mut versions = serving.iter().filter(|serving| serving.workflow == workflow).peekable();
     if versions.peek().is_some() && versions.all(Serving::is_unserved) {
         eprintln!(
@@ -180,7 +182,6 @@ async fn warn_unserved(fleet: &Fleet, workflow: &str) -> Result<(), CliError> {
             humantime::format_duration(crate::Config::default().grace)
         );
     }
-    Ok(())
 }
 
 fn misspelt(error: Error) -> CliError {

@@ -22,25 +22,35 @@ struct Guarded {
     passwords: tempfile::TempDir,
 }
 
+/// What deploy/redis/users.sh prints, with passwords in this folder.
+fn users(passwords: &Path) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/users.sh");
+    let made = Command::new("bash").arg(script).arg(passwords).output().expect("bash is there");
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap()
+}
+
 impl Guarded {
     async fn start() -> Self {
         let passwords = tempfile::tempdir().unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/redis/users.sh");
-        let made = Command::new("bash").arg(script).arg(passwords.path()).output().expect("bash is there");
-        assert!(made.status.success(), "{made:?}");
+        let users = users(passwords.path());
         let redis = TestRedis::process().await;
         let mut admin = redis.connection().await;
         // The test itself is the one that the file switches off.
-        for user in String::from_utf8(made.stdout).unwrap().lines().filter(|user| *user != "user default off") {
+        for user in users.lines().filter(|user| !user.starts_with("user default ")) {
             let rules: Vec<&str> = user.split(' ').skip(1).collect();
             let () = redis::cmd("ACL").arg("SETUSER").arg(&rules).query_async(&mut admin).await.unwrap();
         }
         Self { redis, passwords }
     }
 
+    fn address(&self) -> &str {
+        self.redis.url.rsplit(['/', '@']).next().expect("an address")
+    }
+
     fn url(&self, user: &str) -> String {
         let file = self.passwords.path().join(user);
-        format!("{}?password_file={}", self.redis.url.replace("redis://", &format!("redis://{user}@")), file.display())
+        format!("redis://{user}@{}?password_file={}", self.address(), file.display())
     }
 
     fn process(&self, program: &str, args: &[&str], user: &str) -> Process {
@@ -58,7 +68,7 @@ impl Guarded {
 
     async fn told(&self, user: &str, args: &[&str]) -> Result<redis::Value, String> {
         let password = std::fs::read_to_string(self.passwords.path().join(user)).unwrap();
-        let url = self.redis.url.replace("redis://", &format!("redis://{user}:{password}@"));
+        let url = format!("redis://{user}:{password}@{}", self.address());
         let client = redis::Client::open(url).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let answer = redis::cmd(args[0]).arg(&args[1..]).query_async(&mut connection).await;
@@ -105,8 +115,40 @@ async fn each_user_may_do_its_work() {
     for user in ["caller", "coordinator", "observer"] {
         assert_eq!(guarded.refused(user).await, Vec::<String>::new(), "{}", coordinator.log());
     }
+    // It may not look at the workers, of which the command would like to tell.
+    let mut start = guarded.process(STEPFLEET, &["start", "count", "--input", "\"b\"", "--wait"], "caller");
+    assert!(start.ended().await.success(), "{}", start.log());
+
     let of_worker = guarded.refused("worker").await;
     assert!(of_worker.iter().all(|entry| entry.contains("function|load")), "{of_worker:?}\n{}", worker.log());
+}
+
+/// Redis replays its append-only file as the user that the file switches off.
+#[tokio::test]
+async fn what_the_users_have_done_is_there_after_a_restart() {
+    let Guarded { mut redis, passwords } = Guarded::start().await;
+    let users =
+        users(passwords.path()).replace("user default off", "user test on nopass ~* &* +@all\nuser default off");
+    let file = passwords.path().join("users.acl");
+    std::fs::write(&file, users).unwrap();
+    redis.kill();
+    redis.begin_again(&["--aclfile", file.to_str().unwrap()]);
+    redis.url = redis.url.replace("redis://", "redis://test:any@");
+    redis.wait_until_ready().await;
+    let guarded = Guarded { redis, passwords };
+    let _worker = guarded.process(WORKER, &[], "worker");
+    let _coordinator = guarded.process(STEPFLEET, &["coordinator"], "coordinator");
+    let client = Client::connect(&guarded.url("caller")).unwrap();
+    let run = client.start("squares", &json!({ "count": 5 })).id("kept").enqueue().await.unwrap();
+    let _: Value = run.result(LIMIT).await.unwrap();
+
+    let Guarded { mut redis, passwords } = guarded;
+    redis.kill();
+    redis.begin_again(&["--aclfile", file.to_str().unwrap()]);
+    redis.wait_until_ready().await;
+    let guarded = Guarded { redis, passwords };
+    let status = guarded.told("observer", &["HGET", "sf:{0}:run:kept", "status"]).await.unwrap();
+    assert_eq!(status, redis::Value::BulkString(b"completed".to_vec()));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Every step execution was committed, and none twice.
-fn assert_committed_once(history: &[Record]) {
+pub(crate) fn assert_committed_once(history: &[Record]) {
     let mut commits: BTreeMap<u64, u32> = BTreeMap::new();
     for record in history.iter().filter(|r| r.kind == Kind::Done) {
         *commits.entry(record.seq).or_default() += 1;

@@ -218,6 +218,8 @@ async fn a_master_dies_under_load_and_its_replica_takes_over() {
     let mut servers = Sentinels::start().await;
     let cast = Cast::on(&servers.url()).await;
     let runs = cast.load("load").await;
+    // What no replica has yet is lost with its master; the runs should not be among that.
+    servers.servers[0].wait_for_a_replica("{0}").await;
     servers.servers[0].kill();
     servers.wait_for_master(1).await;
     cast.all_end_well(&runs).await;
@@ -226,6 +228,27 @@ async fn a_master_dies_under_load_and_its_replica_takes_over() {
     servers.servers[0].start_again().await;
     cast.new_work_goes_through().await;
     servers.wait_for_replica(0).await;
+    cast.assert_no_flood();
+}
+
+#[tokio::test]
+async fn a_master_of_a_cluster_dies_under_load_and_its_replica_takes_over() {
+    let mut cluster = Cluster::with_replicas().await;
+    let cast = Cast::on(&cluster.url()).await;
+    let runs = cast.load("load").await;
+    let owner = cluster.owner(SLOT).await;
+    // What no replica has yet is lost with its master; the runs should not be among that.
+    cluster.nodes[owner].wait_for_a_replica("{0}").await;
+    cluster.nodes[owner].kill();
+    cluster.wait_for_replica_of(owner).await;
+    cast.all_end_well(&runs).await;
+    cast.new_work_goes_through().await;
+
+    // It comes back, hears that it was replaced, and nobody goes there.
+    cluster.nodes[owner].start_again().await;
+    let role = async || cluster.ask::<String>(owner, cmd("INFO").arg("replication")).await;
+    until(async || role().await.contains("master_link_status:up")).await;
+    assert!(role().await.contains("role:slave"));
     cast.assert_no_flood();
 }
 

@@ -111,15 +111,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker set up from the environment: `STEPFLEET_REDIS` (default `redis://127.0.0.1:6390`, the Redis of
-    /// `stepfleet dev`), `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`,
+    /// A worker set up from the environment: `STEPFLEET_REDIS`, or the file of
+    /// `STEPFLEET_REDIS_FILE` (default `redis://127.0.0.1:6390`, the Redis of `stepfleet dev`), `STEPFLEET_NAMESPACE` (default `sf`), `STEPFLEET_CONCURRENCY`, `STEPFLEET_KEEPS`,
     /// `STEPFLEET_WORKER_NAME`, `STEPFLEET_DRAIN_SECONDS`, `STEPFLEET_ALLOW_EVICTION=1` and
     /// `STEPFLEET_ALLOW_UNPERSISTED=1` for [`Config::allow_eviction`] and [`Config::allow_unpersisted`],
     /// `STEPFLEET_HEALTH` (`127.0.0.1:9000`) for [`Config::health`], and `STEPFLEET_METRICS_TOKEN` or
     /// `STEPFLEET_METRICS_TOKEN_FILE` for [`Worker::metrics_token`]. With `STEPFLEET_PARTITIONS` it makes the namespace
     /// with this many partitions if it is new, and refuses one that has another number of them.
     pub fn from_env() -> Result<Self, WorkerError> {
-        let (url, namespace) = (env::redis(), env::namespace());
+        let (url, namespace) = (env::redis()?, env::namespace());
         let mut config = Config::default();
         if let Some(steps) = whole("STEPFLEET_CONCURRENCY")? {
             config.concurrency = steps;

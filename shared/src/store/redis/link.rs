@@ -134,6 +134,7 @@ impl Link {
     }
 
     /// A Sentinel knows none of our commands; giving its address instead of a server's is an easy mistake.
+    /// Redis calls the line that tells them apart `redis_mode`, and Valkey `server_mode`.
     async fn explained(&self, error: Error) -> Error {
         if !self.topology.is_one_server() || !error.to_string().contains("unknown command") {
             return error;
@@ -141,7 +142,7 @@ impl Link {
         let mut info = redis::cmd("INFO");
         info.arg("server");
         let told: Result<String> = self.over_shared_once(Sending::One(&info)).await.0;
-        if told.is_ok_and(|told| told.contains("redis_mode:sentinel")) { error.advising(SENTINEL) } else { error }
+        if told.is_ok_and(|told| told.contains("_mode:sentinel")) { error.advising(SENTINEL) } else { error }
     }
 
     /// Like [`Link::send`], for a bulk read that should not delay others.

@@ -1,0 +1,267 @@
+//! A fleet in containers: deploy/compose.yaml, with images of the programs that are compiled for the tests.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::redis::test_image;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const NO_ENGINE: &str = "`docker info` fails: no Docker engine answers";
+
+/// What only the test needs: a way to the fleet's Redis, and a Redis for its own signals to steps.
+const MORE: &str = r#"
+services:
+  redis:
+    ports: ["127.0.0.1::6379"]
+  worker:
+    environment:
+      TEST_LEVERS: redis://levers:6379
+  levers:
+    image: ${STEPFLEET_REDIS_IMAGE}
+    command: ["redis-server", "--save", "", "--appendonly", "no"]
+    ports: ["127.0.0.1::6379"]
+"#;
+
+/// Where the images of a fleet come from.
+#[derive(Clone, Copy)]
+pub enum Programs<'a> {
+    /// From programs that are compiled already: `stepfleet`, and a worker.
+    Compiled(&'a str, &'a str),
+    /// They are compiled in a container, which takes minutes; the worker is that of the demo.
+    FromSource,
+}
+
+/// The services of deploy/compose.yaml. They end with the value, and their volumes with them.
+pub struct Composed {
+    project: String,
+    folder: tempfile::TempDir,
+    compose: &'static [&'static str],
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Composed {
+    /// Makes the images and starts a coordinator and so many workers. None, with the reason on standard error, where no
+    /// containers can be run.
+    ///
+    /// # Panics
+    /// When Docker is there and they do not start.
+    pub fn up(programs: Programs, workers: u32, settings: &[(&'static str, &str)]) -> Option<Self> {
+        let this = Self::prepare(programs, settings)?;
+        this.scale(workers);
+        Some(this)
+    }
+
+    /// As [`Composed::up`], without starting anything.
+    ///
+    /// # Panics
+    /// When Docker is there and the images cannot be made.
+    pub fn prepare(programs: Programs, settings: &[(&'static str, &str)]) -> Option<Self> {
+        let compose = can_compose().map_err(|why| not_run(&why)).ok()?;
+        let project = format!("stepfleet-test-{}", std::process::id());
+        script("docker-image.sh", &[&test_image()], &[]);
+        let tag = [("STEPFLEET_TAG", &*project)];
+        match programs {
+            Programs::FromSource => script("images.sh", &[], &tag),
+            Programs::Compiled(stepfleet, worker) => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                for (name, program) in [("stepfleet", stepfleet), ("demo-worker", worker)] {
+                    std::os::unix::fs::symlink(program, folder.path().join(name)).expect("a link");
+                }
+                script("images.sh", &["--programs", text(folder.path())], &tag);
+            }
+        }
+        let image = |name: &str| format!("stepfleet/{name}:{project}");
+        let mut environment = vec![
+            ("STEPFLEET_COORDINATOR_IMAGE", image("coordinator")),
+            ("STEPFLEET_WORKER_IMAGE", image("demo-worker")),
+            ("STEPFLEET_REDIS_IMAGE", test_image()),
+        ];
+        environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("more.yaml"), MORE).expect("a file");
+        let this = Self { project, folder, compose, environment };
+        if let Err(why) = this.programs_run() {
+            not_run(&why);
+            return None;
+        }
+        Some(this)
+    }
+
+    /// Programs of a newer system than that of the images do not start there.
+    fn programs_run(&self) -> Result<(), String> {
+        let image = &self.environment[0].1;
+        let output = Command::new("docker").args(["run", "--rm", image, "--version"]).output().expect("docker");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("GLIBC") {
+            return Err(format!("the programs compiled here need a newer system than Debian 12: {}", said.trim()));
+        }
+        assert!(output.status.success(), "{output:?}");
+        Ok(())
+    }
+
+    /// Sees to it that so many workers run.
+    pub fn scale(&self, workers: u32) {
+        self.compose(&["up", "-d", "--no-build", "--no-recreate", "--scale", &format!("worker={workers}")]);
+    }
+
+    /// A command of Compose; what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn compose(&self, args: &[&str]) -> String {
+        success(self.try_compose(args))
+    }
+
+    /// A line of a document, typed in the root of the checkout; what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn type_in(&self, line: &str) -> String {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).current_dir(ROOT).stdin(Stdio::null()).env("COMPOSE_PROJECT_NAME", &self.project);
+        shell.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        success(shell.output().expect("the shell starts"))
+    }
+
+    /// As [`Composed::compose`], however it ends.
+    pub fn try_compose(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(self.compose[0]);
+        command.args(&self.compose[1..]).args(["-p", &self.project, "-f", "deploy/compose.yaml", "-f"]);
+        command.arg(self.folder.path().join("more.yaml")).args(args).current_dir(ROOT);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.output().expect("Compose starts")
+    }
+
+    /// The command line in a container, logged in as this user; what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn stepfleet(&self, user: &str, args: &[&str]) -> String {
+        self.compose(&[&["run", "--rm", "-T", user][..], args].concat())
+    }
+
+    /// The ids of the containers of a service that run.
+    pub fn containers(&self, service: &str) -> Vec<String> {
+        self.compose(&["ps", "-q", service]).lines().filter(|id| is_running(id)).map(str::to_owned).collect()
+    }
+
+    /// The container with this host name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn worker_on(&self, host: &str) -> String {
+        let found = self.containers("worker").into_iter().find(|id| id.starts_with(host));
+        found.unwrap_or_else(|| panic!("no container of a worker is named {host}"))
+    }
+
+    /// Where a service's Redis can be reached from here, as this user.
+    pub fn url(&self, service: &str, user: Option<&str>) -> String {
+        let address = self.compose(&["port", service, "6379"]);
+        let login = user.map_or_else(String::new, |user| format!("{user}:{}@", self.password(user)));
+        format!("redis://{login}{address}")
+    }
+
+    /// The password of a user.
+    pub fn password(&self, user: &str) -> String {
+        let cat = format!("cat /passwords/{user}");
+        self.compose(&["run", "--rm", "-T", "--entrypoint", "sh", "passwords", "-c", &cat])
+    }
+}
+
+impl Drop for Composed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.try_compose(&["logs", "--no-color", "--tail", "50"]);
+            eprintln!("--- logs of the containers ---\n{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        self.try_compose(&["down", "--volumes", "--timeout", "0"]);
+        let images = self.environment[..2].iter().map(|(_, image)| image);
+        let _ = Command::new("docker").args(["rmi", "--no-prune"]).args(images).output();
+    }
+}
+
+/// An image of a worker's project, compiled in a container; it goes with the value.
+pub struct Image {
+    /// Its name.
+    pub name: String,
+}
+
+impl Image {
+    /// Builds the image of this name. None, with the reason on standard error, where no Docker engine answers.
+    ///
+    /// # Panics
+    /// When it cannot be built.
+    pub fn build(name: &str, context: &Path, dockerfile: &Path, arguments: &[&str]) -> Option<Self> {
+        if !works(&["docker", "info"]) {
+            not_run(NO_ENGINE);
+            return None;
+        }
+        script("docker-image.sh", &["debian:bookworm-slim", "rust:1-slim-bookworm"], &[]);
+        let name = format!("stepfleet-test-{name}:{}", std::process::id());
+        // The host's network: a proxy on the host's loopback is then reachable as well.
+        let mut build = vec!["build", "--network", "host", "-q", "-t", &name, "-f", text(dockerfile)];
+        for argument in ["http_proxy", "https_proxy", "no_proxy"].iter().chain(arguments) {
+            build.extend(["--build-arg", argument]);
+        }
+        build.push(text(context));
+        docker(&build);
+        Some(Self { name })
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "--no-prune", &self.name]).output();
+    }
+}
+
+/// A command of Docker; what it prints.
+///
+/// # Panics
+/// When it fails.
+pub fn docker(args: &[&str]) -> String {
+    success(Command::new("docker").args(args).output().expect("docker is there"))
+}
+
+/// How Compose is called here, or why not.
+fn can_compose() -> Result<&'static [&'static str], String> {
+    if !works(&["docker", "info"]) {
+        return Err(NO_ENGINE.to_owned());
+    }
+    let ways: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+    let found = ways.into_iter().find(|way| works(&[way, &["version"][..]].concat()));
+    found.ok_or_else(|| "neither `docker compose` nor docker-compose is installed; `make test` installs one".to_owned())
+}
+
+fn works(command: &[&str]) -> bool {
+    Command::new(command[0]).args(&command[1..]).output().is_ok_and(|output| output.status.success())
+}
+
+/// Says that a test does not run; also where the output of tests is captured.
+fn not_run(why: &str) {
+    let _ = writeln!(std::io::stderr(), "containers: NOT RUN: {why}");
+}
+
+fn script(name: &str, args: &[&str], settings: &[(&str, &str)]) {
+    let mut command = Command::new(format!("{ROOT}/deploy/scripts/{name}"));
+    success(command.args(args).envs(settings.iter().copied()).output().expect("the script starts"));
+}
+
+fn is_running(container: &str) -> bool {
+    docker(&["inspect", "-f", "{{.State.Running}}", container]) == "true"
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+fn success(output: Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+}
