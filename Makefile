@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-human test test-chaos test-matrix test-containers images bench bench-check bench-peers fuzz lint build clean
+.PHONY: help demo demo-human test chaos test-model test-matrix test-containers images bench bench-check bench-peers fuzz lint build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -15,8 +15,11 @@ demo-human: ## A run asks for approval, all workers are killed, the approval com
 test: ## All tests but the long ones [STEPFLEET_TEST_REDIS=process|docker|auto]
 	@deploy/scripts/test.sh
 
-test-chaos: ## The long fault tests (many minutes) [STEPFLEET_TEST_REDIS=process|docker|auto]
+chaos: ## A fleet under load while everything fails at random, for a minute [MINUTES=n] [STEPFLEET_CHAOS_SEED=n]
 	@deploy/scripts/test.sh chaos
+
+test-model: ## The kernel against the memory store, on 100,000 random schedules (many minutes)
+	@deploy/scripts/test.sh model
 
 test-matrix: ## The integration tests against Redis 7.0 and 8, Valkey 8 and 9, with Sentinel and Cluster (needs Docker)
 	@deploy/scripts/test.sh matrix

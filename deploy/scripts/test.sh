@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh [all|integration|chaos|matrix|matrix-short|containers] [argument of the test program...]
+# test.sh [all|integration|chaos|model|matrix|matrix-short|containers] [argument of the test program...]
 # STEPFLEET_TEST_REDIS=process|docker|auto says where Redis comes from, STEPFLEET_TEST_IMAGE which image it is in Docker.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/../.."
 what=${1:-all}
 [ $# -eq 0 ] || shift
 mode=${STEPFLEET_TEST_REDIS:-auto}
+# It kills and freezes servers, so they are processes.
+[ "$what" != chaos ] || mode=process
 
 need_cargo
 
@@ -87,6 +89,16 @@ matrix() {
   say "test: passed against ${servers[*]}"
 }
 
+# `only [--ignored] FILTER`: the integration tests of that name, one at a time.
+only() {
+  local suite=(cargo test -p stepfleet-integration-tests --test all ${locked:+"$locked"}) listed
+  [ "$1" != --ignored ] || suite+=(--release)
+  listed=$("${suite[@]}" -- --list "$@")
+  # A filter that matches nothing would pass.
+  grep -q ': test$' <<<"$listed" || die "no test matches '$*'."
+  "${suite[@]}" -- --nocapture --test-threads=1 "$@"
+}
+
 case $what in
   matrix) STEPFLEET_TEST_REDIS=docker matrix "$@" ;;
   matrix-short)
@@ -101,11 +113,10 @@ case $what in
   all) cargo test --workspace ${locked:+"$locked"} ;;
   integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} -- "$@" ;;
   chaos)
-    suite=(cargo test --release -p stepfleet-integration-tests ${locked:+"$locked"})
-    listed=$("${suite[@]}" -- --ignored --list chaos)
-    # A filter that matches nothing would pass.
-    grep -q ': test$' <<<"$listed" || die "no ignored test has 'chaos' in its name."
-    "${suite[@]}" -- --ignored --nocapture --test-threads=1 chaos
+    # Three fleets, one after another.
+    export STEPFLEET_CHAOS_SECONDS=${STEPFLEET_CHAOS_SECONDS:-$((${MINUTES:-1} * 20))}
+    only chaos::
     ;;
-  *) die "test.sh [all|integration|chaos|matrix|matrix-short|containers], not '$what'." ;;
+  model) only --ignored model:: ;;
+  *) die "test.sh [all|integration|chaos|model|matrix|matrix-short|containers], not '$what'." ;;
 esac

@@ -65,6 +65,11 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("it can be signalled");
     }
 
+    /// How it has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("its state")
+    }
+
     /// Waits until it has ended by itself, for at most a minute.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         for _ in 0..6000 {

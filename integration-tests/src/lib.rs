@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod both;
 pub mod buggy;
+pub mod chaos;
 pub mod cluster;
 pub mod containers;
 pub mod documents;

@@ -1,22 +1,31 @@
-//! A way to Redis that can be cut: after a command was sent and before its reply comes back.
+//! A way to Redis that can be cut: before a request arrives, after a command was sent and before its reply comes back, or for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// Passes everything on, until told to lose a reply.
+/// Passes everything on, until told to lose something.
 pub struct Proxy {
     /// Where it listens, as a Redis URL.
     pub url: String,
-    /// How many replies to pass on before one is lost; below 0 for all.
-    lose: Arc<AtomicI64>,
-    lost: Arc<AtomicU64>,
-    delay_ms: Arc<AtomicU64>,
+    faults: Arc<Faults>,
     listening: JoinHandle<()>,
+}
+
+struct Faults {
+    /// How many replies to pass on before one is lost; below 0 for all.
+    lose: AtomicI64,
+    lost: AtomicU64,
+    lose_request: AtomicBool,
+    delay_ms: AtomicU64,
+    cut: Notify,
+    is_parted: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -25,19 +34,25 @@ impl Proxy {
         let target = redis.trim_start_matches("redis://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("redis://{}", listener.local_addr().expect("its address"));
-        let (lose, lost) = (Arc::new(AtomicI64::new(-1)), Arc::new(AtomicU64::new(0)));
-        let delay_ms = Arc::new(AtomicU64::new(0));
+        let faults = Arc::new(Faults {
+            lose: AtomicI64::new(-1),
+            lost: AtomicU64::new(0),
+            lose_request: AtomicBool::new(false),
+            delay_ms: AtomicU64::new(0),
+            cut: Notify::new(),
+            is_parted: watch::Sender::new(false),
+        });
         let listening = tokio::spawn({
-            let (lose, lost, delay_ms) = (lose.clone(), lost.clone(), delay_ms.clone());
+            let faults = faults.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     if let Ok(server) = TcpStream::connect(&target).await {
-                        tokio::spawn(pass_on(client, server, lose.clone(), lost.clone(), delay_ms.clone()));
+                        tokio::spawn(pass_on(client, server, faults.clone()));
                     }
                 }
             }
         });
-        Self { url, lose, lost, delay_ms, listening }
+        Self { url, faults, listening }
     }
 
     /// The next reply is lost: its connection is closed when it comes, after Redis has done what it was told.
@@ -47,17 +62,32 @@ impl Proxy {
 
     /// As [`Proxy::lose_next_reply`], after so many replies that are passed on.
     pub fn lose_reply_after(&self, replies: i64) {
-        self.lose.store(replies, Ordering::SeqCst);
+        self.faults.lose.store(replies, Ordering::SeqCst);
+    }
+
+    /// The next request is lost: its connection is closed before Redis hears of it.
+    pub fn lose_next_request(&self) {
+        self.faults.lose_request.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes all connections that are open.
+    pub fn cut(&self) {
+        self.faults.cut.notify_waiters();
+    }
+
+    /// While it is parted, nothing passes, and nobody is told so. What was sent meanwhile arrives afterwards.
+    pub fn part(&self, is_parted: bool) {
+        self.faults.is_parted.send_replace(is_parted);
     }
 
     /// Keeps each reply back for this long.
     pub fn delay(&self, delay: Duration) {
-        self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.faults.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// How many replies were lost.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::SeqCst)
+        self.faults.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -67,33 +97,50 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass_on(
-    client: TcpStream,
-    server: TcpStream,
-    lose: Arc<AtomicI64>,
-    lost: Arc<AtomicU64>,
-    delay_ms: Arc<AtomicU64>,
-) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let requests = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+async fn pass_on(client: TcpStream, server: TcpStream, faults: Arc<Faults>) {
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // Whatever ends first closes both ways.
+    tokio::select! {
+        () = requests(from_client, to_server, &faults) => {}
+        () = replies(from_server, to_client, &faults) => {}
+        () = faults.cut.notified() => {}
+    }
+}
+
+async fn requests(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, faults: &Faults) {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count) = from_server.read(&mut buffer).await {
-        if count == 0 {
-            break;
+    while let Ok(count @ 1..) = client.read(&mut buffer).await {
+        faults.while_parted().await;
+        let is_lost = faults.lose_request.swap(false, Ordering::SeqCst);
+        if is_lost || server.write_all(&buffer[..count]).await.is_err() {
+            return;
         }
+    }
+}
+
+async fn replies(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, faults: &Faults) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = server.read(&mut buffer).await {
+        faults.while_parted().await;
         // It goes on counting down, below 0, where it means nothing.
-        if lose.fetch_sub(1, Ordering::SeqCst) == 0 {
-            lost.fetch_add(1, Ordering::SeqCst);
-            break;
+        if faults.lose.fetch_sub(1, Ordering::SeqCst) == 0 {
+            faults.lost.fetch_add(1, Ordering::SeqCst);
+            return;
         }
-        let delay = delay_ms.load(Ordering::SeqCst);
+        let delay = faults.delay_ms.load(Ordering::SeqCst);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        if to_client.write_all(&buffer[..count]).await.is_err() {
-            break;
+        if client.write_all(&buffer[..count]).await.is_err() {
+            return;
         }
     }
-    requests.abort();
+}
+
+impl Faults {
+    async fn while_parted(&self) {
+        // The sender is here, so it cannot be gone.
+        let _ = self.is_parted.subscribe().wait_for(|is_parted| !is_parted).await;
+    }
 }

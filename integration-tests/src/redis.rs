@@ -104,6 +104,16 @@ impl TestRedis {
         child.wait().expect("it has ended");
     }
 
+    /// Tells the server to end, and waits until it has. Its files stay.
+    ///
+    /// # Panics
+    /// When it runs in a container.
+    pub fn end(&mut self) {
+        self.signal(Signal::TERM);
+        let Server::Process { child, .. } = &mut self.server else { panic!("not a process of this machine") };
+        child.wait().expect("it has ended");
+    }
+
     /// Starts the server again, on its port and with its files, and waits until it answers.
     ///
     /// # Panics

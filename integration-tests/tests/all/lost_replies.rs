@@ -1,11 +1,15 @@
 //! The connection is cut after the command was sent: each transition, repeated, gives the answer that was lost and has
 //! no second effect.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use stepfleet::Worker;
 use stepfleet_integration_tests::double::{call, fire, introduction, reap, refill, route, slots, start, stop};
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::proxy::Proxy;
+use stepfleet_integration_tests::workflows::Squares;
 use stepfleet_shared::codec::Content;
 use stepfleet_shared::history::{Kind, Record};
 use stepfleet_shared::journal::Entry;
@@ -18,6 +22,7 @@ use stepfleet_shared::step::{
 };
 use stepfleet_shared::store::prelude::*;
 use stepfleet_shared::store::{Audit, Deferral, Origin, RedisStore, Rejection, Start, Started};
+use tokio_util::task::AbortOnDropHandle;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -407,4 +412,24 @@ async fn a_wake_up_that_goes_to_a_connection_that_is_gone() {
     assert!(reader.next().await.unwrap(), "it waited while nobody read");
     let claimed = shaky.claim(5).await;
     assert_eq!(claimed.iter().map(|step| step.fence.run.as_str()).collect::<Vec<_>>(), ["s"]);
+}
+
+/// The events of a join are read apart from the claim. That, too, is no trouble of the step.
+#[tokio::test]
+async fn whatever_a_worker_is_told_may_be_lost_and_no_step_is_blamed() {
+    let fleet = Fleet::new().await;
+    let _coordinator = fleet.coordinator();
+    let proxy = Proxy::to(&fleet.redis.url).await;
+    let store = Arc::new(RedisStore::new(&proxy.url, Namespace::default()).unwrap());
+    let worker = Worker::new(store, <_>::default()).serve(Squares).unwrap();
+    let _at_work = AbortOnDropHandle::new(tokio::spawn(worker.run_until(std::future::pending())));
+    fleet.workers_ready(1).await;
+    for reply in 0..25 {
+        let run = fleet.client.start("squares", &json!({ "count": 2 })).enqueue().await.unwrap();
+        proxy.lose_reply_after(reply);
+        assert_eq!(run.result::<Value>(HOUR).await.unwrap()["sum"], 5);
+        let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
+        assert!(history.iter().all(|record| record.kind != Kind::Retry), "reply {reply}: {history:?}");
+    }
+    assert!(proxy.lost() > 10, "{} replies were lost", proxy.lost());
 }

@@ -211,7 +211,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "records entries and changes the context of a step that goes on; opens waits and answers those that have ended",
         &[
             FENCE,
-            own(&[line("mark")]),
+            own(&[line("mark"), line("after")]),
             CHANGES,
             own(&[
                 list("entries", &[digits("number"), bytes("entry")]),

@@ -261,6 +261,7 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
     Checkpoint {
         fence: fence.into(),
         mark: checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()),
+        after: checkpoint.after.map_or_else(String::new, |after| after.to_string()),
         changes: changes(checkpoint.changes()),
         entries: checkpoint.entries.iter().map(|(number, entry)| (*number, &**entry)).collect(),
         gone: checkpoint.let_go.iter().map(|one| (one.number, &*one.name, one.given)).collect(),

@@ -21,6 +21,9 @@ pub struct Checkpoint {
     pub merges: Vec<(String, Merge)>,
     /// The fields that must still have the value with this digest ([`crate::values::digest`]), or no value.
     pub expects: Vec<(String, Option<String>)>,
+    /// The entry that this attempt has recorded last. If the journal lacks it, Redis has come back without its latest
+    /// writes, and the checkpoint is fenced: what the attempt has done since does not follow from what is recorded.
+    pub after: Option<u64>,
     /// What was recorded since the last checkpoint, by number. The first entry identifies a repetition too.
     pub entries: Vec<(u64, Vec<u8>)>,
     /// Calls that the body has dropped. They are recorded as such; a wait among them no longer takes a signal, and a

@@ -153,9 +153,10 @@ impl Core {
                 (Some((number, entry)), along)
             }
         };
+        let after = journal.last();
         let mut saves = self.saves();
         saves.made += 1;
-        let mut checkpoint = Checkpoint { mark: Some(saves.made), ..along.checkpoint() };
+        let mut checkpoint = Checkpoint { mark: Some(saves.made), after, ..along.checkpoint() };
         checkpoint.entries.splice(0..0, entry);
         saves.pending.push_back(Arc::new(Save { checkpoint: with(checkpoint, changes), along }));
     }

@@ -314,6 +314,7 @@ impl Core {
 
     /// Delivers the outcomes of waits.
     async fn checkpoint(&self, checkpoint: Checkpoint, along: Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
+        let checkpoint = Checkpoint { after: self.journal().last(), ..checkpoint };
         let sent = Arc::new((checkpoint, along));
         self.unsure().push(sent.clone());
         let answered = self.send(&sent).await;

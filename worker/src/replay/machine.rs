@@ -20,6 +20,8 @@ pub(crate) struct Machine {
     pub(super) entries: BTreeMap<u64, Vec<u8>>,
     /// What was recorded since.
     pub(super) kept: BTreeMap<u64, Vec<u8>>,
+    /// The last of these.
+    last: Option<u64>,
     /// Waits without an answer.
     pub(super) waits: BTreeMap<u64, Wait>,
     /// Waits that the store knows of by now.
@@ -214,13 +216,19 @@ impl Machine {
         }
         for LetGo { number, name, given } in &along.let_go {
             self.let_go.remove(number);
-            self.keep(*number, Entry::LetGo { name, given: *given }.write());
+            self.kept.insert(*number, Entry::LetGo { name, given: *given }.write());
         }
     }
 
     /// It was recorded, for a body that runs again within this attempt.
     pub(crate) fn keep(&mut self, number: u64, entry: Vec<u8>) {
         self.kept.insert(number, entry);
+        self.last = Some(number);
+    }
+
+    /// What was recorded last: whoever records more says so, as a Redis that has lost it must take nothing that was built on it.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.last
     }
 
     /// How many bytes its entries have.

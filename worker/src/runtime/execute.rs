@@ -107,7 +107,7 @@ async fn run(session: &Session, step: &Arc<Claimed>, core: Arc<Core>, body: Opti
     let mut body = if let Some(body) = body {
         body
     } else {
-        let joined = read_joined(session, step).await?;
+        let joined = read_joined(&core, step).await?;
         let attempt = Attempt { claimed: Arc::clone(step), joined, core: core.clone(), stop: served.stop };
         Box::new(AssertUnwindSafe((known.run)(attempt)).catch_unwind())
     };
@@ -178,11 +178,12 @@ fn watched<T>(code: impl Future<Output = T> + Send, running: Arc<AtomicBool>) ->
     })
 }
 
-pub(super) async fn read_joined(session: &Session, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {
+pub(super) async fn read_joined(core: &Core, step: &Claimed) -> Outcome<Vec<Vec<u8>>> {
     let Some(joined) = &step.joined else { return Ok(Vec::new()) };
-    let mut events = Vec::new();
+    let (reach, mut events) = (&core.reach, Vec::new());
     while (events.len() as u64) < joined.count {
-        let slice = session.store.joined(step, joined, events.len() as u64, SLICE).await?;
+        let from = events.len() as u64;
+        let slice = reach.persist(|_| reach.store.joined(step, joined, from, SLICE)).await?;
         if slice.is_empty() {
             return Err(Error::msg("the joined events are gone: another attempt has committed"));
         }

@@ -111,7 +111,7 @@ async fn catch(
     refill: &Refill,
 ) -> Option<Result<Vec<Claimed>, Error>> {
     let joined = match &step.joined {
-        Some(joined) if joined.count <= MAX_JOINED => read_joined(session, step).await.ok(),
+        Some(joined) if joined.count <= MAX_JOINED => read_joined(core, step).await.ok(),
         _ => None,
     };
     let elapsed_ms = u64::try_from(core.past.elapsed().as_millis()).unwrap_or(u64::MAX);

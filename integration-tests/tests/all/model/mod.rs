@@ -1,7 +1,7 @@
 //! Random schedules on the memory store and on a real Redis, side by side: the same answers, the same state, no run
 //! stranded, and every run can be brought to its end.
 //!
-//! The short form runs with all tests; `make test-chaos` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
+//! The short form runs with all tests; `make test-model` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
 //! A failure prints its seed and a shrunk schedule; `STEPFLEET_MODEL_SEED` repeats it.
 
 mod asking;
@@ -489,7 +489,7 @@ fn both_stores_agree_on_a_few_thousand_schedules() {
 }
 
 #[test]
-#[ignore = "long: make test-chaos"]
-fn chaos_of_schedules_on_both_stores() {
+#[ignore = "long: make test-model"]
+fn many_schedules_on_both_stores() {
     schedules(setting("STEPFLEET_MODEL_SCHEDULES", 100_000), true);
 }

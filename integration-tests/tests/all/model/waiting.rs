@@ -32,6 +32,8 @@ impl Pair {
         }
         let (worker, step) = self.held[held % self.held.len()].clone();
         let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
+        // What was recorded last: by this attempt, by another, or in what was forgotten since.
+        checkpoint.after = set.is_multiple_of(5).then_some(self.numbers);
         self.journalled.insert((step.fence.run.clone(), step.fence.seq));
         for _ in 0..entries {
             self.numbers += 1;

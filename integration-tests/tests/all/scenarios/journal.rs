@@ -28,6 +28,33 @@ async fn what_was_recorded_is_there_for_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn nothing_is_recorded_on_top_of_what_was_forgotten() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let record = async |number, after| {
+            let checkpoint = Checkpoint { after, ..records(number, 7) };
+            store.checkpoint("a", &step.fence, &checkpoint).await.unwrap().outcome
+        };
+        assert_eq!(record(1, None).await, CommitStatus::Committed);
+        let saved = scene.save().await;
+        assert_eq!(record(2, Some(1)).await, CommitStatus::Committed);
+        assert_eq!(record(3, Some(2)).await, CommitStatus::Committed);
+        scene.restore(&saved).await;
+        // Its hold is what it was; the journal is not.
+        assert_eq!(record(4, Some(3)).await, CommitStatus::Fenced);
+        let waits = Checkpoint {
+            after: Some(3),
+            waits: vec![Wait { number: 4, name: "n".into(), ..Wait::default() }],
+            ..Checkpoint::default()
+        };
+        assert_eq!(store.checkpoint("a", &step.fence, &waits).await.unwrap(), CommitStatus::Fenced.into());
+        assert_eq!(record(2, Some(1)).await, CommitStatus::Committed);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_step_records_has_a_limit() {
     on_both(async |scene| {
         let store = scene.store();

@@ -104,7 +104,8 @@ fn what_is_built_is_what_the_contract_says() {
     let entries = vec![(1, vec![1])];
     let unreadable =
         vec![Unreadable { number: 1, name: "word".into(), digest: "d".into(), why: "no word at all".into() }];
-    let made = Checkpoint { mark: Some(1), set, unset, merges, expects, entries, let_go, unreadable, waits };
+    let made =
+        Checkpoint { mark: Some(1), after: Some(2), set, unset, merges, expects, entries, let_go, unreadable, waits };
     follow(&checkpoint(&step.fence, &made));
     follow(&stage(&step.fence, 0, &commit.emits));
     follow(&release("worker", std::slice::from_ref(&step.fence)));

@@ -36,6 +36,7 @@ impl Transition for Claim<'_> {
 pub(crate) struct Checkpoint<'a> {
     pub(crate) fence: Fence<'a>,
     pub(crate) mark: String,
+    pub(crate) after: String,
     pub(crate) changes: Changes<'a>,
     pub(crate) entries: Vec<(u64, &'a [u8])>,
     pub(crate) gone: Vec<(u64, &'a str, u64)>,
@@ -47,6 +48,7 @@ impl Write for Checkpoint<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         self.fence.write(args);
         args.text(&self.mark);
+        args.text(&self.after);
         self.changes.write(args);
         args.count(2 * self.entries.len());
         for (number, entry) in &self.entries {

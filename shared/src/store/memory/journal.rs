@@ -30,6 +30,10 @@ impl Data {
         if !self.is_good(worker, fence) {
             return Ok(CommitStatus::Fenced.into());
         }
+        // What this attempt has recorded is gone: the store came back without its last moments.
+        if checkpoint.after.is_some_and(|after| !self.is_recorded(&fence.run, fence.seq, after)) {
+            return Ok(CommitStatus::Fenced.into());
+        }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
         // What was done by an earlier try is not done again; others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));

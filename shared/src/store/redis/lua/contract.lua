@@ -193,7 +193,7 @@ function read.claim(argv)
 end
 
 function read.checkpoint(argv)
-  local set, at = take_list(argv, 5)
+  local set, at = take_list(argv, 6)
   local unset, at = take_list(argv, at)
   local merges, at = take_list(argv, at)
   local expects, at = take_list(argv, at)
@@ -202,8 +202,8 @@ function read.checkpoint(argv)
   local unreadable, at = take_list(argv, at)
   local waits = take_list(argv, at)
   return {
-    run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], set = set, unset = unset, merges = merges,
-    expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits,
+    run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], after = argv[5], set = set, unset = unset,
+    merges = merges, expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits,
   }
 end
 
@@ -442,7 +442,7 @@ local place_of = {
     result = 10, retention = 11, fields = 12,
   },
   record = {
-    run = 1, number = 2, line = 3, call = 4, entry = 5,
+    run = 1, number = 2, line = 3, after = 4, call = 5, entry = 6,
   },
   start_run = {
     run = 1, workflow = 2, version = 3, content = 4, input = 5, entry = 6, record = 7,
