@@ -89,7 +89,7 @@ pub async fn confide(ctx: &Context<Diary>, secret: String) -> Outcome<Vec<String
     Ok(diary.secrets)
 }
 
-/// Published by [`confide`].
+/// Published by [`confide()`].
 #[derive(Event, Serialize, Deserialize)]
 pub struct Said {
     text: String,

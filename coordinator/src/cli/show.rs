@@ -151,7 +151,7 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     field("workflow", workflow(run));
     field("status", output::graded(run.status.as_str(), good));
     if let Some(durability) = run.durability {
-        field("durability", &durability.to_string());
+        field("durability", durability.to_string());
     }
     if let Some(session) = &run.session {
         field("session", session);

@@ -30,8 +30,8 @@ impl Stage {
         std::fs::write(folder.path().join("old"), format!("key-of-october {old}\n")).unwrap();
         std::fs::write(folder.path().join("both"), format!("key-of-november {new}\nkey-of-october {old}\n")).unwrap();
         std::fs::write(folder.path().join("new"), format!("key-of-november {new}\n")).unwrap();
-        let _coordinator = fleet.coordinator_process(STEPFLEET);
-        Self { fleet, folder, _coordinator }
+        let coordinator = fleet.coordinator_process(STEPFLEET);
+        Self { fleet, folder, _coordinator: coordinator }
     }
 
     fn keys(&self, name: &str) -> String {
@@ -55,7 +55,7 @@ impl Stage {
         command.output().expect("it starts")
     }
 
-    async fn confide(&self, keys: Option<&str>, id: &str, secret: &str) -> Value {
+    fn confide(&self, keys: Option<&str>, id: &str, secret: &str) -> Value {
         let (input, context) = (json!(secret).to_string(), json!({ "given": secret }).to_string());
         let mut start = vec!["start", "confide", "--id", id, "--session", "s", "--input", &input, "--wait"];
         if id == "first" {
@@ -86,7 +86,7 @@ fn has(folder: &Path, text: &[u8]) -> bool {
 async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
     let stage = Stage::new().await;
     let mut worker = stage.worker(Some("old")).await;
-    assert_eq!(stage.confide(Some("old"), "first", SECRET).await, json!([SECRET]));
+    assert_eq!(stage.confide(Some("old"), "first", SECRET), json!([SECRET]));
     assert!(!stage.is_in_redis(SECRET) && stage.is_in_redis("key-of-october"));
 
     let shown = stage.stepfleet(None, &["show", "first", "--json"]);
@@ -114,7 +114,7 @@ async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
     // A new key, beside the old one: what was written before is read, and the new key encrypts.
     worker.kill();
     let mut worker = stage.worker(Some("both")).await;
-    assert_eq!(stage.confide(Some("both"), "second", OTHER).await, json!([SECRET, OTHER]));
+    assert_eq!(stage.confide(Some("both"), "second", OTHER), json!([SECRET, OTHER]));
     assert!(!stage.is_in_redis(OTHER) && stage.is_in_redis("key-of-november"));
 
     // The old key is gone too early: that is what the run says.
@@ -133,7 +133,7 @@ async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
 async fn without_keys_anybody_reads_what_is_in_redis() {
     let stage = Stage::new().await;
     let _worker = stage.worker(None).await;
-    assert_eq!(stage.confide(None, "first", SECRET).await, json!([SECRET]));
+    assert_eq!(stage.confide(None, "first", SECRET), json!([SECRET]));
     assert!(stage.is_in_redis(SECRET));
 }
 

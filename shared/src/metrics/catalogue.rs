@@ -99,6 +99,8 @@ metrics! {
         "How many of its slots execute a step, or are about to";
     LEASES_LOST = "stepfleet_leases_lost_total" Count [] ByWorkers:
         "How often the worker's lease ran out, so that it lost all that it held and began anew";
+    STEPS_ROLLED_BACK = "stepfleet_steps_rolled_back_total" Count [] ByWorkers:
+        "Step executions that the worker had committed and that Redis expects again, as it came back without its latest writes; they are handed back, and their runs go on from there";
 
     RUNS_STARTED = "stepfleet_runs_started_total" Count ["workflow"] ByCoordinators:
         "Runs that were created";

@@ -55,6 +55,7 @@ impl Outcome {
 pub(super) struct Metrics {
     workflows: HashMap<String, OfWorkflow>,
     leases_lost: Count,
+    rolled_back: Count,
 }
 
 struct OfWorkflow {
@@ -100,7 +101,9 @@ impl Metrics {
             all.set(&[], slots.count() as u64);
             busy.set(&[], slots.busy() as u64);
         });
-        Self { workflows, leases_lost: registry.counts(&catalogue::LEASES_LOST).of(&[]) }
+        let (leases_lost, rolled_back) = (&catalogue::LEASES_LOST, &catalogue::STEPS_ROLLED_BACK);
+        let (leases_lost, rolled_back) = (registry.counts(leases_lost).of(&[]), registry.counts(rolled_back).of(&[]));
+        Self { workflows, leases_lost, rolled_back }
     }
 
     fn of_step(&self, step: &Claimed) -> Option<&OfStep> {
@@ -138,6 +141,11 @@ impl Metrics {
         if let Some(of_workflow) = self.workflows.get(&step.workflow) {
             of_workflow.completed.add(1);
         }
+    }
+
+    /// Redis came back without its latest writes, so many step executions of this worker among them.
+    pub(super) fn rolled_back(&self, steps: u64) {
+        self.rolled_back.add(steps);
     }
 
     pub(super) fn lost_lease(&self) {

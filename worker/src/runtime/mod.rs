@@ -308,7 +308,7 @@ impl Worker {
                     format!("workflow {} asks for durability {durability}, but {lack}", served.registration.workflow);
                 match durability {
                     Durability::Replicas(_) => {
-                        log::warn!("{told}; until that changes, its runs wait and new ones are rejected")
+                        log::warn!("{told}; until that changes, its runs wait and new ones are rejected");
                     }
                     _ => return Err(WorkerError::Setting(told)),
                 }

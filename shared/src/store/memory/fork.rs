@@ -233,7 +233,7 @@ impl RunData {
         let (workflow, version, content) = (self.shown.workflow.clone(), self.shown.version, self.shown.content);
         let durability = self.shown.durability;
         let mut state =
-            Self::new(Run { workflow, version, content, durability, input, ..shown(&fork.id, status, now) });
+            Self::new(Run { workflow, version, content, input, durability, ..shown(&fork.id, status, now) });
         state.shown.started_ms = (!fork.is_start).then_some(now);
         state.follow_steps = self.follow_steps && self.kept_steps().is_some();
         (state.forked, state.forked_at) = (Some(run.to_owned()), (!fork.is_start).then_some(fork.seq));
