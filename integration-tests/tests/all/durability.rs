@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use stepfleet::Worker;
 use stepfleet::prelude::*;
-use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_integration_tests::fleet::{Fleet, InProcess, Process, Signal};
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::{found, until};
@@ -19,38 +19,45 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A fleet whose Redis has a replica, and what its steps do outside.
+/// A fleet at work whose Redis has a replica, and what its steps do outside.
 struct Replicated {
     fleet: Fleet,
     replica: TestRedis,
     levers: TestRedis,
+    worker: Process,
+    _coordinator: InProcess,
 }
 
 impl Replicated {
     async fn new() -> Self {
         let (fleet, replica) = (Fleet::on(TestRedis::process().await), TestRedis::process().await);
-        let this = Self { fleet, replica, levers: TestRedis::process().await };
-        let address = this.fleet.redis.url.trim_start_matches("redis://").to_owned();
-        let (host, port) = address.split_once(':').expect("host and port");
-        let mut replica = this.replica.connection().await;
-        let () = redis::cmd("REPLICAOF").arg(host).arg(port).query_async(&mut replica).await.unwrap();
-        this.has_replica().await;
-        this
-    }
-
-    async fn has_replica(&self) {
-        let mut redis = self.fleet.redis.connection().await;
+        let levers = TestRedis::process().await;
+        let (host, port) = fleet.redis.url.trim_start_matches("redis://").split_once(':').expect("host and port");
+        let mut follows = redis::cmd("REPLICAOF");
+        let () = follows.arg(host).arg(port).query_async(&mut replica.connection().await).await.unwrap();
+        let mut redis = fleet.redis.connection().await;
         until(async || info(&mut redis, "replication").await.contains("state=online")).await;
-    }
-
-    fn worker(&self) -> Process {
         let settings = [
-            ("TEST_LEVERS", self.levers.url.as_str()),
+            ("TEST_LEVERS", levers.url.as_str()),
             ("STEPFLEET_CONCURRENCY", "1"),
             // What is not in the journal would be done again.
             ("STEPFLEET_KEEPS", "0"),
         ];
-        self.fleet.worker(WORKER, &settings)
+        let (coordinator, worker) = (fleet.coordinator(), fleet.worker(WORKER, &settings));
+        fleet.workers_ready(1).await;
+        Self { fleet, replica, levers, worker, _coordinator: coordinator }
+    }
+
+    /// Connections to the Redis, and to what the steps do outside.
+    async fn looks(&self) -> (MultiplexedConnection, MultiplexedConnection) {
+        (self.fleet.redis.connection().await, self.levers.connection().await)
+    }
+
+    /// A run that waits for the replica, which is stopped.
+    async fn held_up(&self, redis: &mut MultiplexedConnection) {
+        self.replica.signal(Signal::STOP);
+        ask(redis, "steady", "safe", &[("durability", "replicas:1")]).await;
+        somebody_waits(redis, "wait").await;
     }
 }
 
@@ -82,16 +89,9 @@ async fn done(levers: &mut MultiplexedConnection, run: &str, what: &str) -> u32 
 #[tokio::test]
 async fn a_body_begins_only_once_the_replicas_have_confirmed_what_led_to_it() {
     let stage = Replicated::new().await;
-    let _coordinator = stage.fleet.coordinator();
-    let _worker = stage.worker();
-    stage.fleet.workers_ready(1).await;
-    let mut redis = stage.fleet.redis.connection().await;
-    let mut levers = stage.levers.connection().await;
-    stage.replica.signal(Signal::STOP);
-    ask(&mut redis, "steady", "safe", &[("durability", "replicas:1")]).await;
-    somebody_waits(&mut redis, "wait").await;
+    let (mut redis, mut levers) = stage.looks().await;
+    stage.held_up(&mut redis).await;
     assert_eq!(done(&mut levers, "safe", "first").await, 0, "its body has begun");
-    // One that asks for nothing is not held up by it, but the worker has one slot only.
     stage.replica.signal(Signal::CONT);
     wait_for_arrival(&mut levers, "safe").await;
     assert_eq!(done(&mut levers, "safe", "first").await, 1);
@@ -105,14 +105,8 @@ async fn a_body_begins_only_once_the_replicas_have_confirmed_what_led_to_it() {
 #[tokio::test]
 async fn a_run_that_is_cancelled_while_it_waits_for_a_confirmation_frees_its_slot() {
     let stage = Replicated::new().await;
-    let _coordinator = stage.fleet.coordinator();
-    let _worker = stage.worker();
-    stage.fleet.workers_ready(1).await;
-    let mut redis = stage.fleet.redis.connection().await;
-    let mut levers = stage.levers.connection().await;
-    stage.replica.signal(Signal::STOP);
-    ask(&mut redis, "steady", "safe", &[("durability", "replicas:1")]).await;
-    somebody_waits(&mut redis, "wait").await;
+    let (mut redis, mut levers) = stage.looks().await;
+    stage.held_up(&mut redis).await;
     stage.fleet.client.run("safe").cancel().await.unwrap();
     ask(&mut redis, "steady", "other", &[]).await;
     wait_for_arrival(&mut levers, "other").await;
@@ -126,9 +120,7 @@ async fn a_run_that_is_cancelled_while_it_waits_for_a_confirmation_frees_its_slo
 #[tokio::test]
 async fn a_caller_is_answered_once_its_request_is_safe() {
     let stage = Replicated::new().await;
-    let _coordinator = stage.fleet.coordinator();
-    let mut redis = stage.fleet.redis.connection().await;
-    stage.fleet.store.open().await.unwrap();
+    let (mut redis, _) = stage.looks().await;
     stage.replica.signal(Signal::STOP);
     let start = stage.fleet.client.start("steady", &0u64).id("safe").durability(Durability::Replicas(1));
     let mut enqueued = tokio::spawn(start.enqueue());
@@ -142,11 +134,7 @@ async fn a_caller_is_answered_once_its_request_is_safe() {
 #[tokio::test]
 async fn what_a_server_has_lost_before_it_was_confirmed_is_recorded_again() {
     let mut stage = Replicated::new().await;
-    let _coordinator = stage.fleet.coordinator();
-    let worker = stage.worker();
-    stage.fleet.workers_ready(1).await;
-    let mut redis = stage.fleet.redis.connection().await;
-    let mut levers = stage.levers.connection().await;
+    let (mut redis, mut levers) = stage.looks().await;
     ask(&mut redis, "steady", "safe", &[("durability", "replicas:1")]).await;
     // Its first call is recorded and confirmed.
     wait_for_arrival(&mut levers, "safe").await;
@@ -159,7 +147,7 @@ async fn what_a_server_has_lost_before_it_was_confirmed_is_recorded_again() {
     stage.fleet.redis.start_again_from(files).await;
     stage.replica.signal(Signal::CONT);
     let ended = stage.fleet.client.run("safe").wait(LIMIT).await.unwrap();
-    assert_eq!(ended.status, Status::Completed, "{}", worker.log());
+    assert_eq!(ended.status, Status::Completed, "{}", stage.worker.log());
     for what in ["first", "second", "last"] {
         assert_eq!(done(&mut levers, "safe", what).await, 1, "{what} was done again");
     }

@@ -1,4 +1,4 @@
-//! Writes what the body of an attempt streams, in a task beside it.
+//! Writes the streams of an attempt's body in a background task.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -16,7 +16,7 @@ use super::{Core, Reach};
 use crate::decisions::pieces;
 use crate::error::{Error, Outcome};
 
-/// The streams of an attempt, and the task that writes them. It ends with the attempt.
+/// The streams of an attempt, and the task that writes them, which ends with the attempt.
 #[derive(Debug)]
 pub(super) struct Scribe {
     desk: Arc<Desk>,
@@ -27,9 +27,9 @@ pub(super) struct Scribe {
 #[derive(Debug, Default)]
 struct Desk {
     state: Mutex<State>,
-    /// There is more to write.
+    /// Notified when there is more to write.
     work: Notify,
-    /// Something was written.
+    /// Notified when something was written.
     progress: Notify,
 }
 
@@ -37,11 +37,11 @@ struct Desk {
 pub(super) struct State {
     streams: Vec<Open>,
     begun: u64,
-    /// What the store remembers for later attempts: call and number.
+    /// The streams that the store remembers for later attempts: call and number.
     remembered: Vec<(u64, u64)>,
-    /// What it need not remember any more.
+    /// The streams that the store may forget.
     done: Vec<String>,
-    /// Nothing is written any more.
+    /// Why nothing more is written.
     stopped: Option<Stopped>,
 }
 
@@ -49,29 +49,29 @@ pub(super) struct State {
 enum Stopped {
     /// The attempt is no longer the current one.
     Fenced,
-    /// The store has refused.
+    /// The store refused a piece.
     Refused(String),
 }
 
-/// A stream that is written.
+/// An open stream.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) key: u64,
     call: u64,
     number: u64,
     name: String,
-    /// How much of it was sent.
+    /// How many bytes were sent.
     sent: usize,
     waiting: String,
     is_on_its_way: bool,
-    /// When the last piece went out.
+    /// When the last piece was sent.
     written: Option<Instant>,
-    /// Somebody waits for all of it.
+    /// Send the rest at once: somebody waits for all of it.
     is_hurried: bool,
     end: End,
 }
 
-/// Whether it is to be said that nothing comes after it.
+/// Whether a stream has ended, and whether its end was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Open,
@@ -92,7 +92,7 @@ impl Open {
     }
 }
 
-/// What the task is to do.
+/// What the task does next.
 enum Next {
     Write(u64, Piece),
     Wait(Instant),
@@ -108,7 +108,7 @@ impl State {
         self.streams.iter().all(|stream| !which(stream) || !stream.has_something() && !stream.is_on_its_way)
     }
 
-    /// Whether it is to go out sooner than what waits for its time already.
+    /// Appends text to a stream. True if it is now due earlier, so that the task must wake up.
     fn push(&mut self, key: u64, text: &str) -> Outcome<bool> {
         if let Some(Stopped::Refused(refused)) = &self.stopped {
             return Err(Error::terminal(refused.clone()));
@@ -128,7 +128,7 @@ impl State {
         Ok(pieces::hastens(before, stream.waiting.len()))
     }
 
-    /// Those that have waited longest come first.
+    /// Picks the stream that is due first; of several, the one last written longest ago.
     fn next(&mut self, step: &str, now: Instant) -> Next {
         if self.stopped.is_some() {
             return Next::Nothing;
@@ -173,7 +173,7 @@ impl Scribe {
         self.desk.state()
     }
 
-    /// A stream at this place. Answers what it is known by here.
+    /// Begins a stream at this place. Returns its key.
     pub(super) fn begin(&self, reach: &Reach, call: u64, number: u64, name: &str) -> u64 {
         let (desk, reach, cancelled) = (self.desk.clone(), reach.clone(), self.cancelled.clone());
         self.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(write(desk, reach, cancelled))));
@@ -205,7 +205,7 @@ impl Scribe {
         Ok(())
     }
 
-    /// What is left of these is to go out at once. `ends`: nothing comes after it. False where there is none of them.
+    /// Has the rest of these streams sent at once; `ends` also ends them. False if there are none.
     pub(super) fn hurry(&self, which: impl Fn(&Open) -> bool, ends: bool) -> bool {
         let mut state = self.state();
         let mut is_any = false;
@@ -222,7 +222,7 @@ impl Scribe {
         is_any
     }
 
-    /// The call is recorded: nobody streams there again.
+    /// The call is recorded, so the store may forget its streams.
     pub(super) fn recorded(&self, call: u64) {
         let mut state = self.state();
         let state = &mut *state;
@@ -234,12 +234,12 @@ impl Scribe {
         });
     }
 
-    /// The body goes on after a wait.
+    /// The body continues after a wait: its streams are no longer hurried.
     pub(super) fn go_on(&self) {
         self.state().streams.iter_mut().for_each(|stream| stream.is_hurried = false);
     }
 
-    /// The body runs again.
+    /// The body runs again: it begins its streams anew.
     pub(super) fn begin_again(&self) {
         self.state().streams.clear();
     }
@@ -251,7 +251,7 @@ impl Desk {
     }
 }
 
-/// Until it is aborted, or may write no more.
+/// Writes the streams until it is aborted.
 async fn write(desk: Arc<Desk>, reach: Reach, cancelled: CancellationToken) {
     loop {
         let next = desk.state().next(&reach.step, Instant::now());
@@ -292,7 +292,7 @@ async fn write(desk: Arc<Desk>, reach: Reach, cancelled: CancellationToken) {
 }
 
 impl Core {
-    /// Waits until this is so of the streams, or nothing is written any more.
+    /// Waits until `is_so` holds for the streams. An error if the store refused a piece.
     pub(super) async fn until(&self, is_so: impl Fn(&State) -> bool) -> Outcome<()> {
         let desk = &self.scribe.desk;
         let stopped = loop {
@@ -314,17 +314,17 @@ impl Core {
         }
     }
 
-    /// What a call has streamed goes out before it is recorded. `ends`: its work has come to something.
+    /// Sends what a call has streamed, before the call is recorded. `ends`: the call has succeeded.
     pub(super) async fn settle_streams_of(&self, call: u64, ends: bool) {
         self.settle_those(|stream| stream.call == call, ends).await;
     }
 
-    /// What the body has streamed goes out before its attempt ends. `ends`: the body has returned.
+    /// Sends what the body has streamed, before its attempt ends. `ends`: the body has returned.
     pub(crate) async fn settle_streams(&self, ends: bool) {
         self.settle_those(|_| true, ends).await;
     }
 
-    /// What the body has streamed goes out before it waits. It may go on with its streams.
+    /// Sends what the body has streamed, before it waits. The streams stay open.
     pub(crate) async fn flush_streams(&self) {
         self.flush_those(|_| true, false).await;
     }
@@ -336,7 +336,7 @@ impl Core {
 
     async fn flush_those(&self, which: impl Fn(&Open) -> bool, ends: bool) {
         if self.scribe.hurry(&which, ends) {
-            // What is refused was told to the body where it still streamed.
+            // The body gets a refusal from its next write.
             let _ = self.until(|state| state.is_settled(&which)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The transitions for what concerns two partitions.
+//! Transitions that involve two partitions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::request::SignalRequest;
 use crate::store::InboxEntry;
 use crate::store::across::{Across, Reservation, Voided};
 
-/// A day: longer than any coordinator is late.
+/// One day: no coordinator lags behind for that long.
 const VOID_MS: u64 = 24 * 3600 * 1000;
 
 impl Data {

@@ -1,5 +1,5 @@
-//! Looks for what a run needs and is not there. This store loses nothing by itself: what is found is a bug, or was
-//! taken away by a test.
+//! `audit`: finds what a run needs but is missing. This store loses nothing by itself: a breach is a bug, or a test
+//! removed something.
 
 use super::data::{Data, Held, Lane, QueueEntry, Slot};
 use super::fleet::first_holds;
@@ -10,7 +10,7 @@ use crate::history::Kind;
 use crate::step::{Fence, Wait};
 use crate::store::{Audit, Audited, Breach};
 
-/// How to mend a breach.
+/// How to repair a breach.
 pub(super) enum Mend {
     Queue(u64),
     QueueFan(u64),
@@ -22,7 +22,7 @@ pub(super) enum Mend {
 }
 
 impl Data {
-    /// All runs at once: there is no second slice.
+    /// Audits all runs in one call, without slices.
     pub(super) fn audit(&mut self, now: u64, audit: &Audit) -> Audited {
         let mut audited = Audited { examined: self.runs.len() as u64, ..Audited::default() };
         let runs: Vec<String> = self.runs.keys().cloned().collect();
@@ -58,7 +58,7 @@ impl Data {
         let is_open = |execution: &Execution| steps.groups_of(execution.work.group).is_some();
         for (seq, execution) in steps.executions.iter().filter(|(_, execution)| is_open(execution)) {
             match &execution.phase {
-                // Entries are read in vain while the run is paused.
+                // Claims drop the entries of a paused run, so the queue may lack them.
                 Phase::Queued(_) if steps.is_held_back() => {}
                 Phase::Queued(_) => {
                     if !self.is_queued(run, &QueueEntry::Step { run: id.to_owned(), seq: *seq }) {
@@ -82,7 +82,7 @@ impl Data {
                 Phase::Turn | Phase::Ending => {}
             }
         }
-        // What is left of a closed fan-out is swept.
+        // Staged branches of closed fan-outs are no breach: they are discarded.
         let has_staged =
             |group: u64| !steps.is_held_back() && steps.staged.get(&group).is_some_and(|staged| !staged.is_empty());
         for group in steps.groups.keys().filter(|group| has_staged(**group) && steps.groups_of(**group).is_some()) {

@@ -1,4 +1,4 @@
-//! The invariants that the state must have between any two transitions, for tests.
+//! Checks the invariants that hold between any two transitions, for tests.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,7 @@ use super::run::{Execution, Phase, RunData, Steps};
 use super::timers::Timer;
 
 impl Data {
-    /// A sentence for each breach; none if all is well.
+    /// Describes each breach in one sentence.
     pub(super) fn breaches(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (id, run) in &self.runs {
@@ -58,7 +58,7 @@ impl Data {
         }
     }
 
-    /// Somebody or something will take the step execution up.
+    /// Whether a claim, a timer, a wake-up or its holder will move the step execution on.
     fn is_cared_for(&self, id: &str, run: &RunData, seq: u64, execution: &Execution) -> bool {
         match &execution.phase {
             Phase::Queued(_) => {

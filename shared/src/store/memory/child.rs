@@ -12,13 +12,13 @@ use crate::run::{Compensation, Status};
 use crate::step::{Retried, Wait};
 use crate::store::{ChildTold, Origin};
 
-/// A child run of a run, by the wait for its end: step execution and number.
+/// A child run, keyed by the wait for its end: step execution and number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Child {
     pub(super) id: String,
-    /// The wait for it is over; it may be asked for again.
+    /// The child failed and its wait has ended; the parent may request it again.
     pub(super) has_failed: bool,
-    /// It is not cancelled when nobody waits for it any more.
+    /// Ending the wait does not cancel the child.
     pub(super) outlives: bool,
 }
 
@@ -26,13 +26,13 @@ pub(super) struct Child {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Undo {
     id: String,
-    /// The name of the wait that it came with.
+    /// The name of the wait that registered it.
     name: String,
     request: Vec<u8>,
 }
 
 impl Data {
-    /// Its wait has ended with that.
+    /// Registers a compensation and ends its wait.
     pub(super) fn keep_undo(&mut self, run: &str, seq: u64, wait: &Wait) {
         let (name, Some((id, _, request))) = (wait.name.clone(), split_asked(&wait.question)) else { return };
         if let Some(state) = self.runs.get_mut(run) {
@@ -42,7 +42,7 @@ impl Data {
         self.record_signal(run, seq, wait.number, &wait.name, &nothing, None);
     }
 
-    /// The run has ended.
+    /// Starts the compensations of a run that has ended.
     pub(super) fn begin_undo(&mut self, now: u64, run: &str, completed: bool) {
         let Some(state) = self.runs.get_mut(run).filter(|state| !state.undo.is_empty()) else { return };
         state.undo.retain(|undo| !completed || names::is_cleanup(&undo.name));
@@ -51,7 +51,7 @@ impl Data {
         }
     }
 
-    /// Asks for the last one that is left.
+    /// Requests the last remaining compensation.
     fn next_undo(&mut self, now: u64, run: &str) {
         let Some(state) = self.runs.get_mut(run) else { return };
         let Some(undo) = state.undo.last().cloned() else {
@@ -63,7 +63,7 @@ impl Data {
         self.request_child(now, run, &undo.id, &undo.name, &undo.request);
     }
 
-    /// By request, where one has failed. None if the run has none to carry out.
+    /// Retries a failed compensation on request. None if the run has no compensations.
     pub(super) fn retry_undo(&mut self, now: u64, run: &str) -> Option<Retried> {
         let refused = |why: &str| Some(Retried::Refused(why.to_owned()));
         match self.runs.get(run)?.shown.compensation? {
@@ -94,7 +94,8 @@ impl Data {
         ChildTold::Told
     }
 
-    /// A child that has failed goes on: it is asked for again only where its parent had failed with it, and is retried.
+    /// Requests a child run, under its earlier id if it failed: a parent that failed with it requests it again when
+    /// retried.
     pub(super) fn ask_for_child(&mut self, now: u64, run: &str, at: (u64, u64), name: &str, asked: &[u8]) {
         let Some((id, outlives, request)) = split_asked(asked) else { return };
         let Some(steps) = self.steps(run) else { return };
@@ -115,7 +116,7 @@ impl Data {
         self.enqueue(now, fields.map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).into());
     }
 
-    /// Nobody waits for it any more: it is cancelled, unless it has ended, or outlives that.
+    /// Cancels a child run that its parent no longer waits for, unless it has ended or outlives its wait.
     pub(super) fn let_child_go(&mut self, now: u64, run: &str, at: (u64, u64)) {
         let Some(steps) = self.steps(run) else { return };
         if steps.children.get(&at).is_none_or(|child| child.has_failed) {
@@ -126,7 +127,7 @@ impl Data {
         }
     }
 
-    /// The step execution has ended: those that have failed can be asked for no more.
+    /// Lets go of the children of a step execution that has ended, including failed ones.
     pub(super) fn let_children_go(&mut self, now: u64, run: &str, seq: u64) {
         let Some(steps) = self.steps(run) else { return };
         let gone: Vec<(u64, u64)> = steps.children.range((seq, 0)..=(seq, u64::MAX)).map(|(at, _)| *at).collect();
@@ -136,7 +137,7 @@ impl Data {
         }
     }
 
-    /// The run has ended: unless it may go on, nobody waits for its children; and whoever waits for it is told.
+    /// Cancels the children of a run that has ended, unless a retry may continue it, and tells its parent.
     pub(super) fn end_kin(&mut self, now: u64, run: &str, end: &RunEnd, steps: Option<&mut Steps>) {
         let keeps = matches!(end, RunEnd::Failed { .. });
         let children = steps.filter(|_| !keeps).map(|steps| std::mem::take(&mut steps.children)).unwrap_or_default();
@@ -200,7 +201,7 @@ impl Data {
             execution.journal.insert(wait.number, entry);
         }
         self.note(now, Kind::ChildEnded, &execution(&run, wait.seq), format!("{} {}", end.run, end.status));
-        // One that has failed finds it when it is retried.
+        // A failed parent finds the entry when it is retried.
         if is_live {
             self.wake(now, &run, wait.seq);
         }

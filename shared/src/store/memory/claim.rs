@@ -1,5 +1,5 @@
-//! `claim`, and the taking of step events that it shares with `complete`, `fail` and `suspend`: takes them off the queues,
-//! raises the attempt, notes the hold, and answers with event and context.
+//! `claim`, and how `claim`, `complete`, `fail` and `suspend` take step events: they take them off the queues,
+//! increment the attempt, record the hold, and return event and context.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::published::StepState;
 use crate::run::Status;
 use crate::step::{CallId, Claim, Claimed, Fence, Line, join_payloads};
 
-/// How often a call reads from queues: stale entries make room for others.
+/// How many times one call reads from queues, since entries may turn out to be stale.
 const READS: usize = 3;
-/// How many branches of a large fan-out are written at a time.
+/// How many branches of a large fan-out one batch writes.
 const FAN_BATCH: usize = 64;
 
 impl Data {
-    /// Fills free slots. None when the worker's lease is gone.
+    /// Fills free slots. None if the worker has no lease.
     pub(super) fn claim(&mut self, now: u64, call: &CallId, claim: &Claim) -> Option<Vec<Claimed>> {
         let member = self.workers.get(&call.worker)?;
         if call.again {
@@ -41,7 +41,7 @@ impl Data {
         Some(taken.iter().filter_map(|held| self.claimed(now, &held.run, held.seq)).collect())
     }
 
-    /// What a slot has from now on.
+    /// Records in a slot what it holds from now on.
     pub(super) fn fill(&mut self, call: &CallId, slot: u32, is_good: bool, held: Option<Held>) {
         if let Some(held) = &held
             && let Some(execution) = self.steps(&held.run).and_then(|steps| steps.executions.get_mut(&held.seq))
@@ -54,7 +54,7 @@ impl Data {
         }
     }
 
-    /// What this call took at an earlier try, where its worker still has it.
+    /// What an earlier try of this call took, if its worker still holds it.
     pub(super) fn still_held(&mut self, now: u64, call: &CallId, held: &Held) -> Option<Claimed> {
         let steps = self.runs.get(&held.run)?.steps.as_ref()?;
         let execution = steps.executions.get(&held.seq).filter(|execution| execution.attempt == held.attempt)?;
@@ -65,7 +65,7 @@ impl Data {
         self.claimed(now, &held.run, held.seq)
     }
 
-    /// What was queued again goes first; of several queues the one that comes after the last one that was served.
+    /// Takes up to `most` step executions. Requeued ones go first; queues take turns, from the one after `after`.
     pub(super) fn take(&mut self, now: u64, call: &CallId, most: usize, after: Option<&QueueName>) -> Vec<Held> {
         let (mut taken, mut after) = (Vec::new(), after.cloned());
         for _ in 0..READS {
@@ -88,7 +88,7 @@ impl Data {
         taken
     }
 
-    /// One step execution that is to be executed alone.
+    /// Takes one step execution from the `Alone` lanes.
     fn take_alone(&mut self, now: u64, call: &CallId, after: Option<&QueueName>) -> Option<Held> {
         let mut after = after.cloned();
         for _ in 0..READS {
@@ -107,13 +107,13 @@ impl Data {
         None
     }
 
-    /// Where there may be something for the worker: what is to be executed alone is for those that execute nothing.
+    /// The lanes that the worker may take from. Only a worker that executes nothing takes from `Alone`.
     pub(super) fn lanes_of(&self, worker: &str) -> &'static [Lane] {
         let is_busy = |member: &Member| member.slots.values().any(|slot| slot.held.is_some());
         if self.workers.get(worker).is_some_and(is_busy) { &Lane::SHARED } else { &Lane::ALL }
     }
 
-    /// The first of the lanes that has something which the worker serves. None if nothing waits.
+    /// The first of these lanes with an entry in a queue that the worker serves. None if all are empty.
     pub(super) fn next_queue(
         &mut self,
         worker: &str,
@@ -129,12 +129,12 @@ impl Data {
         lanes.iter().find_map(|lane| Some((*lane, next(self, *lane)?)))
     }
 
-    /// None if there is nothing to begin: the run has ended, or somebody else was faster.
+    /// Holds a queued step execution. None if it cannot begin: the run has ended, or another worker took it first.
     fn hold(&mut self, now: u64, call: &CallId, run: &str, seq: u64, alone: bool) -> Option<Held> {
-        // While the run is paused it stays as it is: `resume` queues it again.
+        // A paused run keeps it as it is: `resume` requeues it.
         let execution = self.steps(run).filter(|steps| !steps.is_held_back())?.executions.get(&seq)?;
         let Phase::Queued(place) = execution.phase else { return None };
-        // An entry from before it was queued alone.
+        // A stale entry, from before the step execution moved to the `Alone` lane.
         if place.lane == Lane::Alone && !alone {
             return None;
         }
@@ -151,14 +151,14 @@ impl Data {
         Some(Held { run: run.to_owned(), seq, attempt })
     }
 
-    /// A held step execution as its worker gets it. The first one that is given the input sets the run going. A worker that has the body
-    /// in memory is told only once what is new of it.
+    /// A held step execution as its worker receives it. The first one that gets the input starts the run. A worker that
+    /// has the body in memory gets only what is new, the first time.
     pub(super) fn claimed(&mut self, now: u64, run: &str, seq: u64) -> Option<Claimed> {
         let whole = self.whole(now, run, seq)?;
         let keeper = self.steps(run)?.executions.get_mut(&seq)?.keeper.take();
         let Some((_, numbers)) = keeper else { return Some(whole) };
         let journal = whole.journal.into_iter().filter(|(number, _)| numbers.contains(number)).collect();
-        // A set or a join says where it is.
+        // The payload of a set or a join tells the worker where to read it.
         let is_input = matches!(self.steps(run)?.executions.get(&seq)?.work.event, EventSource::Input);
         let payload = if is_input { codec::input_payload(whole.content, &[]) } else { whole.payload };
         let nothing = (None, Duration::ZERO, Vec::new(), 0);
@@ -182,13 +182,13 @@ impl Data {
                 (codec::input_payload(state.shown.content, &state.shown.input), None)
             }
             EventSource::Payload(payload) | EventSource::Outside(payload) => (payload.clone(), None),
-            // Not for reading: it only makes the answer the same as that of Redis.
+            // Nobody reads it: it only keeps the answer identical to that of Redis.
             EventSource::Set(set) => (join_payloads(set.iter()), None),
             EventSource::Joined(joined) => {
                 (format!("{} {}", joined.group, joined.count).into_bytes(), Some(joined.clone()))
             }
         };
-        // A first attempt has recorded nothing yet.
+        // The journal of a first attempt is empty.
         let journal = if execution.attempt > 1 { execution.journal.clone().into_iter().collect() } else { Vec::new() };
         let context = if route.context {
             state.context.iter().map(|(field, value)| (field.clone(), value.clone().into())).collect()
@@ -229,11 +229,11 @@ impl Data {
         })
     }
 
-    /// Writes the next branches of a large fan-out; while any are left, its entry goes to the end of the queue.
+    /// Writes the next branches of a large fan-out; while any remain, appends its entry to the queue again.
     fn write_branches(&mut self, now: u64, run: &str, group: u64) {
         let Some(state) = self.runs.get_mut(run) else { return };
         let Some(steps) = &mut state.steps else { return };
-        // The entry may be of an earlier run of this id, and the branches staged by an attempt that has not committed.
+        // The entry may belong to an earlier run with this id, and the branches to an attempt that has not committed.
         if steps.groups_of(group).is_none() || steps.is_held_back() {
             return;
         }

@@ -1,4 +1,4 @@
-//! `collect`: one event for a buffer of a step, while it executes. `send`: events from outside for a run under way.
+//! `collect`: adds one event to a buffer of an executing step. `send`: delivers events from outside to a live run.
 
 use super::data::{Begins, Data, RUN};
 use super::run::{EventSource, Execution, Phase, Work};
@@ -8,12 +8,12 @@ use crate::request::SendRequest;
 use crate::step::{Collect, Fence, Route, SendDeferral, Sent, join_payloads};
 use crate::store::{Origin, RequestFate, journal_is_full};
 
-/// At most this many events are kept for a run whose request is held.
+/// How many events are kept for a run whose request is deferred.
 const MAX_SENT: usize = 1000;
 
 impl Data {
-    /// The one that fills the buffer gets all that is in it. What it came to is in the journal: an attempt that runs again
-    /// gets the same answer.
+    /// The call that fills the buffer gets all its events. The journal records the answer, so a later attempt gets the
+    /// same.
     pub(super) fn collect(
         &mut self,
         now: u64,
@@ -44,7 +44,7 @@ impl Data {
         Ok(Some(entry))
     }
 
-    /// Where the run was started with a delay that is not over, they begin with its first steps.
+    /// Delivers events to a live run. If its start delay is not over, they begin together with its first steps.
     pub(super) fn send(&mut self, now: u64, asked: &str, events: &[(Route, Vec<u8>)], origin: Option<&Origin>) -> Sent {
         if self.is_gone(entry_of(origin)) {
             return Sent::Gone;
@@ -79,7 +79,7 @@ impl Data {
         Sent::Delivered
     }
 
-    /// Keeps an event for a run whose request is held. Which steps take it is known when the run has a version.
+    /// Keeps an event for a run whose request is deferred: only its version will tell which steps take the event.
     pub(super) fn defer_send(&mut self, now: u64, send: &SendRequest, origin: Option<&Origin>) -> SendDeferral {
         if self.is_gone(entry_of(origin)) {
             return SendDeferral::Gone;
@@ -98,7 +98,7 @@ impl Data {
         if kept.len() >= MAX_SENT {
             return SendDeferral::Full;
         }
-        // Its id is judged now, and not again.
+        // Its request id is checked now, and not a second time when the event is sent.
         kept.push(SendRequest { run, request: None, ..send.clone() });
         self.settle_request(now, &send.run, origin, RequestFate::Kept);
         SendDeferral::Deferred

@@ -1,4 +1,4 @@
-//! `stage`, `complete` and `fail`: what one step execution leaves behind, under its fence.
+//! `complete` and `fail`: commit what one step execution produced, under its fence.
 
 use std::collections::VecDeque;
 
@@ -33,7 +33,7 @@ impl Data {
         Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.apply(now, attempt, step, commit)))
     }
 
-    /// Tries again later, holding no worker; or ends the run.
+    /// Schedules a retry, which holds no worker meanwhile, or fails the run.
     pub(super) fn fail(
         &mut self,
         now: u64,
@@ -73,7 +73,7 @@ impl Data {
         self.timers.set(due, Timer::step(&attempt.run, attempt.seq, attempt.number));
     }
 
-    /// What an earlier try of this call came to, and what its slot has since; None if no earlier try took effect.
+    /// The outcome of an earlier try of this call, and what its slot holds since. None if no earlier try took effect.
     pub(super) fn answer_again(
         &mut self,
         now: u64,
@@ -88,7 +88,7 @@ impl Data {
         Some((if slot.is_good { CommitStatus::Committed } else { CommitStatus::Fenced }, claims.into_iter().collect()))
     }
 
-    /// Lets `act` change things where the fence is good, and fills the slot again.
+    /// Runs `act` if the fence is good, and refills the slot.
     pub(super) fn under_fence(
         &mut self,
         now: u64,
@@ -107,7 +107,7 @@ impl Data {
         }
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
-            // What follows in a run that is paused is queued, and held back there.
+            // Successors in a held-back run are queued instead, until it goes on.
             self.taker = if self.is_held_back(&fence.run) { None } else { self.taker_of(call, fence.slot, refill) };
             if let Some(steps) = self.steps(&fence.run) {
                 steps.executions.get_mut(&fence.seq).map(Execution::ended_well);
@@ -123,7 +123,7 @@ impl Data {
         (if is_good { CommitStatus::Committed } else { CommitStatus::Fenced }, claims.into_iter().collect())
     }
 
-    /// Who a successor goes to straight away.
+    /// The slot that a successor is handed to directly.
     fn taker_of(&mut self, call: &CallId, slot: u32, refill: &Refill) -> Option<Taker> {
         let others_wait = refill.next == Next::Others && {
             let next = self.next_queue(&call.worker, refill.after.as_ref(), &Lane::SHARED);
@@ -133,7 +133,7 @@ impl Data {
         (refill.next != Next::Nothing && !others_wait).then_some(taker)
     }
 
-    /// The slot still has the step execution of this fence, or nothing: it may take another one.
+    /// Whether the slot is empty or still holds the step execution of this fence, and so may be refilled.
     fn may_use(&self, worker: &str, fence: &Fence) -> bool {
         let slot = self.workers.get(worker).and_then(|member| member.slots.get(&fence.slot));
         let held = slot.and_then(|slot| slot.held.as_ref());
@@ -141,12 +141,12 @@ impl Data {
         held.is_none_or(is_it) && slot.is_none_or(|slot| slot.held.is_none() || slot.call == fence.claim)
     }
 
-    /// What was handed over, a branch of the same fan-out that was not begun yet, or what waits in a queue.
+    /// Refills the slot: with the step execution handed over, a staged branch of the same fan-out, or one from a queue.
     fn refill(&mut self, now: u64, call: &CallId, refill: &Refill, run: &str, taker: Option<Taker>) -> Option<Held> {
         let branches = taker.as_ref().and_then(|taker| taker.branches).filter(|_| refill.next == Next::Following);
         if let Some(held) = taker.and_then(|taker| taker.taken) {
             let steps = self.runs.get(&held.run).and_then(|run| run.steps.as_ref());
-            // It is gone where the same call ended its run, and void where it closed a fan-out around it.
+            // The same call may have ended its run, which removes it, or closed a fan-out around it, which voids it.
             let is_void =
                 steps.and_then(|steps| Some(steps.groups_of(steps.executions.get(&held.seq)?.work.group).is_none()));
             match is_void {
@@ -165,14 +165,14 @@ impl Data {
         if is_registered { self.take(now, call, 1, refill.after.as_ref()).pop() } else { None }
     }
 
-    /// A store may lose its last moments, and with them the last chunks.
+    /// False if a restart lost the last chunks.
     fn is_all_staged(&self, fence: &Fence, count: u64) -> bool {
         let steps = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref());
         let staged = steps.and_then(|steps| steps.staged.get(&fence.seq)).map_or(0, VecDeque::len);
         count == 0 || staged as u64 == count
     }
 
-    /// The fence is that of the current attempt, and the worker holds it.
+    /// Whether the fence belongs to the current attempt, and this worker holds it.
     pub(super) fn is_held(&self, worker: &str, fence: &Fence) -> bool {
         let steps = self.runs.get(&fence.run).and_then(|run| run.steps.as_ref());
         let execution = steps.and_then(|steps| steps.executions.get(&fence.seq));
@@ -183,7 +183,7 @@ impl Data {
         })
     }
 
-    /// And it does not belong to a fan-out that is closed.
+    /// Whether the worker holds it, and no fan-out around it has closed.
     pub(super) fn is_good(&self, worker: &str, fence: &Fence) -> bool {
         self.is_held(worker, fence) && !self.is_closed(&fence.run, fence.seq)
     }
@@ -199,7 +199,7 @@ impl Data {
         })
     }
 
-    /// Empties the slot that has this hold. False where the worker has no such hold.
+    /// Empties the slot with this hold. False if the worker has no such hold.
     pub(super) fn drop_hold(&mut self, worker: &str, fence: &Fence) -> bool {
         let Some(member) = self.workers.get_mut(worker) else { return false };
         let has = |slot: &Slot| slot.held.as_ref().is_some_and(|held| held.fence(fence.slot, slot.call) == *fence);
@@ -246,7 +246,7 @@ impl Data {
         }
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());
-            // Others of its steps may be executing: what they do is in vain.
+            // Other step executions of the run may still execute, in vain.
             if has_siblings {
                 self.tell_workers(now, attempt.run.clone());
             }

@@ -1,4 +1,4 @@
-//! What a commit or a checkpoint does to a run's context.
+//! How a commit or a checkpoint changes a run's context.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::step::{Changes, CommitStatus};
 use crate::values;
 
 impl Data {
-    /// The outcome where the changes cannot be made; an error where one makes no sense.
+    /// The outcome if the changes cannot be applied; an error if one is invalid.
     pub(super) fn objection(&self, run: &str, changes: Changes<'_>) -> Result<Option<CommitStatus>> {
         let context = self.runs.get(run).map(|run| &run.context);
         let found = |field: &String| context.and_then(|context| context.get(field)).map(Vec::as_slice);
@@ -18,7 +18,7 @@ impl Data {
         self.merged(run, changes).map(|_| None)
     }
 
-    /// The fields that are merged into, with their new values.
+    /// The merged fields with their new values.
     fn merged(&self, run: &str, changes: Changes<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut merged: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         for (field, merge) in changes.merges {
@@ -30,7 +30,7 @@ impl Data {
     }
 
     pub(super) fn write_context(&mut self, run: &str, changes: Changes<'_>) {
-        // Changes that cannot be made were refused before.
+        // Invalid changes were refused before.
         let merged = self.merged(run, changes).unwrap_or_default();
         let Some(run) = self.runs.get_mut(run) else { return };
         run.context_version +=

@@ -1,5 +1,4 @@
-//! What there is: runs with their step executions, queues, timers, workers. The transitions change it; this file has
-//! what they share.
+//! The state of the store: runs with their step executions, queues, timers and workers, and what transitions share.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,13 +18,13 @@ use crate::step::{Fence, Line};
 use crate::store::{Registration, RequestFate, Reservation};
 
 const HISTORY_MAX: usize = 100_000;
-/// More than this many kinds of events that are left are not told one by one.
+/// How many kinds of leftover events the history lists one by one.
 const MAX_LEFT: usize = 100;
 
-/// How long workers are told of what they need not go on with, in ms: longer than any of their leases.
+/// How long workers are told what to abandon, in ms: longer than any lease.
 const TOLD_FOR: u64 = 600_000;
 
-/// The group of what is in no fan-out.
+/// The group of step executions outside any fan-out.
 pub(super) const RUN: u64 = 0;
 
 /// Names and values of an inbox entry.
@@ -34,19 +33,19 @@ pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Data {
     pub(super) runs: BTreeMap<String, RunData>,
-    /// The runs by their creation.
+    /// Creation time and id of each run.
     pub(super) created: BTreeSet<(u64, String)>,
-    /// Workflow and idempotency key -> run.
+    /// The run of each workflow and idempotency key.
     pub(super) keys: BTreeMap<(String, String), Lead>,
-    /// Run id of a request that turned out to repeat another -> that one's run.
+    /// The run that each repeated start request leads to, by the run id in that request.
     pub(super) aliases: BTreeMap<String, Lead>,
-    /// Where the request of a reserved key is; the keys of a namespace of several partitions.
+    /// Where the request that reserved a key is, in a namespace of several partitions.
     pub(super) reservations: BTreeMap<(String, String), Reservation>,
-    /// Run and ticket of reservations under which no run is created any more, and until when that is remembered.
+    /// Voided reservations, by run and ticket: they create no run. The value is the time they expire.
     pub(super) voided: BTreeMap<(String, String), u64>,
-    /// Entries of other partitions' inboxes that were dealt with.
+    /// Entries of other partitions' inboxes that were processed.
     pub(super) taken: BTreeSet<String>,
-    /// By kind and key.
+    /// Entities by kind and key.
     pub(super) entities: BTreeMap<(String, String), EntityData>,
     pub(super) sessions: BTreeMap<String, SessionData>,
     pub(super) inbox: Stream<Fields>,
@@ -56,42 +55,42 @@ pub(super) struct Data {
     pub(super) timers: Timers,
     pub(super) workers: BTreeMap<String, Member>,
     pub(super) registrations: BTreeMap<QueueName, Registration>,
-    /// The queues that have new entries, or had when they were read last.
+    /// Queues that have new entries, or had some when last read.
     pub(super) ready: BTreeSet<QueueName>,
-    /// The same of those that are queued again.
+    /// The same for requeued entries.
     pub(super) urgent: BTreeSet<QueueName>,
-    /// And of those that are to be executed alone.
+    /// The same for entries to execute alone.
     pub(super) lonely: BTreeSet<QueueName>,
-    /// The worker that makes room for one of them, and until when if it says no more.
+    /// The worker that drains to execute one of them, and until when, unless it renews.
     pub(super) drain: Option<(String, u64)>,
-    /// When a worker that served it last went.
+    /// When the last worker of each queue left.
     pub(super) departed: BTreeMap<QueueName, u64>,
-    /// The lease connections that are open.
+    /// The open lease connections.
     pub(super) connections: BTreeSet<u64>,
     pub(super) last_connection: u64,
-    /// The outcome of requests that had an id, by the run that they named and the id, and until when that is known.
+    /// The outcome of requests with an id, by the run they named and the id, and until when it is kept.
     pub(super) requests: BTreeMap<(String, String), (RequestFate, u64)>,
-    /// Lists of receipts.
+    /// Receipts by list.
     pub(super) replies: BTreeMap<String, Receipts>,
-    /// The lists that get a receipt of the end of a run, or of a request that is held.
+    /// The lists that get a receipt when a run ends, or when a deferred request is settled.
     pub(super) followers: BTreeMap<String, BTreeSet<String>>,
-    /// Events that were sent to runs whose requests are held.
+    /// Events sent to runs whose requests are deferred.
     pub(super) sent: BTreeMap<String, Vec<SendRequest>>,
-    /// Runs whose requests are held, and that are to start paused.
+    /// Runs whose requests are deferred and that will start paused.
     pub(super) held_paused: BTreeSet<String>,
-    /// Signals that came before their wait, by run and name.
+    /// Signals that arrived before a wait, by run and name.
     pub(super) signals: BTreeMap<(String, String), VecDeque<KeptSignal>>,
-    /// What workers need not go on with, by when: a run, or `<run> <group>`.
+    /// What workers should abandon, with the time of the decision: a run, or `<run> <group>`.
     pub(super) cancelled: BTreeSet<(u64, String)>,
-    /// Who the next successor goes to straight away, within one transition.
+    /// The slot that the next successor is handed to directly, within one transition.
     pub(super) taker: Option<Taker>,
     pub(super) news: News,
 }
 
-/// What others may be waiting for; told by the store once the transition is over.
+/// What others may be waiting for. The store announces it after the transition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct News {
-    /// Something was queued or published, or came into the inbox.
+    /// Something was queued or published, or arrived in the inbox.
     pub(super) arrived: bool,
     /// Runs that ended.
     pub(super) ended: Vec<String>,
@@ -104,14 +103,14 @@ pub(super) struct Lead {
     pub(super) expires: u64,
 }
 
-/// A request that waits for a worker to serve it.
+/// A deferred request.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) request: StartRequest,
     pub(super) since: u64,
 }
 
-/// The step events of one version of a workflow.
+/// The queue of one workflow version: its step events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     pub(super) requeued: Stream<QueueEntry>,
@@ -122,16 +121,16 @@ pub(super) struct Queue {
 /// The streams of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// What is queued again, or has waited for a timer.
+    /// Requeued entries, including those that waited for a timer.
     Requeued,
-    /// What is new.
+    /// New entries.
     New,
-    /// What is to be executed alone: only a worker that executes nothing takes from it.
+    /// Entries to execute alone: only a worker that executes nothing else takes them.
     Alone,
 }
 
 impl Lane {
-    /// Those that any free slot takes from, in the order in which they are served.
+    /// The lanes that any free slot takes from, in this order.
     pub(super) const SHARED: [Self; 2] = [Self::Requeued, Self::New];
     pub(super) const ALL: [Self; 3] = [Self::Requeued, Self::New, Self::Alone];
 }
@@ -140,27 +139,27 @@ impl Lane {
 pub(super) enum QueueEntry {
     /// A step execution to begin.
     Step { run: String, seq: u64 },
-    /// Branches of a large fan-out that are to be written.
+    /// Branches of a large fan-out to write.
     Fan { run: String, group: u64 },
 }
 
-/// Where an entry of a queue is.
+/// The position of a queue entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueuePlace {
     pub(super) lane: Lane,
     pub(super) entry: EntryId,
 }
 
-/// When new step executions are to begin.
+/// When new step executions begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Begins {
     Now,
-    /// Once its run has its turn in its session: it is queued, and in no queue.
+    /// When the session gives the run its turn. Until then the phase is `Queued`, but no queue has an entry.
     InTurn,
     At(u64),
 }
 
-/// A worker that is registered. It is so for as long as it has a lease, good or run out.
+/// A registered worker. It stays registered while it has a lease, valid or expired.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) since: u64,
@@ -172,21 +171,21 @@ pub(super) struct Member {
     /// The connection that renews the lease; 0 before the first heartbeat.
     pub(super) client: u64,
     pub(super) slots: BTreeMap<u32, Slot>,
-    /// A part of its slots was taken back already.
+    /// Some of its slots were reaped already.
     pub(super) has_several: bool,
 }
 
-/// What a worker has in one of its slots.
+/// One slot of a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    /// The number of the call that wrote it.
+    /// The number of the call that wrote the slot.
     pub(super) call: u64,
-    /// Where that call was a commit: its fence was good.
+    /// If that call was a commit: whether its fence was good.
     pub(super) is_good: bool,
     pub(super) held: Option<Held>,
 }
 
-/// Notes that a worker took a step execution. Whether it still holds it, the execution says.
+/// Records that a worker took a step execution. The execution tells whether the worker still holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) run: String,
@@ -200,14 +199,14 @@ impl Held {
     }
 }
 
-/// The slot whose step execution ends: what follows goes there.
+/// The slot whose step execution ends, which takes a successor.
 #[derive(Clone, Debug)]
 pub(super) struct Taker {
     pub(super) worker: String,
     pub(super) call: u64,
     pub(super) slot: u32,
     pub(super) taken: Option<Held>,
-    /// The fan-out whose staged branches come next.
+    /// The fan-out whose staged branches the slot takes next.
     pub(super) branches: Option<u64>,
 }
 
@@ -226,7 +225,7 @@ impl Data {
         }
     }
 
-    /// The queues that have entries, as far as is known.
+    /// Queues that may have entries in this lane.
     pub(super) fn ready(&mut self, lane: Lane) -> &mut BTreeSet<QueueName> {
         match lane {
             Lane::Requeued => &mut self.urgent,
@@ -241,7 +240,7 @@ impl Data {
         QueuePlace { lane, entry: self.lane(queue, lane).append(now, entry) }
     }
 
-    /// Queues a step execution that is there already, ahead of what is new.
+    /// Requeues an existing step execution, ahead of new ones.
     pub(super) fn queue_again(&mut self, now: u64, run: &str, seq: u64) {
         let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
         let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
@@ -252,7 +251,7 @@ impl Data {
         }
     }
 
-    /// Queues the entry that has the next branches of a large fan-out written.
+    /// Queues the entry that triggers writing the next branches of a large fan-out.
     pub(super) fn queue_fan(&mut self, now: u64, run: &str, group: u64, lane: Lane) {
         let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
         let place = self.append(now, &queue, lane, QueueEntry::Fan { run: run.to_owned(), group });
@@ -261,7 +260,7 @@ impl Data {
         }
     }
 
-    /// New step executions, numbered in the order given. The first that may begin at once goes to the taker, where there is one.
+    /// Creates step executions, numbered in order. The first that may begin at once goes to the taker, if there is one.
     pub(super) fn create(&mut self, now: u64, run: &str, begins: Begins, works: Vec<Work>) {
         let Some(queue) = self.runs.get(run).map(RunData::queue) else { return };
         for work in works {
@@ -327,7 +326,7 @@ impl Data {
         }
     }
 
-    /// The next heartbeat of each worker names it.
+    /// Has the next heartbeat of each worker name `what`.
     pub(super) fn tell_workers(&mut self, now: u64, what: String) {
         self.cancelled.retain(|(at, _)| at + TOLD_FOR > now);
         self.cancelled.insert((now, what));
@@ -383,7 +382,7 @@ impl Data {
         self.leave_session(now, &attempt.run, has_completed, retention);
     }
 
-    /// What no step was given, since it never came to a whole.
+    /// Records in the history the events that no step received, because their join, set or buffer stayed incomplete.
     fn tell_left(&mut self, now: u64, run: &str, left: &[Left]) {
         let of = |step: &str| Actor { run: run.into(), seq: 0, number: 0, step: step.into(), worker: "-".into() };
         for Left { step, count, what, .. } in left.iter().take(MAX_LEFT) {
@@ -399,7 +398,7 @@ impl Data {
         self.forget_but_signals(run);
     }
 
-    /// What is kept for its successor under the same id stays.
+    /// Removes a run, but keeps the signals kept for the next run with its id.
     pub(super) fn forget_but_signals(&mut self, run: &str) {
         if let Some(gone) = self.runs.remove(run) {
             self.created.remove(&(gone.shown.created_ms, run.to_owned()));

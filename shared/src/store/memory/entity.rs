@@ -6,18 +6,18 @@ use super::data::Data;
 use super::millis;
 use crate::store::{EntityChange, EntityChanged, EntityValue};
 
-/// So many calls of an entity are known, the newest.
+/// How many of the newest calls of an entity are remembered.
 const MAX_CALLS: usize = 10_000;
-/// Their ids and results have so many bytes at most; the last one is known however large it is.
+/// How many bytes their ids and results may take. The last call is remembered whatever its size.
 const CALLS_BYTES: usize = 4_194_304;
-/// What is known of an entity that was cleared is kept for this long, in ms.
+/// How long the record of a cleared entity is kept, in ms.
 const CLEARED_MS: u64 = 24 * 3600 * 1000;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct EntityData {
     version: u64,
     value: Option<Vec<u8>>,
-    /// The last calls and what they came to, the oldest first.
+    /// The last calls and their results, oldest first.
     calls: VecDeque<(String, Vec<u8>)>,
     bytes: usize,
     expires: Option<u64>,

@@ -1,6 +1,5 @@
-//! Fan-outs: large ones are written in batches; their branches hand events to joining steps; when they end, or a joining
-//! step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
-//! executions at once.
+//! Fan-outs and turns. Large fan-outs are written in batches. Branches hand events to joining steps, which begin one
+//! level up when the fan-out ends or they have enough events. Turns limit how many executions of a step run at once.
 
 use super::data::{Begins, Data, Held, Lane, RUN, Taker};
 use super::run::{Actor, EventSource, Fanout, Head, Phase, Steps, Work};
@@ -9,14 +8,14 @@ use crate::history::Kind;
 use crate::published::StepState;
 use crate::step::{CallId, Commit, Fan, Fence, JoinBuffer, Part, Route, Wait};
 
-/// Per run: each leaves a few bytes until the run ends.
+/// How many step executions a run may have: each takes a few bytes until the run ends.
 pub(super) const MAX_EXECUTIONS: u64 = 1_000_000;
-/// Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
+/// How many branches begin when a fan-out opens. The rest is staged until slots are free.
 const FAN_INLINE: usize = 8;
 
 impl Steps {
-    /// The groups that a group lies in, itself first and the run itself left out; None if one of them is closed, so that
-    /// nothing in it counts any more.
+    /// The chain of fan-outs around a group, innermost first, starting with the group itself and without the run. None
+    /// if one of them is closed, which voids everything in it.
     pub(super) fn groups_of(&self, group: u64) -> Option<Vec<u64>> {
         let (mut chain, mut at) = (Vec::new(), group);
         while let Some(parent) = self.groups.get(&at)?.parent {
@@ -26,7 +25,7 @@ impl Steps {
         Some(chain)
     }
 
-    /// Nothing of the run is left to do once one step execution of this group has ended and left nothing.
+    /// Whether the run has nothing left to do once a step execution of this group ends without a successor.
     fn is_last(&self, mut group: u64) -> bool {
         while let Some(fanout) = self.groups.get(&group).filter(|fanout| fanout.live <= 1) {
             let Some(parent) = fanout.parent else { return true };
@@ -38,7 +37,7 @@ impl Steps {
         false
     }
 
-    /// A set to which these parts are added is complete then.
+    /// Whether adding these parts completes a set.
     fn completes_set(&self, group: u64, parts: &[Part]) -> bool {
         let is_there = |step: &str, slot: u32| {
             let waiting = self.parts.get(&(group, step.to_owned(), slot));
@@ -50,7 +49,7 @@ impl Steps {
 }
 
 impl Data {
-    /// One chunk of a fan-out too large for one call; nobody sees it until the commit. None if the fence is void.
+    /// Stages one chunk of a fan-out that is too large for one call; the commit reveals it. None if the fence is void.
     pub(super) fn stage(
         &mut self,
         worker: &str,
@@ -71,8 +70,8 @@ impl Data {
         Some(staged.len() as u64)
     }
 
-    /// Why the run must fail instead of this commit. It is found out before anything is changed: the step execution stays, and a run
-    /// that is retried goes on from there.
+    /// Why the run must fail instead of this commit. Checked before anything changes: the step execution stays, and a
+    /// retry of the run continues from it.
     pub(super) fn why_not(&self, attempt: &Actor, commit: &Commit) -> Option<String> {
         let steps = self.runs.get(&attempt.run)?.steps.as_ref()?;
         let group = steps.executions.get(&attempt.seq)?.work.group;
@@ -111,7 +110,7 @@ impl Data {
             group
         };
         self.push_joins(now, run, inner, &commit.joins);
-        // A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
+        // A join with enough events closes its fan-out, and voids whatever else this step execution emits.
         if self.steps(run).is_some_and(|steps| steps.groups_of(inner).is_none()) {
             return;
         }
@@ -133,12 +132,12 @@ impl Data {
         if staged > 0 {
             self.queue_fan(now, run, inner, Lane::New);
         }
-        // A fan-out stands in for this step execution until it has ended.
+        // An open fan-out counts in place of this step execution until it ends.
         let ended = u64::from(commit.fan.is_none());
         self.settle(now, run, inner, begun + staged, ended);
     }
 
-    /// The next staged branch of a fan-out, for a slot that is free.
+    /// Takes the next staged branch of a fan-out into a free slot.
     pub(super) fn take_branch(&mut self, now: u64, call: &CallId, run: &str, group: u64) -> Option<Held> {
         let steps = self.steps(run)?;
         if group == RUN || steps.groups_of(group).is_none() {
@@ -179,7 +178,7 @@ impl Data {
 
     fn push_join(&mut self, now: u64, run: &str, group: u64, step: &str, payload: &[u8]) {
         let Some(steps) = self.steps(run) else { return };
-        // An event before this one may have closed it.
+        // An earlier event may have closed it.
         let Some(fanout) = steps.groups.get_mut(&group) else { return };
         let Some(head) = fanout.joins.iter_mut().find(|head| head.join.route.step == step && !head.has_begun) else {
             return;
@@ -204,7 +203,7 @@ impl Data {
         }
     }
 
-    /// All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on.
+    /// Closes a fan-out whose joins have all begun. Its remaining step executions are void from now on.
     fn close_group(&mut self, now: u64, run: &str, group: u64, parent: u64) {
         let Some(steps) = self.steps(run) else { return };
         steps.groups.remove(&group);
@@ -216,7 +215,7 @@ impl Data {
         self.tell_workers(now, format!("{run} {group}"));
     }
 
-    /// Joining steps begin one level up.
+    /// Begins joining steps one level up.
     fn begin_joins(&mut self, now: u64, run: &str, group: u64, parent: u64, routes: Vec<Route>) {
         let Some(steps) = self.steps(run) else { return };
         let mut works = Vec::new();
@@ -227,8 +226,8 @@ impl Data {
         self.create(now, run, Begins::Now, works);
     }
 
-    /// Changes how many executions of a group live. At none it ends: its joins begin one level up, and so on
-    /// outwards. False where nothing of the run is left to do.
+    /// Updates the number of live executions of a group. At zero the group ends and its joins begin one level up, and
+    /// so on outwards. False if the run has nothing left to do.
     fn settle(&mut self, now: u64, run: &str, mut group: u64, mut begun: u64, mut ended: u64) -> bool {
         loop {
             let Some(steps) = self.steps(run) else { return true };
@@ -247,7 +246,7 @@ impl Data {
         }
     }
 
-    /// Where a set is complete, its step execution is added to `events`.
+    /// Adds parts to their sets. Appends the step event of each complete set to `events`.
     fn push_parts(&mut self, run: &str, group: u64, parts: &[Part], events: &mut Vec<(Route, EventSource)>) {
         let Some(steps) = self.steps(run) else { return };
         for Part { route, slot, slots, payload } in parts {
@@ -260,7 +259,7 @@ impl Data {
         }
     }
 
-    /// Whether a new step execution may begin now. Where its step has as many as it may have, it waits for its turn.
+    /// Whether a new step execution may begin now. If its step is at its limit, it waits for its turn.
     pub(super) fn take_turn(&mut self, run: &str, seq: u64, route: &Route) -> bool {
         let (Some(limit), Some(steps)) = (route.limit, self.steps(run)) else { return true };
         let taken = steps.turns.entry(route.step.clone()).or_default();
@@ -272,7 +271,7 @@ impl Data {
         false
     }
 
-    /// The next one that waits for its turn has it.
+    /// Passes a turn to the next step execution that waits for one.
     pub(super) fn pass_turn(&mut self, now: u64, run: &str, step: &str) {
         loop {
             let Some(steps) = self.steps(run) else { return };
@@ -293,7 +292,7 @@ impl Data {
         }
     }
 
-    /// The step execution belongs to a fan-out that is closed.
+    /// Whether a fan-out around the step execution is closed.
     pub(super) fn is_closed(&self, run: &str, seq: u64) -> bool {
         let steps = self.runs.get(run).and_then(|run| run.steps.as_ref());
         let is_closed = |steps: &Steps| {
@@ -303,7 +302,7 @@ impl Data {
         steps.is_some_and(is_closed)
     }
 
-    /// Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
+    /// Ends a step execution of a closed fan-out. A late commit of it is fenced.
     pub(super) fn discard(&mut self, now: u64, run: &str, seq: u64) {
         let Some(execution) = self.steps(run).and_then(|steps| steps.executions.get(&seq)) else { return };
         if execution.attempt > 0 {
@@ -340,7 +339,7 @@ impl Data {
         }
     }
 
-    /// Removes what is left of closed fan-outs of a run.
+    /// Discards what closed fan-outs of a run left behind.
     pub(super) fn discard_closed(&mut self, now: u64, run: &str) {
         let Some(steps) = self.steps(run) else { return };
         let nested: Vec<u64> = steps.groups.keys().copied().filter(|group| steps.groups_of(*group).is_none()).collect();
@@ -358,7 +357,7 @@ impl Data {
     }
 }
 
-/// The fan-out, from `group` outwards, whose branches join in `step`.
+/// The innermost fan-out, from `group` outwards, that `step` joins.
 fn join_group(steps: &Steps, mut group: u64, step: &str) -> Option<u64> {
     loop {
         let fanout = steps.groups.get(&group)?;

@@ -1,4 +1,4 @@
-//! Workers and their leases; recovery of what the lost held; timers.
+//! Workers and their leases, recovery of what lost workers held, and timers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::run::Status;
 use crate::step::Fence;
 use crate::store::{Ended, Fire, Fired, Heartbeat, Introduction, Reap, Reaped};
 
-/// How many holds one call of `deregister` hands back.
+/// How many holds one call of `deregister` releases.
 const DEREGISTER_LIMIT: usize = 200;
-/// How many workers whose lease ran out one `reap` begins with.
+/// How many workers with an expired lease one `reap` considers.
 const EXPIRED_LIMIT: usize = 5;
 
 /// How holds are given up.
 struct Recovery {
     kind: Kind,
     limit: usize,
-    /// None for holds that are handed back: they are no loss.
+    /// None if the worker releases its holds, which is no loss.
     max_losses: Option<u32>,
     retention: u64,
 }
@@ -51,8 +51,8 @@ impl Data {
         self.workers.insert(worker.id.clone(), member);
     }
 
-    /// Renews a lease that is still there; one that was reaped is lost for good.
-    /// Names the runs that were cancelled since `told`, and says whether the worker is to make room.
+    /// Renews a lease; one that was reaped is lost for good. Names what was cancelled since `told`, and tells the
+    /// worker whether to drain.
     pub(super) fn heartbeat(&mut self, now: u64, worker: &str, lease: u64, client: u64, told: u64) -> Heartbeat {
         if !self.renew(now, worker, lease, client) {
             return Heartbeat::Lost;
@@ -64,14 +64,14 @@ impl Data {
         Heartbeat::Renewed { cancelled, drain: serves_lonely && self.makes_room(now, worker, lease) }
     }
 
-    /// Only a lease that is still there.
+    /// Renews the lease of a registered worker. False if it was reaped.
     pub(super) fn renew(&mut self, now: u64, worker: &str, lease: u64, client: u64) -> bool {
         let Some(member) = self.workers.get_mut(worker) else { return false };
         (member.lease_until, member.client) = (now.saturating_add(lease), client);
         true
     }
 
-    /// One worker at a time makes room for what is to be executed alone, as long as it says so itself.
+    /// Lets one worker at a time drain to execute a step alone. Each heartbeat extends its turn.
     fn makes_room(&mut self, now: u64, worker: &str, lease: u64) -> bool {
         let is_other = |(by, until): &(String, u64)| by != worker && *until > now;
         if self.drain.as_ref().is_some_and(is_other) {
@@ -85,7 +85,7 @@ impl Data {
         self.workers.get(worker).map(|member| first_holds(&member.slots, usize::MAX)).unwrap_or_default()
     }
 
-    /// Gives back holds that the worker knows nothing of.
+    /// Releases holds that the worker does not know of.
     pub(super) fn release(&mut self, now: u64, worker: &str, fences: &[Fence]) -> u64 {
         let released = Recovery { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
         let mut moved = 0;
@@ -97,8 +97,8 @@ impl Data {
         moved
     }
 
-    /// The worker knows that these slots are free. What it is said to hold there, the store came back with: others are to have
-    /// it.
+    /// Releases what the store, restored to an earlier state, thinks the worker holds in these slots: the worker knows
+    /// that they are free.
     pub(super) fn vacate_claimed(&mut self, now: u64, worker: &str, slots: &[u32]) {
         let released = Recovery { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
         for slot in slots {
@@ -113,7 +113,7 @@ impl Data {
         }
     }
 
-    /// Takes one hold back from a worker that is not there.
+    /// Reclaims one hold from a worker that is gone.
     pub(super) fn lose(&mut self, now: u64, worker: &str, fence: &Fence, max_losses: u32, retention: u64) {
         let lost = Recovery { kind: Kind::Lost, limit: usize::MAX, max_losses: Some(max_losses), retention };
         self.give_up(now, worker, fence, &lost, false);
@@ -126,14 +126,14 @@ impl Data {
         self.last_connection
     }
 
-    /// True when all is handed back and the worker is forgotten.
+    /// True once all holds are released and the worker is removed.
     pub(super) fn deregister(&mut self, now: u64, worker: &str) -> bool {
         let released = Recovery { kind: Kind::Released, limit: DEREGISTER_LIMIT, max_losses: None, retention: 0 };
         self.reap_worker(now, worker, &released).0
     }
 
-    /// One slice of taking back all that a worker has. Answers whether nothing is left and the worker is forgotten,
-    /// and how many entries were queued again.
+    /// Takes back one slice of a worker's holds. Returns whether none is left and the worker is removed, and how many
+    /// step executions were requeued.
     fn reap_worker(&mut self, now: u64, worker: &str, recovery: &Recovery) -> (bool, u64) {
         let Some(member) = self.workers.get_mut(worker) else { return (true, 0) };
         let queues = member.queues.clone();
@@ -158,8 +158,8 @@ impl Data {
         (true, moved)
     }
 
-    /// Queues a held step execution again, ahead of what is new. False where it was not held any more, or its run
-    /// fails because of the loss. A worker is lost through the one that it held `alone`; of several any may be innocent.
+    /// Requeues a held step execution, ahead of new ones. False if it was no longer held, or the loss fails its run.
+    /// Only a step execution held `alone` is blamed for the loss of its worker; of several, any may be innocent.
     fn give_up(&mut self, now: u64, worker: &str, fence: &Fence, recovery: &Recovery, alone: bool) -> bool {
         if !self.is_held(worker, fence) {
             return false;
@@ -190,7 +190,7 @@ impl Data {
         true
     }
 
-    /// Takes back what dead and silent workers held.
+    /// Reclaims what dead and silent workers held.
     pub(super) fn reap(&mut self, now: u64, reap: &Reap) -> Reaped {
         let lost = Recovery {
             kind: Kind::Lost,
@@ -202,7 +202,7 @@ impl Data {
         let mut gone = self.expired(now);
         let mut done = Reaped { more: gone.len() >= EXPIRED_LIMIT, ..Reaped::default() };
         for (worker, client) in &reap.suspects {
-            // The client says which connection was seen closed: the worker may have a new one by now.
+            // `client` names the connection that closed: the worker may have opened a new one since.
             let is_gone = self.workers.get(worker).is_some_and(|member| member.client == *client);
             if is_gone && !gone.contains(worker) {
                 gone.push(worker.clone());
@@ -224,7 +224,7 @@ impl Data {
         done
     }
 
-    /// Fires what is due.
+    /// Fires due timers.
     pub(super) fn fire(&mut self, now: u64, fire: &Fire) -> Fired {
         let late = self.timers.next_due().map_or(0, |due| now.saturating_sub(due));
         let due = self.timers.take_due(now, fire.limit);
@@ -238,14 +238,14 @@ impl Data {
         Fired { fired, more, next_due, late: Duration::from_millis(late), ended: self.ended_since(ended_before) }
     }
 
-    /// The runs that have ended in this transition without having completed, but for the first `count` that have ended.
+    /// The runs that this transition ended without completing them, skipping the first `count` that ended.
     fn ended_since(&self, count: usize) -> Vec<Ended> {
         let shown = self.news.ended.iter().skip(count).filter_map(|run| Some(&self.runs.get(run)?.shown));
         let ended = shown.filter(|run| run.status != Status::Completed);
         ended.map(|run| Ended { workflow: run.workflow.clone(), status: run.status }).collect()
     }
 
-    /// The workers whose lease ran out, the longest gone first.
+    /// Workers with an expired lease, longest expired first.
     fn expired(&self, now: u64) -> Vec<String> {
         let expired = self.workers.iter().filter(|(_, member)| member.lease_until <= now);
         let mut expired: Vec<_> = expired.map(|(id, member)| (member.lease_until, id.clone())).collect();
@@ -273,7 +273,7 @@ impl Data {
     }
 }
 
-/// The fences of what the first `most` slots have.
+/// The fences of what the first `most` slots hold.
 pub(super) fn first_holds(slots: &BTreeMap<u32, Slot>, most: usize) -> Vec<Fence> {
     let fence = |(slot, has): (&u32, &Slot)| Some(has.held.as_ref()?.fence(*slot, has.call));
     slots.iter().take(most).filter_map(fence).collect()

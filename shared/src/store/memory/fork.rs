@@ -1,4 +1,4 @@
-//! `fork`: a new run that goes on from a point of another. Nothing of the other changes but its history.
+//! `fork`: creates a run that continues from a point of another. Only the history of the other changes.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::run::{Run, Status};
 use crate::step::Forked;
 use crate::store::{Fork, ForkPoint, ForkSource, Origin, RequestFate};
 
-/// Step executions that are looked at for the one that a fork begins with.
+/// How many step executions are searched for the one that a fork begins with.
 const FORK_LOOKS: u64 = 2000;
-/// How many are named where there are several.
+/// How many candidates are named if there are several.
 const NAMED: usize = 20;
 
 /// A point of a run.
@@ -29,7 +29,7 @@ enum Point {
 }
 
 impl RunData {
-    /// Of a run that is under way, or has failed or was cancelled.
+    /// The steps of a run that is live, failed or cancelled.
     fn kept_steps(&self) -> Option<&Steps> {
         self.steps.as_ref().or(self.stopped.as_ref())
     }
@@ -155,7 +155,7 @@ impl Data {
 
     fn begin_fork(&mut self, now: u64, run: &str, fork: &Fork) {
         if self.runs.contains_key(&fork.id) {
-            // A rejected request: its id is free.
+            // The id of a rejected request is free.
             self.forget_but_signals(&fork.id);
             self.timers.remove(&Timer::expire(&fork.id));
         }
@@ -196,14 +196,14 @@ impl Data {
         let execution = self.steps(&fork.id).and_then(|steps| steps.executions.get_mut(&fork.seq));
         if let Some(execution) = execution.filter(|_| !journal.is_empty()) {
             execution.journal = journal;
-            // A first attempt is given no journal: the one before was the source's.
+            // A first attempt gets no journal: the source's attempt counts as the first.
             execution.attempt = 1;
         }
     }
 }
 
 impl RunData {
-    /// The fork as it begins, and what it begins with.
+    /// The initial state of the fork and its first step executions.
     fn forked(&self, now: u64, run: &str, fork: &Fork) -> Option<(Self, Vec<Work>)> {
         let mut input = self.shown.input.clone();
         let event = fork.event.as_deref();
@@ -245,7 +245,7 @@ impl RunData {
 }
 
 impl Steps {
-    /// What a step execution works on beside its event: what a fan-out joined, and parts of sets that wait for others.
+    /// What a step execution depends on besides its event: joined events, incomplete sets and buffers.
     fn beside(&self, work: &Work) -> Self {
         let mut beside = Self::default();
         if let EventSource::Joined(joined) = &work.event {

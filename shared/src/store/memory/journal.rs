@@ -1,5 +1,5 @@
-//! `checkpoint`: what a step that goes on has come to so far. `suspend`: a step that waits holds no worker until what it
-//! waits for is in its journal.
+//! `checkpoint`: records the progress of a step that continues. `suspend`: frees the worker of a step that waits, until
+//! the journal has what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,12 +30,12 @@ impl Data {
         if !self.is_good(worker, fence) {
             return Ok(CommitStatus::Fenced.into());
         }
-        // What this attempt has recorded is gone: the store came back without its last moments.
+        // A restart of the store lost what this attempt has recorded.
         if checkpoint.after.is_some_and(|after| !self.is_recorded(&fence.run, fence.seq, after)) {
             return Ok(CommitStatus::Fenced.into());
         }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
-        // What was done by an earlier try is not done again; others may have written the same fields since.
+        // Does not repeat what an earlier try did: others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
             return Ok(self.checkpointed(fence, waits));
@@ -69,7 +69,7 @@ impl Data {
         Ok(self.checkpointed(fence, waits))
     }
 
-    /// Whether it has nothing to record, and all its waits are open already, or have ended.
+    /// Whether the checkpoint records nothing, and each of its waits is already open or has ended.
     pub(super) fn only_asks(&self, fence: &Fence, checkpoint: &Checkpoint) -> bool {
         let Checkpoint { mark, entries, let_go, waits, unreadable, .. } = checkpoint;
         mark.is_none()
@@ -80,7 +80,7 @@ impl Data {
             && waits.iter().all(|wait| self.is_open_or_over(&fence.run, fence.seq, wait))
     }
 
-    /// It stands, and these of the waits have ended.
+    /// The answer to a committed checkpoint, with the entries of those waits that have ended.
     fn checkpointed(&self, fence: &Fence, waits: &[Wait]) -> Checkpointed {
         let journal = self.execution(fence).map(|execution| &execution.journal);
         let entry = |wait: &Wait| Some((wait.number, journal?.get(&wait.number)?.clone()));
@@ -100,7 +100,7 @@ impl Data {
             if open + more <= MAX_WAITS {
                 continue;
             }
-            // Those of step executions that have ended make room.
+            // Drops the waits of ended step executions to make room.
             let left = self.keep_waits(now, run, name, |wait, steps| steps.is_waiting(wait.seq));
             if left + more > MAX_WAITS {
                 return true;
@@ -109,7 +109,8 @@ impl Data {
         false
     }
 
-    /// Keeps the waits of that name that `is_kept` says; those that go lose their deadlines. Answers how many stay.
+    /// Keeps the waits of that name that pass `is_kept`, and removes the others with their deadlines. Returns how many
+    /// remain.
     pub(super) fn keep_waits(
         &mut self,
         now: u64,
@@ -172,8 +173,8 @@ impl Data {
         }
     }
 
-    /// The body cannot read these signals: they are told of and set aside, and their waits may be opened again. Answers the deadlines
-    /// that these had. A repetition finds other entries there.
+    /// Removes from the journal signals that the body cannot read, and notes them in the history. Their waits can be
+    /// opened again: returns their deadlines. A repeated call finds other entries and does nothing.
     fn set_aside(&mut self, now: u64, fence: &Fence, unreadable: &[Unreadable]) -> BTreeMap<u64, Option<u64>> {
         let (run, seq) = (&fence.run, fence.seq);
         let mut dues = BTreeMap::new();
@@ -195,7 +196,7 @@ impl Data {
         self.open_wait_until(now, run, seq, wait, due_of(now, wait));
     }
 
-    /// A signal that came before its wait ends it at once; so does a deadline of no time, or one that is over.
+    /// Opens a wait. An early signal or a deadline that is not in the future ends it at once.
     fn open_wait_until(&mut self, now: u64, run: &str, seq: u64, wait: &Wait, due: Option<u64>) {
         if self.is_open_or_over(run, seq, wait) {
             return;
@@ -222,7 +223,7 @@ impl Data {
         }
     }
 
-    /// The wait's time is over: an entry says so.
+    /// Ends an overdue wait: records that in the journal and wakes the step execution.
     pub(super) fn fire_deadline(&mut self, now: u64, run: &str, name: &str, wait: &PendingWait) {
         let Some(open) = self.steps(run).and_then(|steps| steps.waits.get_mut(name)) else { return };
         let before = open.len();
@@ -240,7 +241,7 @@ impl Data {
         self.record(run, seq, number, Entry::Overdue { name }.write());
     }
 
-    /// The step execution has what it waited for: it goes on wherever there is a worker.
+    /// Requeues a suspended step execution whose wait has ended: any worker may continue it.
     pub(super) fn wake(&mut self, now: u64, run: &str, seq: u64) {
         let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
         if execution.is_some_and(|execution| matches!(execution.phase, Phase::Suspended { .. })) {
@@ -272,7 +273,8 @@ impl Data {
         self.record(run, seq, number, entry.write());
     }
 
-    /// That of a run of one step execution, as a durable function is, is there for forks once the run has completed.
+    /// Removes the journal of a step execution that ends. A completed run of a single step execution, such as a durable
+    /// function, keeps it for forks.
     pub(super) fn end_journal(&mut self, now: u64, attempt: &Actor, let_go: &[LetGo], completes: bool) {
         self.let_go(now, &attempt.run, attempt.seq, let_go);
         self.let_children_go(now, &attempt.run, attempt.seq);

@@ -1,4 +1,4 @@
-//! Reads what the bodies of a run have recorded so far.
+//! Reads the journals of a run.
 
 use super::data::Data;
 use super::run::{EventSource, Execution, RunData};

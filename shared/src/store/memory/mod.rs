@@ -1,8 +1,8 @@
-//! The memory store: what each transition does, written to be read.
+//! The memory store: the transitions, written for reading.
 //!
-//! `Data` is plain data. Each transition is a method on it that gets the time and does no I/O; the files are
-//! named as the Lua files of the store on Redis are, and both must give the same answers. The test kit runs
-//! workflows on this store, and tests hold the store on Redis against it.
+//! `Data` is plain data. Each transition is a method on it that takes the time and does no I/O. The files are named
+//! like the Lua files of the Redis store, and both stores must give the same answers. The test kit runs workflows on
+//! this store, and tests compare the Redis store with it.
 
 mod across;
 mod audit;
@@ -49,14 +49,14 @@ pub use self::kit::Moment;
 use super::{InboxEntry, millis};
 use crate::names::{Namespace, QueueName};
 
-/// How long a rejected request is shown as a run.
+/// How long a rejected request appears as a run.
 const REJECTED_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// How many ends of runs a waiter may be behind before it must look for itself.
+/// How many ended runs a waiter may lag behind before it must read its run itself.
 const ENDED_BUFFER: usize = 1024;
 
-/// A store of one partition in memory, for tests. Cheap to clone; clones share what is in it.
+/// A store of one partition in memory, for tests. Cheap to clone; clones share the state.
 ///
-/// It is gone with its last clone. Blocking reads wait in real time, whatever the clock.
+/// The state is dropped with its last clone. Blocking reads wait in real time, whatever the clock.
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -66,21 +66,21 @@ struct Shared {
     namespace: Namespace,
     clock: Clock,
     state: Mutex<Data>,
-    /// Something was queued or published, or came into the inbox.
+    /// Something was queued or published, or arrived in the inbox.
     arrived: Notify,
-    /// The runs that end.
+    /// Announces runs that end.
     ended: broadcast::Sender<String>,
     watcher: kit::Watcher,
 }
 
 impl MemoryStore {
-    /// An empty store on the system's clock.
+    /// An empty store on the system clock.
     pub fn new(namespace: Namespace) -> Self {
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Self::on(namespace, Clock { start: millis(since_1970), runs_since: Some(Instant::now()), skipped: 0.into() })
     }
 
-    /// An empty store whose clock stands at `now_ms` (ms since 1970) and moves only with [`MemoryStore::advance`].
+    /// An empty store whose clock shows `now_ms` (ms since 1970) and moves only with [`MemoryStore::advance`].
     pub fn with_clock(namespace: Namespace, now_ms: u64) -> Self {
         Self::on(namespace, Clock { start: now_ms, runs_since: None, skipped: 0.into() })
     }
@@ -91,19 +91,19 @@ impl MemoryStore {
         Self { shared: Arc::new(Shared { namespace, clock, state, arrived, ended, watcher }) }
     }
 
-    /// Skips time, on either clock. What is due by then is dealt with by the next [`reap`](crate::store::CoordinatorStore::reap)
-    /// and the next [`fire`](crate::store::CoordinatorStore::fire).
+    /// Skips time, on either clock. The next [`reap`](crate::store::CoordinatorStore::reap) and
+    /// [`fire`](crate::store::CoordinatorStore::fire) handle what is due by then.
     pub fn advance(&self, by: Duration) {
         self.shared.clock.skipped.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// The requests that were rejected, oldest first, as the stream `rejected` has them: `reason`, `entry`, and the
-    /// fields that were asked for.
+    /// Rejected requests, oldest first, as in the stream `rejected`: `reason`, `entry`, and the fields of the request.
     pub fn rejected(&self) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
         self.change(|data, _| data.rejected.iter().map(|(_, fields)| fields.clone()).collect())
     }
 
-    /// How many entries each queue has, given to readers or not: those queued again (also alone), and new ones.
+    /// How many entries each queue has, delivered or not: requeued ones (including those to execute alone), and new
+    /// ones.
     pub fn backlog(&self) -> Vec<(QueueName, usize, usize)> {
         let backlog = |data: &mut Data, _| {
             let lanes = data.queues.iter();
@@ -114,31 +114,31 @@ impl MemoryStore {
         self.change(backlog)
     }
 
-    /// Entries, as those of this partition's inbox.
+    /// Marks entries as belonging to this partition's inbox.
     fn of_inbox(&self, entries: Vec<InboxEntry>) -> Vec<InboxEntry> {
         let inbox = self.shared.namespace.partition();
         entries.into_iter().map(|entry| InboxEntry { inbox, ..entry }).collect()
     }
 
-    /// All that is in the store, to go back to.
+    /// A snapshot of the store, for [`MemoryStore::restore`].
     pub fn save(&self) -> SavedStore {
         self.change(|data, _| SavedStore(data.clone()))
     }
 
-    /// Goes back, as a server does that is started again without its latest writes. The clock goes on.
+    /// Restores a snapshot, like a server that restarts without its latest writes. The clock does not go back.
     pub fn restore(&self, saved: &SavedStore) {
         self.change(|data, _| data.clone_from(&saved.0));
     }
 
-    /// What is wrong with the state: a sentence for each step execution that nobody will take up, for each fan-out
+    /// The invariants that the state violates, one sentence each: a step execution that nothing will move on, a fan-out
     /// that miscounts its branches, and so on. Always empty, unless a transition has a bug.
     pub fn breaches(&self) -> Vec<String> {
         self.change(|data, _| data.breaches())
     }
 
-    /// Runs one transition (or read), and tells those who wait for what it brought.
+    /// Runs one transition (or read), and notifies those who wait for its effects.
     fn change<T>(&self, transition: impl FnOnce(&mut Data, u64) -> T) -> T {
-        // A panic in a transition is a bug that its own caller sees; whoever comes next need not fall over it too.
+        // A panic in a transition is a bug that its caller sees; later callers need not panic too.
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = transition(&mut state, self.shared.clock.now_ms());
         let news = std::mem::take(&mut state.news);
@@ -154,7 +154,7 @@ impl MemoryStore {
     }
 }
 
-/// A store as it was once.
+/// A snapshot of a store.
 #[derive(Clone, Debug)]
 pub struct SavedStore(Data);
 
@@ -164,10 +164,10 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// Never goes back, as long as nobody takes time away from it.
+/// A monotonic clock.
 struct Clock {
     start: u64,
-    /// None for a clock that stands still.
+    /// None for a stopped clock.
     runs_since: Option<Instant>,
     skipped: AtomicU64,
 }

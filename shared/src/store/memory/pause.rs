@@ -1,4 +1,4 @@
-//! `pause`: nothing new of a run begins. `resume`: what was held back goes on.
+//! `pause`: lets no step execution of a run begin. `resume`: lets those held back begin.
 
 use super::data::Data;
 use super::run::Steps;
@@ -28,7 +28,7 @@ impl Data {
         if is_new { Paused::Paused } else { Paused::Already }
     }
 
-    /// False where it is paused already.
+    /// False if the run is already paused.
     pub(super) fn begin_pause(&mut self, now: u64, id: &str) -> bool {
         let Some(run) = self.runs.get_mut(id) else { return false };
         let Some(steps) = run.steps.as_mut().filter(|steps| !steps.is_paused) else { return false };
@@ -56,7 +56,7 @@ impl Data {
         if was_paused { Resumed::GoesOn } else { Resumed::Already }
     }
 
-    /// False where it is not paused.
+    /// False if the run is not paused.
     fn end_pause(&mut self, now: u64, id: &str) -> bool {
         let Some(run) = self.runs.get_mut(id) else { return false };
         let Some(steps) = run.steps.as_mut().filter(|steps| steps.is_paused) else { return false };

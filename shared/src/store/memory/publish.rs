@@ -1,4 +1,4 @@
-//! `publish`: an event for those who follow the run, at once, whatever becomes of the attempt.
+//! `publish`: sends an event to the run's followers at once, whether or not the attempt succeeds.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,14 +28,14 @@ impl Publications {
         }
     }
 
-    /// A run that has published something says when it has ended.
+    /// Publishes the end of a run, if it has published anything before.
     pub(super) fn end(&mut self, now: u64, status: Status) {
         if self.count > 0 {
             self.add(now, What::End { status });
         }
     }
 
-    /// As if the run had not ended: what is published next has the number of what told of the end.
+    /// Takes back the published end: the next publication reuses its number.
     pub(super) fn take_back_end(&mut self) {
         if matches!(self.entries.back(), Some(Published { what: What::End { .. }, .. })) {
             self.entries.pop_back();
@@ -44,25 +44,25 @@ impl Publications {
     }
 }
 
-/// What a step execution has published, so that a body that runs again adds nothing.
+/// What a step execution has published, so that a body that runs again publishes nothing twice.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// Digests, by the places in the body.
+    /// Digests of events, by place in the body.
     digests: BTreeMap<(u64, u64), String>,
-    /// The last one that there was no room for.
+    /// The last event that exceeded the limit.
     last: Option<((u64, u64), String)>,
-    /// Of streams, by the places in the body.
+    /// Streams, by place in the body.
     pub(super) streams: BTreeMap<(u64, u64), Streamed>,
 }
 
 impl Told {
-    /// How much is remembered.
+    /// How many fields are remembered.
     pub(super) fn len(&self) -> usize {
         let streams: usize = self.streams.values().map(Streamed::fields).sum();
         self.digests.len() + usize::from(self.last.is_some()) + streams
     }
 
-    /// Whether it is not there already; remembers it then.
+    /// Remembers an event. False if it was published before.
     fn is_new(&mut self, event: &Publication) -> bool {
         let (place, digest) = ((event.call, event.number), event.digest());
         let last = Some((place, digest.clone()));
@@ -102,7 +102,7 @@ impl Data {
         self.news.arrived = true;
     }
 
-    /// Tells followers where a step execution stands, where the run was started so.
+    /// Publishes the state of a step execution, if the run was started with its steps to be followed.
     pub(super) fn tell(&mut self, now: u64, run: &str, seq: u64, state: StepState, worker: &str) {
         self.tell_more(now, run, seq, state, worker, Vec::new(), None);
     }

@@ -1,4 +1,4 @@
-//! Questions that runs ask people: those that are open, and their answers.
+//! Questions that runs ask people: the open ones, and their answers.
 
 use super::data::Data;
 use super::run::{Actor, KeptSignal, Steps};
@@ -9,11 +9,11 @@ use crate::question::OpenQuestion;
 use crate::step::Answered;
 use crate::store::{AnswerTo, Origin, RequestFate};
 
-/// Of a question: what it says, and when it was asked.
+/// The text of a question, and when it was asked.
 pub(super) type Asked = (Vec<u8>, u64);
 
 impl Data {
-    /// People are asked this.
+    /// Opens a question.
     pub(super) fn ask(&mut self, now: u64, run: &str, at: (u64, u64), name: &str, question: &[u8]) {
         let attempt = Actor { run: run.into(), seq: at.0, number: 0, step: "-".into(), worker: "-".into() };
         self.note(now, Kind::Asked, &attempt, name.to_owned());

@@ -1,4 +1,4 @@
-//! Whoever waits: the readers of queues and inbox, and the lease.
+//! Blocking readers of queues and inbox, and the lease.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::store::{
     AlarmReader, EventReader, Heartbeat, InboxEntry, InboxReader, Lease, MAX_PUBLISHED_READ, WakeReader,
 };
 
-/// How long a blocking read waits, in real time whatever the store's clock is.
+/// How long a blocking read waits, in real time, whatever the store's clock.
 const BLOCK: Duration = Duration::from_secs(2);
 
 impl MemoryStore {
@@ -39,11 +39,11 @@ impl MemoryStore {
         Box::new(MemoryEventReader { store: self.clone(), run: run.to_owned(), after })
     }
 
-    /// Looks until there is something, each time that something has arrived.
+    /// Calls `look` each time something arrives, until it finds something or `BLOCK` has passed.
     async fn until_any<T>(&self, woken: &Notify, mut look: impl FnMut(&mut Data, u64) -> Vec<T>) -> Vec<T> {
         let until = Instant::now() + BLOCK;
         loop {
-            // Made before the look: what arrives in between wakes it too.
+            // Created before the look, so that arrivals in between wake it too.
             let arrived = self.shared.arrived.notified();
             let found = self.change(&mut look);
             if !found.is_empty() {
@@ -63,7 +63,7 @@ impl MemoryStore {
             return;
         }
         let told = async {
-            // An error is that too much was missed: the caller looks at the run again either way.
+            // An error means that it lagged behind: the caller reads the run again either way.
             while ended.recv().await.is_ok_and(|id| id != run) {}
         };
         let _ = tokio::time::timeout(limit, told).await;
@@ -76,7 +76,7 @@ struct MemoryLease {
     worker: String,
     lease: Duration,
     client: u64,
-    /// Up to when the worker was told of runs that were cancelled (ms).
+    /// Up to when the worker knows of cancelled runs (ms).
     told: u64,
 }
 
@@ -136,7 +136,7 @@ impl EventReader for MemoryEventReader {
     }
 }
 
-/// The clock may be moved: it looks often instead of being told.
+/// Polls, because the clock may be advanced.
 struct MemoryAlarmReader {
     store: MemoryStore,
 }

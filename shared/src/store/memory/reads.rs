@@ -1,4 +1,4 @@
-//! What runs and workers look like now. None of this changes anything.
+//! Reads of runs and workers. They change nothing.
 
 use super::data::{Data, Member};
 use super::run::{Execution, Phase};
@@ -9,9 +9,9 @@ use crate::run::Run;
 use crate::step::{JoinBuffer, OpenWait};
 use crate::store::{Deferred, LiveStep, Registration, StepStanding, WorkerInfo, in_order};
 
-/// How many step executions that have not ended are shown of a run.
+/// How many live step executions of a run are shown.
 const SHOWN_STEPS: usize = 100;
-/// The most that one joined slice reads.
+/// How many joined events one slice reads at most.
 const MAX_SLICE: u64 = 1000;
 
 impl Data {
@@ -21,7 +21,7 @@ impl Data {
         slice(events.into_iter().flatten(), from, count.min(MAX_SLICE))
     }
 
-    /// An id whose request repeated another leads to that one's run.
+    /// The run with this id, or the one that its request repeated.
     pub(super) fn run(&self, now: u64, id: &str) -> Option<Run> {
         let shown = |id: &str| self.runs.get(id).map(|run| run.shown.clone());
         shown(id).or_else(|| shown(&self.aliases.get(id).filter(|lead| lead.is_good(now))?.run))

@@ -1,4 +1,5 @@
-//! Receipts: what has become of a request, and of the run that it started, for whoever named a list for them.
+//! Receipts: tell the requester, in the list that the request names, the outcome of the request and of the run it
+//! started.
 
 use std::collections::VecDeque;
 
@@ -10,16 +11,16 @@ use crate::reply::name_of_list;
 use crate::request::StartRequest;
 use crate::store::Origin;
 
-/// So many of a list are kept, the newest.
+/// How many of the newest receipts a list keeps.
 const REPLY_MAX: usize = 1000;
-/// A list is kept for this long after the last one, in ms.
+/// How long a list is kept after its last receipt, in ms.
 const REPLY_MS: u64 = 24 * 3600 * 1000;
-/// A larger result is not in the receipt of the end, in bytes.
+/// The largest result that the receipt of the end includes, in bytes.
 const REPLY_RESULT: usize = 65_536;
-/// So many lists are told of the end of a run.
+/// How many lists get a receipt of the end of a run.
 const REPLIES: usize = 16;
 
-/// The receipts in a list, and until when they are kept.
+/// The receipts of a list, and until when they are kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Receipts {
     kept: VecDeque<String>,
@@ -32,7 +33,7 @@ impl Data {
         found.map(|receipts| receipts.kept.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Members that are empty are left out.
+    /// Appends a receipt to a list, without its empty members.
     pub(super) fn push_receipt(&mut self, now: u64, list: &str, event: &str, run: &str, more: &[(&str, Value)]) {
         let mut members = Map::new();
         let all = [("event", json!(event)), ("run", json!(run))].into_iter().chain(more.iter().cloned());
@@ -48,14 +49,14 @@ impl Data {
         receipts.until = now + REPLY_MS;
     }
 
-    /// Who asked is told what has become of a request about a run.
+    /// Sends the requester a receipt with the outcome of a request about a run.
     pub(super) fn push_fate(&mut self, now: u64, asked: &str, origin: Option<&Origin>, fate: &str) {
         let Some(origin) = origin.filter(|origin| !origin.reply.is_empty()) else { return };
         let more = [("entry", json!(origin.entry)), ("request", json!(origin.request))];
         self.push_receipt(now, &origin.reply, fate, asked, &more);
     }
 
-    /// The lists of those who are told of the end of a run, or of a request that is held.
+    /// The lists that get a receipt when the run ends or its deferred request is settled.
     pub(super) fn lists_of(&self, run: &str) -> Vec<String> {
         self.followers.get(run).map(|lists| lists.iter().cloned().collect()).unwrap_or_default()
     }
@@ -78,7 +79,7 @@ impl Data {
         }
     }
 
-    /// The run is there: those who asked for it are told, and will be told of its end.
+    /// Sends the receipt of the start of a run to its requesters, and has its end sent to them.
     pub(super) fn tell_started(&mut self, now: u64, run: &str, lists: &[String], origin: &Origin, is_repeated: bool) {
         let mut more = vec![("entry", json!(origin.entry)), ("request", json!(origin.request))];
         more.extend(is_repeated.then_some(("repeated", json!(true))));
@@ -92,19 +93,19 @@ impl Data {
         }
     }
 
-    /// The list of a start that an earlier try has not dealt with.
+    /// The list that a start names, unless an earlier try has processed its entry.
     pub(super) fn list_of(&self, request: &StartRequest, entry: Option<&str>) -> Option<String> {
         let key = request.reply.as_deref().filter(|_| !self.is_gone(entry))?;
         Some(name_of_list(key).to_owned())
     }
 
-    /// What was made of a request about a run: another run.
+    /// Sends the receipt of a request about a run that created another run.
     pub(super) fn tell_made(&mut self, now: u64, run: &str, origin: Option<&Origin>, is_repeated: bool) {
         let Some(origin) = origin.filter(|origin| !origin.reply.is_empty()) else { return };
         self.tell_started(now, run, std::slice::from_ref(&origin.reply), origin, is_repeated);
     }
 
-    /// The end of a run that goes on from where it failed.
+    /// Has the end of a retried run sent to the requester of the retry.
     pub(super) fn follow_again(&mut self, run: &str, origin: Option<&Origin>) {
         if let Some(origin) = origin.filter(|origin| !origin.reply.is_empty()) {
             self.follow_end(run, &origin.reply);

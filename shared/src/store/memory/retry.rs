@@ -1,5 +1,5 @@
-//! `retry`: a failed run goes on from where it failed. Its step executions are what they were; timers and entries of queues that came
-//! due meanwhile are gone, and are made again.
+//! `retry`: continues a failed run from where it failed. Its step executions are unchanged; timers and queue entries
+//! that came due since are gone, and are created again.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Data {
     fn revive(&mut self, now: u64, id: &str, event: Option<&[u8]>) {
         let Some(run) = self.runs.get_mut(id) else { return };
         run.steps = run.stopped.take();
-        // It may have been paused when it failed: whoever retries it wants it to go on.
+        // It may have been paused when it failed: a retry also resumes it.
         let seq = run.steps.as_mut().and_then(|steps| {
             steps.is_paused = false;
             steps.in_line = run.shown.session.is_some();
@@ -93,7 +93,7 @@ impl Data {
         self.note(now, Kind::Retried, &attempt, detail.to_owned());
         let execution = seq.and_then(|seq| self.steps(id)?.executions.get_mut(&seq));
         if let (Some(execution), Some(seq)) = (execution, seq) {
-            // Its policy starts anew, and so do those of the calls that it failed with.
+            // Its retry policy restarts, and so do those of the calls it failed with.
             (execution.kept, execution.failures) = (None, 0);
             execution.journal.retain(|number, _| !forget.contains(number));
             execution.ended_well();
@@ -101,7 +101,7 @@ impl Data {
         }
     }
 
-    /// Whoever held it is fenced from now on.
+    /// Requeues a held step execution, which fences its holder.
     fn take_back(&mut self, now: u64, run: &str, seq: u64) {
         let execution = self.steps(run).and_then(|steps| steps.executions.get(&seq));
         let is_held = |execution: &Execution| matches!(execution.phase, Phase::Held { .. });
@@ -118,7 +118,7 @@ impl Data {
         }
     }
 
-    /// Makes again what is gone of timers and entries of queues. What is held is under way.
+    /// Creates missing timers and queue entries again. Holds are left alone: their workers are executing them.
     pub(super) fn go_on(&mut self, now: u64, run: &str) {
         let Some(steps) = self.runs.get(run).and_then(|run| run.steps.as_ref()) else { return };
         for (name, waits) in &steps.waits {
@@ -140,7 +140,7 @@ impl Data {
 }
 
 impl RunData {
-    /// The event of a step execution is another one.
+    /// Replaces the event of a step execution.
     fn give(&mut self, seq: u64, payload: &[u8]) {
         let execution = self.steps.as_mut().and_then(|steps| steps.executions.get_mut(&seq));
         match execution.map(|execution| &mut execution.work.event) {
@@ -151,13 +151,13 @@ impl RunData {
     }
 }
 
-/// Why the run cannot go on.
+/// Why the run cannot continue.
 fn objection(run: &RunData, event: Option<&[u8]>) -> Option<String> {
     let Some(steps) = &run.stopped else { return Some("none of its state is left to continue with".into()) };
     event.and_then(|event| misfit(run, steps, event))
 }
 
-/// Why the step execution that failed cannot be given this event.
+/// Why the failed step execution cannot take this event.
 fn misfit(run: &RunData, steps: &Steps, event: &[u8]) -> Option<String> {
     let content = if event.first() == Some(&1) { Content::MessagePack } else { Content::Json };
     match steps.failed.and_then(|seq| steps.executions.get(&seq)).map(|execution| &execution.work.event) {

@@ -1,4 +1,4 @@
-//! What each role may do with a memory store.
+//! The memory store in each of its roles.
 
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ impl WorkerStore for MemoryStore {
 
     async fn checkpoint(&self, worker: &str, fence: &Fence, checkpoint: &Checkpoint) -> Result<Checkpointed> {
         let transition = |data: &mut Data, now| data.checkpoint(now, worker, fence, checkpoint);
-        // What changes nothing is no commit: how often a body looks depends on how long it takes.
+        // A checkpoint that changes nothing is no commit: how many of them a body makes depends on timing.
         if self.change(|data, _| data.only_asks(fence, checkpoint)) {
             return self.change(transition);
         }

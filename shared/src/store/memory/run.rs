@@ -12,37 +12,37 @@ use crate::names::QueueName;
 use crate::run::Run;
 use crate::step::{Join, JoinBuffer, Route, Wait};
 
-/// After this many losses without an attempt that ended well a step execution is tried alone.
+/// After this many losses without an attempt that ended well, a step execution is executed alone.
 const SUSPECT: u32 = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct RunData {
     pub(super) shown: Run,
     pub(super) context: BTreeMap<String, Vec<u8>>,
-    /// How often it was changed.
+    /// How many times the context was changed.
     pub(super) context_version: u64,
-    /// What it began with.
+    /// The initial context.
     pub(super) begun: BTreeMap<String, Vec<u8>>,
-    /// What its only step execution had recorded, where it has completed.
+    /// The journal of the only step execution of a completed run.
     pub(super) kept_journal: BTreeMap<u64, Vec<u8>>,
-    /// The version of the context of its session that its own began with; None before its turn.
+    /// The version of the session's context that the run's context started from; None before its turn.
     pub(super) based: Option<u64>,
-    /// The run that it was forked from.
+    /// The run it was forked from.
     pub(super) forked: Option<String>,
-    /// The step execution that it began with, where that is another than the first.
+    /// The step execution that a fork began with, if not the first.
     pub(super) forked_at: Option<u64>,
     pub(super) history: VecDeque<Record>,
     pub(super) published: Publications,
-    /// Its followers are told where its steps stand.
+    /// Whether followers get the states of its steps.
     pub(super) follow_steps: bool,
-    /// None once the run has ended: with it, no fence is good any more.
+    /// None once the run has ended, which voids all fences.
     pub(super) steps: Option<Steps>,
-    /// The steps of a run that did not complete, kept so that it can be taken up again.
+    /// The steps of a run that ended without completing, kept for a retry or a fork.
     pub(super) stopped: Option<Steps>,
     pub(super) timeout: Option<Timeout>,
-    /// Who waits for it.
+    /// The run that waits for it.
     pub(super) parent: Option<Parent>,
-    /// Its compensations: the last is carried out first.
+    /// Its compensations, which are carried out last to first.
     pub(super) undo: Vec<Undo>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct RunData {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeout {
     pub(super) whole: u64,
-    /// None while it waits for its turn in its session.
+    /// None while the run waits for its turn in its session.
     pub(super) due: Option<u64>,
 }
 
@@ -81,19 +81,19 @@ impl RunData {
     }
 }
 
-/// Events that are left over when a run has completed.
+/// Events of one kind that are left over when a run completes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Left {
-    /// As its key in Redis is named: they are told in this order.
+    /// The name of its key in Redis, which determines the order in the history.
     place: String,
     pub(super) step: String,
     pub(super) count: usize,
-    /// Of what.
+    /// Which join, set or buffer they belong to.
     pub(super) what: String,
 }
 
 impl Steps {
-    /// What no step was given, since it never came to a whole.
+    /// The events that no step received, because their join, set or buffer stayed incomplete.
     pub(super) fn left(&self) -> Vec<Left> {
         let left = |place: String, step: &String, count, what| Left { place, step: step.clone(), count, what };
         let joins = self.joined.iter().map(|((group, step), events)| {
@@ -114,46 +114,46 @@ impl Steps {
 /// The step executions of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps {
-    /// The highest seq given out.
+    /// The highest seq assigned.
     pub(super) last: u64,
     pub(super) executions: BTreeMap<u64, Execution>,
-    /// The run itself, and each fan-out that is open, by the seq that opened it.
+    /// The run itself and each open fan-out, by the seq that opened it.
     pub(super) groups: BTreeMap<u64, Fanout>,
-    /// Events that have joined so far, by fan-out and joining step.
+    /// Events joined so far, by fan-out and joining step.
     pub(super) joined: BTreeMap<(u64, String), Vec<Vec<u8>>>,
-    /// Waits for signals, by name, oldest first.
+    /// Open waits by name, oldest first.
     pub(super) waits: BTreeMap<String, VecDeque<PendingWait>>,
-    /// How many turns of a limited step are taken.
+    /// How many turns of each limited step are taken.
     pub(super) turns: BTreeMap<String, u64>,
-    /// Who waits for a turn of it.
+    /// Step executions that wait for a turn of each limited step.
     pub(super) queues: BTreeMap<String, VecDeque<u64>>,
-    /// Events that wait for the others of their set, by group, step and slot.
+    /// Parts of incomplete sets, by group, step and slot.
     pub(super) parts: BTreeMap<(u64, String, u32), VecDeque<Vec<u8>>>,
-    /// Buffers of steps that collect, by group, step and name.
+    /// Buffers of collecting steps, by group, step and name.
     pub(super) collected: BTreeMap<(u64, String, String), VecDeque<Vec<u8>>>,
-    /// Branches of large fan-outs that are not written yet.
+    /// Branches of fan-outs that are staged but not yet written.
     pub(super) staged: BTreeMap<u64, VecDeque<(Route, Vec<u8>)>>,
-    /// Nothing new begins, by request.
+    /// The run is paused.
     pub(super) is_paused: bool,
-    /// It waits for its turn in its session.
+    /// The run waits for its turn in its session.
     pub(super) in_line: bool,
     /// The step execution that failed the run.
     pub(super) failed: Option<u64>,
-    /// What people are asked, by the wait for the answer: step execution and number.
+    /// Open questions, by the wait for the answer: step execution and number.
     pub(super) asked: BTreeMap<(u64, u64), Asked>,
-    /// Entries of its journal that it failed with.
+    /// Journal entries that the failed step execution failed with; a retry removes them.
     pub(super) forget: Vec<u64>,
-    /// Child runs that it waits for, by the wait: step execution and number.
+    /// Child runs that the run waits for, by the wait: step execution and number.
     pub(super) children: BTreeMap<(u64, u64), Child>,
 }
 
 impl Steps {
-    /// Nothing new begins.
+    /// Whether no step execution may begin.
     pub(super) fn is_held_back(&self) -> bool {
         self.is_paused || self.in_line
     }
 
-    /// The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
+    /// Whether the step execution exists, has not ended, and is in no closed fan-out.
     pub(super) fn is_waiting(&self, seq: u64) -> bool {
         let execution = self.executions.get(&seq).filter(|execution| execution.phase != Phase::Ending);
         execution.is_some_and(|execution| self.groups_of(execution.work.group).is_some())
@@ -167,40 +167,40 @@ pub(super) struct Execution {
     pub(super) attempt: u32,
     /// Attempts that ended with an error.
     pub(super) failures: u32,
-    /// Attempts since one ended well whose worker was lost and had nothing else.
+    /// How many workers were lost, since an attempt ended well, while they held nothing else.
     pub(super) losses: u32,
-    /// The same where their worker had others too.
+    /// How many were lost while they also held others.
     pub(super) shared_losses: u32,
-    /// The last checkpoint that had a mark: the attempt, its claim, and the mark.
+    /// The last checkpoint with a mark: attempt, claim, and mark.
     pub(super) mark: Option<(u32, u64, u64)>,
-    /// What its body has recorded, by the number of the call that did.
+    /// What its body has recorded, by call number.
     pub(super) journal: BTreeMap<u64, Vec<u8>>,
-    /// Of its attempts that failed.
+    /// What its failed attempts leave for later ones.
     pub(super) kept: Option<FailedBefore>,
-    /// While it waits: the worker that has its body in memory, and the numbers of what it waits for.
+    /// While it waits: the worker that has its body in memory, and the numbers of its waits.
     pub(super) keeper: Option<(String, Vec<u64>)>,
     pub(super) published: Told,
     pub(super) work: Work,
 }
 
 impl Execution {
-    /// It may be what kills its workers, and is tried alone.
+    /// Whether it may be killing its workers, and so is executed alone.
     pub(super) fn is_suspect(&self) -> bool {
         self.losses + self.shared_losses >= SUSPECT
     }
 
-    /// An attempt has ended without the loss of its worker.
+    /// Resets the losses: an attempt has ended without losing its worker.
     pub(super) fn ended_well(&mut self) {
         (self.losses, self.shared_losses) = (0, 0);
     }
 }
 
-/// What later attempts can look back at.
+/// What later attempts can see of failed ones.
 #[derive(Clone, Debug)]
 pub(super) struct FailedBefore {
-    /// When the first attempt that failed began.
+    /// When the first failed attempt began.
     pub(super) began: u64,
-    /// Of the last one.
+    /// The error of the last failed attempt.
     pub(super) error: String,
 }
 
@@ -210,26 +210,26 @@ pub(super) enum Phase {
     Held {
         worker: String,
         since: u64,
-        /// The number of the call that took it.
+        /// The number of the call that took the hold.
         claim: u64,
         slot: u32,
     },
-    /// For a timer.
+    /// Waits for a timer.
     Waiting {
         due: u64,
     },
-    /// Until one of its waits has an entry in the journal.
+    /// Suspended until one of its waits has a journal entry.
     Suspended {
-        /// Without their deadlines, which open waits have.
+        /// Without deadlines: the open waits have them.
         waits: Vec<Wait>,
     },
-    /// Its step has as many executions under way as it may have.
+    /// Waits for a turn: its step is at its limit of concurrent executions.
     Turn,
-    /// It ends with the transition that is under way.
+    /// Ends with the current transition.
     Ending,
 }
 
-/// A wait whose signal has not come.
+/// An open wait.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PendingWait {
     pub(super) seq: u64,
@@ -238,14 +238,14 @@ pub(super) struct PendingWait {
     pub(super) filter: Vec<(String, String)>,
 }
 
-/// A signal that came before its wait.
+/// A signal that arrived before its wait.
 #[derive(Clone, Debug)]
 pub(super) struct KeptSignal {
     pub(super) attributes: Vec<String>,
     pub(super) payload: Vec<u8>,
 }
 
-/// One step and the event that it is to work on.
+/// A step and the event it works on.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) group: u64,
@@ -258,11 +258,11 @@ pub(super) enum EventSource {
     /// The run's input.
     Input,
     Payload(Vec<u8>),
-    /// An event from outside of the run.
+    /// An event from outside the run.
     Outside(Vec<u8>),
-    /// All that a fan-out joined.
+    /// The events that a fan-out joined.
     Joined(JoinBuffer),
-    /// One for each slot.
+    /// One event for each slot of the set.
     Set(Vec<Vec<u8>>),
 }
 
@@ -271,11 +271,11 @@ pub(super) enum EventSource {
 pub(super) struct Fanout {
     /// None for the run itself.
     pub(super) parent: Option<u64>,
-    /// What begins when it ends, or before.
+    /// The joining steps, which begin when it ends or earlier.
     pub(super) joins: Vec<Head>,
-    /// How many of its step executions, and fan-outs opened in it, have not ended.
+    /// How many of its step executions and nested fan-outs have not ended.
     pub(super) live: u64,
-    /// Where the entry is that has its next branches written.
+    /// The queue entry that triggers writing its next branches.
     pub(super) entry: Option<QueuePlace>,
 }
 
@@ -286,7 +286,7 @@ pub(super) struct Head {
     pub(super) has_begun: bool,
 }
 
-/// One try at a step execution, for the history.
+/// The attempt that a history record names.
 #[derive(Clone, Debug)]
 pub(super) struct Actor {
     pub(super) run: String,

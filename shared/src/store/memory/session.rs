@@ -1,4 +1,4 @@
-//! Sessions: their runs go one after another, and share a context.
+//! Sessions: their runs execute one after another and share a context.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,17 +9,16 @@ use super::timers::Timer;
 use crate::history::Kind;
 use crate::store::SessionInfo;
 
-/// At most this many runs of a session are under way: the one whose turn it is, and those that wait for theirs.
+/// How many runs the line of a session holds: the one whose turn it is, and those that wait.
 const MAX_LINE: usize = 1000;
-/// A delayed run that finds the line full asks again after so long, in ms.
+/// How long a delayed run that finds the line full waits before it tries again, in ms.
 const LINE_MS: u64 = 1000;
 
-/// A session.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SessionData {
-    /// The runs that are under way, the one whose turn it is first.
+    /// The live runs, starting with the one whose turn it is.
     pub(super) line: VecDeque<String>,
-    /// How many have completed.
+    /// How many runs have completed.
     version: u64,
     shared: BTreeMap<String, Vec<u8>>,
     expires: Option<u64>,
@@ -46,7 +45,7 @@ impl Data {
         self.sessions.get(name).is_some_and(|session| session.line.len() >= MAX_LINE)
     }
 
-    /// A run that is new or retried, and held back. One with a delay takes its place when that is over.
+    /// Enters a new or retried run, which is held back, into the line, once its delay is over.
     pub(super) fn join_session(&mut self, now: u64, run: &str, delay: u64) {
         if delay == 0 {
             self.enter_line(now, run);
@@ -68,7 +67,7 @@ impl Data {
         }
     }
 
-    /// Its turn where nobody is before it, else a place at the end of the line.
+    /// Appends the run to the line. If the line was empty, its turn begins.
     fn enter_line(&mut self, now: u64, run: &str) {
         let Some(name) = self.runs.get(run).and_then(|run| run.shown.session.clone()) else { return };
         let line = &mut self.sessions.entry(name.clone()).or_default().line;
@@ -85,7 +84,7 @@ impl Data {
         let session = self.sessions.entry(name.to_owned()).or_default();
         session.expires = None;
         let Some(run) = self.runs.get_mut(id) else { return };
-        // One that was retried has its own.
+        // A run that was retried keeps its context.
         if run.based.is_none() {
             run.based = Some(session.version);
             let given = std::mem::replace(&mut run.context, session.shared.clone());
@@ -105,7 +104,7 @@ impl Data {
         }
     }
 
-    /// The run has ended: the next one has its turn.
+    /// Removes a run that has ended from the line. If it had the turn, the next run gets it.
     pub(super) fn leave_session(&mut self, now: u64, id: &str, has_completed: bool, retention: u64) {
         let Some(run) = self.runs.get(id) else { return };
         let Some(name) = run.shown.session.clone() else { return };
@@ -135,7 +134,7 @@ impl Data {
         }
     }
 
-    /// What is wrong with the place of a live run.
+    /// Reports a live run whose place in the line does not match its state.
     pub(super) fn check_place(&self, id: &str, run: &RunData, found: &mut Vec<String>) {
         let Some(name) = &run.shown.session else { return };
         let place = self.sessions.get(name).and_then(|session| session.line.iter().position(|other| other == id));
@@ -151,14 +150,15 @@ impl Data {
 }
 
 impl RunData {
-    /// It waits for its turn in its session.
+    /// Whether the run waits for its turn in its session.
     pub(super) fn is_in_line(&self) -> bool {
         self.steps.as_ref().is_some_and(|steps| steps.in_line)
     }
 }
 
 impl SessionData {
-    /// What a run has come to: all of it, or what it has changed, where others have completed since it began (it was retried).
+    /// Takes over the context of a completed run. If others completed since it began (because it was retried), takes
+    /// over only its changes.
     fn take_over(&mut self, run: &RunData) {
         if run.based == Some(self.version) {
             self.shared = run.context.clone();

@@ -1,4 +1,5 @@
-//! `signal`: deliver to the oldest wait of that name, or keep for the next. `cancel`: stop a run where it stands.
+//! `signal`: delivers a signal to the oldest wait that takes it, or keeps it for a later one. `cancel`: stops a run at
+//! once.
 
 use std::collections::VecDeque;
 
@@ -15,19 +16,19 @@ use crate::run::Status;
 use crate::step::{Cancelled, LetGo, Signalled};
 use crate::store::{Origin, RequestFate};
 
-/// At most this many signals wait for a wait, per run and name.
+/// How many signals are kept for later waits, per run and name.
 const MAX_SIGNALS: usize = 1000;
 
-/// How many names of signals are told of at the end of a run that has not used them.
+/// How many names of unused signals the history lists when a run ends.
 const NAMED_SIGNALS: usize = 20;
-/// The outcome of a request with an id is known for this long, in ms.
+/// How long the outcome of a request with an id is kept, in ms.
 pub(super) const REQUEST_MS: u64 = 24 * 3600 * 1000;
 
-/// What can be done about a run.
+/// The state of a run, as far as requests are concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     Live,
-    /// For a worker to serve it.
+    /// Its request is deferred until a worker serves its workflow.
     Waiting,
     Over,
     Unknown,
@@ -84,7 +85,7 @@ impl Data {
         if standing == Standing::Waiting {
             let parent = self.deferred.get(&run).and_then(|held| held.request.parent.clone());
             self.hold_no_more(now, &run);
-            // What was rejected under this id gives way.
+            // Replaces a request that was rejected under this id.
             self.created.retain(|(_, other)| *other != run);
             let state = RunData { parent, ..RunData::new(shown(&run, Status::Queued, now)) };
             self.runs.insert(run.clone(), state);
@@ -97,8 +98,8 @@ impl Data {
         Cancelled::Stopped
     }
 
-    /// A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. Whoever repeats it is told
-    /// its outcome.
+    /// Whether the request repeats one with the same id. A repeated request leaves the inbox without effect, and the
+    /// requester gets a receipt with the outcome of the first.
     pub(super) fn is_repeated(&mut self, now: u64, asked: &str, origin: Option<&Origin>) -> bool {
         let Some((_, request)) = request_of(asked, origin) else { return false };
         let fate = match self.request_fate(now, asked, &request) {
@@ -116,13 +117,13 @@ impl Data {
         (now <= *until).then(|| fate.clone())
     }
 
-    /// `fate` is that it is taken, or kept for later.
+    /// Settles a request as taken or kept, with a receipt.
     pub(super) fn settle_request(&mut self, now: u64, asked: &str, origin: Option<&Origin>, fate: RequestFate) {
         self.push_fate(now, asked, origin, if fate == RequestFate::Kept { "kept" } else { "taken" });
         self.settle_quietly(now, asked, origin, fate);
     }
 
-    /// Whoever asked is told otherwise.
+    /// Settles a request without a receipt.
     pub(super) fn settle_quietly(&mut self, now: u64, asked: &str, origin: Option<&Origin>, fate: RequestFate) {
         if let Some(request) = request_of(asked, origin) {
             self.requests.insert(request, (fate, now + REQUEST_MS));
@@ -130,7 +131,8 @@ impl Data {
         self.leave_inbox(entry_of(origin));
     }
 
-    /// Signals for a request that turned out to repeat a known run are that run's. Those that it cannot take are told there.
+    /// Moves the signals kept for a repeated start request to the run it repeats. Those that do not fit are noted in
+    /// the history of that run.
     pub(super) fn redirect_signals(&mut self, now: u64, from: &str, to: &str) {
         if self.is_taken(from) {
             return;
@@ -152,7 +154,7 @@ impl Data {
         self.signals.range(from..).take_while(|((of, _), _)| of == run).map(|((_, name), _)| name.clone()).collect()
     }
 
-    /// Tells in the history which signals are kept for a run and nobody will take.
+    /// Records in the history which kept signals no wait will take.
     pub(super) fn tell_kept(&mut self, now: u64, run: &str) {
         let names = self.kept_names(run);
         let count = |name: String| {
@@ -188,7 +190,8 @@ impl Data {
         true
     }
 
-    /// The oldest wait of that name that lets the signal pass and whose step execution has not ended.
+    /// Removes and returns the oldest wait of that name whose filter passes the signal and whose step execution has not
+    /// ended.
     fn next_wait(&mut self, run: &str, name: &str, attributes: &[String]) -> Option<PendingWait> {
         loop {
             let steps = self.steps(run)?;
@@ -203,15 +206,15 @@ impl Data {
         }
     }
 
-    /// The first one that passes the filter.
+    /// Takes the oldest kept signal that passes the filter.
     pub(super) fn take_signal(&mut self, run: &str, name: &str, filter: &[(String, String)]) -> Option<KeptSignal> {
         let kept = self.signals.get_mut(&(run.to_owned(), name.to_owned()))?;
         let at = kept.iter().position(|signal| attributes::match_filter(&signal.attributes, filter))?;
         kept.remove(at)
     }
 
-    /// The body has let go of these calls: as waits they take no signal any more, and what has reached them unseen is
-    /// there for others, in the order in which it came.
+    /// Ends the waits that the body has let go of. Signals that reached them unseen are kept for other waits, in their
+    /// original order.
     pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[LetGo]) {
         let mut unseen = Vec::new();
         for LetGo { number, name, given } in gone {
@@ -220,7 +223,7 @@ impl Data {
             let Some(execution) = execution else { return };
             let entry = journal::Entry::LetGo { name, given: *given }.write();
             let entry = execution.journal.insert(*number, entry).unwrap_or_default();
-            // The end of a child run is for nobody else.
+            // No other wait may take the end of a child run.
             let is_signal = !names::is_child(name) && !names::is_undo(name);
             if let (true, Ok(journal::Entry::Signal { payload, .. })) = (is_signal, journal::Entry::read(&entry)) {
                 unseen.push((name, KeptSignal { attributes: attributes::of(payload), payload: payload.to_vec() }));
@@ -232,7 +235,7 @@ impl Data {
         }
     }
 
-    /// The run itself, or the one that its request turned out to repeat.
+    /// The run itself, or the one that its request repeats.
     pub(super) fn led_to(&self, now: u64, run: &str) -> String {
         let is_known = self.runs.contains_key(run);
         let alias = self.aliases.get(run).filter(|lead| !is_known && lead.is_good(now));
@@ -250,7 +253,7 @@ impl Data {
         if known.is_some() { Standing::Over } else { Standing::Unknown }
     }
 
-    /// An entry that is gone was dealt with by an earlier try.
+    /// Whether an earlier try has processed the inbox entry.
     pub(super) fn is_gone(&self, entry: Option<&str>) -> bool {
         if let Some(foreign) = entry.filter(|entry| entry.contains('@')) {
             return self.taken.contains(foreign);
@@ -263,7 +266,7 @@ pub(super) fn entry_of(origin: Option<&Origin>) -> Option<&str> {
     origin.map(|origin| origin.entry.as_str()).filter(|entry| !entry.is_empty())
 }
 
-/// The run that it names, and its id.
+/// The run that the request names, and the request's id.
 fn request_of(asked: &str, origin: Option<&Origin>) -> Option<(String, String)> {
     let request = origin.map(|origin| &origin.request).filter(|request| !request.is_empty())?;
     Some((asked.to_owned(), request.clone()))

@@ -1,4 +1,4 @@
-//! From a request to a run: the inbox, `start`, `defer`, `reject`.
+//! Turns a request into a run: the inbox, `start`, `defer` and `reject`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::run::{Run, Status};
 use crate::step::Route;
 use crate::store::{Deferral, InboxEntry, Origin, Rejection, RequestFate, Start, Started};
 
-/// At most this many requests wait for a worker that serves their workflow.
+/// How many requests are deferred until a worker serves their workflow.
 const MAX_DEFERRED: usize = 10_000;
-/// This many rejected requests are kept, the newest.
+/// How many of the newest rejected requests are kept.
 const MAX_REJECTED: usize = 10_000;
-/// At most this many fields of a rejected request are kept.
+/// How many fields of a rejected request are kept.
 const MAX_REJECTED_FIELDS: usize = 32;
-/// At most this many inbox entries are given at once.
+/// How many inbox entries one read delivers.
 const INBOX_BATCH: usize = 128;
 
 impl Data {
@@ -46,13 +46,13 @@ impl Data {
         inbox_entries(self.inbox.take_over(now, coordinator, idle, INBOX_BATCH))
     }
 
-    /// Creates the run, unless the request repeats one.
+    /// Creates the run, unless the request repeats an earlier one.
     pub(super) fn start(&mut self, now: u64, start: &Start) -> Started {
         if start.entry.as_ref().is_some_and(|entry| self.taken.contains(entry)) {
             return Started::Known(start.run.clone());
         }
         let entry = start.entry.as_deref();
-        // Of one that was held, all who asked for it while it was.
+        // A deferred request has the lists of all who requested it meanwhile.
         let mut lists: Vec<String> = match entry {
             Some(_) => self.list_of(&start.request, entry).into_iter().collect(),
             None => self.lists_of(&start.run),
@@ -73,7 +73,7 @@ impl Data {
             return Started::LineFull(name.clone());
         }
         self.leave_inbox(entry);
-        // One that was deferred has left the inbox before.
+        // A request without an entry left the inbox when it was deferred.
         let starts_paused = start.entry.is_none() && known.is_none() && self.held_paused.remove(&start.run);
         if entry.is_none() && !self.hold_no_more(now, &start.run) {
             lists.clear();
@@ -88,7 +88,7 @@ impl Data {
         }
         let (run, request) = (&start.run, &start.request);
         if self.runs.contains_key(run) {
-            // A rejected request: its id is free.
+            // The id of a rejected request is free.
             self.forget_but_signals(run);
             self.timers.remove(&Timer::expire(run));
         }
@@ -107,7 +107,7 @@ impl Data {
         let due = now.saturating_add(request.delay_ms);
         let in_session = request.session.is_some();
         if let Some(whole) = start.timeout.map(millis) {
-            // In a session it begins with the run's turn.
+            // In a session, the timeout begins with the run's turn.
             let due = (!in_session).then_some(due.saturating_add(whole));
             if let Some(due) = due {
                 self.timers.set(due, Timer::timeout(run));
@@ -133,7 +133,7 @@ impl Data {
         Started::New(run.clone())
     }
 
-    /// The context that another run's begins with; None if there is no such run.
+    /// The context of the run `from`, which a new run starts with. None if there is no such run.
     fn source(&self, now: u64, from: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         let found = self.runs.get(from).or_else(|| {
             let lead = self.aliases.get(from).filter(|lead| lead.is_good(now))?;
@@ -163,11 +163,11 @@ impl Data {
         self.created.insert((now, start.run.clone()));
     }
 
-    /// The run that a request repeats: the one of its key, else the one of its id. A key may outlive its run, and
-    /// the id of a rejected request is free.
+    /// The run that a request repeats: by its key, else by its id. A key may outlive its run, and the id of a rejected
+    /// request is free.
     fn known_run(&mut self, now: u64, start: &Start) -> Option<String> {
         if let Some(known) = key_of(start).and_then(|key| self.run_of_key(now, &key)) {
-            // The caller knows only the id that it would have got: lead it to the run.
+            // The caller knows only the id that its run would have had: lead it to the known run.
             if known != start.run {
                 self.aliases.insert(start.run.clone(), lead(&known, now, start));
                 self.redirect_signals(now, &start.run, &known);
@@ -216,7 +216,7 @@ impl Data {
         self.leave_inbox(entry);
         if let Some(deferred) = &rejection.deferred {
             if !self.hold_no_more(now, deferred) {
-                // Of several coordinators that judge a deferred request, one rejects it.
+                // Another coordinator has settled the deferred request.
                 return;
             }
             lists = self.followers.remove(deferred).unwrap_or_default().into_iter().collect();
@@ -249,14 +249,15 @@ impl Data {
             self.show_rejected(now, run, &rejection.reason);
             let is_rejected = self.runs.get(run).is_some_and(|run| run.shown.status == Status::Rejected);
             if is_rejected && rejection.deferred.is_some() {
-                // What was kept while it was held has nobody to take it.
+                // No run will take the signals kept while the request was deferred.
                 self.tell_kept(now, run);
                 self.signals.retain(|(of, _), _| of != run);
             }
         }
     }
 
-    /// The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it.
+    /// Ends the deferral of a request. What was sent to its run meanwhile goes through the inbox again. False if it was
+    /// not deferred.
     pub(super) fn hold_no_more(&mut self, now: u64, run: &str) -> bool {
         let was_held = self.deferred.remove(run).is_some();
         if self.held_paused.remove(run) {
@@ -270,7 +271,7 @@ impl Data {
 
     fn show_rejected(&mut self, now: u64, run: &str, reason: &str) {
         let leads_elsewhere = self.aliases.get(run).is_some_and(|lead| lead.is_good(now));
-        // A good request that waits under the same id keeps it.
+        // A known run or a deferred request keeps the id.
         if self.runs.contains_key(run) || leads_elsewhere || self.deferred.contains_key(run) {
             return;
         }
@@ -301,7 +302,7 @@ fn lead(run: &str, now: u64, start: &Start) -> Lead {
     Lead { run: run.to_owned(), expires: now.saturating_add(millis(start.key_ttl)) }
 }
 
-/// A key that is looked at with the run: where there are several partitions, it was reserved before.
+/// The key to check together with the run. None if it was reserved before, as in a namespace of several partitions.
 fn key_of(start: &Start) -> Option<(String, String)> {
     let request = Some(&start.request).filter(|_| start.ticket.is_none())?;
     request.key.as_ref().filter(|key| !key.is_empty()).map(|key| (request.workflow.clone(), key.clone()))

@@ -1,10 +1,10 @@
-//! A stream of entries. Each goes to one taker: a claim takes it off at once; a reader is given it, and it stays
-//! until the reader takes it up or somebody finds that it lies idle.
+//! A stream of entries, each for one consumer. A claim removes its entry at once; an entry delivered to a reader stays
+//! pending until it is removed, or another reader takes it over because it is idle.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-/// An entry's id, rising within its stream: `<ms>-<n>`, as Redis writes it.
+/// An entry's id, increasing within its stream: `<ms>-<n>`, as in Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EntryId {
     ms: u64,
@@ -52,23 +52,23 @@ impl<T: Clone> Stream<T> {
         self.last
     }
 
-    /// How many entries there are, given to a reader or not.
+    /// The number of entries, delivered or not.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.given.len()
     }
 
-    /// All entries that nobody took up, in order.
+    /// All entries in order, delivered or not.
     pub(super) fn entries(&self) -> impl Iterator<Item = &T> {
         self.given.values().map(|given| &given.entry).chain(self.waiting.iter().map(|(_, entry)| entry))
     }
 
-    /// Takes up to `most` of the entries that nobody was given.
+    /// Removes up to `most` undelivered entries.
     pub(super) fn take(&mut self, most: usize) -> Vec<T> {
         let most = most.min(self.waiting.len());
         self.waiting.drain(..most).map(|(_, entry)| entry).collect()
     }
 
-    /// Gives up to `most` entries to a reader.
+    /// Delivers up to `most` entries to a reader.
     pub(super) fn give(&mut self, now: u64, reader: &str, most: usize) -> Vec<(EntryId, T)> {
         let most = most.min(self.waiting.len());
         let entries: Vec<(EntryId, T)> = self.waiting.drain(..most).collect();
@@ -78,7 +78,7 @@ impl<T: Clone> Stream<T> {
         entries
     }
 
-    /// Gives to `reader` what others were given `idle` ms ago or longer.
+    /// Hands over to `reader` entries that were delivered at least `idle` ms ago.
     pub(super) fn take_over(&mut self, now: u64, reader: &str, idle: u64, most: usize) -> Vec<(EntryId, T)> {
         let idle = self.given.iter_mut().filter(|(_, given)| now.saturating_sub(given.since) >= idle).take(most);
         idle.map(|(id, given)| {
@@ -89,18 +89,18 @@ impl<T: Clone> Stream<T> {
         .collect()
     }
 
-    /// Whether the entry is there, given or not.
+    /// Whether the entry exists, delivered or not.
     pub(super) fn has(&self, id: EntryId) -> bool {
         self.given.contains_key(&id) || self.waiting.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    /// The entry, given or not.
+    /// The entry, delivered or not.
     pub(super) fn get(&self, id: EntryId) -> Option<&T> {
         let waiting = self.waiting.iter().find(|(waiting, _)| *waiting == id).map(|(_, entry)| entry);
         waiting.or_else(|| self.given.get(&id).map(|given| &given.entry))
     }
 
-    /// Removes an entry, given or not.
+    /// Removes an entry, delivered or not.
     pub(super) fn remove(&mut self, id: EntryId) {
         if self.given.remove(&id).is_none() {
             self.waiting.retain(|(waiting, _)| *waiting != id);

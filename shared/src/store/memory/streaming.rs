@@ -1,10 +1,10 @@
-//! `stream`: a piece of a text that a step shows while it writes it.
+//! `stream`: publishes a piece of a text while the step is still writing it.
 
 use super::data::Data;
 use crate::published::{By, MAX_REMEMBERED, Piece, STREAM_BLOCK, What};
 use crate::step::{CommitStatus, Fence};
 
-/// What a stream has come to, by its place in the body.
+/// The state of one stream of a step execution.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Streamed {
     take: u32,
@@ -12,14 +12,14 @@ pub(super) struct Streamed {
     has_ended: bool,
 }
 
-/// What is to be told of a piece.
+/// What followers get for a piece.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
-    /// It is there already.
+    /// Nothing: the piece is known already.
     None,
-    /// The text goes on with what of it is new.
+    /// The new part of the text.
     GoesOn { at: usize, text: String },
-    /// The attempt writes something else than was there: all of its text.
+    /// The whole text, because the attempt writes a different one.
     Supersedes { text: String },
 }
 

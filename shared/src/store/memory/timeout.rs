@@ -1,4 +1,4 @@
-//! The end of a run that takes too long: it says which steps were active.
+//! Fails a run at its timeout. The error names the steps that were active.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use super::run::{EventSource, Phase, Steps};
 use super::start::run_itself;
 use crate::step::join_payloads;
 
-/// Step executions that are looked at.
+/// How many step executions the error covers: the oldest and the newest ones.
 const OLDEST: u64 = 500;
 const NEWEST: u64 = 1500;
-/// Of events that are read to name their steps.
+/// How many bytes of events are read to name their steps.
 const NAMED_BYTES: usize = 16 * 1024 * 1024;
 const NAMED_STEPS: usize = 20;
 const ACTIVITIES: [&str; 6] =
@@ -19,7 +19,7 @@ const ACTIVITIES: [&str; 6] =
 impl Data {
     pub(super) fn fire_timeout(&mut self, now: u64, run: &str, retention: u64) {
         let Some(state) = self.runs.get(run) else { return };
-        // The due time tells a timer of an earlier run of this id from this one's.
+        // The due time tells this run's timer from that of an earlier run with this id.
         let (Some(timeout), Some(steps)) =
             (state.timeout.filter(|timeout| timeout.due.is_some_and(|due| due <= now)), &state.steps)
         else {
@@ -75,7 +75,7 @@ fn name_active(steps: &Steps) -> String {
     text
 }
 
-/// As a place in [`ACTIVITIES`].
+/// The activity as an index into [`ACTIVITIES`].
 fn activity(phase: &Phase, attempt: u32) -> Option<usize> {
     match phase {
         Phase::Held { .. } => Some(0),

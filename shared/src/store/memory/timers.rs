@@ -1,4 +1,4 @@
-//! What is to happen later.
+//! Timers, ordered by due time.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::attributes;
 pub(super) enum Timer {
     /// The run's retention is over.
     Expire { run: String },
-    /// The run's delay is over, and it takes its place in the line of its session.
+    /// The run's delay is over: it enters the line of its session.
     Line { run: String },
     /// The session's retention is over.
     Session { name: String },
     /// The run has taken too long.
     Timeout { run: String },
-    /// The step execution is to be queued, if it still waits after this attempt.
+    /// Queue the step execution, if it still waits after this attempt.
     Step { run: String, seq: u64, attempt: u32 },
-    /// What is left of closed fan-outs is to be removed.
+    /// Discard what closed fan-outs left behind.
     Close { run: String, group: u64 },
-    /// The wait is to end without its signal.
+    /// The wait's deadline has passed: end it without a signal.
     Wait { run: String, name: String, wait: PendingWait },
 }
 
@@ -66,7 +66,7 @@ impl Timer {
     }
 }
 
-/// Timers by when they are due; those of one ms in the order of their text, since Redis sorts them so.
+/// Timers by due time; those of the same ms in the order of their text, as Redis sorts them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_due: BTreeMap<(u64, String), Timer>,
@@ -74,7 +74,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer; one that is set already is moved.
+    /// Sets a timer, or moves it if it is already set.
     pub(super) fn set(&mut self, due: u64, timer: Timer) {
         self.remove(&timer);
         self.by_due.insert((due, timer.text()), timer.clone());
@@ -87,7 +87,7 @@ impl Timers {
         }
     }
 
-    /// Takes up to `most` timers that are due.
+    /// Removes and returns up to `most` due timers.
     pub(super) fn take_due(&mut self, now: u64, most: usize) -> Vec<Timer> {
         let due: Vec<Timer> = self
             .by_due
@@ -102,7 +102,7 @@ impl Timers {
         due
     }
 
-    /// When the first one is due.
+    /// When the next timer is due.
     pub(super) fn next_due(&self) -> Option<u64> {
         self.by_due.keys().next().map(|(due, _)| *due)
     }

@@ -1,8 +1,8 @@
--- What concerns two partitions, piece by piece: see store/across.rs, and "Partitions" in docs/architecture.md.
+-- The parts of operations that involve two partitions: see store/across.rs, and "Partitions" in docs/architecture.md.
 
 do
 
--- Run, ticket, place. The latter two are kept beside the key itself, as `<ticket> <place>`.
+-- Returns run, ticket, place. The latter two are stored in a key of their own, as `<ticket> <place>`.
 local function read_reservation(p, workflow, key)
   local run = redis.call('GET', key_of.key(p, workflow, key))
   local about = run and redis.call('GET', key_of.reserved(p, workflow, key)) or ''
@@ -39,7 +39,7 @@ function across.void(p, a)
   return { 'void' }
 end
 
--- What is kept of a signal, as its sender would write it.
+-- Converts a kept payload to what a signal's sender passes: content type and input.
 local function content_of(payload)
   return string.byte(payload) == 1 and 'msgpack' or 'json', string.sub(payload, 2)
 end

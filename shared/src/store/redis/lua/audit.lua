@@ -1,21 +1,21 @@
--- audit: finds what a run needs and is not there (keys deleted by hand, a restore from an old backup, a bug), and makes
--- it again from the run's state where that can be done; where it cannot, the run fails and says why. One key, or one
--- slice of a large hash, at a time.
+-- audit: finds what a run needs but is missing (keys deleted by hand, a restore from an old backup, a bug), and
+-- recreates it from the run's state. If it cannot, it fails the run and says why. Each call audits one key, or one
+-- slice of a large hash.
 
 local audit, quiet_audit, mend_execution, mend_fan, lost_for_good
 do -- a chunk of Lua has at most 200 locals
 
--- `found` collects sentences; `fix` is false where nothing may be changed.
+-- `found` collects the breaches, one sentence each. `fix` is false if the audit may change nothing.
 local function new_audit(p, given)
   return { p = p, now = now_ms(), fix = given.fix, max_losses = given.max_losses, retention = given.retention, found = {}, groups = {} }
 end
 
--- Mends and tells nobody: for a run whose failure has cut off what it needs.
+-- Repairs without reporting: for a run whose failure cut off what it needs.
 quiet_audit = function(p, now)
   return { p = p, now = now, fix = true, is_quiet = true, max_losses = math.huge, retention = LIMIT.DAMAGED_RETENTION, found = {}, groups = {} }
 end
 
--- What was found; true where it is to be mended, which is counted for good.
+-- Reports a breach. Returns true if it should be repaired, which the lifetime counter includes.
 local function report(a, name, what)
   a.found[#a.found + 1] = name
   a.found[#a.found + 1] = what
@@ -38,7 +38,7 @@ local function after(id, other)
   return ms > other_ms or ms == other_ms and tonumber(n) > tonumber(other_n)
 end
 
--- How far the stream's group has read; nil where there is no such group, so that all is to be read yet.
+-- How far the stream's group has read; nil if there is no group, so that every entry is still unread.
 local function read_up_to(a, stream)
   if a.groups[stream] == nil then
     a.groups[stream] = false
@@ -52,7 +52,7 @@ local function read_up_to(a, stream)
   return a.groups[stream]
 end
 
--- The entry is there, and somebody will read it or has it.
+-- Whether the entry exists and is still to be read, or is pending.
 local function is_queued(a, queue, place)
   local lane, id = string.sub(place, 1, 1), string.sub(place, 2)
   if not LANES[lane] then return false end
@@ -63,7 +63,7 @@ local function is_queued(a, queue, place)
   return not read or after(id, read)
 end
 
--- Claims look only at the queues that are named as having entries.
+-- Claims read only queues that the ready set lists.
 local function audit_ready(a, run, queue, lane)
   if redis.call('SISMEMBER', ready_key(a.p, lane), queue) == 1 then return end
   breach(a, run, LANES[lane] .. ':' .. queue .. ' has entries and is not listed as having any', function() has_entries(a.p, lane, queue) end)
@@ -199,7 +199,7 @@ local GONE = {
   journal = 'the records of a step', signals = 'signals that waited to be taken',
 }
 
--- What was lost for good: the run must not go on as if it had never been.
+-- Names state that is lost for good, without which the run must not continue.
 lost_for_good = function(p, run, steps)
   local version = redis.call('HMGET', steps, 'context', 'bare')
   if version[1] and version[1] ~= version[2] and redis.call('EXISTS', key_of.context(p, run)) == 0 then
@@ -218,7 +218,7 @@ lost_for_good = function(p, run, steps)
   return nil
 end
 
--- The run's own hash: what can still be said of it is in its steps.
+-- Audits the run hash. If it is missing, only the steps hash still describes the run.
 local function audit_run_hash(a, run, steps)
   if redis.call('EXISTS', key_of.run(a.p, run)) == 1 then return end
   breach(a, run, 'its hash with its status is gone', function()
@@ -231,7 +231,7 @@ local function audit_run_hash(a, run, steps)
   end)
 end
 
--- A step execution that is still to be given the input cannot be.
+-- Whether the step execution takes the run's input.
 local function needs_input(record)
   local _, _, flags = parse_record(record)
   return string.find(flags, 'i', 1, true)
@@ -259,7 +259,7 @@ local function audit_queue_list(a, run, queue)
   end
 end
 
--- A run of a session is in its line.
+-- A run of a session must be in the session's line.
 local function audit_place(a, run)
   local name = redis.call('HGET', key_of.run(a.p, run), 'session')
   if not name then return end
@@ -287,7 +287,7 @@ local function audit_place(a, run)
   breach(a, run, 'it is not in the line of session ' .. name, function() redis.call('RPUSH', line, run) end)
 end
 
--- It is the turn of a run that is under way, or the session is to expire.
+-- A live run must have the session's turn, or the session must have a timer to expire.
 local function audit_session(a, kind, name)
   local session, line, told = key_of.session(a.p, name), key_of.line(a.p, name), 'session ' .. name
   local has_hash, has_line = redis.call('EXISTS', session) == 1, redis.call('EXISTS', line) == 1
@@ -360,7 +360,7 @@ local function audit_run(a, run, cursor_at)
   return '0'
 end
 
--- A key that belongs to a run: to be removed with it, or left behind by one that is no more.
+-- Audits a key of a run, which must be removed with the run. The run may be gone already.
 local function audit_part(a, kind, name)
   local run = name
   if kind == 'fan' then run = string.match(name, '^(.+):%d+$') or name end
@@ -378,7 +378,7 @@ local function audit_part(a, kind, name)
   end
 end
 
--- What a worker serves is found by its class.
+-- Claims and wake-ups find the queues that a worker serves by its class.
 local function audit_class(a, worker)
   local about = redis.call('HMGET', key_of.worker(a.p, worker), 'queues', 'class')
   for queue in string.gmatch(about[2] and about[1] or '', '%S+') do

@@ -1,9 +1,10 @@
--- Child runs: a wait whose name begins with `%child.` is for the end of another run. Opening it asks for that run, by an entry of the
--- inbox of this partition; the end of the child is told to its parent in the same way. A coordinator takes both to the partition where
--- they belong. child_ended: what a parent is told.
+-- Child runs: a wait whose name begins with `%child.` waits for the end of another run. Opening it requests that run
+-- through the inbox of this partition; the end of the child is sent to its parent in the same way. A coordinator routes
+-- both to the right partition. child_ended: delivers the end of a child to its parent.
 --
--- Compensations are kept in `undo:<run>`, a list of `<u, or a for always> <child> <name of the wait>`, a line feed and the request. Once
--- the run has ended without completing, they are asked for from the last to the first, each when the one before has completed.
+-- Compensations are kept in `undo:<run>`, a list of `<u, or a for always> <child> <name of the wait>`, a line feed and
+-- the request. When the run ends without completing, they are requested last to first, each after the previous one has
+-- completed.
 
 do -- a chunk of Lua has at most 200 locals
 
@@ -17,9 +18,9 @@ local function request(p, ...)
   redis.call('XADD', key_of.inbox(p), '*', ...)
 end
 
--- `asked` is the id that the child is to have, ` outlives` where nobody is to cancel it but whoever asks for that, a line feed, and the
--- request. A child that has failed goes on: it is asked for again
--- only where its parent had failed with it, and is retried.
+-- Requests a child run. `asked` is the child's id, ` outlives` if only an explicit request cancels it, a line feed, and
+-- the request. A failed child keeps its id and continues: its parent, which failed with it, requests it again when
+-- retried.
 function kin.ask_for(p, run, seq, number, name, asked, now)
   local key, mark = key_of.children(p, run), seq .. '.' .. number
   local stop = string.find(asked, '\n', 1, true)
@@ -37,7 +38,7 @@ local function forget_child(p, run, mark)
   if redis.call('EXISTS', key) == 0 then redis.call('SREM', key_of.extra(p, run), key) end
 end
 
--- Nobody waits for it any more: it is cancelled, unless it has ended, or outlives that.
+-- Cancels a child run that its parent no longer waits for, unless it has ended or outlives its wait.
 function kin.drop_child(p, run, mark)
   local child, state = string.match(redis.call('HGET', key_of.children(p, run), mark) or '', '^(%S+) %S+ ?(%a*)$')
   if not child or state == 'failed' then return end
@@ -45,7 +46,7 @@ function kin.drop_child(p, run, mark)
   if state ~= 'outlives' then request(p, 'op', 'cancel', 'run', child) end
 end
 
--- The step execution has ended: those that have failed can be asked for no more.
+-- Lets go of the children of a step execution that has ended, including failed ones.
 function kin.drop_children(p, run, seq)
   local key, start = key_of.children(p, run), seq .. '.'
   if redis.call('EXISTS', key) == 0 then return end
@@ -57,7 +58,7 @@ function kin.drop_children(p, run, seq)
   end
 end
 
--- The run has ended, and can never go on.
+-- Lets go of the children of a run that has ended for good.
 function kin.cancel_children(p, run)
   local key = key_of.children(p, run)
   for _, mark in ipairs(redis.call('HKEYS', key)) do kin.drop_child(p, run, mark) end
@@ -65,7 +66,7 @@ function kin.cancel_children(p, run)
   redis.call('SREM', key_of.extra(p, run), key)
 end
 
--- `parent` is `<run> <name of the wait>`; `output` the result or the error.
+-- Sends the end of a run to its parent. `parent` is `<run> <name of the wait>`, `output` the result or the error.
 function kin.tell_parent(p, run, parent, status, output)
   local of, wait = string.match(parent, '^(%S+) (%S+)$')
   if not of then return end
@@ -83,7 +84,7 @@ function kin.is_undo(name)
   return string.sub(name, 1, #UNDO) == UNDO or is_cleanup(name)
 end
 
--- Its wait has ended with that. `asked` as in `ask_for`.
+-- Registers a compensation and ends its wait. `asked` is as in `ask_for`.
 function kin.keep_undo(p, run, seq, number, name, asked)
   local key, stop = key_of.undo(p, run), string.find(asked, '\n', 1, true)
   local head = (is_cleanup(name) and 'a ' or 'u ') .. string.match(asked, '^%S+') .. ' ' .. name
@@ -96,7 +97,7 @@ local function compensation(p, run, stands)
   redis.call('HSET', key_of.run(p, run), 'compensation', stands)
 end
 
--- Asks for the last one that is left.
+-- Requests the last remaining compensation.
 local function next_undo(p, run, now)
   local key = key_of.undo(p, run)
   local item = redis.call('LINDEX', key, -1)
@@ -111,7 +112,7 @@ local function next_undo(p, run, now)
   request(p, 'op', 'child', 'run', child, 'parent', run, 'wait', name, 'request', string.sub(item, stop + 1))
 end
 
--- The run has ended. Answers the list where it stays.
+-- Starts the compensations of a run that has ended. Returns the list if it is kept.
 function kin.begin_undo(p, run, now, status)
   local key = key_of.undo(p, run)
   if status == 'completed' then
@@ -127,7 +128,8 @@ function kin.begin_undo(p, run, now, status)
   return key
 end
 
--- By request, where one has failed. Answers why not, where it is no matter of these.
+-- Retries a failed compensation on request. Returns nil if it did, an empty string if the run has no compensations, and
+-- otherwise why not.
 function kin.retry_undo(p, run, now)
   local stands = redis.call('HGET', key_of.run(p, run), 'compensation')
   if stands == 'running' then return 'its compensations are under way' end

@@ -1,20 +1,20 @@
--- claim, and the taking of step events that it shares with complete, fail and suspend: take them off the queues, raise the
--- attempt, record the hold, and answer with event and context.
+-- claim, and how claim, complete, fail and suspend take step events: they take them off the queues, increment the
+-- attempt, record the hold, and return event and context.
 
 local fail_run, discard, pass_turn, vacate, read_fields
 
--- Somebody wrote into our keys: the run cannot go on, and says so.
+-- Fails a run whose keys were damaged from outside.
 local function fail_damaged(p, run, seq, worker, now, what)
   fail_run(p, { run = run, seq = seq, attempt = 0, step = '-', worker = worker, now = now },
     'step execution ' .. seq .. ' cannot be read: ' .. what .. ' in Redis is damaged', LIMIT.DAMAGED_RETENTION)
 end
 
--- The class of workers that serve what it serves; nil where its lease is gone.
+-- The class of a worker: all that serve the same queues. Nil if the worker has no lease.
 local function class_of(p, worker)
   return redis.call('HGET', key_of.worker(p, worker), 'class')
 end
 
--- The numbers of what it waited for, where the claiming worker has its body in memory; nil where it has not.
+-- The numbers of the waits, if the claiming worker has the body in memory; else nil.
 function kept.take(steps, seq, worker)
   local found = redis.call('HGET', steps, 'k' .. seq)
   if not found then return nil end
@@ -23,7 +23,7 @@ function kept.take(steps, seq, worker)
   return keeper == worker and numbers or nil
 end
 
--- Takes one queued step execution; answers what is to be told of it, or nil where there is nothing to begin.
+-- Holds one queued step execution. Returns what `tell_item` needs, or nil if it cannot begin.
 local function hold(p, caller, run, seq, now)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last', 'paused')
@@ -54,7 +54,8 @@ local function hold(p, caller, run, seq, now)
     news = news, was = found[1] }
 end
 
--- The input of the run; the first execution that is given it sets the run going. Where `is_first` is true there was no other before.
+-- Returns the input of the run. The first step execution that gets it starts the run; `is_first` says that it is this
+-- one.
 local function take_input(p, run, now, is_first)
   local key = key_of.run(p, run)
   if is_first then
@@ -65,7 +66,7 @@ local function take_input(p, run, now, is_first)
   return redis.call('GET', key_of.input(p, run)) or ''
 end
 
--- Of a body that the worker has in memory: what its waits have come to.
+-- What is new to a worker that has the body in memory: the journal entries of its waits.
 function kept.news(p, item)
   local numbers, news = {}, { 'kept', '1' }
   for number in string.gmatch(item.news, '%d+') do numbers[#numbers + 1] = number end
@@ -79,9 +80,10 @@ function kept.news(p, item)
   return news
 end
 
--- What the worker is told: slot, run, number, line, record, groups, description of the run; then what the flags of the record ask
--- for: i, the input of the run; c, its context and the context's version; and what earlier attempts have left. A worker that has the
--- body in memory is told nothing of these but what is new. At last the state that it was queued in; nothing where it was in no queue.
+-- The answer for one step execution: slot, run, number, line, record, groups, description of the run; then what the
+-- flags of the record ask for (i: the input of the run; c: its context and the context's version), and what earlier
+-- attempts left. A worker that has the body in memory gets only what is new of these. Last comes the state it was
+-- queued in, empty if it was in no queue.
 local function tell_item(p, slot, item, now)
   local group, flags = parse_head(item.record)
   local run, input, context, version = item.run, '', {}, 0
@@ -102,8 +104,8 @@ local function tell_item(p, slot, item, now)
   return { slot, run, item.seq, item.line, item.record, groups, item.meta, input, version, context, journal, item.was or '' }
 end
 
--- The queue that is served next: of those that have entries and that this class serves, the first one after `after` by name, and
--- then from the beginning, so that none starves. `memo` keeps which these are, for a call that asks again and again.
+-- The next queue to serve: among those with entries that this class serves, the first by name after `after`, wrapping
+-- around, so that none starves. `memo` caches the candidates for the duration of a call.
 local function next_queue(p, lane, class, after, memo)
   local queues = memo and memo[lane] or redis.call('SINTER', ready_key(p, lane), key_of.serves(p, class))
   if memo then memo[lane] = queues end
@@ -116,7 +118,7 @@ local function next_queue(p, lane, class, after, memo)
   return following or first
 end
 
--- Nobody has anything pending: an entry is taken in the call that reads it.
+-- Reads without leaving entries pending: the call that reads an entry also takes it.
 local function read_queue(stream, n)
   local got = redis.pcall('XREADGROUP', 'GROUP', GROUP, 'fleet', 'COUNT', n, 'NOACK', 'STREAMS', stream, '>')
   if got and got.err then
@@ -129,8 +131,8 @@ end
 
 local begin_fan
 
--- Reads up to `n` entries, and adds what they begin to `items`. The entries that were read are removed in batches: all of them where
--- the queue is empty, else now and then by whole nodes, which is cheap.
+-- Reads up to `n` entries and appends the step executions they begin to `items`. Read entries are removed in batches:
+-- all of them once the queue is empty, else occasionally and by whole nodes, which is cheap.
 local function take_entries(p, caller, lane, queue, n, now, items, memo)
   local stream = lane_key(p, lane, queue)
   local entries = read_queue(stream, n)
@@ -151,7 +153,7 @@ local function take_entries(p, caller, lane, queue, n, now, items, memo)
   end
 end
 
--- What was queued again goes first. Answers the items, and the queue that was served last.
+-- Takes up to `n` step executions, requeued ones first. Returns the items and the queue served last.
 local function take(p, caller, class, n, after, now, memo)
   local items = {}
   for _ = 1, LIMIT.READS do
@@ -168,7 +170,7 @@ local function take(p, caller, class, n, after, now, memo)
   return items, after
 end
 
--- What a slot has, where the call that took it is the caller's: its reply was lost.
+-- What the slot holds, if this call took it at an earlier try whose reply was lost.
 local function item_of(p, caller, value, now)
   local call, letter, run, seq, attempt = parse_slot(value)
   if call ~= caller.call then return false end
@@ -184,7 +186,7 @@ end
 local claim
 do -- a chunk of Lua has at most 200 locals
 
--- The holds that an earlier try of this call took.
+-- What an earlier try of this call took.
 local function items_of_earlier(p, caller, slots, now)
   local out = {}
   for _, slot in ipairs(slots) do
@@ -194,7 +196,8 @@ local function items_of_earlier(p, caller, slots, now)
   return out
 end
 
--- The worker knows that these slots are free. What it is said to hold there, Redis came back with: others are to have it.
+-- Releases what Redis, restored to an earlier state, thinks the worker holds in these slots: the worker knows that they
+-- are free.
 local function vacate_claimed(p, worker, slots, now)
   local values = read_fields(key_of.held(p, worker), slots)
   for _, slot in ipairs(slots) do
@@ -203,7 +206,7 @@ local function vacate_claimed(p, worker, slots, now)
   end
 end
 
--- One step execution that is to be executed alone, for a worker that executes nothing.
+-- Takes one step execution to execute alone, for a worker that executes nothing.
 local function take_alone(p, caller, class, after, now)
   caller.takes_alone = true
   local item
@@ -225,8 +228,9 @@ local function take_alone(p, caller, class, after, now)
   return item
 end
 
--- claim: fills free slots. `alone`: the worker executes nothing; it may be given one that is to be executed alone, and nothing
--- beside it, and the answer says so. A worker that gets less than it asked for is idle from now on: what is queued next wakes it.
+-- claim: fills free slots. `alone`: the worker executes nothing, so it may get one step execution to execute alone,
+-- which the answer states, and nothing else. A worker that gets less than it asked for becomes idle: the next queued
+-- entry wakes it.
 claim = function(p, a)
   local now, worker, slots, class = now_ms(), a.worker, a.slots, class_of(p, a.worker)
   if not class then return { 'lost', {}, 0 } end

@@ -1,7 +1,7 @@
--- collect: one event for a buffer of a step, while it executes. The one that fills the buffer gets all that is in it.
+-- collect: adds one event to a buffer of an executing step. The call that fills the buffer gets all its events.
 --
--- What it came to is in the journal: an attempt that runs again gets the same answer. `c` alone, or with what was
--- collected: the lengths of the payloads, a line feed, and the payloads.
+-- The journal records the answer, so a later attempt gets the same one: `c`, followed, if the buffer was full, by the
+-- lengths of the payloads, a line feed, and the payloads.
 local function collect(p, a)
   local run, seq, group, number, count = a.run, a.seq, a.group, a.number, a.count
   local steps = key_of.steps(p, run)
@@ -21,8 +21,8 @@ local function collect(p, a)
   return { 'ok', entry }
 end
 
--- send: events from outside for a run that is under way. They belong to no fan-out. Where the run was started with a delay that is
--- not over, they begin with its first steps.
+-- send: delivers events from outside to a live run. They belong to no fan-out. If the run's start delay is not over,
+-- they begin together with its first steps.
 local function send(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
   if across.is_repeated(p, a) then return { 'repeated' } end
@@ -40,7 +40,8 @@ local function send(p, a)
   return { 'delivered' }
 end
 
--- defer_send: keeps an event for a run whose request is held. Which steps take it is known when the run has a version.
+-- defer_send: keeps an event for a run whose request is deferred: only its version will tell which steps take the
+-- event.
 local function defer_send(p, a)
   if is_gone(p, a.entry) then return { 'gone' } end
   if across.is_repeated(p, a) then return { 'repeated' } end

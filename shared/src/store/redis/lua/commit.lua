@@ -1,12 +1,13 @@
--- complete: everything that one step execution leaves behind, in one go, under its fence; then the next step event.
+-- complete: commits everything that one step execution produced, atomically and under its fence, then takes the next
+-- one.
 
--- A value too long for Redis' compact form of a hash, in which each look at a field passes over all before it.
+-- A value too long for Redis' compact encoding of a hash, where each lookup scans the fields before it.
 local WIDE = '-----------------------------------------------------------------'
 
 local why_not
 do -- a chunk of Lua has at most 200 locals
 
--- A set to which this commit adds has all its parts then.
+-- Whether the parts that this commit adds complete a set.
 local function completes_set(p, x, c)
   local added = {}
   for i = 1, #c.parts, 4 do added[string.match(c.parts[i + 2], '^%S+') .. '+' .. c.parts[i]] = true end
@@ -20,7 +21,7 @@ local function completes_set(p, x, c)
   return false
 end
 
--- Nothing of the run is left to do once one step execution of this group has ended and left nothing.
+-- Whether the run has nothing left to do once a step execution of this group ends without a successor.
 local function is_last(steps, group)
   while (tonumber(redis.call('HGET', steps, 'n' .. group)) or 0) <= 1 do
     if group == '0' then return true end
@@ -33,8 +34,8 @@ local function is_last(steps, group)
   return false
 end
 
--- Why the run must fail instead of this commit. It is found out before anything is changed: the step execution stays, and a run that
--- is retried goes on from there.
+-- Why the run must fail instead of this commit. Checked before anything changes: the step execution stays, and a retry
+-- of the run continues from it.
 why_not = function(p, x, c)
   local steps, count = key_of.steps(p, x.run), #c.emits + c.staged
   x.inner = c.fan and x.seq or x.group
@@ -81,7 +82,7 @@ local function emit(p, x, c)
   if c.fan or count ~= 1 then settle(p, run, meta, inner, c.fan and count + c.staged or count - 1, x.taker) end
 end
 
--- `forget`: entries of its journal that the step failed with.
+-- Fails the run. `forget` lists the journal entries that the step failed with; a retry removes them.
 fail_run = function(p, x, reason, retention, forget)
   tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
@@ -93,7 +94,8 @@ end
 
 local let_go
 
--- `about` is `j`, and the calls that the body has let go of, as ` <number>.<given>.<name>`.
+-- Ends the journal of a step execution. `about` is `j` and the calls that the body has let go of, as `
+-- <number>.<given>.<name>`.
 local function end_journal(p, x, about, is_kept)
   local gone, journal = {}, key_of.journal(p, x.run, x.seq)
   for number, given, name in string.gmatch(about, ' (%d+)%.(%d+)%.(%S+)') do
@@ -109,7 +111,8 @@ local function end_journal(p, x, about, is_kept)
   redis.call('SREM', key_of.extra(p, x.run), journal)
 end
 
--- `x` is the step execution being committed: run, meta, seq, attempt, group, step, worker, state, now. `c` is what complete is given.
+-- Applies a commit. `x` is the step execution: run, meta, seq, attempt, group, step, worker, state, now. `c` holds the
+-- arguments of complete.
 local function apply(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last chunks.
@@ -152,11 +155,11 @@ local function apply(p, x, c)
   return nil
 end
 
--- The slot whose step execution ends, and what it wants next: nothing; a step event, best of all the one that follows; or one of
--- those that wait, so that they have their turn too.
+-- What the slot of an ended step execution takes next: nothing; any step event, preferably the successor; or one that
+-- waits in a queue, so that those get their turn too.
 local NOTHING, FOLLOWING, OTHERS = '0', '1', '2'
 
--- Who a successor may go to straight away.
+-- The slot that a successor may be handed to directly.
 local function taker_of(p, a, now)
   if a.next == NOTHING then return nil end
   local class = a.next == OTHERS and class_of(p, a.worker)
@@ -165,8 +168,8 @@ local function taker_of(p, a, now)
   return { worker = a.worker, call = a.call, now = now, run = a.run }
 end
 
--- What the slot is filled with again: what was handed over, a branch of the same fan-out that was not begun yet, or what waits in
--- a queue. `a` says who calls (worker, call) and what the slot wants (next, after). `memo` is that of `next_queue`.
+-- Refills the slot: with the step execution handed over, a staged branch of the same fan-out, or one from a queue. `a`
+-- has the caller (worker, call) and what the slot wants (next, after). `memo` is that of `next_queue`.
 local function refill(p, a, taker, now, memo)
   local taken = taker and taker.taken
   -- It is gone where the same call ended its run, and void where it closed a fan-out around it.
@@ -183,7 +186,8 @@ local function refill(p, a, taker, now, memo)
   return class and take(p, a, class, 1, a.after, now, memo)[1] or nil
 end
 
--- The worker is there, and the slot still has the step execution of this fence, or nothing: it may take another one.
+-- Whether the worker is registered and the slot may be refilled: it is empty or still holds the step execution of this
+-- fence.
 local function may_use(p, a)
   if not class_of(p, a.worker) then return false end
   local call, _, other, number, attempt = parse_slot(redis.call('HGET', key_of.held(p, a.worker), a.slot) or nil)
@@ -191,8 +195,7 @@ local function may_use(p, a)
   return other == a.run and number == a.seq and attempt == string.match(a.line, '^H (%d+)') and call == string.match(a.line, '(%d+)$')
 end
 
--- Checks the fence of a complete, fail or suspend with these arguments, lets `act` change things where it holds, and fills the slot
--- again.
+-- Checks the fence of a complete, fail or suspend, runs `act` if it is good, and refills the slot.
 local function under_fence(p, a, act)
   local now, run, seq, line, group = now_ms(), a.run, a.seq, a.line, a.group
   local held, steps = key_of.held(p, a.worker), key_of.steps(p, run)
@@ -230,7 +233,8 @@ local function complete(p, a)
   return under_fence(p, a, apply)
 end
 
--- For the next attempts to look back at, beside what they record: it goes away with that.
+-- Keeps, for later attempts, when the first failed attempt began and the last error. The journal has both and removes
+-- them when it ends.
 local function keep_failure(p, x, reason)
   local journal = key_of.journal(p, x.run, x.seq)
   redis.call('HSETNX', journal, 'began', x.state.since)
@@ -238,7 +242,7 @@ local function keep_failure(p, x, reason)
   redis.call('SADD', key_of.extra(p, x.run), journal)
 end
 
--- fail: try again later, holding no worker; or end the run.
+-- fail: schedules a retry, which holds no worker meanwhile, or fails the run.
 local function fail(p, a)
   return under_fence(p, a, function(_, x)
     tell_followers(p, x.run, x.meta, a.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', a.reason)

@@ -1,12 +1,12 @@
--- What every transition shares. Keys, and the fields of the steps hash, are listed in docs/architecture.md.
+-- Shared by all transitions. docs/architecture.md lists the keys and the fields of the steps hash.
 --
--- Each function gets one key, the prefix `sf:{p}:`; all keys it touches begin with it and so live in
--- the same slot. A transition is a function of that prefix, `p`, and of its arguments by their names, as contract.lua reads them.
--- Payloads are bytes and never looked into.
+-- Each function gets one key, the prefix `sf:{p}:`. All keys that it touches begin with the prefix and so are in the
+-- same hash slot. A transition takes that prefix, `p`, and its named arguments, as contract.lua parses them. Payloads
+-- are opaque bytes.
 
 local GROUP = 'workers'
 
--- What child.lua adds, for all.
+-- Filled by child.lua.
 local kin = {}
 
 local function now_ms()
@@ -14,7 +14,7 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- Not `<`, which depends on the server's locale.
+-- Compares bytes: `<` depends on the server's locale.
 local function comes_before(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -36,7 +36,8 @@ local function unlink(keys)
   end
 end
 
--- The first record of a history. It is written with the second one: a list for it alone would take a fifth of a run that waits.
+-- The first record of a history. It is written with the second one: a list for it alone would take a fifth of a waiting
+-- run's memory.
 local function start_record(born, meta)
   return born .. ' start 0 0 - - ' .. (string.match(meta or '', '^%S+ %S+') or '- -')
 end
@@ -56,15 +57,15 @@ local function note(p, run, now, kind, seq, attempt, step, worker, detail)
   end
 end
 
--- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for its turn),
--- attempt, failures, losses, and what the letter is about: where it is queued (the lane and the entry's id); when it is due; its
--- waits, as `<name>.<number>,...`, each with `~<filter>` where there is one; which worker holds it, since when, and the number of
--- the call that took it. One that has ended has no state. Losses are those since an attempt ended well: of workers that held
--- nothing else, and `+` those of workers that held others too.
+-- The state of a step execution: letter (Q queued, H held, W waiting for a timer, S suspended by waits, T waiting for
+-- its turn), attempt, failures, losses, and details by letter: for Q the lane and the id of the queue entry; for W the
+-- due time; for S its waits, as `<name>.<number>,...`, each with `~<filter>` if it has one; for H the worker, since
+-- when, and the number of the call that took it. An ended step execution has no state. Losses count since the last
+-- attempt that ended well: losses of workers that held nothing else, then `+` and those of workers that also held
+-- others.
 --
--- The line of a hold is the fence: a worker is given it and hands it back, and it is compared as one string. The call that took
--- it makes it unlike any other: attempts alone come again where a run's id is used twice, or Redis came back without its last
--- moments.
+-- The line of a hold is the fence: a worker receives it and sends it back, and it is compared as one string. The number
+-- of the call makes it unique: attempts alone repeat if a run id is reused, or if a restart of Redis loses writes.
 local function parse_state(line)
   if not line then return {} end
   local letter, attempt, failures, losses, shared, about, since, call =
@@ -82,14 +83,14 @@ end
 
 local NEW = { attempt = 0, failures = 0, losses = 0, shared = 0 }
 
--- After this many losses without an attempt that ended well, a step execution is tried alone: either it is what kills its workers, or
--- it is one of those that die with it. A worker that is killed by chance, even twice, holds nothing up.
+-- After this many losses without an attempt that ended well, a step execution is executed alone: either it kills its
+-- workers, or it dies along with one that does. Two workers killed by chance delay nothing.
 local function is_suspect(s)
   return s.losses + s.shared >= 3
 end
 
--- A record is `<group> <step> <flags> <event>\n<payload>`. Nothing where it is not one. The flags are letters, and numbers
--- that only workers look at.
+-- Parses a record: `<group> <step> <flags> <event>\n<payload>`. Nil if it is malformed. The flags are letters, and
+-- numbers that only workers read.
 local function parse_record(record)
   local stop = string.find(record, '\n', 1, true)
   if not stop then return nil end
@@ -99,16 +100,16 @@ local function parse_record(record)
   return group, step, flags, event, string.sub(record, stop + 1)
 end
 
--- Who a step execution belongs to: its group, and the flags of its record. Nothing where it is no record. The payload is not touched.
+-- Parses the group and flags of a record without touching the payload. Nil if it is malformed.
 local function parse_head(record)
   return string.match(record or '', '^(%d+) [%w_%.%-]+ ([icjot%-]+=?%d*%+?%d*) [%w_%.%-]+\n')
 end
 
--- What a state is about, and for a hold the call that took it.
+-- Patterns of a state's details: for a hold, including the call that took it.
 local ABOUT = { Q = '^[aqr]%d+%-%d+ $', H = '^%S+ %d+$', W = '^%d+ $', S = '^%S+ $', T = '^turn $' }
 
--- What is damaged of a step execution, in words; nil where all can be read. Claims look at the state alone: workers read the rest,
--- and report it.
+-- Describes which part of a step execution is damaged; nil if none is. Claims check only the state: workers read the
+-- rest and report it.
 local function damage(state, record, meta)
   local s = parse_state(state)
   if not s.letter or s.attempt >= 1e9 then return 'its state' end
@@ -124,13 +125,14 @@ local function damage(state, record, meta)
   return nil
 end
 
--- The flags of a record may end with `=<how many of the step a run may execute at once>`.
+-- Returns step and limit if the flags of the record end with `=<limit>`: how many executions of the step may run at
+-- once.
 local function limit_of(record)
   local step, limit = string.match(record, '^%d+ (%S+) [%a%-]+=(%d+)')
   return step, tonumber(limit)
 end
 
--- Whether a new step execution may begin now. Where its step has as many as it may have, it waits for its turn.
+-- Whether a new step execution may begin now. If its step is at its limit, it waits for its turn.
 local function take_turn(p, run, seq, record)
   local step, limit = limit_of(record)
   if not step then return true end
@@ -150,14 +152,14 @@ local function queue_of(meta)
   return workflow .. ':' .. version
 end
 
--- Where entries are: `q` new ones, `r` those queued again, which are served first, `a` those that are to be executed alone. The sets
--- name the queues that have some.
+-- The lanes of a queue: `q` for new entries, `r` for requeued ones, which are served first, `a` for those to execute
+-- alone. A ready set for each lane lists the queues that have entries.
 local LANES = { q = 'queue', r = 'requeued', a = 'alone' }
 
--- Of bodies that workers have in memory.
+-- Functions for bodies that workers keep in memory.
 local kept = {}
 
--- Wakes this worker where it is idle.
+-- Wakes the worker if it is idle.
 function kept.wake(p, queue, keeper)
   local class = redis.call('HGET', key_of.worker(p, keeper), 'class')
   if not class or redis.call('SREM', key_of.idle(p, class), keeper) == 0 then return false end
@@ -165,7 +167,8 @@ function kept.wake(p, queue, keeper)
   return true
 end
 
--- Wakes one idle worker that serves the queue. The list is its own: however many are idle, this costs the same.
+-- Wakes one idle worker that serves the queue, through the worker's own wake list: the cost does not depend on how many
+-- are idle.
 local function wake_worker(p, queue)
   for _, class in ipairs(redis.call('SMEMBERS', key_of.classes(p, queue))) do
     local worker = redis.call('SPOP', key_of.idle(p, class))
@@ -177,7 +180,7 @@ local function lane_key(p, lane, queue)
   return key_of[LANES[lane]](p, queue)
 end
 
--- The set of the queues that have entries in this lane.
+-- The set of queues that have entries in this lane.
 local ready_key
 do
 local READY = { q = 'ready', r = 'urgent', a = 'lonely' }
@@ -187,12 +190,14 @@ ready_key = function(p, lane)
 end
 end
 
--- An entry is the run and the number of the step execution, or `f` and the fan-out whose next branches are to be written.
+-- Adds a queue entry: the run and the number of the step execution, or `f` and the fan-out whose next branches to
+-- write.
 local function add_entry(p, lane, queue, run, number)
   return lane .. redis.call('XADD', lane_key(p, lane, queue), '*', run, number)
 end
 
--- A worker that has become idle has seen that the queue was not named; while it is named, somebody looks after it.
+-- Lists the queue as ready. If it was not listed, wakes a worker: while it is listed, no worker that serves it becomes
+-- idle without looking at it.
 local function has_entries(p, lane, queue, keeper)
   local is_first = redis.call('SADD', ready_key(p, lane), queue) == 1
   if not (keeper and kept.wake(p, queue, keeper)) and is_first then wake_worker(p, queue) end
@@ -204,26 +209,26 @@ local function append(p, lane, queue, run, number, keeper)
   return place
 end
 
--- Ahead of what is new. `keeper` has its body in memory: it is the one to wake.
+-- Requeues a step execution, ahead of new ones. Preferably wakes `keeper`, which has its body in memory.
 local function queue_again(p, meta, run, seq, s, keeper)
   local place = append(p, is_suspect(s) and 'a' or 'r', queue_of(meta), run, seq, keeper)
   redis.call('HSET', key_of.steps(p, run), seq, state_line('Q', s, place))
 end
 
--- The entry that has the next branches of a large fan-out written.
+-- Queues the entry that triggers writing the next branches of a large fan-out.
 local function queue_fan(p, meta, run, group)
   redis.call('HSET', key_of.steps(p, run), 'q' .. group, append(p, 'q', queue_of(meta), run, 'f' .. group))
 end
 
--- A timer that is due soon and before all others wakes the coordinators, which sleep until the next one.
+-- Sets a timer. Coordinators sleep until the next timer is due: one that is due soon and before all others wakes them.
 local function set_timer(p, now, due, timer)
   local timers = key_of.timers(p)
   redis.call('ZADD', timers, due, timer)
   if due - now < LIMIT.SOON and redis.call('ZRANGE', timers, 0, 0)[1] == timer then redis.call('PUBLISH', key_of.alarm(p), due) end
 end
 
--- The groups that a group lies in, itself first and the run itself left out; nil, and which, where one of them is closed, so
--- that nothing in it counts any more. `fan` is what is known of the first one already.
+-- The chain of fan-outs around a group, innermost first, starting with the group itself and without the run. Nil, and
+-- which, if one of them is closed, which voids everything in it. `fan` is the first one's field, if already read.
 local function groups_of(steps, group, fan)
   local chain = {}
   while group ~= '0' do
@@ -235,26 +240,26 @@ local function groups_of(steps, group, fan)
   return chain
 end
 
--- Adds to what the run publishes. Each entry has a number, so that a reader sees where some were trimmed. Where somebody
--- else wrote there, it answers the error: no run fails for its followers' sake.
+-- Appends to what the run publishes. Numbered entries let a reader detect trimmed ones. If the key holds foreign data,
+-- returns the error: followers must not make a run fail.
 local function add_event(p, run, ...)
   local n = redis.pcall('HINCRBY', key_of.steps(p, run), 'events', 1)
   if type(n) ~= 'number' then return n end
   return redis.pcall('XADD', key_of.events(p, run), 'MAXLEN', '~', LIMIT.MAX_EVENTS, '*', 'n', n, ...)
 end
 
--- It has ended, and publishes nothing again.
+-- Forgets what a step execution that has ended published.
 local function forget_published(p, run, seq)
   local key = key_of.published(p, run, seq)
   if redis.call('UNLINK', key) == 1 then redis.call('SREM', key_of.extra(p, run), key) end
 end
 
--- The run was started with its steps to be followed.
+-- Whether the run was started with its steps to be followed.
 local function follows(meta)
   return string.sub(meta or '', -7) == ' follow'
 end
 
--- Tells followers where a step execution stands. Without the record it is read.
+-- Publishes the state of a step execution to followers. Reads the record if it is not given.
 local function tell_followers(p, run, meta, state, seq, attempt, worker, record, ...)
   if not follows(meta) then return end
   local _, step, _, event = parse_record(record or redis.call('HGET', key_of.steps(p, run), 'e' .. seq) or '')
@@ -262,29 +267,29 @@ local function tell_followers(p, run, meta, state, seq, attempt, worker, record,
     'attempt', attempt, 'worker', worker, ...)
 end
 
--- Does a step execution belong to a fan-out that is closed? Its record may be large: it is read only in runs that closed
--- any, as the field `closed` of the steps hash tells.
+-- Whether a fan-out around a step execution is closed. Its record may be large, so it is read only if the run has
+-- closed any fan-out (field `closed` of the steps hash).
 local function is_void(steps, seq, has_closed)
   if not has_closed then return false end
   local group = parse_record(redis.call('HGET', steps, 'e' .. seq) or '')
   return group and not groups_of(steps, group)
 end
 
--- What a worker holds, by its slots: the number of the call that wrote it, `o` or `f` for the outcome of that call's commit (good,
--- or fenced), and the run, number and attempt of the step execution where there is one.
+-- The value of a worker's slot: the number of the call that wrote it, `o` or `f` for the outcome of that call's commit
+-- (good or fenced), and run, number and attempt of the step execution that it holds, if any.
 local function slot_value(call, letter, run, seq, attempt)
   if not run then return call .. ' ' .. letter end
   return call .. ' ' .. letter .. ' ' .. run .. ' ' .. seq .. ' ' .. attempt
 end
 
--- Number of the call, letter, run, number of the step execution, attempt.
+-- Returns call number, letter, run, number of the step execution, attempt.
 local function parse_slot(value)
   return string.match(value or '', '^(%d+) (%a) ?(%S*) ?(%d*) ?(%d*)$')
 end
 
--- New step executions. The first that may begin at once goes to `taker`, where there is one: straight to the slot whose step
--- execution ends, without the queue. `fields` are others of the steps hash to be written with them. `later` has `now` and `due`
--- where they are to begin then; without them they are queued, and are in no queue.
+-- Creates step executions. The first that may begin at once goes to `taker`, if given: directly to the slot whose step
+-- execution ends, bypassing the queue. `fields` are other fields of the steps hash to write with them. `later` has
+-- `now` and `due` if they begin then; an empty one puts them in state Q without a queue entry.
 local function create(p, run, meta, first, records, taker, fields, later)
   local queue, has_queued = queue_of(meta), false
   fields = fields or {}
@@ -314,8 +319,8 @@ local function create(p, run, meta, first, records, taker, fields, later)
   if has_queued then has_entries(p, 'q', queue) end
 end
 
--- Questions that are open. `asked:<run>` has them with what they say, also of a run that failed and may be retried; `questions`
--- lists them by the time when they were asked. `mark` is `<seq>.<number>`.
+-- Open questions. `asked:<run>` has their texts, including those of a failed run, which may be retried; `questions`
+-- lists them by the time they were asked. `mark` is `<seq>.<number>`.
 local function is_question(name)
   return string.sub(name, 1, 5) == '%ask.'
 end
@@ -335,7 +340,7 @@ local function marks_of(p, run)
   return marks
 end
 
--- Their step execution has ended: nobody wants to know any more.
+-- Closes the questions of a step execution that has ended.
 local function close_questions(p, run, seq)
   if redis.call('EXISTS', key_of.asked(p, run)) == 0 then return end
   local start = seq .. '.'
@@ -344,25 +349,25 @@ local function close_questions(p, run, seq)
   end
 end
 
--- Its run has ended: nobody can answer them.
+-- Takes the questions of an ended run off the list: they cannot be answered.
 local function hide_questions(p, run)
   local gone = {}
   for _, mark in ipairs(marks_of(p, run)) do gone[#gone + 1] = run .. ' ' .. mark end
   chunked('ZREM', key_of.questions(p), gone)
 end
 
--- What session.lua has for others.
+-- Filled by session.lua.
 local sessions = {}
 
--- And receipts.lua.
+-- Filled by receipts.lua.
 local receipts = {}
 
--- Runs that end in a call without having completed, each with its workflow and status. Collected only while `ended` is there, for calls
--- whose caller counts them.
+-- Runs that end without completing during a call, each with workflow and status. Collected only while `ended` exists,
+-- for callers that count them.
 local tally = {}
 
--- The other keys of a run, as its set `extra` lists them, and those of signals among them, where there are any; whether it asks people
--- anything, the session that it is in, and the lists of those who are told of its end. Whatever else is in there is not ours to remove.
+-- The other keys of a run that its set `extra` lists, and the signal keys among them, if any; whether it has questions,
+-- its session, and the lists that get a receipt of its end. Anything else in the set is not ours to remove.
 local function extra_of(p, run)
   local keys, signals, asks, has_children, has_undo, session, lists = {}, nil, false, false, false, nil, nil
   local of_session, of_reply = key_of.session(p, ''), key_of.reply(p, '')
@@ -393,7 +398,7 @@ local function extra_of(p, run)
   return keys, signals, asks, has_children, has_undo, session, lists
 end
 
--- Tells in the history which signals nobody will take, of those that were kept: these keys of them, and how many of each.
+-- Records in the history which kept signals no wait will take, given their keys and the count of each.
 local function tell_unused(p, run, now, keys, count_of)
   local told, unnamed = {}, 0
   table.sort(keys, comes_before)
@@ -409,7 +414,7 @@ local function tell_unused(p, run, now, keys, count_of)
   if #told > 0 then note(p, run, now, 'unused-signals', 0, 0, '-', '-', table.concat(told, ', ')) end
 end
 
--- The same of all that are kept for a run.
+-- The same for all signals kept for a run.
 local function tell_kept(p, run, now, keys)
   local count_of = {}
   -- Two fields each, and the number given out last.
@@ -417,16 +422,16 @@ local function tell_kept(p, run, now, keys)
   tell_unused(p, run, now, keys, count_of)
 end
 
--- For the workers: their next heartbeat names what they need not go on with, a run or `<run> <group>`. A lease is shorter than
--- it stays there.
+-- Tells workers, in their next heartbeat, what to abandon: a run or `<run> <group>`. It is kept for longer than any
+-- lease.
 local function tell_workers(p, what, now)
   redis.call('ZREMRANGEBYSCORE', key_of.cancelled(p), '-inf', now - 600000)
   redis.call('ZREMRANGEBYRANK', key_of.cancelled(p), 0, -10000)
   redis.call('ZADD', key_of.cancelled(p), now, what)
 end
 
--- What no step was given, since it never came to a whole: `joined` keys of the run that still have events. Of so many as people
--- look at, each is a record of the history.
+-- Records in the history the events that no step received because their join, set or buffer stayed incomplete: those in
+-- the run's `joined` keys. Lists only a readable number of them one by one.
 local function tell_left(p, run, now, extra)
   if #extra == 0 then return end
   local start, left = string.sub(key_of.joined(p, run, '', ''), 1, -2), {}
@@ -444,9 +449,9 @@ local function tell_left(p, run, now, extra)
   if #left > LIMIT.MAX_LEFT then note(p, run, now, 'left', 0, 0, '-', '-', #left - LIMIT.MAX_LEFT .. ' more') end
 end
 
--- The end of a run. One that did not complete keeps its steps, out of reach of any fence, so that it can be taken up again.
--- `publishes` says whether it has published anything, `has_timeout` whether it has a timeout; nil where that is not known. `journal`
--- is kept of a run that completes, for forks. `parent` is who waits for it: false for nobody, nil where that is not known.
+-- Ends a run. One that did not complete keeps its steps, out of reach of any fence, for a retry or a fork. `publishes`
+-- says whether it has published anything, `has_timeout` whether it has a timeout; nil if unknown. `journal` is kept for
+-- forks if the run completes. `parent` is the run that waits for it: false if there is none, nil if unknown.
 local function finish(p, run, now, status, retention, fields, publishes, has_timeout, journal, parent)
   local key, steps = key_of.run(p, run), key_of.steps(p, run)
   if publishes == nil then publishes = redis.call('HEXISTS', steps, 'events') == 1 end
@@ -482,7 +487,7 @@ local function finish(p, run, now, status, retention, fields, publishes, has_tim
   if session then sessions.leave(p, run, session, now, status, retention) end
 end
 
--- `but_signals`: all but what is kept for its successor under the same id.
+-- Removes a run. `but_signals`: except the signals kept for the next run with its id.
 local function forget(p, run, but_signals)
   local keys, signals, asks = extra_of(p, run)
   if asks then hide_questions(p, run) end

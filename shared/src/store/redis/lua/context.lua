@@ -1,5 +1,5 @@
--- What a commit or a checkpoint does to a run's context: it writes and removes fields, merges into them, and may expect
--- that fields are still what it has read. Of a value only the first byte is looked at, or a number's digits: see
+-- How a commit or a checkpoint changes a run's context: it writes and removes fields, merges into them, and may require
+-- that fields still have the values it read. Of a value, only the first byte or the digits of a number are read: see
 -- shared/src/values.rs.
 
 local settle_changes
@@ -18,8 +18,8 @@ read_fields = function(key, names)
   return found
 end
 
--- The sum of two whole numbers as text, in two halves of nine digits: Lua's numbers are exact to fifteen. Nothing where
--- it has too many.
+-- Adds two integers given as text, in two halves of nine digits: Lua's numbers are exact to fifteen. Nil if the sum has
+-- too many digits.
 local function add(a, b)
   local high, low = 0, 0
   for _, number in ipairs({ a, b }) do
@@ -39,7 +39,7 @@ local function add(a, b)
   return sign .. string.format('%d%09d', high, low)
 end
 
--- What a field has after a merge; or nil, and why it cannot be made.
+-- The value of a field after a merge; or nil and why the merge is impossible.
 local function merged(value, form, operand)
   if form == '+' then
     local digits = string.match(value or '0', '^%-?(%d+)$')
@@ -54,8 +54,8 @@ local function merged(value, form, operand)
   return value .. operand
 end
 
--- Nil where the changes can be made, merges then being among what is to be set. Otherwise why not, and nothing is
--- changed: 'conflict'; or 'refused' with the field and what is wrong with it.
+-- Moves merges to the fields to set. Returns nil if the changes can be applied, otherwise 'conflict', or 'refused' with
+-- the field and what is wrong with it.
 settle_changes = function(p, run, c)
   if #c.expects == 0 and #c.merges == 0 then return nil end
   local names = {}
@@ -78,8 +78,8 @@ settle_changes = function(p, run, c)
 end
 end
 
--- The field `context` of the steps hash is the context's version: that it is there tells the audit that there were fields, unless
--- `bare` says that this version has none.
+-- Writes the changes. The field `context` of the steps hash is the context's version: its presence tells the audit that
+-- the context had fields, unless `bare` says that this version has none.
 local function write_context(p, run, c)
   local key, steps = key_of.context(p, run), key_of.steps(p, run)
   if #c.set == 0 and #c.unset == 0 then return end

@@ -1,10 +1,10 @@
--- entity: a change of a value that outlives runs. Whoever changes it has read it before, with its version, and has found out what it
--- becomes: the change is made where it has that version still. A call that is known was made before, and answers what it came to then.
+-- entity: changes a value that outlives runs. The caller has read the value with its version and computed the new one:
+-- the change applies only if the version is unchanged. A call that was made before returns its earlier result.
 
 local entity
 do -- a chunk of Lua has at most 200 locals
 
--- Forgets the oldest calls, as long as there are too many.
+-- Forgets the oldest calls while there are too many.
 local function trim(calls, results, bytes)
   local length = redis.call('LLEN', calls)
   while length > 1 and (length > LIMIT.MAX_CALLS or bytes > LIMIT.CALLS_BYTES) do

@@ -1,11 +1,10 @@
--- Fan-outs: large ones are written in batches; their branches hand events to joining steps; when they end, or a joining
--- step has all that it begins with, the joining steps begin one level up. And turns: a step may be limited to so many
--- executions at once.
+-- Fan-outs and turns. Large fan-outs are written in batches. Branches hand events to joining steps, which begin one
+-- level up when the fan-out ends or they have enough events. Turns limit how many executions of a step run at once.
 --
--- `f<group>` of the steps hash is the fan-out's parent group and a line `<step> <flags> <event>[ <first>]` for each step
--- that joins it. `first` is how many events are enough; it becomes `fired` once the step has begun.
+-- The field `f<group>` of the steps hash has the fan-out's parent group and a line `<step> <flags> <event>[ <first>]`
+-- for each joining step. `first` is how many events are enough; it becomes `fired` once the step has begun.
 
--- Writes the next batch of a large fan-out, and queues its entry again while any is left.
+-- Writes the next batch of a large fan-out, and queues its entry again while branches remain.
 begin_fan = function(p, worker, run, group, now)
   local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
   -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
@@ -24,7 +23,7 @@ begin_fan = function(p, worker, run, group, now)
   redis.call('SREM', key_of.extra(p, run), list)
 end
 
--- stage: one chunk of a fan-out too large for one call; invisible until it is committed.
+-- stage: stages one chunk of a fan-out that is too large for one call; the commit reveals it.
 local function stage(p, a)
   local run, seq, offset = a.run, a.seq, a.offset
   if redis.call('HGET', key_of.steps(p, run), seq) ~= a.line then return { 'fenced', 0 } end
@@ -39,7 +38,7 @@ local function stage(p, a)
   return { 'ok', length }
 end
 
--- Of a fan-out that is opened, only so many branches are begun at once: the rest is staged, for whoever has a slot for it.
+-- Begins only some of the branches when a fan-out opens, and stages the rest until slots are free.
 local function stage_rest(p, run, seq, emits)
   if #emits <= LIMIT.FAN_INLINE then return 0 end
   local list, rest = key_of.fan(p, run, seq), {}
@@ -52,7 +51,8 @@ local function stage_rest(p, run, seq, emits)
   return #rest
 end
 
--- Takes the next staged branch for a slot. `chain` are the groups that the fan-out lies in, `last` the highest number given out.
+-- Takes the next staged branch into a slot. `chain` has the groups around the fan-out, `last` the highest number
+-- assigned.
 local function pop_branch(p, taker, group, chain, meta, last, now)
   local run, list = taker.run, key_of.fan(p, taker.run, group)
   local record = redis.call('LPOP', list)
@@ -94,7 +94,7 @@ local function heads_of(fan)
   return string.match(fan, '^(%d+)'), heads
 end
 
--- Joining steps begin one level up. Answers how many.
+-- Begins joining steps one level up. Returns how many.
 local function begin_joins(p, run, meta, group, parent, heads, taker)
   local new = {}
   for i, head in ipairs(heads) do
@@ -108,8 +108,8 @@ local function begin_joins(p, run, meta, group, parent, heads, taker)
   return #heads
 end
 
--- Changes how many executions of a fan-out live. At none it ends: its joins begin one level up, and so on
--- outwards. False where nothing of the run is left to do.
+-- Updates the number of live executions of a group. At zero the group ends and its joins begin one level up, and so on
+-- outwards. False if the run has nothing left to do.
 local function settle(p, run, meta, group, delta, taker)
   local steps = key_of.steps(p, run)
   while true do
@@ -127,8 +127,8 @@ local function settle(p, run, meta, group, delta, taker)
   end
 end
 
--- All joins of a fan-out have begun: the rest of it is of no use. Its step executions are void from now on, since its
--- group is gone; a timer has them removed, a part at a time.
+-- Closes a fan-out whose joins have all begun. Its group is gone, so its remaining step executions are void; a timer
+-- has them discarded in slices.
 local function close_group(p, run, group, parent, now)
   local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
   redis.call('HDEL', steps, 'f' .. group, 'n' .. group, 'q' .. group)
@@ -140,7 +140,7 @@ local function close_group(p, run, group, parent, now)
   tell_workers(p, run .. ' ' .. group, now)
 end
 
--- Finds the fan-out, from `group` outwards, whose branches join in `step`.
+-- The innermost fan-out, from `group` outwards, that `step` joins.
 local function join_group(steps, group, step)
   while group ~= '0' do
     local fan = redis.call('HGET', steps, 'f' .. group)
@@ -172,15 +172,15 @@ local function push_join(p, run, meta, group, step, payload, now, taker)
   redis.call('HSET', steps, 'f' .. group, lines)
 end
 
--- There is a fan-out that each of them joins: see `why_not`.
+-- Hands events to joining steps. `why_not` has checked that each of them joins a fan-out.
 local function push_joins(p, run, meta, group, joins, now, taker)
   local places = {}
   for i = 1, #joins, 2 do places[i] = join_group(key_of.steps(p, run), group, joins[i]) end
   for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
 end
 
--- Events that are parts of a set: slot, number of slots, header, payload, ... Where a set is complete, its step execution
--- is added to `emits`.
+-- Adds parts to their sets: slot, number of slots, header, payload, ... Appends the step event of each complete set to
+-- `emits`.
 local function push_parts(p, run, group, parts, emits)
   for i = 1, #parts, 4 do
     local slots, header = tonumber(parts[i + 1]), parts[i + 2]
@@ -202,7 +202,7 @@ end
 
 local close_waits
 
--- Ends a step execution of a fan-out that is closed: whatever may still commit it is fenced.
+-- Ends a step execution of a closed fan-out. A late commit of it is fenced.
 discard = function(p, run, meta, seq, s, record, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   local _, step, flags = parse_record(record or '')
@@ -229,7 +229,7 @@ discard = function(p, run, meta, seq, s, record, now)
   if s.letter ~= 'T' and step and string.find(flags, '=', 1, true) then pass_turn(p, run, meta, step, seq, now) end
 end
 
--- The next one that waits for its turn has it.
+-- Passes a turn to the next step execution that waits for one.
 pass_turn = function(p, run, meta, step, from, now)
   local steps, turns = key_of.steps(p, run), key_of.turns(p, run, step)
   for _ = 1, LIMIT.TURNS do
@@ -251,7 +251,7 @@ pass_turn = function(p, run, meta, step, from, now)
   set_timer(p, now, now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
 end
 
--- Removes what is left of closed fan-outs of a run, a part at a time.
+-- Discards what closed fan-outs of a run left behind, in slices.
 local function discard_closed(p, run, group, from, now)
   local steps = key_of.steps(p, run)
   local meta = redis.call('HGET', steps, 'meta')

@@ -1,9 +1,9 @@
--- Workers and their leases; recovery of what the dead held; timers. All on Redis' clock.
+-- Workers and their leases, recovery of what dead workers held, and timers. All use Redis' clock.
 
 local register, heartbeat, deregister, release, reap, fire, requeue, reap_worker, fire_deadline, fire_timeout, fire_again
 do -- a chunk of Lua has at most 200 locals
 
--- `class` stands for all workers that serve the same queues: an idle one of them is found by it.
+-- register: adds a worker. Its `class` is shared by all workers that serve the same queues, to find an idle one.
 register = function(p, a)
   local now, worker, class, queues = now_ms(), a.worker, a.class, a.queues
   redis.call('HSET', key_of.worker(p, worker), 'since', now, 'queues', table.concat(queues, ' '), 'class', class, unpack(a.about))
@@ -22,7 +22,8 @@ register = function(p, a)
   return { 'ok', now }
 end
 
--- Is this worker to make room, as something waits to be executed alone? One worker at a time is, as long as it says so itself.
+-- Whether this worker should drain because something waits to be executed alone. One worker at a time does; each
+-- heartbeat extends its turn.
 local function makes_room(p, worker, lease)
   if redis.call('EXISTS', ready_key(p, 'a')) == 0 then return false end
   local class, key, lasts = class_of(p, worker), key_of.drain(p), math.max(1, lease)
@@ -31,8 +32,9 @@ local function makes_room(p, worker, lease)
   return redis.pcall('GET', key) == worker and redis.call('PEXPIRE', key, lasts) == 1
 end
 
--- heartbeat: renews a lease that is still there; one that was reaped is lost for good. Names the runs that were cancelled since
--- the last one, and says whether the worker is to let its steps end and take no new ones, to execute one alone.
+-- heartbeat: renews a lease; one that was reaped is lost for good. Names what was cancelled since the last heartbeat,
+-- and tells the worker whether to drain, that is, to let its steps end and take no new ones, so that it can execute one
+-- alone.
 heartbeat = function(p, a)
   local now, worker, leases = now_ms(), a.worker, key_of.leases(p)
   local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + a.lease, worker) == 1
@@ -44,8 +46,9 @@ heartbeat = function(p, a)
   return { 'ok', now, cancelled, makes_room(p, worker, a.lease) and 1 or 0 }
 end
 
--- Gives one hold up and queues its step execution again, ahead of what is new. `attempt` and `call` are those of the hold: it may
--- have been given up before. A worker is lost through the one that it held `alone`; of several any may be innocent.
+-- Gives up one hold and requeues its step execution, ahead of new ones. `attempt` and `call` identify the hold, which
+-- may have been given up before. Only a step execution held `alone` is blamed for the loss of its worker; of several,
+-- any may be innocent.
 requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta')
@@ -78,7 +81,7 @@ requeue = function(p, worker, run, seq, attempt, call, now, kind, max_losses, re
   return 1
 end
 
--- Empties one slot.
+-- Empties one slot and requeues what it held.
 vacate = function(p, worker, slot, value, now, kind, max_losses, retention, alone)
   local call, _, run, seq, attempt = parse_slot(value)
   redis.call('HDEL', key_of.held(p, worker), slot)
@@ -86,7 +89,7 @@ vacate = function(p, worker, slot, value, now, kind, max_losses, retention, alon
   return requeue(p, worker, run, seq, attempt, call, now, kind, max_losses, retention, alone)
 end
 
--- Whether these are all slots that a worker has, and one step execution in them. `several` tells later slices that it had more.
+-- Whether the worker held a single step execution, in these slots. `several` tells later slices that it held more.
 local function is_single(p, worker, slots, values)
   local count, about = 0, key_of.worker(p, worker)
   for _, slot in ipairs(slots) do
@@ -100,7 +103,7 @@ local function is_single(p, worker, slots, values)
   return false
 end
 
--- One slice of taking back all that a worker has. True when nothing is left and the worker is forgotten.
+-- Takes back one slice of a worker's holds. True once none is left and the worker is removed.
 reap_worker = function(p, worker, now, kind, limit, max_losses, retention)
   local about = redis.call('HMGET', key_of.worker(p, worker), 'queues', 'class')
   -- First: what is queued again must wake somebody else.
@@ -131,7 +134,7 @@ deregister = function(p, a)
   return { over and 'ok' or 'more', moved }
 end
 
--- release: gives back holds that the worker knows nothing of, because Redis came back without its latest writes.
+-- release: releases holds that the worker does not know of, because Redis restarted without its latest writes.
 release = function(p, a)
   local now, worker, fences, moved = now_ms(), a.worker, a.fences, 0
   for i = 1, #fences, 5 do
@@ -174,14 +177,15 @@ local function fire_timer(p, timer, now, retention)
   end
 end
 
--- Workers in other languages find the functions that they call by this. Each coordinator writes its own, which are there: whoever
--- calls this has them.
+-- Publishes the prefix by which workers in other languages find the functions they call. Each coordinator writes its
+-- own, which is loaded, since the coordinator is calling it.
 local function offer(p)
   if redis.call('HGET', key_of.functions(p), '1') ~= '@PREFIX@v1_' then redis.call('HSET', key_of.functions(p), '1', '@PREFIX@v1_') end
 end
 
--- reap: takes back what dead and silent workers held, and wakes somebody for what is queued. Bounded by `limit`; the answer says if
--- more is waiting, for how long each lease had run out (-1 where it had not), and which runs have ended: workflow, status, ...
+-- reap: reclaims what dead and silent workers held, and wakes workers for what is queued. Bounded by `limit`; the
+-- answer says whether more is left, how long ago each lease expired (-1 if it had not), and which runs ended: workflow,
+-- status, ...
 reap = function(p, a)
   local now, limit, suspects = now_ms(), a.limit, a.suspects
   local reaped, late, moved, more = {}, {}, 0, 0
@@ -219,7 +223,7 @@ reap = function(p, a)
   return { moved, more, reaped, redis.call('ZCARD', key_of.leases(p)), late, ended }
 end
 
--- fire: does what is due, `limit` timers at most; the answer says if more is waiting, and else when the next one is due.
+-- fire: fires up to `limit` due timers. The answer says whether more are due, and otherwise when the next one is.
 fire = function(p, a)
   local now, limit = now_ms(), a.limit
   local due = redis.call('ZRANGEBYSCORE', key_of.timers(p), '-inf', now, 'LIMIT', 0, limit)

@@ -1,18 +1,18 @@
--- fork: a new run that goes on from a point of another. Nothing of the other changes but its history. A fork from the start of a run has
--- its input, what its context began with, and the entries of its first step's journal that it is given; a fork from a step execution
--- has that one alone, with the context as it stands. forkable: what one needs to know before.
+-- fork: creates a run that continues from a point of another. Only the history of the other changes. A fork from the
+-- start of a run has its input, its initial context, and the chosen entries of its first step's journal; a fork from a
+-- step execution has that one alone, with the current context. forkable: returns what the caller needs to know first.
 
 local forkable, fork
 do -- a chunk of Lua has at most 200 locals
 
--- The steps hash of a run that is under way, or has failed or was cancelled.
+-- The steps hash of a run that is live, failed or cancelled.
 local function kept_steps(p, run)
   for _, key in ipairs({ key_of.steps(p, run), key_of.stopped(p, run) }) do
     if redis.call('EXISTS', key) == 1 then return key end
   end
 end
 
--- The step executions that have not ended, as far as people look at: number and step.
+-- The number and step of each live step execution, up to as many as an answer names.
 local function live_in(steps)
   local found, last = {}, tonumber(redis.call('HGET', steps, 'last')) or 0
   for seq = 1, math.min(last, LIMIT.FORK_LOOKS) do
@@ -33,7 +33,7 @@ local function refusal_of(p, run, steps, seq, record)
   return lost_for_good(p, run, steps)
 end
 
--- The point that is asked for: `start` or `step`, number, record; or `several` and which, or `refused` and why.
+-- The requested point: `start` or `step`, number, record; or `several` and which, or `refused` and why.
 local function find_point(p, run, asked)
   local steps, began_at = kept_steps(p, run), redis.call('HGET', key_of.run(p, run), 'forked_at')
   local found, seq = steps and redis.call('HMGET', steps, 'last', 'failed') or {}, asked
@@ -63,7 +63,7 @@ local function find_point(p, run, asked)
     .. 'fork from one that has not ended, from the one that failed, or from the first'
 end
 
--- What the body has recorded there: of a start nothing once others have followed, whoever has left it behind.
+-- What the body has recorded at that point. For a start, nothing once other step executions have followed.
 local function entries_at(p, run, kind, seq)
   local steps = kept_steps(p, run)
   if kind == 'start' and steps and redis.call('HGET', steps, 'last') ~= '1' then return {} end
@@ -92,7 +92,7 @@ forkable = function(p, a)
   return { kind, seq, step or '-', about[2], about[3], heads }
 end
 
--- The source has what was looked at: entries are never changed, but one of a wait may become another.
+-- Whether the source's entries differ from those that the caller read: an entry never changes, except that of a wait.
 local function has_changed(p, run, kind, seq, entries)
   if #entries == 0 then return false end
   local found, known = entries_at(p, run, kind, seq), {}
@@ -103,7 +103,7 @@ local function has_changed(p, run, kind, seq, entries)
   return false
 end
 
--- Number, head, and the head that it gets.
+-- Copies journal entries: number, head, and the head it gets in the copy.
 local function copy_entries(p, run, new, seq, entries)
   if #entries == 0 then return end
   local from, to = key_of.journal(p, run, seq), key_of.journal(p, new, seq)
@@ -119,7 +119,7 @@ local function copy_entries(p, run, new, seq, entries)
   redis.call('HSET', steps, seq, state_line(s.letter, s, s.about))
 end
 
--- What the step execution works on beside its event: what a fan-out joined, and parts of sets that wait for others.
+-- Copies what the step execution depends on besides its event: joined events, incomplete sets and buffers.
 local function copy_joined(p, run, new, record)
   local _, step, flags, _, payload = parse_record(record)
   local group = string.find(flags, 'j', 1, true) and string.match(payload, '^(%d+)')
@@ -144,7 +144,7 @@ local function misfit(content, event, record)
   return nil
 end
 
--- The run hash, input and context; answers the description.
+-- Creates the run hash, input and context. Returns the description.
 local function begin_run(p, run, new, a, about, seq, now)
   local key, is_step, event = key_of.run(p, new), a.point == 'step', a.event[1]
   redis.call('HSET', key, 'status', is_step and 'running' or 'queued', 'workflow', about[2], 'version', about[3], 'content', about[4],

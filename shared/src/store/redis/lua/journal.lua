@@ -1,10 +1,10 @@
--- checkpoint: what a step that goes on has come to so far; it answers those of its waits that have ended. suspend: a step that waits holds no worker until what it
--- waits for is in its journal.
+-- checkpoint: records the progress of a step that continues, and returns the entries of its waits that have ended.
+-- suspend: frees the worker of a step that waits, until the journal has what it waits for.
 --
--- `journal:<run>:<seq>` has what the body of a step execution has recorded, by the number of the call that recorded it:
--- a letter and the call's name, a line feed, and what came of it. We write those that end a wait, and `x` where the body
--- has let go of one. A wait is a number without an entry yet; the field `w<name>` of the steps hash lists those open for
--- signals of that name, oldest first, as `<seq>.<number>@<deadline, 0 for none>`, with `~<filter>` where there is one.
+-- `journal:<run>:<seq>` has the entries of a step execution's body, by call number: a letter and the call's name, a
+-- line feed, and the result. The transitions write the entries that end a wait, and `x` if the body has let go of one.
+-- An open wait has no entry yet. The field `w<name>` of the steps hash lists the open waits of that name, oldest first,
+-- as `<seq>.<number>@<deadline, 0 for none>`, with `~<filter>` if there is one.
 
 local function record_entry(p, run, seq, number, entry)
   local key = key_of.journal(p, run, seq)
@@ -12,15 +12,16 @@ local function record_entry(p, run, seq, number, entry)
   redis.call('SADD', key_of.extra(p, run), key)
 end
 
--- `due` is the deadline that the wait had, 0 for none: should the signal turn out to be none that the body can read, it waits on until then.
+-- `due` is the deadline of the wait, 0 for none: if the body cannot read the signal, the wait continues until then.
 local function record_signal(p, run, seq, number, name, attributes, payload, due)
   local head = 'w' .. name .. ' ' .. attributes
   if tonumber(due) > 0 then head = head .. ' ' .. due end
   record_entry(p, run, seq, number, head .. '\n' .. payload)
 end
 
--- The body cannot read these signals (number, name, digest of the entry, why, number, ...): they are told of and set aside, and their
--- waits may be opened again. Answers the deadlines that these had. A repetition finds other entries there.
+-- Removes from the journal signals that the body cannot read (number, name, digest of the entry, why, number, ...), and
+-- notes them in the history. Their waits can be opened again: returns their deadlines. A repeated call finds other
+-- entries and does nothing.
 local function set_aside(p, run, seq, unreadable, now)
   local dues, journal = {}, key_of.journal(p, run, seq)
   for i = 1, #unreadable, 4 do
@@ -46,7 +47,7 @@ local function deadline_timer(run, name, wait)
   return 'wait ' .. run .. ' ' .. name .. ' ' .. wait
 end
 
--- Sequence number, number, deadline and filter of an open wait.
+-- Returns seq, number, deadline and filter of an open wait.
 local function parse_wait(wait)
   return string.match(wait, '^(%d+)%.(%d+)@(%d+)~?(%S*)$')
 end
@@ -57,7 +58,8 @@ local function read_waits(steps, name)
   return waits
 end
 
--- Keeps the waits that `is_kept` says; those that go lose their deadlines. Answers how many stay, and how many go.
+-- Keeps the waits that pass `is_kept`, and removes the others with their deadlines. Returns how many remain and how
+-- many went.
 local function keep_waits(p, run, name, is_kept)
   local steps, left, gone = key_of.steps(p, run), {}, {}
   for _, wait in ipairs(read_waits(steps, name)) do
@@ -79,20 +81,20 @@ local function keep_waits(p, run, name, is_kept)
   return #left, #gone
 end
 
--- Takes one wait off the list of its name. False where it is not on it.
+-- Removes one wait from the list of its name. False if it is not there.
 local function close_wait(p, run, name, wait)
   local _, gone = keep_waits(p, run, name, function(open) return open ~= wait end)
   return gone > 0
 end
 
--- The step execution is there and has not ended, nor the fan-out that it is a branch of been closed.
+-- Whether the step execution exists, has not ended, and is in no closed fan-out.
 local function is_waiting(steps, seq)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq)
   local s, group = parse_state(found[1]), parse_record(found[2] or '')
   return s.letter and (group == '0' or group and groups_of(steps, group))
 end
 
--- The attributes of a signal, or the filter of a wait: tokens that compare byte by byte.
+-- The attributes of a signal, or the filter of a wait, as a set of tokens, compared byte by byte.
 local function set_of(tokens)
   local set = {}
   for token in string.gmatch(tokens, '[^&]+') do set[token] = true end
@@ -111,13 +113,13 @@ local function end_overdue(p, run, seq, number, name, now)
   record_entry(p, run, seq, number, 'o' .. name .. '\n')
 end
 
--- The wait as it stands on the list of its name.
+-- The wait as it is on the list of its name.
 local function find_open(p, run, seq, name, number)
   local open = redis.call('HGET', key_of.steps(p, run), 'w' .. name) or ''
   return string.match(' ' .. open, ' (' .. seq .. '%.' .. number .. '@%S+)')
 end
 
--- Signals that came before their wait: `<number>` has the payload and `a<number>` the attributes, oldest first.
+-- The numbers of kept signals, oldest first: field `<number>` has the payload, `a<number>` the attributes.
 local function kept_numbers(key)
   local numbers = {}
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -128,7 +130,7 @@ local function kept_numbers(key)
   return numbers
 end
 
--- Takes the first one that passes the filter: its attributes and its payload.
+-- Takes the oldest kept signal that passes the filter. Returns its attributes and payload.
 local function take_signal(p, run, name, filter)
   local key = key_of.signals(p, run, name)
   for _, number in ipairs(kept_numbers(key)) do
@@ -146,7 +148,7 @@ local function take_signal(p, run, name, filter)
   return nil
 end
 
--- People are asked this.
+-- Opens a question.
 local function ask(p, run, seq, number, name, question, due, now)
   local key, mark = key_of.asked(p, run), seq .. '.' .. number
   redis.call('HSET', key, mark, question)
@@ -156,7 +158,7 @@ local function ask(p, run, seq, number, name, question, due, now)
   note(p, run, now, 'asked', seq, 0, '-', '-', name)
 end
 
--- A signal that came before its wait ends it at once; so does a deadline of no time.
+-- Opens a wait. A kept signal or a deadline of zero ends it at once.
 local function open_wait(p, run, seq, number, name, deadline, filter, question, now, known_due)
   local steps, mark = key_of.steps(p, run), seq .. '.' .. number .. '@'
   local open = redis.call('HGET', steps, 'w' .. name) or ''
@@ -177,7 +179,8 @@ local function open_wait(p, run, seq, number, name, deadline, filter, question, 
   end
 end
 
--- `waits` is number, name, deadline (-1 for none), filter, question, number, ... Those that are opened again have the deadlines in `dues`.
+-- `waits` is number, name, deadline (-1 for none), filter, question, number, ... `dues` has the deadlines of reopened
+-- waits.
 local function open_waits(p, run, seq, waits, now, dues)
   for i = 1, #waits, 5 do
     open_wait(p, run, seq, waits[i], waits[i + 1], waits[i + 2], waits[i + 3], waits[i + 4], now, dues and dues[waits[i]])
@@ -187,7 +190,7 @@ end
 local checkpoint, is_too_much
 do -- a chunk of Lua has at most 200 locals
 
--- Those that have their answer: number, entry, number, ...
+-- The entries of those waits that have ended: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
   local journal, found = key_of.journal(p, run, seq), {}
   for i = 1, #waits, 5 do
@@ -200,7 +203,7 @@ local function answers_of(p, run, seq, waits)
   return found
 end
 
--- How many waits there would be of each name.
+-- How many waits of each name there would be.
 local function waits_after(p, run, seq, waits)
   local steps, known, open, new = key_of.steps(p, run), {}, {}, 0
   for i = 1, #waits, 5 do
@@ -234,7 +237,7 @@ is_too_much = function(p, run, seq, entries, waits)
   return false
 end
 
--- Of `entries` each has so many values, its number first.
+-- How many entries are new. Each takes `width` values of `entries`, starting with its number.
 local function new_entries(p, run, seq, entries, width)
   local new = 0
   for i = 1, #entries, width do
@@ -243,7 +246,7 @@ local function new_entries(p, run, seq, entries, width)
   return new
 end
 
--- An earlier try may have come, and others of the same body since: each part of it is done once.
+-- An earlier try may have taken effect, and other checkpoints of the body since: applies each part only once.
 checkpoint = function(p, a)
   local now, run, seq, line, entries, waits = now_ms(), a.run, a.seq, a.line, a.entries, a.waits
   local steps = key_of.steps(p, run)
@@ -271,7 +274,7 @@ checkpoint = function(p, a)
 end
 end
 
--- The step execution has what it waited for: it goes on wherever there is a worker.
+-- Requeues a suspended step execution whose wait has ended: any worker may continue it.
 local function wake(p, run, seq)
   local found = redis.call('HMGET', key_of.steps(p, run), seq, 'meta', 'k' .. seq)
   local s = parse_state(found[1])
@@ -306,12 +309,12 @@ local function suspend(p, a)
   end)
 end
 
--- What `about` of a suspended step execution names: name, number and filter of each wait.
+-- Iterates over the waits of a suspended step execution: name, number and filter of each.
 local function suspended_by(about)
   return string.gmatch(about, '([%w_%.%-%%]+)%.(%d+)~?([^,]*)')
 end
 
--- It is waited for no more.
+-- Closes the waits of a suspended step execution.
 close_waits = function(p, run, seq, about)
   for name, number in suspended_by(about) do
     local wait = find_open(p, run, seq, name, number)
@@ -319,7 +322,7 @@ close_waits = function(p, run, seq, about)
   end
 end
 
--- The wait's time is over: an entry says so.
+-- Ends an overdue wait: records that in the journal and wakes the step execution.
 fire_deadline = function(p, timer, now)
   local run, name, wait = string.match(timer, '^wait (%S+) (%S+) (%S+)$')
   local seq, number = parse_wait(wait or '')
@@ -328,7 +331,7 @@ fire_deadline = function(p, timer, now)
   wake(p, run, seq)
 end
 
--- waits: what is waited for, a slice of the steps hash at a time: name, wait and step of each.
+-- waits: lists open waits, one slice of the steps hash at a time: name, wait and step of each.
 local function waits(p, a)
   local steps, found = key_of.steps(p, a.run), {}
   local slice = redis.call('HSCAN', steps, a.cursor, 'MATCH', 'w*', 'COUNT', 500)

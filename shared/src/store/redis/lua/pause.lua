@@ -1,6 +1,6 @@
--- pause: nothing new of a run begins. The field `paused` of its steps hash says so: entries of queues are read in vain, successors are
--- handed to nobody, and timers and signals have their effect but for the step that they would make go on. resume: what is held back
--- is queued again, as after a retry.
+-- pause: no step execution of a run begins while the field `paused` of its steps hash is set. Claims drop its queue
+-- entries, successors are not handed over, and timers and signals take effect but resume no step. resume: requeues what
+-- was held back, as a retry does.
 
 local pause, resume
 do -- a chunk of Lua has at most 200 locals

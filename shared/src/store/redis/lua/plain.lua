@@ -1,5 +1,5 @@
--- Version 1 of what workers in other languages call: plain tasks, with arguments and replies that stay as they are while those of
--- the transitions change. docs/protocol.md lists both.
+-- Version 1 of the protocol for workers in other languages: plain tasks, with stable arguments and replies, unlike
+-- those of the transitions. docs/protocol.md lists both.
 
 local v1 = {}
 do -- a chunk of Lua has at most 200 locals
@@ -16,7 +16,7 @@ local function is_number(text)
   return #text <= 15 and string.match(text, '^%d+$')
 end
 
--- Why this registration cannot be taken; nil where it can.
+-- Why the registration is invalid; nil if it is valid.
 local function fault_of(workflow, version, json)
   if not is_name(workflow) then return 'the name of a workflow must be 1 to 128 letters, digits, _, - and .' end
   if not is_number(version) or tonumber(version) > 4294967295 then return 'the version of ' .. workflow .. ' is not a whole number' end
@@ -32,7 +32,7 @@ local function fault_of(workflow, version, json)
   return nil
 end
 
--- worker, lease, slots, host, pid; then for each that it serves: workflow, version, registration.
+-- Arguments: worker, lease, slots, host, pid; then for each workflow it serves: workflow, version, registration.
 v1.register = function(keys, argv)
   if #argv < 8 or #argv % 3 ~= 2 then return refuse('register takes 5 arguments, plus 3 for each workflow') end
   local worker, lease, slots, host, pid = unpack(argv, 1, 5)
@@ -54,20 +54,21 @@ v1.register = function(keys, argv)
   })[1]
 end
 
--- worker, lease, client id of the connection that it comes by.
+-- Arguments: worker, lease, client id of the calling connection.
 v1.heartbeat = function(keys, argv)
   if #argv ~= 3 then return refuse('heartbeat takes 3 arguments') end
   if not is_number(argv[2]) or not is_number(argv[3]) then return refuse('lease and client id must be whole numbers') end
   return heartbeat(keys[1], { worker = argv[1], lease = tonumber(argv[2]), client = argv[3], since = '+inf', idle = true })[1]
 end
 
--- worker
+-- Argument: worker.
 v1.deregister = function(keys, argv)
   if #argv ~= 1 then return refuse('deregister takes 1 argument') end
   return deregister(keys[1], { worker = argv[1], limit = 200 })[1]
 end
 
--- What is told of a task. Its content is `-` where it is none: there is more to its step than its run's input.
+-- Appends a task to the reply. Its content is `-` if it is no plain task, since its step takes more than the run's
+-- input.
 local function add_task(out, item)
   local slot, run, number, line, record, meta, input = item[1], item[2], item[3], item[4], item[5], item[7], item[8]
   local _, step, flags = parse_record(record)
@@ -78,7 +79,7 @@ local function add_task(out, item)
   for _, value in ipairs(task) do out[#out + 1] = tostring(value) end
 end
 
--- Whether the worker holds a step execution that is to be executed alone: then it is given nothing beside it.
+-- Whether the worker holds a step execution to execute alone, and so may get nothing else.
 local function works_alone(p, worker)
   for _, value in ipairs(redis.call('HVALS', key_of.held(p, worker))) do
     local _, _, run, number = parse_slot(value)
@@ -90,7 +91,7 @@ local function works_alone(p, worker)
   return false
 end
 
--- worker, call, again; then the free slots. A worker that names all its slots executes nothing.
+-- Arguments: worker, call, again; then the free slots. A worker that names all its slots executes nothing.
 v1.claim = function(keys, argv)
   if #argv < 4 then return refuse('claim takes 3 arguments, plus one for each slot') end
   for i = 2, #argv do
@@ -108,8 +109,8 @@ v1.claim = function(keys, argv)
   return out
 end
 
--- What complete and fail begin with: worker, call, again, slot, run, number, line. Answers what the transitions begin with, and with
--- it what they are given besides. The slot is free afterwards.
+-- Parses the first arguments of complete and fail: worker, call, again, slot, run, number, line. Adds them to `given`,
+-- the other arguments of the transition. The slot is free afterwards.
 local function of_hold(p, argv, given)
   given.worker, given.call, given.again, given.slot = argv[1], argv[2], argv[3] == '1', argv[4]
   given.next, given.after = '0', ''
@@ -119,7 +120,7 @@ local function of_hold(p, argv, given)
   return given
 end
 
--- ..., name of the stop event, result, retention.
+-- Arguments: those of `of_hold`; then name of the stop event, result, retention.
 v1.complete = function(keys, argv)
   if #argv ~= 10 then return refuse('complete takes 10 arguments') end
   local event, result, retention = argv[8], argv[9], argv[10]
@@ -132,7 +133,7 @@ v1.complete = function(keys, argv)
   }))[1]
 end
 
--- One line, and not cut within a character.
+-- Shortens an error to one line, without splitting a character.
 local function short_error(text)
   text = string.gsub(text, '[\r\n]+', ' ')
   if #text <= LIMIT.MAX_ERROR then return text end
@@ -141,7 +142,7 @@ local function short_error(text)
   return string.sub(text, 1, last)
 end
 
--- ..., delay or -1, error, retention.
+-- Arguments: those of `of_hold`; then delay or -1, error, retention.
 v1.fail = function(keys, argv)
   if #argv ~= 10 then return refuse('fail takes 10 arguments') end
   local delay, text, retention = argv[8], short_error(argv[9]), argv[10]

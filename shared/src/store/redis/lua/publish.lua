@@ -1,13 +1,13 @@
--- publish: an event for those who follow the run, at once, whatever becomes of the attempt.
+-- publish: sends an event to the run's followers at once, whether or not the attempt succeeds.
 --
--- `published:<run>:<seq>` has what the step execution has published: a digest of each event by its place in the body,
--- `<call>.<number>`. A body that runs again comes by the same places, and what is there already is not added again. Once
--- it has that many, `last` has the last one alone, so that a repetition after a lost reply is still known.
+-- `published:<run>:<seq>` has a digest of each event that the step execution has published, by its place in the body,
+-- `<call>.<number>`. A body that runs again passes the same places, and publishes no event twice. When the key is full,
+-- `last` has only the latest event, so that a repeated call after a lost reply is still recognized.
 
 local publish
 do -- a chunk of Lua has at most 200 locals
 
--- Nobody's run fails for its followers' sake: where somebody else has written there, nothing is known.
+-- Ignores foreign data under the key: followers must not make a run fail.
 local function known_of(key, place)
   local found = redis.pcall('HMGET', key, place, 'last')
   if found.err then return nil, nil end

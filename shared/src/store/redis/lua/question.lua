@@ -1,4 +1,4 @@
--- answer: to a question that is open, and to no other. questions: shows those that are.
+-- answer: answers an open question. questions: lists open questions.
 
 local answer, questions
 do -- a chunk of Lua has at most 200 locals

@@ -1,5 +1,5 @@
--- Receipts: what has become of a request, and of the run that it started, for whoever named a list for them. Each is written with what it
--- tells of, or not at all.
+-- Receipts: tell the requester, in the list that the request names, the outcome of the request and of the run it
+-- started. Each is written in the same transition as what it reports.
 
 do
 
@@ -8,8 +8,8 @@ local function quoted(text)
   return '"' .. escaped .. '"'
 end
 
--- `...`: names and values of further members; those without a value are left out, and what is a table is JSON already. What
--- somebody else wrote under the list's key stays as it is.
+-- Appends a receipt to a list. `...`: names and values of more members; empty ones are left out, and a table holds
+-- JSON. Foreign data under the list's key is left alone.
 function receipts.push(p, list, event, run, ...)
   local members, text = { 'run', run, ... }, '{"event":' .. quoted(event)
   for i = 1, #members, 2 do
@@ -22,7 +22,7 @@ function receipts.push(p, list, event, run, ...)
   redis.call('PEXPIRE', key, LIMIT.REPLY_MS)
 end
 
--- The lists of those who are told of the end of a run, or of a request that is held.
+-- The lists that get a receipt when the run ends or its deferred request is settled.
 function receipts.lists(p, run)
   local start, found = key_of.reply(p, ''), {}
   for _, key in ipairs(redis.call('SMEMBERS', key_of.extra(p, run))) do
@@ -45,7 +45,7 @@ function receipts.tell_end(p, run, lists)
   end
 end
 
--- The run is there: those who asked for it are told, and will be told of its end.
+-- Sends the receipt of the start of a run to its requesters, and has its end sent to them.
 function receipts.started(p, run, lists, entry, request, is_repeated)
   for _, list in ipairs(lists) do
     receipts.push(p, list, 'started', run, 'entry', entry, 'request', request, 'repeated', is_repeated and { json = 'true' } or '')

@@ -1,4 +1,5 @@
--- A transition takes its arguments by their names. The short ways, and what workers in other languages call, take them as they come.
+-- Registers the functions. Transitions take named arguments; the short ways and the functions for workers in other
+-- languages take positional ones.
 local transitions = {
   { 'start', start }, { 'defer', defer }, { 'reject', reject },
   { 'claim', claim }, { 'stage', stage }, { 'complete', complete }, { 'fail', fail },
@@ -13,7 +14,7 @@ local plain = {
   { 'v1_register', v1.register }, { 'v1_heartbeat', v1.heartbeat }, { 'v1_deregister', v1.deregister },
   { 'v1_claim', v1.claim }, { 'v1_complete', v1.complete }, { 'v1_fail', v1.fail },
 }
--- Whoever may only read can call them.
+-- Read-only functions: callers need no write permission.
 local looks, no_writes = { waits = true, questions = true }, {}
 no_writes[1] = 'no-writes'
 for i = 1, #transitions do

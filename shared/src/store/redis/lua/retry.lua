@@ -1,10 +1,11 @@
--- retry: a failed run goes on from where it failed. Its steps hash, which `finish` has put out of reach, is what it was; timers and
--- entries of queues that came due meanwhile are gone, and are made again from it: the first part at once, the rest by a timer.
+-- retry: continues a failed run from where it failed. Its steps hash, which `finish` put out of reach, is unchanged;
+-- timers and queue entries that came due since are gone, and are created again from it: the first slice at once, the
+-- rest by a timer.
 
 local retry
 do -- a chunk of Lua has at most 200 locals
 
--- Deadlines of waits, turns that were to be passed on, and what must be removed of closed fan-outs.
+-- Sets the timers again for deadlines of waits, turns to pass on, and closed fan-outs to discard.
 local function renew_timers(p, run, meta, fields, has_closed, now)
   local steps, is_any_void = key_of.steps(p, run), false
   for _, at in ipairs(fields) do
@@ -27,7 +28,7 @@ local function renew_timers(p, run, meta, fields, has_closed, now)
   if is_any_void then set_timer(p, now, now, 'close ' .. run .. ' 0 0') end
 end
 
--- Whoever held it is fenced from now on: it was told to drop it, or is gone.
+-- Requeues a held step execution, which fences its holder: that was told to drop it, or is gone.
 local function take_back(p, run, meta, seq, s, now)
   local record = redis.call('HGET', key_of.steps(p, run), 'e' .. seq)
   local what = damage(state_line('Q', s, 'q0-0'), record, meta)
@@ -37,7 +38,7 @@ local function take_back(p, run, meta, seq, s, now)
   queue_again(p, meta, run, seq, s)
 end
 
--- Of fields that are numbers behind this letter, in order.
+-- The numbers of the fields named with this letter and a number, in order.
 local function numbered(fields, letter)
   local found = {}
   for _, at in ipairs(fields) do
@@ -48,7 +49,7 @@ local function numbered(fields, letter)
   return found
 end
 
--- One slice. What was claimed after `since`, when the run was retried, is under way by now.
+-- Restores one slice. Step executions claimed after `since`, when the run was retried, are executing and left alone.
 local function go_on(p, run, cursor, since, now)
   local steps, fields = key_of.steps(p, run), {}
   local meta = redis.call('HGET', steps, 'meta')
@@ -84,7 +85,7 @@ fire_again = function(p, run, cursor, since, now)
   go_on(p, run, cursor, since, now)
 end
 
--- The event of the step execution that failed is another one. Answers why not, where it cannot be.
+-- Why the failed step execution cannot take this event; nil if it can.
 local function misfit(stopped, seq, meta, payload)
   local record = seq and redis.call('HGET', stopped, 'e' .. seq)
   local _, flags = parse_head(record or '')
@@ -105,7 +106,7 @@ local function give(p, run, seq, payload)
   redis.call('HSET', steps, 'e' .. seq, string.match(record, '^[^\n]*\n') .. payload)
 end
 
--- Why the run cannot go on.
+-- Why the run cannot continue.
 local function objection(p, run, event)
   local stopped = key_of.stopped(p, run)
   local found = redis.call('HMGET', stopped, 'meta', 'failed')
@@ -114,7 +115,7 @@ local function objection(p, run, event)
   return lost_for_good(p, run, stopped) or event and misfit(stopped, string.match(found[2] or '', '^%d+'), found[1], event)
 end
 
--- Its policy starts anew, and so do those of the calls that it failed with.
+-- Restarts the retry policy of the failed step execution, and those of the calls it failed with.
 local function begin_anew(p, run, meta, seq, forget, now)
   local steps, journal = key_of.steps(p, run), key_of.journal(p, run, seq)
   chunked('HDEL', journal, forget)
@@ -127,7 +128,7 @@ local function begin_anew(p, run, meta, seq, forget, now)
   take_back(p, run, meta, seq, s, now)
 end
 
--- As if it had not ended: what is published next has the number of what told of the end.
+-- Takes back the published end: the next publication reuses its number.
 local function unpublish_end(p, run)
   local key, steps = key_of.events(p, run), key_of.steps(p, run)
   if redis.call('HEXISTS', steps, 'events') == 0 then return end

@@ -1,19 +1,20 @@
--- Sessions: their runs go one after another, and share a context. `line:<name>` has those that are under way, the one whose turn it is
--- first; `session:<name>` says which that is, `shared:<name>` has the context. A run that waits for its turn is held back as one that is
--- paused is: the field `paused` of its steps hash is `line`, and where it is paused too, `line <since>`.
+-- Sessions: their runs execute one after another and share a context. `line:<name>` has the live runs, starting with
+-- the one whose turn it is; `session:<name>` names that run, and `shared:<name>` has the context. A run that waits for
+-- its turn is held back like a paused one: the field `paused` of its steps hash is `line`, or `line <since>` if it is
+-- paused too.
 
 do
 
 local IN_LINE = 'line'
 sessions.IN_LINE = IN_LINE
--- For `create`: to be queued once its turn has come.
+-- As `later` of `create`: the step execution is queued when the run gets its turn.
 sessions.HELD = {}
 
 function sessions.is_in_line(held)
   return held and string.sub(held, 1, #IN_LINE) == IN_LINE
 end
 
--- As the field `paused`, of a run that waits for its turn, and is paused since then.
+-- The field `paused` of a run that waits for its turn, and has been paused since `since`, if given.
 function sessions.held_back(since)
   return since and IN_LINE .. ' ' .. since or IN_LINE
 end
@@ -26,14 +27,14 @@ function sessions.why_full(name)
   return 'too many runs of session ' .. name .. ' wait for their turn'
 end
 
--- It is the turn of this run.
+-- Gives the turn to this run.
 function sessions.take(p, run, name)
   local key = key_of.session(p, name)
   redis.call('HSET', key, 'running', run)
   if redis.call('HDEL', key, 'expires') == 1 then redis.call('ZREM', key_of.timers(p), 'session ' .. name) end
 end
 
--- A run that was retried has its own.
+-- Gives the session's context to a run, unless it was retried and has its own.
 local function take_context(p, run, name)
   local key = key_of.run(p, run)
   if redis.call('HSETNX', key, 'based', redis.call('HGET', key_of.session(p, name), 'version') or 0) == 0 then return end
@@ -55,13 +56,13 @@ local function begin_turn(p, run, name, now)
   if not since then fire_again(p, run, '0', 0, now) end
 end
 
--- Nobody waits for a turn: the session is kept until then.
+-- Keeps a session without live runs until `expires`.
 function sessions.rest(p, name, now, expires)
   redis.call('HSET', key_of.session(p, name), 'expires', expires)
   set_timer(p, now, expires, 'session ' .. name)
 end
 
--- The turn of the first one in the line.
+-- Gives the turn to the first run in the line.
 function sessions.go_on(p, name, now, expires)
   local line = key_of.line(p, name)
   local run = redis.call('LINDEX', line, 0)
@@ -78,7 +79,7 @@ function sessions.go_on(p, name, now, expires)
   sessions.rest(p, name, now, expires)
 end
 
--- Its turn where nobody is before it, else a place at the end of the line.
+-- Appends the run to the line. If the line was empty, its turn begins.
 local function enter(p, run, name, now)
   local line = key_of.line(p, name)
   local before = redis.call('LINDEX', line, -1) or redis.call('HGET', key_of.session(p, name), 'running')
@@ -87,7 +88,7 @@ local function enter(p, run, name, now)
   note(p, run, now, 'in-line', 0, 0, '-', '-', name .. ' ' .. before)
 end
 
--- A run that is new or retried, and held back. One with a delay takes its place when that is over.
+-- Enters a new or retried run, which is held back, into the line, once its delay is over.
 function sessions.join(p, run, name, now, delay)
   redis.call('HSET', key_of.run(p, run), 'session', name)
   redis.call('SADD', key_of.extra(p, run), key_of.session(p, name))
@@ -103,15 +104,15 @@ function sessions.fire_line(p, run, now)
   enter(p, run, name, now)
 end
 
--- All fields of a hash, by their names.
+-- All fields of a hash, by name.
 local function fields_of(key)
   local all, found = redis.call('HGETALL', key), {}
   for i = 1, #all, 2 do found[all[i]] = all[i + 1] end
   return found
 end
 
--- What the run has come to is the session's: all of it, or what it has changed, where others have completed since it began (it was
--- retried).
+-- Copies the context of a completed run to the session. If others completed since it began (because it was retried),
+-- copies only its changes.
 local function share_context(p, run, name)
   local key, shared, own = key_of.session(p, name), key_of.shared(p, name), key_of.context(p, run)
   if redis.call('HGET', key_of.run(p, run), 'based') == (redis.call('HGET', key, 'version') or '0') then
@@ -131,7 +132,7 @@ local function share_context(p, run, name)
   redis.call('HINCRBY', key, 'version', 1)
 end
 
--- The run has ended: the next one has its turn. `finish` calls this, after all else.
+-- Removes a run that has ended from the line, and gives the turn to the next one. `finish` calls this last.
 function sessions.leave(p, run, name, now, status, retention)
   local key, line = key_of.session(p, name), key_of.line(p, name)
   local is_first = redis.call('LINDEX', line, 0) == run or redis.call('HGET', key, 'running') == run

@@ -1,19 +1,20 @@
--- Short ways for what most commits, checkpoints and starts are: several in one call, each with arguments in fixed places. Each answers 0, and
--- changes nothing, where the long way is to decide: because of the fence, or because there is more to it.
+-- Fast paths for the most common commits, checkpoints and starts: several per call, each with positional arguments.
+-- Each returns 0 and changes nothing if the full transition must decide: because of the fence, or because the case is
+-- not simple.
 
 local short
 do -- a chunk of Lua has at most 200 locals
 
--- Where the arguments of each way are: after `at`, and fields of the context and their values up to `last`.
+-- Positions of each path's arguments: after `at`, then fields of the context and their values up to `last`.
 local H, B, E, R, S = place_of.hand_over, place_of.end_branch, place_of.end_run, place_of.record, place_of.start_run
 
--- Numbers become text by `..`: it costs less than string.format, and is exact up to 14 digits.
+-- Formats numbers with `..`, which is cheaper than string.format and exact up to 14 digits.
 local function now_text()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000) .. ''
 end
 
--- `born` where the first record of the history is still to be written.
+-- Appends to the history. `born` is given if the first record is not yet written.
 local function add_history(p, run, born, meta, ...)
   local history, length = key_of.history(p, run), nil
   if born then
@@ -24,7 +25,7 @@ local function add_history(p, run, born, meta, ...)
   if length > LIMIT.HISTORY_MAX then redis.call('LTRIM', history, -LIMIT.HISTORY_MAX, -1) end
 end
 
--- What stays the same for a worker while one call is dealt with.
+-- Caches what stays the same for a worker during one call.
 local function memo_of(p, batch, worker)
   local memo = batch.memos[worker]
   if not memo then
@@ -34,11 +35,10 @@ local function memo_of(p, batch, worker)
   return memo
 end
 
--- hand_over: a complete whose only successor goes on in the same slot. There is nothing to join, no fan-out, no journal, no merges
--- and no limits.
+-- hand_over: a complete whose only successor takes the same slot, without joins, fan-outs, journal, merges or limits.
 --
--- `version` is that of the context that the worker has, or `-` where the successor takes none. Answers number, time and version, and
--- the context where the worker cannot know it.
+-- `version` is the context version that the worker has, or `-` if the successor takes no context. Returns number, time
+-- and version, and the context if the worker cannot know it.
 local function hand_over(p, argv, at, last, now)
   local call, run, seq = argv[at + H.call], argv[at + H.run], argv[at + H.number]
   local steps = key_of.steps(p, run)
@@ -71,16 +71,16 @@ local function hand_over(p, argv, at, last, now)
   return { successor, now, version, redis.call('HGETALL', key_of.context(p, run)) }
 end
 
--- The line of a step that joins a fan-out when all its branches have ended.
+-- Whether the step joins the fan-out only when all branches have ended.
 local function joins_all(fan, step)
   local at = string.find(fan, '\n' .. step .. ' ', 1, true)
   return at and string.match(fan, '^%S+ %S+ %S+$', at + 1) or at and string.match(fan, '^%S+ %S+ %S+\n', at + 1)
 end
 
--- end_branch: a complete of a branch of a fan-out that has others, with nothing that follows in it; it may hand an event to a step
--- that joins all. The slot goes on with the next branch where one is staged.
+-- end_branch: a complete of a fan-out branch, which has siblings and no successor; it may hand an event to a step that
+-- joins all branches. The slot takes the next branch if one is staged.
 --
--- `after` is the queue that was served last; `join` the step that joins, or nothing. Answers 1, or what the slot has now.
+-- `after` is the queue served last, `join` the joining step or empty. Returns 1, or what the slot holds now.
 local function end_branch(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + B.worker], argv[at + B.call], argv[at + B.run], argv[at + B.number]
   local group, step = argv[at + B.group], argv[at + B.join]
@@ -112,8 +112,8 @@ local function end_branch(p, argv, at, last, now, batch)
   return tell_item(p, argv[at + B.slot], item, tonumber(now))
 end
 
--- end_run: a complete with the stop event, where nothing else of the run is under way and nobody follows it.
--- Answers 1, or what the slot has now.
+-- end_run: a complete with the stop event, if no other step execution of the run is live and it has no followers.
+-- Returns 1, or what the slot holds now.
 local function end_run(p, argv, at, last, now, batch)
   local worker, call, run, seq = argv[at + E.worker], argv[at + E.call], argv[at + E.run], argv[at + E.number]
   local steps = key_of.steps(p, run)
@@ -132,7 +132,7 @@ local function end_run(p, argv, at, last, now, batch)
   return tell_item(p, argv[at + E.slot], item, ms)
 end
 
--- record: a checkpoint that adds one entry to the journal and nothing else. Answers 1.
+-- record: a checkpoint that only adds one journal entry. Returns 1.
 local function record(p, argv, at)
   local run, seq = argv[at + R.run], argv[at + R.number]
   local found = redis.call('HMGET', key_of.steps(p, run), seq, 'closed')
@@ -144,8 +144,8 @@ local function record(p, argv, at)
   return 1
 end
 
--- start_run: a run with one step that takes its input, at once, with nothing else to it. The rest of what a start does is done for
--- all starts of a call together. Answers 1.
+-- start_run: starts a run whose only first step takes the input at once, without further options. The rest of a start
+-- is done for all starts of a call together. Returns 1.
 local function start_run(p, argv, at, _, now, batch)
   local run, workflow, version, content = argv[at + S.run], argv[at + S.workflow], argv[at + S.version], argv[at + S.content]
   local key = key_of.run(p, run)
@@ -172,8 +172,8 @@ end
 
 local WAYS = { h = hand_over, b = end_branch, e = end_run, r = record, s = start_run }
 
--- `argv`: for each, which way, how many arguments it has, and these. What one of them meets must not undo the others: the long way
--- will meet it again.
+-- `argv` has for each the path, the number of arguments, and the arguments. An error in one must not affect the others:
+-- the full transition will meet it again.
 short = function(keys, argv)
   local p, out, count, at, now = keys[1], {}, 0, 1, now_text()
   local batch, starts = { memos = {}, created = {}, entries = {}, queues = {} }, {}

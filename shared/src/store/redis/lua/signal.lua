@@ -1,9 +1,10 @@
--- signal: deliver to the oldest wait that takes it, or keep for the next. cancel: stop a run where it stands.
+-- signal: delivers a signal to the oldest wait that takes it, or keeps it for a later one. cancel: stops a run at once.
 
 local signal, cancel, standing
 do -- a chunk of Lua has at most 200 locals
 
--- The oldest wait of that name that lets the signal pass and whose step execution has not ended.
+-- Removes and returns the oldest wait of that name whose filter passes the signal and whose step execution has not
+-- ended.
 local function next_wait(p, run, name, attributes)
   local steps, has = key_of.steps(p, run), set_of(attributes)
   for _, wait in ipairs(read_waits(steps, name)) do
@@ -38,15 +39,15 @@ local function keep(p, run, name, attributes, payload)
   return true
 end
 
--- Keeps it ahead of all others: it came before them.
+-- Keeps a signal ahead of all others, which came after it.
 local function keep_first(p, run, name, attributes, payload)
   local first = kept_numbers(key_of.signals(p, run, name))[1]
   if not first then return keep(p, run, name, attributes, payload) end
   keep_as(p, run, name, first - 1, attributes, payload)
 end
 
--- The body has let go of these calls (number, name, how many it had been given, number, ...): as waits they take no signal any more, and what has
--- reached them unseen is there for others, in the order in which it came.
+-- Ends the waits that the body has let go of (number, name, how many signals it was given, number, ...). Signals that
+-- reached them unseen are kept for other waits, in their original order.
 let_go = function(p, run, seq, gone, now)
   local unseen, left = {}, {}
   for i = 1, #gone, 3 do
@@ -68,7 +69,8 @@ let_go = function(p, run, seq, gone, now)
   for i = #left, 1, -1 do keep_first(p, run, left[i][1], left[i][2], left[i][3]) end
 end
 
--- Is the run 'live', 'waiting' for a worker to serve it, 'over', or 'unknown'? And its id: it may be an alias.
+-- Returns whether the run is 'live', 'waiting' for a worker that serves it, 'over' or 'unknown', and its id: the given
+-- one may be an alias.
 standing = function(p, run)
   local status = redis.call('HGET', key_of.run(p, run), 'status')
   local other = not status and redis.call('GET', key_of.alias(p, run))
@@ -113,7 +115,8 @@ cancel = function(p, a)
   return { 'cancelled' }
 end
 
--- Signals for a request that turned out to repeat a known run are that run's. Those that it cannot take are told there.
+-- Moves the signals kept for a repeated start request to the run it repeats. Those that do not fit are noted in the
+-- history of that run.
 redirect_signals = function(p, from, to)
   local status = redis.call('HGET', key_of.run(p, from), 'status')
   if status and status ~= 'rejected' then return end

@@ -1,9 +1,9 @@
--- start: create a run unless its id or its idempotency key is known; queue its start events.
+-- start: creates a run and queues its start events, unless its id or idempotency key is known.
 
 local redirect_signals
 
--- An entry of another partition's inbox is called `<id>@<partition>`. It cannot be taken off here: that it was dealt with is noted,
--- for an hour, and whoever called takes it off there.
+-- An entry of another partition's inbox is named `<id>@<partition>`. It cannot be removed here: this records for an
+-- hour that it was processed, and the caller removes it there.
 local across = {} -- a chunk of Lua has at most 200 locals
 function across.taken_name(p, entry)
   return string.find(entry, '@', 1, true) and key_of.taken(p, entry)
@@ -19,15 +19,15 @@ local function leave_inbox(p, entry)
   end
 end
 
--- An entry that is gone was dealt with by an earlier try.
+-- Whether an earlier try has processed the inbox entry.
 local function is_gone(p, entry)
   local taken = across.taken_name(p, entry)
   if taken then return redis.call('EXISTS', taken) == 1 end
   return entry ~= '' and #redis.call('XRANGE', key_of.inbox(p), entry, entry) == 0
 end
 
--- A request that has an id of its own is taken once: a repetition leaves the inbox and does nothing. The id counts for the run as the
--- request names it, whatever that leads to. Whoever repeats it is told its outcome.
+-- Whether the request repeats one with the same id for the same run, as the request names it, even if that is an alias.
+-- A repeated request leaves the inbox without effect, and the requester gets a receipt with the outcome of the first.
 function across.is_repeated(p, a)
   local fate = a.request ~= '' and redis.call('GET', key_of.request(p, a.asked, a.request))
   if fate ~= 'taken' and fate ~= 'kept' then return false end
@@ -36,7 +36,8 @@ function across.is_repeated(p, a)
   return true
 end
 
--- `fate` is `taken`, or `kept` for later. A `run` that was made of it is told of instead.
+-- Settles a request as `taken`, or `kept` for later, with a receipt. If the request created a `run`, the receipt
+-- reports that instead.
 function across.settle_request(p, a, fate, run, is_repeated)
   if a.request ~= '' then redis.call('SET', key_of.request(p, a.asked, a.request), fate, 'PX', LIMIT.REQUEST_MS) end
   if a.reply ~= '' and run then
@@ -47,11 +48,12 @@ function across.settle_request(p, a, fate, run, is_repeated)
   leave_inbox(p, a.entry)
 end
 
--- Among what was sent to a run whose request is held: it is to start paused; and, behind the second, whose child it is.
+-- Special items among what was sent to a run whose request is deferred: that it starts paused; and, after the second
+-- prefix, its parent.
 local HELD_PAUSED, HELD_CHILD = 'paused', 'child '
 
--- The request is held no more: what was sent to its run meanwhile is asked for anew, and judged by what has become of it. Whether it
--- was held, and was to be paused: where it `starts`, that is for the caller to do. And who waits for it.
+-- Ends the deferral of a request. What was sent to its run meanwhile goes through the inbox again. Returns whether it
+-- was deferred, whether to start it paused (left to the caller if it `starts`), and who waits for it.
 function across.hold_no_more(p, run, starts)
   if redis.call('HDEL', key_of.deferred(p), run) == 0 then return false, false, nil end
   local key, is_paused, parent = key_of.sent(p, run), false, nil
@@ -74,8 +76,8 @@ function across.hold_no_more(p, run, starts)
   return true, is_paused, parent
 end
 
--- The run that a request with this id or idempotency key repeats; nil, and the status of a rejected one that may be
--- replaced, where it is new. A key may outlive its run: then it is new too.
+-- The run that a request with this id or idempotency key repeats. If the request is new, nil and the status of a
+-- rejected one that it may replace. It is also new if the key has outlived its run.
 local function known_run(p, run, workflow, key, key_ttl)
   local known = key ~= '' and redis.call('GET', key_of.key(p, workflow, key))
   local standing = known and redis.call('HGET', key_of.run(p, known), 'status')
@@ -95,7 +97,7 @@ end
 local start
 do
 
--- The run that another run's context begins with; nothing where there is none of that id, or it was rejected.
+-- The run whose context a new run starts with; nil if no run has that id, or it was rejected.
 local function source_of(p, from)
   local status = redis.call('HGET', key_of.run(p, from), 'status')
   if not status then
@@ -105,7 +107,7 @@ local function source_of(p, from)
   return status and status ~= 'rejected' and from
 end
 
--- What the context begins with: what is under the key `source`, where there is one, and these fields on top.
+-- Writes the initial context: that of the key `source`, if given, overridden by these fields.
 local function begin_context(p, run, source, fields)
   local context = key_of.context(p, run)
   redis.call('UNLINK', context)
@@ -180,7 +182,7 @@ start = function(p, a)
 end
 end
 
--- defer: keep a request for a workflow that nobody serves yet.
+-- defer: keeps a request for a workflow that no worker serves yet.
 local function defer(p, a)
   local now, run, list = now_ms(), a.run, a.reply ~= '' and not is_gone(p, a.entry) and a.reply
   local known = known_run(p, run, a.workflow, a.key, a.key_ttl)
@@ -201,7 +203,7 @@ local function defer(p, a)
   return { 'deferred', now }
 end
 
--- reject: keep what could not be taken, with the reason; show it as a run when an id was given.
+-- reject: keeps a rejected request with the reason, and shows it as a run if it names an id.
 local function reject(p, a)
   local now, run, retention = now_ms(), a.run, a.retention
   local lists = a.reply ~= '' and not is_gone(p, a.entry) and { a.reply } or {}

@@ -1,8 +1,9 @@
--- stream: a piece of a text that a step shows while it writes it.
+-- stream: publishes a piece of a text while the step is still writing it.
 --
--- `published:<run>:<seq>` has what each stream came to, by its place in the body: `s<place>` its take, its length and whether it has
--- ended, `s<place>:<block>` its text. A body that runs again writes the same places anew. What is there already is not added again;
--- as soon as it writes something else, what is there is superseded, and all of its own text follows.
+-- `published:<run>:<seq>` has the state of each stream, by its place in the body: `s<place>` has its take, its length
+-- and whether it has ended, `s<place>:<block>` its text. A body that runs again writes to the same places. Text that is
+-- there already is not published again; as soon as the body writes something different, the whole new text supersedes
+-- it.
 
 local stream
 do -- a chunk of Lua has at most 200 locals
@@ -20,7 +21,7 @@ local function blocks_of(place, from, to)
   return fields
 end
 
--- From this byte, counted from 0, up to that one, which is not part of it.
+-- The text from byte `from`, counted from 0, up to but excluding byte `to`.
 local function text_of(key, place, from, to)
   if to <= from then return '' end
   local blocks = redis.call('HMGET', key, unpack(blocks_of(place, from, to)))
@@ -29,7 +30,7 @@ local function text_of(key, place, from, to)
   return string.sub(table.concat(blocks), start + 1, start + to - from)
 end
 
--- The text goes on with this.
+-- Stores the next part of the text.
 local function keep(key, place, take, at, text, ended)
   local from = at - at % BLOCK
   local whole, pairs = text_of(key, place, from, at) .. text, { 's' .. place, take .. ' ' .. at + #text .. ' ' .. (ended and 1 or 0) }

@@ -1,4 +1,4 @@
--- The end of a run that takes too long: it says which steps were active.
+-- Fails a run at its timeout. The error names the steps that were active.
 
 do -- a chunk of Lua has at most 200 locals
 
@@ -20,7 +20,7 @@ local function spell(ms)
   return string.format('%dms', ms)
 end
 
--- How many executions of each step are in which activity, among those from `first` to `last`.
+-- Counts the executions of each step by activity, from number `first` to `last`.
 local function count_active(steps, first, last, found)
   for from = first, last, LIMIT.CHUNK do
     local seqs = {}
