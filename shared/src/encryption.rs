@@ -208,10 +208,10 @@ fn as_object(envelope: &[u8]) -> Vec<u8> {
     [JSON_BEGIN, BASE64.encode(envelope).as_bytes(), JSON_END].concat()
 }
 
-/// Whether a value in this form is encrypted.
+/// Whether a value in this form is encrypted: whole, whatever key it needs.
 pub fn is_encrypted(content: Content, body: &[u8]) -> bool {
     match content {
-        Content::Json => body.starts_with(JSON_BEGIN),
+        Content::Json => of_object(body).is_some_and(|text| BASE64.decode(text).is_ok()),
         Content::MessagePack => of_extension(body).is_some(),
     }
 }
@@ -223,8 +223,11 @@ pub(crate) fn opened(what: &str, body: &[u8]) -> Option<Result<Vec<u8>>> {
 
 /// As [`opened`], for a text of JSON.
 pub(crate) fn opened_json(what: &str, body: &[u8]) -> Option<Result<Vec<u8>>> {
-    let text = body.strip_prefix(JSON_BEGIN)?.strip_suffix(JSON_END)?;
-    Some(open_text(what, text))
+    of_object(body).map(|text| open_text(what, text))
+}
+
+fn of_object(body: &[u8]) -> Option<&[u8]> {
+    body.strip_prefix(JSON_BEGIN)?.strip_suffix(JSON_END)
 }
 
 /// As [`opened`], for the text in the member of such an object.
@@ -317,6 +320,11 @@ mod tests {
         }
         let text = as_object(b"envelope");
         assert!(is_encrypted(Content::Json, &text) && serde_json::from_slice::<serde_json::Value>(&text).is_ok());
+        for broken in [&text[..text.len() - 1], &text[..16], b"{\"$encrypted\":\"\xd0", b"{\"$encrypted\":\"\xd0\"}"] {
+            assert!(!is_encrypted(Content::Json, broken));
+            let taken = codec::check_input(Content::Json, broken);
+            assert!(taken.is_err(), "what is no JSON was taken as encrypted");
+        }
         assert!(!is_encrypted(Content::Json, b"{}") && !is_encrypted(Content::MessagePack, b"\xd4\x46\x00"));
     }
 

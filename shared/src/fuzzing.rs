@@ -11,6 +11,7 @@ use crate::codec::{self, Content};
 use crate::core::decode;
 use crate::core::reply::Reply;
 use crate::core::value::Value;
+use crate::encryption::is_encrypted;
 use crate::history::Record;
 use crate::journal::Entry;
 use crate::names::{self, Namespace};
@@ -81,7 +82,8 @@ fn payload(bytes: &[u8]) {
 /// A run's input as the inbox has it, and a result as its caller reads it.
 fn input(bytes: &[u8]) {
     for content in [Content::Json, Content::MessagePack] {
-        if codec::check_input(content, bytes).is_ok() {
+        // What is encrypted is read by whoever has the key.
+        if codec::check_input(content, bytes).is_ok() && !is_encrypted(content, bytes) {
             let whole = match content {
                 Content::Json => codec::decode_json::<IgnoredAny>("the input", bytes),
                 Content::MessagePack => codec::decode_messagepack::<IgnoredAny>("the input", bytes),
