@@ -21,7 +21,7 @@ servers=(redis:7.0-bookworm redis:8.0 valkey/valkey:8.1 valkey/valkey:9.1)
 # What depends most on the server, in less than a minute each: each function, replies that are lost, keys of one slot, what commands
 # cost, blocked readers, streams, users and a restart, servers that are no master, a failover by Sentinels, one in a cluster, and a slot
 # that moves.
-selection=(servers:: kernel:: shapes:: lost_replies:: one_slot:: cost:: wake_ups:: streaming:: published_once:: acl:: wrong_server::
+selection=(servers:: kernel:: shapes:: lost_replies:: one_slot:: cost:: wake_ups:: streaming:: published_once:: acl:: wrong_server:: durability::
   a_sentinel_in_the_place a_master_dies_under_load a_master_of_a_cluster_dies a_slot_that_moves)
 
 case $mode in

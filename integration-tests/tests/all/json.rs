@@ -132,7 +132,7 @@ async fn a_step_that_fails_to_mend_does_not_hide_what_failed_first() {
         .await;
 }
 
-/// What is of another type is told by its place.
+/// The error for a value of another type names its place.
 #[tokio::test]
 async fn a_field_that_cannot_be_read_is_told_by_its_place() {
     Both::new(|worker| worker.serve(Planner))

@@ -10,7 +10,7 @@ use super::ops::RUNS;
 use super::{Case, Pair, failed, same};
 
 impl Pair {
-    /// One of the runs that stand so, where there are any: most do not. Now and then any run.
+    /// One of the runs in this state, if there are any, as most are not. Now and then any run.
     pub(crate) async fn standing(&self, choice: usize, is_it: fn(Status) -> bool) -> Result<String, TestCaseError> {
         let mut found = Vec::new();
         for run in 0..RUNS {
