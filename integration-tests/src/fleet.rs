@@ -1,5 +1,6 @@
 //! Real processes: workers that can be killed, stopped and continued, and coordinators.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +34,11 @@ impl Process {
 
     /// As [`Process::start`], for a program that starts another and waits for it: both end with the value.
     pub fn wrapped(program: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
-        Self::spawn(Command::new(program).args(args).process_group(0), settings, true)
+        Self::leading(Command::new(program).args(args), settings)
+    }
+
+    pub(crate) fn leading(command: &mut Command, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(command.process_group(0), settings, true)
     }
 
     fn spawn(command: &mut Command, settings: &[(&str, &str)], leads_group: bool) -> Self {
@@ -94,6 +99,12 @@ impl Process {
             assert!(!is_late, "process {} is still there; its log:\n{}", self.id(), self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Writes to its standard input, where that is a pipe.
+    pub(crate) fn write(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("its input is a pipe");
+        input.write_all(text.as_bytes()).expect("it reads its input");
     }
 
     /// What it has written so far.

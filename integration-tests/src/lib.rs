@@ -10,6 +10,7 @@ pub mod documents;
 pub mod double;
 pub mod durable;
 pub mod fleet;
+pub mod pages;
 pub mod proxy;
 pub mod redis;
 pub mod refusing;
@@ -17,6 +18,7 @@ pub mod renaming;
 pub mod scene;
 pub mod sentinel;
 pub mod signals;
+pub mod terminal;
 pub mod unruly;
 pub mod workflows;
 

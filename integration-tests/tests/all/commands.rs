@@ -1,5 +1,5 @@
 //! Each command that a document shows is one: the shell takes it, `stepfleet` knows its flags, and a coordinator can read its request.
-//! What the commands of README.md, the path and docs/protocol.md come to, `readme` and `python` look at.
+//! A command that is not typed here belongs to another test, which types it and looks at what comes of it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::pages::{commands, pages};
 use stepfleet_integration_tests::until;
 use stepfleet_shared::request;
 
@@ -15,29 +16,51 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// What waits for something that never comes is cut off: it was taken.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// The commands of the documents, each with its page. Those of the pages that other tests follow word for word are left out.
-fn commands() -> Vec<(String, String)> {
-    let mut pages: Vec<_> =
-        std::fs::read_dir(format!("{ROOT}/docs")).unwrap().map(|page| page.unwrap().path()).collect();
-    pages.push(Path::new(ROOT).join("CONTRIBUTING.md"));
-    pages.sort();
-    let mut found = Vec::new();
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
-        let text = std::fs::read_to_string(page).unwrap();
-        let name = page.file_name().unwrap().to_str().unwrap().to_owned();
-        if name == "protocol.md" {
-            continue;
-        }
-        for language in ["console", "sh", "bash"] {
-            for block in text.split(&format!("```{language}\n")).skip(1) {
-                let lines = block.split("```").next().unwrap_or_default().lines();
-                let typed =
-                    lines.filter_map(|line| if language == "console" { line.strip_prefix("$ ") } else { Some(line) });
-                found.extend(typed.filter(|line| !line.is_empty()).map(|line| (name.clone(), line.to_owned())));
+/// Commands that other tests type: the page, the beginning of the command (all of the page where it is empty), and who types it: a file
+/// of these tests, or a script that CI runs.
+const ELSEWHERE: [(&str, &str, &str); 15] = [
+    ("README.md", "cargo ", "integration-tests/tests/all/installing.rs"),
+    ("README.md", "stepfleet dev", "integration-tests/tests/all/installing.rs"),
+    ("README.md", "export ", "integration-tests/tests/all/installing.rs"),
+    ("README.md", "pkill ", "integration-tests/tests/all/installing.rs"),
+    ("coordinator/templates/README.md", "stepfleet dev", "integration-tests/tests/all/installing.rs"),
+    ("coordinator/templates/README.md", "cargo run", "integration-tests/tests/all/installing.rs"),
+    ("docs/workflows.md", "stepfleet dev", "integration-tests/tests/all/installing.rs"),
+    ("docs/workflows.md", "cargo run", "integration-tests/tests/all/installing.rs"),
+    ("docs/protocol.md", "", "integration-tests/tests/all/protocol.rs"),
+    ("docs/encryption.md", "", "integration-tests/tests/all/encrypted.rs"),
+    ("docs/deploy.md", "", "integration-tests/tests/all/containers.rs"),
+    ("CONTRIBUTING.md", "cargo test ", "deploy/scripts/test.sh"),
+    ("CONTRIBUTING.md", "STEPFLEET_TEST_REDIS=process cargo test ", "deploy/scripts/test.sh"),
+    ("CONTRIBUTING.md", "cargo package ", "deploy/scripts/package.sh"),
+    ("CONTRIBUTING.md", "bash .ci/run", ".ci/run"),
+];
+
+/// The page and the text of each command that is typed here. All others are known to be typed elsewhere.
+fn typed_here() -> Vec<(String, String)> {
+    let (mut here, mut owned, mut unknown) = (Vec::new(), [false; ELSEWHERE.len()], Vec::new());
+    for (page, text) in pages() {
+        for line in commands(&text).into_iter().map(|shown| shown.line) {
+            let owner =
+                ELSEWHERE.iter().position(|(owned, beginning, _)| *owned == page && line.starts_with(beginning));
+            if let Some(owner) = owner {
+                owned[owner] = true;
+            } else if ["stepfleet ", "redis-cli ", "make ", "STEPFLEET_CHAOS"]
+                .iter()
+                .any(|known| line.starts_with(known))
+            {
+                here.push((page.clone(), line));
+            } else {
+                unknown.push(format!("{page}: {line}"));
             }
         }
     }
-    found
+    assert!(unknown.is_empty(), "no test types these commands:\n{}", unknown.join("\n"));
+    for ((page, beginning, by), owned) in ELSEWHERE.iter().zip(owned) {
+        assert!(owned, "{page} has no command {beginning:?} any more");
+        assert!(Path::new(ROOT).join(by).is_file(), "{by} is not there");
+    }
+    here
 }
 
 /// A folder where `stepfleet` and `redis-cli` mean those of this test.
@@ -64,6 +87,17 @@ fn redis_cli() -> String {
     at("redis-cli").or_else(|| at("valkey-cli")).expect("redis-cli or valkey-cli is installed")
 }
 
+/// Why make cannot do this, as far as it says without doing it.
+fn not_made(line: &str) -> Option<String> {
+    let dry = line.replace("make ", "make --dry-run ");
+    let said = Command::new("sh").args(["-c", &dry]).current_dir(ROOT).output().expect("sh starts");
+    if !said.status.success() {
+        return Some(String::from_utf8_lossy(&said.stderr).into_owned());
+    }
+    let script = String::from_utf8_lossy(&said.stdout).split_whitespace().next().unwrap_or_default().to_owned();
+    (!Path::new(ROOT).join(&script).is_file()).then(|| format!("there is no {script}"))
+}
+
 async fn typed(line: &str, folder: &Path, redis: &str) -> Option<Output> {
     let mut command = tokio::process::Command::from(Command::new("sh"));
     command.args(["-c", line]).current_dir(folder).env("STEPFLEET_REDIS", redis).kill_on_drop(true);
@@ -77,14 +111,16 @@ async fn each_command_of_the_documents_is_one() {
     let _coordinator = fleet.coordinator();
     let (redis, folder) = (&*fleet.redis.url, programs(&fleet.redis.url));
     let (mut tried, mut wrong) = (0, Vec::new());
-    for (page, line) in commands() {
+    for (page, line) in typed_here() {
         // What comes behind a pipe need not be installed here, and the port is that of `stepfleet dev`.
         let line = line.replace("-p 6390 ", "").replace("<id>", "an-id");
         let line = line.split(" | ").next().unwrap_or_default();
-        if !line.starts_with("stepfleet ") && !line.starts_with("redis-cli ") || line.starts_with("stepfleet dev") {
+        tried += 1;
+        if line.contains("make ") {
+            // The long ones, and what CI runs by itself: there is such a target, and its script.
+            wrong.extend(not_made(line).map(|why| format!("{page}: {line}\n{why}")));
             continue;
         }
-        tried += 1;
         let Some(output) = typed(line, folder.path(), redis).await else { continue };
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let is_taken = if line.starts_with("redis-cli") {

@@ -45,6 +45,7 @@ mod panics;
 mod partitions;
 mod paused;
 mod poison;
+mod protocol;
 mod published_once;
 mod python;
 mod readme;

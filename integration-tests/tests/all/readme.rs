@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet::runtime;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess};
+use stepfleet_integration_tests::pages::{self, Shown, blocks};
 use tokio::task::JoinHandle;
 
 use super::python::PYTHON;
@@ -122,8 +123,8 @@ impl Served {
     }
 
     /// Does what a page says, in order, and compares what it shows below each command.
-    async fn follows(&self, commands: &[(&str, String)]) {
-        for (line, shown) in commands {
+    async fn follows(&self, commands: &[Shown]) {
+        for Shown { line, output } in commands {
             let printed = self.typed(line).await;
             match line.split_once(" id ").filter(|_| line.contains("XADD")) {
                 // The next line reads the end of the run.
@@ -131,7 +132,7 @@ impl Served {
                     let run = rest.split(' ').next().unwrap_or_default();
                     self.fleet.client.run(run).result::<Value>(LIMIT).await.unwrap();
                 }
-                None => assert_eq!(without_entries(&printed), without_entries(shown), "{line}"),
+                None => assert_eq!(without_entries(&printed), without_entries(output), "{line}"),
             }
         }
     }
@@ -159,24 +160,9 @@ fn printed(output: Output) -> String {
     String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
 }
 
-/// The blocks of a page in this language.
-fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("```{language}\n");
-    page.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
-}
-
 /// The commands of a page that begin like this, each with what the page shows below it.
-fn commands<'a>(page: &'a str, beginning: &str) -> Vec<(&'a str, String)> {
-    let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
-    for line in blocks(page, "console").into_iter().flat_map(str::lines) {
-        match (line.strip_prefix("$ "), found.last_mut()) {
-            (Some(command), _) => found.push((command, Vec::new())),
-            (None, Some((_, shown))) => shown.push(line),
-            (None, None) => {}
-        }
-    }
-    let found = found.into_iter().filter(|(command, _)| command.starts_with(beginning));
-    found.map(|(command, shown)| (command, shown.join("\n"))).collect()
+fn commands(page: &str, beginning: &str) -> Vec<Shown> {
+    pages::commands(page).into_iter().filter(|shown| shown.line.starts_with(beginning)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +179,8 @@ async fn the_readme_starts_runs_from_the_shell() {
 async fn the_first_stage_of_the_path_starts_runs_from_the_shell() {
     let served = Served::new().await;
     let waited = commands(PATH, "stepfleet start shop");
-    let plain: Vec<_> = commands(PATH, "redis-cli").into_iter().filter(|(line, _)| line.contains("order-8")).collect();
+    let plain: Vec<_> =
+        commands(PATH, "redis-cli").into_iter().filter(|shown| shown.line.contains("order-8")).collect();
     assert_eq!((waited.len(), plain.len()), (1, 2));
     served.follows(&waited).await;
     served.follows(&plain).await;

@@ -1,0 +1,56 @@
+//! A shell that a test types into: it keeps its folder and its variables from line to line, as somebody's terminal does.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::fleet::Process;
+use crate::found;
+
+/// A terminal. What was started in it ends with the value.
+pub struct Terminal {
+    shell: Process,
+    typed: usize,
+}
+
+impl Terminal {
+    /// Opens a terminal in this folder, where these variables are set.
+    pub fn open(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.current_dir(folder).stdin(Stdio::piped()).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        Self { shell: Process::leading(&mut shell, settings), typed: 0 }
+    }
+
+    /// The group of all processes that were started here.
+    pub fn group(&self) -> u32 {
+        self.shell.id()
+    }
+
+    /// Types a line, and waits until its command has ended; what it printed, on whichever stream.
+    ///
+    /// # Panics
+    /// When the command fails, or has not ended within two minutes.
+    pub async fn type_in(&mut self, line: &str) -> String {
+        let (before, mark) = (self.log().len(), format!("[end of line {}: ", self.typed));
+        self.begin(line);
+        self.shell.write(&format!("echo \"{mark}$?]\"\n"));
+        let printed = found(async || {
+            let log = self.log();
+            let (printed, rest) = log[before..].split_once(&mark)?;
+            Some((printed.to_owned(), rest.split_once(']')?.0.to_owned()))
+        });
+        let (printed, code) = printed.await;
+        assert_eq!(code, "0", "{line}\n{printed}");
+        printed
+    }
+
+    /// Types a line whose command goes on until the terminal is closed.
+    pub fn begin(&mut self, line: &str) {
+        self.typed += 1;
+        self.shell.write(&format!("{line}\n"));
+    }
+
+    /// All that was printed so far.
+    pub fn log(&self) -> String {
+        self.shell.log()
+    }
+}
