@@ -126,13 +126,16 @@ impl Served {
     async fn follows(&self, commands: &[Shown]) {
         for Shown { line, output } in commands {
             let printed = self.typed(line).await;
+            // The id of the run is on standard error.
+            let result =
+                output.strip_prefix("run ").and_then(|rest| rest.split_once('\n')).map_or(&**output, |(_, rest)| rest);
             match line.split_once(" id ").filter(|_| line.contains("XADD")) {
                 // The next line reads the end of the run.
                 Some((_, rest)) => {
                     let run = rest.split(' ').next().unwrap_or_default();
                     self.fleet.client.run(run).result::<Value>(LIMIT).await.unwrap();
                 }
-                None => assert_eq!(without_entries(&printed), without_entries(output), "{line}"),
+                None => assert_eq!(without_entries(&printed), without_entries(result), "{line}"),
             }
         }
     }
