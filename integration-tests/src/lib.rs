@@ -10,6 +10,7 @@ pub mod documents;
 pub mod double;
 pub mod durable;
 pub mod fleet;
+pub mod letters;
 pub mod pages;
 pub mod proxy;
 pub mod redis;

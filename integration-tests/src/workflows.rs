@@ -8,6 +8,7 @@ use stepfleet::runtime::WorkerError;
 
 use crate::documents::Documents;
 use crate::durable::{confide, count, family, member, steady, talk, telling};
+use crate::letters::Letters;
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -39,6 +40,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(confide::workflow())?
         .serve(count::workflow())?
         .serve(telling::with(redis.clone()))?
+        .serve(Letters)?
         .serve(Documents { redis })
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::pages::commands;
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::terminal::Terminal;
 use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -149,4 +151,30 @@ async fn keys_that_cannot_be_used_end_a_process_with_a_sentence() {
     let mut worker = stage.fleet.worker(WORKER, &[("STEPFLEET_KEYS_FILE", &missing)]);
     assert!(!worker.ended().await.success());
     assert!(worker.log().contains("missing, which cannot be read"), "{}", worker.log());
+}
+
+/// The commands of docs/encryption.md, in their order; the worker of the page is that of these tests.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_page_says_encrypts_a_run() {
+    let stage = Stage::new().await;
+    let folder = stage.folder.path();
+    std::fs::create_dir(folder.join("bin")).unwrap();
+    for (name, program) in [("stepfleet", STEPFLEET), ("cargo", WORKER)] {
+        std::os::unix::fs::symlink(program, folder.join("bin").join(name)).unwrap();
+    }
+    let path = format!("{}/bin:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let settings = [("PATH", &*path), ("STEPFLEET_REDIS", &stage.fleet.redis.url)];
+    let (mut terminal, mut workers) = (Terminal::open(folder, &settings), Terminal::open(folder, &settings));
+    let mut printed = Vec::new();
+    for shown in commands(include_str!("../../../docs/encryption.md")) {
+        if shown.line.contains("cargo run") {
+            workers.begin(&shown.line);
+            stage.fleet.workers_ready(1).await;
+        } else {
+            printed.push(terminal.type_in(&shown.line).await);
+        }
+    }
+    let [_, _, result, snapshot] = &*printed else { panic!("the page has other commands now: {printed:?}") };
+    assert!(result.contains(r#"{"letters":4}"#) && !snapshot.contains("$encrypted"), "{result}\n{snapshot}");
+    assert!(stage.is_in_redis("2026-11") && !stage.is_in_redis(r#"{"letters":4}"#));
 }

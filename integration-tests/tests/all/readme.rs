@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet::runtime;
 use stepfleet_integration_tests::fleet::{Fleet, InProcess};
+use stepfleet_integration_tests::letters::Letters;
 use stepfleet_integration_tests::pages::{self, Shown, blocks};
 use tokio::task::JoinHandle;
 
@@ -21,45 +22,6 @@ const PATH: &str = include_str!("../../../docs/workflows.md");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const ENTRY: &str = r#"\"entry\":\""#;
 const LIMIT: Duration = Duration::from_secs(60);
-
-#[derive(Event, Serialize, Deserialize)]
-struct Text {
-    words: Vec<String>,
-}
-
-#[derive(Event, Serialize, Deserialize)]
-struct Word {
-    text: String,
-}
-
-#[derive(Event, Serialize, Deserialize)]
-struct Counted {
-    letters: usize,
-}
-
-#[derive(Event, Serialize, Deserialize)]
-struct Total {
-    letters: usize,
-}
-
-/// As in README.md, without its pause.
-struct Letters;
-
-#[workflow(start = Text, stop = Total)]
-impl Letters {
-    #[step]
-    async fn split(&self, text: Text) -> Outcome<Vec<Word>> {
-        Ok(text.words.into_iter().map(|text| Word { text }).collect())
-    }
-    #[step]
-    async fn count(&self, word: Word) -> Outcome<Counted> {
-        Ok(Counted { letters: word.text.chars().count() })
-    }
-    #[step]
-    async fn total(&self, all: Joined<Counted>) -> Outcome<Total> {
-        Ok(Total { letters: all.iter().map(|counted| counted.letters).sum() })
-    }
-}
 
 #[derive(Event, Serialize, Deserialize)]
 struct Order {
