@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::redis::test_image;
 
@@ -30,6 +31,8 @@ pub enum Programs<'a> {
     Compiled(&'a str, &'a str),
     /// They are compiled in a container, which takes minutes; the worker is that of the demo.
     FromSource,
+    /// Images that are there: of the coordinator, and of a worker.
+    Built(&'a Image, &'a Image),
 }
 
 /// The services of deploy/compose.yaml. They end with the value, and their volumes with them.
@@ -58,10 +61,14 @@ impl Composed {
     /// When Docker is there and the images cannot be made.
     pub fn prepare(programs: Programs, settings: &[(&'static str, &str)]) -> Option<Self> {
         let compose = can_compose().map_err(|why| not_run(&why)).ok()?;
-        let project = format!("stepfleet-test-{}", std::process::id());
+        // Several fleets of one process differ by their number.
+        static FLEETS: AtomicU32 = AtomicU32::new(0);
+        let project = format!("stepfleet-test-{}-{}", std::process::id(), FLEETS.fetch_add(1, Ordering::Relaxed));
         script("docker-image.sh", &[&test_image()], &[]);
         let tag = [("STEPFLEET_TAG", &*project)];
+        let mut images = ["coordinator", "demo-worker"].map(|name| format!("stepfleet/{name}:{project}"));
         match programs {
+            Programs::Built(coordinator, worker) => images = [coordinator, worker].map(|image| image.name.clone()),
             Programs::FromSource => script("images.sh", &[], &tag),
             Programs::Compiled(stepfleet, worker) => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
@@ -71,10 +78,10 @@ impl Composed {
                 script("images.sh", &["--programs", text(folder.path())], &tag);
             }
         }
-        let image = |name: &str| format!("stepfleet/{name}:{project}");
+        let [coordinator, worker] = images;
         let mut environment = vec![
-            ("STEPFLEET_COORDINATOR_IMAGE", image("coordinator")),
-            ("STEPFLEET_WORKER_IMAGE", image("demo-worker")),
+            ("STEPFLEET_COORDINATOR_IMAGE", coordinator),
+            ("STEPFLEET_WORKER_IMAGE", worker),
             ("STEPFLEET_REDIS_IMAGE", test_image()),
         ];
         environment.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -188,24 +195,23 @@ pub struct Image {
 }
 
 impl Image {
-    /// Builds the image of this name. None, with the reason on standard error, where no Docker engine answers.
+    /// Types a `docker build` of a document in this folder, with a name of its own for its image. None, with the reason on standard
+    /// error, where no Docker engine answers.
     ///
     /// # Panics
     /// When it cannot be built.
-    pub fn build(name: &str, context: &Path, dockerfile: &Path, arguments: &[&str]) -> Option<Self> {
+    pub fn build(line: &str, folder: &Path) -> Option<Self> {
         if !works(&["docker", "info"]) {
             not_run(NO_ENGINE);
             return None;
         }
         script("docker-image.sh", &["debian:bookworm-slim", "rust:1-slim-bookworm"], &[]);
-        let name = format!("stepfleet-test-{name}:{}", std::process::id());
+        let tag = line.split_once(" -t ").and_then(|(_, rest)| rest.split(' ').next()).expect("it names the image");
+        let name = format!("stepfleet-test/{tag}:{}", std::process::id());
         // The host's network: a proxy on the host's loopback is then reachable as well.
-        let mut build = vec!["build", "--network", "host", "-q", "-t", &name, "-f", text(dockerfile)];
-        for argument in ["http_proxy", "https_proxy", "no_proxy"].iter().chain(arguments) {
-            build.extend(["--build-arg", argument]);
-        }
-        build.push(text(context));
-        docker(&build);
+        let build = "docker build --network host --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy ";
+        let line = line.replace("docker build ", build).replace(&format!("-t {tag}"), &format!("-t {name}"));
+        success(Command::new("sh").args(["-c", &line]).current_dir(folder).output().expect("the shell starts"));
         Some(Self { name })
     }
 }
