@@ -8,10 +8,8 @@ cd "$(dirname "$0")/../.."
 need_cargo
 deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
-cargo build --release ${locked:+"$locked"} -p stepfleet-cli -p stepfleet \
-  --bin stepfleet --example documents --example approval
-
-release=$(target_dir)/release
+build_demos
+programs=$(target_dir)/debug
 folder=$(mktemp -d)
 started=()
 container=
@@ -70,13 +68,13 @@ fi
 until_true "Redis" cli PING
 
 export STEPFLEET_REDIS=redis://127.0.0.1:$port DIARY=$folder/diary
-stepfleet() { "$release/stepfleet" "$@"; }
-background coordinator "$release/stepfleet" coordinator
+stepfleet() { "$programs/stepfleet" "$@"; }
+background coordinator "$programs/stepfleet" coordinator
 
 say "Two workers, and a release that somebody must approve:"
-background worker-1 "$release/examples/approval"
+background worker-1 "$programs/examples/approval"
 first=$!
-background worker-2 "$release/examples/approval"
+background worker-2 "$programs/examples/approval"
 second=$!
 stepfleet start release --id r1 --input '"v1.2"'
 asks() { [ "$(cli ZCARD 'sf:{0}:questions')" = 1 ]; }
@@ -94,8 +92,8 @@ echo "redis-cli XADD 'sf:{0}:inbox' '*' op answer run r1 question deploy input t
 cli XADD 'sf:{0}:inbox' '*' op answer run r1 question deploy input true by ann
 
 say "Other workers continue where it stopped:"
-background worker-3 "$release/examples/approval"
-background worker-4 "$release/examples/approval"
+background worker-3 "$programs/examples/approval"
+background worker-4 "$programs/examples/approval"
 ended() { [ "$(cli HGET 'sf:{0}:run:r1' status)" = completed ]; }
 until_true "the end of the run" ended
 stepfleet show r1

@@ -10,19 +10,16 @@ if [ -n "${DOCS:-}" ] && [ ! -d "$DOCS" ]; then die "DOCS=$DOCS is not a folder.
 deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
 
-# One build for both: built one by one, dependencies with differing features are compiled twice.
-cargo build --release ${locked:+"$locked"} -p stepfleet-cli -p stepfleet \
-  --bin stepfleet --example documents --example approval
-
-release=$(target_dir)/release
-args=(demo --stepfleet "$release/stepfleet")
+build_demos
+programs=$(target_dir)/debug
+args=(demo --stepfleet "$programs/stepfleet")
 if [ -n "${DOCS:-}" ]; then args+=(--docs "$DOCS"); fi
 if [ -n "${OUT:-}" ]; then args+=(--out "$OUT"); fi
 if [ -n "${PORT:-}" ]; then args+=(--port "$PORT"); fi
 
 if [ -z "${STEPFLEET_DEMO_DOCKER:-}" ] &&
   { command -v redis-server >/dev/null || command -v valkey-server >/dev/null; }; then
-  exec "$release/examples/documents" "${args[@]}"
+  exec "$programs/examples/documents" "${args[@]}"
 fi
 
 # No server could be installed, but Docker runs (or was asked for).
@@ -32,4 +29,4 @@ container=$(docker run -d --rm -p "127.0.0.1:${PORT:-0}:6379" "$image" redis-ser
   die "Redis could not be started in Docker (see above)."
 trap 'docker kill "$container" >/dev/null' EXIT
 address=$(docker port "$container" 6379/tcp | head -n 1)
-"$release/examples/documents" "${args[@]}" --redis "redis://$address"
+"$programs/examples/documents" "${args[@]}" --redis "redis://$address"

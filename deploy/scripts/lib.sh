@@ -66,3 +66,9 @@ target_dir() {
   cargo metadata --no-deps --format-version 1 |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
+
+# The programs of the demos. They are built as the tests are, so that either finds what the other has compiled; and in half the time of a
+# release build.
+build_demos() {
+  cargo build --workspace ${locked:+"$locked"} --bin stepfleet --example documents --example approval
+}

@@ -10,6 +10,9 @@ use crate::redis::test_image;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const NO_ENGINE: &str = "`docker info` fails: no Docker engine answers";
 
+/// Several fleets of one process differ by their number.
+static FLEETS: AtomicU32 = AtomicU32::new(0);
+
 /// What only the test needs: a way to the fleet's Redis, and a Redis for its own signals to steps.
 const MORE: &str = r#"
 services:
@@ -61,8 +64,6 @@ impl Composed {
     /// When Docker is there and the images cannot be made.
     pub fn prepare(programs: Programs, settings: &[(&'static str, &str)]) -> Option<Self> {
         let compose = can_compose().map_err(|why| not_run(&why)).ok()?;
-        // Several fleets of one process differ by their number.
-        static FLEETS: AtomicU32 = AtomicU32::new(0);
         let project = format!("stepfleet-test-{}-{}", std::process::id(), FLEETS.fetch_add(1, Ordering::Relaxed));
         script("docker-image.sh", &[&test_image()], &[]);
         let tag = [("STEPFLEET_TAG", &*project)];

@@ -34,6 +34,7 @@ struct Digested {
 }
 
 #[derive(Event, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)]
 struct Report {
     report: String,
     index: String,
