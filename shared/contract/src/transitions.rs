@@ -208,7 +208,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "checkpoint",
         "journal.lua",
         "worker",
-        "records entries and changes the context of a step that goes on; opens waits and answers those that have ended",
+        "records entries and changes the context of a step that is still executing; opens waits and answers those that have ended",
         &[
             FENCE,
             own(&[line("mark"), line("after")]),

@@ -337,7 +337,7 @@ impl Transition for DeferSend<'_> {
     const NAME: &'static str = "defer_send";
 }
 
-/// Tells a run that a child run which it waits for has ended.
+/// Tells a run about the end of a child run that it waits for.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildEnded<'a> {
     pub(crate) parent: &'a str,
