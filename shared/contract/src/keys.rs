@@ -115,7 +115,12 @@ pub const KEYS: &[Key] = &[
     ),
     internal("context", "<id>", Type::Hash, "the context: field -> value"),
     public("history", "<id>", Type::List, "one record for each thing that happened"),
-    public("events", "<id>", Type::Stream, "what the run publishes for its followers; exists once it has published any"),
+    public(
+        "events",
+        "<id>",
+        Type::Stream,
+        "what the run publishes for its followers; exists once it has published any",
+    ),
     internal("steps", "<id>", Type::Hash, "the step executions of a live run"),
     internal(
         "stopped",
