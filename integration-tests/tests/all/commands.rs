@@ -1,5 +1,5 @@
-//! Each command that a document shows is one: the shell takes it, `stepfleet` knows its flags, and a coordinator can read its request.
-//! What the commands of README.md, the path and docs/protocol.md come to, `readme` and `python` look at.
+//! Each command in a document is valid: the shell accepts it, `stepfleet` knows its flags, and a coordinator can read its request.
+//! `readme` and `python` check the output of the commands of README.md, the first pages and docs/protocol.md.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,10 +12,10 @@ use stepfleet_shared::request;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// What waits for something that never comes is cut off: it was taken.
+/// A command that waits for ever is stopped: its flags were accepted.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// The commands of the documents, each with its page. Those of the pages that other tests follow word for word are left out.
+/// The commands of the documents, each with its page, except for pages that other tests follow word for word.
 fn commands() -> Vec<(String, String)> {
     let mut pages: Vec<_> =
         std::fs::read_dir(format!("{ROOT}/docs")).unwrap().map(|page| page.unwrap().path()).collect();
@@ -40,7 +40,7 @@ fn commands() -> Vec<(String, String)> {
     found
 }
 
-/// A folder where `stepfleet` and `redis-cli` mean those of this test.
+/// A folder whose `stepfleet` and `redis-cli` are those of this test.
 fn programs(redis: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, runs) in
@@ -78,7 +78,7 @@ async fn each_command_of_the_documents_is_one() {
     let (redis, folder) = (&*fleet.redis.url, programs(&fleet.redis.url));
     let (mut tried, mut wrong) = (0, Vec::new());
     for (page, line) in commands() {
-        // What comes behind a pipe need not be installed here, and the port is that of `stepfleet dev`.
+        // The program behind a pipe need not be installed here, and the port is that of `stepfleet dev`.
         let line = line.replace("-p 6390 ", "").replace("<id>", "an-id");
         let line = line.split(" | ").next().unwrap_or_default();
         if !line.starts_with("stepfleet ") && !line.starts_with("redis-cli ") || line.starts_with("stepfleet dev") {
@@ -90,7 +90,7 @@ async fn each_command_of_the_documents_is_one() {
         let is_taken = if line.starts_with("redis-cli") {
             output.status.success() && !said.starts_with("ERR") && !said.contains("WRONGTYPE")
         } else {
-            // Which runs there are is another matter.
+            // It does not matter whether the run exists.
             output.status.code() != Some(2)
         };
         if !is_taken {
@@ -109,7 +109,7 @@ async fn each_command_of_the_documents_is_one() {
     let rejected: redis::streams::StreamRangeReply =
         redis::cmd("XRANGE").arg("sf:{0}:rejected").arg("-").arg("+").query_async(&mut connection).await.unwrap();
     for entry in rejected.ids {
-        // A run that is not there is another matter, too.
+        // Here too, the run need not exist.
         let field = |(name, value): (&String, &redis::Value)| {
             let redis::Value::BulkString(bytes) = value else { panic!("a field of a stream is text") };
             (name.as_bytes().to_vec(), bytes.clone())

@@ -1,4 +1,4 @@
-//! Runs of whole fleets that are exported, and replayed against the code that made them and against other code.
+//! Runs of whole fleets that are exported and replayed, against the same code and against other code.
 
 use std::future::{Ready, ready};
 use std::process::Command;
@@ -43,7 +43,7 @@ async fn changed(ctx: &Context, _number: u64) -> Outcome<String> {
     ctx.step("refund", || done("refund")).await
 }
 
-/// What `stepfleet export` prints, or the client gives.
+/// The output of `stepfleet export`, or of the client.
 async fn exported(stage: &Stage, run: &str) -> String {
     let ours = stage.client.run(run).export().await.unwrap().unwrap();
     let Some(redis) = &stage.redis else { return serde_json::to_string(&ours).unwrap() };

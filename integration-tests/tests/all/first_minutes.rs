@@ -1,4 +1,4 @@
-//! What somebody new to it meets on the command line.
+//! What a newcomer meets on the command line.
 
 use std::process::{Command, Output, Stdio};
 
@@ -64,7 +64,7 @@ async fn a_workflow_whose_workers_are_gone_is_started_and_that_is_said() {
     assert!(started.status.success() && said.contains("No live worker serves the workflow \"squares\" now"), "{said}");
 }
 
-/// What `stepfleet new` makes is built and tested against this checkout, with what is compiled for these tests already.
+/// Builds and tests a project of `stepfleet new` against this checkout, with the crates that are already compiled for these tests.
 #[test]
 fn a_new_project_is_built_and_its_test_passes() {
     let checkout = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -1,4 +1,4 @@
-//! What README.md has a newcomer type before anything is there, word for word: the command is installed, a project is made, the program
+//! The first commands of README.md, word for word, with nothing installed: the command is installed, a project is made, the program
 //! of the page is built and works. Its run survives the kill of a worker.
 
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ fn of_the_page() -> (Vec<String>, &'static str) {
     (typed.map(str::to_owned).collect(), block("rust,no_run").expect("a program"))
 }
 
-/// Where this test was built: what is there already is not built again.
+/// The target folder of this test, so that nothing is built twice.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").to_owned()
 }
 
 fn typed(script: &str, folder: &Path) -> Output {
-    // A release build takes minutes, and differs in nothing that is seen here.
+    // A release build takes minutes, and makes no difference here.
     let script = format!("set -e\n{}", script.replace("--locked ", "--locked --debug "));
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(folder);

@@ -1,4 +1,4 @@
-//! Values keep their types where JSON stands between a step and a caller, or are refused with the place of what JSON has no form for;
+//! Values keep their types when JSON is between a step and a caller, or are refused, with the place of what JSON cannot express;
 //! on the memory store and on a real Redis.
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ struct Told {
     seats: BTreeMap<u32, String>,
 }
 
-/// Types that JSON writes in another way: keys that are numbers, and what is written for people in one way and for machines in
-/// another.
+/// Types that JSON writes differently: keys that are numbers, and types with one form for people and another for
+/// machines.
 #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
 struct Plan {
     seats: BTreeMap<u32, String>,
@@ -52,7 +52,7 @@ impl Planner {
     async fn plan(&self, ctx: &Context<Plan>, ev: Asked) -> Outcome<Told> {
         match ev.how.as_str() {
             "write" => ctx.state().edit(|state| *state = plan()).await?,
-            // As one who does not know the type of the keys.
+            // Like a caller that does not know the type of the keys.
             "insert" => {
                 ctx.state().insert("seats", "8", "Bob").await?;
                 ctx.state().insert("seats", "7", "Eve").await?;

@@ -1,4 +1,4 @@
-//! What a worker's process tells on standard error: by default, as JSON, and to a subscriber of its own.
+//! What a worker process logs: by default, as JSON, and with its own subscriber.
 
 use std::path::Path;
 use std::time::Duration;

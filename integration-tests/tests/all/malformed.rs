@@ -1,4 +1,4 @@
-//! What comes from outside may be anything: it fails no run, and whoever sent it is told.
+//! Input from outside may be anything: it fails no run, and its sender is told.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Stages {
     }
 }
 
-/// Its type says nothing of its fields but their names.
+/// Its type only gives the names of its fields.
 #[derive(Event, Serialize, Deserialize)]
 struct Visitor {
     name: String,

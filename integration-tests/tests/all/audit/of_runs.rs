@@ -1,4 +1,4 @@
-//! What a run consists of is deleted: its state, its steps, input, context, history and fan-outs.
+//! The keys of a run are deleted: its state, its steps, input, context, history and fan-outs.
 
 use stepfleet_integration_tests::double::route;
 use stepfleet_shared::run::Status;

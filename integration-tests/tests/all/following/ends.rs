@@ -1,4 +1,4 @@
-//! How followers hear that a run is over.
+//! How followers learn that a run is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Answered, Asked, Ending, LIMIT, Progress, all, counted, next_event, rest};
 
-/// One of two steps ends the run; the other goes on then, and publishes.
+/// One of two steps ends the run; then the other goes on and publishes.
 struct Overtaken;
 
 static SLOW_HAS_BEGUN: Notify = Notify::const_new();
@@ -85,7 +85,7 @@ async fn every_end_is_told_and_the_stream_goes_with_the_run() {
                 let entries = rest(follower).await;
                 assert_eq!(entries.iter().map(|entry| &entry.what).collect::<Vec<_>>(), [&What::End { status }]);
             }
-            // The retention of what was cancelled is the coordinator's: a week.
+            // The retention of a cancelled run is the coordinator's: a week.
             for id in ["r0", "r1"] {
                 until(async || stage.store.run(id).await.unwrap().is_none()).await;
                 assert_eq!(all(&*stage.store, id).await, []);

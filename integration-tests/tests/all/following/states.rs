@@ -1,4 +1,4 @@
-//! Where steps stand, for followers that ask for it.
+//! States of steps, for followers that ask for them.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ async fn a_failed_step_and_a_lost_worker_are_told_too() {
         .await;
 }
 
-/// What fails for good is taken care of by another step.
+/// Another step catches the failure.
 struct Mending;
 
 #[workflow(start = Asked, stop = Answered)]

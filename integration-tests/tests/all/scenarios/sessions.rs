@@ -1,4 +1,4 @@
-//! Sessions: their runs go one after another, and share a context.
+//! Sessions: their runs execute one after another, and share a context.
 
 use stepfleet_integration_tests::double::{claim, complete, emit, refill, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -28,7 +28,7 @@ impl<'a> Line<'a> {
         Self { scene, calls: 0 }
     }
 
-    /// With these runs accepted in this order.
+    /// Accepts these runs in this order.
     async fn of(scene: &'a Scene, runs: &[&str]) -> Self {
         let line = Self::new(scene).await;
         for run in runs {
@@ -45,13 +45,13 @@ impl<'a> Line<'a> {
         assert_eq!(self.store().start(start).await.unwrap(), Started::New(start.run.clone()));
     }
 
-    /// All that can be begun now.
+    /// Everything that can begin now.
     async fn claim(&mut self) -> Vec<Claimed> {
         self.calls += 1;
         claim(self.store(), "a", self.calls, 9).await
     }
 
-    /// The one step execution that can be begun now, which is the run's first or next.
+    /// The only step execution that can begin now, which is the first or next one of the run.
     async fn turn_of(&mut self, run: &str) -> Claimed {
         let claimed = self.claim().await;
         assert_eq!(claimed.iter().map(|step| &*step.fence.run).collect::<Vec<_>>(), [run]);
@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
         self.store().fail(&call("a", self.calls, false), step, &failure, &refill(0)).await.unwrap();
     }
 
-    /// The run's turn, in which it writes these fields and ends.
+    /// The run takes its turn, writes these fields and ends.
     async fn pass_through(&mut self, run: &str, set: &[(&str, &[u8])]) {
         let step = self.turn_of(run).await;
         let set = set.iter().map(|(field, value)| ((*field).to_owned(), value.to_vec())).collect();
@@ -87,7 +87,7 @@ impl<'a> Line<'a> {
         session
     }
 
-    /// Who has the turn, and who waits for it.
+    /// The run that has the turn, and those that wait for it.
     async fn line(&self) -> (Option<String>, Vec<String>) {
         let session = self.session().await;
         (session.running, session.waiting)
@@ -215,7 +215,7 @@ async fn a_run_that_is_retried_waits_again_and_leaves_what_it_has_changed() {
         desk.complete(&again, &stop()).await;
         let all = context(&[("a", b"\x011"), ("b", b"\x011"), ("c", b"\x012")]);
         assert_eq!(desk.session().await.context, all);
-        // Where nobody waits it goes on at once.
+        // If no other run waits, it goes on at once.
         desk.accept(&in_session("w")).await;
         let step = desk.turn_of("w").await;
         desk.fail(&step).await;
@@ -283,7 +283,7 @@ async fn a_delayed_run_takes_its_place_when_it_is_due() {
         desk.complete(&step, &stop()).await;
         desk.pass_through("late", &[]).await;
         desk.pass_through("later", &[]).await;
-        // One whose turn it is when it is due.
+        // A run that gets its turn as soon as it is due.
         let mut delayed = in_session("last");
         delayed.request.delay_ms = 3_600_000;
         desk.accept(&delayed).await;
