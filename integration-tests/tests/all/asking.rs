@@ -45,7 +45,7 @@ async fn answer(run: &RunHandle, name: &str, answer: &Value, by: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_answer_whatever_is_asked_and_are_told_what_does_not_fit() {
+async fn people_answer_any_question_and_learn_what_does_not_fit() {
     Both::new(|worker| worker.serve(interview::workflow()))
         .play(async |stage| {
             let run = stage.client.start("interview", &()).id("r").enqueue().await.unwrap();

@@ -262,7 +262,7 @@ async fn a_run_waits_for_its_children_and_each_sees_the_other() {
 }
 
 #[tokio::test]
-async fn a_child_that_fails_is_an_error_and_a_retry_of_its_parent_has_it_go_on() {
+async fn a_child_that_fails_is_an_error_and_a_retry_of_its_parent_continues_it() {
     Both::new(serve)
         .play(async |stage| {
             let name = &*named(stage, "careful");
@@ -350,7 +350,7 @@ async fn a_child_that_waits_for_a_worker_can_be_cancelled_too() {
 }
 
 #[tokio::test]
-async fn the_children_of_a_run_that_fails_go_on_and_a_retry_finds_what_came_of_them() {
+async fn the_children_of_a_failed_run_go_on_and_a_retry_finds_their_ends() {
     Both::new(serve)
         .play(async |stage| {
             let name = &*named(stage, "beside");
@@ -418,7 +418,7 @@ async fn compensation(stage: &Stage, run: &str) -> Option<Compensation> {
 }
 
 #[tokio::test]
-async fn compensations_are_carried_out_in_reverse_where_a_run_does_not_complete() {
+async fn compensations_run_in_reverse_if_a_run_does_not_complete() {
     Both::new(serve)
         .play(async |stage| {
             let failing = booked(stage, "failing", "hotel").await;
@@ -446,7 +446,7 @@ async fn compensations_are_carried_out_in_reverse_where_a_run_does_not_complete(
 }
 
 #[tokio::test]
-async fn compensations_wait_where_one_fails_and_a_retry_goes_on_with_them() {
+async fn compensations_wait_if_one_fails_and_a_retry_continues_them() {
     Both::new(serve)
         .play(async |stage| {
             let run = booked(stage, "half", "broken").await;

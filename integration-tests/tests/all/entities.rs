@@ -109,7 +109,7 @@ async fn entities_are_in_the_partition_of_their_key_whoever_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_method_runs_again_where_somebody_was_faster_and_has_one_effect() {
+async fn a_method_runs_again_if_somebody_was_faster_and_has_one_effect() {
     Both::new(|worker| worker.serve(count::workflow()))
         .play(async |stage| {
             let counter = stage.client.entity::<Counter>("c");

@@ -107,7 +107,7 @@ impl Plain {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_has_recorded_nothing_and_one_that_is_not_there_are_told_so() {
+async fn an_export_of_an_empty_or_unknown_run_says_so() {
     Both::new(|worker| worker.serve(Plain))
         .play_on_redis(async |stage| {
             let run = stage.client.start("plain", &Asked {}).id("r").enqueue().await.unwrap();

@@ -254,7 +254,7 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
 
 /// Calls at the same time travel together.
 #[tokio::test]
-async fn a_list_of_runs_that_is_none_harms_the_starts_and_not_the_commits_beside_them() {
+async fn a_damaged_list_of_runs_harms_the_starts_and_not_the_commits_beside_them() {
     let mut stage = Stage::new().await;
     let step = stage.claim(1).await.remove(0);
     let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };

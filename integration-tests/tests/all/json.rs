@@ -104,7 +104,7 @@ async fn an_entry_of_a_map_whose_keys_are_numbers_is_inserted_by_its_text() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_none_is_refused_by_its_place_and_not_made_null() {
+async fn a_nan_is_refused_with_its_place_and_not_made_null() {
     Both::new(|worker| worker.serve(Planner))
         .play(async |stage| {
             for (how, what) in [("nan", "the result"), ("publish", "the event Told")] {
@@ -134,7 +134,7 @@ async fn a_step_that_fails_to_mend_does_not_hide_what_failed_first() {
 
 /// The error for a value of another type names its place.
 #[tokio::test]
-async fn a_field_that_cannot_be_read_is_told_by_its_place() {
+async fn an_error_names_the_place_of_an_unreadable_field() {
     Both::new(|worker| worker.serve(Planner))
         .play(async |stage| {
             let context: Value = json!({ "seats": { "7": "Ada", "x": "Eve" } });

@@ -92,7 +92,7 @@ async fn told(stage: &Stage, run: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_that_is_none_is_set_aside_and_the_wait_goes_on() {
+async fn an_unreadable_signal_is_set_aside_and_the_wait_goes_on() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("stages", &Asked {}).enqueue().await.unwrap();
@@ -117,7 +117,7 @@ async fn a_signal_that_is_none_is_set_aside_and_the_wait_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_none_is_rejected_by_its_schema_or_set_aside_and_the_run_goes_on() {
+async fn an_unreadable_event_is_rejected_by_its_schema_or_set_aside_and_the_run_goes_on() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("desk", &Asked {}).enqueue().await.unwrap();

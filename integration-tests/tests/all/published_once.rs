@@ -165,7 +165,7 @@ impl Stumbling {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_add_what_is_new_and_each_recorded_call_counts_on_its_own() {
+async fn attempts_add_what_is_new_and_each_recorded_call_counts_separately() {
     Both::new(|worker| worker.serve(Stumbling))
         .play(async |stage| {
             let (attempts, entries) = play(stage, Stumbling).await;

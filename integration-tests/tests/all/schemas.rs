@@ -102,7 +102,7 @@ async fn an_input_that_does_not_fit_is_rejected_with_its_place_and_no_run_is_sta
 
 /// Whatever a worker has registered, runs still start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_is_of_no_use_stops_nothing() {
+async fn a_useless_schema_stops_nothing() {
     Both::new(serve)
         .play_on_redis(async |stage| {
             let mut redis = stage.redis.as_ref().unwrap().connection().await;

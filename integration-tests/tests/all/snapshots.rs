@@ -136,7 +136,7 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_with() {
+async fn a_run_can_continue_the_context_of_an_active_or_cancelled_one() {
     Both::new(serve)
         .play(async |stage| {
             let stuck = stage.client.start("stuck", &json!({})).id("stuck").enqueue().await.unwrap();
@@ -152,7 +152,7 @@ async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_nobody_knows_and_a_context_that_is_none_are_rejected() {
+async fn an_unknown_source_and_an_invalid_context_are_rejected() {
     Both::new(serve)
         .play(async |stage| {
             let lost =

@@ -176,7 +176,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn the_command_line_cancels_and_says_what_became_of_it() {
+async fn the_command_line_cancels_and_shows_the_outcome() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
@@ -198,7 +198,7 @@ async fn the_command_line_cancels_and_says_what_became_of_it() {
 }
 
 #[tokio::test]
-async fn the_command_line_shows_what_nobody_took_and_says_what_cannot_be_taken() {
+async fn the_command_line_shows_unused_signals_and_rejections() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     fleet.store.start(&start("r")).await.unwrap();

@@ -270,7 +270,7 @@ async fn many_calls_that_fail_make_few_looks() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_that_is_named_as_if_it_were_alone_says_what_to_write() {
+async fn a_url_of_a_single_cluster_node_is_refused_with_the_right_url() {
     let cluster = Cluster::start().await;
     let store = RedisStore::new(&cluster.nodes[0].url, Namespace::default()).unwrap();
     let error = store.run("x").await.unwrap_err();

@@ -48,7 +48,7 @@ impl Tickets {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_told_another_answer_runs_again() {
+async fn a_body_that_gets_another_answer_runs_again() {
     Both::new(|worker| worker.serve(Tickets))
         .play(async |stage| {
             let id = format!("tickets-{}", if stage.redis.is_some() { "redis" } else { "memory" });

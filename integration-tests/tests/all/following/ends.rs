@@ -71,7 +71,7 @@ async fn a_step_whose_run_has_ended_publishes_nothing_and_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_end_is_told_and_the_stream_goes_with_the_run() {
+async fn followers_see_every_end_and_the_stream_is_removed_with_the_run() {
     Both::new(|worker| worker.serve(Ending))
         .play(async |stage| {
             for (how, status) in [(0, Status::Completed), (1, Status::Failed), (2, Status::Cancelled)] {

@@ -135,7 +135,7 @@ async fn what_was_trimmed_before_it_was_read_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_is_cut_off_goes_on_where_it_was() {
+async fn a_follower_that_is_cut_off_continues_at_its_position() {
     Both::new(serve)
         .play(async |stage| {
             let run = start_told(stage, 1, 5).await;

@@ -20,7 +20,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_is_where_its_run_is_whatever_inbox_the_request_is_in() {
+async fn a_list_is_in_the_partition_of_its_run_whatever_inbox_the_request_is_in() {
     Desk::both(async |desk: &Desk| {
         let coordinator = desk.coordinator("c");
         let home = partition_of("r", 4);

@@ -268,7 +268,7 @@ impl<'a> Desk<'a> {
 }
 
 #[tokio::test]
-async fn each_request_is_answered_as_the_table_says_wherever_its_run_stands() {
+async fn each_request_is_answered_as_the_table_says_in_each_state_of_its_run() {
     on_both(async |scene| {
         let mut desk = Desk::new(scene).await;
         for (n, standing) in Standing::ALL.into_iter().enumerate() {

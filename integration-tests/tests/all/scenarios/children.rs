@@ -72,7 +72,7 @@ async fn fail(store: &dyn Store, number: u64, step: &Claimed, forget: Vec<u64>) 
 }
 
 #[tokio::test]
-async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
+async fn a_wait_requests_a_child_once_and_gets_its_end_once() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -102,7 +102,7 @@ async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
 }
 
 #[tokio::test]
-async fn each_end_of_a_child_is_told_to_its_parent() {
+async fn a_parent_gets_each_end_of_a_child() {
     on_both(async |scene| {
         let store = scene.store();
         join_fleet(store, "a", LEASE).await;

@@ -82,7 +82,7 @@ async fn whoever_waits_for_the_end_of_a_run_is_told() {
 }
 
 #[tokio::test]
-async fn a_cancelled_run_stops_where_it_stands() {
+async fn a_cancelled_run_stops_at_once() {
     on_both(async |scene| {
         let store = scene.store();
         assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Unknown);

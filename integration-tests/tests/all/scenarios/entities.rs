@@ -63,7 +63,7 @@ async fn what_is_cleared_is_gone_and_its_last_calls_are_known_for_a_day() {
 }
 
 #[tokio::test]
-async fn one_that_is_to_expire_does_so_when_it_is_not_changed_for_so_long() {
+async fn an_entity_expires_when_it_has_not_been_changed_for_long_enough() {
     on_both(async |scene| {
         let store = scene.store();
         let expires_after = Some(HOUR);

@@ -91,7 +91,7 @@ async fn keys(scene: &Scene, pattern: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_fork_has_what_was_recorded_before_the_call_however_the_run_stands() {
+async fn a_fork_has_the_records_before_the_call_in_any_state_of_the_run() {
     on_both(async |scene| {
         for ends in ["no", "completes", "fails", "is cancelled"] {
             let store = scene.store();
@@ -347,7 +347,7 @@ async fn a_repeated_request_has_no_second_effect() {
 }
 
 #[tokio::test]
-async fn a_fork_has_a_timeout_of_its_own_and_outlives_its_source() {
+async fn a_fork_has_its_own_timeout_and_outlives_its_source() {
     on_both(async |scene| {
         let store = scene.store();
         let step = recorded(scene, &start("r")).await;

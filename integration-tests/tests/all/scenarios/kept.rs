@@ -18,7 +18,7 @@ async fn keep(scene: &Scene, waits: &[Wait]) {
 }
 
 #[tokio::test]
-async fn its_worker_is_told_only_what_its_waits_have_come_to() {
+async fn its_worker_gets_only_the_results_of_its_waits() {
     on_both(async |scene| {
         let store = scene.store();
         let waits = [wait(2, "left", None), wait(3, "right", None)];
@@ -38,7 +38,7 @@ async fn its_worker_is_told_only_what_its_waits_have_come_to() {
 }
 
 #[tokio::test]
-async fn any_other_worker_is_told_everything() {
+async fn any_other_worker_gets_everything() {
     on_both(async |scene| {
         let store = scene.store();
         keep(scene, &[wait(2, "left", None)]).await;

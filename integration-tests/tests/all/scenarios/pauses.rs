@@ -80,7 +80,7 @@ async fn what_is_executed_commits_and_what_follows_is_held_back() {
 }
 
 #[tokio::test]
-async fn a_run_ends_where_what_is_executed_is_its_last_step() {
+async fn a_paused_run_ends_with_its_last_executing_step() {
     on_both(async |scene| {
         let store = scene.store();
         let first = begun(scene, &["first"]).await.remove(0);

@@ -30,7 +30,7 @@ fn replying(mut start: Start, list: &str) -> Start {
 }
 
 #[tokio::test]
-async fn a_start_is_told_of_once_and_so_is_the_end() {
+async fn a_start_and_an_end_get_one_receipt_each() {
     on_both(async |scene| {
         let store = scene.store();
         join_fleet(store, "a", LEASE).await;
@@ -145,7 +145,7 @@ async fn a_signal_is_taken_kept_or_rejected() {
 }
 
 #[tokio::test]
-async fn a_fork_and_a_retry_are_told_of_with_their_ends() {
+async fn a_fork_and_a_retry_get_receipts_with_their_ends() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;

@@ -150,7 +150,7 @@ async fn other_sessions_and_other_runs_do_not_wait() {
 }
 
 #[tokio::test]
-async fn each_begins_with_what_the_one_before_has_come_to() {
+async fn each_run_begins_with_the_state_that_the_previous_one_left() {
     on_both(async |scene| {
         let mut desk = Line::new(scene).await;
         let given = Start { context: context(&[("a", b"\x011"), ("b", b"\x012")]), ..in_session("x") };
@@ -173,7 +173,7 @@ async fn each_begins_with_what_the_one_before_has_come_to() {
 }
 
 #[tokio::test]
-async fn what_a_run_came_to_that_failed_or_was_cancelled_is_not_the_sessions() {
+async fn a_failed_or_cancelled_run_does_not_change_its_session() {
     on_both(async |scene| {
         let mut desk = Line::of(scene, &["x", "fails", "stops", "z"]).await;
         desk.pass_through("x", &[("a", b"\x011")]).await;
@@ -403,7 +403,7 @@ async fn as_many_runs_wait_as_may_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_lost_has_the_turn_go_on() {
+async fn a_lost_worker_does_not_end_the_turn() {
     on_both(async |scene| {
         let mut desk = Line::of(scene, &["x", "y"]).await;
         desk.turn_of("x").await;

@@ -69,7 +69,7 @@ async fn an_attempt_that_writes_the_same_adds_what_is_new() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_writes_something_else_supersedes_what_was_told() {
+async fn an_attempt_that_writes_something_else_supersedes_the_earlier_text() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;

@@ -65,7 +65,7 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_opened_again_gets_what_was_kept_and_a_repetition_leaves_that() {
+async fn a_reopened_wait_gets_a_kept_signal_and_a_repetition_takes_none() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;

@@ -151,7 +151,7 @@ async fn signals_know_which_runs_there_are() {
 }
 
 #[tokio::test]
-async fn an_audit_finds_nothing_where_nothing_was_taken_away() {
+async fn an_audit_finds_nothing_if_nothing_was_deleted() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;

@@ -81,7 +81,7 @@ async fn a_worker_whose_lease_connection_is_closed_makes_another_and_is_not_give
 
 /// While it is busy, the connection for its wake-ups is idle.
 #[tokio::test]
-async fn a_worker_whose_idle_connections_are_closed_says_nothing_and_goes_on() {
+async fn a_worker_whose_idle_connections_are_closed_logs_nothing_and_goes_on() {
     let fleet = Fleet::new().await;
     let mut levers = fleet.redis.connection().await;
     close_idle_connections(&mut levers).await;

@@ -277,7 +277,7 @@ async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_sentinel_in_the_place_of_a_redis_is_told_apart() {
+async fn a_sentinel_instead_of_a_redis_is_recognized() {
     let sentinels = Sentinels::start().await;
     let client = Client::connect(&sentinels.url_of_one()).unwrap();
     let error = client.start("loop", &json!({})).enqueue().await.map(drop).unwrap_err();
@@ -324,7 +324,7 @@ async fn a_worker_whose_log_cannot_be_written_goes_on() {
 
 /// Before it has read its files, a server reports wrong values about itself.
 #[tokio::test]
-async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
+async fn a_process_that_starts_while_redis_reads_its_files_waits_and_checks_it_then() {
     let mut redis = TestRedis::process_with(&["--enable-debug-command", "yes", "--aof-use-rdb-preamble", "yes"]).await;
     let mut levers = redis.connection().await;
     let () = redis::cmd("DEBUG").arg("POPULATE").arg(20_000).query_async(&mut levers).await.unwrap();
