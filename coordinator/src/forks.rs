@@ -1,4 +1,4 @@
-//! Forks: runs that go on from a point of another.
+//! Forks: runs that continue from a point of another.
 
 use stepfleet_shared::journal::fork::{is_committed_after, kept_before};
 use stepfleet_shared::journal::{FIRST_ORDER, FIRST_TRY};

@@ -1,4 +1,4 @@
-//! What a coordinator counts, and what it reads from Redis for whoever scrapes it.
+//! What a coordinator counts, and what it reads from Redis when it is scraped.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -163,7 +163,7 @@ impl Error {
         "refused",
     ];
 
-    /// What is wrong with the server, in one word, for metrics: one of [`Error::KINDS`]. `refused` where it is the call.
+    /// What is wrong with the server, in one word, for metrics: one of [`Error::KINDS`]. `refused` if the call is wrong.
     pub fn kind(&self) -> &'static str {
         match self.trouble() {
             Trouble::ConnectionLost => "unreachable",

@@ -133,7 +133,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of which no more is known, with JSON as its input and result. For tests: a client gives those that are there.
+    /// A run about which nothing more is known, with JSON as its input and result. For tests: a client returns existing ones.
     pub fn new(id: impl Into<String>, (workflow, version): (&str, u32), status: Status) -> Self {
         Self {
             id: id.into(),

@@ -210,7 +210,7 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     }
 }
 
-/// The child runs that it has asked for, each once, with how it ended where it has: `<id> <status>`.
+/// The child runs that it has requested, each once, with its status if it has ended: `<id> <status>`.
 fn children(history: &[Record]) -> Vec<String> {
     let mut children: Vec<(&str, &str)> = Vec::new();
     for record in history {

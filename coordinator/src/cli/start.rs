@@ -170,7 +170,7 @@ async fn show_progress(fleet: &Fleet, handle: &RunHandle, spinner: &ProgressBar)
 }
 
 /// A workflow that was registered and that no live worker serves now: the request is held, and that is said at once. Nothing is said
-/// where that cannot be found out: a user for callers may not look at workers.
+/// if that cannot be found out: a user for callers may not read workers.
 async fn warn_unserved(fleet: &Fleet, workflow: &str) {
     let Ok(partitions) = fleet.partitions().await else { return };
     let Ok(serving) = workflows::read(&partitions).await else { return };

@@ -1,4 +1,4 @@
-//! Bounds, and where they stand in the sources.
+//! Limits, and where they are in the sources.
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

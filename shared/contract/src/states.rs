@@ -7,7 +7,7 @@ pub struct Letter {
     pub letter: char,
     /// What it says.
     pub means: &'static str,
-    /// What stands with it; empty if that is nothing.
+    /// What comes with it; empty for nothing.
     pub about: &'static str,
 }
 

@@ -36,7 +36,7 @@ impl Registered {
             if has_workers {
                 return Err(Error::not_found(unknown_workflow(workflow, &known)));
             }
-            // A worker may have come since the names were read: they are read again where one is there.
+            // A worker may have come since the names were read, so they are read again if there is one.
             let Ok(workers) = first.workers().await else { return Ok(()) };
             has_workers = workers.iter().any(is_live);
             if !has_workers {

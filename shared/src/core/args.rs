@@ -17,7 +17,7 @@ pub(crate) trait Transition: Write {
     type Word;
     /// The transition's name.
     const NAME: &'static str;
-    /// It changes nothing: whoever may only read can call it.
+    /// It changes nothing: a user who may only read can call it.
     const LOOKS: bool = false;
 }
 

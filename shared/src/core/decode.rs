@@ -1,4 +1,4 @@
-//! Reading what is kept in Redis. Pure; whatever stands there is an error at worst, never a panic.
+//! Reading data from Redis. Pure; any data is at worst an error, never a panic.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
     })
 }
 
-/// A state line, `<letter> <attempt> <failures> <losses> <about>...`, and a record, of which the second word names the step.
+/// A state line, `<letter> <attempt> <failures> <losses> <about>...`, and a record, whose second word names the step.
 pub(crate) fn live_step(seq: u64, state: Value, record: Value) -> Option<LiveStep> {
     let state = reply::text(state).ok()?;
     let mut words = state.split(' ');
@@ -94,7 +94,7 @@ pub(crate) fn live_step(seq: u64, state: Value, record: Value) -> Option<LiveSte
     Some(LiveStep { seq, step: step.unwrap_or_else(|| "-".to_owned()), attempt, standing })
 }
 
-/// `<seq>.<number>@<deadline>`, with `~<filter>` where there is one.
+/// `<seq>.<number>@<deadline>`, with `~<filter>` if there is one.
 pub(crate) fn open_wait(name: &str, wait: &str, step: String) -> Option<OpenWait> {
     let (seq, rest) = wait.split_once('.')?;
     let (number, rest) = rest.split_once('@')?;

@@ -267,7 +267,7 @@ pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Hea
     }
     let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
     while !runs.is_over() {
-        // Whoever else wrote there must not end the lease.
+        // Foreign data there must not end the lease.
         cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
     }
     Ok((Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 }, now))

@@ -1,4 +1,4 @@
-//! The token of whoever may read metrics.
+//! The token for reading metrics.
 
 use std::fmt;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct Token(Arc<str>);
 impl Token {
     /// This text, without white space around it.
     ///
-    /// Fails where nothing is left, or where it cannot stand in a header.
+    /// Fails if nothing is left, or if it cannot be in a header.
     pub fn new(text: &str) -> Result<Self> {
         let text = text.trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -57,7 +57,7 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_s
         is_before
             && !is_dropped(entry)
             && match Entry::read(entry) {
-                // Let go of before, and not because of what came later.
+                // Dropped before, and not because of a later result.
                 Ok(Entry::LetGo { given: by_then, .. }) => !has_later || by_then <= given.len() as u64,
                 // The body went on with the error once it was given it.
                 Ok(Entry::Failed { .. }) => given.contains(&number),
@@ -97,9 +97,9 @@ fn call_of(number: u64) -> Option<u64> {
 
 /// What the fork's entries say of the order.
 struct Order {
-    /// By their numbers, and none left out but what was let go of: then the last one says all.
+    /// By their numbers, with only dropped ones left out: then the last one says it all.
     is_straight: bool,
-    /// What each value says, where the source's say more.
+    /// What each value says, if those of the source say more.
     given: Option<String>,
     ended: BTreeSet<u64>,
 }

@@ -1,4 +1,4 @@
-//! The order in which a body was given what its calls came to, as the entries of its journal tell it. Workers write it.
+//! The order in which a body received the results of its calls, as in the entries of its journal. Workers write it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -39,7 +39,7 @@ pub enum Shown {
     ByWorkers,
     /// Coordinators, each its own: what one has counted no other one has.
     ByCoordinators,
-    /// Whoever has ended the run.
+    /// By the process that ended the run.
     ByWhoEndsIt,
     /// Every coordinator, and all the same, as they read it from Redis.
     FromRedis,

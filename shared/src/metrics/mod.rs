@@ -1,10 +1,10 @@
 //! What a process of a fleet counts and measures, and its text form for Prometheus.
 //!
-//! All metrics of a process are in one [`Registry`] of its own, which is handed to whoever counts. There is no global one: an author's
+//! All metrics of a process are in one [`Registry`], which is handed to everything that counts. There is no global one: an author's
 //! code may have whatever recorder it likes beside it. The `prometheus-client` crate keeps the numbers and writes the text, since it
 //! needs neither a global recorder nor a listener; its types stay in this module.
 //!
-//! [`catalogue`] has every metric that there is.
+//! [`catalogue`] has every metric.
 
 pub mod catalogue;
 mod process;
@@ -98,7 +98,7 @@ impl Registry {
         lock(&self.0.looks).push(Box::new(look));
     }
 
-    /// Awaits this before each scrape, on the process's runtime; it is dropped where it takes longer than 800 ms. It is not made again
+    /// Awaits this before each scrape, on the process's runtime; it is dropped if it takes longer than 800 ms. It is not made again
     /// within a second.
     pub fn read(&self, read: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.0.reads).push(Arc::new(Box::new(read)));

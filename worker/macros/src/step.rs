@@ -236,12 +236,12 @@ impl Step {
     }
 }
 
-/// Where a type stands, for names that users cannot see.
+/// The span of a type, for names that users cannot see.
 fn at(ty: &Type) -> Span {
     Span::mixed_site().located_at(ty.span())
 }
 
-/// `#[step]` as an attribute of its own: `#[workflow]` has not seen it, unless it left its mark.
+/// `#[step]` as a separate attribute: `#[workflow]` has not seen it, unless it left its mark.
 pub(crate) fn standalone(options: &TokenStream, item: &TokenStream) -> TokenStream {
     if options.to_string() == SEEN {
         return item.clone();

@@ -9,7 +9,7 @@ use crate::decisions::overlay::Changes;
 
 /// How often others may change what one attempt has read before it fails.
 pub(crate) const MAX_CONFLICTS: u32 = 1000;
-/// The longest pause before a transaction runs again, in ms: if there are many, each must find a moment of its own.
+/// The longest pause before a transaction runs again, in ms: if there are many, they must spread out.
 const MOST_MS: u64 = 256;
 /// The longest pause before a body runs again, in ms.
 const MOST_FOR_BODY_MS: u64 = 10;

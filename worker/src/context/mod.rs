@@ -91,7 +91,7 @@ pub(crate) struct Core {
     conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
-    /// What was sent to be recorded, and is not known to be: whoever sent it may have been dropped.
+    /// Entries that were sent and may not be recorded: the future that sent them may have been dropped.
     unsure: Mutex<Vec<Arc<(Checkpoint, Along)>>>,
     /// What is published goes out one after the other.
     published: tokio::sync::Mutex<()>,
@@ -124,7 +124,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// As it stands in a claim that was just made.
+    /// As in a claim that was just made.
     pub(crate) fn of(step: &Claimed) -> Self {
         let (failures, last_error) = (step.failures, step.last_error.clone());
         Self { failures, last_error, elapsed: step.elapsed, since: Instant::now() }
@@ -205,7 +205,7 @@ impl Core {
         .await
     }
 
-    /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
+    /// For a step that its worker no longer holds: it ends here. The runtime drops it, unless it is already doing so.
     async fn give_up<T>(&self) -> T {
         self.cancelled.cancel();
         std::future::pending().await
@@ -240,7 +240,7 @@ impl Core {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body waited in memory, and goes on as this attempt, with the outcomes of its waits. It is not polled
+    /// The body waited in memory, and continues as this attempt, with the outcomes of its waits. It is not polled
     /// meanwhile.
     pub(crate) fn go_on(&self, step: &Claimed) {
         self.reach.hold.renew(&step.fence);
@@ -284,7 +284,7 @@ impl Core {
         Ok(())
     }
 
-    /// Records what the body has gone on with, where there is anything.
+    /// Records the results that the body has received, if there are any.
     async fn record_along(&self) -> Outcome<()> {
         let along = self.journal().along();
         if along.is_empty() { Ok(()) } else { self.checkpoint(along.checkpoint(), along).await.map(drop) }

@@ -69,7 +69,7 @@ impl Machine {
         self.made + 1
     }
 
-    /// The number of a checkpoint. None before all calls: a body that begins again goes on after such a one, with the state that it
+    /// The number of a checkpoint. None before all calls: a body that begins again continues after it, with the state that it
     /// committed.
     pub(crate) fn next_mark(&mut self) -> Option<u64> {
         (self.made > 0).then(|| self.next())

@@ -40,7 +40,7 @@ pub(crate) struct Machine {
     pub(super) let_go: BTreeMap<u64, LetGo>,
     /// The order in which the body receives results.
     pub(super) order: Order,
-    /// Calls that the body is told at once that it should not have made.
+    /// Calls that fail at once, because the body should not have made them.
     pub(super) refused: BTreeSet<u64>,
     /// The body diverges from an earlier attempt.
     astray: Option<Fault>,
@@ -196,7 +196,7 @@ impl Machine {
         self.order.rest()
     }
 
-    /// Why the body cannot go on: it diverges from an earlier attempt.
+    /// Why the body cannot continue: it diverges from an earlier attempt.
     pub(crate) fn astray(&self) -> Option<Error> {
         self.astray.as_ref().map(|fault| fault.error(&self.about))
     }
@@ -226,7 +226,7 @@ impl Machine {
         self.last = Some(number);
     }
 
-    /// What was recorded last: whoever records more says so, as a Redis that has lost it must take nothing that was built on it.
+    /// The last recorded entry. Further records name it, since a Redis that has lost it must accept nothing that builds on it.
     pub(crate) fn last(&self) -> Option<u64> {
         self.last
     }

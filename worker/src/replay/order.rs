@@ -5,8 +5,8 @@
 //! order is recorded, and a later attempt delivers the results in the same order. Results not delivered yet come in the
 //! order in which the calls have ended, which is recorded too.
 //!
-//! An entry with a value says nothing where the body had been given all calls before it, one after the other, without
-//! those that it had let go of. Otherwise it says which was the last one given, as long as they were given like that. Once
+//! An entry with a value says nothing if the body had received all calls before it, one after the other, without
+//! those that it had dropped. Otherwise it says which was the last one received, as long as the order was like that. Once
 //! they were not, it says `<place>:<numbers>`: what was given from that place on, counted from 0, with `3-5` for 3,4,5.
 //! Whatever says so for the first time says all of it. `+<number>` behind it is the call that had ended last before, where
 //! it was not given yet.
@@ -26,13 +26,13 @@ pub(super) struct Order {
     given: Vec<u64>,
     /// How many of them the body has recorded something after.
     gone_on: u64,
-    /// They were given by their numbers, and none was left out but what had been let go of.
+    /// They were received by their numbers, and only dropped ones were left out.
     is_straight: bool,
     /// How many of them are recorded one by one.
     told: usize,
     /// Entries of the order alone: how many numbers are given out.
     entries: u64,
-    /// What the body has let go of.
+    /// The calls that the body has dropped.
     let_go: BTreeSet<u64>,
     /// What has ended and was not given yet, in this order.
     ended: Vec<u64>,
@@ -99,7 +99,7 @@ impl Order {
         self.known.get(self.given.len()).copied()
     }
 
-    /// The body has dropped a call. Answers whether it was given that by an earlier attempt.
+    /// The body has dropped a call. Returns whether it had received its result in an earlier attempt.
     pub(super) fn let_go(&mut self, number: u64) -> bool {
         self.let_go.insert(number);
         if self.ended.contains(&number) {
@@ -133,12 +133,12 @@ impl Order {
         if self.is_straight { 0 } else { self.given.len() }
     }
 
-    /// It has recorded something after it was given so much.
+    /// It has recorded something after it had received this many results.
     pub(super) fn went_on(&mut self, given: u64) {
         self.gone_on = self.gone_on.max(given);
     }
 
-    /// Whether something is recorded that came after the body was given what this call came to.
+    /// Whether something is recorded that came after the body had received this call's result.
     pub(super) fn has_gone_on_with(&self, number: u64) -> bool {
         self.known.contains(&number) || self.given.iter().zip(0..self.gone_on).any(|(given, _)| *given == number)
     }
@@ -173,7 +173,7 @@ impl Order {
         !self.is_straight && self.told < self.given.len()
     }
 
-    /// The entry that says what is not recorded yet, where there is anything; each has a number of its own.
+    /// The entry for the part of the order that is not recorded yet, if there is any; each such entry has a separate number.
     pub(super) fn entry(&mut self) -> Option<(u64, Vec<u8>)> {
         let order = if self.is_straight { None } else { self.news() }?;
         self.entries += 1;
@@ -185,7 +185,7 @@ impl Order {
         Some(format!("{}:{}", self.told, write_numbers(news)))
     }
 
-    /// All of these are let go of.
+    /// All of these are dropped.
     fn has_let_go(&self, from: u64, to: u64) -> bool {
         (from..to).all(|number| self.let_go.contains(&number))
     }
@@ -360,7 +360,7 @@ mod tests {
             }
         }
 
-        /// A fork at this call is told nothing of later ones, and what it is given first is what the body was given first.
+        /// A fork at this call learns nothing of later ones, and receives results in the order in which the body received them.
         fn check(&self, call: u64) {
             let heads = self.entries.iter().map(|(number, entry)| (*number, head_of(entry).to_vec())).collect();
             let kept = kept_before(&heads, Some(call), false).expect("it does not contradict itself");

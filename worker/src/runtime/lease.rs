@@ -1,4 +1,4 @@
-//! The lease: renewed from a thread of its own, so that a step that blocks all threads of the runtime does
+//! The lease: renewed from a separate thread, so that a step that blocks all threads of the runtime does
 //! not make this worker look dead.
 
 use std::sync::Arc;

@@ -78,7 +78,7 @@ impl Ledger {
         self.entries().executing.get(fence).map(|executing| executing.stop.clone()).unwrap_or_default()
     }
 
-    /// It goes on with a body that has a token already.
+    /// It continues a body that has a token already.
     pub(super) fn go_on(&self, fence: &Fence, stop: &CancellationToken) {
         if let Some(executing) = self.entries().executing.get_mut(fence) {
             let told = std::mem::replace(&mut executing.stop, stop.clone());

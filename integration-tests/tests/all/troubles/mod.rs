@@ -277,7 +277,7 @@ async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_sentinel_instead_of_a_redis_is_recognized() {
+async fn a_sentinel_in_the_place_of_a_redis_is_recognized() {
     let sentinels = Sentinels::start().await;
     let client = Client::connect(&sentinels.url_of_one()).unwrap();
     let error = client.start("loop", &json!({})).enqueue().await.map(drop).unwrap_err();

@@ -78,7 +78,7 @@ impl Overlay {
 
     /// What was handed out last could not be committed, since others have written: does it again on the context as it is
     /// by now, and what the body has done since on top of that. None if the body is to run again: it has seen what
-    /// others have changed, or is told something else now. Nothing can be done again then.
+    /// others have changed, or would get other values now. Then nothing can be repeated.
     pub(crate) fn redo(&mut self, context: Vec<(String, Vec<u8>)>) -> Option<Changes> {
         let flight = self.flight.take()?;
         let mut anew = Self::new(context);
@@ -105,7 +105,7 @@ impl Overlay {
             return None;
         }
         for deed in &deeds.list {
-            // The code of a transaction that panics does so in the body, when that runs again.
+            // If the code of a transaction panics, it will panic in the body when that runs again.
             let is_same = std::panic::catch_unwind(AssertUnwindSafe(|| deed(self)));
             if !is_same.unwrap_or(false) {
                 return None;
@@ -175,7 +175,7 @@ mod tests {
             overlay.take();
             assert_eq!(overlay.redo(context(&json!({"n": 2}))), None);
         }
-        // It is told another sum.
+        // It gets another sum.
         let mut overlay = Overlay::new(context(&json!({"n": 1})));
         assert_eq!(add_one(&mut overlay, |sum| sum % 2).unwrap(), 0);
         overlay.take();

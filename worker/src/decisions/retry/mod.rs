@@ -130,7 +130,7 @@ impl Reason {
     }
 }
 
-/// Where a policy takes its chance from: the same attempt always has the same, and so the same decision.
+/// The source of a policy's randomness: the same attempt always gets the same, and so the same decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed(u64);
 

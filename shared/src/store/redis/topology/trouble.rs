@@ -114,7 +114,7 @@ impl Trouble {
         matches!(self, Self::Moved { .. })
     }
 
-    /// The address may have changed: the connection is given up, and the next call goes where a new look says.
+    /// The address may have changed: the connection is given up, and a new look says where the next call goes.
     pub(crate) fn means_look_again(&self) -> bool {
         matches!(
             self,

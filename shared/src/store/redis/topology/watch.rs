@@ -43,7 +43,7 @@ async fn listen(watch: Watch, sentinels: Vec<Client>, master: String) {
     let first = rand::random_range(0..sentinels.len());
     let mut backoff = Backoff::new(LISTENING);
     for sentinel in sentinels.iter().cycle().skip(first) {
-        // The error of a Sentinel that is away is told when somebody needs an answer from one.
+        // The error of a Sentinel that is away is reported when somebody needs an answer from one.
         if hear(&watch, sentinel, &master).await.is_some() {
             backoff.succeeds();
         }
