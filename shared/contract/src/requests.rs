@@ -50,7 +50,7 @@ pub(super) const RETRY: Transition = transition(
     "retry",
     "retry.lua",
     "coordinator",
-    "continues a failed run from where it failed, if requested with another event for the failed step",
+    "continues a failed run from where it failed, and gives the failed step another event if requested",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply"), list("event", &[bytes("payload")])])],
     &[
         reply("retried", ""),

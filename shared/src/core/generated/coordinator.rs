@@ -389,7 +389,7 @@ impl Transition for Cancel<'_> {
     const NAME: &'static str = "cancel";
 }
 
-/// Continues a failed run from where it failed, if requested with another event for the failed step.
+/// Continues a failed run from where it failed, and gives the failed step another event if requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Retry<'a> {
     pub(crate) asked: &'a str,
