@@ -165,7 +165,7 @@ impl Intake {
     async fn wait_for(&self, start: &Start, entry: Option<&InboxEntry>) -> Result<Became> {
         let Some(entry) = entry else { return Ok(Became::Deferred) };
         let became = self.defer(start.run.clone(), start.request.clone(), entry).await?;
-        // Where too many wait, it stays in the inbox and is looked at again.
+        // If too many wait, it stays in the inbox and is looked at again.
         Ok(became.unwrap_or(Became::Early))
     }
 }

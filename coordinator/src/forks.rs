@@ -10,7 +10,7 @@ use stepfleet_shared::{Result, names};
 
 use crate::intake::{Intake, Steering};
 
-/// How often the source is read, if it goes on in between.
+/// How often the source is read, if it changes in between.
 const LOOKS: usize = 5;
 
 impl Intake {

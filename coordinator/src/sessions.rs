@@ -9,7 +9,7 @@ use stepfleet_shared::store::InboxEntry;
 use crate::intake::Intake;
 
 impl Intake {
-    /// The id of the run that a request asks for: the one it gives, or one that follows from the entry. Why not, where its session is
+    /// The id of the run that a request asks for: the one it gives, or one that follows from the entry. An error if its session is
     /// in another partition.
     pub(crate) fn run_id(&self, request: &StartRequest, entry: &InboxEntry) -> Result<String, String> {
         let count = self.partitions.count();

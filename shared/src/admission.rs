@@ -96,7 +96,7 @@ impl Admission {
     }
 }
 
-/// A server says itself that it is not ready to be judged.
+/// The server reports that it is not ready to be checked.
 fn ready(info: Option<Info>) -> Result<Option<Info>> {
     match info.as_ref().and_then(Info::is_not_ready) {
         Some(why) => Err(Error::unavailable(why)),

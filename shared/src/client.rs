@@ -115,7 +115,7 @@ impl Client {
     /// Like [`Client::start`], with an input that is JSON text already.
     pub fn start_json(&self, workflow: &str, input: &str) -> StartRun {
         let input = input.as_bytes().to_vec();
-        // What is no JSON is refused as it is.
+        // Text that is not JSON is refused as it is.
         let is_json = codec::check_input(Content::Json, &input).is_ok();
         self.prepare(workflow, Ok(if is_json { encryption::written(Content::Json, input) } else { input }))
     }

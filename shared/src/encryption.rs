@@ -167,7 +167,7 @@ pub(crate) fn is_on() -> bool {
     keys().is_some()
 }
 
-/// MessagePack as it is to be written: encrypted, where this process has keys.
+/// MessagePack as it is written: encrypted, if this process has keys.
 pub(crate) fn packed(plain: Vec<u8>) -> Vec<u8> {
     let Some(keys) = keys() else { return plain };
     as_extension(&keys.seal(&[&[codec::MESSAGEPACK], &*plain].concat()))

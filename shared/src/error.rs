@@ -110,7 +110,7 @@ impl Error {
         self.trouble() == Trouble::ConnectionLost
     }
 
-    /// Another connection may succeed where this one failed, as it may lead to another server.
+    /// Another connection may succeed, as it may lead to another server.
     pub fn concerns_connection(&self) -> bool {
         self.trouble().ends_connection()
     }

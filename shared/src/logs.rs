@@ -34,7 +34,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields(Map::new());
-        // What is nearer to the event goes before what is around it.
+        // Inner spans go before outer ones.
         for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(Ok(of_span)) =
                 span.extensions().get::<FormattedFields<N>>().map(|text| serde_json::from_str(text))

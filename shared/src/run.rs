@@ -59,7 +59,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// The state of a run's compensations, each of which is a run of its own: see `ctx.compensate` of the SDK.
+/// The state of a run's compensations, each of which is a separate run: see `ctx.compensate` of the SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compensation {

@@ -123,7 +123,7 @@ impl<W> Step<W> {
         }
     }
 
-    /// That of a task, whose body is work itself: made by `#[task]`.
+    /// A task, whose body is the work itself: made by `#[task]`.
     #[doc(hidden)]
     #[must_use]
     pub fn of_task(self) -> Self {

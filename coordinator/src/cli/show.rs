@@ -105,7 +105,7 @@ pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepflee
     Ok(partitions.of(id).deferred().await?.into_iter().find(|deferred| deferred.run == id))
 }
 
-/// Why there is no such run, as far as can be told.
+/// Why there is no such run, as far as is known.
 pub(super) async fn missing<R: Role + ?Sized>(
     partitions: &Partitions<R>,
     id: &str,

@@ -136,7 +136,7 @@ pub(super) fn read_input(input: &str) -> Result<String, CliError> {
     read.map_err(|error| CliError::new(format!("the input {input} cannot be read: {error}")))
 }
 
-/// Names what the run waits for meanwhile: beside a spinner on a terminal, and else in a line each time that it is something new.
+/// Shows what the run waits for meanwhile: beside a spinner on a terminal, otherwise in a line each time that it changes.
 async fn wait(fleet: &Fleet, handle: &RunHandle, limit: Duration) -> stepfleet_shared::Result<Run> {
     // Draws nothing where standard error is not a terminal.
     let spinner = ProgressBar::new_spinner();

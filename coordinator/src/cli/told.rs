@@ -22,7 +22,7 @@ const NEWEST: usize = 500;
 const LINES: usize = 20;
 
 /// Looks again and again, until it is dropped, or nobody reads any more: a program that started `dev --json` may read one line and
-/// gone. What was there before is not told.
+/// exit. Earlier runs and requests are not printed.
 pub(super) async fn tell(client: Client, partitions: Partitions, json: bool) {
     let mut teller = Teller { seen: HashMap::new(), from_ms: 0, json, is_read: true };
     let mut is_first = true;

@@ -75,7 +75,7 @@ impl StartRun {
     }
 
     /// Sets how safe the run's progress must be before it goes on, instead of what its workflow says. [`StartRun::enqueue`] also
-    /// returns only once the request itself is that safe. A coordinator rejects the request where its server cannot do so.
+    /// returns only once the request itself is that safe. A coordinator rejects the request if its server cannot do so.
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         self.with(|r| r.durability = Some(durability))

@@ -116,7 +116,7 @@ impl RunHandle {
     }
 }
 
-/// What an active run waits for, as far as its workers tell.
+/// What an active run waits for, as far as its workers say.
 fn for_workers(run: &Run, workers: &[WorkerInfo]) -> Option<String> {
     let (workflow, version) = (&run.workflow, run.version);
     let name = format!("{workflow}:{version}");

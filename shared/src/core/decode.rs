@@ -46,7 +46,7 @@ pub(crate) fn clock_ms(time: Value) -> Result<i64> {
     Ok(time.number::<i64>()?.saturating_mul(1000).saturating_add(time.number::<i64>()? / 1000))
 }
 
-/// How long a lease still lasts; nothing where its end cannot be read.
+/// How long a lease still lasts; None if its end cannot be read.
 pub(crate) fn remaining_ms(expiry: &[u8], now_ms: i64) -> i64 {
     parsed::<i64>(expiry).unwrap_or(now_ms).saturating_sub(now_ms)
 }

@@ -259,7 +259,7 @@ pub(crate) fn fired(mut reply: Reply) -> Result<Fired> {
     Ok(Fired { fired, more, next_due, late, ended: ended(reply.array()?)? })
 }
 
-/// What a heartbeat told, and the time on Redis' clock (ms).
+/// The answer to a heartbeat, and the time on Redis' clock (ms).
 pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Heartbeat, u64)> {
     let now = reply.number()?;
     if word == words::Heartbeat::Lost {

@@ -27,7 +27,7 @@ impl Token {
         Ok(Self(text.into()))
     }
 
-    /// What this file has. It is read once.
+    /// The contents of this file. It is read once.
     pub fn from_file(path: &Path) -> Result<Self> {
         let of = |error: &dyn fmt::Display| Error::invalid(format!("the metrics token in {}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| of(&error))?;

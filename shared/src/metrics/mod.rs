@@ -28,7 +28,7 @@ use crate::outage::Outages;
 
 /// How long what is read from Redis for a scrape may take. Shorter than the second that a scraper waits at the least.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// What was read so lately is not read again: several may scrape.
+/// Several may scrape, so recent values are not read again.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Upper bounds of the buckets, in seconds: from a hand-off to a step that takes half an hour.
@@ -297,7 +297,7 @@ mod tests {
             async move { scraped(&registry).await }
         });
         tokio::task::yield_now().await;
-        // One that is added meanwhile is made with the next scrape.
+        // One that is added meanwhile is called at the next scrape.
         let late = reads.clone();
         registry.read(move || {
             late.fetch_add(10, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! The outcome of what reached a run from outside.
+//! The outcomes of requests about a run.
 
 /// What a run waits for.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -52,7 +52,7 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// once, the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
     /// Where a run can be forked: at this step execution; with none, at its start if it has no other step execution,
-    /// else where it has failed, or at the only step execution that has not ended.
+    /// otherwise where it failed, or at the only step execution that has not ended.
     async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint>;
     /// Forks a run: creates one that continues from a point of it. Takes the inbox entry away with it.
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked>;

@@ -275,7 +275,7 @@ pub fn durable(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A task is a durable function in all else: it has the same shape, the same options as [`macro@durable`], and is served in the same way,
 /// `worker.serve(name::workflow())` or `worker.serve(name::with(resource))`, by workers that need not serve the function that calls it.
-/// One that takes long tells with `ctx.heartbeat(&progress)` how far it has come; its next attempt finds that with `ctx.progress()`.
+/// A long task reports its progress with `ctx.heartbeat(&progress)`; its next attempt finds that with `ctx.progress()`.
 ///
 /// # Example
 ///

@@ -197,7 +197,7 @@ impl Core {
 
     /// Repeats the body's writes on top of those of others. False if the body must run again.
     async fn redo_save(&self, save: &Save, tries: u32) -> bool {
-        // What was written later was made of it.
+        // Later writes were based on these.
         if self.saves().pending.len() > 1 {
             return false;
         }

@@ -15,7 +15,7 @@ const MOST_MS: u64 = 256;
 const MOST_FOR_BODY_MS: u64 = 10;
 
 impl Core {
-    /// What is to be written instead of what was answered with a conflict, for the `tries`th time. None if the body is
+    /// The changes to write instead of those that were in conflict, for the `tries`th time. None if the body is
     /// to run again.
     pub(crate) async fn redo(&self, tries: u32) -> Option<Changes> {
         if self.conflicts() >= MAX_CONFLICTS || !self.overlay().may_be_redone() {

@@ -93,7 +93,7 @@ pub(crate) struct Core {
     journal: Mutex<Journal>,
     /// Entries that were sent and may not be recorded: the future that sent them may have been dropped.
     unsure: Mutex<Vec<Arc<(Checkpoint, Along)>>>,
-    /// What is published goes out one after the other.
+    /// Events are published one after the other.
     published: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
     /// When the run was created (ms), once somebody has asked for it.
@@ -113,7 +113,7 @@ pub(crate) enum Foreign {
     Refused,
 }
 
-/// What is known of earlier attempts at the same step execution.
+/// What is known about earlier attempts at the same step execution.
 #[derive(Debug)]
 pub(crate) struct Past {
     failures: u32,
@@ -190,12 +190,12 @@ impl Core {
         Self { replays: true, ..self }
     }
 
-    /// Of a body that awaits: it awaits none of its calls.
+    /// Whether a body that awaits awaits none of its calls.
     pub(crate) fn awaits_nothing(&self) -> bool {
         self.awaited.load(Ordering::Relaxed) == 0 && !self.reach.busy.is_busy() && !self.cancelled.is_cancelled()
     }
 
-    /// For a call that lies beyond what was recorded elsewhere: it waits, and nothing comes of it.
+    /// For a call beyond the end of a journal from elsewhere: it waits for ever.
     async fn beyond<T>(&self, number: u64, name: &str) -> T {
         std::future::poll_fn(|context| {
             let wait = Wait { number, name: name.to_owned(), ..Wait::default() };
@@ -270,7 +270,7 @@ impl Core {
         self.record_entry(number, entry, along).await
     }
 
-    /// Records that a call was given up on after this error.
+    /// Records that a call was given up after this error.
     async fn record_error(&self, number: u64, name: &str, error: &Error) -> Outcome<()> {
         let (entry, along) = self.journal().given_up(number, name, error);
         self.record_entry(number, entry, along).await
@@ -326,7 +326,7 @@ impl Core {
     pub(crate) async fn settle_records(&self) {
         let unsure = std::mem::take(&mut *self.unsure());
         for sent in unsure {
-            // What is refused has not taken effect.
+            // A refused change has not taken effect.
             let _ = self.send(&sent).await;
         }
     }

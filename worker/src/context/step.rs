@@ -263,7 +263,7 @@ impl<'a> Place<'a> {
         });
     }
 
-    /// What the body has written before the call is committed, where its function commits that by itself.
+    /// Writes that the body has made before the call are committed first, if its function commits by itself.
     pub(super) fn poll_saved(&mut self, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
         self.is_polled();
         if self.is_saved {

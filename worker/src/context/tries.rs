@@ -16,7 +16,7 @@ use crate::retry::{Decision, RetryPolicy, Seed};
 /// The longest delay that is waited in the worker. A longer one has a timer, and holds no worker.
 const IN_WORKER: Duration = Duration::from_secs(1);
 
-/// What a call was given beside its work.
+/// The options of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// None if its errors are those of the attempt.
@@ -24,7 +24,7 @@ pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
 }
 
-/// What has come of a call so far.
+/// The state of a call so far.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     number: u64,

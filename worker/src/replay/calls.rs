@@ -135,7 +135,7 @@ impl Machine {
         self.told.get_or_insert_with(|| error.to_string());
     }
 
-    /// The first fault that the body was told, whatever it did with it.
+    /// The first fault that the body got, whatever it did with it.
     pub(crate) fn fault(&self) -> Option<Error> {
         self.told.as_ref().map(Error::terminal)
     }
@@ -207,7 +207,7 @@ impl Machine {
         Ok((failures, last))
     }
 
-    /// The entries that the step fails with: those of calls that were given up on, and their tries, as long as the body has not gone
+    /// The entries that the step fails with: those of calls that were given up, and their tries, as long as the body has not gone
     /// on with their errors.
     pub(crate) fn failed_with(&self) -> Vec<u64> {
         let is_given_up = |entry: &Vec<u8>| match Entry::read(entry) {

@@ -7,7 +7,7 @@
 //!
 //! An entry with a value says nothing if the body had received all calls before it, one after the other, without
 //! those that it had dropped. Otherwise it says which was the last one received, as long as the order was like that. Once
-//! they were not, it says `<place>:<numbers>`: what was given from that place on, counted from 0, with `3-5` for 3,4,5.
+//! they were not, it says `<place>:<numbers>`: the calls received from that place on, counted from 0, with `3-5` for 3,4,5.
 //! Whatever says so for the first time says all of it. `+<number>` behind it is the call that had ended last before, where
 //! it was not given yet.
 
@@ -20,9 +20,9 @@ use stepfleet_shared::journal::{Entry, FIRST_ORDER};
 /// The order of one attempt.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// What earlier attempts were given, as far as it is recorded.
+    /// The calls that earlier attempts received, as far as that is recorded.
     known: Vec<u64>,
-    /// What the body was given, of what is recorded.
+    /// The recorded calls that the body has received.
     given: Vec<u64>,
     /// How many of them the body has recorded something after.
     gone_on: u64,
@@ -30,15 +30,15 @@ pub(super) struct Order {
     is_straight: bool,
     /// How many of them are recorded one by one.
     told: usize,
-    /// Entries of the order alone: how many numbers are given out.
+    /// Separate entries of the order: how many numbers are used.
     entries: u64,
     /// The calls that the body has dropped.
     let_go: BTreeSet<u64>,
-    /// What has ended and was not given yet, in this order.
+    /// Calls that have ended and that the body has not received yet, in this order.
     ended: Vec<u64>,
     /// What the body may be given: it has asked for it.
     ready: BTreeSet<u64>,
-    /// What the body is given next.
+    /// The call that the body receives next.
     granted: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ impl Order {
         }
     }
 
-    /// The body was given a call that is recorded, or will be.
+    /// The body has received a call that is recorded, or will be.
     pub(super) fn give(&mut self, number: u64) {
         let last = self.given.last().copied().unwrap_or(0);
         self.is_straight = self.is_straight && last < number && self.has_let_go(last + 1, number);
@@ -89,12 +89,12 @@ impl Order {
         self.granted
     }
 
-    /// Something has ended that the body is not given, since it has not come by what it was given before.
+    /// A call has ended that the body does not receive, since it has not reached one that it received before.
     pub(super) fn is_held_up(&self) -> bool {
         self.granted.is_none() && !self.ready.is_empty()
     }
 
-    /// What an earlier attempt was given next.
+    /// The call that an earlier attempt received next.
     pub(super) fn expected(&self) -> Option<u64> {
         self.known.get(self.given.len()).copied()
     }
@@ -113,17 +113,17 @@ impl Order {
         self.is_to_come(number)
     }
 
-    /// The call of this number is none that the body is given.
+    /// The body never receives the call of this number.
     pub(super) fn skip(&mut self, number: u64) {
         self.let_go.insert(number);
     }
 
-    /// An earlier attempt was given it, and this one was not yet.
+    /// An earlier attempt received it, and this one has not yet.
     fn is_to_come(&self, number: u64) -> bool {
         self.known.get(self.given.len()..).is_some_and(|left| left.contains(&number))
     }
 
-    /// How many it was given so far.
+    /// How many it has received so far.
     pub(super) fn given(&self) -> u64 {
         self.given.len() as u64
     }
@@ -147,7 +147,7 @@ impl Order {
         self.told = self.told.max(len);
     }
 
-    /// What an entry with the value of this call says of the order.
+    /// The order, as an entry with the value of this call has it.
     pub(super) fn before(&self, number: u64) -> String {
         let last = self.given.last().copied().unwrap_or(0);
         let mut order = match self.is_straight {
@@ -205,7 +205,7 @@ mod tests {
         Order::of(&entries.iter().cloned().collect()).map(|order| order.known)
     }
 
-    /// All of these have ended, and are given as they come.
+    /// All of these have ended, and are received as they come.
     fn given(order: &mut Order, numbers: &[u64]) -> Vec<u64> {
         for number in numbers {
             order.pass(*number);

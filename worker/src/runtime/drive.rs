@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(25);
 const RESTLESS: u32 = 128;
 /// After this many polls in a row, other tasks have their turn.
 const IN_A_ROW: u32 = 64;
-/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never
+/// A body that was not woken for this long, and does not reach the call that an earlier attempt received next, never
 /// will.
 const HELD_UP: Duration = Duration::from_secs(600);
 

@@ -107,7 +107,7 @@ async fn renew(kept: &Leased, start: Start) {
     }
 }
 
-/// What executes nothing has nothing to be told.
+/// A worker that executes nothing needs no news.
 async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet_shared::Result<Heartbeat> {
     if !ledger.is_idle() {
         return connection.heartbeat().await;

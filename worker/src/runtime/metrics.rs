@@ -1,4 +1,4 @@
-//! What a worker counts. Each number is found once, when the worker starts: a step costs two look-ups, and nothing where nobody listens.
+//! What a worker counts. Each counter is looked up once, at the start: a step costs two look-ups, and nothing without a listener.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::workflow::Served;
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// What it did stands.
+    /// Its work is kept.
     Committed,
     /// It waits, and continues as another attempt.
     Suspended,

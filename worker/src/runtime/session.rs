@@ -53,9 +53,9 @@ pub(super) struct Session {
     pub(super) kept: Kept,
     /// In tests: durable functions may not await futures that are not the SDK's.
     pub(super) refuses_foreign: bool,
-    /// Where somebody may ask for them.
+    /// None unless there is an address to show them at.
     pub(super) metrics: Option<Arc<Metrics>>,
-    /// What it still executes is handed back, and not lost.
+    /// Its executing steps are handed back, and not lost.
     released: AtomicBool,
 }
 
@@ -118,7 +118,7 @@ impl Arrivals {
     }
 }
 
-/// Registers in partitions that share a server under one id, works until told to stop or until a lease is lost, and hands back.
+/// Registers in partitions that share a server under one id, works until it must stop or a lease is lost, and hands back.
 pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Result<(), WorkerError> {
     let (config, stop) = (&common.config, &common.stop);
     let (closing, broken) = (stop.child_token(), CancellationToken::new());

@@ -341,7 +341,7 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
 /// which attempt they are about.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     let Fence { run, seq, attempt, .. } = &step.fence;
-    // Of the highest level, or it would be missing from the warnings of a worker that logs no more than these.
+    // At the highest level, so that the warnings of a worker that logs nothing else still have it.
     let span = tracing::error_span!(
         "step",
         run,

@@ -21,7 +21,7 @@ use super::setup::{EPOCH_MS, Setup, Timed};
 use crate::runtime::ByHand;
 use crate::workflow::Served;
 
-/// As a coordinator has it.
+/// As in a coordinator.
 const MAX_LOSSES: u32 = 3;
 /// The same.
 const LIMIT: usize = 500;

@@ -57,7 +57,7 @@ impl RedisStore {
 
 pub(super) struct RedisLease {
     pub(super) connection: SharedByName,
-    /// Of the partition's keys.
+    /// The prefix of the partition's keys.
     pub(super) prefix: String,
     pub(super) worker: String,
     /// How long it lasts (ms).

@@ -145,6 +145,6 @@ fn fitting(waiting: &[Waiting]) -> usize {
         bytes += waiting.args.size();
         bytes <= MOST_BYTES
     };
-    // One that is too large by itself goes alone.
+    // A call that is too large goes alone.
     waiting.iter().take(MOST_COMMITS).take_while(fits).count().max(usize::from(!waiting.is_empty()))
 }

@@ -92,7 +92,7 @@ pub enum Delay {
     },
 }
 
-/// What becomes of an attempt that failed.
+/// What happens after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Another one begins after this delay.
@@ -258,7 +258,7 @@ impl RetryPolicy {
         }
     }
 
-    /// What becomes of an attempt that failed with `error`, after `failures` earlier ones that failed, `elapsed` after
+    /// What happens after an attempt that failed with `error`, after `failures` earlier ones that failed, `elapsed` after
     /// the first of them began. Pure.
     pub fn decide(&self, failures: u32, elapsed: Duration, error: &Error, seed: Seed) -> Decision {
         if error.is_terminal() {
