@@ -18,7 +18,7 @@ pub(crate) enum Keyed {
     Became(Became),
 }
 
-/// What a reservation of another run comes to.
+/// The outcome if another run has the reservation.
 enum Held {
     /// This run, which is there.
     By(String),
@@ -68,7 +68,7 @@ impl Intake {
         }
         start.request.context_from = None;
         let mut context = self.partitions.of(&source.id).context(&source.id).await?;
-        // What the request itself gives goes on top.
+        // The fields of the request itself go on top.
         context.append(&mut start.context);
         start.context = context;
         Ok(Ok(()))
@@ -165,7 +165,7 @@ impl Intake {
     async fn wait_for(&self, start: &Start, entry: Option<&InboxEntry>) -> Result<Became> {
         let Some(entry) = entry else { return Ok(Became::Deferred) };
         let became = self.defer(start.run.clone(), start.request.clone(), entry).await?;
-        // Where too many wait, it stays in the inbox and is looked at again.
+        // If too many wait, it stays in the inbox and is looked at again.
         Ok(became.unwrap_or(Became::Early))
     }
 }

@@ -171,7 +171,7 @@ impl Coordinator {
         Ok(all)
     }
 
-    /// Reaps in those partitions of a post where that is due; returns how long until it is due in the next.
+    /// Reaps in the partitions of a post in which this is due; returns how long until it is due in the next one.
     pub(crate) async fn reap_due(&self, post: &Post) -> Result<Duration> {
         if !post.steadiness().missing(Instant::now()).is_zero() {
             // Whether the server takes writes: this one does no harm.
@@ -188,7 +188,7 @@ impl Coordinator {
         Ok(Due::first(post.partitions.iter().map(|partition| &partition.next_reap)))
     }
 
-    /// Fires in those partitions of a post where that is due; returns how long until it is due in the next.
+    /// Fires in the partitions of a post in which this is due; returns how long until it is due in the next one.
     pub(crate) async fn fire_due(&self, post: &Post) -> Result<Duration> {
         let due = post.partitions.iter().filter(|partition| partition.next_fire.has_come());
         post.heed(join_all(due.map(|partition| partition.fire(&self.config, self.metrics()))).await)?;

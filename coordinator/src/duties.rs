@@ -55,7 +55,7 @@ impl Duty {
 impl Coordinator {
     /// Performs all duties until `shutdown` completes, then finishes its current work (for at most a second and a half).
     ///
-    /// An outage of Redis does not end it: it waits and goes on. Needs a Tokio runtime.
+    /// An outage of Redis does not end it: it waits and continues. Needs a Tokio runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (this, stop) = (Arc::new(self), CancellationToken::new());
         log::info!(
@@ -86,7 +86,7 @@ impl Coordinator {
         log::info!("the coordinator has stopped");
     }
 
-    /// One pass; answers how long to pause after it.
+    /// One pass; returns how long to pause after it.
     async fn pass(&self, duty: Duty, post: &Post, stop: &CancellationToken) -> Result<Duration> {
         match duty {
             Duty::Intake => {

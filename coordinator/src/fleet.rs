@@ -1,4 +1,4 @@
-//! What is known about the fleet, read again when it is old.
+//! What is known about the fleet. It is read again when it is old.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Forks: runs that go on from a point of another.
+//! Forks: runs that continue from a point of another.
 
 use stepfleet_shared::journal::fork::{is_committed_after, kept_before};
 use stepfleet_shared::journal::{FIRST_ORDER, FIRST_TRY};
@@ -10,7 +10,7 @@ use stepfleet_shared::{Result, names};
 
 use crate::intake::{Intake, Steering};
 
-/// How often the source is read, if it goes on in between.
+/// How often the source is read, if it changes in between.
 const LOOKS: usize = 5;
 
 impl Intake {

@@ -299,7 +299,7 @@ impl Intake {
         Ok(Ok(became))
     }
 
-    /// Why a run cannot be as safe as it asks for, where that is so.
+    /// Why a run cannot be as safe as it asks for; None if it can.
     async fn cannot_settle(&self, run: &str, durability: Durability) -> Result<Option<String>> {
         if !durability.waits() {
             return Ok(None);

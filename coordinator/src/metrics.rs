@@ -1,4 +1,4 @@
-//! What a coordinator counts, and what it reads from Redis for whoever scrapes it.
+//! What a coordinator counts, and what it reads from Redis when it is scraped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Metrics {
         }
     }
 
-    /// Of requests that were held: those that still are were counted before.
+    /// Counts requests that were held: those that still are were counted before.
     pub(crate) fn taken_of_held(&self, results: &[Result<Became>]) {
         let moved = results.iter().flatten().filter(|became| **became != Became::Deferred);
         self.taken(moved.fold(Taken::default(), |taken, became| taken.and(*became)));
@@ -147,7 +147,7 @@ impl Intake {
     /// A run was cancelled: only its workflow is still to be read.
     pub(crate) async fn count_cancelled(&self, store: &dyn CoordinatorStore, run: &str) {
         match store.run(run).await {
-            // One that was held, and had not started, is no run that has ended.
+            // A held request that had not started does not count as an ended run.
             Ok(Some(run)) if !run.workflow.is_empty() => self.metrics.ended(&run.workflow, Status::Cancelled),
             Ok(_) => {}
             Err(error) => log::debug!(run, %error, "a run that was cancelled is missing in the metrics"),
@@ -217,7 +217,7 @@ impl FleetGauges {
     }
 }
 
-/// Of all partitions together.
+/// All partitions together.
 fn added_up(loads: Vec<Load>) -> Load {
     let mut all = Load::default();
     for load in loads {

@@ -21,7 +21,7 @@ pub(crate) struct Partition {
     suspects: Mutex<Vec<(String, u64)>>,
     /// Whether a worker had a lease when it was last looked, or may have come since.
     has_workers: AtomicBool,
-    /// Where the audit goes on.
+    /// Where the audit continues.
     audited_to: AtomicU64,
     pub(crate) next_reap: Due,
     pub(crate) next_fire: Due,

@@ -18,7 +18,7 @@ pub struct Destination {
     pub routes: Vec<Route>,
     /// How long the run may take.
     pub timeout: Option<Duration>,
-    /// How safe its progress must be before it goes on, where its request does not say.
+    /// How safe its progress must be before it goes on, unless its request says so.
     pub durability: Durability,
 }
 

@@ -62,7 +62,7 @@ impl Schemas {
         };
         let (is_new, Given { called, content, input, .. }) = (made.is_none(), given);
         let (of_this, where_of) = (schema.clone(), of.to_owned());
-        // On a thread of its own, which is abandoned if it takes too long.
+        // On a separate thread, which is abandoned if it takes too long.
         let judged = tokio::task::spawn_blocking(move || {
             let validator = made.map_or_else(|| compile(&of_this).map(Arc::new), Ok)?;
             let found = judge(&validator, &called, &where_of, content, &input);

@@ -9,7 +9,7 @@ use stepfleet_shared::store::InboxEntry;
 use crate::intake::Intake;
 
 impl Intake {
-    /// The id of the run that a request asks for: the one it gives, or one that follows from the entry. Why not, where its session is
+    /// The id of the run that a request asks for: the one it gives, or one that follows from the entry. An error if its session is
     /// in another partition.
     pub(crate) fn run_id(&self, request: &StartRequest, entry: &InboxEntry) -> Result<String, String> {
         let count = self.partitions.count();
@@ -32,7 +32,7 @@ pub(crate) fn line_full(session: &str) -> String {
     format!("too many runs of session {session} wait for their turn; send the request again when some have ended")
 }
 
-/// Groups of requests to process in order: those of one session form a group, each other request one of its own.
+/// Groups of requests to process in order: those of one session form a group, and each other request is a group by itself.
 pub(crate) fn in_lines<T>(requests: Vec<T>, session: impl Fn(&T) -> Option<String>) -> Vec<Vec<T>> {
     let (mut lines, mut of_session): (Vec<Vec<T>>, HashMap<String, usize>) = (Vec::new(), HashMap::new());
     for request in requests {

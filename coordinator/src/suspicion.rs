@@ -27,7 +27,7 @@ impl Suspicion {
         closed.iter().filter(seen_before).cloned().collect()
     }
 
-    /// How long ago a worker's connection was first seen closed; None where it was not.
+    /// How long ago a worker's connection was first seen closed; None if it was not.
     pub fn closed_for(&self, now: Instant, worker: &str) -> Option<Duration> {
         let since = self.since.iter().filter(|((id, _), _)| id == worker).map(|(_, since)| *since).min();
         since.map(|since| now.saturating_duration_since(since))
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(suspicion.observe(start + AFTER, &closed("w", 7)), closed("w", 7));
         assert_eq!(suspicion.closed_for(start + AFTER, "w"), Some(AFTER));
         assert_eq!(suspicion.closed_for(start + AFTER, "v"), None);
-        // Still there at the next look, as where it could not be reaped: told again.
+        // Still there at the next look, because it could not be reaped: suspected again.
         assert_eq!(suspicion.observe(start + 2 * AFTER, &closed("w", 7)), closed("w", 7));
     }
 

@@ -93,7 +93,7 @@ impl Why {
     ];
 }
 
-/// Adds up the outcome of requests; the first error, where there is one, once all were dealt with.
+/// Adds up the outcome of requests; returns the first error, if there is one, after all were processed.
 pub(crate) fn sum(results: Vec<Result<Became>>) -> Result<Taken> {
     let mut taken = Taken::default();
     for became in results {

@@ -1,4 +1,4 @@
-//! Certificates for one test: an authority of its own, and what it signs.
+//! Certificates for one test: an authority, and what it signs.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct Certificate {
 pub enum Good {
     /// Now.
     Now,
-    /// Until some years ago.
+    /// Expired some years ago.
     NoMore,
 }
 
@@ -59,7 +59,7 @@ impl Authority {
         Certificate { cert: file("cert"), key: file("key") }
     }
 
-    /// A file with this text, beside those of the certificates.
+    /// A file with this text, beside the certificates.
     pub fn secret(&self, name: &str, text: &str) -> PathBuf {
         let file = self.folder.path().join(name);
         std::fs::write(&file, text).expect("a file");
@@ -67,7 +67,7 @@ impl Authority {
     }
 }
 
-/// What a server is started with that has this certificate, beside its plain port.
+/// Arguments for a server with this certificate, in addition to its plain port.
 pub fn server_settings(port: u16, own: &Certificate, ca: &Path, more: &[&str]) -> &'static [&'static str] {
     let text = |path: &Path| path.to_str().expect("a path").to_owned();
     let mut settings = vec!["--tls-port".to_owned(), port.to_string()];

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::redis::TestRedis;
 
-/// What a scenario is played by.
+/// What plays a scenario.
 pub struct Both {
     serve: fn(Worker) -> Result<Worker, WorkerError>,
     workers: usize,
@@ -50,14 +50,14 @@ impl Both {
         Self { serve, workers: 3, concurrency: 4 }
     }
 
-    /// So many workers.
+    /// This many workers.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// So many steps at a time for each.
+    /// This many steps at a time for each.
     #[must_use]
     pub fn concurrency(mut self, steps: usize) -> Self {
         self.concurrency = steps;
@@ -71,7 +71,7 @@ impl Both {
         }
     }
 
-    /// Plays a scenario that the memory store has no part for.
+    /// Plays a scenario that the memory store does not support.
     pub async fn play_on_redis(self, scenario: impl AsyncFn(&mut Stage)) {
         self.play_once(Some(TestRedis::start().await), &scenario).await;
     }
@@ -110,7 +110,7 @@ impl Stage {
         stage
     }
 
-    /// A store with connections of its own.
+    /// A store with separate connections.
     pub fn another_store(&self) -> Arc<dyn Store> {
         connect(self.redis.as_ref(), self.memory.as_ref())
     }
@@ -120,14 +120,14 @@ impl Stage {
         self.add_worker_that_serves(self.serve);
     }
 
-    /// One more worker, which serves something else.
+    /// One more worker, which serves these workflows.
     pub fn add_worker_that_serves(&mut self, serve: fn(Worker) -> Result<Worker, WorkerError>) {
         let config = self.config();
         let worker = serve(Worker::new(self.another_store(), config)).expect("its workflows can work");
         self.set_to_work(worker);
     }
 
-    /// One more worker, which has this in the place of a store, and this lease.
+    /// One more worker, with this instead of a store, and this lease.
     pub fn add_worker_on(&mut self, store: Arc<dyn WorkerStore>, lease: Duration) {
         let config = self.config().lease(lease);
         let worker = Worker::new(Partitions::of_stores(vec![store]), config);
@@ -157,10 +157,10 @@ impl Stage {
         }
     }
 
-    /// Waits until so many workers are registered.
+    /// Waits until this many workers are registered.
     ///
     /// # Panics
-    /// When they do not get ready within half a minute.
+    /// If they are not ready within half a minute.
     pub async fn workers_ready(&self, count: usize) {
         for _ in 0..6000 {
             if self.store.workers().await.expect("the store answers").len() == count {
@@ -171,10 +171,10 @@ impl Stage {
         panic!("{count} workers did not get ready");
     }
 
-    /// The reasons of the requests that were rejected, once there are so many.
+    /// The reasons of rejected requests, once there are this many.
     ///
     /// # Panics
-    /// When there are not so many within half a minute.
+    /// If there are fewer after half a minute.
     pub async fn reasons(&self, count: usize) -> Vec<String> {
         for _ in 0..6000 {
             let reasons = self.rejected().await;

@@ -1,5 +1,5 @@
-//! A worker's store with a bug: it panics in a call of one's choice, or never answers it, so often; otherwise it does what a real
-//! store does.
+//! A worker's store with a bug: it panics in a chosen call, or never answers it, a given number of times; otherwise it is a real
+//! store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ pub enum When {
     Before,
     /// It panics after the call, whose answer is lost; after a claim that got something.
     After,
-    /// It never answers the call, which has its effect. Not for claims.
+    /// It never answers the call, which takes effect. Not for claims.
     Never,
 }
 
@@ -64,7 +64,7 @@ impl Bug {
 }
 
 impl Buggy {
-    /// The bug is in this method of [`WorkerStore`], the next so many times; `heartbeat` and `wake` are the methods of what it opens, and
+    /// The bug is in this method of [`WorkerStore`], this many times; `heartbeat` and `wake` belong to the readers that it opens, and
     /// panic before the call.
     pub fn new(store: Arc<dyn Store>, call: &'static str, when: When, times: u32) -> Self {
         Self { store, bug: Arc::new(Bug { call, when, left: AtomicU32::new(times) }), lives: Arc::default() }
@@ -75,7 +75,7 @@ impl Buggy {
         self.bug.left.load(Ordering::SeqCst)
     }
 
-    /// How often the worker has begun, under an id of its own each time.
+    /// How often the worker has registered, each time under a new id.
     pub fn lives(&self) -> u32 {
         self.lives.load(Ordering::SeqCst)
     }

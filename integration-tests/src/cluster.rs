@@ -1,4 +1,4 @@
-//! A Redis Cluster of a few masters for one test, whose slots can be moved by hand, step by step.
+//! A Redis Cluster of a few masters for one test. The test can move its slots by hand, step by step.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -30,17 +30,17 @@ pub struct Move {
 }
 
 impl Cluster {
-    /// Starts one of three masters and waits until all agree that it is in order.
+    /// Starts a cluster of three masters and waits until all agree that it is in order.
     pub async fn start() -> Self {
         Self::of(3).await
     }
 
-    /// As [`Cluster::start`], of so many masters. Each has the slots that `redis-cli --cluster create` would give it.
+    /// As [`Cluster::start`], with this many masters. Each has the slots that `redis-cli --cluster create` would give it.
     pub async fn of(masters: u32) -> Self {
         Self::with(masters, &SETTINGS).await
     }
 
-    /// As [`Cluster::of`], with settings of its own, `--cluster-enabled` among them.
+    /// As [`Cluster::of`], with these settings, which include `--cluster-enabled`.
     pub async fn with(masters: u32, settings: &'static [&'static str]) -> Self {
         let first = |node: u32| (SLOTS * node + masters / 2) / masters;
         let mut nodes = Vec::new();
@@ -74,7 +74,7 @@ impl Cluster {
             ask::<()>(&mut connection, cmd("CLUSTER").arg("REPLICATE").arg(cluster.id(node).await)).await;
             until(async || info(replica, "replication").await.contains("master_link_status:up")).await;
         }
-        // A master counts its replicas when their votes are asked for; the others must have heard of them before.
+        // Masters vote only for replicas that they have heard of.
         let knows = async |node: &TestRedis| {
             let told: String = ask(&mut node.connection().await, cmd("CLUSTER").arg("NODES")).await;
             told.lines().filter(|line| line.contains("slave")).count() == cluster.replicas.len()
@@ -90,7 +90,7 @@ impl Cluster {
         until(async || info(&self.replicas[node], "replication").await.contains("role:master")).await;
     }
 
-    /// What a fleet is told: `redis+cluster://...` with all masters.
+    /// The URL for a fleet: `redis+cluster://...` with all masters.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = (0..self.nodes.len()).map(|node| self.address(node)).collect();
         format!("redis+cluster://{}", addresses.join(","))
@@ -108,12 +108,12 @@ impl Cluster {
     /// Sends one command to one master.
     ///
     /// # Panics
-    /// When it is answered with an error.
+    /// If the master answers with an error.
     pub async fn ask<T: FromRedisValue>(&self, node: usize, command: &Cmd) -> T {
         ask(&mut self.nodes[node].connection().await, command).await
     }
 
-    /// Of the master that owns a slot, as itself sees it.
+    /// The index of the master that says that it owns a slot.
     pub async fn owner(&self, slot: u16) -> usize {
         for node in 0..self.nodes.len() {
             let info: String = self.ask(node, cmd("CLUSTER").arg("NODES")).await;
@@ -150,10 +150,10 @@ impl Cluster {
         Move { slot, from, to }
     }
 
-    /// Moves so many of the keys that are left.
+    /// Moves this many of the remaining keys.
     ///
     /// # Panics
-    /// When a key is at the target already (`BUSYKEY`): somebody has written there.
+    /// If the target has a key already (`BUSYKEY`): somebody has written there.
     pub async fn move_keys(&self, moving: Move, count: usize) {
         let keys: Vec<String> =
             self.ask(moving.from, cmd("CLUSTER").arg("GETKEYSINSLOT").arg(moving.slot).arg(count)).await;
@@ -165,7 +165,7 @@ impl Cluster {
         self.ask::<()>(moving.from, &migrate).await;
     }
 
-    /// Moves what is left and gives the slot to its new owner.
+    /// Moves the remaining keys and gives the slot to its new owner.
     pub async fn finish_move(&self, moving: Move) {
         while !self.keys(moving.from, moving.slot).await.is_empty() {
             self.move_keys(moving, 100).await;

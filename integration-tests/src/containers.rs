@@ -13,7 +13,7 @@ const NO_ENGINE: &str = "`docker info` fails: no Docker engine answers";
 /// Several fleets of one process differ by their number.
 static FLEETS: AtomicU32 = AtomicU32::new(0);
 
-/// What only the test needs: a way to the fleet's Redis, and a Redis for its own signals to steps.
+/// What only the test needs: a port of the fleet's Redis, and a separate Redis for its signals to steps.
 const MORE: &str = r#"
 services:
   redis:
@@ -32,7 +32,7 @@ services:
 pub enum Programs<'a> {
     /// From programs that are compiled already: `stepfleet`, and a worker.
     Compiled(&'a str, &'a str),
-    /// They are compiled in a container, which takes minutes; the worker is that of the demo.
+    /// Compiled in a container, which takes minutes; the worker is that of the demo.
     FromSource,
     /// Images that are there: of the coordinator, and of a worker.
     Built(&'a Image, &'a Image),
@@ -47,11 +47,11 @@ pub struct Composed {
 }
 
 impl Composed {
-    /// Makes the images and starts a coordinator and so many workers. None, with the reason on standard error, where no
+    /// Makes the images and starts a coordinator and this many workers. None, with the reason on standard error, if no
     /// containers can be run.
     ///
     /// # Panics
-    /// When Docker is there and they do not start.
+    /// If Docker runs and they do not start.
     pub fn up(programs: Programs, workers: u32, settings: &[(&'static str, &str)]) -> Option<Self> {
         let this = Self::prepare(programs, settings)?;
         this.scale(workers);
@@ -61,7 +61,7 @@ impl Composed {
     /// As [`Composed::up`], without starting anything.
     ///
     /// # Panics
-    /// When Docker is there and the images cannot be made.
+    /// If Docker runs and the images cannot be built.
     pub fn prepare(programs: Programs, settings: &[(&'static str, &str)]) -> Option<Self> {
         let compose = can_compose().map_err(|why| not_run(&why)).ok()?;
         let project = format!("stepfleet-test-{}-{}", std::process::id(), FLEETS.fetch_add(1, Ordering::Relaxed));
@@ -96,7 +96,7 @@ impl Composed {
         Some(this)
     }
 
-    /// Programs of a newer system than that of the images do not start there.
+    /// Programs that were compiled on a newer system do not start in the images.
     fn programs_run(&self) -> Result<(), String> {
         let image = &self.environment[0].1;
         let output = Command::new("docker").args(["run", "--rm", image, "--version"]).output().expect("docker");
@@ -108,23 +108,23 @@ impl Composed {
         Ok(())
     }
 
-    /// Sees to it that so many workers run.
+    /// Scales the workers to this number.
     pub fn scale(&self, workers: u32) {
         self.compose(&["up", "-d", "--no-build", "--no-recreate", "--scale", &format!("worker={workers}")]);
     }
 
-    /// A command of Compose; what it prints.
+    /// Runs a command of Compose; returns what it prints.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn compose(&self, args: &[&str]) -> String {
         success(self.try_compose(args))
     }
 
-    /// A line of a document, typed in the root of the checkout; what it prints.
+    /// Runs a line of a document in the root of the checkout; returns what it prints.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn type_in(&self, line: &str) -> String {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]).current_dir(ROOT).stdin(Stdio::null()).env("COMPOSE_PROJECT_NAME", &self.project);
@@ -132,7 +132,7 @@ impl Composed {
         success(shell.output().expect("the shell starts"))
     }
 
-    /// As [`Composed::compose`], however it ends.
+    /// As [`Composed::compose`], whether it fails or not.
     pub fn try_compose(&self, args: &[&str]) -> Output {
         let mut command = Command::new(self.compose[0]);
         command.args(&self.compose[1..]).args(["-p", &self.project, "-f", "deploy/compose.yaml", "-f"]);
@@ -141,15 +141,15 @@ impl Composed {
         command.output().expect("Compose starts")
     }
 
-    /// The command line in a container, logged in as this user; what it prints.
+    /// Runs the command line in a container, logged in as this user; returns what it prints.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub fn stepfleet(&self, user: &str, args: &[&str]) -> String {
         self.compose(&[&["run", "--rm", "-T", user][..], args].concat())
     }
 
-    /// The ids of the containers of a service that run.
+    /// The ids of the running containers of a service.
     pub fn containers(&self, service: &str) -> Vec<String> {
         self.compose(&["ps", "-q", service]).lines().filter(|id| is_running(id)).map(str::to_owned).collect()
     }
@@ -157,13 +157,13 @@ impl Composed {
     /// The container with this host name.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn worker_on(&self, host: &str) -> String {
         let found = self.containers("worker").into_iter().find(|id| id.starts_with(host));
         found.unwrap_or_else(|| panic!("no container of a worker is named {host}"))
     }
 
-    /// Where a service's Redis can be reached from here, as this user.
+    /// The URL of a service's Redis for this user, from outside.
     pub fn url(&self, service: &str, user: Option<&str>) -> String {
         let address = self.compose(&["port", service, "6379"]);
         let login = user.map_or_else(String::new, |user| format!("{user}:{}@", self.password(user)));
@@ -189,7 +189,7 @@ impl Drop for Composed {
     }
 }
 
-/// An image of a worker's project, compiled in a container; it goes with the value.
+/// An image of a worker's project, compiled in a container; it is removed with the value.
 pub struct Image {
     /// Its name.
     pub name: String,
@@ -223,15 +223,15 @@ impl Drop for Image {
     }
 }
 
-/// A command of Docker; what it prints.
+/// Runs a command of Docker; returns what it prints.
 ///
 /// # Panics
-/// When it fails.
+/// If it fails.
 pub fn docker(args: &[&str]) -> String {
     success(Command::new("docker").args(args).output().expect("docker is there"))
 }
 
-/// How Compose is called here, or why not.
+/// The command of Compose on this machine, or why there is none.
 fn can_compose() -> Result<&'static [&'static str], String> {
     if !works(&["docker", "info"]) {
         return Err(NO_ENGINE.to_owned());
@@ -245,7 +245,7 @@ fn works(command: &[&str]) -> bool {
     Command::new(command[0]).args(&command[1..]).output().is_ok_and(|output| output.status.success())
 }
 
-/// Says that a test does not run; also where the output of tests is captured.
+/// Says that a test does not run, even if the output of tests is captured.
 fn not_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "containers: NOT RUN: {why}");
 }

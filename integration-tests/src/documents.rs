@@ -1,4 +1,4 @@
-//! A long step that notes how far it has come.
+//! A long step that records its progress.
 
 use redis::AsyncCommands;
 use stepfleet::prelude::*;
@@ -22,7 +22,7 @@ impl Documents {
         let state = ctx.state();
         let from: u64 = state.get("done").await?.unwrap_or(0);
         for document in from + 1..=ev.n {
-            // So that the test sees what was read, and not only what was committed.
+            // The test sees what was read, not only what was committed.
             let () = redis.rpush(format!("read:{}", ctx.run_id()), document).await?;
             if STOPS.contains(&document) {
                 signals::arrive_and_wait(&mut redis, ctx.run_id()).await?;

@@ -1,4 +1,4 @@
-//! A worker's double: it calls the transitions by hand, one at a time, and says itself when a call is a repetition.
+//! A worker's double: it calls the transitions by hand, one at a time, and says when a call is a repetition.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use stepfleet_shared::request::StartRequest;
 use stepfleet_shared::step::{CallId, Claim, Claimed, Commit, CommitStatus, Fan, Join, Next, Refill, Route};
 use stepfleet_shared::store::{Fire, Introduction, Reap, Registration, Start, Store};
 
-/// How many slots each call has for itself.
+/// How many slots are reserved for each call.
 const SLOTS: u32 = 10_000;
 /// The claim that goes with a completion has the completion's number and this.
 const BESIDE: u64 = 100_000;
@@ -29,11 +29,11 @@ pub fn start(run: &str) -> Start {
     }
 }
 
-/// The same, which was asked for through the inbox.
+/// The same, requested through the inbox.
 ///
 /// # Panics
 ///
-/// Where the store fails.
+/// If the store fails.
 pub async fn requested(store: &dyn Store, run: &str) -> Start {
     let entry = store.enqueue(&[(b"op".to_vec(), b"start".to_vec())]).await.expect("an inbox");
     Start { entry: Some(entry), ..start(run) }
@@ -49,46 +49,46 @@ pub fn introduction(worker: &str) -> Introduction {
 /// Registers such a worker, or gives it another lease.
 ///
 /// # Panics
-/// When the store refuses it.
+/// If the store refuses it.
 pub async fn join_fleet(store: &dyn Store, worker: &str, lease: Duration) {
     store.register(&introduction(worker), lease).await.expect("the worker is registered");
 }
 
-/// Workers whose lease ran out are to be given up, and these, whose lease connection was seen closed.
+/// Reaps workers whose lease ran out, and these, whose lease connection was seen closed.
 pub fn reap(suspects: &[&str]) -> Reap {
     let suspects = suspects.iter().map(|worker| ((*worker).to_owned(), 0)).collect();
     Reap { limit: 100, max_losses: 3, retention: HOUR, suspects }
 }
 
-/// Timers that are due are to be fired.
+/// Fires due timers.
 pub fn fire() -> Fire {
     Fire { limit: 100, retention: HOUR }
 }
 
-/// Does whatever a coordinator would do by now: reaps, then fires.
+/// Does what a coordinator would do: reaps, then fires.
 ///
 /// # Panics
-/// When the store refuses it.
+/// If the store refuses it.
 pub async fn catch_up(store: &dyn Store, suspects: &[&str]) {
     store.reap(&reap(suspects)).await.expect("what the lost held is taken back");
     store.fire(&fire()).await.expect("what is due is fired");
 }
 
-/// A call; `again` where an earlier try may have taken effect.
+/// A call; `again` if an earlier try may have taken effect.
 pub fn call(worker: &str, number: u64, again: bool) -> CallId {
     CallId { worker: worker.into(), number, again }
 }
 
-/// Slots of their own for each number of a call: what the worker holds stays where it is.
+/// Separate slots for each number of a call: the worker's other holds stay in theirs.
 ///
 /// # Panics
-/// When the call's number is larger than those of tests are.
+/// If the call's number is larger than tests use.
 pub fn slots(call: &CallId, most: usize) -> Claim {
     let first = u32::try_from(call.number).ok().and_then(|number| number.checked_mul(SLOTS)).expect("a small number");
     Claim { slots: (first..).take(most).collect(), ..Claim::default() }
 }
 
-/// One step event where any are wanted, and what waits before what follows.
+/// Asks for one step event if any are wanted, waiting ones before the successor.
 pub fn refill(most: usize) -> Refill {
     Refill { next: if most > 0 { Next::Others } else { Next::Nothing }, after: None }
 }
@@ -107,7 +107,7 @@ pub fn stop() -> Commit {
     Commit { result: Some(b"\"ok\"".to_vec()), retention: HOUR, ..Commit::default() }
 }
 
-/// A commit that opens a fan-out of these branches, and so many that were staged, which these steps join.
+/// A commit that opens a fan-out of these branches and of this many staged ones, which these steps join.
 pub fn fan(branches: &[&str], joins: &[&str], staged: u64) -> Commit {
     let joins = joins.iter().map(|step| Join::all(route(step))).collect();
     Commit { fan: Some(Fan { joins, staged }), ..emit(branches) }
@@ -118,10 +118,10 @@ pub fn joins(step: &str, number: u8) -> Commit {
     Commit { joins: vec![(step.into(), vec![1, number])], ..emit(&[]) }
 }
 
-/// Claims up to so many step executions.
+/// Claims up to this many step executions.
 ///
 /// # Panics
-/// When the store does not answer, or the worker's lease is gone.
+/// If the store does not answer, or the worker's lease is gone.
 pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
     let call = call(worker, number, false);
     store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
@@ -130,16 +130,16 @@ pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) ->
 /// Repeats such a claim.
 ///
 /// # Panics
-/// When the store does not answer, or the worker's lease is gone.
+/// If the store does not answer, or the worker's lease is gone.
 pub async fn claim_again(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
     let call = call(worker, number, true);
     store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
 }
 
-/// Completes a step execution, and claims up to so many in all.
+/// Completes a step execution, and claims up to this many in all.
 ///
 /// # Panics
-/// When the store does not answer.
+/// If the store does not answer.
 pub async fn complete(
     store: &dyn Store,
     call: &CallId,

@@ -1,4 +1,4 @@
-//! Durable functions under test, whose work stands outside.
+//! Durable functions under test, whose work happens outside of Stepfleet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,14 @@ pub const TRIES: u32 = 4;
 /// Between two of these tries: it has a timer.
 pub const DELAY: Duration = Duration::from_millis(1200);
 
-/// Done outside once more; answers how often it was done by now.
+/// Does the work outside once more; returns how often it was done so far.
 async fn does(redis: &Levers, run: &str, what: &str) -> Outcome<u32> {
     let mut connection = redis.connection().await?;
     Ok(redis::cmd("INCR").arg(format!("done:{run}:{what}")).query_async(&mut connection).await?)
 }
 
-/// Two calls with a gate between them, one that is given up on, and a sleep of so many ms. Answers what it was told of the world, before
-/// and after.
+/// Two calls with a gate between them, one that is given up, and a sleep of this many ms. Returns the recorded id, the error of
+/// the call that is given up, and whether it slept long enough.
 #[durable(retries = 0)]
 pub async fn steady(ctx: &Context, redis: &Levers, ms: u64) -> Outcome<(String, String, bool)> {
     let run = ctx.run_id();
@@ -47,7 +47,7 @@ pub struct Talk {
     pub said: Vec<String>,
 }
 
-/// Says something in a talk, in two calls with a pause between; answers how much was said by then.
+/// Says something in a talk, in two calls with a pause between; returns how much was said so far.
 #[durable]
 pub async fn talk(ctx: &Context<Talk>, text: String) -> Outcome<usize> {
     let said = ctx.step("hear", || async { Ok(text.clone()) }).await?;
@@ -71,7 +71,7 @@ pub struct Diary {
     count: i64,
 }
 
-/// Takes a secret through everything that is kept: a recorded call, the state in all its forms, a wait, the result.
+/// Passes a secret through everything that is stored: a recorded call, the state in all its forms, a wait, the result.
 #[durable]
 pub async fn confide(ctx: &Context<Diary>, secret: String) -> Outcome<Vec<String>> {
     let heard = ctx.step("hear", || async { Ok(secret.clone()) }).await?;
@@ -108,7 +108,7 @@ impl Entity for Counter {
     const NAME: &'static str = "Counter";
 }
 
-/// Counts on in one call, and in three branches at once; answers the highest number that it was given.
+/// Increases the entity in one call, and in three branches at once; returns the highest number that it got.
 #[durable]
 pub async fn count(ctx: &Context, key: String) -> Outcome<u64> {
     let counter = ctx.entity::<Counter>(key);
@@ -131,7 +131,7 @@ pub struct Tale {
     wavers: bool,
 }
 
-/// Streams a story within a recorded call, with a gate in its middle. Where it wavers, it says something else the second time.
+/// Streams a story within a recorded call, with a gate in its middle. If it wavers, it says something else the second time.
 #[durable]
 pub async fn telling(ctx: &Context, redis: &Levers, tale: Tale) -> Outcome<String> {
     let run = ctx.run_id();
@@ -162,7 +162,7 @@ pub struct Household {
     pub waits: bool,
 }
 
-/// Has children; answers the sum of what they answer, the numbers from 1.
+/// Has children; returns the sum of their results, the numbers from 1.
 #[durable]
 pub async fn family(ctx: &Context, household: Household) -> Outcome<u64> {
     let Household { members, waits } = household;

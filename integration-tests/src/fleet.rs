@@ -21,7 +21,7 @@ pub use rustix::process::Signal;
 /// A process of the fleet; killed when the value is dropped.
 pub struct Process {
     child: Child,
-    /// It has a process group of its own, which ends with it.
+    /// It has a separate process group, which ends with it.
     leads_group: bool,
     log: PathBuf,
 }
@@ -86,10 +86,10 @@ impl Process {
         panic!("process {} has not ended within a minute; its log:\n{}", self.id(), self.log());
     }
 
-    /// Waits until it has ended by itself, which it is to do before this other one.
+    /// Waits until it has ended by itself, before the other one.
     ///
     /// # Panics
-    /// When the other one ends first.
+    /// If the other one ends first.
     pub async fn ended_before(&mut self, other: &mut Self) -> std::process::ExitStatus {
         loop {
             let is_late = other.child.try_wait().expect("its state").is_some();
@@ -138,7 +138,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A Redis of its own, with nobody at work yet.
+    /// A new Redis, without any process yet.
     pub async fn new() -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -154,17 +154,17 @@ impl Fleet {
         Self { client: Client::with_store(store.clone()), store, redis }
     }
 
-    /// A store with connections of its own.
+    /// A store with separate connections.
     pub fn another_store(&self) -> Arc<dyn Store> {
         Arc::new(RedisStore::new(&self.redis.url, Namespace::default()).expect("the test's own URL"))
     }
 
-    /// A coordinator inside of the test's process; it ends with the handle.
+    /// A coordinator within the test's process; it ends with the handle.
     pub fn coordinator(&self) -> InProcess {
         self.coordinator_with(Config::default())
     }
 
-    /// A coordinator with a configuration of its own.
+    /// A coordinator with this configuration.
     pub fn coordinator_with(&self, config: Config) -> InProcess {
         let coordinator = Coordinator::new(self.another_store(), config);
         InProcess(tokio::spawn(async move {
@@ -180,14 +180,14 @@ impl Fleet {
 
     /// A worker process that serves the test workflows. `program` is `env!("CARGO_BIN_EXE_test-worker")`.
     pub fn worker(&self, program: &str, settings: &[(&str, &str)]) -> Process {
-        // A worker that is not told waits for a coordinator to make the namespace; a test may have none.
+        // Without this, a worker waits for a coordinator to make the namespace, and a test may have none.
         let mut all =
             vec![("STEPFLEET_REDIS", self.redis.url.as_str()), ("RUST_LOG", "info"), ("STEPFLEET_PARTITIONS", "1")];
         all.extend_from_slice(settings);
         Process::start(Path::new(program), &[], &all)
     }
 
-    /// Waits until so many workers are registered.
+    /// Waits until this many workers are registered.
     pub async fn workers_ready(&self, count: usize) {
         for _ in 0..2000 {
             if self.store.workers().await.expect("Redis is there").len() == count {

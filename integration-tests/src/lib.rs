@@ -26,10 +26,10 @@ pub mod workflows;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-/// Nothing that a test waits for takes longer, also on a machine that is busy with other tests.
+/// Nothing that a test waits for takes longer, even on a machine that is busy with other tests.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Looks again and again until it is so. As [`found`].
+/// Checks again and again until it is true. As [`found`].
 #[track_caller]
 pub fn until<F: AsyncFnMut() -> bool>(mut is_so: F) -> impl Future<Output = ()> {
     found(async move || is_so().await.then_some(()))
@@ -38,7 +38,7 @@ pub fn until<F: AsyncFnMut() -> bool>(mut is_so: F) -> impl Future<Output = ()> 
 /// Looks again and again until there is something.
 ///
 /// # Panics
-/// Where there is nothing within two minutes; the message says who has waited.
+/// If there is nothing within two minutes; the message says which test waited.
 #[track_caller]
 pub fn found<T, F: AsyncFnMut() -> Option<T>>(mut look: F) -> impl Future<Output = T> {
     let caller = Location::caller();

@@ -1,4 +1,4 @@
-//! A way to Redis that can be cut: before a request arrives, after a command was sent and before its reply comes back, or for a while.
+//! A proxy to Redis that can be cut: before a request arrives, after a command was sent but before its reply, or for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ struct Faults {
 }
 
 impl Proxy {
-    /// Listens on a free port, on the way to this Redis.
+    /// Listens on a free port, and passes on to this Redis.
     pub async fn to(redis: &str) -> Self {
         let target = redis.trim_start_matches("redis://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -55,12 +55,12 @@ impl Proxy {
         Self { url, faults, listening }
     }
 
-    /// The next reply is lost: its connection is closed when it comes, after Redis has done what it was told.
+    /// The next reply is lost: its connection is closed when it comes, after Redis has executed the command.
     pub fn lose_next_reply(&self) {
         self.lose_reply_after(0);
     }
 
-    /// As [`Proxy::lose_next_reply`], after so many replies that are passed on.
+    /// As [`Proxy::lose_next_reply`], after this many replies that are passed on.
     pub fn lose_reply_after(&self, replies: i64) {
         self.faults.lose.store(replies, Ordering::SeqCst);
     }
@@ -75,12 +75,12 @@ impl Proxy {
         self.faults.cut.notify_waiters();
     }
 
-    /// While it is parted, nothing passes, and nobody is told so. What was sent meanwhile arrives afterwards.
+    /// While it is parted, nothing passes, and no connection is closed. Everything that was sent meanwhile arrives afterwards.
     pub fn part(&self, is_parted: bool) {
         self.faults.is_parted.send_replace(is_parted);
     }
 
-    /// Keeps each reply back for this long.
+    /// Delays each reply this long.
     pub fn delay(&self, delay: Duration) {
         self.faults.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -100,7 +100,7 @@ impl Drop for Proxy {
 async fn pass_on(client: TcpStream, server: TcpStream, faults: Arc<Faults>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // Whatever ends first closes both ways.
+    // Whichever direction ends first closes both.
     tokio::select! {
         () = requests(from_client, to_server, &faults) => {}
         () = replies(from_server, to_client, &faults) => {}
@@ -123,7 +123,7 @@ async fn replies(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, faults: 
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = server.read(&mut buffer).await {
         faults.while_parted().await;
-        // It goes on counting down, below 0, where it means nothing.
+        // It keeps counting down; below 0 it means nothing.
         if faults.lose.fetch_sub(1, Ordering::SeqCst) == 0 {
             faults.lost.fetch_add(1, Ordering::SeqCst);
             return;
@@ -140,7 +140,7 @@ async fn replies(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, faults: 
 
 impl Faults {
     async fn while_parted(&self) {
-        // The sender is here, so it cannot be gone.
+        // We hold the sender, so it cannot be closed.
         let _ = self.is_parted.subscribe().wait_for(|is_parted| !is_parted).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A real Redis for one test: a container where Docker runs, else a local server process.
+//! A real Redis for one test: a container if Docker runs, otherwise a local server process.
 //!
 //! `STEPFLEET_TEST_REDIS` chooses: `docker`, `process`, or `auto` (the default); `STEPFLEET_TEST_IMAGE` names the image.
 
@@ -12,10 +12,10 @@ use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
-/// Of a setting that is given twice the last counts.
+/// If a setting is given twice, the last one counts.
 const SETTINGS: [&str; 6] = ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""];
 
-/// A Redis server of its own; it ends with the value.
+/// A Redis server for one test; it ends with the value.
 pub struct TestRedis {
     /// Where it listens.
     pub url: String,
@@ -33,7 +33,7 @@ impl TestRedis {
         Self::start_with(&[]).await
     }
 
-    /// As [`TestRedis::start`], with settings of its own: `["--appendonly", "no"]`.
+    /// As [`TestRedis::start`], with these settings: `["--appendonly", "no"]`.
     pub async fn start_with(settings: &'static [&'static str]) -> Self {
         let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings) };
         redis.wait_until_ready().await;
@@ -43,7 +43,7 @@ impl TestRedis {
     /// Waits until it answers.
     ///
     /// # Panics
-    /// When it does not within 20 s.
+    /// If it does not within 20 s.
     pub async fn wait_until_ready(&self) {
         let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
         let until = Instant::now() + Duration::from_secs(20);
@@ -64,15 +64,15 @@ impl TestRedis {
         Self::process_with(&[]).await
     }
 
-    /// As [`TestRedis::process`], with settings of its own.
+    /// As [`TestRedis::process`], with these settings.
     pub async fn process_with(settings: &'static [&'static str]) -> Self {
         let redis = as_process(settings);
         redis.wait_until_ready().await;
         redis
     }
 
-    /// A local server process in cluster mode that has all slots itself. It refuses what touches keys of two slots, or
-    /// keys of another slot than those that a call names.
+    /// A local server process in cluster mode that has all slots itself. It refuses calls that touch keys of two slots, or
+    /// keys of another slot than those that the call names.
     pub async fn cluster_of_one() -> Self {
         let redis = Self::process_with(&["--cluster-enabled", "yes"]).await;
         let mut connection = redis.connection().await;
@@ -97,7 +97,7 @@ impl TestRedis {
     /// `kill -9` for the server. Its files stay.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub fn kill(&mut self) {
         let Server::Process { child, .. } = &mut self.server else { panic!("not a process of this machine") };
         child.kill().expect("it can be killed");
@@ -107,7 +107,7 @@ impl TestRedis {
     /// Tells the server to end, and waits until it has. Its files stay.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub fn end(&mut self) {
         self.signal(Signal::TERM);
         let Server::Process { child, .. } = &mut self.server else { panic!("not a process of this machine") };
@@ -117,7 +117,7 @@ impl TestRedis {
     /// Starts the server again, on its port and with its files, and waits until it answers.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub async fn start_again(&mut self) {
         let Server::Process { child, port, folder, settings } = &mut self.server else {
             panic!("not a process of this machine")
@@ -129,7 +129,7 @@ impl TestRedis {
     /// As [`TestRedis::start_again`], with more settings, and without waiting.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub fn begin_again(&mut self, more: &[&str]) {
         let Server::Process { child, port, folder, settings } = &mut self.server else {
             panic!("not a process of this machine")
@@ -140,16 +140,16 @@ impl TestRedis {
     /// Sends the server a signal.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub fn signal(&self, signal: Signal) {
         let Server::Process { child, .. } = &self.server else { panic!("not a process of this machine") };
         kill_process(Pid::from_child(child), signal).expect("it can be signalled");
     }
 
-    /// Whether the server may write more to its files than they have. Where not, its writes fail as on a full disk.
+    /// Whether the server's files may grow. If not, its writes fail as on a full disk.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     #[cfg(target_os = "linux")]
     pub fn may_write(&self, may: bool) {
         use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
@@ -159,10 +159,10 @@ impl TestRedis {
         prlimit(Some(Pid::from_child(child)), Resource::Fsize, limit).expect("the limit can be set");
     }
 
-    /// What its files hold at this moment.
+    /// Copies its files as they are now.
     ///
     /// # Panics
-    /// When it runs in a container.
+    /// If it runs in a container.
     pub fn copy_files(&self) -> tempfile::TempDir {
         let Server::Process { folder, .. } = &self.server else { panic!("not a process of this machine") };
         let copy = tempfile::tempdir().expect("a temporary folder");
@@ -170,20 +170,20 @@ impl TestRedis {
         copy
     }
 
-    /// Starts the server again with the files that it had when they were copied: all that came after is forgotten.
+    /// Starts the server again with the copied files: everything later is forgotten.
     ///
     /// # Panics
-    /// When it runs in a container, or has not been killed.
+    /// If it runs in a container, or was not killed.
     pub async fn start_again_from(&mut self, files: tempfile::TempDir) {
         let Server::Process { folder, .. } = &mut self.server else { panic!("not a process of this machine") };
         *folder = files;
         self.start_again().await;
     }
 
-    /// Waits until a replica has all that was written before. `key` is one that this server takes.
+    /// Waits until a replica has everything that was written before. `key` is one that this server accepts.
     ///
     /// # Panics
-    /// When none has within a minute.
+    /// If none has within a minute.
     pub async fn wait_for_a_replica(&self, key: &str) {
         let mut connection = self.connection().await;
         let mut write = ::redis::pipe();
@@ -192,7 +192,7 @@ impl TestRedis {
         assert!(replicas > 0, "no replica of {} has what was written", self.url);
     }
 
-    /// A connection for the test's own looks and levers.
+    /// A connection for the test itself.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
         let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
         // Tests block on lists until something happens: no response timeout.
@@ -240,7 +240,7 @@ fn wants_docker() -> bool {
 
 fn as_process(settings: &'static [&'static str]) -> TestRedis {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // The kernel gives a free port; should another process take it first, the server exits and another is tried.
+    // The kernel gives a free port; if another process takes it first, the server exits and we try another.
     for _ in 0..5 {
         let port = free_port();
         let mut child = launch(port, folder.path(), settings);
@@ -260,7 +260,7 @@ fn launch(port: u16, folder: &Path, settings: &[&str]) -> Child {
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
         .expect("neither redis-server nor valkey-server is on the PATH; `make test` installs one");
-    // A file that may not grow is an error for the server, and not its end.
+    // A file that may not grow is an error for the server and does not kill it.
     Command::new("/bin/sh")
         .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, binary])
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
@@ -305,10 +305,10 @@ async fn in_docker(settings: &[&'static str]) -> TestRedis {
     }
 }
 
-/// `redis-cli` with these arguments; what it prints.
+/// Runs `redis-cli` with these arguments; returns what it prints.
 ///
 /// # Panics
-/// When neither `redis-cli` nor `valkey-cli` is installed, or it fails.
+/// If neither `redis-cli` nor `valkey-cli` is installed, or it fails.
 pub fn redis_cli(url: &str, args: &[&str]) -> String {
     let run = |program| Command::new(program).args(["-u", url]).args(args).output();
     let output = run("redis-cli").or_else(|_| run("valkey-cli")).expect("redis-cli or valkey-cli is installed");

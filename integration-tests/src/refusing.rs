@@ -1,5 +1,5 @@
-//! A Redis that refuses: passes commands on, until it is told to answer each with an error. For troubles that a real server cannot
-//! easily be brought into.
+//! A Redis that refuses: it passes commands on until it is told to answer each with an error. For troubles that are hard to
+//! produce with a real server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-/// Stands before a Redis.
+/// A proxy before a Redis.
 pub struct Refusing {
     /// Where it listens, as a Redis URL.
     pub url: String,
@@ -20,7 +20,7 @@ pub struct Refusing {
 
 #[derive(Default)]
 struct State {
-    /// What each command is answered with; passed on where there is nothing.
+    /// The answer to each command; None to pass it on.
     error: Mutex<Option<String>>,
     refused: AtomicU64,
     connections: AtomicU64,
@@ -29,9 +29,9 @@ struct State {
 /// How the next command is answered.
 enum Answer {
     Error(String),
-    /// With what the server says to it.
+    /// With the server's answer.
     Servers,
-    /// The server says what it wants from now on.
+    /// Passed through from now on.
     Messages,
 }
 
@@ -39,7 +39,7 @@ impl Refusing {
     /// Listens on a free port, before this Redis.
     ///
     /// # Panics
-    /// Where no port is free.
+    /// If no port is free.
     pub async fn before(redis: &str) -> Self {
         let target = redis.trim_start_matches("redis://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -59,18 +59,18 @@ impl Refusing {
         Self { url, state, listening }
     }
 
-    /// From now on each command is answered with this error, and does not reach the server.
+    /// From now on it answers each command with this error, and passes none on.
     ///
     /// # Panics
-    /// Where another task of the test has panicked.
+    /// If another task of the test has panicked.
     pub fn refuse(&self, error: &str) {
         *self.state.error.lock().expect("nobody panics with it") = Some(error.to_owned());
     }
 
-    /// All is passed on again.
+    /// Passes everything on again.
     ///
     /// # Panics
-    /// Where another task of the test has panicked.
+    /// If another task of the test has panicked.
     pub fn accept(&self) {
         *self.state.error.lock().expect("nobody panics with it") = None;
     }
@@ -80,7 +80,7 @@ impl Refusing {
         self.state.refused.load(Ordering::SeqCst)
     }
 
-    /// How many connections were made.
+    /// How many connections were opened.
     pub fn connections(&self) -> u64 {
         self.state.connections.load(Ordering::SeqCst)
     }
@@ -141,7 +141,7 @@ async fn answer(
     Some(())
 }
 
-/// The next command or reply, whole. None if the connection has ended.
+/// The next complete command or reply. None if the connection has ended.
 async fn next_frame(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         if let Some(length) = frame(buffer) {
@@ -153,7 +153,7 @@ async fn next_frame(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option<Ve
     }
 }
 
-/// How long the first command or reply (of RESP2) in these bytes is; None if its end is not there yet.
+/// The length of the first command or reply (RESP2) in these bytes; None if it is incomplete.
 fn frame(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|end| end == b"\r\n")?;
     let number = || std::str::from_utf8(&bytes[1..line]).ok()?.parse::<i64>().ok();

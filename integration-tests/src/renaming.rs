@@ -1,5 +1,5 @@
-//! A way to Redis on which the functions have other names, as those of another build of Stepfleet have: both builds then serve one
-//! namespace with libraries of their own.
+//! A proxy on which the functions of Redis have other names, like those of another build of Stepfleet: both builds then serve one
+//! namespace, each with its own library.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +18,12 @@ pub struct Renaming {
 }
 
 impl Renaming {
-    /// The name of the library that is loaded this way.
+    /// The name of the library that is loaded through the proxy.
     pub fn library() -> String {
         String::from_utf8_lossy(&[BEGIN, OTHER].concat()).into_owned()
     }
 
-    /// Listens on a free port, on the way to this Redis.
+    /// Listens on a free port, and passes on to this Redis.
     pub async fn to(redis: &str) -> Self {
         let target = redis.trim_start_matches("redis://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -61,7 +61,7 @@ async fn pass_on(client: TcpStream, server: TcpStream) {
     replies.abort();
 }
 
-/// Gives all names other digests. Answers where one begins that has not come whole.
+/// Gives all names other digests. Returns where an incomplete one begins.
 fn rename(bytes: &mut [u8]) -> usize {
     let whole = BEGIN.len() + OTHER.len();
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! One store, driven by hand: scenarios that must go the same way in memory and on a real Redis.
+//! One store, driven by hand: scenarios that must have the same outcome in memory and on a real Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::redis::TestRedis;
 /// When the clock of the memory store begins (ms since 1970).
 pub const BEGINNING_MS: u64 = 1_000_000;
 
-/// Some seconds: as much as a scenario may take itself on Redis, whose clock goes on.
+/// Some seconds: how long the scenario itself may take on Redis, whose clock keeps running.
 const TAKES: Duration = Duration::from_secs(20);
 
-/// What Redis goes by is due so much earlier: leases, timers, keys that expire, and what was given to a coordinator.
+/// Keys with times, which `pass` moves back: leases, timers, keys that expire, and pending entries of coordinators.
 const PASS: &str = r"
 local p, by = 'sf:{0}:', tonumber(ARGV[1])
 local function earlier(due) return due == '0' and '@0' or string.format('@%d', due - by) end
@@ -68,15 +68,15 @@ enum Stage {
     Redis(TestRedis),
 }
 
-/// All that is in a store, to go back to.
+/// Everything in a store, to restore it.
 pub enum Saved {
     /// Of the memory store.
     Memory(Box<SavedStore>),
-    /// The keys of Redis: name, time to live in ms (0 for ever), and what `DUMP` gives.
+    /// The keys of Redis: name, time to live in ms (0 for ever), and the reply of `DUMP`.
     Redis(Vec<(Vec<u8>, i64, Vec<u8>)>),
 }
 
-/// Plays a scenario on the memory store, whose clock moves only when told to, and then on a Redis of its own.
+/// Plays a scenario on the memory store, whose clock moves only when told to, and then on a new Redis.
 pub async fn on_both(scenario: impl AsyncFn(&Scene)) {
     for scene in [Scene::in_memory(), Scene::on_redis().await] {
         eprintln!("--- on {}", if scene.redis().is_some() { "Redis" } else { "the memory store" });
@@ -115,7 +115,7 @@ impl Scene {
         }
     }
 
-    /// Lets time pass, for all that is due at some time.
+    /// Lets time pass, for everything that is due at some time.
     pub async fn pass(&self, by: Duration) {
         match &self.stage {
             Stage::Memory(memory) => memory.advance(by),
@@ -128,21 +128,21 @@ impl Scene {
         }
     }
 
-    /// Lets time pass up to the last moment before something, which is to be at least half a minute away.
+    /// Lets time pass up to the last moment before something that is at least half a minute away.
     pub async fn pass_almost(&self, by: Duration) {
         self.pass(by.saturating_sub(self.moment())).await;
     }
 
-    /// The last moment before something: one millisecond in memory. Redis' clock goes on by itself, so it is some seconds
+    /// The last moment before something: one millisecond in memory. Redis' clock keeps running, so it is some seconds
     /// there.
     pub fn moment(&self) -> Duration {
         if self.redis().is_some() { TAKES } else { Duration::from_millis(1) }
     }
 
-    /// Whether these are the same time: to the millisecond in memory, and but for what the scenario itself takes on Redis.
+    /// Asserts that these times are the same: to the millisecond in memory; on Redis, give or take the time of the scenario.
     ///
     /// # Panics
-    /// When they are not.
+    /// If they are not.
     #[track_caller]
     pub fn assert_time(&self, time: Option<Duration>, expected: Duration) {
         let is_so = match (time, &self.stage) {
@@ -152,10 +152,10 @@ impl Scene {
         assert!(is_so, "{time:?} instead of {expected:?}");
     }
 
-    /// Looks for what is wrong with what is in the store.
+    /// Looks for breaches in the store.
     ///
     /// # Panics
-    /// When something is.
+    /// If there are any.
     pub async fn assert_sound(&self) {
         if let Stage::Memory(memory) = &self.stage {
             assert_eq!(memory.breaches(), Vec::<String>::new());
@@ -183,7 +183,7 @@ impl Scene {
         }
     }
 
-    /// Keeps all that is in the store.
+    /// Saves everything in the store.
     pub async fn save(&self) -> Saved {
         let redis = match &self.stage {
             Stage::Memory(memory) => return Saved::Memory(Box::new(memory.save())),
@@ -200,10 +200,10 @@ impl Scene {
         Saved::Redis(saved)
     }
 
-    /// Goes back, as a server does that is started again without its latest writes.
+    /// Restores it, like a server that comes back without its latest writes.
     ///
     /// # Panics
-    /// When it was another store that was saved.
+    /// If another store was saved.
     pub async fn restore(&self, saved: &Saved) {
         match (&self.stage, saved) {
             (Stage::Memory(memory), Saved::Memory(saved)) => memory.restore(saved),

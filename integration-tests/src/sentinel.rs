@@ -35,7 +35,7 @@ impl Sentinels {
         this
     }
 
-    /// They look and decide several times as fast as by default: a test that has one failover after another has not the time.
+    /// They look and decide several times as fast as by default: a test with many failovers has no time for the default.
     pub async fn hurry(&self) {
         for sentinel in &self.sentinels {
             let mut connection =
@@ -52,7 +52,7 @@ impl Sentinels {
         }
     }
 
-    /// What a fleet is told: `redis+sentinel://...`
+    /// The URL for a fleet: `redis+sentinel://...`
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
@@ -74,12 +74,12 @@ impl Sentinels {
         found.iter().all(|master| *master == found[0]).then_some(found[0])
     }
 
-    /// Has the Sentinels make the replica the master; the old master lives on and becomes the replica.
+    /// Makes the Sentinels promote the replica; the old master lives on and becomes the replica.
     pub async fn fail_over(&self) {
         assert!(self.begin_failover().await, "it begins a failover");
     }
 
-    /// As [`Sentinels::fail_over`]; answers whether the Sentinel began it. It refuses where it knows no good replica, or has just done so.
+    /// As [`Sentinels::fail_over`]; returns whether the Sentinel began it. It refuses without a good replica, or right after another.
     pub async fn begin_failover(&self) -> bool {
         let Some(mut connection) = open(&self.url_of_one()).await else { return false };
         let mut begin = cmd("SENTINEL");
@@ -98,7 +98,7 @@ impl Sentinels {
         }
     }
 
-    /// Waits until this server is a replica that is in step with its master.
+    /// Waits until this server is a replica that has caught up with its master.
     pub async fn wait_for_replica(&self, server: usize) {
         let until = Instant::now() + LIMIT;
         while self.role(server).await != "slave" || !self.replication(server).await.contains("master_link_status:up") {
@@ -147,7 +147,7 @@ impl Sentinel {
     fn watch(master: &TestRedis) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (host, server) = host_and_port(master);
-        // The kernel gives a free port; should another process take it first, another is tried.
+        // The kernel gives a free port; if another process takes it first, we try another.
         for _ in 0..5 {
             let port = free_port();
             let file = folder.path().join("sentinel.conf");

@@ -1,4 +1,4 @@
-//! How tests and the steps under test wait for each other: through lists in the same Redis, so that nothing sleeps.
+//! How tests and the steps under test wait for each other: through lists in the same Redis, without sleeping.
 
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
@@ -10,7 +10,7 @@ pub async fn arrive_and_wait(connection: &mut MultiplexedConnection, name: &str)
     Ok(())
 }
 
-/// The test's side: waits until a step has begun, and answers the process that runs it.
+/// The test's side: waits until a step has begun, and returns the process that runs it.
 pub async fn wait_for_arrival(connection: &mut MultiplexedConnection, name: &str) -> u32 {
     let (_, pid): (String, u32) = connection
         .blpop(format!("arrived:{name}"), 60.0)

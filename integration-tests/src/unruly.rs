@@ -6,7 +6,7 @@ use stepfleet::prelude::*;
 
 use crate::workflows::End;
 
-/// Ten million characters, ten times what is taken.
+/// Ten million characters, ten times the limit.
 const LONG: usize = 10_000_000;
 const PAGE: usize = 4096;
 
@@ -17,7 +17,7 @@ pub struct Misbehave {
     /// For `allocate`: how much.
     #[serde(default)]
     mebibytes: usize,
-    /// For how long it does so, or before it does so.
+    /// How long it does so, or waits before it does so.
     #[serde(default)]
     ms: u64,
 }
@@ -35,7 +35,7 @@ pub struct Ledger {
     notes: String,
 }
 
-/// What an attempt comes to where it comes to anything.
+/// The result of an attempt, if it has any.
 #[derive(Emit)]
 pub enum Next {
     /// One event.
@@ -85,7 +85,7 @@ impl Unruly {
     }
 }
 
-/// Does not return, but within its time limit; no retries.
+/// Does not return by itself, and has a time limit and no retries.
 pub struct Endless;
 
 #[workflow(start = Misbehave, stop = End)]
@@ -118,7 +118,7 @@ fn end(answer: &str) -> Next {
     Next::End(End { answer: answer.to_owned() })
 }
 
-/// Writes to each page, so that the memory is really used; answers how many pages.
+/// Writes to each page, so that the memory is really used; returns how many pages.
 fn touch(mebibytes: usize) -> usize {
     let mut blocks = Vec::new();
     for _ in 0..mebibytes {

@@ -44,7 +44,7 @@ pub fn serve(worker: Worker, url: &str) -> Result<Worker, WorkerError> {
         .serve(Documents { redis })
 }
 
-/// The way to the test, as a resource.
+/// The connection to the test, as a resource.
 #[derive(Clone)]
 pub struct Levers {
     url: String,
@@ -116,7 +116,7 @@ impl Chain {
     }
 }
 
-/// A fan-out and its join; branches of odd numbers return nothing when `odd` is left out.
+/// A fan-out and its join; branches of odd numbers return nothing if `odd` is left out.
 pub struct Squares;
 
 /// Starts [`Squares`].
@@ -134,7 +134,7 @@ pub struct Number {
     n: u64,
     even_only: bool,
 }
-/// What a branch comes to.
+/// The result of a branch.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Square(u64);
 /// The end of [`Squares`].
@@ -173,10 +173,10 @@ pub struct Row(u64);
 /// One cell.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Cell(u64);
-/// What a cell comes to.
+/// The result of a cell.
 #[derive(Event, Serialize, Deserialize)]
 pub struct CellValue(u64);
-/// What a row comes to.
+/// The result of a row.
 #[derive(Event, Serialize, Deserialize)]
 pub struct RowSum(u64);
 
@@ -211,7 +211,7 @@ impl Nested {
     }
 }
 
-/// Goes round until its number is 0.
+/// Loops until its number is 0.
 pub struct Loop;
 
 /// Go on or end.
@@ -303,7 +303,7 @@ impl Brief {
     }
 }
 
-/// Waits for a signal, and answers what its context has and what the signal said.
+/// Waits for a signal, and returns its context and the signal's value.
 pub struct Asking;
 
 #[workflow(start = Begin, stop = End)]
@@ -318,7 +318,7 @@ impl Asking {
     }
 }
 
-/// A step that blocks its thread for so many seconds, as it should not.
+/// A step that blocks its thread for this many seconds, which it should not do.
 pub struct Blocking;
 
 #[workflow(start = Begin, stop = End)]
@@ -370,7 +370,7 @@ impl GatedChain {
     }
 }
 
-/// Many branches; each counts itself outside of Stepfleet as well, and every tenth waits for the test.
+/// Many branches; each also counts itself outside of Stepfleet, and every tenth waits for the test.
 pub struct GatedBranches {
     redis: Levers,
 }
@@ -384,7 +384,7 @@ pub struct Branches {
 /// One of them.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Branch(u64);
-/// What a branch comes to.
+/// The result of a branch.
 #[derive(Event, Serialize, Deserialize)]
 pub struct BranchDone(u64);
 
@@ -412,7 +412,7 @@ impl GatedBranches {
     }
 }
 
-/// Records something, waits for the test, and then for a signal, `n` ms at the most.
+/// Records something, waits for the test, and then for a signal, at most `n` ms.
 pub struct GatedWait {
     redis: Levers,
 }

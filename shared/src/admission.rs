@@ -53,7 +53,7 @@ impl Admission {
     /// Fails if the login is refused, if the server is not fit, or if the namespace has another number of partitions.
     pub async fn open<R: Role + ?Sized>(&self, home: &Home<R>, outages: &Outages) -> Result<Partitions<R>, Refused> {
         let mut judged = BTreeSet::new();
-        // Before it is made, where it is new.
+        // Before the namespace is made, if it is new.
         self.judge_all(home, outages, &mut judged).await?;
         let partitions = self.make(home, outages).await?;
         self.judge_all(&Home::from(partitions.clone()), outages, &mut judged).await?;
@@ -96,7 +96,7 @@ impl Admission {
     }
 }
 
-/// A server says itself that it is not ready to be judged.
+/// The server reports that it is not ready to be checked.
 fn ready(info: Option<Info>) -> Result<Option<Info>> {
     match info.as_ref().and_then(Info::is_not_ready) {
         Some(why) => Err(Error::unavailable(why)),

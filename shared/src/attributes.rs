@@ -1,6 +1,6 @@
 //! The attributes of a signal: the plain values at the top of it; and the filters of waits that ask for them.
 //!
-//! Redis never looks into a payload. Whoever hands a signal to the store reads its attributes beside it, and each is one
+//! Redis never looks into a payload. The process that hands a signal to the store reads its attributes, and each is one
 //! token that compares byte by byte: `<field>=<JSON of the value>`, both percent-encoded.
 
 use std::fmt;
@@ -64,12 +64,12 @@ pub(crate) fn match_filter(attributes: &[String], filter: &[(String, String)]) -
     filter.iter().all(|(field, value)| attributes.contains(&token(field, value)))
 }
 
-/// Tokens in a row, as they stand in Redis.
+/// Tokens in a row, as in Redis.
 pub(crate) fn joined(tokens: &[String]) -> String {
     tokens.join(&BETWEEN.to_string())
 }
 
-/// A filter as it stands in Redis.
+/// A filter as in Redis.
 pub(crate) fn written(filter: &[(String, String)]) -> String {
     let tokens: Vec<_> = filter.iter().map(|(field, value)| token(field, value)).collect();
     joined(&tokens)
@@ -89,7 +89,7 @@ fn token(field: &str, value: &str) -> String {
     format!("{}={}", encoded(field), encoded(value))
 }
 
-/// Percent-encoded, but for the bytes that stay.
+/// Percent-encoded, except for the bytes that stay.
 pub(crate) fn encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len());

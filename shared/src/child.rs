@@ -68,7 +68,7 @@ impl ChildEnd {
     }
 }
 
-/// What a wait says of the child run that it asks for: its id, whether it continues once nobody waits for it any
+/// What a wait says about the child run that it requests: its id, whether it continues once nobody waits for it any
 /// more, and the request.
 pub fn asked_for(id: &str, outlives: bool, request: &StartRequest) -> Result<Vec<u8>> {
     let request = rmp_serde::to_vec_named(request).map_err(|error| Error::invalid(error.to_string()))?;

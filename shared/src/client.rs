@@ -115,7 +115,7 @@ impl Client {
     /// Like [`Client::start`], with an input that is JSON text already.
     pub fn start_json(&self, workflow: &str, input: &str) -> StartRun {
         let input = input.as_bytes().to_vec();
-        // What is no JSON is refused as it is.
+        // Text that is not JSON is refused as it is.
         let is_json = codec::check_input(Content::Json, &input).is_ok();
         self.prepare(workflow, Ok(if is_json { encryption::written(Content::Json, input) } else { input }))
     }
@@ -198,7 +198,7 @@ impl RunHandle {
         self.ask_plainly("cancel").await
     }
 
-    /// Prepares a run that goes on from a point of this one, which may be active or have ended in any way;
+    /// Prepares a run that continues from a point of this one, which may be active or have ended in any way;
     /// [`ForkRun::enqueue`] sends the request. This run stays as it is.
     ///
     /// A run of one step, such as a durable function, can be forked at any of its recorded calls ([`ForkRun::call`]):
@@ -313,7 +313,7 @@ impl RunHandle {
         self.follow_from(Position::BEGINNING)
     }
 
-    /// Like [`RunHandle::follow`], from after a position: that of the last entry that you have dealt with.
+    /// Like [`RunHandle::follow`], from after a position: that of the last entry that you have processed.
     pub fn follow_from(&self, after: Position) -> Follower {
         Follower::new(self.client.home.clone(), self.id.clone(), after)
     }
@@ -401,7 +401,7 @@ fn new_id() -> String {
     format!("{}{}", in_base_36(ms, 9), in_base_36(rand::random(), 12))
 }
 
-/// The last so many digits of a number.
+/// The last few digits of a number.
 fn in_base_36(mut number: u64, digits: usize) -> String {
     let mut text = vec![b'0'; digits];
     for digit in text.iter_mut().rev() {

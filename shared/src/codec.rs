@@ -92,7 +92,7 @@ pub fn decode<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T> {
 }
 
 /// Reads MessagePack without a format byte. A value that went through JSON, whose keys are all text, is read as well.
-/// One that is encrypted is decrypted, if this process has the key.
+/// An encrypted payload is decrypted, if this process has the key.
 pub fn decode_messagepack<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     match encryption::opened(what, body) {
         Some(payload) => decode_opened(what, &payload?),
@@ -144,7 +144,7 @@ fn mistake<E: std::fmt::Display>(what: &str, format: &str, error: Option<serde_p
 }
 
 /// Reads JSON without a format byte.
-/// One that is encrypted is decrypted, if this process has the key.
+/// An encrypted payload is decrypted, if this process has the key.
 pub fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
     match encryption::opened_json(what, body) {
         Some(payload) => decode_opened(what, &payload?),

@@ -1,7 +1,7 @@
 //! How safe a run's progress must be before the run goes on. Pure: no I/O.
 //!
 //! Redis answers a write before it is on disk or on a replica. A server that dies in that moment loses the write, although it was
-//! acknowledged. A run may ask for more: its steps then go on only after Redis has confirmed that everything that led to them is
+//! acknowledged. A run may ask for more: its steps then begin only after Redis has confirmed that everything that led to them is
 //! safe, with `WAITAOF` or `WAIT`.
 
 use std::fmt;
@@ -21,14 +21,14 @@ const MAX_REPLICAS: u8 = 16;
 #[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum Durability {
-    /// As soon as Redis has answered. What Redis had not yet written or replicated when it died may be lost; the run goes on from what
+    /// As soon as Redis has answered. Writes not yet on disk or replicated when it died may be lost; the run continues from what
     /// is left.
     #[default]
     None,
     /// Once Redis has written it to its append-only file and synced the file to disk. Needs Redis 7.2 or Valkey, with
     /// `appendonly yes`. With `appendfsync everysec` each wait takes up to a second; with `always` it takes as long as a sync.
     Fsync,
-    /// Once so many replicas have received it (1 to 16). A failover to a replica that has not may still lose it.
+    /// Once this many replicas have received it (1 to 16). A failover to a replica that has not may still lose it.
     Replicas(u8),
 }
 

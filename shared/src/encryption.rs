@@ -1,7 +1,7 @@
 //! Encryption of payloads: with a keyring, what a process writes into Redis is encrypted with AES-256-GCM, and what it reads is decrypted.
 //!
 //! A keyring belongs to the whole process. It comes from the file that `STEPFLEET_KEYS_FILE` names, or from
-//! [`Keyring::install`]. Whoever has no keyring sees which key a value was encrypted with, and nothing else of it.
+//! [`Keyring::install`]. Without a keyring one sees which key a value was encrypted with, and nothing else of it.
 //!
 //! An encrypted value is itself a value: an extension type in MessagePack, and the object `{"$encrypted":"<base64>"}` in JSON. So
 //! coordinators and Redis pass it on like any other. Both hold the same envelope: the length of the key's id, the id, a nonce of 12
@@ -167,7 +167,7 @@ pub(crate) fn is_on() -> bool {
     keys().is_some()
 }
 
-/// MessagePack as it is to be written: encrypted, where this process has keys.
+/// MessagePack as it is written: encrypted, if this process has keys.
 pub(crate) fn packed(plain: Vec<u8>) -> Vec<u8> {
     let Some(keys) = keys() else { return plain };
     as_extension(&keys.seal(&[&[codec::MESSAGEPACK], &*plain].concat()))

@@ -38,7 +38,7 @@ fn read(file: &Path) -> Result<String> {
     }
 }
 
-/// `STEPFLEET_NAMESPACE`, or `sf` where it is unset or empty.
+/// `STEPFLEET_NAMESPACE`, or `sf` if it is unset or empty.
 pub fn namespace() -> String {
     var("STEPFLEET_NAMESPACE").unwrap_or_else(|| "sf".to_owned())
 }

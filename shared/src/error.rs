@@ -110,7 +110,7 @@ impl Error {
         self.trouble() == Trouble::ConnectionLost
     }
 
-    /// Another connection may succeed where this one failed, as it may lead to another server.
+    /// Another connection may succeed, as it may lead to another server.
     pub fn concerns_connection(&self) -> bool {
         self.trouble().ends_connection()
     }
@@ -163,7 +163,7 @@ impl Error {
         "refused",
     ];
 
-    /// What is wrong with the server, in one word, for metrics: one of [`Error::KINDS`]. `refused` where it is the call.
+    /// What is wrong with the server, in one word, for metrics: one of [`Error::KINDS`]. `refused` if the call is wrong.
     pub fn kind(&self) -> &'static str {
         match self.trouble() {
             Trouble::ConnectionLost => "unreachable",

@@ -102,7 +102,7 @@ fn content<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Content, D
 /// A step execution that [`ReaderStore::journals`](crate::store::ReaderStore::journals) finds.
 #[derive(Clone, Debug)]
 pub struct Journaled {
-    /// The step execution, as a worker would be given it. Without names where a run of one step has completed.
+    /// The step execution, as a worker would get it. Without names if a run of one step has completed.
     pub step: Claimed,
     /// The events that its fan-out has joined.
     pub joined: Option<Vec<Vec<u8>>>,

@@ -11,7 +11,7 @@ use crate::store::{CallerStore, EventReader};
 
 /// Reads what a run publishes, entry by entry. [`RunHandle::follow`](crate::client::RunHandle::follow) makes one.
 ///
-/// It opens a connection of its own when it has to wait. Any number of followers may read the same
+/// It opens a separate connection when it has to wait. Any number of followers may read the same
 /// run; each sees everything, whenever it comes, for as long as the run is readable.
 pub struct Follower {
     home: Home<dyn CallerStore>,

@@ -82,7 +82,7 @@ fn payload(bytes: &[u8]) {
 /// A run's input as the inbox has it, and a result as its caller reads it.
 fn input(bytes: &[u8]) {
     for content in [Content::Json, Content::MessagePack] {
-        // What is encrypted is read by whoever has the key.
+        // Encrypted values are read with the key.
         if codec::check_input(content, bytes).is_ok() && !is_encrypted(content, bytes) {
             let whole = match content {
                 Content::Json => codec::decode_json::<IgnoredAny>("the input", bytes),

@@ -73,7 +73,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it stands in a record.
+    /// As in a record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",

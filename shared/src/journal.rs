@@ -60,7 +60,7 @@ pub enum Entry<'a> {
         /// The error, as workers write it.
         error: &'a [u8],
     },
-    /// A call with retries of its own that has failed for good.
+    /// A call with its own retries that has failed for good.
     GivenUp {
         /// The call's name.
         name: &'a str,
@@ -122,7 +122,7 @@ pub enum Entry<'a> {
         /// The name of the change.
         name: &'a str,
     },
-    /// The results that the body had received, where no recorded value says so. It belongs to no call: see
+    /// The results that the body had received, if no recorded value says so. It belongs to no call: see
     /// [`FIRST_ORDER`].
     Order {
         /// As workers write it.

@@ -15,7 +15,7 @@
 //! * [`encryption`] encrypts payloads, for processes that have keys.
 //! * [`values`] keeps context values in forms that can be merged into.
 //! * [`durability`] says how safe a run's progress must be before the run goes on.
-//! * [`backoff`] has the pauses of whoever asks again, [`outage`] goes on through outages.
+//! * [`backoff`] has the pauses before repetitions, [`outage`] waits through outages.
 //! * `health` (with the feature of that name) answers over HTTP whether a process of a fleet is alive and ready, and `metrics` has what it counts.
 //! * [`server`] judges whether a Redis is fit for a fleet, [`admission`] opens a namespace on one that is.
 //!

@@ -1,5 +1,5 @@
 //! Log lines as JSON, the same from workers and coordinators: an object each, in which the fields of the event and of the spans around it
-//! stand side by side, so that `run`, `step` and `attempt` are found at the same place in every line that concerns one.
+//! are side by side, so that `run`, `step` and `attempt` are at the same place in every line that concerns one.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields(Map::new());
-        // What is nearer to the event goes before what is around it.
+        // Inner spans go before outer ones.
         for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             if let Some(Ok(of_span)) =
                 span.extensions().get::<FormattedFields<N>>().map(|text| serde_json::from_str(text))
@@ -59,7 +59,7 @@ fn line(event: &Event<'_>, fields: &Map<String, Value>) -> serde_json::Result<St
     line.serialize_entry("timestamp", &time)?;
     line.serialize_entry("level", event.metadata().level().as_str())?;
     line.serialize_entry("target", event.metadata().target())?;
-    // The message comes first, for whoever reads the lines as they are.
+    // The message comes first, for people who read the lines as they are.
     let (message, others) = (fields.get("message"), fields.iter().filter(|(name, _)| *name != "message"));
     for (name, value) in message.map(|message| ("message", message)).into_iter().chain(others.map(|(n, v)| (&**n, v))) {
         if !OURS.contains(&name) {

@@ -30,7 +30,7 @@ struct All {
 pub struct Outage {
     /// The name of its loop: `intake`.
     pub what: &'static str,
-    /// In which partitions, where that is known: `partition 3`.
+    /// In which partitions, if that is known: `partition 3`.
     pub place: Option<Arc<str>>,
     /// Since when, on this machine's clock.
     pub since: SystemTime,

@@ -1,6 +1,6 @@
 //! All partitions of a namespace.
 //!
-//! Each partition is a store of its own. [`Partitions`] finds the one that a run belongs to, and reads what is spread
+//! Each partition is a separate store. [`Partitions`] finds the one that a run belongs to, and reads what is spread
 //! over all of them. Partitions that share a server are read over one connection: see [`Partitions::colocated`]. The
 //! type says what its holder may do with them: `Partitions<dyn CallerStore>` is a caller's, `Partitions` alone can do
 //! everything.

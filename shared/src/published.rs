@@ -211,7 +211,7 @@ pub enum StepState {
 }
 
 impl StepState {
-    /// As it stands in an entry's `state` field.
+    /// As in an entry's `state` field.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",

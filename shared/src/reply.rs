@@ -23,7 +23,7 @@ impl ReplyList {
         let found = key.strip_prefix(&prefix).and_then(|rest| rest.split_once(KIND));
         let partition = found.and_then(|(partition, _)| partition.parse().ok().filter(|number: &u16| *number < count));
         let (Some((text, name)), Some(partition)) = (found, partition) else { return Err(refused(key, &prefix)) };
-        // Of one list there is one key.
+        // Each list has exactly one key.
         if text != partition.to_string() {
             return Err(refused(key, &prefix));
         }

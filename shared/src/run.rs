@@ -59,7 +59,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// The state of a run's compensations, each of which is a run of its own: see `ctx.compensate` of the SDK.
+/// The state of a run's compensations, each of which is a separate run: see `ctx.compensate` of the SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compensation {
@@ -133,7 +133,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of which no more is known, with JSON as its input and result. For tests: a client gives those that are there.
+    /// A run about which nothing more is known, with JSON as its input and result. For tests: a client returns existing ones.
     pub fn new(id: impl Into<String>, (workflow, version): (&str, u32), status: Status) -> Self {
         Self {
             id: id.into(),

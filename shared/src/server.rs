@@ -157,7 +157,7 @@ impl Info {
         }
     }
 
-    /// What the server lacks to keep runs this safe, and what to do about it; None where it lacks nothing, or does not say.
+    /// What the server lacks to keep runs this safe, and what to do about it; None if it lacks nothing, or does not say.
     pub fn lacks(&self, durability: Durability) -> Option<String> {
         let number = |name| self.get(name).and_then(|text| text.parse::<u32>().ok());
         match durability {

@@ -161,7 +161,7 @@ pub(crate) fn to_messagepack<'a>(field: &str, value: &'a [u8]) -> Result<Cow<'a,
     }
 }
 
-/// None where the elements are broken off.
+/// None if the elements are incomplete.
 fn list(what: &str, elements: &[u8]) -> Result<Option<Vec<u8>>> {
     let (mut count, mut rest, mut plain) = (0, elements, Vec::with_capacity(elements.len()));
     while !rest.is_empty() {
@@ -178,7 +178,7 @@ fn list(what: &str, elements: &[u8]) -> Result<Option<Vec<u8>>> {
     Ok(Some(whole))
 }
 
-/// None where the entries are broken off.
+/// None if the entries are incomplete.
 fn map(what: &str, entries: &[u8]) -> Result<Option<Vec<u8>>> {
     let Some(kept) = entries_of(entries) else { return Ok(None) };
     // A field of a context that came as JSON, encrypted by a caller.

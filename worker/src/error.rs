@@ -36,7 +36,7 @@ pub struct Error {
 enum Mark {
     /// An event from outside cannot be read: it is set aside.
     Unreadable,
-    /// A recorded call ended with it, and does so in each attempt.
+    /// A recorded call ended with it, and ends with it in each attempt.
     GivenUp,
 }
 

@@ -13,7 +13,7 @@ use crate::error::Outcome;
 use crate::schema;
 use crate::workflow::Attempt;
 
-/// What one worker can write into Redis and another can read.
+/// A type that one worker can write into Redis and another can read.
 #[diagnostic::on_unimplemented(
     message = "the event `{Self}` cannot be written and read",
     label = "another worker reads it",

@@ -15,7 +15,7 @@ const MAX_INPUT: usize = 256 * 1024;
 ///
 /// A step that takes this event catches the failures of the steps that its option `catches` names, or of all steps.
 /// It runs in place of the step that failed, none of whose writes to the state were committed. What it returns goes
-/// on from there, also as a branch of a fan-out. The run goes on as if the step had not failed.
+/// on from there, even as a branch of a fan-out. The run continues as if the step had not failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepFailed {
     /// The step.

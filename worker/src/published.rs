@@ -1,4 +1,4 @@
-//! What a run publishes, as those who follow it read it.
+//! What a run publishes, as its followers read it.
 
 pub use stepfleet_shared::published::*;
 
@@ -23,7 +23,7 @@ use crate::event::Event;
 /// }
 /// ```
 pub trait PublishedEvent {
-    /// The event, where it is one of this type's name; None if it is something else. Fails if it cannot be read:
+    /// The event, if it has this type's name; None if it is something else. Fails if it cannot be read:
     /// its type has changed since it was published.
     fn event<E: Event>(&self) -> stepfleet_shared::Result<Option<E>>;
 }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-/// Finds out at compile time whether a type has a schema of its own: a call finds [`Typed`] first, and [`Untyped`] only
+/// Finds out at compile time whether a type has its own schema: a call finds [`Typed`] first, and [`Untyped`] only
 /// by one reference more.
 pub struct Probe<T>(PhantomData<T>);
 
@@ -20,7 +20,7 @@ impl<T> Probe<T> {
     }
 }
 
-/// A type with a schema of its own.
+/// A type with its own schema.
 pub trait Typed {
     /// That schema.
     fn schema(&self, name: &str, fields: Option<&[&str]>) -> Value;
@@ -32,7 +32,7 @@ impl<T: JsonSchema> Typed for Probe<T> {
     }
 }
 
-/// A type of which only the macro knows something.
+/// A type about which only the macro knows something.
 pub trait Untyped {
     /// What the names of its fields tell.
     fn schema(&self, name: &str, fields: Option<&[&str]>) -> Value;
@@ -44,7 +44,7 @@ impl<T> Untyped for &Probe<T> {
     }
 }
 
-/// The schema of an event of which no more than the names of its fields are known, if that.
+/// The schema of an event if at most the names of its fields are known.
 pub(crate) fn of_fields(name: &str, fields: Option<&[&str]>) -> Value {
     let Some(fields) = fields else { return json!({ "title": name }) };
     let properties: serde_json::Map<_, _> = fields.iter().map(|field| ((*field).to_owned(), json!({}))).collect();

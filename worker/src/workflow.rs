@@ -67,7 +67,7 @@ pub struct Definition<W> {
     pub retention: Duration,
     /// How long a run may take, from its first step on.
     pub timeout: Option<Duration>,
-    /// How safe the progress of a run must be before it goes on, where its request does not say.
+    /// How safe the progress of a run must be before it goes on, unless its request says so.
     pub durability: Durability,
     /// The retry policy of steps without their own; None for [`RetryPolicy::default`].
     pub retry: Option<RetryPolicy>,
@@ -123,7 +123,7 @@ impl<W> Step<W> {
         }
     }
 
-    /// That of a task, whose body is work itself: made by `#[task]`.
+    /// A task, whose body is the work itself: made by `#[task]`.
     #[doc(hidden)]
     #[must_use]
     pub fn of_task(self) -> Self {

@@ -93,7 +93,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
 fn start(program: &Path, dir: &Path, port: u16) -> Result<(Child, Option<ChildStdin>), CliError> {
     let mut keeper = Command::new(std::env::current_exe()?);
     keeper.arg("dev-server").arg("--program").arg(program).arg("--dir").arg(dir).arg("--port").arg(port.to_string());
-    // In a process group of its own, ctrl-c reaches it only by way of this process, which stops the coordinator first.
+    // In a separate process group, ctrl-c reaches it only through this process, which stops the coordinator first.
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut keeper = keeper.spawn()?;
     // Taken out, as waiting for the child would close it.

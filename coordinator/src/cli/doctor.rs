@@ -18,7 +18,7 @@ use super::text::span;
 use super::{Fleet, audit, workflows};
 
 const PINGS: usize = 200;
-/// A server that closes idle connections within so many seconds may close those on which workers renew their leases.
+/// A server that closes idle connections within this many seconds may close those on which workers renew their leases.
 const SHORT_TIMEOUT: u64 = 10;
 
 #[derive(Args)]
@@ -249,7 +249,7 @@ fn judge_library(loaded: &[String]) -> Check {
     }
 }
 
-/// The libraries' names, as `FUNCTION LIST` answers them.
+/// The libraries' names, as `FUNCTION LIST` returns them.
 fn names(reply: &Value) -> Vec<String> {
     let Value::Array(libraries) = reply else { return Vec::new() };
     let name = |library: &Value| {

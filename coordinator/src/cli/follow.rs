@@ -111,7 +111,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Prints the records that are there; false where they could not be read.
+    /// Prints the existing records; false if they could not be read.
     async fn print_new(&mut self, store: &dyn ReaderStore, run: &str) -> Result<bool, CliError> {
         loop {
             let records = match store.history(run, self.seen, PAGE).await {

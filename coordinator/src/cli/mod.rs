@@ -169,7 +169,7 @@ struct Watched {
 }
 
 impl HealthAddress {
-    /// Listens where an address was given, until the value is dropped.
+    /// Listens at the given address, if any, until the value is dropped.
     fn watch(&self, outages: &Outages) -> Result<Watched, CliError> {
         let metrics = Registry::new(Process::Coordinator, outages);
         let health = Health::new(outages).with_metrics(&metrics, self.token()?);

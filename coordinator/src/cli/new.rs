@@ -12,7 +12,7 @@ use super::Fleet;
 use super::error::{CliError, CliResult};
 use super::output;
 
-/// What a project has: where it goes, and its text.
+/// The files of a project: their paths and texts.
 const FILES: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../templates/Cargo.toml.template")),
     ("src/main.rs", include_str!("../../templates/main.rs")),

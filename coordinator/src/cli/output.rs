@@ -20,7 +20,7 @@ pub(super) fn line(text: &str) {
     }
 }
 
-/// Prints a line beside something else that goes on. False where nobody reads.
+/// Prints a line while something else runs. False if nobody reads it.
 pub(super) fn is_read(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()

@@ -39,7 +39,7 @@ pub(super) async fn follow(
         let entry = tokio::select! {
             entry = follower.next() => entry?,
             _ = looks.tick() => {
-                // Where Redis is away, the follower waits for it.
+                // If Redis is away, the follower waits for it.
                 let _ = asks.tell(&partitions, run).await;
                 continue;
             }
@@ -103,7 +103,7 @@ fn event_json(entry: &Published) -> serde_json::Value {
     json
 }
 
-/// The position first, to go on from.
+/// The position first, to continue from.
 fn event_line(entry: &Published) -> String {
     let position = entry.position;
     let of = |By { step, seq, attempt, worker }: &By| {

@@ -236,7 +236,7 @@ pub(super) fn workflow(run: &Run) -> String {
     if run.workflow.is_empty() { "-".into() } else { format!("{}:{}", run.workflow, run.version) }
 }
 
-/// From the beginning of the first step to the end, or until now; None where no step has begun.
+/// From the beginning of the first step to the end, or until now; None if no step has begun.
 pub(super) fn duration(run: &Run, now_ms: u64) -> Option<u64> {
     Some(run.finished_ms.unwrap_or(now_ms).saturating_sub(run.started_ms?))
 }

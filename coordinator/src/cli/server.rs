@@ -114,7 +114,7 @@ pub(super) fn find() -> Result<PathBuf, CliError> {
     })
 }
 
-/// The given port where it is free, or any free one for 0.
+/// The given port if it is free, or any free one for 0.
 pub(super) fn free_port(wanted: u16) -> Result<u16, CliError> {
     let taken = |error: std::io::Error| {
         CliError::new(format!(

@@ -71,7 +71,7 @@ fn shown(session: &SessionStatus) -> Vec<String> {
     lines
 }
 
-/// What a run of a session waits for; None where it does not wait for its turn.
+/// What a run of a session waits for; None if it does not wait for its turn.
 pub(super) async fn turn(store: &dyn ReaderStore, run: &Run) -> stepfleet_shared::Result<Option<String>> {
     let Some(name) = run.session.as_ref().filter(|_| !run.status.is_over()) else { return Ok(None) };
     let session = store.session(name).await?.unwrap_or_default();

@@ -105,7 +105,7 @@ pub(super) async fn find_deferred(partitions: &Partitions, id: &str) -> stepflee
     Ok(partitions.of(id).deferred().await?.into_iter().find(|deferred| deferred.run == id))
 }
 
-/// Why there is no such run, as far as can be told.
+/// Why there is no such run, as far as is known.
 pub(super) async fn missing<R: Role + ?Sized>(
     partitions: &Partitions<R>,
     id: &str,
@@ -210,7 +210,7 @@ fn print(run: &Run, history: &[Record], now_ms: u64, full: bool) {
     }
 }
 
-/// The child runs that it has asked for, each once, with how it ended where it has: `<id> <status>`.
+/// The child runs that it has requested, each once, with its status if it has ended: `<id> <status>`.
 fn children(history: &[Record]) -> Vec<String> {
     let mut children: Vec<(&str, &str)> = Vec::new();
     for record in history {

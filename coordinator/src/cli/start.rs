@@ -136,7 +136,7 @@ pub(super) fn read_input(input: &str) -> Result<String, CliError> {
     read.map_err(|error| CliError::new(format!("the input {input} cannot be read: {error}")))
 }
 
-/// Names what the run waits for meanwhile: beside a spinner on a terminal, and else in a line each time that it is something new.
+/// Shows what the run waits for meanwhile: beside a spinner on a terminal, otherwise in a line each time that it changes.
 async fn wait(fleet: &Fleet, handle: &RunHandle, limit: Duration) -> stepfleet_shared::Result<Run> {
     // Draws nothing where standard error is not a terminal.
     let spinner = ProgressBar::new_spinner();
@@ -170,7 +170,7 @@ async fn show_progress(fleet: &Fleet, handle: &RunHandle, spinner: &ProgressBar)
 }
 
 /// A workflow that was registered and that no live worker serves now: the request is held, and that is said at once. Nothing is said
-/// where that cannot be found out: a user for callers may not look at workers.
+/// if that cannot be found out: a user for callers may not read workers.
 async fn warn_unserved(fleet: &Fleet, workflow: &str) {
     let Ok(partitions) = fleet.partitions().await else { return };
     let Ok(serving) = workflows::read(&partitions).await else { return };

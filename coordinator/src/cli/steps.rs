@@ -29,7 +29,7 @@ pub(super) struct Line {
     error: Option<String>,
 }
 
-/// Those that have ended in the order in which they did, and then those that have not.
+/// Those that have ended, in the order of their ends, and then those that have not.
 pub(super) fn attempts(history: &[Record], live: &[LiveStep]) -> Vec<Line> {
     let ended = history.iter().filter_map(ended);
     ended.chain(live.iter().map(under_way)).collect()

@@ -21,8 +21,8 @@ const NEWEST: usize = 500;
 /// How many lines a look may print; the rest is counted.
 const LINES: usize = 20;
 
-/// Looks again and again, until it is dropped, or nobody reads any more: whoever has started `dev --json` may have read one line and
-/// gone. What was there before is not told.
+/// Looks again and again, until it is dropped, or nobody reads any more: a program that started `dev --json` may read one line and
+/// exit. Earlier runs and requests are not printed.
 pub(super) async fn tell(client: Client, partitions: Partitions, json: bool) {
     let mut teller = Teller { seen: HashMap::new(), from_ms: 0, json, is_read: true };
     let mut is_first = true;
@@ -39,7 +39,7 @@ pub(super) async fn tell(client: Client, partitions: Partitions, json: bool) {
 
 struct Teller {
     seen: HashMap<String, Status>,
-    /// Rejections before that were told of.
+    /// Rejections before this one were printed.
     from_ms: u64,
     json: bool,
     is_read: bool,

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 pub(super) const FORMS: &str = "a length of time before now, as in 30s, 10m, 1h or 2d, or a moment, as in \
                                 2026-11-30, \"2026-11-30 10:00\" (on this machine's clock) or 2026-11-30T10:00:00Z";
 
-/// A moment, or so long ago.
+/// A moment, or how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     Ago(Duration),

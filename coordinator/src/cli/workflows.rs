@@ -70,7 +70,7 @@ fn workers(serving: &Serving, now_ms: u64) -> Cell {
     }
 }
 
-/// That a run waits for a worker of its version, where it does.
+/// Says that a run waits for a worker of its version, if it does.
 pub(super) fn unserved(run: &Run, all: &[Serving], now_ms: u64) -> Option<String> {
     if run.status.is_over() {
         return None;

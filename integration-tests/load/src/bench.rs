@@ -1,4 +1,4 @@
-//! What the scenarios share: how much they do, a Redis, worker processes, runs.
+//! What the scenarios share: their size, a Redis, worker processes, runs.
 
 use std::time::{Duration, Instant};
 
@@ -39,20 +39,20 @@ impl Effort {
     pub(crate) const FULL: Self = Self { times: 3, length: Duration::from_millis(1200), part: 1 };
     pub(crate) const QUICK: Self = Self { times: 1, length: Duration::from_millis(60), part: 50 };
 
-    /// So many, or fewer where it must be quick.
+    /// This many, or fewer if it must be quick.
     pub(crate) fn count(self, full: u64) -> u64 {
         (full / self.part).max(2)
     }
 }
 
-/// A Redis of its own with a coordinator.
+/// A Redis with a coordinator.
 pub(crate) struct Site {
     pub(crate) fleet: Fleet,
     pub(crate) redis: MultiplexedConnection,
     _coordinator: InProcess,
 }
 
-/// What came of some runs.
+/// The outcome of some runs.
 pub(crate) struct Pass {
     /// From the first body to the last.
     pub(crate) took: Duration,
@@ -102,13 +102,13 @@ impl Site {
         Floor::find(&self.fleet.redis.url, effort.length / 2).await
     }
 
-    /// What a worker process that serves these needs to be told.
+    /// The arguments for a worker process that serves these.
     pub(crate) fn serve(&self, workflows: &[&str]) -> Serve {
         let workflows = workflows.iter().map(|&name| name.to_owned()).collect();
         Serve { url: self.fleet.redis.url.clone(), workflows, workers: 1, concurrency: 64 }
     }
 
-    /// Starts a worker process and waits until the fleet has so many workers in all.
+    /// Starts a worker process and waits until the fleet has this many workers in all.
     pub(crate) async fn crew(&self, serve: &Serve, in_all: usize) -> Fallible<Crew> {
         let crew = Crew::start(serve)?;
         let until = Instant::now() + PATIENCE;
@@ -121,12 +121,12 @@ impl Site {
         Ok(crew)
     }
 
-    /// Sends the requests; the ids of the runs in the order in which they were sent.
+    /// Sends the requests; returns the ids of the runs in the order in which they were sent.
     pub(crate) async fn send(&self, runs: &Runs) -> Fallible<Vec<String>> {
         send_later(&self.fleet.client, runs, |_| None).await
     }
 
-    /// As [`Site::send`], each with a delay that is asked for when it is sent.
+    /// As [`Site::send`], each with a delay that is computed when it is sent.
     pub(crate) async fn send_later(
         &self,
         runs: &Runs,
@@ -135,17 +135,17 @@ impl Site {
         send_later(&self.fleet.client, runs, delay).await
     }
 
-    /// Waits until these runs have completed; fails when one has ended otherwise.
+    /// Waits until these runs have completed; fails if one has ended otherwise.
     pub(crate) async fn completed(&self, ids: &[String]) -> Fallible<()> {
         completed(&self.fleet.client, ids).await
     }
 
-    /// What a run came to.
+    /// The result of a run.
     pub(crate) async fn result(&self, id: &str) -> Fallible<Value> {
         result(&self.fleet.client, id).await
     }
 
-    /// Waits until a run is there.
+    /// Waits until a run exists.
     pub(crate) async fn started(&self, id: &str) -> Fallible<()> {
         let run = self.fleet.client.run(id);
         let until = Instant::now() + PATIENCE;
@@ -172,7 +172,7 @@ impl Site {
         Ok((turns as u64).clamp(5, 10_000))
     }
 
-    /// Bytes that Redis uses for what it keeps.
+    /// Bytes that Redis uses for its data.
     pub(crate) async fn used_memory(&mut self) -> Fallible<f64> {
         let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.redis).await?;
         let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
@@ -180,7 +180,7 @@ impl Site {
     }
 }
 
-/// Sends the requests, each with a delay that is asked for when it is sent.
+/// Sends the requests, each with a delay that is computed when it is sent.
 async fn send_later(client: &Client, runs: &Runs, delay: impl Fn(u64) -> Option<Duration>) -> Fallible<Vec<String>> {
     let input = runs.input.to_string();
     let numbers: Vec<u64> = (0..runs.count).collect();
@@ -225,7 +225,7 @@ pub(crate) async fn pass(
     let begun = Instant::now();
     let ids = send_later(client, runs, |_| None).await?;
     let took = crew.reached().await?;
-    // Those that were sent last end last; to wait for all would be work for Redis.
+    // Those that were sent last end last; waiting for all would be extra work for Redis.
     let last = ids.len().saturating_sub(16);
     completed(client, &ids[last..]).await?;
     let in_all = begun.elapsed();

@@ -1,4 +1,4 @@
-//! What is measured beside what was kept.
+//! Compares measured figures with kept ones.
 
 use crate::row::Row;
 

@@ -50,7 +50,7 @@ impl Crew {
         Ok(serde_json::from_str(&line.ok_or("a worker process has ended")?)?)
     }
 
-    /// Has it count from 0.
+    /// Makes it count from 0.
     pub(crate) async fn expect(&mut self, bodies: u64) -> Fallible<()> {
         self.tell(&Told::Expect { bodies }).await?;
         match self.hear().await? {
@@ -59,7 +59,7 @@ impl Crew {
         }
     }
 
-    /// Waits until as many bodies have begun as it was told to expect; how long after the first the last one began.
+    /// Waits until the expected number of bodies has begun; returns how long after the first the last one began.
     pub(crate) async fn reached(&mut self) -> Fallible<Duration> {
         match self.hear().await? {
             Said::Reached { took } => Ok(took),
@@ -67,7 +67,7 @@ impl Crew {
         }
     }
 
-    /// Waits until it has begun a run that holds it; the run's id.
+    /// Waits until it has begun a run that holds it; returns the run's id.
     pub(crate) async fn began(&mut self) -> Fallible<String> {
         match self.hear().await? {
             Said::Began { run } => Ok(run),
@@ -75,7 +75,7 @@ impl Crew {
         }
     }
 
-    /// Has it let go of what it holds.
+    /// Makes it release what it holds.
     pub(crate) async fn release(&mut self) -> Fallible<()> {
         self.tell(&Told::Release).await
     }
@@ -94,7 +94,7 @@ impl Crew {
         Ok(self.child.start_kill()?)
     }
 
-    /// Stops the process where it stands.
+    /// Freezes the process.
     pub(crate) fn freeze(&self) -> Fallible<()> {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Ok(kill_process(id.ok_or("a worker process has ended")?, Signal::STOP)?)

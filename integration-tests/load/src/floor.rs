@@ -1,4 +1,4 @@
-//! The floor: what Redis needs at the least for one step commit, and for one call alone.
+//! The floor: the least that Redis needs for one step commit, and for one call alone.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const LIBRARY: &str = include_str!("floor.lua");
 /// Connections, and calls that each sends at once. The best of them is the floor.
 const SHAPES: [(usize, usize); 6] = [(1, 128), (2, 32), (2, 128), (4, 64), (4, 256), (8, 32)];
 
-/// The bytes of an event where nothing else is said.
+/// The default size of an event.
 pub(crate) const PAYLOAD: usize = 256;
 
 /// How fast step commits of the floor are.
@@ -35,7 +35,7 @@ impl Rate {
     }
 }
 
-/// A Redis with the floor's function, and how it is called best.
+/// A Redis with the floor's function, and the fastest way to call it.
 pub(crate) struct Floor {
     url: String,
     length: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Loads the function and tries which shape is best.
+    /// Loads the function and finds the fastest shape.
     pub(crate) async fn find(url: &str, length: Duration) -> Fallible<Self> {
         let mut floor = Self { url: url.to_owned(), length, shape: SHAPES[0] };
         let mut load = redis::cmd("FUNCTION");
@@ -64,7 +64,7 @@ impl Floor {
         self.try_shape(self.shape, PAYLOAD, self.length).await
     }
 
-    /// With events of so many bytes.
+    /// With events of this many bytes.
     pub(crate) async fn rate_with(&self, payload: usize) -> Fallible<Rate> {
         // Large events fill buffers: fewer at once.
         let shape = if payload > 4096 { (2, 8) } else { self.shape };
@@ -120,7 +120,7 @@ impl Floor {
         Ok(())
     }
 
-    /// How long one call takes that is alone, in microseconds: p50 and p99.
+    /// How long a single call takes, in microseconds: p50 and p99.
     pub(crate) async fn one_call(&self, calls: usize) -> Fallible<(f64, f64)> {
         let mut connection = self.connection().await?;
         let mut took = Vec::with_capacity(calls);
@@ -148,7 +148,7 @@ fn keys(connection: usize, run: usize) -> [String; 3] {
 fn call(connection: usize, run: usize, payload: usize) -> redis::Cmd {
     let mut call = redis::cmd("FCALL");
     call.arg("sfload_step").arg(3).arg(&keys(connection, run));
-    // What is written beside the event: a state line and a record of the history.
+    // Written beside the event: a state line and a history record.
     call.arg("x".repeat(payload)).arg("s".repeat(48)).arg("r".repeat(64));
     call
 }

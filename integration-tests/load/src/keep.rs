@@ -1,4 +1,4 @@
-//! What is kept: a JSON file, and the table in the page beside it.
+//! The kept figures: a JSON file, and the table in the page beside it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::table::{HEADS, cells};
 const BEGIN: &str = "<!-- kept: begin -->\n";
 const END: &str = "<!-- kept: end -->";
 
-/// All that was measured in one go.
+/// Everything that was measured in one go.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The machine's cores.
@@ -33,7 +33,7 @@ pub(crate) fn read(page: &Path) -> Fallible<Vec<Row>> {
     Ok(report.rows)
 }
 
-/// Keeps what was measured. Rows that were kept before and were not measured now stay.
+/// Writes the measured rows. Rows that were kept before and not measured now stay.
 pub(crate) fn write(page: &Path, mut report: Report) -> Fallible<()> {
     let file = page.with_extension("json");
     if file.exists() {

@@ -31,7 +31,7 @@ use crate::serve::Serve;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How often a scenario that has become worse is measured again before that is believed.
+/// How often a scenario that has become worse is measured again before it counts.
 const SECOND_LOOKS: usize = 2;
 
 /// Measures what Stepfleet costs, on a Redis of its own, and prints a table.

@@ -1,4 +1,4 @@
-//! What the bodies of a worker process tell: how many began, how far apart, and who holds.
+//! What the bodies of a worker process report: how many began, how far apart, and which hold.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ static TARGET: AtomicU64 = AtomicU64::new(0);
 static REST: LazyLock<Mutex<Rest>> = LazyLock::new(Mutex::default);
 static GATE: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
-/// What is not counted for each body.
+/// Counts that are not per body.
 #[derive(Default)]
 struct Rest {
     first: Option<Instant>,
@@ -43,7 +43,7 @@ pub(crate) fn body() {
     }
 }
 
-/// Begins to count anew, and says when so many bodies have begun.
+/// Begins to count anew, and says when this many bodies have begun.
 pub(crate) fn expect(bodies: u64) {
     let mut rest = rest();
     *rest = Rest { cpu: cpu_time(), ..Rest::default() };
@@ -51,7 +51,7 @@ pub(crate) fn expect(bodies: u64) {
     TARGET.store(bodies, Ordering::Relaxed);
 }
 
-/// The body of a run that is alone begins: the time since the end of the one before is a sample.
+/// The body of a single run begins: the time since the end of the previous one is a sample.
 pub(crate) fn relay_begins() {
     let now = Instant::now();
     let mut rest = rest();
@@ -60,7 +60,7 @@ pub(crate) fn relay_begins() {
     }
 }
 
-/// The body of a run that is alone ends.
+/// The body of a single run ends.
 pub(crate) fn relay_ends() {
     let mut rest = rest();
     rest.last_end = Some(Instant::now());
@@ -71,7 +71,7 @@ pub(crate) fn fails(run: &str) {
     rest().failed.insert(run.to_owned(), Instant::now());
 }
 
-/// It is tried again, `delay` after it failed: how late that is, is a sample.
+/// It is tried again, `delay` after it failed: its lateness is a sample.
 pub(crate) fn tried_again(run: &str, delay: Duration) {
     let now = Instant::now();
     let mut rest = rest();
@@ -80,7 +80,7 @@ pub(crate) fn tried_again(run: &str, delay: Duration) {
     }
 }
 
-/// Says that this process has begun a run, and holds it until it is told to let go.
+/// Says that this process has begun a run, and holds it until it is told to release it.
 pub(crate) async fn hold(run: &str) {
     let mut gate = GATE.subscribe();
     Said::Began { run: run.to_owned() }.say();
@@ -88,7 +88,7 @@ pub(crate) async fn hold(run: &str) {
     let _ = gate.changed().await;
 }
 
-/// Lets go of all that is held.
+/// Releases everything that is held.
 pub(crate) fn release() {
     GATE.send_modify(|times| *times += 1);
 }
@@ -102,6 +102,6 @@ pub(crate) fn taken() -> Taken {
 
 /// CPU time of this process, of all its threads.
 fn cpu_time() -> Duration {
-    // A process has not used less than none.
+    // A process cannot have used less than 0.
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }

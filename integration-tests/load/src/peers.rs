@@ -1,4 +1,4 @@
-//! Others on the same shapes: each a program that is told where Redis is, how many runs to make and of how many steps.
+//! Other systems with the same shapes: each a program that gets the address of Redis, the number of runs and of their steps.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use crate::usage::Usage;
 use stepfleet_integration_tests::redis::TestRedis;
 
 /// Runs, and the steps of each: chains, and jobs of one step.
-/// More jobs would not do: a backlog of more than about 8,000 ends the worker of apalis ("too many results to unpack").
+/// Not more jobs: a backlog of more than about 8,000 ends the worker of apalis ("too many results to unpack").
 const SHAPES: [(&str, u64, u64); 2] = [("chain", 1000, 10), ("jobs", 5000, 1)];
 
 /// What a peer prints.
@@ -32,7 +32,7 @@ fn programs(folder: &Path) -> [(&'static str, Vec<PathBuf>); 2] {
     ]
 }
 
-/// Measures them; the rows of those that work, and why others do not.
+/// Measures them; returns the rows of those that work, and why others do not.
 pub(crate) async fn measure(folder: &Path, effort: Effort) -> (Vec<Row>, Vec<String>) {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for (name, program) in programs(folder) {
@@ -52,7 +52,7 @@ async fn peer(name: &str, program: &[PathBuf], (runs, turns): (u64, u64), effort
     let mut each = Vec::new();
     let mut cost = None;
     for _ in 0..effort.times {
-        // Each time on an empty Redis: what is left over is the peer's own affair.
+        // Each time on an empty Redis, whatever the peer leaves behind.
         let server = TestRedis::process_with(OFF).await;
         let mut redis = server.connection().await;
         let floor = Floor::find(&server.url, effort.length / 2).await?;

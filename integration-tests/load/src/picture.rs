@@ -13,7 +13,7 @@ const LINE: u32 = 24;
 const LEFT: i32 = 190;
 const RIGHT: i32 = 690;
 
-/// How well a row does: 1 where its goal is met exactly, more where it does better. None if it has no goal.
+/// How well a row does: 1 if its goal is met exactly, more if it is better. None if it has no goal.
 fn score(row: &Row) -> Option<f64> {
     match row.goal {
         Goal::AtLeast(least) => Some(row.ratio.median / least),
@@ -22,7 +22,7 @@ fn score(row: &Row) -> Option<f64> {
     }
 }
 
-/// Where a score stands between a tenth of its goal and ten times its goal.
+/// The position of a score between a tenth of its goal and ten times its goal.
 fn place(score: f64) -> i32 {
     let share = f64::midpoint(score.clamp(0.1, 10.0).log10(), 1.0);
     #[expect(clippy::cast_possible_truncation, reason = "a place in the picture")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::stats::Spread;
 use crate::usage::Cost;
 
-/// What a ratio should come to.
+/// The goal of a ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
@@ -28,7 +28,7 @@ impl Goal {
         }
     }
 
-    /// How many times worse a ratio is than another; below 1 where it is better.
+    /// How many times worse a ratio is than another; below 1 if it is better.
     pub(crate) fn loss(self, was: f64, is: f64) -> f64 {
         match self {
             Self::AtLeast(_) | Self::More => was / is,
@@ -45,9 +45,9 @@ pub(crate) struct Row {
     /// What was measured, in its unit.
     pub(crate) figure: Spread,
     pub(crate) unit: String,
-    /// What the goal speaks of.
+    /// The value that the goal is about.
     pub(crate) ratio: Spread,
-    /// What the ratio is to.
+    /// What the ratio compares with.
     pub(crate) of: String,
     pub(crate) goal: Goal,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ impl Unmeasured<'_> {
         }
     }
 
-    /// The figure is itself what the goal speaks of.
+    /// The goal is about the figure itself.
     pub(crate) fn absolute(self, unit: &str, each: &[f64]) -> Row {
         let each: Vec<_> = each.iter().map(|m| (*m, *m)).collect();
         self.measured(unit, unit, &each)

@@ -1,4 +1,4 @@
-//! A worker process: many workers where it is told so, each with connections of its own.
+//! A worker process: optionally many workers, each with separate connections.
 
 use stepfleet::Worker;
 use tokio::sync::mpsc;
@@ -39,7 +39,7 @@ pub(crate) async fn serve(settings: Serve) -> Fallible<()> {
 
 async fn listen() -> Fallible<()> {
     let (line, mut lines) = mpsc::unbounded_channel();
-    // A read of standard input cannot be given up; a thread of its own ends with the process.
+    // A read of standard input cannot be cancelled; a separate thread ends with the process.
     std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
     while let Some(line) = lines.recv().await {
         match serde_json::from_str(&line)? {

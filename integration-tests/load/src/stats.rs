@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What several repetitions came to.
+/// The results of several repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// # Panics
-    /// Where there are no values: a scenario measures at least once.
+    /// If there are no values: a scenario measures at least once.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -21,7 +21,7 @@ impl Spread {
     }
 }
 
-/// The value below which so many percent of the sorted values lie.
+/// The value below which this many percent of the sorted values lie.
 pub(crate) fn percentile(sorted: &[f64], percent: f64) -> f64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
     let index = (percent / 100.0 * ratio(sorted.len() - 1, 1)).round() as usize;

@@ -70,7 +70,7 @@ fn spread(Spread { min, median, max }: Spread) -> String {
     format!("{} / {} / {}", short(min), short(median), short(max))
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! What Redis itself says that it did: commands, function calls and CPU time.
+//! What Redis reports about its work: commands, function calls and CPU time.
 
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl Usage {
         }
     }
 
-    /// What each of so many steps took, when this came after `before`.
+    /// What each of this many steps took since `before`.
     pub(crate) fn per_step(self, before: Self, steps: u64) -> Cost {
         let steps = number(steps);
         Cost {

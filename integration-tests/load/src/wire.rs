@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Told to a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
-    /// Count from 0, and say when so many bodies have begun.
+    /// Count from 0, and say when this many bodies have begun.
     Expect { bodies: u64 },
-    /// Let go of what is held.
+    /// Release what is held.
     Release,
     /// Say what was counted.
     Take,
@@ -20,7 +20,7 @@ pub(crate) enum Told {
 pub(crate) enum Said {
     /// It counts anew.
     Expecting,
-    /// As many bodies have begun as were expected; so long after the first.
+    /// The expected number of bodies has begun; how long after the first.
     Reached { took: Duration },
     /// It has begun a run and holds it.
     Began { run: String },

@@ -27,7 +27,7 @@ pub(crate) fn serve(worker: Worker, names: &[String]) -> Result<Worker, WorkerEr
     })
 }
 
-/// So many more turns, with something to carry.
+/// How many more turns, with a payload.
 #[derive(Event, Serialize, Deserialize)]
 pub(crate) struct Turn {
     left: u64,
@@ -68,7 +68,7 @@ impl Chain {
     }
 }
 
-/// The same for one run alone, which takes the time between its bodies.
+/// The same for a single run, which measures the time between its bodies.
 struct Relay;
 
 #[workflow(start = Turn, stop = Finished)]
@@ -83,7 +83,7 @@ impl Relay {
     }
 }
 
-/// The same with a context, of which a small field changes.
+/// The same with a context in which a small field changes.
 struct Keeper;
 
 #[workflow(start = Turn, stop = Finished)]
@@ -201,7 +201,7 @@ impl Edits {
     }
 }
 
-/// Holds its worker until that is told to let go.
+/// Holds its worker until the worker is told to release it.
 struct Hold;
 
 #[workflow(start = Turn, stop = Finished)]

@@ -1,4 +1,4 @@
-//! The tool itself: a few scenarios, quickly. No time that it measures is judged here.
+//! The tool itself: a few scenarios, quickly. The measured times are not checked here.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn scenarios_run_and_give_their_rows() {
         ])
         .output()
         .expect("the tool starts");
-    // It fails by itself where a run did not complete, or a body ran more often than it was to.
+    // It fails by itself if a run did not complete, or a body ran too often.
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(log) = std::env::var_os(chaos::effects::VARIABLE) {
         return Ok(chaos::workflows::serve(stepfleet::Worker::from_env()?, Path::new(&log))?.run().await?);
     }
-    // The test's own way to its Redis, where the worker's is another.
+    // The test's own connection to its Redis, which may differ from the worker's.
     let url = std::env::var("TEST_LEVERS").or_else(|_| std::env::var("STEPFLEET_REDIS"))?;
     workflows::serve(stepfleet::Worker::from_env()?, &url)?.run().await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Callers: each sends what its job asks for, and insists until it is accepted. What may be lost is asked for again.
+//! Callers: each sends the requests of its job until they are accepted. A request that may be lost is sent again.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use super::load::{Ask, Shape, Steering};
 use super::workflows::Work;
 
 const INBOX: &str = "sf:{0}:inbox";
-/// No outage of a test lasts so long.
+/// Longer than any outage of a test.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long a caller waits before it asks again for what may have been forgotten.
+/// How long a caller waits before it sends a request again that may have been forgotten.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One of them, or all: cheap to clone.
+/// A caller: cheap to clone.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) client: Client,
     /// Sends plain commands.
     pub(super) raw: Arc<RedisStore>,
-    /// Looks, on a way that nobody cuts.
+    /// Reads on connections that nobody cuts.
     pub(super) store: Arc<dyn Store>,
     pub(super) promise: Promise,
-    /// How many runs were accepted and then gone.
+    /// How many accepted runs were lost.
     pub(super) forgotten: Arc<AtomicU64>,
 }
 
 impl Caller {
-    /// `url`: the way that is cut. `direct`: the way that is not.
+    /// `url`: through the proxy that is cut. `direct`: without a proxy.
     pub(super) fn new(url: &str, direct: &str, promise: Promise) -> Self {
         let open = |url| RedisStore::new(url, Namespace::default()).expect("the test's own URL");
         Self {
@@ -48,12 +48,12 @@ impl Caller {
         }
     }
 
-    /// Has a job done: returns when its runs have ended, or when it is time to stop.
+    /// Runs a job: returns when its runs have ended, or when it is time to stop.
     pub(super) async fn play(self, job: Vec<Ask>, stop: CancellationToken) {
         for ask in &job {
             self.start(ask).await;
             if job.len() > 1 {
-                // The order of a session is that in which its runs are there.
+                // The order of a session is that in which its runs are accepted.
                 tokio::select! {
                     () = self.is_there(ask) => {}
                     () = stop.cancelled() => {}
@@ -70,7 +70,7 @@ impl Caller {
         }
     }
 
-    /// Waits until a run has ended, and asks again for what was forgotten.
+    /// Waits until a run has ended, and sends forgotten requests again.
     pub(super) async fn ends(&self, ask: &Ask) -> Run {
         let mut asked = Instant::now();
         loop {
@@ -162,7 +162,7 @@ impl Caller {
             Steering::Pause(after, lasts) => {
                 tokio::time::sleep(Duration::from_millis(after)).await;
                 self.request(ask, "pause.0", &["op", "pause"]).await;
-                // Two coordinators might take them in the other order. A pause that was forgotten needs no end.
+                // Two coordinators might take them in the other order. A forgotten pause needs no resume.
                 let until = Instant::now() + PATIENCE;
                 while self.fate(ask, "pause.0").await.is_none()
                     && (self.promise == Promise::NoLoss || Instant::now() < until)
@@ -175,10 +175,10 @@ impl Caller {
         }
     }
 
-    /// Waits until it has failed, and has it go on with another event.
+    /// Waits until the run has failed, and retries it with another event.
     async fn mend(&self, ask: &Ask) {
         let until = Instant::now() + PATIENCE;
-        // Where it may be forgotten, it is mended when it is looked at again.
+        // If the retry may be forgotten, a later look at the run sends it again.
         while self.promise == Promise::NoLoss || Instant::now() < until {
             if self.store.run(&ask.id).await.is_ok_and(|run| run.is_some_and(|run| run.status == Status::Failed)) {
                 return self.retry(ask, "retry.0").await;
@@ -196,7 +196,7 @@ impl Caller {
         insist(&ask.id, || self.store.request_fate(&ask.id, request)).await
     }
 
-    /// As a caller does after a failover: whatever has no outcome is sent again, under the same id.
+    /// As a caller does after a failover: sends each request without an outcome again, with the same id.
     async fn ask_again(&self, ask: &Ask) {
         let Ok(run) = self.store.run(&ask.id).await else { return };
         let Some(run) = run else {
@@ -226,8 +226,8 @@ impl Caller {
         }
     }
 
-    /// Under what id a request is to be sent again: the one that it had, unless that one was rejected, as the run was not there at
-    /// that time. None where it was taken, unless it may be repeated.
+    /// The id with which a request is to be sent again: the same one, unless it was rejected because the run did not exist at
+    /// that time. None if it was taken, unless it may be repeated.
     async fn open_request(&self, ask: &Ask, name: &str, may_repeat: bool) -> Option<String> {
         for n in 0.. {
             let request = format!("{name}.{n}");

@@ -1,4 +1,4 @@
-//! The processes of the fleet, the ways on which they reach Redis, and what is done to both.
+//! The processes of the fleet, their connections to Redis, and the faults of both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(super) struct Crew {
     pub(super) faults: Faults,
     /// When a worker fell silent for good or for long (ms since 1970), by its name, and whether it was killed.
     pub(super) silenced: Vec<(String, u64, bool)>,
-    /// What no process may do.
+    /// Actions that no process may take now.
     pub(super) troubles: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ enum Relief {
 }
 
 impl Crew {
-    /// Starts them all. `cuts`: each has a way of its own to Redis, which can be cut.
+    /// Starts them all. `cuts`: each has its own proxy to Redis, which can be cut.
     pub(super) async fn start(programs: Programs, folder: &Path, redis: &str, cuts: bool) -> Self {
         let mut this = Self {
             programs,
@@ -88,7 +88,7 @@ impl Crew {
         this
     }
 
-    /// Which kinds of faults cannot be had here, and why.
+    /// Which kinds of faults are impossible here, and why.
     pub(super) fn missing(&self) -> Option<&'static str> {
         self.seats[0].clock.is_none().then_some("no clock jumps: the program faketime is not installed")
     }
@@ -104,7 +104,7 @@ impl Crew {
         let log = log.to_str().expect("a path of text");
         let mut settings = vec![("STEPFLEET_REDIS", redis), ("RUST_LOG", "info"), ("STEPFLEET_PARTITIONS", "1")];
         if !is_worker {
-            // The nemesis kills the workers, and no step of them.
+            // The nemesis kills the workers, so no step may be blamed.
             let arguments = ["coordinator", "--max-losses", "100000", "--id", &name];
             let process = Process::start(Path::new(self.programs.stepfleet), &arguments, &settings);
             return (name, process);
@@ -128,7 +128,7 @@ impl Crew {
         (name, process)
     }
 
-    /// Does to them what the plan says, until it is time and each of these kinds has happened.
+    /// Carries out the plan until the time is over and each of these kinds has happened.
     pub(super) async fn torment(mut self, mut plan: Plan, kinds: Vec<Kind>, until: Instant) -> Self {
         loop {
             let fault = plan.next().expect("the plan has no end");
@@ -150,7 +150,7 @@ impl Crew {
         self.reliefs.iter().map(|(at, ..)| *at).min()
     }
 
-    /// Waits, and relieves whom it is time to relieve.
+    /// Waits, and meanwhile ends the faults of processes whose time is over.
     async fn wait_until(&mut self, moment: Instant) {
         while let Some(next) = self.next_relief().filter(|next| *next <= moment) {
             tokio::time::sleep_until(next).await;
@@ -169,7 +169,7 @@ impl Crew {
         tokio::time::sleep_until(moment).await;
     }
 
-    /// One that is there. Half of the workers, and of the coordinators, are always there.
+    /// One that is running. Half of the workers, and of the coordinators, always run.
     async fn victim(&mut self, fault: &Fault) -> usize {
         let hits = |seat: &Seat| match fault.kind {
             Kind::KillCoordinator | Kind::FreezeCoordinator => !seat.is_worker,
@@ -259,7 +259,7 @@ impl Crew {
         self.reliefs.push((Instant::now() + time, at, relief));
     }
 
-    /// Whoever is still there when nobody has told it to end is well.
+    /// Whether the process has ended although nobody told it to.
     fn dies_by_itself(&mut self, at: usize) -> bool {
         let seat = &mut self.seats[at];
         let Some(status) = seat.process.has_ended() else { return false };
@@ -284,7 +284,7 @@ impl Crew {
         std::fs::write(self.folder.join(format!("{name}.log")), process.log()).expect("the folder of the evidence");
     }
 
-    /// Waits for those who were told to end, and keeps the logs of all.
+    /// Waits for the processes that were told to end, and keeps all logs.
     pub(super) async fn settle(&mut self) {
         for at in 0..self.seats.len() {
             self.dies_by_itself(at);
@@ -302,7 +302,7 @@ impl Crew {
     }
 }
 
-/// The library that fakes clocks, where it is installed.
+/// The library that fakes clocks, if it is installed.
 fn fake_clock() -> Option<String> {
     let output = Command::new("faketime").args(["-f", "+0", "sh", "-c", "echo $LD_PRELOAD"]).output().ok()?;
     let library = String::from_utf8(output.stdout).ok()?.trim().to_owned();

@@ -1,4 +1,4 @@
-//! What steps do to the world outside: lines in a file that no fault of Redis reaches.
+//! The effects of steps on the outside world: lines in a file that no fault of Redis reaches.
 //!
 //! All worker processes append to one file, each line with one write, so the order of the lines is the order in which things happened.
 
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use stepfleet::prelude::*;
 
-/// The variable that names the file. A worker process that has it serves the workflows of this folder.
+/// The variable that names the file. A worker process with this variable serves the workflows of this folder.
 pub const VARIABLE: &str = "TEST_EFFECTS";
 
-/// One effect: by which attempt, at what, and a token that no other effect has.
+/// One effect: its attempt, its step or call, and a unique token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The number of the step execution.
@@ -43,7 +43,7 @@ pub struct Effect {
     pub verb: Verb,
     /// The run.
     pub run: String,
-    /// The attempt that wrote the line. Where it knows an effect, that may be of an earlier attempt.
+    /// The attempt that wrote the line. An effect that it knows may be of an earlier attempt.
     pub attempt: u32,
     /// The effect.
     pub mark: Mark,
@@ -65,23 +65,23 @@ impl Effect {
     }
 }
 
-/// The way to the log, as a resource of workflows.
+/// The log, as a resource of workflows.
 #[derive(Clone)]
 pub struct Effects {
     file: Arc<File>,
-    /// What the tokens of this process begin with.
+    /// The beginning of the tokens of this process.
     process: u32,
     count: Arc<AtomicU64>,
 }
 
 impl Effects {
-    /// Opens the log, or makes it.
+    /// Opens or creates the log.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
         Ok(Self { file: Arc::new(file), process: rand::random(), count: Arc::default() })
     }
 
-    /// The effect of this attempt, done now.
+    /// Performs the effect of this attempt now.
     pub(super) fn did<S>(&self, ctx: &Context<S>, what: &str) -> Outcome<Mark> {
         let token = format!("{:08x}.{}", self.process, self.count.fetch_add(1, Ordering::Relaxed));
         let mark = Mark { seq: ctx.seq(), attempt: ctx.attempt(), what: what.to_owned(), token };
@@ -89,7 +89,7 @@ impl Effects {
         Ok(mark)
     }
 
-    /// The body got this from its journal, or recorded it just now.
+    /// Notes that the body got this from its journal, or recorded it just now.
     pub(super) fn knows<S>(&self, ctx: &Context<S>, mark: &Mark) -> Outcome<()> {
         self.write("knows", ctx, mark)
     }

@@ -15,10 +15,10 @@ use super::workflows::Ended;
 
 /// More records than any run of the load has.
 const ALL: u64 = 100_000;
-/// How long what is cleared away afterwards may take.
+/// How long the removal of keys may take afterwards.
 const CLEARED: Duration = Duration::from_secs(30);
 
-/// What there is. Waits a while for what is cleared away after the end of the last run.
+/// Collects everything. Waits a while, since some keys are removed only after the end of the last run.
 pub(super) async fn gather(
     (store, raw): (&dyn Store, &RedisStore),
     promise: Promise,
@@ -53,7 +53,7 @@ pub(super) async fn gather(
 async fn see(store: &dyn Store, id: &str) -> Option<Seen> {
     let run = store.run(id).await.expect("Redis is there")?;
     let history = store.history(id, 0, ALL).await.expect("Redis is there");
-    // A child's result is written as its parent reads it, and the checker reads JSON.
+    // A child's result is encoded for its parent, but the checker reads JSON.
     let result = run.result.map(|result| match run.content {
         Content::Json => result,
         Content::MessagePack => {
@@ -83,7 +83,7 @@ async fn left(store: &dyn Store, raw: &RedisStore) -> Left {
     }
 }
 
-/// A run may have ended before somebody cancels, pauses or resumes it.
+/// Whether a rejection is a fault. A run may have ended before its cancel, pause or resume.
 fn matters(rejected: &RejectedRequest) -> bool {
     let operation = rejected.fields.iter().find(|(name, _)| name == "op").map(|(_, value)| value.as_str());
     !matches!(operation, Some("cancel" | "pause" | "resume"))

@@ -1,4 +1,4 @@
-//! What callers ask for: an endless row of jobs that follows from a seed.
+//! The requests of callers: an endless sequence of jobs, determined by a seed.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -28,9 +28,9 @@ pub enum Shape {
     Parent,
     /// A fan-out of which the first two are enough.
     Podium,
-    /// Fails, and is mended by its caller.
+    /// Fails, and its caller retries it with another event.
     Mends,
-    /// Counts on in an entity that runs share.
+    /// Increases an entity that runs share.
     Counts,
 }
 
@@ -52,7 +52,7 @@ impl Shape {
         }
     }
 
-    /// Whether it is one durable function, whose attempts need not have effects of their own.
+    /// Whether it is one durable function, whose attempts need not have separate effects.
     pub fn is_function(self) -> bool {
         matches!(self, Self::Records | Self::Asks | Self::Says | Self::Parent | Self::Counts)
     }
@@ -63,41 +63,41 @@ impl Shape {
 pub enum Steering {
     /// Nothing.
     None,
-    /// Cancels it after so many ms.
+    /// Cancels it after this many ms.
     Cancel(u64),
-    /// Pauses it after so many ms, and resumes it after so many more.
+    /// Pauses it after the first number of ms, and resumes it after the second.
     Pause(u64, u64),
 }
 
-/// A run that somebody asks for.
+/// A run that a caller requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Its id.
     pub id: String,
-    /// What it does.
+    /// Its shape.
     pub shape: Shape,
-    /// How much of it.
+    /// Its size.
     pub work: Work,
-    /// How long it is put off, in ms.
+    /// Its delay, in ms.
     pub delay_ms: u64,
     /// The session that it is in.
     pub session: Option<String>,
-    /// The signals that it gets, each after so many ms.
+    /// The delays of its signals, in ms.
     pub words: Vec<(u64, String)>,
-    /// What happens to it besides.
+    /// What the caller does after the start.
     pub steering: Steering,
-    /// The caller writes to the inbox by itself, without the client.
+    /// The caller writes to the inbox directly, without the client.
     pub is_raw: bool,
 }
 
 impl Ask {
-    /// A run of this shape that nothing else happens to.
+    /// A plain run of this shape.
     pub fn new(id: impl Into<String>, shape: Shape, work: Work) -> Self {
         let (words, steering) = (Vec::new(), Steering::None);
         Self { id: id.into(), shape, work, delay_ms: 0, session: None, words, steering, is_raw: false }
     }
 
-    /// How many step executions it has when it completes. None where that depends on who is faster.
+    /// How many step executions it has when it completes. None if that depends on which is faster.
     pub fn executions(&self) -> Option<u64> {
         let n = self.work.n;
         Some(match self.shape {
@@ -110,7 +110,7 @@ impl Ask {
         })
     }
 
-    /// It ends, or rests until somebody mends it.
+    /// Whether it is over. A run of `Mends` that failed is not: its caller retries it.
     pub fn is_over(&self, status: Status) -> bool {
         status.is_over() && !(self.shape == Shape::Mends && status == Status::Failed)
     }
@@ -123,7 +123,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Those of this seed.
+    /// The jobs of this seed.
     pub fn new(seed: u64) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), next: 0 }
     }

@@ -1,8 +1,8 @@
-//! A fleet under mixed load while a nemesis takes it apart, and a checker that reads what is left.
+//! A fleet under mixed load while a nemesis injects faults, and a checker that reads what is left.
 //!
-//! - `load`, `workflows`, `caller`: what is asked for, and by whom.
-//! - `plan`, `crew`, `servers`: what goes wrong, and when.
-//! - `effects`, `gather`, `checker`, `report`: what is left, and whether it is right.
+//! - `load`, `workflows`, `caller`: the requests, and who makes them.
+//! - `plan`, `crew`, `servers`: the faults, and when they happen.
+//! - `effects`, `gather`, `checker`, `report`: what is left, and whether it is correct.
 
 mod caller;
 pub mod checker;
@@ -35,34 +35,34 @@ use crate::sentinel::Sentinels;
 
 /// How many jobs are under way at a time.
 const AT_ONCE: usize = 24;
-/// How long runs may take to end once nothing goes wrong any more. An audit comes round within it.
+/// How long runs may take to end after the last fault. This is enough for a whole audit.
 const SETTLES: Duration = Duration::from_secs(120);
 
-/// What the fleet stands on.
+/// The Redis of the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
     /// One Redis that loses nothing (`appendfsync always`).
     Lasting,
     /// One Redis that may come back without its last moments.
     Forgetful,
-    /// A master and a replica that take each other's place.
+    /// A master and a replica that replace each other.
     Replicated,
 }
 
-/// What is to be played.
+/// A chaos test.
 #[derive(Clone, Debug)]
 pub struct Play {
-    /// On what.
+    /// Its Redis.
     pub ground: Ground,
-    /// For how long things go wrong.
+    /// How long faults happen.
     pub time: Duration,
-    /// Faults and load follow from it.
+    /// The seed of faults and load.
     pub seed: u64,
     /// The programs under test.
     pub programs: Programs,
-    /// Where the evidence goes. It is removed where nothing is found.
+    /// The folder of the evidence. It is removed if there is no violation.
     pub evidence: PathBuf,
-    /// The command that plays it again.
+    /// The command that repeats it.
     pub repeat: String,
 }
 
@@ -93,7 +93,7 @@ impl Ground {
 }
 
 impl Play {
-    /// Plays it, prints the report, and panics where something is wrong.
+    /// Runs it, prints the report, and panics if there is a violation.
     pub async fn play(self) {
         let folder = self.evidence.join(format!("{:?}-{}", self.ground, self.seed).to_lowercase());
         let _ = std::fs::remove_dir_all(&folder);
@@ -114,7 +114,7 @@ impl Play {
     async fn play_in(&self, folder: &Path) -> (String, bool) {
         let servers = self.ground.servers().await;
         let url = servers.url();
-        // Behind Sentinels, everybody finds the way by himself.
+        // Behind Sentinels, every process finds the master itself.
         let cuts = self.ground != Ground::Replicated;
         let proxy = if cuts { Some(Proxy::to(&url).await) } else { None };
         let way = proxy.as_ref().map_or(&url, |proxy| &proxy.url);
@@ -162,7 +162,7 @@ impl Play {
         (report, violations.is_empty() && crew.troubles.is_empty())
     }
 
-    /// Callers have one job after another done, until it is time. Answers all that was asked for.
+    /// Callers run one job after another until the time is over. Returns all jobs.
     async fn load(&self, caller: &Caller, proxy: Option<&Proxy>, until: Instant) -> Vec<Ask> {
         let (mut load, mut asked) = (Load::new(self.seed), Vec::new());
         let (mut under_way, stop) = (FuturesUnordered::new(), CancellationToken::new());
@@ -190,7 +190,7 @@ impl Play {
         asked
     }
 
-    /// Waits until all runs have ended, as long as there is hope.
+    /// Waits until all runs have ended, for at most `SETTLES`.
     async fn all_end(&self, caller: &Caller, asked: &[Ask]) {
         let until = Instant::now() + SETTLES;
         let mut open: FuturesUnordered<_> = asked.iter().map(|ask| caller.ends(ask)).collect();

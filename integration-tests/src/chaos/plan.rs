@@ -29,7 +29,7 @@ pub enum Kind {
     LoseReplies,
     /// What a process hears from Redis is late.
     Delay,
-    /// Nothing passes between a worker and Redis for longer than its lease; then all of it arrives.
+    /// Nothing passes between a worker and Redis for longer than its lease; then everything arrives.
     Partition,
     /// The clock of a worker jumps by hours.
     JumpClock,
@@ -37,11 +37,11 @@ pub enum Kind {
     KillRedis,
     /// Redis is told to end, and started again.
     RestartRedis,
-    /// Redis is started again with files of a moment ago.
+    /// Redis is started again with slightly older files.
     RewindRedis,
     /// `FUNCTION FLUSH`.
     FlushFunctions,
-    /// `CLIENT KILL` for all that workers and coordinators have open.
+    /// `CLIENT KILL` for all connections of workers and coordinators.
     KillClients,
     /// `CLIENT PAUSE`.
     PauseClients,
@@ -51,11 +51,11 @@ pub enum Kind {
     FailOver,
     /// `kill -9` for the master; Sentinel makes the replica the master.
     KillMaster,
-    /// The master is frozen until another is the master, and goes on in the belief that it is one.
+    /// The master is frozen until another takes over, and continues as if it were still the master.
     FreezeMaster,
 }
 
-/// Those of processes, and of their ways to Redis.
+/// Faults of processes and of their connections to Redis.
 pub const OF_PROCESSES: &[Kind] = &[
     Kind::KillWorker,
     Kind::FreezeWorker,
@@ -65,11 +65,11 @@ pub const OF_PROCESSES: &[Kind] = &[
     Kind::FreezeCoordinator,
 ];
 
-/// Those of connections.
+/// Faults of connections.
 pub const OF_CONNECTIONS: &[Kind] =
     &[Kind::CutConnections, Kind::LoseRequests, Kind::LoseReplies, Kind::Delay, Kind::Partition];
 
-/// Those of one server.
+/// Faults of one server.
 pub const OF_REDIS: &[Kind] = &[
     Kind::KillRedis,
     Kind::RestartRedis,
@@ -79,23 +79,23 @@ pub const OF_REDIS: &[Kind] = &[
     Kind::FreezeRedis,
 ];
 
-/// Those of a master with a replica and Sentinels.
+/// Faults of a master with a replica and Sentinels.
 pub const OF_MASTERS: &[Kind] = &[Kind::FailOver, Kind::KillMaster, Kind::FreezeMaster, Kind::FlushFunctions];
 
-/// A fault to come.
+/// A planned fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
-    /// How long after the one before.
+    /// How long after the previous one.
     pub after: Duration,
-    /// What.
+    /// Its kind.
     pub kind: Kind,
-    /// Whom it hits, of however many there are.
+    /// Chooses the process that it hits.
     pub victim: usize,
-    /// From 0 to 1: how long or how much, within what the kind allows.
+    /// From 0 to 1: how long or how much, within the range of the kind.
     pub extent: f64,
 }
 
-/// An endless row of faults.
+/// An endless sequence of faults.
 pub struct Plan {
     rng: StdRng,
     kinds: Vec<Kind>,
@@ -104,7 +104,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Faults of these kinds, with pauses of so many ms.
+    /// Faults of these kinds, with pauses in this range of ms.
     pub fn new(seed: u64, kinds: Vec<Kind>, pauses: std::ops::Range<u64>) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), kinds, pauses, round: Vec::new() }
     }

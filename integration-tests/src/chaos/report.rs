@@ -1,4 +1,4 @@
-//! What a run of chaos tells in the end.
+//! The report of a chaos test.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,18 +10,18 @@ use super::checker::{Evidence, Violation};
 use super::crew::Faults;
 use super::load::Shape;
 
-/// So many violations of a kind are shown.
+/// How many violations of a kind are shown.
 const SHOWN: usize = 12;
 
-/// What it tells besides the evidence.
+/// What the report shows besides the evidence.
 pub(super) struct Told {
     pub(super) title: String,
     pub(super) faults: Faults,
-    /// Faults that could not be had, and why.
+    /// Faults that were impossible, and why.
     pub(super) missing: Option<&'static str>,
     pub(super) silenced: Vec<(String, u64, bool)>,
     pub(super) forgotten: u64,
-    /// Commits that workers were told to be too late.
+    /// Commits that were answered as too late.
     pub(super) fenced: usize,
     pub(super) repeat: String,
 }
@@ -80,7 +80,7 @@ pub(super) fn report(evidence: &Evidence, told: &Told, violations: &[Violation])
     text
 }
 
-/// From the moment when a worker fell silent until the next attempt at what it held began, in ms, and of what that was.
+/// For each step that a silent worker held: how long until its next attempt began, in ms.
 fn recoveries(evidence: &Evidence, told: &Told, is_killed: bool) -> impl Iterator<Item = (u64, String)> {
     let silenced: BTreeMap<_, _> = told
         .silenced
@@ -99,13 +99,13 @@ fn recoveries(evidence: &Evidence, told: &Told, is_killed: bool) -> impl Iterato
     })
 }
 
-/// When the next attempt began. None where that one was lost too: nothing says when it began.
+/// When the next attempt began. None if that one was lost too: then nothing says when it began.
 fn next_attempt(later: &[Record], lost: &Record) -> Option<u64> {
     let next = later.iter().find(|record| record.seq == lost.seq && record.attempt > lost.attempt)?;
     (next.kind != Kind::Lost).then(|| next.began_ms().unwrap_or(next.at_ms))
 }
 
-/// Writes the histories where the logs and the effects are.
+/// Writes the histories beside the logs and the effects.
 pub(super) fn leave(folder: &Path, evidence: &Evidence, report: &str) {
     let mut histories = String::new();
     for (run, seen) in &evidence.seen {

@@ -1,4 +1,4 @@
-//! What is done to Redis: to one server, or to a master with its replica and Sentinels.
+//! The faults of Redis: of one server, or of a master with its replica and Sentinels.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Servers {
         }
     }
 
-    /// Does to it what the plan says, until it is time and each of these kinds has happened.
+    /// Carries out the plan until the time is over and each of these kinds has happened.
     pub(super) async fn torment(mut self, plan: Plan, kinds: Vec<Kind>, until: Instant) -> (Self, Faults) {
         let mut faults = Faults::new();
         for fault in plan {

@@ -1,4 +1,4 @@
-//! The workflows of the load. Whatever they do leaves a mark in the log of effects, and their results carry the marks that they saw.
+//! The workflows of the load. All their effects are in the log of effects, and their results list the effects that they saw.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,9 +28,9 @@ pub fn serve(worker: Worker, log: &Path) -> Result<Worker, WorkerError> {
 /// What every workflow begins with.
 #[derive(Event, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// How much of it there is: turns, branches, calls.
+    /// The number of turns, branches or calls.
     pub n: u64,
-    /// How long each piece takes, in ms.
+    /// How long each of them takes, in ms.
     pub ms: u64,
 }
 
@@ -39,7 +39,7 @@ pub struct Work {
 pub struct Ended {
     /// The effects that the run has seen.
     pub marks: Vec<Mark>,
-    /// What its work came to.
+    /// The result of its work.
     pub values: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ async fn takes(ms: u64) {
     }
 }
 
-/// One step that goes round.
+/// One step in a loop.
 pub struct Turns(Effects);
 
 /// Once more, or enough.
@@ -84,7 +84,7 @@ pub struct Fan(Effects);
 /// One branch.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Branch(u64, u64);
-/// What a branch comes to.
+/// The result of a branch.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Branched(u64, Mark);
 
@@ -122,10 +122,10 @@ pub struct Row(u64, u64);
 /// One cell.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Cell(u64, u64, u64);
-/// What a cell comes to.
+/// The result of a cell.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Filled(String, Mark);
-/// What a row comes to.
+/// The result of a row.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Rowed(Ended);
 
@@ -165,7 +165,7 @@ impl Nest {
     }
 }
 
-/// Fails so many times after it has written to the state, and then succeeds.
+/// Fails `n` times after it has written to the state, and then succeeds.
 pub struct Tries(Effects);
 
 /// Between its steps.
@@ -198,7 +198,7 @@ pub struct Podium(Effects);
 /// A branch: its number, and how long it takes.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Runner(u64, u64);
-/// What comes of it.
+/// Its result.
 #[derive(Event, Serialize, Deserialize)]
 pub struct Arrived(u64, Mark);
 
@@ -280,7 +280,7 @@ pub async fn records(ctx: &Context, effects: &Effects, work: Work) -> Outcome<En
     Ok(Ended { marks, values: vec![end] })
 }
 
-/// Waits for so many signals, and does something after each.
+/// Waits for `n` signals, and has an effect after each.
 #[durable]
 pub async fn asks(ctx: &Context, effects: &Effects, work: Work) -> Outcome<Ended> {
     let mut ended = Ended::default();
@@ -298,7 +298,7 @@ pub struct Talk {
     pub said: Vec<String>,
 }
 
-/// Says something in a session, and answers what was said in it by then.
+/// Says something in a session, and returns what was said in it so far.
 #[durable]
 pub async fn says(ctx: &Context<Talk>, effects: &Effects, work: Work) -> Outcome<Ended> {
     let marks = vec![recorded(ctx, effects, "says", work.ms).await?];
@@ -307,7 +307,7 @@ pub async fn says(ctx: &Context<Talk>, effects: &Effects, work: Work) -> Outcome
     Ok(Ended { marks, values: ctx.state().load().await?.said })
 }
 
-/// A number that many runs count on.
+/// A counter that many runs increase.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Counter {
     count: u64,
@@ -317,7 +317,7 @@ impl Entity for Counter {
     const NAME: &'static str = "Counter";
 }
 
-/// Counts on in one of four entities: once, and three times at once. Answers the numbers that it was given.
+/// Increases one of four entities: once, and three times at once. Returns the numbers that it got.
 #[durable]
 pub async fn counts(ctx: &Context, effects: &Effects, work: Work) -> Outcome<Ended> {
     let key = format!("counter-{}", work.n % 4);
@@ -333,7 +333,7 @@ pub async fn counts(ctx: &Context, effects: &Effects, work: Work) -> Outcome<End
     Ok(Ended { marks, values: [first, a, b, c].map(|n| format!("{key} {n}")).to_vec() })
 }
 
-/// Has children that make records, and answers what they came to.
+/// Has children that make records, and returns their results.
 #[durable]
 pub async fn parent(ctx: &Context, effects: &Effects, work: Work) -> Outcome<Ended> {
     let mark = recorded(ctx, effects, "parent", 0).await?;

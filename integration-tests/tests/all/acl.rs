@@ -36,7 +36,7 @@ impl Guarded {
         let users = users(passwords.path());
         let redis = TestRedis::process().await;
         let mut admin = redis.connection().await;
-        // The test itself is the one that the file switches off.
+        // The test uses the user that the file switches off.
         for user in users.lines().filter(|user| !user.starts_with("user default ")) {
             let rules: Vec<&str> = user.split(' ').skip(1).collect();
             let () = redis::cmd("ACL").arg("SETUSER").arg(&rules).query_async(&mut admin).await.unwrap();
@@ -58,7 +58,7 @@ impl Guarded {
         Process::start(Path::new(program), args, &settings)
     }
 
-    /// What the server has refused to this user, and why.
+    /// The commands that the server has refused to this user, and why.
     async fn refused(&self, user: &str) -> Vec<String> {
         let mut admin = self.redis.connection().await;
         let log: Vec<Vec<redis::Value>> = redis::cmd("ACL").arg("LOG").arg(100).query_async(&mut admin).await.unwrap();
@@ -84,7 +84,7 @@ async fn result(client: &Client, workflow: &str, input: &Value) -> Value {
 #[tokio::test]
 async fn each_user_may_do_its_work() {
     let guarded = Guarded::start().await;
-    // It may load no functions: it waits for a coordinator.
+    // It may not load functions, so it waits for a coordinator.
     let worker = guarded.process(WORKER, &[], "worker");
     let coordinator = guarded.process(STEPFLEET, &["coordinator"], "coordinator");
     let client = Client::connect(&guarded.url("caller")).unwrap();
@@ -115,7 +115,7 @@ async fn each_user_may_do_its_work() {
     for user in ["caller", "coordinator", "observer"] {
         assert_eq!(guarded.refused(user).await, Vec::<String>::new(), "{}", coordinator.log());
     }
-    // It may not look at the workers, of which the command would like to tell.
+    // It may not read the workers, which the command would also show.
     let mut start = guarded.process(STEPFLEET, &["start", "count", "--input", "\"b\"", "--wait"], "caller");
     assert!(start.ended().await.success(), "{}", start.log());
 

@@ -1,4 +1,4 @@
-//! The example `agent` with a model: an endpoint that speaks as `OpenAI`'s does, hangs up in mid-answer, and fails now and then.
+//! The example `agent` with a model: an endpoint like `OpenAI`'s, which hangs up in mid-answer, and fails now and then.
 
 #[path = "../../../worker/examples/agent/mod.rs"]
 mod parts;
@@ -23,10 +23,10 @@ use self::parts::{Desk, Model, agent};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the model is.
+/// The address of the model.
 static BASE: OnceLock<String> = OnceLock::new();
 
-/// What it was asked: whole bodies, and how often each turn of each task.
+/// The requests that it got: whole bodies, and how often each turn of each task came.
 #[derive(Default)]
 struct Heard {
     asked: Vec<Value>,
@@ -79,7 +79,7 @@ async fn answer(request: Request<Incoming>, heard: Arc<Mutex<Heard>>) -> Result<
     Ok(Response::builder().status(status).body(Full::new(Bytes::from(text))).expect("a response"))
 }
 
-/// An endpoint on a free port; what it has heard.
+/// An endpoint on a free port; returns what it gets.
 async fn endpoint() -> (String, Arc<Mutex<Heard>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (base, heard) = (format!("http://{}/v1/", listener.local_addr().unwrap()), Arc::<Mutex<Heard>>::default());
@@ -126,7 +126,7 @@ async fn a_model_chooses_tools_asks_first_and_is_read_along() {
             }
             let last = streams.named("answer").unwrap();
             assert_eq!((&*last.text, last.take, last.is_whole), ("All is paid back.", 2, true));
-            // Of the try that was cut off.
+            // From the try that was cut off.
             let first: String = entries.iter().filter_map(|entry| first_take(entry, &last.id)).collect();
             assert_eq!(first, "I have just ");
 

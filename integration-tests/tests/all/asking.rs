@@ -34,7 +34,7 @@ async fn asked(run: &RunHandle, name: &str) -> String {
     found(async || run.questions().await.unwrap().into_iter().find(|open| open.question.name == name)).await.id
 }
 
-/// Why the answer was not taken.
+/// Why the answer was rejected.
 async fn refusal(run: &RunHandle, name: &str, answer: &Value) -> String {
     let asked = run.answer(name, answer, None).await.unwrap();
     asked.taken(LIMIT).await.unwrap_err().to_string()
@@ -45,7 +45,7 @@ async fn answer(run: &RunHandle, name: &str, answer: &Value, by: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_answer_whatever_is_asked_and_are_told_what_does_not_fit() {
+async fn people_answer_any_question_and_learn_what_does_not_fit() {
     Both::new(|worker| worker.serve(interview::workflow()))
         .play(async |stage| {
             let run = stage.client.start("interview", &()).id("r").enqueue().await.unwrap();
@@ -185,7 +185,7 @@ async fn who_follows_a_run_is_told_what_it_asks() {
             asked(&run, "ship it").await;
             let url = stage.redis.as_ref().unwrap().url.clone();
             let settings = [("STEPFLEET_REDIS", url.as_str())];
-            // However late they come, and whatever they read.
+            // However late they come, and wherever they begin to read.
             let readers = [&["follow", "r"][..], &["follow", "r", "--events"], &["follow", "r", "--stream", "answer"]]
                 .map(|args| Process::start(Path::new(STEPFLEET), args, &settings));
             for reader in &readers {

@@ -1,4 +1,4 @@
-//! Everything has an end: runs, consumers, rejected requests; and nothing holds Redis up for long.
+//! Everything is bounded: runs, consumers, rejected requests; and nothing blocks Redis for long.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -78,7 +78,7 @@ async fn consumers_of_the_departed_are_dropped() {
     }
     let departed = consumers(&mut redis, "inbox", "coordinators").await;
     assert_eq!(departed.len(), 3);
-    // Idle times in proportion: what takes minutes with the defaults takes a moment here.
+    // Short idle times: with the defaults, this would take minutes.
     let _live = fleet.coordinator_with(stepfleet_coordinator::Config {
         reclaim_idle: Duration::from_millis(30),
         reclaim: Duration::from_millis(50),
@@ -89,7 +89,7 @@ async fn consumers_of_the_departed_are_dropped() {
         // All workers are one consumer of a queue.
         let workers = consumers(&mut redis, "queue:chain:1", "workers").await;
         let kept: Vec<String> = redis::cmd("KEYS").arg("sf:{0}:w[ao][kr]*:*").query_async(&mut redis).await.unwrap();
-        // Whether the live one is listed before it was given an entry differs between versions of Redis.
+        // Versions of Redis differ in whether they list the live one before it got an entry.
         if left.is_disjoint(&departed) && workers.len() <= 1 && kept.is_empty() {
             return;
         }
@@ -112,8 +112,8 @@ async fn a_fan_out_of_ten_thousand_joins_and_never_holds_redis_up_for_long() {
     let sum: u64 = (1..=10_000u64).map(|n| n * n).sum();
     assert_eq!(run.result::<Value>(LIMIT).await.unwrap(), json!({ "count": 10_000, "sum": sum }));
     let slow: Vec<Vec<redis::Value>> = redis::cmd("SLOWLOG").arg("GET").arg(128).query_async(&mut redis).await.unwrap();
-    // The log is shown, not judged: how long a call takes is the machine's matter. How much one call may write is ours,
-    // and is checked where fan-outs are cut into chunks.
+    // The log is printed, not checked: how long a call takes depends on the machine. How much one call may write does not,
+    // and the tests of staging check it.
     let mut times: Vec<u64> =
         slow.into_iter().map(|mut e| redis::from_redis_value(e.swap_remove(2)).unwrap()).collect();
     times.sort_unstable_by(|a, b| b.cmp(a));

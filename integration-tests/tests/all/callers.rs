@@ -1,4 +1,4 @@
-//! What a caller sees of a Redis that is started again, and of replies that are lost.
+//! What callers see when Redis restarts, and when replies are lost.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use stepfleet_shared::step::Signalled;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The first call of a connection that is dead by then.
+/// The first call on a connection that is dead by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_call_after_a_restart_of_redis_works_whatever_it_is() {
     let mut redis = TestRedis::process().await;
@@ -46,7 +46,7 @@ async fn a_request_whose_reply_is_lost_is_sent_again_and_taken_once() {
     let proxy = Proxy::to(&fleet.redis.url).await;
     let client = Client::connect(&proxy.url).unwrap();
     let run = client.start("nobody-serves-it", &json!({})).id("r").enqueue().await.unwrap();
-    // The connection is there: the next reply is that of the request.
+    // The connection is open: the next reply is that of the request.
     proxy.lose_next_reply();
     let asked = run.signal("word", &7).await.unwrap();
     assert_eq!(proxy.lost(), 1);

@@ -1,4 +1,4 @@
-//! Steering a run, on the memory store and on a real Redis, with three workers: cancel, list, and read what has ended.
+//! Steering a run, on the memory store and on a real Redis, with three workers: cancel, list, and read ended runs.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Answered {
     answer: Value,
 }
 
-/// The outcome of the steps that never end: how many have begun, were told by their `Cancellation`, and were dropped.
+/// The endless steps: how many have begun, were told by their `Cancellation`, and were dropped.
 static SEEN: LazyLock<watch::Sender<(u64, u64, u64)>> = LazyLock::new(|| watch::Sender::new((0, 0, 0)));
 
 struct Dropped;
@@ -45,7 +45,7 @@ impl Steered {
             _ => {}
         }
         let told = ctx.cancelled();
-        // Work that was given to another task is told by the token.
+        // The token tells work in another task.
         tokio::spawn(async move {
             told.cancelled().await;
             SEEN.send_modify(|seen| seen.1 += 1);
@@ -56,7 +56,7 @@ impl Steered {
     }
 }
 
-/// As [`Steered`], and kept for long.
+/// As [`Steered`], with a long retention.
 struct Kept;
 
 #[workflow(start = Asked, stop = Answered)]

@@ -1,7 +1,7 @@
 //! A fleet under mixed load while workers, coordinators, connections and Redis fail at random: every accepted run must end as it should,
 //! each of its steps committed once, and nothing may be left over.
 //!
-//! `make chaos` plays all of it for longer. `STEPFLEET_CHAOS_SEED` repeats a run, `STEPFLEET_CHAOS_SECONDS` says how long faults happen.
+//! `make chaos` runs it for longer. `STEPFLEET_CHAOS_SEED` repeats a run, `STEPFLEET_CHAOS_SECONDS` says how long faults happen.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use stepfleet_integration_tests::chaos::{Ground, Play, Programs};
 
 const PROGRAMS: Programs =
     Programs { worker: env!("CARGO_BIN_EXE_test-worker"), stepfleet: env!("CARGO_BIN_EXE_test-stepfleet") };
-/// How long things go wrong: at least until each kind of fault has happened.
+/// How long faults happen: at least until each kind has happened.
 const SECONDS: u64 = 15;
 
 async fn play(ground: Ground) {

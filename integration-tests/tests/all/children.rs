@@ -29,7 +29,7 @@ fn how_often(name: &str) -> u64 {
     DONE.lock().unwrap().get(name).copied().unwrap_or(0)
 }
 
-/// What is mended of that which fails at first.
+/// Runs that fail at first, and are mended.
 static MENDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 fn mend(name: &str) {
@@ -56,7 +56,7 @@ async fn sum(ctx: &Context, count: u64) -> Outcome<u64> {
     Ok(doubled.into_iter().sum())
 }
 
-/// Its first step is good at once, its second once it is mended.
+/// Its first step succeeds at once, its second once it is mended.
 #[durable(name = "fragile", retries = 0)]
 async fn fragile(ctx: &Context, name: String) -> Outcome<String> {
     ctx.step("first", || async { Ok(done(format!("{name} first"))) }).await?;
@@ -71,7 +71,7 @@ async fn careful(ctx: &Context, name: String) -> Outcome<String> {
     ctx.run_workflow("fragile", &name).await
 }
 
-/// Records nothing: its end goes the short way.
+/// Records nothing, so that its end goes the short way.
 #[durable(name = "plain")]
 async fn plain(_: &Context, n: u64) -> Outcome<u64> {
     Ok(n)
@@ -95,7 +95,7 @@ async fn waits(ctx: &Context, workflow: String) -> Outcome<String> {
     ctx.run_workflow(&workflow, &json!({})).await
 }
 
-/// The same, and the child goes on without it.
+/// The same, but the child goes on without it.
 #[durable(name = "leaves")]
 async fn leaves(ctx: &Context, workflow: String) -> Outcome<String> {
     ctx.run_workflow(&workflow, &json!({})).outlives_parent().await
@@ -110,7 +110,7 @@ async fn races(ctx: &Context, _: Value) -> Outcome<u64> {
     Ok(won)
 }
 
-/// Fails beside a child that is under way, until it is mended.
+/// Fails while a child is active, until it is mended.
 #[durable(name = "fails-beside", retries = 0)]
 async fn fails_beside(ctx: &Context, name: String) -> Outcome<String> {
     let child = ctx.run_workflow::<String, _>("patient", &json!({}));
@@ -150,7 +150,7 @@ async fn hands_out(ctx: &Context, to: u64) -> Outcome<Vec<u64>> {
 /// Undone so far, in order, by run.
 static UNDONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Fails until it is mended, where its name says so.
+/// Fails until it is mended, if its name says so.
 #[task(retries = 0)]
 async fn undo(_: &Context, name: String) -> Outcome<()> {
     if name.contains("broken") && !is_mended(&name) {
@@ -166,7 +166,7 @@ fn undone(name: &str) -> Vec<String> {
     of.map(str::to_owned).collect()
 }
 
-/// Registers three compensations and a cleanup, waits for a word, and ends as it says.
+/// Registers three compensations and a cleanup, waits for a word, and ends as the word says.
 #[durable(name = "books", retries = 0, timeout = "1h")]
 async fn books(ctx: &Context, (name, second): (String, String)) -> Outcome<String> {
     ctx.compensate::<undo>(&format!("{name} flight")).await?;
@@ -193,7 +193,7 @@ struct Summed {
     sum: u64,
 }
 
-/// Steps that events lead from one to the next have child runs as well.
+/// Steps of event-driven workflows can have child runs too.
 struct Sums;
 
 #[workflow(start = Asked, stop = Summed, name = "sums")]
@@ -225,7 +225,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
         .serve(counts::workflow())
 }
 
-/// The children that a run has asked for, in order.
+/// The children that a run has requested, in order.
 async fn children(stage: &Stage, run: &str) -> Vec<String> {
     let history = stage.store.history(run, 0, 10_000).await.unwrap();
     let asked = history.into_iter().filter(|record| record.kind == Kind::Child);
@@ -262,7 +262,7 @@ async fn a_run_waits_for_its_children_and_each_sees_the_other() {
 }
 
 #[tokio::test]
-async fn a_child_that_fails_is_an_error_and_a_retry_of_its_parent_has_it_go_on() {
+async fn a_child_that_fails_is_an_error_and_a_retry_of_its_parent_continues_it() {
     Both::new(serve)
         .play(async |stage| {
             let name = &*named(stage, "careful");
@@ -350,7 +350,7 @@ async fn a_child_that_waits_for_a_worker_can_be_cancelled_too() {
 }
 
 #[tokio::test]
-async fn the_children_of_a_run_that_fails_go_on_and_a_retry_finds_what_came_of_them() {
+async fn the_children_of_a_failed_run_go_on_and_a_retry_finds_their_ends() {
     Both::new(serve)
         .play(async |stage| {
             let name = &*named(stage, "beside");
@@ -418,7 +418,7 @@ async fn compensation(stage: &Stage, run: &str) -> Option<Compensation> {
 }
 
 #[tokio::test]
-async fn compensations_are_carried_out_in_reverse_where_a_run_does_not_complete() {
+async fn compensations_run_in_reverse_if_a_run_does_not_complete() {
     Both::new(serve)
         .play(async |stage| {
             let failing = booked(stage, "failing", "hotel").await;
@@ -446,7 +446,7 @@ async fn compensations_are_carried_out_in_reverse_where_a_run_does_not_complete(
 }
 
 #[tokio::test]
-async fn compensations_wait_where_one_fails_and_a_retry_goes_on_with_them() {
+async fn compensations_wait_if_one_fails_and_a_retry_continues_them() {
     Both::new(serve)
         .play(async |stage| {
             let run = booked(stage, "half", "broken").await;
@@ -472,7 +472,7 @@ async fn a_cancel_that_meets_the_end_of_a_run_has_one_outcome() {
                 start(stage, "waits", &id, json!("patient")).await;
                 let child = child(stage, &id).await;
                 let (child, run) = (stage.client.run(child), stage.client.run(&*id));
-                // The child ends, and with it its parent; both are cancelled meanwhile.
+                // The child ends, and its parent with it; both are cancelled meanwhile.
                 let (signalled, cancelled) = tokio::join!(child.signal("go on", &"well"), run.cancel());
                 drop((signalled.unwrap(), cancelled.unwrap()));
                 for run in [&run, &child] {
@@ -497,7 +497,7 @@ async fn steps_of_an_event_driven_workflow_have_children_and_clean_up() {
             assert_eq!(stage.client.run(&*id).result::<Value>(LIMIT).await.unwrap(), json!({ "sum": 24 }));
             until(async || compensation(stage, &id).await == Some(Compensation::Done)).await;
             assert_eq!(undone(&id), ["table"]);
-            // Three tasks, the sum and its three, and what cleans up.
+            // Three tasks, the sum and its three, and the cleanup.
             assert_eq!(children(stage, &id).await.len(), 5);
         })
         .await;

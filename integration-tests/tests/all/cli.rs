@@ -133,7 +133,7 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
         let worker = [("STEPFLEET_REDIS", url.as_str()), ("RUST_LOG", "info")];
         let _worker = Process::start(WORKER.as_ref(), &[], &worker);
         let client = stepfleet_shared::Client::connect(&url).unwrap();
-        // The same id both times: what the first kept on disk is what the second answers.
+        // The same id both times: the second server returns what the first kept on disk.
         let run = client.start("squares", &json!({ "count": 2 })).id("kept").enqueue().await.unwrap();
         assert_eq!(run.result::<Value>(LIMIT).await.unwrap()["sum"], 5);
         assert_eq!(client.runs().list(10).await.unwrap().len(), 1, "{end:?}");

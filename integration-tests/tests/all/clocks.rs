@@ -1,4 +1,4 @@
-//! Workers and coordinators whose clocks are hours off: leases, delays and retries go by Redis' clock alone.
+//! Workers and coordinators whose clocks are hours off: leases, delays and retries use Redis' clock alone.
 //!
 //! Needs the program `faketime`, which `make test` installs with apt; elsewhere the test says that it did not run.
 
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn with_clock(offset: &str, program: &str, arguments: &[&str], redis: &str) -> Process {
     let mut all = vec!["-f", offset, program];
     all.extend_from_slice(arguments);
-    // faketime does not become the program, it starts it.
+    // faketime starts the program as a child.
     Process::wrapped(Path::new("faketime"), &all, &[("STEPFLEET_REDIS", redis), ("RUST_LOG", "info")])
 }
 
@@ -33,7 +33,7 @@ async fn clocks_that_are_hours_off_change_nothing() {
     let workers = ["+3h", "-3h"].map(|offset| with_clock(offset, WORKER, &[], &redis));
     let _coordinators = ["+5h", "-5h"].map(|offset| with_clock(offset, STEPFLEET, &["coordinator"], &redis));
     fleet.workers_ready(2).await;
-    // The fake clock is in force: otherwise this shows nothing.
+    // Makes sure that the clock is faked: otherwise this shows nothing.
     let date = Command::new("faketime").args(["-f", "+3h", "date", "+%s"]).output().unwrap();
     let fake: u64 = String::from_utf8(date.stdout).unwrap().trim().parse().unwrap();
     let before = fleet.store.now_ms().await.unwrap();
@@ -55,7 +55,7 @@ async fn clocks_that_are_hours_off_change_nothing() {
     let run = late.status().await.unwrap().unwrap();
     let waited = run.started_ms.unwrap() - run.created_ms;
     assert!((300..10_000).contains(&waited), "the delay lasted {waited} ms");
-    // Nobody took a worker for dead, or for alive beyond its lease.
+    // No worker was considered dead too early, or alive beyond its lease.
     for worker in fleet.store.workers().await.unwrap() {
         assert!((1..=5000).contains(&worker.lease_ms), "{worker:?}");
     }

@@ -1,4 +1,4 @@
-//! Fan-outs that were closed by a join with the first, and steps with a limit: the transitions, driven by hand on both
+//! Fan-outs that a join with `First` has closed, and steps with a limit: the transitions, driven by hand on both
 //! stores.
 
 use std::time::Duration;
@@ -15,14 +15,14 @@ use stepfleet_shared::store::{Audit, Store};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One worker by hand.
+/// One worker, driven by hand.
 struct Hand<'a> {
     store: &'a dyn Store,
     calls: u64,
 }
 
 impl<'a> Hand<'a> {
-    /// With a run that has begun.
+    /// Begins a run.
     async fn new(store: &'a dyn Store) -> (Self, Claimed) {
         join_fleet(store, "a", HOUR).await;
         store.start(&start("r")).await.unwrap();
@@ -72,7 +72,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let (mut hand, first) = Hand::new(store).await;
         assert_eq!(hand.complete(&first, branches(&route("branch"), 5, 1)).await, CommitStatus::Committed);
         let held = hand.claim(4).await;
-        // One of them opens a fan-out of its own; its branch is in the closed one too.
+        // One of them opens an inner fan-out; its branch is in the closed one too.
         let inner = branches(&route("inner"), 1, 1);
         assert_eq!(hand.complete(&held[2], inner).await, CommitStatus::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
@@ -100,7 +100,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let set = Commit { set: vec![("late".into(), vec![1, 1])], ..join() };
         assert_eq!(hand.complete(late, set).await, CommitStatus::Fenced);
         assert_eq!(store.signal("r", "paid", &[1, 9], None).await.unwrap(), Signalled::Kept);
-        // Of all that is queued only the join is of use.
+        // Of all queued step executions, only the join is still valid.
         let claimed = hand.claim(10).await;
         assert_eq!(steps(&claimed), ["join"]);
         assert_eq!(hand.fire().await, 1);
@@ -137,11 +137,11 @@ async fn turns_go_on_from_commit_to_commit_and_out_of_closed_fan_outs() {
         assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
         let third = hand.claim(10).await;
         assert_eq!((third.len(), third[0].fence.seq), (1, held[1].fence.seq + 1), "in order");
-        // The second join event closes the fan-out; those that held a turn or waited for one are of no use.
+        // The second join event closes the fan-out; step executions that held or awaited a turn are void.
         assert_eq!(hand.complete(&again[0], join()).await, CommitStatus::Committed);
         hand.fire().await;
         assert_eq!(hand.complete(&third[0], Commit::default()).await, CommitStatus::Fenced);
-        // So the whole limit is there for others.
+        // So others can use the whole limit.
         let joined = hand.claim(10).await;
         assert_eq!(steps(&joined), ["join"]);
         let emits = (0..3).map(|n| (limited.clone(), vec![1, n])).collect();
@@ -178,7 +178,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Delivered);
         assert_eq!(store.send("r", &events, Some(&entry)).await.unwrap(), Sent::Gone);
         assert_eq!(steps(&hand.claim(10).await), ["sent"]);
-        // The run rests where it may, and ends where it may not.
+        // The run rests if it may, and otherwise ends.
         assert_eq!(hand.complete(&first, Commit::default()).await, CommitStatus::Committed);
     })
     .await;
@@ -196,7 +196,7 @@ async fn branches_that_were_staged_in_a_closed_fan_out_are_not_missed() {
         let fan = Some(Fan { joins: vec![Join::all(route("inner_join"))], staged: 3 });
         assert_eq!(hand.complete(&held[0], Commit { fan, ..Commit::default() }).await, CommitStatus::Committed);
         assert_eq!(hand.complete(&held[1], join()).await, CommitStatus::Committed);
-        // The entry that would have had them written is taken, and of no use. Nothing was swept yet.
+        // The entry that would have created them is claimed without effect. Nothing was discarded yet.
         assert_eq!(steps(&hand.claim(10).await), ["join"]);
         let audit = Audit { repair: false, from: 0, max_losses: 3, retention: HOUR };
         let mut from = Some(0);

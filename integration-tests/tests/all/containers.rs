@@ -56,7 +56,7 @@ impl Fleet {
         until(async || self.workers().await.len() == count).await;
     }
 
-    /// Starts a run as a caller does; waits until a worker is in the middle of it, and tells which.
+    /// Starts a run as a caller does; waits until a worker executes it, and returns which.
     async fn begin(&mut self, workflow: &str, id: &str) -> WorkerInfo {
         let started = self.containers.stepfleet("caller", &["start", workflow, "--id", id, "--input", r#"{"n":7}"#]);
         assert_eq!(started, id);
@@ -64,7 +64,7 @@ impl Fleet {
         found(async || self.workers().await.into_iter().find(|worker| worker.held > 0)).await
     }
 
-    /// Lets the run's step go on, on whatever worker has it now.
+    /// Lets the run's step go on, on whichever worker has it now.
     async fn finish(&mut self, id: &str) -> (Value, Vec<Record>) {
         wait_for_arrival(&mut self.levers, id).await;
         let_go(&mut self.levers, id, 1).await;
@@ -121,7 +121,7 @@ fn nobody_is_root_or_writes_or_shows_a_password(containers: &Composed) {
     }
 }
 
-/// `docker kill`: another worker goes on, long before the lease of the dead one ends.
+/// `docker kill`: another worker continues, long before the lease of the dead one ends.
 async fn killed(fleet: &mut Fleet) {
     let victim = fleet.begin("gated_chain", "killed").await;
     docker(&["kill", &fleet.containers.worker_on(&victim.host)]);
@@ -152,7 +152,7 @@ async fn stopped(fleet: &mut Fleet) {
     assert!(fleet.workers().await.iter().all(|worker| worker.id != leaver.id), "it is still listed");
 }
 
-/// New workers take work at once: five branches wait for the test, each on a worker of its own.
+/// New workers take work at once: five branches wait for the test, each on a different worker.
 async fn scaled(fleet: &mut Fleet) {
     fleet.containers.scale(5);
     let start = ["start", "gated_branches", "--id", "scaled", "--input", r#"{"count":50}"#];
@@ -168,7 +168,7 @@ async fn scaled(fleet: &mut Fleet) {
     assert_committed_once(&fleet.store.history("scaled", 0, 1000).await.unwrap());
 }
 
-/// Redis is killed and started again: its append-only file has all that it had said.
+/// Redis is killed and started again: its append-only file has everything that it acknowledged.
 async fn restarted(fleet: &mut Fleet) {
     fleet.begin("gated_chain", "restarted").await;
     docker(&["kill", &fleet.containers.containers("redis")[0]]);
@@ -284,7 +284,7 @@ async fn serves(image: &Image, line: &str) {
     assert!(fleet.store.workers().await.unwrap().is_empty(), "it is still listed: it did not end by itself");
 }
 
-/// What `stepfleet new` makes, with the library of this checkout inside of it: what is outside a build in a container does not see.
+/// A project of `stepfleet new` with the library of this checkout inside, since a build in a container sees nothing outside.
 fn new_project(folder: &Path) -> PathBuf {
     std::os::unix::fs::symlink(Path::new(ROOT).canonicalize().unwrap(), folder.join("stepfleet")).unwrap();
     let project = folder.join("letters");
@@ -300,7 +300,7 @@ fn new_project(folder: &Path) -> PathBuf {
     let outside = Path::new(ROOT).join("worker").canonicalize().unwrap();
     let inside = text.replace(outside.to_str().unwrap(), "stepfleet/worker");
     assert_ne!(inside, text);
-    // What lies within a workspace would be a part of it.
+    // A folder within a workspace would be part of it.
     std::fs::write(&manifest, inside.replace("[workspace]", "[workspace]\nexclude = [\"stepfleet\"]")).unwrap();
     std::fs::copy(format!("{ROOT}/Cargo.lock"), project.join("Cargo.lock")).unwrap();
     // An optimised build takes minutes, and differs in nothing that is seen here.

@@ -1,4 +1,4 @@
-//! What the busy path costs, counted by Redis itself.
+//! The cost of the busy path, counted by Redis itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ async fn an_idle_worker_blocks_on_one_read_however_much_it_serves() {
     assert_eq!(seen, wanted);
 }
 
-/// The clients that wait in a blocking call: name and command.
+/// The clients in a blocking call: name and command.
 async fn blocked(redis: &mut MultiplexedConnection) -> Vec<(String, String)> {
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(redis).await.unwrap();
     let read = |line: &str| {
@@ -95,6 +95,6 @@ async fn the_busy_path_is_one_call_for_each_step() {
     let calls = counted["fcall"];
     println!("{calls} FCALLs for {steps} steps, and blocking reads: {:?}", counted.get("blpop"));
     assert!(calls * 100 <= steps * 105, "{calls} FCALLs for {steps} steps");
-    // Several commits travel in one call, but not very many.
+    // Several commits travel in one call, but not too many.
     assert!(calls * 32 >= steps, "the count missed the steps: {calls} FCALLs for {steps} steps");
 }

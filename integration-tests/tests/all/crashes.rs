@@ -14,7 +14,7 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Every step execution was committed, and none twice.
+/// Asserts that every step execution was committed, and none twice.
 pub(crate) fn assert_committed_once(history: &[Record]) {
     let mut commits: BTreeMap<u64, u32> = BTreeMap::new();
     for record in history.iter().filter(|r| r.kind == Kind::Done) {
@@ -50,7 +50,7 @@ async fn a_worker_killed_in_the_middle_of_a_step_is_noticed_long_before_its_leas
     let lost: Vec<_> = history.iter().filter(|r| r.kind == Kind::Lost).collect();
     assert_eq!(lost.len(), 1, "{history:?}");
     let done = history.iter().find(|r| r.kind == Kind::Done).unwrap();
-    // The lease was renewed at most a second before the kill: had its end been waited for, at least 3.5 s had gone by.
+    // The lease was renewed at most a second before the kill: waiting for its end would have taken at least 3.5 s.
     if let Some(left) = lease_left {
         let waited = done.began_ms().unwrap() - lost[0].at_ms;
         assert!(left > 0 && i64::try_from(waited).unwrap() < left, "the lease's end was waited for");
@@ -95,7 +95,7 @@ async fn workers_killed_inside_a_fan_out_of_500_lose_no_branch_and_repeat_no_com
         take(&mut workers, victim).kill();
         let_go(&mut redis, "fan", 5).await;
     }
-    // Attempts of the dead took up to three goes with them.
+    // Attempts of dead workers may have used up to three of these signals.
     let_go(&mut redis, "fan", 150).await;
     let sum: Value = run.result(LIMIT).await.unwrap();
     assert_eq!(sum, json!({ "count": 500, "sum": 500 * 501 / 2 }));
@@ -117,7 +117,7 @@ async fn a_zombie_that_wakes_up_after_its_lease_commits_nothing() {
     zombie.signal(Signal::STOP);
     let heir = fleet.worker(WORKER, &[("STEPFLEET_WORKER_NAME", "heir")]);
     assert_eq!(wait_for_arrival(&mut redis, "z").await, heir.id(), "the lease did not run out");
-    // The zombie wakes up while the other attempt is under way, and may go on first.
+    // The zombie wakes up while the other attempt is executing, and may continue first.
     zombie.signal(Signal::CONT);
     let_go(&mut redis, "z", 1).await;
     for _ in 0..2000 {
@@ -162,7 +162,7 @@ async fn a_run_goes_on_when_its_coordinator_is_killed_and_others_take_over() {
     let later = fleet.client.start("chain", &json!({ "n": 2 })).id("later").enqueue().await.unwrap();
     take(&mut workers, victim).kill();
     workers.push(fleet.worker(WORKER, &[]));
-    // Three take over, and one of them is killed at once: each of them is as good as any.
+    // Three take over, and one of them is killed at once: the others do its work.
     let mut three: Vec<_> = (0..3).map(|_| fleet.coordinator_process(STEPFLEET)).collect();
     three[0].kill();
     wait_for_arrival(&mut redis, "c").await;

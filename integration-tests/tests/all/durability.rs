@@ -1,4 +1,4 @@
-//! Runs that go on only once Redis has confirmed that their progress is safe: on replicas, and on disk.
+//! Runs that continue only once Redis has confirmed that their progress is safe: on replicas, and on disk.
 
 use std::process::Command;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Replicated {
         let settings = [
             ("TEST_LEVERS", levers.url.as_str()),
             ("STEPFLEET_CONCURRENCY", "1"),
-            // What is not in the journal would be done again.
+            // Work that is not in the journal would be done again.
             ("STEPFLEET_KEEPS", "0"),
         ];
         let (coordinator, worker) = (fleet.coordinator(), fleet.worker(WORKER, &settings));
@@ -65,7 +65,7 @@ async fn info(redis: &mut MultiplexedConnection, section: &str) -> String {
     redis::cmd("INFO").arg(section).query_async(redis).await.unwrap()
 }
 
-/// Until somebody waits for a confirmation.
+/// Waits until a client waits for a confirmation.
 async fn somebody_waits(redis: &mut MultiplexedConnection, command: &str) {
     let waits = format!("cmd={command} ");
     until(async || {
@@ -130,7 +130,7 @@ async fn a_caller_is_answered_once_its_request_is_safe() {
     assert_eq!(enqueued.await.unwrap().unwrap().id(), "safe");
 }
 
-/// The record of a call is confirmed by a server that has lost it: the worker tells it again.
+/// A server that has lost the record of a call confirms it: the worker records it again.
 #[tokio::test]
 async fn what_a_server_has_lost_before_it_was_confirmed_is_recorded_again() {
     let mut stage = Replicated::new().await;
@@ -179,7 +179,7 @@ async fn synced(ctx: &Context, (): ()) -> Outcome<u8> {
     ctx.step("one", || async { Ok(1) }).await
 }
 
-/// On a server that knows `WAITAOF` the run waits for the disk; on another one nobody begins.
+/// On a server with `WAITAOF` the run waits for the disk; on another one no worker starts.
 #[tokio::test]
 async fn durability_on_disk_waits_for_the_disk_or_is_refused() {
     let fleet = Fleet::on(TestRedis::process_with(&["--appendfsync", "no"]).await);

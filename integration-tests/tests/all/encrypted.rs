@@ -1,4 +1,4 @@
-//! Payloads are encrypted where the processes have keys: what is in Redis is read raw, from the files that it writes.
+//! Payloads are encrypted if the processes have keys: the test reads the raw files of Redis.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -113,13 +113,13 @@ async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
     let published = stage.stepfleet(Some("old"), &["follow", "first", "--events", "--json"]);
     assert!(String::from_utf8_lossy(&published.stdout).contains(SECRET), "{published:?}");
 
-    // A new key, beside the old one: what was written before is read, and the new key encrypts.
+    // A new key beside the old one: old values can be read, and the new key encrypts.
     worker.kill();
     let mut worker = stage.worker(Some("both")).await;
     assert_eq!(stage.confide(Some("both"), "second", OTHER), json!([SECRET, OTHER]));
     assert!(!stage.is_in_redis(OTHER) && stage.is_in_redis("key-of-november"));
 
-    // The old key is gone too early: that is what the run says.
+    // The old key is removed too early, and the run says so.
     worker.kill();
     let _worker = stage.worker(Some("new")).await;
     let started =

@@ -33,7 +33,7 @@ async fn start(client: &Client, key: &str) -> Vec<stepfleet_shared::client::RunH
     join_all(runs).await.into_iter().map(Result::unwrap).collect()
 }
 
-/// All have ended, and each has counted as often as it was to.
+/// Asserts that all have ended, and that each has counted as often as it should.
 async fn check(client: &Client, key: &str, runs: &[stepfleet_shared::client::RunHandle]) {
     let ends = join_all(runs.iter().map(|run| run.result::<u64>(LIMIT))).await;
     let highest = ends.into_iter().map(Result::unwrap).max();
@@ -109,13 +109,13 @@ async fn entities_are_in_the_partition_of_their_key_whoever_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_method_runs_again_where_somebody_was_faster_and_has_one_effect() {
+async fn a_method_runs_again_if_somebody_was_faster_and_has_one_effect() {
     Both::new(|worker| worker.serve(count::workflow()))
         .play(async |stage| {
             let counter = stage.client.entity::<Counter>("c");
             let tries = AtomicU64::new(0);
             let other = Address::of::<Counter>("c");
-            // The other comes in between, once.
+            // The other call comes in between, once.
             let now = tokio::runtime::Handle::current();
             let store = stage.another_store();
             let result = counter
@@ -150,7 +150,7 @@ async fn a_run_of_an_id_that_was_used_before_makes_its_own_changes() {
     Both::new(|worker| worker.serve(count::workflow()))
         .play(async |stage| {
             for times in 1..=2 {
-                // An id is free again where its run has expired.
+                // An id is free again once its run has expired.
                 stage
                     .client
                     .start("count", "c")

@@ -1,4 +1,4 @@
-//! Runs of whole fleets that are exported, and replayed against the code that made them and against other code.
+//! Runs of whole fleets that are exported and replayed, against the same code and against other code.
 
 use std::future::{Ready, ready};
 use std::process::Command;
@@ -43,7 +43,7 @@ async fn changed(ctx: &Context, _number: u64) -> Outcome<String> {
     ctx.step("refund", || done("refund")).await
 }
 
-/// What `stepfleet export` prints, or the client gives.
+/// The output of `stepfleet export`, or of the client.
 async fn exported(stage: &Stage, run: &str) -> String {
     let ours = stage.client.run(run).export().await.unwrap().unwrap();
     let Some(redis) = &stage.redis else { return serde_json::to_string(&ours).unwrap() };
@@ -107,7 +107,7 @@ impl Plain {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_has_recorded_nothing_and_one_that_is_not_there_are_told_so() {
+async fn an_export_of_an_empty_or_unknown_run_says_so() {
     Both::new(|worker| worker.serve(Plain))
         .play_on_redis(async |stage| {
             let run = stage.client.start("plain", &Asked {}).id("r").enqueue().await.unwrap();

@@ -1,4 +1,4 @@
-//! What somebody new to it meets on the command line.
+//! What a newcomer meets on the command line.
 
 use std::process::{Command, Output, Stdio};
 
@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_says_at_once_that_nobody_knows_the_workflow_where_a_fleet_is_there() {
+async fn a_start_says_at_once_that_the_fleet_does_not_know_the_workflow() {
     let fleet = Fleet::new().await;
     let url = &fleet.redis.url;
     let lonely = stepfleet(url, &["start", "sqares", "--id", "early"]);
@@ -52,7 +52,7 @@ async fn who_waits_is_told_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_whose_workers_are_gone_is_started_and_that_is_said() {
+async fn a_run_whose_workers_are_gone_is_started_with_a_note() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let worker = fleet.worker(WORKER, &[]);
@@ -64,7 +64,7 @@ async fn a_workflow_whose_workers_are_gone_is_started_and_that_is_said() {
     assert!(started.status.success() && said.contains("No live worker serves the workflow \"squares\" now"), "{said}");
 }
 
-/// What `stepfleet new` makes is built and tested against this checkout, with what is compiled for these tests already.
+/// Builds and tests a project of `stepfleet new` against this checkout, with the crates that are already compiled for these tests.
 #[test]
 fn a_new_project_is_built_and_its_test_passes() {
     let checkout = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -198,7 +198,7 @@ async fn a_step_that_is_under_way_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dev_tells_what_it_takes_and_rejects_and_says_good_bye() {
+async fn dev_shows_what_it_takes_and_rejects_and_says_good_bye() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
     let arguments = ["dev", "--port", "0", "--dir", dir];

@@ -111,7 +111,7 @@ async fn a_durable_function_that_has_ended_goes_on_from_a_call_in_a_fork() {
                 stage.client.start("order", &40).id(&source).enqueue().await.unwrap();
                 assert_eq!(ended(stage, &source, word).await, status);
                 let run = stage.client.run(&source);
-                // At the wait: what was recorded before is not done again, and another word is waited for.
+                // At the wait: recorded work is not done again, and the fork waits for another word.
                 let (fork, asked) = run.fork().call(3).enqueue().await.unwrap();
                 asked.taken(LIMIT).await.unwrap();
                 found(async || (stage.store.waits(fork.id()).await.unwrap().len() == 1).then_some(())).await;
@@ -129,7 +129,7 @@ async fn a_durable_function_that_has_ended_goes_on_from_a_call_in_a_fork() {
                 assert_eq!(ended(stage, fork.id(), "fine").await, Status::Completed);
                 assert_eq!(fork.result::<Value>(LIMIT).await.unwrap()["reserved"], 2);
                 assert_eq!(done(fork.id(), "reserve"), 1);
-                // All that is recorded: it ends as it did.
+                // With everything that is recorded: it ends as before.
                 let (fork, asked) = run.fork().enqueue().await.unwrap();
                 asked.taken(LIMIT).await.unwrap();
                 assert_eq!(fork.wait(LIMIT).await.unwrap().status, status);
@@ -159,7 +159,7 @@ async fn people_fork_runs_with_plain_commands() {
                 stage.client.start("parcels", &json!({})).id(id).enqueue().await.unwrap();
                 assert_eq!(stage.client.run(id).wait(LIMIT).await.unwrap().status, Status::Failed);
             }
-            // The step that failed, with another event, and the context as it stands.
+            // The step that failed, with another event, and the current context.
             let input = r#"{"boxes": 3}"#;
             let ask = ["XADD", "sf:{0}:inbox", "*", "op", "fork", "run", "p-1", "as", "p-3", "input", input];
             redis_cli(&redis.url, &ask);
@@ -168,7 +168,7 @@ async fn people_fork_runs_with_plain_commands() {
             assert_eq!(result, json!({ "boxes": 3, "weight": 7 }));
             assert_eq!((done("p-1", "pack"), done("p-3", "pack")), (1, 0));
             assert_eq!(redis_cli(&redis.url, &["HGET", "sf:{0}:run:p-3", "forked"]).trim(), "p-1");
-            // Without an id it gets one that follows from the entry.
+            // Without an id, the fork's id follows from the entry.
             let entry = redis_cli(&redis.url, &["XADD", "sf:{0}:inbox", "*", "op", "fork", "run", "p-1", "seq", "1"]);
             let made = format!("p-1-fork-{}", entry.trim());
             found(async || stage.client.run(&made).status().await.unwrap()).await;

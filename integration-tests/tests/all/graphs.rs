@@ -247,7 +247,7 @@ async fn schemas_that_are_too_large_are_left_out() {
         .await;
 }
 
-/// Its second step waits for what no step returns, and its join for what never comes out of a fan-out.
+/// Its second step waits for an event that no step returns, and its join for one that never comes out of a fan-out.
 struct Wrong;
 
 #[workflow(start = Asked, stop = Answered)]

@@ -27,7 +27,7 @@ async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     ask(port, &format!("GET {path} HTTP/1.1")).await
 }
 
-/// A worker and a coordinator on this Redis, and where to ask them.
+/// A worker and a coordinator on this Redis, and their health addresses.
 fn watched(url: &str) -> [(Process, u16); 2] {
     let ports = [free_port(), free_port()];
     let [at_worker, at_coordinator] = ports.map(|port| format!("127.0.0.1:{port}"));
@@ -37,12 +37,12 @@ fn watched(url: &str) -> [(Process, u16); 2] {
     [(worker, ports[0]), (coordinator, ports[1])]
 }
 
-/// Until it is ready.
+/// Waits until it is ready.
 async fn ready(port: u16) {
     until(async || get(port, "/readyz").await == Some((200, "ready\n".to_owned()))).await;
 }
 
-/// Until it is not ready and says this.
+/// Waits until it is not ready and says this.
 async fn not_ready(port: u16, told: &[&str]) {
     let says_so = async || {
         let answer = get(port, "/readyz").await;
@@ -155,7 +155,7 @@ async fn what_is_asked_otherwise_is_refused_and_programs_are_told_in_json() {
     assert!(body["troubles"][0]["since_ms"].as_u64().unwrap() > 1_700_000_000_000, "{body}");
     assert_eq!(get(port, "/elsewhere").await.unwrap().0, 404);
     assert_eq!(ask(port, "POST /readyz HTTP/1.1\r\ncontent-length: 0").await.unwrap().0, 405);
-    // Clients that say nothing hold nobody else up for long.
+    // Silent clients do not hold others up for long.
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());

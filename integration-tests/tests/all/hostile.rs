@@ -1,4 +1,4 @@
-//! Somebody else writes into our keys: a run whose state is damaged fails and says what is wrong with it; everything else
+//! Foreign data in our keys: a run whose state is damaged fails and says what is wrong with it; everything else
 //! goes on.
 
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Stage {
         self.store().run(id).await.unwrap().unwrap()
     }
 
-    /// The bad run has failed and says why; the good one comes to its end.
+    /// Asserts that the bad run has failed and says why, and that the good one ends.
     async fn assert_only_bad_fails(&mut self, held: Vec<Claimed>, why: &str) {
         let bad = self.run("bad").await;
         assert_eq!(bad.status, Status::Failed);
@@ -90,7 +90,7 @@ impl Stage {
     }
 
     async fn end_good(&mut self, mut held: Vec<Claimed>) {
-        // Each call deals with some of what nobody of us wrote.
+        // Each call handles some of the foreign data.
         for _ in 0..5 {
             held.extend(self.claim(4).await);
         }
@@ -144,7 +144,7 @@ async fn events_and_descriptions_that_cannot_be_read() {
         let mut stage = Stage::new().await;
         stage.write(&[b"HSET", b"steps:bad", field, garbage]).await;
         let mut held = stage.claim(1).await;
-        // What only workers look at, the worker that gets it reports.
+        // Data that only workers read is reported by the worker that gets it.
         if let Some(at) = held.iter().position(|step| step.fence.run == "bad") {
             let step = held.remove(at);
             let damage = step.damage.clone().unwrap_or_else(|| panic!("{garbage:?} was begun"));
@@ -252,9 +252,9 @@ async fn names_in_a_context_and_numbers_in_a_journal_that_nobody_of_us_wrote() {
     stage.end_good(vec![]).await;
 }
 
-/// Calls that are made at the same time travel together.
+/// Calls at the same time travel together.
 #[tokio::test]
-async fn a_list_of_runs_that_is_none_harms_the_starts_and_not_the_commits_beside_them() {
+async fn a_damaged_list_of_runs_harms_the_starts_and_not_the_commits_beside_them() {
     let mut stage = Stage::new().await;
     let step = stage.claim(1).await.remove(0);
     let commit = Commit { result: Some(b"1".to_vec()), retention: HOUR, ..Commit::default() };
@@ -298,7 +298,7 @@ async fn a_run_never_removes_the_keys_of_others() {
     assert_eq!(left, 3);
 }
 
-/// Real workers and a coordinator stay at it while their keys are written into.
+/// Real workers and a coordinator keep working while somebody writes into their keys.
 #[tokio::test]
 async fn a_fleet_at_work_ends_every_run_and_lives_on() {
     let fleet = Fleet::new().await;
@@ -310,7 +310,7 @@ async fn a_fleet_at_work_ends_every_run_and_lives_on() {
         let id = format!("bad-{n}");
         let run = fleet.client.start("loop", &json!({ "n": 100_000 })).id(&id).enqueue().await.unwrap();
         until(async || fleet.store.history(&id, 0, 20).await.unwrap().len() >= 20).await;
-        // Whatever is under way now, and the one after it.
+        // The current step execution, and the one after it.
         let steps = format!("sf:{{0}}:steps:{id}");
         let last: u64 = redis::cmd("HGET").arg(&steps).arg("last").query_async(&mut redis).await.unwrap();
         for seq in last..last + 3 {

@@ -1,4 +1,4 @@
-//! Values keep their types where JSON stands between a step and a caller, or are refused with the place of what JSON has no form for;
+//! Values keep their types when JSON is between a step and a caller, or are refused, with the place of what JSON cannot express;
 //! on the memory store and on a real Redis.
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ struct Told {
     seats: BTreeMap<u32, String>,
 }
 
-/// Types that JSON writes in another way: keys that are numbers, and what is written for people in one way and for machines in
-/// another.
+/// Types that JSON writes differently: keys that are numbers, and types with one form for people and another for
+/// machines.
 #[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
 struct Plan {
     seats: BTreeMap<u32, String>,
@@ -52,7 +52,7 @@ impl Planner {
     async fn plan(&self, ctx: &Context<Plan>, ev: Asked) -> Outcome<Told> {
         match ev.how.as_str() {
             "write" => ctx.state().edit(|state| *state = plan()).await?,
-            // As one who does not know the type of the keys.
+            // Like a caller that does not know the type of the keys.
             "insert" => {
                 ctx.state().insert("seats", "8", "Bob").await?;
                 ctx.state().insert("seats", "7", "Eve").await?;
@@ -104,7 +104,7 @@ async fn an_entry_of_a_map_whose_keys_are_numbers_is_inserted_by_its_text() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_none_is_refused_by_its_place_and_not_made_null() {
+async fn a_nan_is_refused_with_its_place_and_not_made_null() {
     Both::new(|worker| worker.serve(Planner))
         .play(async |stage| {
             for (how, what) in [("nan", "the result"), ("publish", "the event Told")] {
@@ -134,7 +134,7 @@ async fn a_step_that_fails_to_mend_does_not_hide_what_failed_first() {
 
 /// The error for a value of another type names its place.
 #[tokio::test]
-async fn a_field_that_cannot_be_read_is_told_by_its_place() {
+async fn an_error_names_the_place_of_an_unreadable_field() {
     Both::new(|worker| worker.serve(Planner))
         .play(async |stage| {
             let context: Value = json!({ "seats": { "7": "Ada", "x": "Eve" } });

@@ -1,4 +1,4 @@
-//! Durable functions that wait in the memory of their worker, and go on there without a replay.
+//! Durable functions that wait in the memory of their worker, and continue there without a replay.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -27,7 +27,7 @@ fn counted(run: &str, name: &str) -> u64 {
     DONE.lock().unwrap().get(&format!("{run} {name}")).copied().unwrap_or(0)
 }
 
-/// Adds up so many numbers that it is given one after the other, in calls of its own and in the state.
+/// Adds up this many numbers that come one after the other, in recorded calls and in the state.
 #[durable(timeout = "1m")]
 async fn adder(ctx: &Context, numbers: u64) -> Outcome<(u64, u64)> {
     count(ctx.run_id(), "bodies");
@@ -81,7 +81,7 @@ fn id(stage: &Stage, name: &str) -> String {
     format!("{name}-{}", if stage.redis.is_some() { "redis" } else { "memory" })
 }
 
-/// Until the run waits for its next number, which is this, and nobody executes anything.
+/// Waits until the run waits for its next number, which is this, and nothing executes.
 async fn waits(stage: &Stage, run: &str, number: u64) {
     let name = format!("number-{number}");
     until(async || {
@@ -149,7 +149,7 @@ async fn a_function_whose_worker_is_gone_is_replayed_elsewhere() {
                 }
             }
             assert_eq!(result(stage, &run).await, (45, 45));
-            // Each replay comes by what was added before.
+            // Each replay repeats the earlier additions.
             assert_eq!((counted(&run, "bodies"), counted(&run, "added")), (3, 9 + 3 + 6));
         })
         .await;
@@ -167,7 +167,7 @@ async fn a_function_that_has_made_room_for_another_is_replayed() {
             }
             give(stage, &old, 1..=2).await;
             assert_eq!((result(stage, &old).await, counted(&old, "bodies")), ((3, 3), 2));
-            // It has made room in turn.
+            // It has made room too.
             give(stage, &new, 1..=2).await;
             assert_eq!((result(stage, &new).await, counted(&new, "bodies")), ((3, 3), 2));
         })

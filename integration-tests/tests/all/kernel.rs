@@ -1,5 +1,5 @@
-//! The transitions where only Redis has what is in question: its functions and groups, and a number that is set by hand,
-//! because the memory store would take a million steps to come to it. All others are in `scenarios`, on both stores.
+//! Transitions for which only Redis has the subject: its functions and groups, and a number that is set by hand,
+//! because the memory store would take a million steps to reach it. All others are in `scenarios`, on both stores.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a worker's process tells on standard error: by default, as JSON, and to a subscriber of its own.
+//! What a worker process logs: by default, as JSON, and with its own subscriber.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn says(process: &Process, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_worker_tells_what_it_does_and_no_password() {
+async fn a_worker_logs_what_it_does_and_no_password() {
     let mut fleet = Fleet::on(TestRedis::process_with(&["--requirepass", "open-sesame"]).await);
     let _coordinator = fleet.coordinator();
     let mut worker = worker(&fleet.redis.url, &[]);

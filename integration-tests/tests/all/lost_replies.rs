@@ -1,4 +1,4 @@
-//! The connection is cut after the command was sent: each transition, repeated, gives the answer that was lost and has
+//! The connection is cut after the command was sent: each transition, when repeated, gives the lost answer and has
 //! no second effect.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Shaky {
         self.store.claim(&call, &slots).await.unwrap().unwrap()
     }
 
-    /// Claims up to so many in all: the slot takes what waits, and a claim the rest.
+    /// Claims up to this many in all: one slot with the call, the rest with a claim.
     async fn complete(&mut self, step: &Claimed, commit: &Commit, most: usize) -> Vec<Claimed> {
         let mut claimed = self.complete_with(step, commit, &refill(most)).await;
         if claimed.len() < most {
@@ -328,7 +328,7 @@ async fn cancel_release_and_audit() {
     let mut redis = shaky.fleet.redis.connection().await;
     let _: u64 = redis::cmd("DEL").arg("sf:{0}:requeued:w:1").query_async(&mut redis).await.unwrap();
     let audit = Audit { repair: true, from: 0, max_losses: 3, retention: HOUR };
-    // The first call of an audit lists keys, the next ones look at them: one of those mends.
+    // The first call of an audit lists keys, the next ones check them: one of those repairs.
     for replies in 0..8 {
         shaky.proxy.lose_reply_after(replies);
         let _ = shaky.store.audit(&audit).await;
@@ -359,7 +359,7 @@ async fn retry() {
     assert_eq!(shaky.store.retry("r", None, Some(&origin)).await.unwrap(), Retried::Repeated);
     assert_eq!(shaky.store.retry("r", None, None).await.unwrap(), Retried::Live);
     assert_eq!(shaky.claim(5).await.len(), 1, "it begins once");
-    // A repetition of the call that failed the run answers as it did, and fails nothing.
+    // A repetition of the call that failed the run gives the same answer, and fails nothing more.
     let call = CallId { again: true, ..shaky.call() };
     shaky
         .store
@@ -375,7 +375,7 @@ async fn a_successor_that_is_handed_over() {
     shaky.store.start(&start("r")).await.unwrap();
     let mut step = shaky.claim(1).await.remove(0);
     let following = Refill { next: Next::Following, after: None };
-    // The short way; the short way with context; the long way, as a second event follows.
+    // The short way; the short way with context; the long way, because of a second event.
     for (value, emitted) in [(0u8, 1), (1, 1), (2, 2)] {
         let emits = (0..emitted).map(|n| (route("next"), vec![1, n])).collect();
         let set = if value > 0 { vec![("x".to_owned(), vec![1, value])] } else { vec![] };
@@ -400,10 +400,10 @@ async fn a_wake_up_that_goes_to_a_connection_that_is_gone() {
     assert!(shaky.claim(1).await.is_empty(), "it is idle from now on");
     let mut reader = shaky.store.wake_reader("a").await.unwrap();
     shaky.store.start(&start("r")).await.unwrap();
-    // The wake-up leaves the list, and the reader's connection is cut before it hears of it.
+    // The wake-up leaves the list, but the reader's connection is cut before the reader gets it.
     shaky.lose(reader.next()).await;
     drop(reader);
-    // An error is no wake-up, and is followed by a claim too.
+    // An error is no wake-up, but the worker claims after it too.
     assert_eq!(shaky.claim(5).await.len(), 1, "it is still there, once");
     assert!(shaky.claim(5).await.is_empty(), "idle again");
 
@@ -414,7 +414,7 @@ async fn a_wake_up_that_goes_to_a_connection_that_is_gone() {
     assert_eq!(claimed.iter().map(|step| step.fence.run.as_str()).collect::<Vec<_>>(), ["s"]);
 }
 
-/// The events of a join are read apart from the claim. That, too, is no trouble of the step.
+/// The events of a join are read separately from the claim. A lost reply there is not the step's fault either.
 #[tokio::test]
 async fn whatever_a_worker_is_told_may_be_lost_and_no_step_is_blamed() {
     let fleet = Fleet::new().await;
@@ -431,6 +431,6 @@ async fn whatever_a_worker_is_told_may_be_lost_and_no_step_is_blamed() {
         let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
         assert!(history.iter().all(|record| record.kind != Kind::Retry), "reply {reply}: {history:?}");
     }
-    // How many a run takes depends on how many come together.
+    // How many calls a run takes depends on how many come together.
     assert!(proxy.lost() > 3, "{} replies were lost", proxy.lost());
 }

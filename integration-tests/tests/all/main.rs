@@ -1,4 +1,4 @@
-//! All integration tests, in one program: each file is a subject, against a real Redis.
+//! All integration tests, in one program: one file for each subject, against a real Redis.
 
 mod acl;
 mod agent;

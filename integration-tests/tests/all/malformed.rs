@@ -1,4 +1,4 @@
-//! What comes from outside may be anything: it fails no run, and whoever sent it is told.
+//! Input from outside may be anything: it fails no run, and its sender is told.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Stages {
     }
 }
 
-/// Its type says nothing of its fields but their names.
+/// Its type only gives the names of its fields.
 #[derive(Event, Serialize, Deserialize)]
 struct Visitor {
     name: String,
@@ -92,7 +92,7 @@ async fn told(stage: &Stage, run: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_that_is_none_is_set_aside_and_the_wait_goes_on() {
+async fn an_unreadable_signal_is_set_aside_and_the_wait_goes_on() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("stages", &Asked {}).enqueue().await.unwrap();
@@ -117,7 +117,7 @@ async fn a_signal_that_is_none_is_set_aside_and_the_wait_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_none_is_rejected_by_its_schema_or_set_aside_and_the_run_goes_on() {
+async fn an_unreadable_event_is_rejected_by_its_schema_or_set_aside_and_the_run_goes_on() {
     Both::new(serve)
         .play(async |stage| {
             let run = stage.client.start("desk", &Asked {}).enqueue().await.unwrap();

@@ -1,4 +1,4 @@
-//! What workers and coordinators count, against what the histories say; and the documents and rules that name it.
+//! Metrics of workers and coordinators, compared with the histories; and the documents and rules that name them.
 //!
 //! `STEPFLEET_WRITE_DOCS=1` writes the table of `docs/metrics.md` anew.
 
@@ -129,7 +129,7 @@ async fn counts_are_what_the_histories_say() {
     }
     coordinator.shows(r#"stepfleet_runs_started_total{workflow="flaky"}"#, 2.0).await;
 
-    // A run whose worker dies, one that is cancelled, and requests that cannot be taken.
+    // A run whose worker dies, one that is cancelled, and requests that are rejected.
     let held = start("gated", "held", 0).await;
     let mut redis = fleet.redis.connection().await;
     wait_for_arrival(&mut redis, "held").await;
@@ -178,7 +178,7 @@ async fn counts_are_what_the_histories_say() {
     every_name_is_shown(&(coordinator.scrape().await + &second.scrape().await));
 }
 
-/// What the catalogue has, and whatever rules, dashboards and documents name.
+/// The catalogue has every metric that rules, dashboards and documents name.
 fn every_name_is_shown(text: &str) {
     let shown: BTreeSet<&str> =
         text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();

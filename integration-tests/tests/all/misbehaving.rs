@@ -13,7 +13,7 @@ use stepfleet_shared::run::{Run, Status};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(60);
-/// What is taken of an error, with the note of its length.
+/// The longest error that is kept, with the note of its length.
 const LONGEST_ERROR: usize = 2100;
 
 /// A fleet of one worker process.
@@ -37,7 +37,7 @@ impl Alone {
         (ended, self.fleet.store.history(run.id(), 0, 100).await.unwrap())
     }
 
-    /// The run failed after so many attempts; its error.
+    /// Asserts that the run failed after this many attempts; returns its error.
     async fn failure(&self, workflow: &str, how: &str, attempts: u32) -> (String, Vec<Record>) {
         let (run, history) = self.end(workflow, json!({ "how": how })).await;
         let error = run.error.unwrap_or_default();
@@ -47,7 +47,7 @@ impl Alone {
         (error, history)
     }
 
-    /// The same process finishes another run.
+    /// Asserts that the same process finishes another run.
     async fn lives_on(&self) {
         let (run, history) = self.end("chain", json!({ "n": 1 })).await;
         assert_eq!(run.status, Status::Completed, "{run:?}");
@@ -77,7 +77,7 @@ async fn a_step_that_uses_a_gibibyte_ends_well_and_leaves_its_worker_alive() {
     alone.lives_on().await;
 }
 
-/// Each worker that takes the step dies, and is replaced, as a supervisor does.
+/// Each worker that takes the step dies and is replaced, as by a supervisor.
 async fn kills_its_workers(input: Value, worker: impl Fn(&Fleet) -> Process) {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator_with(Config { max_losses: 2, ..Config::default() });
@@ -146,7 +146,7 @@ async fn a_step_that_never_returns_fails_at_its_timeout_and_holds_nothing_up() {
 
 #[tokio::test]
 async fn a_step_that_blocks_its_thread_for_ever_fails_at_its_timeout_and_its_slot_is_free() {
-    // One slot: were it not free again, nothing else could run.
+    // There is one slot: if it were not free again, nothing else could run.
     let alone = Alone::with(&[("TOKIO_WORKER_THREADS", "4"), ("STEPFLEET_CONCURRENCY", "1")]).await;
     for _ in 0..2 {
         let (error, _) = alone.failure("endless", "block", 1).await;

@@ -1,4 +1,4 @@
-//! A Redis in cluster mode refuses calls that touch keys of several slots: what works there keeps to one hash tag.
+//! A Redis in cluster mode refuses calls that touch keys of several slots: a fleet that works there uses one hash tag.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Redis comes and goes, forgets, refuses and dawdles: workers and coordinators recover by themselves, no run is
-//! stranded, and the logs say what happened once.
+//! Redis comes and goes, forgets, refuses and is slow: workers and coordinators recover by themselves, no run is
+//! stranded, and the logs say once what happened.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Cast {
         Self { fleet, workers, coordinators }
     }
 
-    /// Enough work to be in the middle of it for a while.
+    /// Enough work to last for a while.
     async fn load(&self, runs: usize) -> Vec<RunHandle> {
         let mut handles = Vec::new();
         for n in 0..runs {
@@ -81,7 +81,7 @@ async fn redis_is_killed_under_load_and_comes_back_with_its_append_only_file() {
 }
 
 /// As after a kill during a slow fsync, or a failover to a replica that was behind: what Redis had acknowledged in its
-/// last moments never happened, and the workers, alive and well, believe that it did.
+/// last moments is lost, and the workers, alive and well, do not know.
 #[tokio::test]
 async fn redis_comes_back_without_its_last_moments() {
     let mut cast = Cast::on(TestRedis::process().await).await;
@@ -167,7 +167,7 @@ async fn a_redis_that_answers_two_seconds_late_is_slow_and_not_dead() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let proxy = Proxy::to(&fleet.redis.url).await;
-    // Slow from the beginning: the worker connects and registers that way too.
+    // Slow from the beginning: the worker also connects and registers slowly.
     proxy.delay(Duration::from_secs(2));
     let worker = fleet.worker(WORKER, &[("STEPFLEET_REDIS", proxy.url.as_str())]);
     let run = fleet.client.start("chain", &json!({ "n": 1 })).id("slow").enqueue().await.unwrap();

@@ -1,4 +1,4 @@
-//! The worker's own code panics: no step is held for nothing, and whatever of the worker is dead is begun anew. On both stores.
+//! The worker's own code panics: no hold is left behind, and the worker begins its dead parts anew. On both stores.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use stepfleet_shared::history::Kind;
 use stepfleet_shared::store::Audit;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Its third is the pause between two heartbeats, and the whole that between two looks for strays.
+/// A third of it is the pause between two heartbeats, all of it the pause between two looks for strays.
 const LEASE: Duration = Duration::from_secs(3);
 
 fn both() -> Both {
     Both::new(|worker| worker.serve(Loop)?.serve(Flaky)?.serve(Asking)).workers(0)
 }
 
-/// The one worker that there is, with a bug.
+/// The only worker, which has a bug.
 async fn add_worker(stage: &mut Stage, call: &'static str, when: When, times: u32) -> Buggy {
     let store = Buggy::new(stage.another_store(), call, when, times);
     stage.add_worker_on(Arc::new(store.clone()), LEASE);
@@ -44,7 +44,7 @@ async fn all_end_well(stage: &Stage, name: &str) {
     assert_eq!(looped.result::<Value>(LIMIT).await.unwrap()["answer"], "6");
     assert!(flaky.result::<Value>(LIMIT).await.unwrap()["answer"].as_str().unwrap().ends_with("saw 0"));
     assert_eq!(asking.result::<Value>(LIMIT).await.unwrap()["answer"], "first second 3");
-    // A commit that stands and whose answer was lost is no hold, but what it has taken may be, until the next look for strays.
+    // The commit has taken effect, but its answer was lost: the step that it has taken may be held until the next look for strays.
     until(async || stage.store.workers().await.unwrap().iter().all(|worker| worker.held == 0)).await;
     let mut from = Some(0);
     while let Some(at) = from {
@@ -101,7 +101,7 @@ async fn a_worker_of_which_a_part_panics_begins_anew() {
         .await;
 }
 
-/// The code that gives up an attempt panics itself.
+/// The code that gives up an attempt panics too.
 #[tokio::test]
 async fn a_worker_that_panics_over_a_panic_begins_anew() {
     both()

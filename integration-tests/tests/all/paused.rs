@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Whoever executes `pack` says so, and waits until it may end.
+/// A worker that executes `pack` says so, and waits until it may end.
 static BEGUN: Semaphore = Semaphore::const_new(0);
 static MAY_END: Semaphore = Semaphore::const_new(0);
 
@@ -58,7 +58,7 @@ async fn status(stage: &Stage, id: &str) -> Option<Status> {
     stage.client.run(id).status().await.unwrap().map(|run| run.status)
 }
 
-/// As anybody can: with a plain Redis command, where there is a Redis.
+/// With a plain Redis command, if there is a Redis.
 async fn ask(stage: &Stage, operation: &str, id: &str) {
     match &stage.redis {
         Some(redis) => drop(redis_cli(&redis.url, &["XADD", "sf:{0}:inbox", "*", "op", operation, "run", id])),
@@ -76,7 +76,7 @@ async fn stands(stage: &Stage, id: &str, expected: Status) {
     found(async || (status(stage, id).await == Some(expected)).then_some(())).await;
 }
 
-/// So many step executions of the run have committed.
+/// Waits until this many step executions of the run have committed.
 async fn done(stage: &Stage, id: &str, count: usize) {
     let is_done = |record: &stepfleet_shared::history::Record| record.kind == stepfleet_shared::history::Kind::Done;
     found(async || {
@@ -122,7 +122,7 @@ fn stepfleet(url: &str, args: &[&str]) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_pause_and_resume_one_run_or_all_of_a_workflow() {
-    // Nobody executes anything: it is about the requests.
+    // Nothing is executed: this test is about the requests.
     let coordinator = Both::new(serve).workers(0);
     coordinator
         .play(async |stage| {
@@ -166,7 +166,7 @@ async fn people_pause_and_resume_one_run_or_all_of_a_workflow() {
         .await;
 }
 
-/// Somebody serves the workflow, and does nothing.
+/// A worker serves the workflow and does nothing.
 async fn register(stage: &Stage) {
     use stepfleet_shared::step::Route;
     use stepfleet_shared::store::{Introduction, Registration};

@@ -1,4 +1,4 @@
-//! Steps that kill their workers: only they are blamed, and what was executed beside them goes on.
+//! Steps that kill their workers: only they are blamed, and steps that executed beside them go on.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const LIMIT: Duration = Duration::from_secs(90);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The worker `a`, which dies and comes again.
+/// The worker `a`, which dies and comes back.
 struct Mortal<'a> {
     store: &'a dyn Store,
     calls: u64,
@@ -54,7 +54,7 @@ impl<'a> Mortal<'a> {
         join_fleet(self.store, "a", HOUR).await;
     }
 
-    /// Dies with all of these, so often that they are suspects.
+    /// Dies with all of these, until they are suspects.
     async fn die_with(&mut self, runs: &[&str]) {
         for _ in 0..3 {
             let claimed = self.claim(8, false).await;
@@ -85,7 +85,7 @@ async fn what_was_lost_beside_others_is_tried_alone_before_it_is_blamed() {
             store.start(&start(run)).await.unwrap();
         }
         mortal.die_with(&runs).await;
-        // A worker that executes something, or does not say that it executes nothing, is not given them.
+        // A worker that executes something, or does not say that it executes nothing, does not get them.
         assert_eq!(mortal.claim(8, false).await.len(), 0);
         let mut ended = Vec::new();
         while ended.len() < 2 {
@@ -120,7 +120,7 @@ async fn one_that_a_worker_held_as_its_only_one_is_blamed_from_the_first_loss_on
         let mut mortal = Mortal::new(store).await;
         store.start(&start("poison")).await.unwrap();
         for lives in 0..4 {
-            // From the third loss on it is kept apart.
+            // From the third loss on it is executed alone.
             assert_eq!(mortal.claim(8, false).await.len(), usize::from(lives < 3));
             if lives == 3 {
                 assert_eq!(mortal.claim(8, true).await.len(), 1);
@@ -268,7 +268,7 @@ async fn a_worker_that_is_never_idle_makes_room_and_then_goes_on() {
             let busy = send(&stage.client, "busy", 2).await;
             let held = async || store.workers().await.unwrap().iter().map(|worker| worker.held).sum::<u64>();
             until(async || held().await >= 2).await;
-            // Both slots are taken: only a worker that dies takes the others.
+            // Both slots are taken: the others go to the worker that dies.
             let serves = store.registrations().await.unwrap().into_iter().filter(|served| served.workflow == "quick");
             let dying = Introduction { id: "dying".into(), serves: serves.collect(), ..Introduction::default() };
             store.register(&dying, HOUR).await.unwrap();
@@ -313,7 +313,7 @@ fn supervised(fleet: &Fleet) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// One run kills its workers, `innocents` others take longer than they live.
+/// One run kills its workers; `innocents` other runs take longer than these live.
 async fn only_the_poison_fails(poison: Value, innocents: usize, workers: usize) {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();

@@ -1,4 +1,4 @@
-//! A body that runs again publishes nothing twice, and whoever reads can tell events apart: each on the memory store
+//! A body that runs again publishes nothing twice, and readers can tell events apart: each on the memory store
 //! and on a real Redis.
 
 use std::collections::{BTreeSet, HashMap};
@@ -65,7 +65,7 @@ async fn nothing_is_remembered(stage: &Stage, run: &str) {
     assert!(keys.is_empty() && extra.iter().all(is_journal), "{keys:?} {extra:?}");
 }
 
-/// Four branches that have read the same when each of them has published its three parts: three bodies run again, then
+/// Four branches that have read the same value when each has published its three parts: three bodies run again, then
 /// two, then one.
 struct Choir;
 
@@ -98,7 +98,7 @@ impl Choir {
             (*count, barrier.clone())
         };
         let state = ctx.state();
-        // What the body has seen of the field makes it run again when others change it.
+        // The body has read the field, so it runs again when others change it.
         let before: u64 = state.get("sung").await?.unwrap_or(0);
         for part in 1..=3 {
             ctx.publish(&chunk(format!("{} {part}", ev.0))).await?;
@@ -133,7 +133,7 @@ async fn bodies_that_run_again_after_a_conflict_publish_nothing_twice() {
         .await;
 }
 
-/// Publishes within recorded calls and outside of them, and stumbles at each corner.
+/// Publishes within recorded calls and outside of them, and fails in between.
 struct Stumbling;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -148,14 +148,14 @@ impl Stumbling {
             if attempt == 1 { Err(Error::msg("before it is recorded")) } else { Ok(()) }
         })
         .await?;
-        // Made where it stands, sent within the call.
+        // The future is made here and polled within the call.
         let mut made = Some(ctx.publish(&chunk("made before")));
         ctx.step("send", || made.take().expect("it is tried once")).await?;
         if attempt == 2 {
             Err(Error::msg("after it is recorded"))?;
         }
         ctx.publish(&chunk("after the calls")).await?;
-        // The clock, a model's answer: another one each time.
+        // Like a clock or a model's answer: another value each time.
         ctx.publish(&chunk(format!("attempt {}", attempt.max(3)))).await?;
         if attempt == 3 {
             Err(Error::msg("at the end"))?;
@@ -165,7 +165,7 @@ impl Stumbling {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_add_what_is_new_and_each_recorded_call_counts_on_its_own() {
+async fn attempts_add_what_is_new_and_each_recorded_call_counts_separately() {
     Both::new(|worker| worker.serve(Stumbling))
         .play(async |stage| {
             let (attempts, entries) = play(stage, Stumbling).await;
@@ -177,7 +177,7 @@ async fn attempts_add_what_is_new_and_each_recorded_call_counts_on_its_own() {
                 ("1.0.2", 2, "made before"),
                 ("1.0.3", 3, "after the calls"),
                 ("1.0.4", 3, "attempt 3"),
-                // It takes the place of the one before.
+                // It replaces the one before.
                 ("1.0.4", 4, "attempt 4"),
             ];
             assert_eq!(told(&entries), expected.map(|(id, attempt, text)| (id, attempt, text.to_owned())));
@@ -219,7 +219,7 @@ async fn what_is_remembered_has_a_bound_and_lost_replies_are_harmless_beyond_it(
             }
             publish(MANY - 1).await;
             assert_eq!(last_number(store).await, MANY + 1, "beyond the bound only the last one is known");
-            // The run goes on: it is the step that takes along what was remembered of it.
+            // The run goes on: the end of the step removes what was remembered of it.
             let call = call("a", 2, false);
             store.complete(&call, &step, &emit(&["second"]), &refill(0)).await.unwrap();
             nothing_is_remembered(stage, "r").await;

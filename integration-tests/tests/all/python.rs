@@ -1,4 +1,4 @@
-//! A worker and a caller in Python, by docs/protocol.md alone, beside Rust.
+//! A worker and a caller in Python, written from docs/protocol.md alone, beside Rust.
 //!
 //! They need a Python 3 with redis-py, which `make test` installs with apt; without, the tests try pip, and then say that they did
 //! not run.
@@ -23,13 +23,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SLOTS: usize = 4;
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
 
-/// A Python that has redis-py, and where it looks for it.
+/// A Python that has redis-py, and its module path.
 pub(super) struct Python {
     program: PathBuf,
     path: String,
 }
 
-/// The first that has it; otherwise pip is asked for it, once for all tests.
+/// The first one that has it; otherwise pip installs it, once for all tests.
 pub(super) static PYTHON: LazyLock<Option<Python>> = LazyLock::new(|| {
     let there = ["python3", "/usr/bin/python3"].map(|program| Python { program: program.into(), path: SOURCES.into() });
     let found = there.into_iter().find(Python::has_redis).or_else(Python::with_pip);
@@ -150,7 +150,7 @@ async fn tasks_are_shared_with_rust_and_survive_kill_9() {
     let (mut killed, mut stopped, rust) = (python.worker(&fleet), python.worker(&fleet), rust_worker(&fleet));
     fleet.workers_ready(3).await;
 
-    // While the gate is closed, each of the three has as many as it can hold; the rest waits.
+    // While the gate is closed, each of the three holds as many as it can; the rest waits.
     let doubled = 3 * SLOTS..150;
     for n in 0..3 * SLOTS {
         start(&fleet, "doubled", n, Some(&gate)).await;
@@ -166,7 +166,7 @@ async fn tasks_are_shared_with_rust_and_survive_kill_9() {
         start(&fleet, "halved", n, None).await;
     }
     killed.kill();
-    // Before it is noticed, an heir would take what is new.
+    // Before its death is noticed, a new worker would take new runs.
     fleet.workers_ready(2).await;
     let heir = python.worker(&fleet);
     let taken_over = full(&fleet, heir.id()).await;
@@ -177,7 +177,7 @@ async fn tasks_are_shared_with_rust_and_survive_kill_9() {
     stopped.signal(Signal::TERM);
     std::fs::write(&gate, "").unwrap();
     assert!(stopped.ended().await.success(), "{}", stopped.log());
-    // It has left by itself: coordinators take longer to miss one.
+    // It has deregistered: coordinators would notice its death later.
     let pid = stopped.id();
     assert!(fleet.store.workers().await.unwrap().iter().all(|worker| worker.pid != pid), "it has not deregistered");
 
@@ -232,7 +232,7 @@ async fn a_task_that_raises_is_retried_and_then_fails_with_its_error() {
 async fn a_worker_finds_its_functions_again_when_the_server_has_lost_them() {
     let Some(python) = &*PYTHON else { return };
     let fleet = Fleet::new().await;
-    // It comes before any coordinator, which it waits for.
+    // It starts before any coordinator, and waits for one.
     let worker = python.worker(&fleet);
     found(async || worker.log().contains("no coordinator has written down").then_some(())).await;
     let _coordinator = fleet.coordinator();
@@ -265,7 +265,7 @@ async fn no_task_is_done_twice_or_handed_back_when_replies_are_lost() {
         start(&fleet, "doubled", n, None).await;
         let result: Value = fleet.client.run(format!("doubled-{n}")).result(LIMIT).await.unwrap();
         assert_eq!(result["n"], 2 * n);
-        // A worker with nothing to do goes on beating.
+        // An idle worker keeps sending heartbeats.
         found(async || (proxy.lost() > n as u64).then_some(())).await;
     }
     for n in 0..24 {
@@ -275,7 +275,7 @@ async fn no_task_is_done_twice_or_handed_back_when_replies_are_lost() {
     }
 }
 
-/// By redis-py alone: start, rejection and end are waited for with `BLPOP`, and so is the answer to a signal.
+/// With redis-py alone: `BLPOP` waits for start, rejection and end, and for the answer to a signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_waits_for_receipts_without_pub_sub() {
     let Some(python) = &*PYTHON else { return };

@@ -1,4 +1,4 @@
-//! What a newcomer types first does what the pages say: the commands and programs of README.md, and the first ones of
+//! The first commands of a newcomer do what the pages say: the commands and programs of README.md, and the first ones of
 //! docs/workflows.md.
 //!
 //! Python needs redis-py, as in `python.rs`. Node needs ioredis, which npm installs; without, that test says that it did not run.
@@ -73,7 +73,7 @@ impl Served {
         text.replace("6390", self.port())
     }
 
-    /// A line for the shell; what it prints.
+    /// Runs a line in the shell; returns what it prints.
     async fn typed(&self, line: &str) -> String {
         let line = match line.strip_prefix("stepfleet ") {
             Some(arguments) => format!("'{STEPFLEET}' {arguments}"),
@@ -103,7 +103,7 @@ impl Served {
     }
 }
 
-/// Ids of inbox entries are others each time.
+/// Ids of inbox entries differ each time.
 fn without_entries(text: &str) -> String {
     let mut parts = text.split(ENTRY);
     let first = parts.next().unwrap_or_default().to_owned();

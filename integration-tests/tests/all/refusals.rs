@@ -12,7 +12,7 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One fault, the words of its refusal, and how to override it.
+/// One fault, the words of the refusal, and how to override it.
 struct Fault {
     settings: &'static [&'static str],
     found: &'static str,
@@ -107,7 +107,7 @@ async fn a_redis_that_begins_to_evict_later_does_not_end_its_workers() {
     let mut redis = fleet.redis.connection().await;
     let mut set = redis::cmd("CONFIG");
     let () = set.arg("SET").arg("maxmemory-policy").arg("allkeys-lru").query_async(&mut redis).await.unwrap();
-    // Its lease taken away, the worker begins a new life under a new id.
+    // After its lease is taken away, the worker registers again under a new id.
     let before = fleet.store.workers().await.unwrap()[0].id.clone();
     until(async || fleet.store.deregister(&before).await.unwrap()).await;
     until(async || fleet.store.workers().await.unwrap().first().is_some_and(|now| now.id != before)).await;

@@ -107,7 +107,7 @@ async fn what_cannot_be_taken_is_kept_with_the_reason_and_holds_nothing_up() {
     assert!(last.get::<String>("input").is_none_or(|input| input.len() < 1000), "kept whole");
     let inbox: u64 = redis.xlen("sf:{0}:inbox").await.unwrap();
     assert_eq!(inbox, 0);
-    // The same id, asked for properly now.
+    // The same id, with a valid request.
     let run = fleet.client.start("chain", &json!({ "n": 1 })).id("b1").enqueue().await.unwrap();
     assert_eq!(run.wait_until_taken(LIMIT).await, Status::Completed);
 }
@@ -117,7 +117,7 @@ trait Taken {
 }
 
 impl Taken for stepfleet_shared::client::RunHandle {
-    /// Past the rejection that stands under the same id.
+    /// Ignores the earlier rejection with the same id.
     async fn wait_until_taken(&self, limit: Duration) -> Status {
         let until = std::time::Instant::now() + limit;
         while std::time::Instant::now() < until {

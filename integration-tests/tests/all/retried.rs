@@ -44,7 +44,7 @@ struct Answered {
     answer: Value,
 }
 
-/// As it was shipped first, and is right.
+/// The first, correct version.
 struct Right;
 
 #[workflow(start = Asked, stop = Answered, name = "orders", version = 1)]
@@ -66,7 +66,7 @@ impl Right {
     }
 }
 
-/// The same version with other code: its body disagrees with what was recorded.
+/// The same version with other code: its body disagrees with the journal.
 struct Disagrees;
 
 #[workflow(start = Asked, stop = Answered, name = "orders", version = 1)]
@@ -117,7 +117,7 @@ async fn waiting(stage: &Stage, id: &str) {
     found(async || (stage.store.waits(id).await.unwrap().len() == 1).then_some(())).await;
 }
 
-/// As anybody can: with a plain Redis command, where there is a Redis.
+/// With a plain Redis command, if there is a Redis.
 async fn retry(stage: &Stage, id: &str) {
     match &stage.redis {
         Some(redis) => {
@@ -190,7 +190,7 @@ async fn people_retry_one_run_or_all_of_a_workflow_that_failed() {
                 failed(stage, id).await;
             }
             let stepfleet = |args: &[&str]| stepfleet(stage, args).expect("there is a Redis");
-            // It fails again, as it is told the same.
+            // It fails again, because it gets the same event.
             let output = stepfleet(&["retry", "one"]);
             assert!(output.status.success() && said(&output).contains("run one goes on"), "{}", said(&output));
             found(async || (told(stage, "one", Kind::Failed).await == 2).then_some(())).await;
@@ -223,7 +223,7 @@ async fn people_retry_one_run_or_all_of_a_workflow_that_failed() {
         .await;
 }
 
-/// It gives up on its third call, the first time.
+/// It gives up its third call, the first time.
 #[durable(retries = 0)]
 async fn patient(ctx: &Context, (): ()) -> Outcome<u64> {
     let run = ctx.run_id();

@@ -1,4 +1,4 @@
-//! A fleet is replaced while runs are under way: by another build of Stepfleet, whose functions have other names, and back.
+//! A fleet is replaced while runs are active: by another build of Stepfleet, whose functions have other names, and back.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Build {
         Self { coordinator, worker: Process::start(Path::new(WORKER), &[], &settings) }
     }
 
-    /// As a platform stops what it replaces. A step that cannot end is handed back by the second signal.
+    /// Stops it as a platform does. On the second signal, the worker hands back steps that cannot end.
     async fn stop(&mut self) {
         for process in [&mut self.coordinator, &mut self.worker] {
             process.signal(Signal::TERM);
@@ -59,7 +59,7 @@ async fn two_builds_serve_one_namespace_and_either_goes_on_with_what_the_other_b
     let early = fleet.client.start("steady", &0u64).id("early").enqueue().await.unwrap();
     wait_for_arrival(&mut redis, "early").await;
 
-    // Both are there for a while, and take runs side by side.
+    // Both run for a while, and take runs side by side.
     let mut new = Build::at(&direct, &direct);
     fleet.workers_ready(2).await;
     let squares = json!({ "count": 40 });
@@ -81,7 +81,7 @@ async fn two_builds_serve_one_namespace_and_either_goes_on_with_what_the_other_b
     let_go(&mut redis, "early", 16).await;
     assert_eq!(early.wait(LIMIT).await.unwrap().status, Status::Completed);
 
-    // And back, as after an upgrade that did not please.
+    // And back, as after a failed upgrade.
     let _old = Build::at(&renaming.url, &direct);
     fleet.workers_ready(2).await;
     new.stop().await;

@@ -1,4 +1,4 @@
-//! What runs do when nothing goes wrong around them: chains, fan-outs, joins, loops, retries, errors.
+//! Runs without faults around them: chains, fan-outs, joins, loops, retries, errors.
 
 use std::time::Duration;
 

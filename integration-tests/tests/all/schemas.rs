@@ -1,4 +1,4 @@
-//! An input that its workflow cannot take is refused at intake, with the place of what is wrong.
+//! An input that its workflow cannot take is refused at intake, with the place of the mistake.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
     worker.serve(Sums)?.serve(first::workflow())?.serve(nothing::workflow())
 }
 
-/// As any Redis client does it: fields of an inbox entry.
+/// Fields of an inbox entry, as any Redis client writes them.
 async fn ask(stage: &Stage, fields: &[(&str, &str)]) {
     if let Some(redis) = &stage.redis {
         let mut add = redis::cmd("XADD");
@@ -81,7 +81,7 @@ async fn an_input_that_does_not_fit_is_rejected_with_its_place_and_no_run_is_sta
                 assert!(error.starts_with(&begins) && !error.contains("six"), "{error}");
                 assert!(stage.store.history(workflow, 0, 10).await.unwrap().is_empty());
             }
-            // The id is free again; and a request that repeats a run is none that is judged.
+            // The id is free again; and a request that repeats a run is not checked.
             let right = r#"{"lines":[{"cents":5},{"cents":6}]}"#;
             let start = [("op", "start"), ("workflow", "sums"), ("id", "sums"), ("key", "k")];
             ask(stage, &[&start[..], &[("input", right)]].concat()).await;
@@ -100,9 +100,9 @@ async fn an_input_that_does_not_fit_is_rejected_with_its_place_and_no_run_is_sta
         .await;
 }
 
-/// Whatever a worker has registered, starts go on.
+/// Whatever a worker has registered, runs still start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_is_of_no_use_stops_nothing() {
+async fn a_useless_schema_stops_nothing() {
     Both::new(serve)
         .play_on_redis(async |stage| {
             let mut redis = stage.redis.as_ref().unwrap().connection().await;
@@ -118,7 +118,7 @@ async fn a_schema_that_is_of_no_use_stops_nothing() {
                 let mut set = redis::cmd("HSET");
                 set.arg("sf:{0}:workflows").arg("sums:1").arg(registered.to_string());
                 let () = set.query_async(&mut redis).await.unwrap();
-                // Until the coordinator has read it: what the old schema refuses fails in the step.
+                // Until the coordinator has read the new schema, the input that it refuses fails in the step.
                 found(async || {
                     let run = stage.client.start("sums", &json!({ "lines": 7 })).enqueue().await.unwrap();
                     let run = run.wait(LIMIT).await.unwrap();

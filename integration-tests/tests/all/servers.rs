@@ -1,10 +1,10 @@
-//! Which server the tests run against: that of `STEPFLEET_TEST_IMAGE`, in containers and as processes alike.
+//! Which server the tests run against: that of `STEPFLEET_TEST_IMAGE`, both in containers and as processes.
 
 use std::io::Write as _;
 
 use stepfleet_integration_tests::redis::{TestRedis, test_image};
 
-/// What the server says that it is: `valkey 8.1.1`.
+/// The name and version that the server reports: `valkey 8.1.1`.
 async fn told(server: &TestRedis) -> String {
     let mut info = redis::cmd("INFO");
     let info: String = info.arg("server").query_async(&mut server.connection().await).await.unwrap();
@@ -15,13 +15,13 @@ async fn told(server: &TestRedis) -> String {
     }
 }
 
-/// So `make test-matrix` tests what it says, and its log says against what.
+/// So `make test-matrix` tests against the right server, and its log names it.
 #[tokio::test]
 async fn the_server_is_the_one_that_was_asked_for() {
     let servers = [("in tests", TestRedis::start().await), ("as a process", TestRedis::process().await)];
     for (how, server) in &servers {
         let told = told(server).await;
-        // Also where the output of tests is captured.
+        // Even if the output of tests is captured.
         writeln!(std::io::stderr(), "server {how}: {told}").unwrap();
         if std::env::var_os("STEPFLEET_TEST_IMAGE").is_some() {
             let image = test_image();

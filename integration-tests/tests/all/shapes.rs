@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_loops_and_fan_outs_however_wide_and_nested() {
-    // The workflows that talk to the test need its Redis; none of those is started here.
+    // Workflows that talk to the test need its Redis; this test starts none of those.
     Both::new(|worker| workflows::serve(worker, "redis://127.0.0.1:1"))
         .play(async |stage| {
             for (workflow, input, expected) in [

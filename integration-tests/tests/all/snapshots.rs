@@ -29,7 +29,7 @@ struct Memory {
     notes: Vec<String>,
 }
 
-/// The counter of LlamaIndex' documentation.
+/// The counter of LlamaIndex's documentation.
 struct Counter;
 
 #[workflow(start = Asked, stop = Counted)]
@@ -95,7 +95,7 @@ async fn three_runs_on_three_workers_count_to_three() {
                 assert_eq!(count(&run).await, n);
                 workers.push(worker_of(stage, run.id()).await);
                 last = Some(run.id().to_owned());
-                // The next one runs elsewhere.
+                // The next step runs elsewhere.
                 stage.stop_workers().await;
                 stage.add_worker();
                 stage.workers_ready(1).await;
@@ -124,7 +124,7 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
             snapshot.context["count"] = json!(100);
             let second = stage.client.start("counter", &json!({})).context(&snapshot.context).enqueue().await.unwrap();
             assert_eq!(count(&second).await, 101);
-            // What is given goes on top of what comes from another run.
+            // The given fields go on top of those of the other run.
             let third = stage.client.start("counter", &json!({})).context_from("first").context(&json!({ "count": 7 }));
             let third = third.id("third").enqueue().await.unwrap();
             assert_eq!(count(&third).await, 8);
@@ -136,7 +136,7 @@ async fn a_snapshot_goes_out_as_json_and_comes_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_with() {
+async fn a_run_can_continue_the_context_of_an_active_or_cancelled_one() {
     Both::new(serve)
         .play(async |stage| {
             let stuck = stage.client.start("stuck", &json!({})).id("stuck").enqueue().await.unwrap();
@@ -152,7 +152,7 @@ async fn the_context_of_a_run_that_is_under_way_or_was_cancelled_can_be_gone_on_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_nobody_knows_and_a_context_that_is_none_are_rejected() {
+async fn an_unknown_source_and_an_invalid_context_are_rejected() {
     Both::new(serve)
         .play(async |stage| {
             let lost =

@@ -42,7 +42,7 @@ async fn a_running_step_is_dropped_and_its_slot_is_free() {
         let _: Value = next.result(LIMIT).await.unwrap();
     }
     assert!(workers.iter().any(|worker| worker.log().contains("the step is dropped")));
-    // Workers tell Redis that they hold none of it any more.
+    // Workers hand back their holds.
     for _ in 0..2000 {
         if fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
             break;
@@ -92,7 +92,7 @@ async fn what_has_not_begun_or_has_ended() {
     let done = fleet.client.start("squares", &json!({ "count": 2 })).id("done").enqueue().await.unwrap();
     let end: Value = done.result(LIMIT).await.unwrap();
     done.cancel().await.unwrap();
-    // The request behind it is seen to after it.
+    // The next request is processed after it.
     let after = fleet.client.start("squares", &json!({ "count": 1 })).enqueue().await.unwrap();
     let _: Value = after.result(LIMIT).await.unwrap();
     assert_eq!(done.result::<Value>(LIMIT).await.unwrap(), end);
@@ -129,7 +129,7 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
     assert_eq!(inbox, 0);
 }
 
-/// A step that waits, as a worker has it: the SDK has no waits yet.
+/// A step that waits, without the SDK.
 #[tokio::test]
 async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let fleet = Fleet::new().await;
@@ -176,7 +176,7 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn the_command_line_cancels_and_says_what_became_of_it() {
+async fn the_command_line_cancels_and_shows_the_outcome() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     let _worker = fleet.worker(WORKER, &[]);
@@ -198,7 +198,7 @@ async fn the_command_line_cancels_and_says_what_became_of_it() {
 }
 
 #[tokio::test]
-async fn the_command_line_shows_what_nobody_took_and_says_what_cannot_be_taken() {
+async fn the_command_line_shows_unused_signals_and_rejections() {
     let fleet = Fleet::new().await;
     let _coordinator = fleet.coordinator();
     fleet.store.start(&start("r")).await.unwrap();

@@ -1,4 +1,4 @@
-//! TLS to Redis: an authority of one's own, certificates of clients, and what is said of those that are no good.
+//! TLS to Redis: a private authority, client certificates, and the errors for bad ones.
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Protected {
     }
 }
 
-/// What the command line says that fails with this URL.
+/// The error of the command line with this URL.
 async fn said(url: &str) -> String {
     let mut process = Process::start(Path::new(STEPFLEET), &["runs"], &[("STEPFLEET_REDIS", url)]);
     assert!(!process.ended().await.success(), "{}", process.log());

@@ -1,5 +1,5 @@
-//! A fleet on a Redis Cluster and behind Sentinels: partitions are where their slots are, a slot that moves is waited
-//! out, and a failover strands nobody.
+//! A fleet on a Redis Cluster and behind Sentinels: partitions are where their slots are, the fleet waits while a slot
+//! moves, and a failover strands no run.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -30,7 +30,7 @@ const SLOT: u16 = 13_907;
 /// One for each master, the first one's first.
 const PARTITIONS: [u16; 3] = [3, 1, 0];
 
-/// Two workers and two coordinators, processes all, on partition 0.
+/// Two worker and two coordinator processes on partition 0.
 struct Cast {
     store: Arc<dyn Store>,
     client: Client,
@@ -100,7 +100,7 @@ impl Cast {
         }
     }
 
-    /// The test's own client may be told once that the master is another; then its request goes there.
+    /// The test's own client may be redirected once to another master; then its request goes there.
     async fn new_work_goes_through(&self) {
         let late = || self.client.start("chain", &json!({ "n": 1 })).id("late");
         until(async || late().enqueue().await.is_ok()).await;
@@ -171,7 +171,7 @@ async fn a_slot_that_moves_under_load_is_waited_out() {
         let (stayed, moved) = (cluster.keys(source, SLOT).await, cluster.keys(target, SLOT).await);
         assert!(stayed.len() > 5 && moved.len() > 5, "half of the keys have moved: {stayed:?}, {moved:?}");
 
-        // Everybody asks for what has gone, and is sent away.
+        // All processes ask the old owner, and are redirected.
         let asked = cluster.errors(source, "ASK").await;
         until(async || cluster.errors(source, "ASK").await > asked + 100).await;
         assert_eq!(cluster.keys(target, SLOT).await, moved, "nothing was written where the slot is not yet");
@@ -204,7 +204,7 @@ async fn a_master_is_replaced_while_it_lives() {
     let told = "the masters, or the slots that they own, have changed";
     assert!(cast.processes.iter().any(|process| process.log().contains(told)), "nobody has heard of the new master");
 
-    // Everybody is idle: those who read are blocked on the server that is replaced now.
+    // All processes are idle: their readers are blocked on the server that is now replaced.
     servers.wait_for_replica(0).await;
     servers.fail_over().await;
     servers.wait_for_master(0).await;
@@ -218,13 +218,13 @@ async fn a_master_dies_under_load_and_its_replica_takes_over() {
     let mut servers = Sentinels::start().await;
     let cast = Cast::on(&servers.url()).await;
     let runs = cast.load("load").await;
-    // What no replica has yet is lost with its master; the runs should not be among that.
+    // Writes that no replica has yet are lost with their master; the runs should not be among them.
     servers.servers[0].wait_for_a_replica("{0}").await;
     servers.servers[0].kill();
     servers.wait_for_master(1).await;
     cast.all_end_well(&runs).await;
 
-    // It comes back in the belief that it is the master, with what it had, and nobody goes there.
+    // It comes back as a master with its old data, and nobody goes there.
     servers.servers[0].start_again().await;
     cast.new_work_goes_through().await;
     servers.wait_for_replica(0).await;
@@ -237,14 +237,14 @@ async fn a_master_of_a_cluster_dies_under_load_and_its_replica_takes_over() {
     let cast = Cast::on(&cluster.url()).await;
     let runs = cast.load("load").await;
     let owner = cluster.owner(SLOT).await;
-    // What no replica has yet is lost with its master; the runs should not be among that.
+    // Writes that no replica has yet are lost with their master; the runs should not be among them.
     cluster.nodes[owner].wait_for_a_replica("{0}").await;
     cluster.nodes[owner].kill();
     cluster.wait_for_replica_of(owner).await;
     cast.all_end_well(&runs).await;
     cast.new_work_goes_through().await;
 
-    // It comes back, hears that it was replaced, and nobody goes there.
+    // It comes back, learns that it was replaced, and nobody goes there.
     cluster.nodes[owner].start_again().await;
     let role = async || cluster.ask::<String>(owner, cmd("INFO").arg("replication")).await;
     until(async || role().await.contains("master_link_status:up")).await;
@@ -270,7 +270,7 @@ async fn many_calls_that_fail_make_few_looks() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_that_is_named_as_if_it_were_alone_says_what_to_write() {
+async fn a_url_of_a_single_cluster_node_is_refused_with_the_right_url() {
     let cluster = Cluster::start().await;
     let store = RedisStore::new(&cluster.nodes[0].url, Namespace::default()).unwrap();
     let error = store.run("x").await.unwrap_err();

@@ -199,7 +199,7 @@ async fn both_versions_are_served_side_by_side_by_several_workers_and_by_one() {
             let result: Value = stage.client.run("early").result(LIMIT).await.unwrap();
             assert_eq!(result["version"], 1);
             assert_eq!(state(stage, "early").await.version, 1);
-            // What both versions need, one worker does alone.
+            // One worker serves both versions.
             GATES[1].store(false, Ordering::SeqCst);
             stage.stop_workers().await;
             stage.add_worker_that_serves(both::<1>);

@@ -1,4 +1,4 @@
-//! Idle workers are woken one by one, on both stores; and whatever becomes of one that was woken, what it was woken for
+//! Idle workers are woken one by one, on both stores; and whatever happens to a woken worker, the step that it was woken for
 //! is not stranded.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ async fn is_woken(store: &dyn Store, worker: &str) -> bool {
     store.wake_reader(worker).await.unwrap().next().await.unwrap()
 }
 
-/// Gets nothing, and is idle from then on.
+/// Claims nothing, and is idle from then on.
 async fn goes_idle(store: &dyn Store, worker: &str, number: u64) {
     assert!(claim(store, worker, number, 1).await.is_empty());
 }
@@ -24,7 +24,7 @@ fn of(claimed: &[Claimed]) -> Vec<&str> {
     claimed.iter().map(|step| step.fence.run.as_str()).collect()
 }
 
-/// How many wake-ups each of these workers has that it has not heard yet.
+/// How many wake-ups each of these workers has not taken yet.
 async fn unheard(fleet: &Fleet, workers: &[&str]) -> Vec<u64> {
     let mut redis = fleet.redis.connection().await;
     let mut unheard = Vec::new();
@@ -66,7 +66,7 @@ async fn a_worker_that_is_woken_and_dies_before_it_claims_strands_nothing() {
     assert_eq!(woken.iter().sum::<u64>(), 1, "one of them is enough: {woken:?}");
     let (dead, heir) = if woken[0] == 1 { ("a", "b") } else { ("b", "a") };
     assert!(is_woken(store, dead).await);
-    // It claims nothing any more. The coordinator sees to it, whether it has noticed the death or not.
+    // It claims nothing any more. The coordinator wakes another, whether it has noticed the death or not.
     store.reap(&reap(&[dead])).await.unwrap();
     assert!(is_woken(store, heir).await);
     assert_eq!(of(&claim(store, heir, 2, 1).await), ["r"]);
@@ -84,7 +84,7 @@ async fn a_wake_up_that_nobody_heard_is_repeated() {
     store.start(&start("r")).await.unwrap();
     let deleted: u64 = redis::cmd("DEL").arg("sf:{0}:wake:a").query_async(&mut redis).await.unwrap();
     assert_eq!(deleted, 1);
-    // A worker looks by itself after its wait, and is idle again where it gets nothing: here it was too early.
+    // A worker looks by itself after its wait, and is idle again if it gets nothing: here it was too early.
     let _: u64 = redis::cmd("SREM").arg("sf:{0}:ready").arg("w:1").query_async(&mut redis).await.unwrap();
     goes_idle(store, "a", 2).await;
     let _: u64 = redis::cmd("SADD").arg("sf:{0}:ready").arg("w:1").query_async(&mut redis).await.unwrap();
@@ -103,10 +103,10 @@ async fn a_claim_that_leaves_some_wakes_the_next_and_so_on_until_all_is_claimed(
         goes_idle(store, worker, 1).await;
     }
     join_fleet(store, "first", HOUR).await;
-    // Many at once are one wake-up: whoever is woken passes it on.
+    // Many at once are one wake-up: the woken worker passes it on.
     store.start(&start("r")).await.unwrap();
     let first = claim(store, "first", 1, 1).await.remove(0);
-    // More workers may have been woken than there was work for; they look, and are idle again.
+    // More workers may be woken than there is work for; they look, and are idle again.
     while let Some(at) = unheard(&fleet, &workers).await.iter().position(|unheard| *unheard > 0) {
         assert!(is_woken(store, workers[at]).await);
         goes_idle(store, workers[at], 2).await;

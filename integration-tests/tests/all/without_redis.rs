@@ -38,7 +38,7 @@ impl Fleet {
     fn worker(&self, lease: Duration) -> (CancellationToken, tokio::task::JoinHandle<()>) {
         let config = runtime::Config::default().lease(lease).concurrency(8);
         let worker = Worker::new(Arc::new(self.store.clone()), config);
-        // The workflows that talk to the test need its Redis; none of those is started here.
+        // Workflows that talk to the test need its Redis; this test starts none of those.
         let worker = workflows::serve(worker, "redis://127.0.0.1:1").unwrap();
         let stop = CancellationToken::new();
         let told = stop.clone().cancelled_owned();

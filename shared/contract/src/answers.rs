@@ -1,6 +1,6 @@
-//! What a request about a run comes to, by where the run stands.
+//! The outcome of a request about a run, by the state of the run.
 
-/// Where a run may stand when a request about it is taken up.
+/// The states of a run when a request about it is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// There is none of this id.
@@ -86,13 +86,13 @@ pub enum Operation {
     Answer,
     /// The end.
     Cancel,
-    /// That a run which has failed go on.
+    /// To retry a failed run.
     Retry,
-    /// A run that goes on from a point of it.
+    /// A run that continues from a point of it.
     Fork,
     /// That nothing new of it begin.
     Pause,
-    /// That a run which is paused go on.
+    /// To resume a paused run.
     Resume,
 }
 
@@ -110,7 +110,7 @@ impl Operation {
         Self::Resume,
     ];
 
-    /// As it stands in the field `op`.
+    /// As in the field `op`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -151,7 +151,7 @@ pub enum Answer {
     Answered,
     /// The run ends.
     Cancels,
-    /// The run goes on from where it failed.
+    /// The run continues from where it failed.
     Retries,
     /// Another run is made of it.
     Forks,

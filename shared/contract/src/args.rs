@@ -1,4 +1,4 @@
-//! Arguments: what they are, and how they stand together.
+//! Arguments: what they are, and in which groups.
 
 /// What an argument is: what Lua makes of it, and which type it has in Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Form {
     Ms,
     /// 1 or 0.
     Flag,
-    /// How many arguments follow, and these: what stands there again and again. Lua leaves them as they are, one after the other.
+    /// How many arguments follow, and then the arguments, in repeated groups. Lua leaves them as they are, one after the other.
     List(&'static [Arg]),
 }
 
@@ -32,7 +32,7 @@ pub struct Arg {
     pub form: Form,
 }
 
-/// Arguments that stand together.
+/// A group of arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// The name of a group that several have; empty if the arguments are of one alone.

@@ -17,10 +17,10 @@ const fn field(name: &'static str, holds: &'static str) -> Field {
 pub const STEPS_FIELDS: &[Field] = &[
     field(
         "meta",
-        "`<workflow> <version> <content>`; its durability where it has one; and `follow` where followers are told of the run's steps",
+        "`<workflow> <version> <content>`; its durability, if it has one; and `follow` if followers are told about the steps",
     ),
     field("last", "the highest `seq` given out"),
-    field("born", "when the run was created (ms); there until the history has its first record"),
+    field("born", "when the run was created (ms); exists until the history has its first record"),
     field("parent", "`<run> <name of the wait>`: the run that waits for this one, if any"),
     field("limited", "set if the run has a timeout"),
     field("<seq>", "the state of a step execution that has not ended, one line"),
@@ -46,13 +46,13 @@ pub const STEPS_FIELDS: &[Field] = &[
         "since when the run is paused (ms), while it is; `line` while it waits for its turn in its session, and `line \
          <ms>` if it is paused too",
     ),
-    field("closed", "there when a fan-out of the run was closed before all of it had ended"),
+    field("closed", "exists once a fan-out of the run was closed before all of it had ended"),
     field(
         "context",
-        "the version of the context: raised by each commit and checkpoint that changes it; there when it has had fields",
+        "the version of the context: raised by each commit and checkpoint that changes it; exists once it has had fields",
     ),
     field("bare", "the version of the context that has no fields, so that its absence is no loss"),
-    field("events", "how many entries the run has published; there when it has published any"),
+    field("events", "how many entries the run has published; exists once it has published any"),
     field("broad", "nothing: its length takes the hash out of Redis' compact form before it grows"),
 ];
 
@@ -74,10 +74,10 @@ pub const RUN_FIELDS: &[Field] = &[
     field("error_attempt", "the attempt that failed"),
     field(
         "durability",
-        "`fsync` or `replicas:<n>`: how safe its progress must be before it goes on; there where that is more than `none`",
+        "`fsync` or `replicas:<n>`: how safe its progress must be before it goes on; exists if that is more than `none`",
     ),
     field("session", "the session that it is in"),
-    field("based", "the version of the session's context that its own began with; there once its turn has come"),
+    field("based", "the version of the session's context that its own began with; exists once its turn has come"),
     field("parent", "the run that this one is a child of"),
     field("compensation", "`running`, `failed` or `done`: the state of its compensations, if it has any to carry out"),
     field("forked", "the run that it was forked from"),

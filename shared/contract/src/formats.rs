@@ -20,7 +20,7 @@ pub const FORMATS: &[Format] = &[
     format(
         "state line",
         "<letter> <attempt> <failures> <losses> <about>",
-        "`failures` counts attempts that ended with an error, `losses` those since an attempt ended well whose worker was lost and held nothing else, and after a `+` those whose worker held others too",
+        "`failures` counts attempts that ended with an error, `losses` counts those since the last attempt that ended well whose worker was lost and held nothing else, and the number after a `+` those whose worker held others too",
     ),
     format("fence", "H <attempt> <failures> <losses> <worker> <since ms> <call>", "the state line of a hold"),
     format(

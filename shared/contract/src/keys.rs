@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
         "reply",
         "<name>",
         Type::List,
-        "receipts for whoever has named this list in a request, as JSON, the newest 1,000; expires a day after the last",
+        "receipts for callers that named this list in a request, as JSON, the newest 1,000; expires a day after the last",
     ),
     internal(
         "sent",
@@ -96,7 +96,7 @@ pub const KEYS: &[Key] = &[
         "barrier",
         "",
         Type::Text,
-        "written by who then waits until everything before it is on disk or on replicas; expires after a minute",
+        "a process writes it and then waits until everything before it is on disk or on replicas; expires after a minute",
     ),
     public(
         "functions",
@@ -115,7 +115,12 @@ pub const KEYS: &[Key] = &[
     ),
     internal("context", "<id>", Type::Hash, "the context: field -> value"),
     public("history", "<id>", Type::List, "one record for each thing that happened"),
-    public("events", "<id>", Type::Stream, "what the run publishes for its followers; there when it has published any"),
+    public(
+        "events",
+        "<id>",
+        Type::Stream,
+        "what the run publishes for its followers; exists once it has published any",
+    ),
     internal("steps", "<id>", Type::Hash, "the step executions of a live run"),
     internal(
         "stopped",
@@ -177,7 +182,7 @@ pub const KEYS: &[Key] = &[
         "entity",
         "<kind>:<key>",
         Type::Hash,
-        "an entity: `value`, there where it has one; `version`, raised by each change; `bytes`, how large its `results` are",
+        "an entity: `value`, if it has one; `version`, raised by each change; `bytes`, how large its `results` are",
     ),
     internal("results", "<kind>:<key>", Type::Hash, "the results of an entity's last calls, by the id of the call"),
     internal("calls", "<kind>:<key>", Type::List, "these calls, the oldest first"),

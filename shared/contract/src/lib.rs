@@ -2,7 +2,7 @@
 //!
 //! Nothing here runs when a fleet is at work. The constants, keys and readers of the Lua ([`lua`]), the builders of arguments and
 //! the words of replies in Rust ([`rust`]), and the tables in `docs/` ([`TABLES`]) are made from it. `shared/contract/tests/` fails
-//! where one of them is stale, and holds the rest of the sources against it. Who changes a key, a field, a limit or the arguments
+//! if one of them is stale, and checks the rest of the sources against it. Who changes a key, a field, a limit or the arguments
 //! of a transition changes it here, and has all of that made anew:
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Bounds, and where they stand in the sources.
+//! Limits, and where they are in the sources.
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +218,7 @@ pub const LIMITS: &[Limit] = &[
         "MAX_EXACT",
         15,
         Unit::Count,
-        "digits of a group: Lua and workers read so many alike",
+        "digits in the number of a group that Lua and workers read alike",
         &["shared/src/store/redis/lua/common.lua"],
     ),
     limit(
@@ -267,7 +267,7 @@ pub const LIMITS: &[Limit] = &[
         "FAN_BATCH",
         64,
         Unit::Count,
-        "staged branches that are queued by whoever takes the entry of their fan-out",
+        "staged branches that a claim queues when it takes the entry of their fan-out",
         &["shared/src/store/redis/lua/fan.lua", "shared/src/store/memory/claim.rs"],
     ),
     limit(
@@ -289,7 +289,7 @@ pub const LIMITS: &[Limit] = &[
         "CLOSE_SLICE",
         1000,
         Unit::Count,
-        "fields of the steps hash that one call discards what is void from",
+        "fields of the steps hash that one call goes through to discard void step executions",
         &["shared/src/store/redis/lua/fan.lua"],
     ),
     limit(
@@ -399,7 +399,7 @@ pub const LIMITS: &[Limit] = &[
         "IDLE_BLOCK",
         20_000,
         Unit::Ms,
-        "an idle worker looks by itself after",
+        "one wait of an idle worker for its wake-up",
         &["shared/src/store/redis/readers.rs"],
     ),
     limit(

@@ -15,7 +15,7 @@ pub struct Loop {
     pub until: &'static str,
 }
 
-/// All of them. What is not here makes one try and tells its caller.
+/// All of them. A call that is not here makes one try and tells its caller.
 pub const LOOPS: &[Loop] = &[
     Loop {
         name: "OPENING",

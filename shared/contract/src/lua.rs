@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Arg, Form, KEYS, Key, LIMITS, SHORT, SHORT_WAYS, ShortWay, TRANSITIONS, Transition};
 
-/// Where it stands, from the root of the repository.
+/// Its path, from the root of the repository.
 pub const FILE: &str = "shared/src/store/redis/lua/contract.lua";
 
 const HEAD: &str = "\

@@ -13,7 +13,7 @@ use super::{
     DUTIES, FLAGS, FORMATS, JOURNAL, LOOPS, RUN_FIELDS, SLOT_LETTERS, STATES, STEPS_FIELDS, TIMERS, WORKER_FIELDS,
 };
 
-/// A part of a document that is rendered. It stands between the lines `<!-- contract: NAME -->` and `<!-- end -->`.
+/// A part of a document that is rendered. It is between the lines `<!-- contract: NAME -->` and `<!-- end -->`.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// Its name.

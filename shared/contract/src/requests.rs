@@ -41,7 +41,7 @@ pub(super) const CHILD_ENDED: Transition = transition(
     "child_ended",
     "child.lua",
     "coordinator",
-    "tells a run that a child run which it waits for has ended",
+    "tells a run about the end of a child run that it waits for",
     &[own(&[text("parent"), text("wait"), text("child"), text("status"), bytes("payload"), text("entry")])],
     &[reply("told", ""), reply("gone", ""), reply("over", "")],
 );
@@ -50,7 +50,7 @@ pub(super) const RETRY: Transition = transition(
     "retry",
     "retry.lua",
     "coordinator",
-    "continues a failed run from where it failed, if requested with another event for the failed step",
+    "continues a failed run from where it failed, and gives the failed step another event if requested",
     &[own(&[text("asked"), text("entry"), text("request"), text("reply"), list("event", &[bytes("payload")])])],
     &[
         reply("retried", ""),

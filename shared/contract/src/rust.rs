@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Arg, Form, Group, LOOKS, LOOPS, Reply, SHORT, SHORT_WAYS, TRANSITIONS};
 
-/// Where it stands, from the root of the repository.
+/// Its path, from the root of the repository.
 const FOLDER: &str = "shared/src/core/generated";
 
 const HEAD: &str = "\
@@ -229,7 +229,7 @@ fn structure(name: &str, about: &str, groups: &[Group], has_fields: bool) -> Str
     )
 }
 
-/// The type that is defined so, with its lifetime left out where it has one.
+/// The type of this definition, without its lifetime if it has one.
 fn elided(name: &str, defined: &str) -> String {
     if defined.contains(&format!("struct {name}<'a>")) { format!("{name}<'_>") } else { name.to_owned() }
 }

@@ -7,7 +7,7 @@ pub struct Letter {
     pub letter: char,
     /// What it says.
     pub means: &'static str,
-    /// What stands with it; empty if that is nothing.
+    /// What comes with it; empty for nothing.
     pub about: &'static str,
 }
 
@@ -20,7 +20,7 @@ pub const STATES: &[Letter] = &[
     letter('Q', "queued", "where: `q` for `queue` or `r` for `requeued`, and the entry's id"),
     letter('H', "held", "the worker, since when (ms), and the number of the call that took it"),
     letter('W', "waits for a timer", "when it is due (ms)"),
-    letter('S', "suspended", "its waits: `<name>.<number>,...`, each with `~<filter>` where there is one"),
+    letter('S', "suspended", "its waits: `<name>.<number>,...`, each with `~<filter>` if it has one"),
     letter('T', "waits for its turn", "`turn`"),
 ];
 

@@ -79,7 +79,7 @@ pub(super) const fn transition(
     Transition { name, file, by, does, args, replies }
 }
 
-/// Those that change nothing: whoever may only read can call them.
+/// Those that change nothing: a user who may only read can call them.
 pub const LOOKS: [&str; 2] = ["waits", "questions"];
 
 /// All transitions, in the order of a run's way.
@@ -208,7 +208,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "checkpoint",
         "journal.lua",
         "worker",
-        "records entries and changes the context of a step that goes on; opens waits and answers those that have ended",
+        "records entries and changes the context of a step that is still executing; opens waits and answers those that have ended",
         &[
             FENCE,
             own(&[line("mark"), line("after")]),

@@ -1,4 +1,4 @@
-//! Runs that go on from a point of another.
+//! Runs that continue from a point of another.
 
 use serde::Serialize;
 

@@ -74,8 +74,8 @@ impl StartRun {
         self.with(|r| r.delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Sets how safe the run's progress must be before it goes on, in place of what its workflow says. [`StartRun::enqueue`] also
-    /// returns only once the request itself is that safe. A coordinator rejects the request where its server cannot do so.
+    /// Sets how safe the run's progress must be before it goes on, instead of what its workflow says. [`StartRun::enqueue`] also
+    /// returns only once the request itself is that safe. A coordinator rejects the request if its server cannot do so.
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         self.with(|r| r.durability = Some(durability))

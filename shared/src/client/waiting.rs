@@ -36,7 +36,7 @@ impl Registered {
             if has_workers {
                 return Err(Error::not_found(unknown_workflow(workflow, &known)));
             }
-            // A worker may have come since the names were read: they are read again where one is there.
+            // A worker may have come since the names were read, so they are read again if there is one.
             let Ok(workers) = first.workers().await else { return Ok(()) };
             has_workers = workers.iter().any(is_live);
             if !has_workers {
@@ -116,7 +116,7 @@ impl RunHandle {
     }
 }
 
-/// What an active run waits for, as far as its workers tell.
+/// What an active run waits for, as far as its workers say.
 fn for_workers(run: &Run, workers: &[WorkerInfo]) -> Option<String> {
     let (workflow, version) = (&run.workflow, run.version);
     let name = format!("{workflow}:{version}");

@@ -17,7 +17,7 @@ pub(crate) trait Transition: Write {
     type Word;
     /// The transition's name.
     const NAME: &'static str;
-    /// It changes nothing: whoever may only read can call it.
+    /// It changes nothing: a user who may only read can call it.
     const LOOKS: bool = false;
 }
 
@@ -56,13 +56,13 @@ impl Headed<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Args<'a> {
     own: Vec<u8>,
-    /// Of each argument: where its part of `own` ends, and what follows that part.
+    /// For each argument: where its part of `own` ends, and what follows that part.
     pieces: Vec<(usize, &'a [u8])>,
     size: usize,
 }
 
 impl<'a> Args<'a> {
-    /// Those of a transition or a short way.
+    /// The arguments of a transition or a short way.
     pub(crate) fn of(given: &'a impl Write) -> Self {
         let mut args = Self::default();
         given.write(&mut args);

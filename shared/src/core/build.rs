@@ -213,7 +213,7 @@ pub(crate) fn complete<'a>(
     }
 }
 
-/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has let go of, as `
+/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has dropped, as `
 /// <number>.<given>.<name>`.
 fn journal(commit: &Commit) -> String {
     if !commit.journalled {

@@ -1,4 +1,4 @@
-//! Reading what is kept in Redis. Pure; whatever stands there is an error at worst, never a panic.
+//! Reading data from Redis. Pure; any data is at worst an error, never a panic.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) fn clock_ms(time: Value) -> Result<i64> {
     Ok(time.number::<i64>()?.saturating_mul(1000).saturating_add(time.number::<i64>()? / 1000))
 }
 
-/// How long a lease still lasts; nothing where its end cannot be read.
+/// How long a lease still lasts; None if its end cannot be read.
 pub(crate) fn remaining_ms(expiry: &[u8], now_ms: i64) -> i64 {
     parsed::<i64>(expiry).unwrap_or(now_ms).saturating_sub(now_ms)
 }
@@ -74,7 +74,7 @@ pub(crate) fn held(slot: &str, value: &[u8]) -> Option<Fence> {
     })
 }
 
-/// A state line, `<letter> <attempt> <failures> <losses> <about>...`, and a record, of which the second word names the step.
+/// A state line, `<letter> <attempt> <failures> <losses> <about>...`, and a record, whose second word names the step.
 pub(crate) fn live_step(seq: u64, state: Value, record: Value) -> Option<LiveStep> {
     let state = reply::text(state).ok()?;
     let mut words = state.split(' ');
@@ -94,7 +94,7 @@ pub(crate) fn live_step(seq: u64, state: Value, record: Value) -> Option<LiveSte
     Some(LiveStep { seq, step: step.unwrap_or_else(|| "-".to_owned()), attempt, standing })
 }
 
-/// `<seq>.<number>@<deadline>`, with `~<filter>` where there is one.
+/// `<seq>.<number>@<deadline>`, with `~<filter>` if there is one.
 pub(crate) fn open_wait(name: &str, wait: &str, step: String) -> Option<OpenWait> {
     let (seq, rest) = wait.split_once('.')?;
     let (number, rest) = rest.split_once('@')?;

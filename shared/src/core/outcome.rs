@@ -259,7 +259,7 @@ pub(crate) fn fired(mut reply: Reply) -> Result<Fired> {
     Ok(Fired { fired, more, next_due, late, ended: ended(reply.array()?)? })
 }
 
-/// What a heartbeat told, and the time on Redis' clock (ms).
+/// The answer to a heartbeat, and the time on Redis' clock (ms).
 pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Heartbeat, u64)> {
     let now = reply.number()?;
     if word == words::Heartbeat::Lost {
@@ -267,7 +267,7 @@ pub(crate) fn heartbeat(word: words::Heartbeat, mut reply: Reply) -> Result<(Hea
     }
     let (mut runs, mut cancelled) = (reply.array()?, Vec::new());
     while !runs.is_over() {
-        // Whoever else wrote there must not end the lease.
+        // Foreign data there must not end the lease.
         cancelled.push(String::from_utf8_lossy(&runs.bytes()?).into_owned());
     }
     Ok((Heartbeat::Renewed { cancelled, drain: reply.number::<i64>()? == 1 }, now))

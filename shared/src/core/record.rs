@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::step::{self, Claimed, Fence, Join, JoinBuffer, Line, Route};
 
 impl Route {
-    /// As it stands in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
+    /// As in a record: `<step> <flags> <event>`. `kind` is a letter: `i`, the run's input is the event; `j`, the
     /// event is what a fan-out joined; `t`, it is a set of several; `o`, it came from outside. `c`: send the context. Then `=` and the limit, and `+` and
     /// how many failures were caught.
     pub(crate) fn header(&self, kind: Option<char>) -> String {
@@ -33,7 +33,7 @@ impl Route {
 }
 
 impl Join {
-    /// A line of a fan-out: the header, and how many events are enough where that is not all.
+    /// A line of a fan-out: the header, and how many events are enough, if not all.
     pub(crate) fn header(&self) -> String {
         let header = self.route.header(Some('j'));
         self.first.map_or_else(|| header.clone(), |first| format!("{header} {first}"))
@@ -42,7 +42,7 @@ impl Join {
 
 /// `slot, run, seq, line, record, groups, meta, input, version, context, journal, was`
 ///
-/// What says who holds the step execution must be readable. The rest may have been written by anybody: where it cannot be read,
+/// The parts that say who holds the step execution must be readable. Anybody may have written the rest: if it cannot be read,
 /// the run fails, and no other.
 pub(crate) fn claimed(mut reply: Reply, call: u64) -> Result<Claimed> {
     let slot = reply.number()?;
@@ -80,7 +80,7 @@ fn read_rest(step: &mut Claimed, mut reply: Reply) -> Result<()> {
     read_record(step, record, &input).ok_or_else(|| Error::reply("its event in Redis is damaged"))
 }
 
-/// `<workflow> <version> <content>`; its durability where it has one; and `follow`.
+/// `<workflow> <version> <content>`; its durability, if it has one; and `follow`.
 pub(crate) fn read_meta(step: &mut Claimed, meta: &str) -> Option<()> {
     let mut meta = meta.split(' ');
     let (workflow, version, content) = (meta.next()?, meta.next()?, meta.next()?);

@@ -102,7 +102,7 @@ pub(crate) fn was_gone(reply: &Value) -> Result<bool> {
     Ok(reply::number::<i64>(reply)? == 1)
 }
 
-/// The outcome of the short way of a commit: `seq, now, version`, and the context where the worker cannot know it. The
+/// The outcome of the short way of a commit: `seq, now, version`, and the context if the worker cannot know it. The
 /// rest is what the worker has sent. None if the commit must go the long way. Pure.
 pub(crate) fn handed_over(reply: Value, call: &CallId, step: &Claimed, commit: &Commit) -> Result<Option<Claimed>> {
     if reply == Value::Int(0) {

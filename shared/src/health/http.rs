@@ -127,7 +127,7 @@ async fn answer(request: &Request<Incoming>, health: &Health, tasks: &Handle) ->
     }
 }
 
-/// Where there is a token, it was given.
+/// Whether the request has the token, if there is one.
 fn is_admitted(request: &Request<Incoming>, health: &Health) -> bool {
     let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     health.0.token.get().is_none_or(|token| token.is_in(given))

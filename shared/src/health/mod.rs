@@ -75,7 +75,7 @@ struct Unanswered {
 pub struct Trouble {
     /// What fails: `read`, or the name of a loop.
     pub what: String,
-    /// In which partitions, where that is known.
+    /// In which partitions, if that is known.
     #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// Since when, in ms since 1970 on the clock of the process.
@@ -110,7 +110,7 @@ impl Health {
         }))
     }
 
-    /// Shows these metrics too. Where there is a token, whoever asks for them has to give it, and nobody else is told why the process is
+    /// Shows these metrics too. If there is a token, requests for them need it, and only such requests learn why the process is
     /// not ready.
     #[must_use]
     pub fn with_metrics(self, metrics: &Registry, token: Option<Token>) -> Self {
@@ -122,7 +122,7 @@ impl Health {
         self
     }
 
-    /// Answers HTTP requests at this address until the value is dropped. It has a thread of its own, so it also answers
+    /// Answers HTTP requests at this address until the value is dropped. It has a separate thread, so it also answers
     /// while other threads are blocked. Call it on the process's Tokio runtime, on which it reads from Redis.
     ///
     /// Fails if the address cannot be used.
@@ -163,7 +163,7 @@ impl Health {
         judge((phase, self.0.began), &unanswered, &self.0.outages.under_way())
     }
 
-    /// Reads in all partitions, unless that was just done. One caller does so for all.
+    /// Reads in all partitions, unless that was just done. One caller reads for all.
     async fn unanswered(&self, runtime: &Handle) -> Vec<Unanswered> {
         let Some(stores) = self.0.stores.get() else { return Vec::new() };
         let mut last = self.0.last.lock().await;

@@ -1,4 +1,4 @@
-//! The token of whoever may read metrics.
+//! The token for reading metrics.
 
 use std::fmt;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct Token(Arc<str>);
 impl Token {
     /// This text, without white space around it.
     ///
-    /// Fails where nothing is left, or where it cannot stand in a header.
+    /// Fails if nothing is left, or if it cannot be in a header.
     pub fn new(text: &str) -> Result<Self> {
         let text = text.trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -27,7 +27,7 @@ impl Token {
         Ok(Self(text.into()))
     }
 
-    /// What this file has. It is read once.
+    /// The contents of this file. It is read once.
     pub fn from_file(path: &Path) -> Result<Self> {
         let of = |error: &dyn fmt::Display| Error::invalid(format!("the metrics token in {}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| of(&error))?;

@@ -1,7 +1,7 @@
-//! What a fork has of a journal: the entries of the calls before one, as they were before it. Pure.
+//! The part of a journal that a fork keeps: the entries of the calls before a call, as they were before it. Pure.
 //!
-//! Calls are numbered as they are made. Until it makes a call, a body can have been given the end of earlier calls alone, so what it
-//! was given up to the first later call is the order of the fork. What has ended beside is there too, and comes when the body asks
+//! Calls are numbered as they are made. Until it makes a call, a body can only have received the ends of earlier calls, so what it
+//! received up to the first later call is the order of the fork. Other ended calls are kept too, and come when the body asks
 //! for it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ pub fn is_committed_after(heads: &BTreeMap<u64, Vec<u8>>, call: u64) -> bool {
     heads.iter().any(|(number, head)| head.first() == Some(&b'k') && is_later(*number))
 }
 
-/// Of the entries of a journal, by their heads, those that a fork has which is to make this call anew and all that come
-/// after it; with none all of them. A fork that begins `with_new_state`, as the run began, commits it again: it has no
+/// The entries of a journal, by their heads, that a fork keeps if it makes this call and all later ones
+/// anew; all of them without a call. A fork that begins `with_new_state`, as the run began, commits it again: it has no
 /// entries of that. None if the journal contradicts itself.
 pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_state: bool) -> Option<Vec<Kept>> {
     let is_dropped = |head: &[u8]| with_new_state && head.first() == Some(&b'k');
@@ -57,9 +57,9 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_s
         is_before
             && !is_dropped(entry)
             && match Entry::read(entry) {
-                // Let go of before, and not because of what came later.
+                // Dropped before, and not because of a later result.
                 Ok(Entry::LetGo { given: by_then, .. }) => !has_later || by_then <= given.len() as u64,
-                // The body went on with the error once it was given it.
+                // The body continued with the error once it had received it.
                 Ok(Entry::Failed { .. }) => given.contains(&number),
                 _ => true,
             }
@@ -70,7 +70,7 @@ pub fn kept_before(heads: &BTreeMap<u64, Vec<u8>>, call: Option<u64>, with_new_s
         .map(|(number, entry)| (*number, entry))
         .collect();
     let mut order = Order::of(&given, &kept, recorded.told > 0);
-    // What is made again has its place in the order.
+    // A call that is made again keeps its place in the order.
     order.is_straight &= !given.iter().any(|number| heads.get(number).is_some_and(|head| is_dropped(head)));
     let mut copied: Vec<Kept> = Vec::new();
     for (number, entry) in &kept {
@@ -97,9 +97,9 @@ fn call_of(number: u64) -> Option<u64> {
 
 /// What the fork's entries say of the order.
 struct Order {
-    /// By their numbers, and none left out but what was let go of: then the last one says all.
+    /// By their numbers, with only dropped ones left out: then the last one says it all.
     is_straight: bool,
-    /// What each value says, where the source's say more.
+    /// What each value says, if those of the source say more.
     given: Option<String>,
     ended: BTreeSet<u64>,
 }

@@ -1,4 +1,4 @@
-//! The order in which a body was given what its calls came to, as the entries of its journal tell it. Workers write it.
+//! The order in which a body received the results of its calls, as in the entries of its journal. Workers write it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,9 +11,9 @@ const MOST: u64 = 1_000_000;
 /// What the entries of a journal tell of the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordedOrder {
-    /// What the body was given, as far as it is recorded.
+    /// What the body has received, as far as it is recorded.
     pub known: Vec<u64>,
-    /// What has ended beside, in this order.
+    /// Other calls that have ended, in this order.
     pub ended: Vec<u64>,
     /// How many of the known are recorded one by one.
     pub told: usize,
@@ -67,7 +67,7 @@ impl RecordedOrder {
     }
 }
 
-/// By their numbers, but each after the one that it is said to have come after.
+/// By their numbers, but each after its recorded predecessor.
 fn one_after_the_other(left: &BTreeSet<u64>, after: &BTreeMap<u64, u64>) -> Vec<u64> {
     let mut next: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let mut first = left.clone();
@@ -109,7 +109,7 @@ fn read_numbers(text: &str) -> Option<Vec<u64>> {
     Some(numbers)
 }
 
-/// One sequence of parts that may overlap, where they agree and leave no gap.
+/// Joins parts that may overlap into one sequence, if they agree and leave no gap.
 fn put_together(mut parts: Vec<(usize, Vec<u64>)>) -> Option<Vec<u64>> {
     parts.sort_by_key(|(place, _)| *place);
     let mut all: Vec<u64> = Vec::new();

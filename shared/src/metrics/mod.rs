@@ -1,10 +1,10 @@
 //! What a process of a fleet counts and measures, and its text form for Prometheus.
 //!
-//! All metrics of a process are in one [`Registry`] of its own, which is handed to whoever counts. There is no global one: an author's
+//! All metrics of a process are in one [`Registry`], which is handed to everything that counts. There is no global one: an author's
 //! code may have whatever recorder it likes beside it. The `prometheus-client` crate keeps the numbers and writes the text, since it
 //! needs neither a global recorder nor a listener; its types stay in this module.
 //!
-//! [`catalogue`] has every metric that there is.
+//! [`catalogue`] has every metric.
 
 pub mod catalogue;
 mod process;
@@ -28,7 +28,7 @@ use crate::outage::Outages;
 
 /// How long what is read from Redis for a scrape may take. Shorter than the second that a scraper waits at the least.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// What was read so lately is not read again: several may scrape.
+/// Several may scrape, so recent values are not read again.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Upper bounds of the buckets, in seconds: from a hand-off to a step that takes half an hour.
@@ -98,7 +98,7 @@ impl Registry {
         lock(&self.0.looks).push(Box::new(look));
     }
 
-    /// Awaits this before each scrape, on the process's runtime; it is dropped where it takes longer than 800 ms. It is not made again
+    /// Awaits this before each scrape, on the process's runtime; it is dropped if it takes longer than 800 ms. It is not made again
     /// within a second.
     pub fn read(&self, read: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.0.reads).push(Arc::new(Box::new(read)));
@@ -297,7 +297,7 @@ mod tests {
             async move { scraped(&registry).await }
         });
         tokio::task::yield_now().await;
-        // One that is added meanwhile is made with the next scrape.
+        // One that is added meanwhile is called at the next scrape.
         let late = reads.clone();
         registry.read(move || {
             late.fetch_add(10, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use super::{Claimed, Route};
 /// A commit with more context fields than this goes the long way.
 const MAX_SHORT_FIELDS: usize = 100;
 
-/// The progress of a step that goes on.
+/// The progress of an executing step.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     /// The checkpoint's number in its attempt, which identifies a repetition: that writes nothing. Marked checkpoints of
@@ -123,7 +123,7 @@ pub struct Commit {
     pub parts: Vec<Part>,
     /// New step executions.
     pub emits: Vec<(Route, Vec<u8>)>,
-    /// Set if the events open a fan-out of their own.
+    /// Set if the events open a fan-out.
     pub fan: Option<Fan>,
     /// The step has recorded something, or earlier attempts of it have ended: what is kept of that is removed.
     pub journalled: bool,

@@ -81,15 +81,15 @@ pub struct Claimed {
     /// The worker has said that it keeps the body ([`Body::Kept`]): the journal has only the outcomes of its waits; event
     /// and context are left out.
     pub kept: bool,
-    /// How long it was in its queue, on the store's clock. None where it was in none, as when it follows another in its slot; and from
-    /// the store in memory, where nothing is late.
+    /// How long it was in its queue, on the store's clock. None if it was in none, as when it follows another in its slot; and from
+    /// the memory store, in which nothing is late.
     pub queued: Option<Duration>,
 }
 
-/// Where the body of a waiting step goes on.
+/// Where the body of a waiting step continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Body {
-    /// It was dropped, and goes on wherever its journal is replayed.
+    /// It was dropped, and continues wherever its journal is replayed.
     #[default]
     Dropped,
     /// In the memory of its worker, if that worker is the next to claim it.

@@ -1,4 +1,4 @@
-//! The outcome of what reached a run from outside.
+//! The outcomes of requests about a run.
 
 /// What a run waits for.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -54,7 +54,7 @@ pub enum Cancelled {
 /// The outcome of a request to retry a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
-    /// The run goes on from where it failed.
+    /// The run continues from where it failed.
     GoesOn,
     /// The request was processed before.
     Gone,
@@ -68,7 +68,7 @@ pub enum Retried {
     Held,
     /// It has completed, was cancelled, or its request was rejected.
     Over,
-    /// It cannot go on, for this reason.
+    /// It cannot continue, for this reason.
     Refused(String),
     /// There is no such run (yet).
     Unknown,

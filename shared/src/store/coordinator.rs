@@ -52,9 +52,9 @@ pub trait CoordinatorStore: CallerStore + Across {
     /// once, the rest by [`CoordinatorStore::fire`].
     async fn resume(&self, run: &str, origin: Option<&Origin>) -> Result<Resumed>;
     /// Where a run can be forked: at this step execution; with none, at its start if it has no other step execution,
-    /// else where it has failed, or at the only step execution that has not ended.
+    /// otherwise where it failed, or at the only step execution that has not ended.
     async fn forkable(&self, run: &str, seq: Option<u64>) -> Result<ForkPoint>;
-    /// Forks a run: creates one that goes on from a point of it. Takes the inbox entry away with it.
+    /// Forks a run: creates one that continues from a point of it. Takes the inbox entry away with it.
     async fn fork(&self, fork: &Fork, origin: Option<&Origin>) -> Result<Forked>;
     /// Takes back what dead and silent workers held, and wakes workers for what is queued.
     async fn reap(&self, reap: &Reap) -> Result<Reaped>;
@@ -240,7 +240,7 @@ pub struct Reaped {
     pub reaped: Vec<String>,
     /// How many workers have a lease.
     pub workers: u64,
-    /// For each of [`Reaped::reaped`], how long ago its lease had run out; None where it had not.
+    /// For each of [`Reaped::reaped`], how long ago its lease had run out; None if it had not.
     pub expired: Vec<Option<Duration>>,
     /// Runs that failed because their steps killed their workers.
     pub ended: Vec<Ended>,
@@ -317,7 +317,7 @@ impl Breach {
     /// The kinds of breaches: see [`Breach::kind`].
     pub const KINDS: [&str; 8] = ["hold", "queue", "timer", "wait", "turn", "session", "key", "run"];
 
-    /// What was missing, in one word, for metrics: one of [`Breach::KINDS`]. `run` where the run could not go on, and has failed.
+    /// What was missing, in one word, for metrics: one of [`Breach::KINDS`]. `run` if the run could not go on, and has failed.
     pub fn kind(&self) -> &'static str {
         // In this order: a sentence about a session may speak of a turn.
         let kinds: [(&str, &[&str]); 7] = [

@@ -38,7 +38,7 @@ impl RejectedRequest {
 pub struct LiveStep {
     /// Its number.
     pub seq: u64,
-    /// Its step; `-` where that cannot be read.
+    /// Its step; `-` if that cannot be read.
     pub step: String,
     /// The current attempt; 0 before the first.
     pub attempt: u32,

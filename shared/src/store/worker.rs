@@ -21,7 +21,7 @@ pub trait WorkerStore: EntityStore {
     async fn register(&self, worker: &Introduction, lease: Duration) -> Result<()>;
     /// Hands back everything that a worker holds, and forgets the worker. Repeat it until it returns true.
     async fn deregister(&self, worker: &str) -> Result<bool>;
-    /// Opens the connection that renews a worker's lease. For a thread of its own.
+    /// Opens the connection that renews a worker's lease. For a separate thread.
     async fn lease(&self, worker: &str, lease: Duration) -> Result<Box<dyn Lease>>;
     /// Opens the connection on which an idle worker waits for step events.
     async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>>;
@@ -34,7 +34,7 @@ pub trait WorkerStore: EntityStore {
     /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; returns how many branches are staged.
     /// None when the fence is no longer good.
     async fn stage(&self, worker: &str, fence: &Fence, offset: u64, chunk: &[(Route, Vec<u8>)]) -> Result<Option<u64>>;
-    /// Records the progress of a step that goes on, opens its waits, and returns the outcomes of those that have ended:
+    /// Records the progress of an executing step, opens its waits, and returns the outcomes of those that have ended:
     /// a signal was there or has come since, or the deadline is over. [`CommitStatus::Fenced`] if the step is no longer
     /// this worker's; fails with [`Error::is_too_large`](crate::Error::is_too_large) if it has recorded 100,000 entries
     /// already.
@@ -83,9 +83,9 @@ pub trait WorkerStore: EntityStore {
         body: Body,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
-    /// Returns once everything that the store has answered so far is as safe as this. None where the fence is no longer good: the
+    /// Returns once everything that the store has answered so far is as safe as this. None if the fence is no longer good: the
     /// server may have been replaced by one that knows less. Blocks for as long as the server has no confirmation, 5 s at a time, and
-    /// then fails with an error that passes. Fails for good where the server cannot confirm this at all.
+    /// then fails with an error that passes. Fails for good if the server cannot confirm this at all.
     async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>>;
     /// What a worker holds, according to the store.
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
@@ -125,7 +125,7 @@ pub enum Heartbeat {
     Lost,
 }
 
-/// Renews one worker's lease on a connection of its own. When that connection closes, the worker is known to be dead.
+/// Renews one worker's lease on a separate connection. When that connection closes, the worker is known to be dead.
 #[async_trait]
 pub trait Lease: Send {
     /// Renews the lease.

@@ -21,7 +21,7 @@ struct Options {
     durability: Option<TokenStream>,
     retention: Option<TokenStream>,
     retry: Option<TokenStream>,
-    /// Where the retries were said.
+    /// Where the option `retries` is.
     retries: Option<Expr>,
 }
 
@@ -245,7 +245,7 @@ fn output(signature: &Signature) -> Result<Type> {
     Ok(output.clone())
 }
 
-/// The type that is served, in the namespace of types, where it does not meet the function.
+/// The type that is served, in the namespace of types, so that it does not clash with the function.
 fn workflow(kind: Kind, options: &Options, function: &ItemFn, parts: &Parts, name: &LitStr) -> TokenStream {
     let Parts { context, resource, input, output } = parts;
     let (own, visibility) = (&function.sig.ident, &function.vis);
@@ -365,7 +365,7 @@ fn hollow(function: &ItemFn) -> TokenStream {
     }
 }
 
-/// Where a type stands, for names that users cannot see.
+/// The span of a type, for names that users cannot see.
 fn at(ty: &Type) -> Span {
     Span::mixed_site().located_at(ty.span())
 }

@@ -34,7 +34,7 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
     quote!(#event #mistakes)
 }
 
-/// The full schema where the type has one, or the names of its fields.
+/// The full schema if the type has one, otherwise the names of its fields.
 fn schema(input: &DeriveInput, name: &LitStr) -> TokenStream {
     let fields = fields::names(input).map_or_else(
         || quote!(::core::option::Option::None),
@@ -99,7 +99,7 @@ fn check(input: &DeriveInput) -> Result<()> {
     references.mistakes.map_or(Ok(()), Err)
 }
 
-/// Finds references in fields, and options that stand in the wrong place.
+/// Finds references in fields, and options in the wrong place.
 struct References {
     mistakes: Option<Error>,
 }

@@ -1,4 +1,4 @@
-//! The names of an event's fields, as they are written, where that is simple to tell.
+//! The names of an event's fields, as they are written, if that is simple to tell.
 
 use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;

@@ -226,7 +226,7 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
     step::standalone(&options.into(), &item.into()).into()
 }
 
-/// Makes an async function a workflow: one that may be killed at any place, and goes on there on another worker.
+/// Makes an async function a workflow: it may be killed at any place, and continues there on another worker.
 ///
 /// ```text
 /// async fn name(ctx: &Context<State>, input: Input) -> Outcome<Output>
@@ -236,7 +236,7 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Once recorded, the result of `ctx.step` is reused; everything else in the body may run again. Input and output need
 /// `Serialize` and `Deserialize`. The resource (clients, pools, settings) is `Send` and `Sync`: all runs of a worker share it.
 ///
-/// The function stays as it is. Beside it stands a type of the same name, which a worker serves:
+/// The function stays as it is. The macro adds a type of the same name, which a worker serves:
 /// `worker.serve(name::workflow())`, or `worker.serve(name::with(resource))` for one that takes a resource.
 ///
 /// # Options
@@ -247,7 +247,7 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `durability = "fsync"`: how safe the progress of a run must be before it goes on: `"none"`, `"fsync"` (on disk, with Redis 7.2 or
 ///   Valkey) or `"replicas:1"` to `"replicas:16"`. A request may ask for another. Default: `"none"`.
 /// - `retention = "7d"`: how long a run stays readable after its end. Default: 7 days.
-/// - `retries = 3`: how often the body begins again after an error that no call has retries of its own for. Default: 3, after
+/// - `retries = 3`: how often the body begins again after an error for which no call has its own retries. Default: 3, after
 ///   about 1, 2 and 4 seconds.
 /// - `retry = RetryPolicy::...`: the whole policy, in place of `retries`.
 ///
@@ -270,12 +270,12 @@ pub fn durable(options: TokenStream, item: TokenStream) -> TokenStream {
     durable::expand(durable::Kind::Durable, options.into(), &item.into()).into()
 }
 
-/// Makes an async function a task: a piece of work with a policy of its own, that a body hands to whichever worker of the fleet serves it,
+/// Makes an async function a task: a piece of work with its own policy, that a body hands to whichever worker of the fleet serves it,
 /// with `ctx.task::<name>(&input)`.
 ///
 /// A task is a durable function in all else: it has the same shape, the same options as [`macro@durable`], and is served in the same way,
 /// `worker.serve(name::workflow())` or `worker.serve(name::with(resource))`, by workers that need not serve the function that calls it.
-/// One that takes long tells with `ctx.heartbeat(&progress)` how far it has come; its next attempt finds that with `ctx.progress()`.
+/// A long task reports its progress with `ctx.heartbeat(&progress)`; its next attempt finds that with `ctx.progress()`.
 ///
 /// # Example
 ///

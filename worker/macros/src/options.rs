@@ -102,7 +102,7 @@ pub(crate) fn events(key: &str, input: ParseStream) -> Result<Vec<Type>> {
     list().map_err(|e: Error| Error::new(e.span(), expected))
 }
 
-/// The name of an event, as an expression. A type that is none is reported where it stands.
+/// The name of an event, as an expression. A type that is not an event is reported at its place.
 pub(crate) fn event_name(event: &Type) -> TokenStream {
     quote_spanned!(event.span()=> ::stepfleet::__private::name_of::<#event>())
 }
@@ -201,7 +201,7 @@ pub(crate) fn policy(input: ParseStream) -> Result<Expr> {
     }
 }
 
-/// What is no policy is reported where it stands.
+/// An expression that is not a policy is reported at its place.
 pub(crate) fn some_policy(policy: &Expr) -> TokenStream {
     let ty = quote!(::stepfleet::__private::RetryPolicy);
     quote_spanned! {Span::mixed_site().located_at(policy.span())=>

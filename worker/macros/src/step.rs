@@ -170,7 +170,7 @@ impl Options {
         options::optional(Some(&policy))
     }
 
-    /// A step that takes something else than a failure is reported where its event stands.
+    /// A step that takes something other than a failure is reported at its event.
     fn catches(&self, event: &Type) -> TokenStream {
         if self.catches.is_none() && self.recoveries.is_none() {
             return options::optional(None);
@@ -182,7 +182,7 @@ impl Options {
 }
 
 impl ToTokens for Step {
-    /// A statement that adds the step to [`STEPS`]. What can be wrong with its types is reported where they stand.
+    /// A statement that adds the step to [`STEPS`]. Mistakes in its types are reported at their places.
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Self { name, conditions, parts: Parts { context, event, returned }, .. } = self;
         let (retry, timeout) = (self.options.retry(), options::optional(self.options.timeout.as_ref()));
@@ -236,12 +236,12 @@ impl Step {
     }
 }
 
-/// Where a type stands, for names that users cannot see.
+/// The span of a type, for names that users cannot see.
 fn at(ty: &Type) -> Span {
     Span::mixed_site().located_at(ty.span())
 }
 
-/// `#[step]` as an attribute of its own: `#[workflow]` has not seen it, unless it left its mark.
+/// `#[step]` as a separate attribute: `#[workflow]` has not seen it, unless it left its mark.
 pub(crate) fn standalone(options: &TokenStream, item: &TokenStream) -> TokenStream {
     if options.to_string() == SEEN {
         return item.clone();

@@ -45,7 +45,7 @@ pub(crate) fn expand(kind: Kind, options: &TokenStream, item: &TokenStream) -> T
     let options = (kind == Kind::Event && !options.is_empty()).then(|| quote!(#[event(#options)]));
     let DeriveInput { attrs: own, .. } = &input;
     let bare = DeriveInput { attrs: Vec::new(), ..input.clone() };
-    // Options of a derive stand after it: before it they are a macro of that name.
+    // Options of a derive come after it: before it they are a macro of that name.
     quote!(#missing #(#own)* #serde #schemars #options #bare #mistake)
 }
 

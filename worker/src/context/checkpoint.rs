@@ -27,7 +27,7 @@ pub(crate) enum Interrupt {
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     pub(super) made: u64,
-    /// Asked for, and not known to be made: whoever asked may have been dropped while waiting.
+    /// Requested, and perhaps not made: the future that requested it may have been dropped while waiting.
     pending: VecDeque<Arc<Save>>,
 }
 
@@ -110,7 +110,7 @@ impl Core {
         Ok(())
     }
 
-    /// Commits what the body has written before this call, where its function does so by itself.
+    /// Commits what the body has written before this call, if its function commits by itself.
     pub(super) async fn save_before(&self, call: u64) -> Outcome<()> {
         if !self.saves_state || self.overlay().is_unchanged() {
             return Ok(());
@@ -161,7 +161,7 @@ impl Core {
         saves.pending.push_back(Arc::new(Save { checkpoint: with(checkpoint, changes), along }));
     }
 
-    /// Makes the commits that were asked for. To be asked before the attempt is committed, too: one that the body has let go of may
+    /// Makes the requested commits. Also called before the attempt is committed: a commit that the body has dropped may
     /// have been made or not.
     pub(crate) async fn settle_saves(&self) -> Result<(), Interrupt> {
         let _turn = self.saving.lock().await;
@@ -195,9 +195,9 @@ impl Core {
         }
     }
 
-    /// What the body has written is written again, on top of what others have. False where the body is to run again.
+    /// Repeats the body's writes on top of those of others. False if the body must run again.
     async fn redo_save(&self, save: &Save, tries: u32) -> bool {
-        // What was written later was made of it.
+        // Later writes were based on these.
         if self.saves().pending.len() > 1 {
             return false;
         }

@@ -25,7 +25,7 @@ const ID: usize = 120;
 
 impl<S> Context<S> {
     /// Starts a run of any workflow as a child of this run, and waits for its result. The child is a run like any
-    /// other: it has an id, a history and a version of its own, any worker that serves its workflow executes it, and
+    /// other: it has its own id, history and version, any worker that serves its workflow executes it, and
     /// in a Redis Cluster it may be in another partition. `stepfleet show` prints the parent of a child and the
     /// children of a parent.
     ///

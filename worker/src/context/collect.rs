@@ -78,7 +78,7 @@ async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
         return core.beyond(collect.number, &collect.buffer).await;
     }
     let _busy = core.reach.busy.enter();
-    // The body has gone on with what is not recorded yet.
+    // The body has received results whose order is not recorded yet.
     core.record_along().await?;
     let reach = &core.reach;
     let send = |_| -> BoxFuture<'_, _> {

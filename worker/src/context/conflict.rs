@@ -9,13 +9,13 @@ use crate::decisions::overlay::Changes;
 
 /// How often others may change what one attempt has read before it fails.
 pub(crate) const MAX_CONFLICTS: u32 = 1000;
-/// The longest pause before a transaction runs again, in ms: if there are many, each must find a moment of its own.
+/// The longest pause before a transaction runs again, in ms: if there are many, they must spread out.
 const MOST_MS: u64 = 256;
 /// The longest pause before a body runs again, in ms.
 const MOST_FOR_BODY_MS: u64 = 10;
 
 impl Core {
-    /// What is to be written instead of what was answered with a conflict, for the `tries`th time. None if the body is
+    /// The changes to write instead of those that were in conflict, for the `tries`th time. None if the body is
     /// to run again.
     pub(crate) async fn redo(&self, tries: u32) -> Option<Changes> {
         if self.conflicts() >= MAX_CONFLICTS || !self.overlay().may_be_redone() {

@@ -91,9 +91,9 @@ pub(crate) struct Core {
     conflicts: AtomicU32,
     cancelled: CancellationToken,
     journal: Mutex<Journal>,
-    /// What was sent to be recorded, and is not known to be: whoever sent it may have been dropped.
+    /// Entries that were sent and may not be recorded: the future that sent them may have been dropped.
     unsure: Mutex<Vec<Arc<(Checkpoint, Along)>>>,
-    /// What is published goes out one after the other.
+    /// Events are published one after the other.
     published: tokio::sync::Mutex<()>,
     places: Mutex<Places>,
     /// When the run was created (ms), once somebody has asked for it.
@@ -113,7 +113,7 @@ pub(crate) enum Foreign {
     Refused,
 }
 
-/// What is known of earlier attempts at the same step execution.
+/// What is known about earlier attempts at the same step execution.
 #[derive(Debug)]
 pub(crate) struct Past {
     failures: u32,
@@ -124,7 +124,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// As it stands in a claim that was just made.
+    /// As in a claim that was just made.
     pub(crate) fn of(step: &Claimed) -> Self {
         let (failures, last_error) = (step.failures, step.last_error.clone());
         Self { failures, last_error, elapsed: step.elapsed, since: Instant::now() }
@@ -190,12 +190,12 @@ impl Core {
         Self { replays: true, ..self }
     }
 
-    /// Of a body that awaits: it awaits none of its calls.
+    /// Whether a body that awaits awaits none of its calls.
     pub(crate) fn awaits_nothing(&self) -> bool {
         self.awaited.load(Ordering::Relaxed) == 0 && !self.reach.busy.is_busy() && !self.cancelled.is_cancelled()
     }
 
-    /// For a call that lies beyond what was recorded elsewhere: it waits, and nothing comes of it.
+    /// For a call beyond the end of a journal from elsewhere: it waits for ever.
     async fn beyond<T>(&self, number: u64, name: &str) -> T {
         std::future::poll_fn(|context| {
             let wait = Wait { number, name: name.to_owned(), ..Wait::default() };
@@ -205,7 +205,7 @@ impl Core {
         .await
     }
 
-    /// For a step that is no longer its worker's: it ends here. The runtime drops it, where it is not doing so already.
+    /// For a step that its worker no longer holds: it ends here. The runtime drops it, unless it is already doing so.
     async fn give_up<T>(&self) -> T {
         self.cancelled.cancel();
         std::future::pending().await
@@ -240,7 +240,7 @@ impl Core {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body waited in memory, and goes on as this attempt, with the outcomes of its waits. It is not polled
+    /// The body waited in memory, and continues as this attempt, with the outcomes of its waits. It is not polled
     /// meanwhile.
     pub(crate) fn go_on(&self, step: &Claimed) {
         self.reach.hold.renew(&step.fence);
@@ -270,7 +270,7 @@ impl Core {
         self.record_entry(number, entry, along).await
     }
 
-    /// Records that a call was given up on after this error.
+    /// Records that a call was given up after this error.
     async fn record_error(&self, number: u64, name: &str, error: &Error) -> Outcome<()> {
         let (entry, along) = self.journal().given_up(number, name, error);
         self.record_entry(number, entry, along).await
@@ -284,7 +284,7 @@ impl Core {
         Ok(())
     }
 
-    /// Records what the body has gone on with, where there is anything.
+    /// Records the results that the body has received, if there are any.
     async fn record_along(&self) -> Outcome<()> {
         let along = self.journal().along();
         if along.is_empty() { Ok(()) } else { self.checkpoint(along.checkpoint(), along).await.map(drop) }
@@ -326,7 +326,7 @@ impl Core {
     pub(crate) async fn settle_records(&self) {
         let unsure = std::mem::take(&mut *self.unsure());
         for sent in unsure {
-            // What is refused has not taken effect.
+            // A refused change has not taken effect.
             let _ = self.send(&sent).await;
         }
     }

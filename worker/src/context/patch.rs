@@ -26,7 +26,7 @@ impl<S> Context<S> {
     /// that took it. A body that waits, and has made no other call since, takes the new path: put the change after
     /// the wait.
     ///
-    /// It takes no round trip of its own, and one of the entries that a step may record. Fails if the name is not
+    /// It takes no separate round trip, and one of the entries that a step may record. Fails if the name is not
     /// valid, and if an entry of the journal cannot be read.
     pub fn patched(&self, name: &str) -> Outcome<bool> {
         names::check_call("change", name)?;

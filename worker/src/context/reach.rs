@@ -15,11 +15,11 @@ use stepfleet_shared::store::WorkerStore;
 
 use crate::error::Outcome;
 
-/// What a step needs for calls of its own while it executes.
+/// What a step needs for its calls while it executes.
 #[derive(Clone)]
 pub(crate) struct Reach {
     pub(crate) store: Arc<dyn WorkerStore>,
-    /// All of the namespace: entities have partitions of their own.
+    /// All of the namespace: an entity may be in another partition.
     pub(crate) partitions: Partitions<dyn WorkerStore>,
     pub(crate) worker: String,
     pub(crate) run: String,
@@ -38,7 +38,7 @@ pub(crate) struct Reach {
     pub(crate) confirmed: Confirmed,
 }
 
-/// What a body commits under: the fence of its attempt. A body that waits in its worker's memory goes on under that of the next one.
+/// The fence of a body's attempt, under which it commits. A body that waits in its worker's memory continues under the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold(Arc<RwLock<Arc<Fence>>>);
 
@@ -105,8 +105,8 @@ impl Reach {
         Ok(self.outages.outlast(("a step's call", BODY), stepfleet_shared::Error::is_passing, send).await?)
     }
 
-    /// As [`Reach::persist`], for what the body is to go on from: returns once that is as safe as the run asks for. A server that was
-    /// replaced meanwhile may have lost it, and is told again.
+    /// As [`Reach::persist`], for records that the body continues from: returns once they are as safe as required. A server that was
+    /// replaced meanwhile may have lost them, and gets them again.
     pub(crate) async fn record<'a, T>(
         &'a self,
         mut send: impl FnMut(bool) -> BoxFuture<'a, stepfleet_shared::Result<T>>,
@@ -120,7 +120,7 @@ impl Reach {
             let settle = |_| -> BoxFuture<'_, _> { Box::pin(self.store.settle(self.durability, fence)) };
             match self.persist(settle).await? {
                 Some(epoch) if !self.confirmed.is_by(&epoch) => self.confirmed.by(epoch),
-                // Where the fence is void, what was recorded is in vain; the next call says so.
+                // If the fence is void, the record is of no use; the next call says so.
                 _ => return Ok(answer),
             }
         }

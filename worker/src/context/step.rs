@@ -197,7 +197,7 @@ impl<T> fmt::Debug for StepCall<'_, T> {
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<'a, T> {
     work: BoxFuture<'a, Outcome<T>>,
-    /// What it came to, until the body is given it.
+    /// Its result, until the body receives it.
     outcome: Option<Outcome<T>>,
     place: Place<'a>,
 }
@@ -205,7 +205,7 @@ pub struct Call<'a, T> {
 // Nothing points into its outcome.
 impl<T> Unpin for Call<'_, T> {}
 
-/// The place of a call in its body; its name is as [`names::token`] writes it. Dropped before the call is over, it is let go.
+/// The place of a call in its body, with its name as [`names::token`] writes it. Dropping it early drops the call.
 pub(super) struct Place<'a> {
     pub(super) core: &'a Core,
     pub(super) number: u64,
@@ -232,7 +232,7 @@ impl<'a, T> Call<'a, T> {
         Self { work, outcome: None, place: Place::new(core, number, name) }
     }
 
-    /// A checkpoint: it may be made anyway where it is dropped.
+    /// A checkpoint: it may be made even if it is dropped.
     pub(super) fn of_mark(core: &'a Core, number: u64, name: String, work: BoxFuture<'a, Outcome<T>>) -> Self {
         let mut call = Self::new(core, number, name, work);
         call.place.is_mark = true;
@@ -263,7 +263,7 @@ impl<'a> Place<'a> {
         });
     }
 
-    /// What the body has written before the call is committed, where its function commits that by itself.
+    /// Writes that the body has made before the call are committed first, if its function commits by itself.
     pub(super) fn poll_saved(&mut self, context: &mut std::task::Context<'_>) -> Poll<Outcome<()>> {
         self.is_polled();
         if self.is_saved {

@@ -1,4 +1,4 @@
-//! `ctx.task`: work that any worker of the fleet may do, with a policy of its own.
+//! `ctx.task`: work that any worker of the fleet may do, with its own policy.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

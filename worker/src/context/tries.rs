@@ -16,7 +16,7 @@ use crate::retry::{Decision, RetryPolicy, Seed};
 /// The longest delay that is waited in the worker. A longer one has a timer, and holds no worker.
 const IN_WORKER: Duration = Duration::from_secs(1);
 
-/// What a call was given beside its work.
+/// The options of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// None if its errors are those of the attempt.
@@ -24,7 +24,7 @@ pub(super) struct Options {
     pub(super) timeout: Option<Duration>,
 }
 
-/// What has come of a call so far.
+/// The state of a call so far.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     number: u64,
@@ -69,7 +69,7 @@ impl Tries {
         Pause { core, wait, is_known: self.is_known, is_over: false }.await;
     }
 
-    /// A try has failed after so long. Answers the error where the call is given up on, once that is recorded.
+    /// A try has failed after this long. Returns the error if the call is given up, once that is recorded.
     pub(super) async fn failed(
         &mut self,
         core: &Core,
@@ -166,7 +166,7 @@ pub(super) async fn within<T>(
             match (polled, began.elapsed() <= limit) {
                 (polled @ Poll::Ready(_), true) => return polled,
                 (Poll::Pending, true) => {}
-                // A thread was blocked beyond the limit: what comes of it is as late as any.
+                // A thread was blocked beyond the limit, so its result is too late as well.
                 (_, false) => {
                     return Poll::Ready(Err(Error::msg(format!(
                         "{late} and blocked a thread of its worker: let it await, or move the blocking code into \

@@ -152,7 +152,7 @@ impl Overlay {
         self.changes.is_empty()
     }
 
-    /// Hands out what is to be written, and goes on as if it were.
+    /// Hands out the pending writes, and continues as if they were written.
     pub(crate) fn take(&mut self) -> Changes {
         let expects = std::mem::take(&mut self.expects);
         let mut taken = Changes { expects: expects.clone().into_iter().collect(), ..Changes::default() };

@@ -50,7 +50,7 @@ pub(crate) fn of_step(
     let rests = router.rests();
     let emitted = if step.follow_steps { names_of(router, &emission, &sent) } else { Vec::new() };
     let mut commit = Commit { retention, rests, result: emission.result, emitted, ..Commit::default() };
-    // What is kept of earlier attempts.
+    // The journal's entries of earlier attempts.
     commit.journalled = step.fence.attempt > 1;
     write(&mut commit, changes);
     if commit.result.is_some() {

@@ -1,11 +1,11 @@
-//! When the process of a worker that was told to stop is over.
+//! When the process of a stopping worker is over.
 
 use std::time::Duration;
 
 /// It ends this long after its time to drain, or after a second signal, even if something hangs.
 const LATEST: Duration = Duration::from_secs(2);
 
-/// How long after it was told to stop it ends if something hangs. `again`: how long after that it was told a second time.
+/// How long after the first signal it ends if something hangs. `again`: how long after that the second one came.
 pub(crate) fn ends_after(drain: Duration, again: Option<Duration>) -> Duration {
     let drained = drain.saturating_add(LATEST);
     again.map_or(drained, |again| drained.min(again.saturating_add(LATEST)))

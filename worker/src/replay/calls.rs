@@ -69,7 +69,7 @@ impl Machine {
         self.made + 1
     }
 
-    /// The number of a checkpoint. None before all calls: a body that begins again goes on after such a one, with the state that it
+    /// The number of a checkpoint. None before all calls: a body that begins again continues after it, with the state that it
     /// committed.
     pub(crate) fn next_mark(&mut self) -> Option<u64> {
         (self.made > 0).then(|| self.next())
@@ -135,7 +135,7 @@ impl Machine {
         self.told.get_or_insert_with(|| error.to_string());
     }
 
-    /// The first fault that the body was told, whatever it did with it.
+    /// The first fault that the body got, whatever it did with it.
     pub(crate) fn fault(&self) -> Option<Error> {
         self.told.as_ref().map(Error::terminal)
     }
@@ -207,7 +207,7 @@ impl Machine {
         Ok((failures, last))
     }
 
-    /// The entries that the step fails with: those of calls that were given up on, and their tries, as long as the body has not gone
+    /// The entries that the step fails with: those of calls that were given up, and their tries, as long as the body has not gone
     /// on with their errors.
     pub(crate) fn failed_with(&self) -> Vec<u64> {
         let is_given_up = |entry: &Vec<u8>| match Entry::read(entry) {

@@ -40,11 +40,11 @@ pub(crate) struct Machine {
     pub(super) let_go: BTreeMap<u64, LetGo>,
     /// The order in which the body receives results.
     pub(super) order: Order,
-    /// Calls that the body is told at once that it should not have made.
+    /// Calls that fail at once, because the body should not have made them.
     pub(super) refused: BTreeSet<u64>,
     /// The body diverges from an earlier attempt.
     astray: Option<Fault>,
-    /// What the body was told first of what is wrong with it.
+    /// The first fault of the body.
     pub(super) told: Option<String>,
     /// Something is in the store, or may be.
     pub(super) is_used: bool,
@@ -93,7 +93,7 @@ impl Machine {
         }
     }
 
-    /// What is to be recorded with whatever is recorded next, until it was.
+    /// Entries to record together with the next record, until they are recorded.
     pub(crate) fn along(&mut self) -> Along {
         let order = self.order.entry();
         let along = self.along_value();
@@ -118,7 +118,7 @@ impl Machine {
         (Entry::Value { name, order: &order, payload }.write(), self.along_value())
     }
 
-    /// As [`Machine::value`], for a call that was given up on after this error.
+    /// As [`Machine::value`], for a call that was given up after this error.
     pub(crate) fn given_up(&mut self, number: u64, name: &str, error: &Error) -> (Vec<u8>, Along) {
         let order = self.order.before(number);
         self.order.end(number);
@@ -142,7 +142,7 @@ impl Machine {
     pub(crate) fn rolled_back(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let mut marks: Vec<(u64, &Vec<u8>)> = Vec::new();
         for (number, entry) in self.entries.iter().filter(|(_, entry)| entry.first() == Some(&b'k')) {
-            // What is committed before a call begins comes before what is committed by it.
+            // A commit before a call begins comes before the commit of the call.
             let place = journal::marked(*number).map_or(2 * number + 1, |call| 2 * call);
             marks.push((place, entry));
         }
@@ -196,7 +196,7 @@ impl Machine {
         self.order.rest()
     }
 
-    /// Why the body cannot go on: it diverges from an earlier attempt.
+    /// Why the body cannot continue: it diverges from an earlier attempt.
     pub(crate) fn astray(&self) -> Option<Error> {
         self.astray.as_ref().map(|fault| fault.error(&self.about))
     }
@@ -226,7 +226,7 @@ impl Machine {
         self.last = Some(number);
     }
 
-    /// What was recorded last: whoever records more says so, as a Redis that has lost it must take nothing that was built on it.
+    /// The last recorded entry. Further records name it, since a Redis that has lost it must accept nothing that builds on it.
     pub(crate) fn last(&self) -> Option<u64> {
         self.last
     }

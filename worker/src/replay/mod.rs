@@ -2,7 +2,7 @@
 //! receives results.
 //!
 //! It is synchronous and does nothing itself: no task, no clock, no Redis, no user types. Its driver tells it which
-//! calls the body makes and how they end; it answers what is known about a call, what to record, what the body waits
+//! calls the body makes and how they end; it returns what is known about a call, what to record, what the body waits
 //! for, and which result it receives next. Each call has a number, counted when it is made. A replay gets the earlier
 //! result of each number, in the same order, and so takes the same path: what was recorded, what was waited for, and
 //! what the body had dropped.

@@ -5,9 +5,9 @@
 //! order is recorded, and a later attempt delivers the results in the same order. Results not delivered yet come in the
 //! order in which the calls have ended, which is recorded too.
 //!
-//! An entry with a value says nothing where the body had been given all calls before it, one after the other, without
-//! those that it had let go of. Otherwise it says which was the last one given, as long as they were given like that. Once
-//! they were not, it says `<place>:<numbers>`: what was given from that place on, counted from 0, with `3-5` for 3,4,5.
+//! An entry with a value says nothing if the body had received all calls before it, one after the other, without
+//! those that it had dropped. Otherwise it says which was the last one received, as long as the order was like that. Once
+//! they were not, it says `<place>:<numbers>`: the calls received from that place on, counted from 0, with `3-5` for 3,4,5.
 //! Whatever says so for the first time says all of it. `+<number>` behind it is the call that had ended last before, where
 //! it was not given yet.
 
@@ -20,25 +20,25 @@ use stepfleet_shared::journal::{Entry, FIRST_ORDER};
 /// The order of one attempt.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// What earlier attempts were given, as far as it is recorded.
+    /// The calls that earlier attempts received, as far as that is recorded.
     known: Vec<u64>,
-    /// What the body was given, of what is recorded.
+    /// The recorded calls that the body has received.
     given: Vec<u64>,
     /// How many of them the body has recorded something after.
     gone_on: u64,
-    /// They were given by their numbers, and none was left out but what had been let go of.
+    /// They were received by their numbers, and only dropped ones were left out.
     is_straight: bool,
     /// How many of them are recorded one by one.
     told: usize,
-    /// Entries of the order alone: how many numbers are given out.
+    /// Separate entries of the order: how many numbers are used.
     entries: u64,
-    /// What the body has let go of.
+    /// The calls that the body has dropped.
     let_go: BTreeSet<u64>,
-    /// What has ended and was not given yet, in this order.
+    /// Calls that have ended and that the body has not received yet, in this order.
     ended: Vec<u64>,
     /// What the body may be given: it has asked for it.
     ready: BTreeSet<u64>,
-    /// What the body is given next.
+    /// The call that the body receives next.
     granted: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ impl Order {
         }
     }
 
-    /// The body was given a call that is recorded, or will be.
+    /// The body has received a call that is recorded, or will be.
     pub(super) fn give(&mut self, number: u64) {
         let last = self.given.last().copied().unwrap_or(0);
         self.is_straight = self.is_straight && last < number && self.has_let_go(last + 1, number);
@@ -89,17 +89,17 @@ impl Order {
         self.granted
     }
 
-    /// Something has ended that the body is not given, since it has not come by what it was given before.
+    /// A call has ended that the body does not receive, since it has not reached one that it received before.
     pub(super) fn is_held_up(&self) -> bool {
         self.granted.is_none() && !self.ready.is_empty()
     }
 
-    /// What an earlier attempt was given next.
+    /// The call that an earlier attempt received next.
     pub(super) fn expected(&self) -> Option<u64> {
         self.known.get(self.given.len()).copied()
     }
 
-    /// The body has dropped a call. Answers whether it was given that by an earlier attempt.
+    /// The body has dropped a call. Returns whether it had received its result in an earlier attempt.
     pub(super) fn let_go(&mut self, number: u64) -> bool {
         self.let_go.insert(number);
         if self.ended.contains(&number) {
@@ -113,17 +113,17 @@ impl Order {
         self.is_to_come(number)
     }
 
-    /// The call of this number is none that the body is given.
+    /// The body never receives the call of this number.
     pub(super) fn skip(&mut self, number: u64) {
         self.let_go.insert(number);
     }
 
-    /// An earlier attempt was given it, and this one was not yet.
+    /// An earlier attempt received it, and this one has not yet.
     fn is_to_come(&self, number: u64) -> bool {
         self.known.get(self.given.len()..).is_some_and(|left| left.contains(&number))
     }
 
-    /// How many it was given so far.
+    /// How many it has received so far.
     pub(super) fn given(&self) -> u64 {
         self.given.len() as u64
     }
@@ -133,12 +133,12 @@ impl Order {
         if self.is_straight { 0 } else { self.given.len() }
     }
 
-    /// It has recorded something after it was given so much.
+    /// It has recorded something after it had received this many results.
     pub(super) fn went_on(&mut self, given: u64) {
         self.gone_on = self.gone_on.max(given);
     }
 
-    /// Whether something is recorded that came after the body was given what this call came to.
+    /// Whether something is recorded that came after the body had received this call's result.
     pub(super) fn has_gone_on_with(&self, number: u64) -> bool {
         self.known.contains(&number) || self.given.iter().zip(0..self.gone_on).any(|(given, _)| *given == number)
     }
@@ -147,7 +147,7 @@ impl Order {
         self.told = self.told.max(len);
     }
 
-    /// What an entry with the value of this call says of the order.
+    /// The order, as an entry with the value of this call has it.
     pub(super) fn before(&self, number: u64) -> String {
         let last = self.given.last().copied().unwrap_or(0);
         let mut order = match self.is_straight {
@@ -173,7 +173,7 @@ impl Order {
         !self.is_straight && self.told < self.given.len()
     }
 
-    /// The entry that says what is not recorded yet, where there is anything; each has a number of its own.
+    /// The entry for the part of the order that is not recorded yet, if there is any; each such entry has a separate number.
     pub(super) fn entry(&mut self) -> Option<(u64, Vec<u8>)> {
         let order = if self.is_straight { None } else { self.news() }?;
         self.entries += 1;
@@ -185,7 +185,7 @@ impl Order {
         Some(format!("{}:{}", self.told, write_numbers(news)))
     }
 
-    /// All of these are let go of.
+    /// All of these are dropped.
     fn has_let_go(&self, from: u64, to: u64) -> bool {
         (from..to).all(|number| self.let_go.contains(&number))
     }
@@ -205,7 +205,7 @@ mod tests {
         Order::of(&entries.iter().cloned().collect()).map(|order| order.known)
     }
 
-    /// All of these have ended, and are given as they come.
+    /// All of these have ended, and are received as they come.
     fn given(order: &mut Order, numbers: &[u64]) -> Vec<u64> {
         for number in numbers {
             order.pass(*number);
@@ -360,7 +360,7 @@ mod tests {
             }
         }
 
-        /// A fork at this call is told nothing of later ones, and what it is given first is what the body was given first.
+        /// A fork at this call learns nothing of later ones, and receives results in the order in which the body received them.
         fn check(&self, call: u64) {
             let heads = self.entries.iter().map(|(number, entry)| (*number, head_of(entry).to_vec())).collect();
             let kept = kept_before(&heads, Some(call), false).expect("it does not contradict itself");

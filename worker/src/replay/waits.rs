@@ -6,7 +6,7 @@ use stepfleet_shared::values;
 
 use super::machine::Machine;
 
-/// What an attempt does that has nothing to do but wait.
+/// What an attempt does when it has nothing to do but wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
     /// It has, or it waits for nothing that is in the journal.
@@ -19,7 +19,7 @@ pub(crate) enum Idle {
     Look,
     /// End, until there is an answer.
     Suspend,
-    /// Calls have ended that the body cannot be given, as it does not come by what it was given before them.
+    /// Calls have ended that the body cannot receive, as it does not reach those that it received before them.
     HeldUp,
 }
 
@@ -55,11 +55,11 @@ impl Machine {
         let Some(entry) = self.entries.remove(&number) else { return };
         let (name, digest) = (name.to_owned(), values::digest(&entry));
         self.unreadable.push(Unreadable { number, name, digest, why });
-        // The store is to be told, and to be asked for another.
+        // The store must set it aside, and return another.
         self.opened.remove(&number);
     }
 
-    /// What is to be set aside, for the store to be told.
+    /// The entries that the store must set aside.
     pub(crate) fn take_unreadable(&mut self) -> Vec<Unreadable> {
         std::mem::take(&mut self.unreadable)
     }

@@ -42,7 +42,7 @@ impl ByHand {
         &self.session.id
     }
 
-    /// Takes one step execution, where one is queued.
+    /// Takes one step execution, if one is queued.
     pub(crate) async fn claim(&self) -> Option<Claimed> {
         claim::claim_once(&self.session, &Claim { slots: vec![0], alone: true, after: None }).await?.pop()
     }

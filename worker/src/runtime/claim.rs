@@ -36,7 +36,7 @@ pub(super) async fn keep_claiming(session: Arc<Session>, wakes: Arc<Wakes>) {
             continue;
         }
         slots::fill(&session, free, claimed);
-        // What a claim that gets less than it asked for has left in the store wakes this worker.
+        // The claim got less than it asked for, so the store will wake this worker.
         if got_all {
             continue;
         }

@@ -170,7 +170,7 @@ async fn stage_and_commit_once(
     session.persist(send, |(_, claimed)| claimed).await
 }
 
-/// Ends an attempt that waits; the next one goes on when a wait has ended.
+/// Ends an attempt that waits; the next one continues when a wait has ended.
 async fn suspend(
     session: &Session,
     step: &Claimed,

@@ -21,11 +21,11 @@ use crate::replay::{Along, Idle};
 /// something else that it awaits may be about to come.
 const GRACE: Duration = Duration::from_millis(25);
 
-/// A body that is woken again and again without a call of its own counts as at rest after this many polls.
+/// A body that is woken again and again without one of its calls counts as at rest after this many polls.
 const RESTLESS: u32 = 128;
 /// After this many polls in a row, other tasks have their turn.
 const IN_A_ROW: u32 = 64;
-/// A body that was not woken for this long, and does not come by the call that an earlier attempt was given next, never
+/// A body that was not woken for this long, and does not reach the call that an earlier attempt received next, never
 /// will.
 const HELD_UP: Duration = Duration::from_secs(600);
 
@@ -65,7 +65,7 @@ impl Wake for Bell {
     }
 }
 
-/// Never fails: a body that panics does so here. One that waits can be driven again, once it has been given something.
+/// Never fails: if a body panics, it panics here. A waiting body can be driven again, once it has received something.
 pub(super) async fn drive<T>(core: Arc<Core>, body: &mut (impl Future<Output = T> + Unpin)) -> Ended<T> {
     let bell = Arc::new(Bell { rung: AtomicBool::new(true), ..Bell::default() });
     let waker = Waker::from(bell.clone());

@@ -72,7 +72,7 @@ pub(super) fn core(session: &Session, step: &Claimed) -> Arc<Core> {
     })
 }
 
-/// `body` is one that goes on after a wait; otherwise it begins at its top.
+/// `body` is one that continues after a wait; otherwise it begins at its top.
 pub(super) async fn attempt(
     session: &Session,
     step: &Arc<Claimed>,
@@ -143,7 +143,7 @@ async fn committable(core: &Core, emission: Emission) -> Outcome<Came> {
     }
 }
 
-/// Runs code in a task of its own, as code that blocks its thread would otherwise block the clock that is to end it.
+/// Runs code in a separate task: code that blocks its thread would otherwise block the clock that is to end it.
 async fn within<T: Send + 'static>(
     limit: Duration,
     step: &str,

@@ -22,7 +22,7 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// More joined events than this are not shown to a step that catches.
 const MAX_JOINED: u64 = 1000;
 
-/// Answers what was claimed along with it. None when the lease is lost.
+/// Returns what was claimed along with it. None if the lease is lost.
 pub(super) async fn settle(
     session: &Session,
     step: &Claimed,

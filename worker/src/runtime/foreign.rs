@@ -12,7 +12,7 @@ use crate::context::{Core, Foreign};
 use crate::error::Error;
 
 /// A body that yields to others (`yield_now`, a budget of tokio's that is used up) is woken once the task has yielded. So the task
-/// yields too, so often, before it is sure.
+/// yields too, this many times, before it is sure.
 const YIELDS: u32 = 3;
 
 /// Workflows that were warned of.

@@ -1,4 +1,4 @@
-//! Waiting durable functions in the memory of their worker. One that is claimed again here goes on at once; anywhere
+//! Waiting durable functions in the memory of their worker. One that is claimed again here continues at once; anywhere
 //! else, it is replayed.
 
 use std::collections::{BTreeMap, HashMap};
@@ -72,7 +72,7 @@ impl Kept {
         step::Body::Kept
     }
 
-    /// The body that goes on as this attempt. It is dropped if another worker has gone on with the journal since.
+    /// The body that continues as this attempt. It is dropped if another worker has added to the journal since.
     pub(super) fn take(&self, step: &Claimed) -> Option<KeptBody> {
         // Most steps wait for nothing.
         if step.fence.attempt < 2 {

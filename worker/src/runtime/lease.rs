@@ -1,4 +1,4 @@
-//! The lease: renewed from a thread of its own, so that a step that blocks all threads of the runtime does
+//! The lease: renewed from a separate thread, so that a step that blocks all threads of the runtime does
 //! not make this worker look dead.
 
 use std::sync::Arc;
@@ -107,7 +107,7 @@ async fn renew(kept: &Leased, start: Start) {
     }
 }
 
-/// What executes nothing has nothing to be told.
+/// A worker that executes nothing needs no news.
 async fn heartbeat(connection: &mut dyn Lease, ledger: &Ledger) -> stepfleet_shared::Result<Heartbeat> {
     if !ledger.is_idle() {
         return connection.heartbeat().await;

@@ -23,7 +23,7 @@ struct Entries {
 
 #[derive(Debug)]
 struct Executing {
-    /// Cancelled where its run, or a fan-out that it belongs to, has ended.
+    /// Cancelled when its run, or a fan-out that it belongs to, has ended.
     stop: CancellationToken,
     /// Its fan-out, and those around that.
     groups: Vec<u64>,
@@ -78,7 +78,7 @@ impl Ledger {
         self.entries().executing.get(fence).map(|executing| executing.stop.clone()).unwrap_or_default()
     }
 
-    /// It goes on with a body that has a token already.
+    /// It continues a body that has a token already.
     pub(super) fn go_on(&self, fence: &Fence, stop: &CancellationToken) {
         if let Some(executing) = self.entries().executing.get_mut(fence) {
             let told = std::mem::replace(&mut executing.stop, stop.clone());
@@ -131,7 +131,7 @@ impl Drop for OpenCall<'_> {
 }
 
 impl View {
-    /// Of the holds that the store names, those that this worker will never commit. Pure.
+    /// The holds of the store that this worker will never commit. Pure.
     pub(super) fn strays(&self, held: Vec<Fence>) -> Vec<Fence> {
         held.into_iter().filter(|fence| fence.claim < self.answered && !self.executing.contains(fence)).collect()
     }

@@ -1,4 +1,4 @@
-//! What a worker counts. Each number is found once, when the worker starts: a step costs two look-ups, and nothing where nobody listens.
+//! What a worker counts. Each counter is looked up once, at the start: a step costs two look-ups, and nothing without a listener.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::workflow::Served;
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// What it did stands.
+    /// Its work is kept.
     Committed,
-    /// It waits, and goes on as another attempt.
+    /// It waits, and continues as another attempt.
     Suspended,
     /// It failed, and is tried again.
     Retried,
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     Unreadable,
     /// Its commit was rejected: another attempt took over, or the run has ended.
     Fenced,
-    /// Its run or its fan-out ended while it ran, or the body that it was to go on with was gone.
+    /// Its run or its fan-out ended while it ran, or the body that it was to continue was gone.
     Dropped,
     /// The worker stopped before it ended, and handed it back.
     Released,
@@ -118,7 +118,7 @@ impl Metrics {
         }
     }
 
-    /// The step's code ran for so long.
+    /// How long the step's code ran.
     pub(super) fn ran(&self, step: &Claimed, time: Duration) {
         if let Some(of_step) = self.of_step(step) {
             of_step.duration.observe(time);
@@ -143,7 +143,7 @@ impl Metrics {
         }
     }
 
-    /// Redis came back without its latest writes, so many step executions of this worker among them.
+    /// Redis came back without its latest writes, and this many step executions of this worker were among them.
     pub(super) fn rolled_back(&self, steps: u64) {
         self.rolled_back.add(steps);
     }

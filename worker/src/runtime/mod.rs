@@ -2,7 +2,7 @@
 //!
 //! The way of a step through this folder: `claim` fills free slots and waits to be woken while there is no work,
 //! `slots` keeps as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices
-//! when it only waits), `commit` turns what it returned into a transition. `lease` says from a thread of its own that
+//! when it only waits), `commit` turns its result into a transition. `lease` says from a separate thread that
 //! the worker is alive; `ledger` knows what is held, and `reconcile` corrects a Redis that disagrees; `session` is one
 //! life of a worker in the fleet, from registration to its last hand-back. `by_hand` is a worker for the test kit,
 //! which moves only when called.
@@ -66,7 +66,7 @@ const HAND_BACK: Duration = Duration::from_millis(1500);
 const ALLOW_EVICTION: &str = "STEPFLEET_ALLOW_EVICTION";
 const ALLOW_UNPERSISTED: &str = "STEPFLEET_ALLOW_UNPERSISTED";
 
-/// Why a worker could not be set up or go on.
+/// Why a worker could not be set up or continue.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -194,7 +194,7 @@ impl Worker {
 
     /// Asks for this token (`Authorization: Bearer <token>`) before it shows `/metrics`, or why it is not ready.
     ///
-    /// Fails where it is empty, or no single word of ASCII characters.
+    /// Fails if it is empty, or not a single word of ASCII characters.
     pub fn metrics_token(mut self, token: &str) -> Result<Self, WorkerError> {
         self.metrics_token = Some(Token::new(token)?);
         Ok(self)
@@ -383,7 +383,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {
     }
 }
 
-/// Listens from a thread of its own: code may block all others.
+/// Listens on a separate thread: code may block all others.
 fn listen_to_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) -> std::io::Result<DropGuard> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let closed = CancellationToken::new();
@@ -409,7 +409,7 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     now.cancel();
 }
 
-/// Ends the process then, where it is still there.
+/// Then ends the process, if it is still there.
 fn end_after(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);

@@ -30,7 +30,7 @@ pub(super) async fn keep(session: Arc<Session>, every: Duration) {
     }
 }
 
-/// How many steps were handed back, and of which runs.
+/// How many steps were handed back, and the runs that they belong to.
 async fn once(session: &Session) -> stepfleet_shared::Result<(u64, String)> {
     let view = session.ledger.view();
     let strays = view.strays(session.store.holds(&session.id).await?);

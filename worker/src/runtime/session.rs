@@ -1,4 +1,4 @@
-//! One life of a worker in the fleet: registered under an id of its own, until it is told to stop or has lost its lease.
+//! One life of a worker in the fleet: registered under a unique id, until it must stop or has lost its lease.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -45,7 +45,7 @@ pub(super) struct Session {
     pub(super) tasks: TaskTracker,
     pub(super) slots: Arc<Slots>,
     queues: Vec<QueueName>,
-    /// The queue that was served last, where there are several.
+    /// The queue that was served last, if there are several.
     served_last: Mutex<Option<QueueName>>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) outages: Outages,
@@ -53,9 +53,9 @@ pub(super) struct Session {
     pub(super) kept: Kept,
     /// In tests: durable functions may not await futures that are not the SDK's.
     pub(super) refuses_foreign: bool,
-    /// Where somebody may ask for them.
+    /// None unless there is an address to show them at.
     pub(super) metrics: Option<Arc<Metrics>>,
-    /// What it still executes is handed back, and not lost.
+    /// Its executing steps are handed back, and not lost.
     released: AtomicBool,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Common {
     pub(super) now: CancellationToken,
 }
 
-/// Tells once that the worker is ready, when it is so on all servers.
+/// Reports once that the worker is ready, when it is ready on all servers.
 pub(super) struct Arrivals {
     outstanding: AtomicUsize,
     /// Where Redis is.
@@ -118,7 +118,7 @@ impl Arrivals {
     }
 }
 
-/// Registers in partitions that share a server under one id, works until told to stop or until a lease is lost, and hands back.
+/// Registers in partitions that share a server under one id, works until it must stop or a lease is lost, and hands back.
 pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Result<(), WorkerError> {
     let (config, stop) = (&common.config, &common.stop);
     let (closing, broken) = (stop.child_token(), CancellationToken::new());
@@ -172,7 +172,7 @@ pub(super) async fn live(colocated: &Colocated, id: &str, common: &Common) -> Re
     Ok(())
 }
 
-/// A task that a life needs. Where it panics, the life is over: the next one begins with nothing that this one has left behind.
+/// A task that a life needs. If it panics, the life is over, and the next one begins without anything of this one.
 pub(super) async fn needed(broken: CancellationToken, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
         broken.cancel();

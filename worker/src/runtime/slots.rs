@@ -97,7 +97,7 @@ impl Slots {
     }
 
     /// All that are free, but no more than one call should fill, and whether nothing is executed; waits until there is one, or
-    /// for all of them where the worker makes room. For one caller at a time.
+    /// for all of them if the worker makes room. For one caller at a time.
     pub(super) async fn some_free(self: &Arc<Self>) -> (Vec<Slot>, bool) {
         let mut wait = None;
         loop {
@@ -212,7 +212,7 @@ impl Slot {
     }
 
     fn free(self) {
-        // Where the session has ended it is free already.
+        // If the session has ended, it is free already.
         if self.slots.taken().as_mut().is_some_and(|taken| taken.remove(&self.number)) {
             self.slots.pool.free().push(self.number);
             self.slots.pool.freed.notify_one();
@@ -247,7 +247,7 @@ pub(super) async fn work_alone(session: &Arc<Session>, slots: Vec<Slot>, claimed
             step = step.step,
             "the step was being executed when its last workers died: it is executed alone"
         );
-        // It goes on where the session is closing.
+        // If the session is closing, the attempt goes on.
         let going = needed(session.broken.clone(), keep_going(session.clone(), slot, step));
         let _ = session.tasks.spawn(going).await;
     }
@@ -341,7 +341,7 @@ async fn survive(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Wor
 /// which attempt they are about.
 pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
     let Fence { run, seq, attempt, .. } = &step.fence;
-    // Of the highest level, or it would be missing from the warnings of a worker that logs no more than these.
+    // At the highest level, so that the warnings of a worker that logs nothing else still have it.
     let span = tracing::error_span!(
         "step",
         run,
@@ -374,7 +374,7 @@ async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Ref
     };
     let kept = session.kept.take(step);
     if step.kept && kept.is_none() {
-        // It made room for others. Whoever is next is given all of the journal.
+        // It made room for others. The next worker gets the whole journal.
         hand_back(session, step).await;
         return Worked::Dropped;
     }
@@ -402,7 +402,7 @@ async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Ref
 enum Unsettled {
     /// The lease is lost.
     Lost,
-    /// Its run has ended, the worker is told to stop, or Redis has lost what led to it.
+    /// Its run has ended, the worker must stop, or Redis has lost what led to it.
     Dropped,
     /// The server cannot make it as safe as the run asks for.
     Refused(Error),
@@ -448,7 +448,7 @@ async fn begin_again(session: &Session, core: &Core) -> Option<()> {
     }
 }
 
-/// One attempt at a step that is held; nothing where it was dropped, as its run was cancelled. None if the lease is lost.
+/// One attempt at a held step; nothing if it was dropped because its run was cancelled. None if the lease is lost.
 async fn execute(
     session: &Session,
     step: &Arc<Claimed>,
@@ -469,7 +469,7 @@ async fn execute(
     Some(attempted)
 }
 
-/// At once, so that what the fleet is told to be held is so; `reconcile` would do it later.
+/// At once, so that the fleet sees the true holds; `reconcile` would do it later.
 async fn hand_back(session: &Session, step: &Claimed) {
     session.count(step, Outcome::Dropped);
     session.ledger.ended(&step.fence);

@@ -21,7 +21,7 @@ use super::setup::{EPOCH_MS, Setup, Timed};
 use crate::runtime::ByHand;
 use crate::workflow::Served;
 
-/// As a coordinator has it.
+/// As in a coordinator.
 const MAX_LOSSES: u32 = 3;
 /// The same.
 const LIMIT: usize = 500;
@@ -148,7 +148,7 @@ impl Driver {
         self.memory.backlog().iter().any(|(_, requeued, new)| requeued + new > 0)
     }
 
-    /// One attempt, by the worker whose turn it is. False where it could take nothing.
+    /// One attempt, by the worker whose turn it is. False if it could take nothing.
     async fn work(&mut self) -> bool {
         let Some(worker) = self.workers.pop_front() else { return false };
         let Some(step) = worker.claim().await else {
@@ -169,14 +169,14 @@ impl Driver {
         if died.run_until_cancelled(Box::pin(worker.work(&std::sync::Arc::new(step.clone())))).await.is_some() {
             self.workers.push_back(worker);
         } else {
-            // No heartbeat was ever heard of it: its connection is 0.
+            // It has never sent a heartbeat, so its connection is 0.
             self.reap(worker.id()).await;
             self.hire().await;
         }
         true
     }
 
-    /// False where nothing was due.
+    /// False if nothing was due.
     async fn do_what_is_due(&mut self) -> bool {
         let now = self.time().await;
         if self.timed.first().is_none_or(|(at, _)| *at > now) {
@@ -193,7 +193,7 @@ impl Driver {
         true
     }
 
-    /// Gives one signal of the script that the run waits for. False where there is none.
+    /// Sends one signal of the script that the run waits for. False if there is none.
     async fn give_awaited(&mut self) -> bool {
         let waits = self.memory.awaited(&self.run);
         let scripted = |wait: &String| self.signals.iter().position(|(name, _)| name == wait);
@@ -203,7 +203,7 @@ impl Driver {
         true
     }
 
-    /// Gives one answer of the script to a question that the run asks. False where there is none.
+    /// Gives one answer of the script to a question that the run asks. False if there is none.
     async fn answer_asked(&mut self) -> bool {
         let open = answer(self.store.questions(Some(&self.run), 0, u64::MAX).await);
         let scripted = |asked: &OpenQuestion| {
@@ -224,7 +224,7 @@ impl Driver {
         true
     }
 
-    /// Sends the next event of the script. False where there is none.
+    /// Sends the next event of the script. False if there is none.
     async fn send_next(&mut self) -> bool {
         let Some((event, payload)) = self.events.pop_front() else { return false };
         let routes = self.served.values().flat_map(|served| served.router.takers(event));

@@ -34,7 +34,7 @@ impl History {
     /// Checks that these steps were committed, in this order.
     ///
     /// # Panics
-    /// With both lists, and where they differ, when they are not the same.
+    /// If they differ, with both lists and the first difference.
     #[track_caller]
     pub fn assert_steps<S: AsRef<str>>(&self, expected: impl IntoIterator<Item = S>) {
         let expected: Vec<S> = expected.into_iter().collect();

@@ -305,7 +305,7 @@ impl Setup {
     /// Like [`Setup::start`], with the JSON text that a caller would send.
     ///
     /// # Panics
-    /// Also when it is not JSON.
+    /// Even if it is not JSON.
     pub async fn start_json(self, input: &str) -> TestRun {
         let run = self.drive(input).await;
         let (left, commits) = (run.crashes.left(), &run.crashes);

@@ -33,7 +33,7 @@ impl Question {
     }
 }
 
-/// Opens its wait in a checkpoint, holds no worker until it has ended, and answers with what it brought.
+/// Opens its wait in a checkpoint, holds no worker until it has ended, and returns its result.
 async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> {
     let (step, reach) = (attempt.claimed.clone(), attempt.core.reach.clone());
     if let Some((_, entry)) = step.journal.iter().find(|(number, _)| *number == 2) {
@@ -55,7 +55,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
     }
     let call = CallId { worker: reach.worker.clone(), number: u64::MAX, again: false };
     reach.store.suspend(&call, &step, &waits, Body::Dropped, &Refill::default()).await?;
-    // The fence is used up: nothing becomes of this.
+    // The fence is used up: this has no effect.
     Err(Error::msg("it is suspended"))
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn recorded(effort: Effort) -> Fallible<Vec<Row>> {
     Ok(vec![row.with_cost(cost)])
 }
 
-/// One run alone, with few steps and with very many: what one of them takes.
+/// One run alone, with few steps and with very many: the time for each.
 pub(super) async fn flat(effort: Effort) -> Fallible<Vec<Row>> {
     flat_of(effort, "recorder", "recorded-flat").await
 }
@@ -61,7 +61,7 @@ async fn flat_of(effort: Effort, workflow: &'static str, row: &str) -> Fallible<
     Ok(vec![row.measured("us a step", "of a step in a run of 1,000", &each)])
 }
 
-/// How long a step takes of a run with so many, in us.
+/// How long a step takes in a run with this many, in us.
 async fn alone(site: &mut Site, crew: &mut Crew, workflow: &'static str, steps: u64) -> Fallible<f64> {
     let mut runs = Runs::of_turns(workflow, 1, steps);
     runs.input["left"] = steps.into();
@@ -88,7 +88,7 @@ async fn at_full_load(
         let before = floor.rate().await?;
         let runs = runs(workflow, turns);
         let pass = site.pass(&mut crew, &runs).await?;
-        // Other programs have the machine as well: the floor beside a pass is what it is before and after.
+        // Other programs use the machine too: the floor of a pass is measured before and after it.
         let least = before.between(floor.rate().await?);
         let rate = number(runs.bodies) / pass.took.as_secs_f64();
         each.push((rate, rate / least.per_second));
@@ -101,7 +101,7 @@ async fn at_full_load(
 fn runs(workflow: &'static str, turns: u64) -> Runs {
     let mut runs = Runs::of_turns(workflow, RUNS, turns);
     if workflow == "recorder" {
-        // Its one body makes all the steps; each carries what an event of the chain does.
+        // Its one body makes all the steps, each with as much data as an event of the chain.
         runs.input["left"] = turns.into();
     }
     runs

@@ -16,7 +16,7 @@ async fn us_per_step(site: &mut Site, crew: &mut Crew, runs: &Runs) -> Fallible<
     Ok(site.pass(crew, runs).await?.took.as_secs_f64() * 1e6 / number(runs.bodies))
 }
 
-/// An event of 64 KB travels to Redis at each step. What that takes is known from the floor, and taken off.
+/// An event of 64 KB travels to Redis at each step. The cost of that is known from the floor, and subtracted.
 pub(super) async fn large_event(effort: Effort) -> Fallible<Vec<Row>> {
     let mut site = Site::open(OFF).await?;
     let mut crew = site.crew(&site.serve(&["chain"]), 1).await?;
@@ -36,7 +36,7 @@ pub(super) async fn large_event(effort: Effort) -> Fallible<Vec<Row>> {
     Ok(vec![Row::named("event-64k", Goal::AtMost(1.5)).measured("us/step", "x 256 B, less the bytes", &each)])
 }
 
-/// A context of 64 KB of which a few bytes change at each step: nothing large need travel.
+/// A context of 64 KB of which a few bytes change at each step: nothing large needs to travel.
 pub(super) async fn large_context(effort: Effort) -> Fallible<Vec<Row>> {
     let mut site = Site::open(OFF).await?;
     let mut crew = site.crew(&site.serve(&["keeper"]), 1).await?;

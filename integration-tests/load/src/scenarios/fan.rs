@@ -28,7 +28,7 @@ pub(super) async fn out(effort: Effort) -> Fallible<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// As many branches in one run as in many, and so as much to do at once.
+/// As many branches in one run as in many, so the load is the same.
 pub(super) async fn branch_cost(effort: Effort) -> Fallible<Vec<Row>> {
     let mut site = Site::open(OFF).await?;
     let mut crew = site.crew(&site.serve(&["fan"]), 1).await?;

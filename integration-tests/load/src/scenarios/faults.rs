@@ -1,4 +1,4 @@
-//! How soon others take over what a worker held.
+//! How soon others take over a worker's steps.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,14 @@ pub(super) async fn killed(effort: Effort) -> Fallible<Vec<Row>> {
         let site = Site::open(OFF).await?;
         let mut holder = site.crew(&site.serve(&["hold"]), 1).await?;
         for turn in 0..=effort.count(20) {
-            // A run of its own each time: one that loses its worker too often fails.
+            // A new run each time: one that loses its worker too often fails.
             let ids = site.send(&Runs::of_turns("hold", 1, 1)).await?;
             let held = holder.began().await?;
             let mut heir = site.crew(&site.serve(&["hold"]), 2).await?;
             let killed = Instant::now();
             holder.kill()?;
             let begun = heir.began().await?;
-            // A coordinator that has just started gives nobody up in its first second.
+            // A coordinator that has just started reaps nobody in its first second.
             if turn > 0 {
                 each.push(killed.elapsed().as_secs_f64());
             }
@@ -44,7 +44,7 @@ pub(super) async fn killed(effort: Effort) -> Fallible<Vec<Row>> {
     Ok(vec![row("kill-9-median", &middle), row("kill-9-p99", &late)])
 }
 
-/// Workers that stop where they stand, and keep their connections: only the lease tells.
+/// Workers that freeze and keep their connections: only the lease shows it.
 pub(super) async fn frozen(effort: Effort) -> Fallible<Vec<Row>> {
     let lease = Config::default().lease.as_secs_f64();
     let site = Site::open(OFF).await?;
@@ -57,7 +57,7 @@ pub(super) async fn frozen(effort: Effort) -> Fallible<Vec<Row>> {
         ids.extend(site.send(&Runs::of_turns("hold", 1, 1)).await?);
         holder.began().await?;
         holders.push(holder);
-        // Each is at another place between two heartbeats.
+        // Each is at a different moment between two heartbeats.
         tokio::time::sleep(Duration::from_millis(330)).await;
     }
     let mut heir = site.crew(&site.serve(&["hold"]), effort.times + 1).await?;

@@ -1,4 +1,4 @@
-//! What workers, workflows and a coordinator cost that have nothing to do.
+//! What idle workers, workflows and coordinators cost.
 
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ pub(super) async fn intake(effort: Effort) -> Fallible<Vec<Row>> {
         let floor = site.floor(effort).await?;
         site.send(&Runs::of_turns("hold", 1, 1)).await?;
         crew.began().await?;
-        // The stream of the queue is there, and no first of its kind counts.
+        // The stream of the queue exists already, so the first run does not count extra.
         let first = site.send(&Runs::of_turns("chain", 10, 1)).await?;
         site.started(&first[9]).await?;
         let least = floor.rate().await?;
@@ -58,7 +58,7 @@ pub(super) async fn intake(effort: Effort) -> Fallible<Vec<Row>> {
         let least = least.between(floor.rate().await?);
         each.push((rate, rate / least.per_second));
 
-        // All of them are there, and none was executed meanwhile.
+        // All of them exist, and none was executed meanwhile.
         for id in &ids {
             site.started(id).await?;
         }

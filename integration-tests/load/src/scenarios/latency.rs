@@ -1,4 +1,4 @@
-//! How long one step of one run waits for the one before.
+//! How long one step of a run waits after the one before.
 
 use crate::Fallible;
 use crate::bench::{Effort, OFF, Runs, Site};

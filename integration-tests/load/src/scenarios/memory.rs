@@ -1,4 +1,4 @@
-//! What Redis keeps of a run that has ended.
+//! What Redis keeps about a run that has ended.
 
 use serde_json::json;
 

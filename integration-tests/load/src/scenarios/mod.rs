@@ -1,4 +1,4 @@
-//! The scenarios, in the order in which they are made.
+//! The scenarios, in their order.
 
 mod chain;
 mod context;
@@ -70,7 +70,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "frozen", rows: &["frozen"], measure: |e| Box::pin(faults::frozen(e)) },
 ];
 
-/// Those of these names, of a scenario or of one of its rows; all where there are none.
+/// Those with these names, of a scenario or of one of its rows; all if there are none.
 pub(crate) fn named(only: &[String]) -> Fallible<Vec<&'static Scenario>> {
     if only.is_empty() {
         return Ok(ALL.iter().collect());

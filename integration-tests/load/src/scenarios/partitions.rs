@@ -20,7 +20,7 @@ const RUNS: u64 = 128;
 const PARTITIONS: u16 = 4;
 const CLUSTER: &[&str] = &["--cluster-enabled", "yes", "--appendonly", "no"];
 
-/// A namespace of four partitions, each on a server of its own, with a coordinator and a worker process.
+/// A namespace of four partitions, each on a separate server, with a coordinator and a worker process.
 struct Four {
     client: Client,
     crew: Crew,
@@ -31,7 +31,7 @@ struct Four {
 }
 
 impl Four {
-    /// As a worker process of one partition is told, for each of four.
+    /// Like the arguments for a worker process of one partition, for each of four.
     async fn open(one: &Serve) -> Fallible<Self> {
         let cluster = Cluster::with(PARTITIONS.into(), CLUSTER).await;
         let topology = Topology::new(&cluster.url())?;
@@ -62,10 +62,10 @@ impl Four {
         Ok(Self { client, crew, servers, _coordinator: running, _cluster: cluster })
     }
 
-    /// Fails if a server has had less to do than its partition is to bring.
+    /// Fails if a server has had less to do than its partition needs.
     async fn is_spread(&mut self, bodies: u64) -> Fallible<()> {
         for server in &mut self.servers {
-            // A step needs several; of calls one may do for many.
+            // A step needs several commands; one call may serve many steps.
             let commands = Usage::read(server).await?.commands;
             if commands < bodies / 4 {
                 return Err(format!("a server has had {commands} commands for {bodies} steps").into());
@@ -79,7 +79,7 @@ impl Four {
     }
 }
 
-/// The chain, beside the same in one partition on one server: each of the four has as many runs at once, and as many slots. A
+/// The chain, compared with one partition on one server: each of the four has as many runs at once, and as many slots. A
 /// machine of a few cores cannot do more steps a second with four servers; what a step costs is the same on any.
 pub(super) async fn flat(effort: Effort) -> Fallible<Vec<Row>> {
     let mut one = Site::open(OFF).await?;

@@ -1,4 +1,4 @@
-//! How late timers are, and how fast many that are due at once are dealt with.
+//! How late timers are, and how fast many that are due at once are fired.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ async fn lateness(site: &Site, crew: &mut Crew, effort: Effort) -> Fallible<f64>
     Ok(percentile(&late, 99.0))
 }
 
-/// Runs that were put off until the same moment; how many a second begin from there on.
+/// Runs that are delayed until the same moment; how many a second begin from then on.
 async fn drain(site: &Site, crew: &mut Crew, many: &Runs, effort: Effort) -> Fallible<f64> {
     crew.expect(many.count).await?;
     // Long enough to send them all.

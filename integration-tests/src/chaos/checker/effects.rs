@@ -1,4 +1,4 @@
-//! What the log of effects must say of a run.
+//! What the log of effects must say about a run.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ pub(super) fn check(promise: Promise, ask: &Ask, seen: &Seen, world: &World, fin
     }
 }
 
-/// Once a body knows the result of a call, no later attempt makes that call again. An attempt that was given up on, and does not know
+/// Once a body knows the result of a call, no later attempt makes that call again. An attempt that was given up, and does not know
 /// it yet, may: no store can stop it.
 fn what_is_recorded_stays(world: &World, findings: &mut Findings) {
-    // The first attempt that knew it, and what it knew.
+    // The first attempt that knew the result, and that result.
     let mut known: BTreeMap<(u64, &str), (u32, &str)> = BTreeMap::new();
     for line in &world.lines {
         let call = (line.mark.seq, line.mark.what.as_str());

@@ -8,7 +8,7 @@ use super::{Evidence, Promise, Violation, What};
 use crate::chaos::load::Shape;
 use crate::chaos::workflows::Ended;
 
-/// The numbers that the runs were given are those from 1 on, each once. Where Redis forgets, some may be missing: a run that was
+/// The runs got the numbers from 1 on, each once. If Redis forgets, some may be missing: a run that was
 /// forgotten may have counted on just before, at the server that took over.
 pub(super) fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut given: BTreeMap<String, Vec<(u64, &str)>> = BTreeMap::new();

@@ -17,15 +17,15 @@ pub struct Left {
     pub inbox: u64,
     /// Live workers, and how many steps each holds.
     pub workers: Vec<(String, u64)>,
-    /// How often an audit has mended something.
+    /// How often an audit has repaired something.
     pub repaired: u64,
     /// Requests that were rejected, with the reasons.
     pub rejected: Vec<String>,
 }
 
-/// What is of no use once all runs have ended.
+/// Keys that are of no use once all runs have ended.
 const OF_LIVE_RUNS: [&str; 6] = ["steps", "turns", "children", "sent", "deferred", "line"];
-/// What a run keeps that was stopped where it stood.
+/// Keys of a run that was stopped before its end.
 const OF_STOPPED_RUNS: [&str; 4] = ["stopped", "joined", "fan", "signals"];
 
 pub(in crate::chaos) fn check(evidence: &Evidence) -> Vec<Violation> {
@@ -39,7 +39,7 @@ pub(in crate::chaos) fn check(evidence: &Evidence) -> Vec<Violation> {
         if OF_LIVE_RUNS.contains(&kind) || OF_STOPPED_RUNS.contains(&kind) && !is_stopped {
             add(What::Left, format!("the key {key}"));
         }
-        // A live worker has a key for what it holds; one that has gone has none.
+        // Only a live worker has a key for its holds.
         if kind == "held" && !left.workers.iter().any(|(worker, _)| worker == of) {
             add(What::Left, format!("what the worker {of} held, which is not there any more"));
         }

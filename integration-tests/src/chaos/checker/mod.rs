@@ -1,4 +1,4 @@
-//! Reads what a run of chaos has left, and says what must not be. It knows no Redis and no clock: plain data goes in, a list of
+//! Reads what a chaos test has left, and finds violations. It knows no Redis and no clock: plain data goes in, a list of
 //! violations comes out.
 
 mod effects;
@@ -26,7 +26,7 @@ use super::workflows::Work;
 pub enum Promise {
     /// All of it stays.
     NoLoss,
-    /// Its last moments may be gone: what is left is what there was at some moment before.
+    /// Its last moments may be gone: its data is that of an earlier moment.
     Prefix,
 }
 
@@ -50,24 +50,24 @@ pub struct Evidence {
     pub promise: Promise,
     /// The runs whose requests were accepted.
     pub asked: Vec<Ask>,
-    /// What was found of them and of their children, by id.
+    /// These runs and their children as they were found, by id.
     pub seen: BTreeMap<String, Seen>,
     /// The log of effects.
     pub effects: Vec<Effect>,
-    /// What is left besides.
+    /// Everything else that is left.
     pub left: Left,
 }
 
-/// What must not be.
+/// Kinds of violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// A run that was accepted is not there.
+    /// An accepted run does not exist.
     Lost,
     /// A run has not ended.
     Stranded,
-    /// A run ended in another way than it should.
+    /// A run ended with another status than it should.
     WrongEnd,
-    /// A run came to another result than it should.
+    /// A run has another result than it should.
     WrongResult,
     /// A step execution was committed twice, or a run began or ended twice.
     Twice,
@@ -79,36 +79,36 @@ pub enum What {
     WhilePaused,
     /// A run began before it was due.
     TooEarly,
-    /// A trouble of the server was taken for an error of the step.
+    /// A step was blamed for trouble of the server.
     Blamed,
-    /// An audit had to mend something.
+    /// An audit had to repair something.
     Repaired,
-    /// What a rejected attempt has written can be seen.
+    /// Something that a rejected attempt wrote is visible.
     RejectedVisible,
     /// A committed step, or a result, has no effect outside.
     NoEffect,
     /// A recorded call was made again.
     DoneAgain,
-    /// An event is missing in a join, or is there twice.
+    /// An event is missing in a join, or comes twice.
     Join,
     /// A signal was lost, or taken twice.
     Signal,
-    /// The runs of a session did not go one after another.
+    /// The runs of a session did not execute one after another.
     Session,
     /// A change of an entity was lost, or made twice.
     Entity,
-    /// Something was not cleared away.
+    /// Something was not removed.
     Left,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What.
+    /// Its kind.
     pub what: What,
-    /// The run; `-` where it concerns none.
+    /// The run; `-` if it concerns none.
     pub run: String,
-    /// What shows it.
+    /// The evidence.
     pub evidence: String,
 }
 
@@ -136,18 +136,18 @@ impl Findings<'_> {
     }
 }
 
-/// What the log says of one run.
+/// What the log says about one run.
 #[derive(Default)]
 struct World<'a> {
     /// In the order of the log.
     lines: Vec<&'a Effect>,
     /// By token.
     did: BTreeMap<&'a str, &'a Mark>,
-    /// Which attempts of which step executions had any effect.
+    /// Which attempts of which step executions had an effect.
     attempts: BTreeSet<(u64, u32)>,
 }
 
-/// Everything that must not be.
+/// All violations.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut worlds: BTreeMap<&str, World> = BTreeMap::new();
     for effect in &evidence.effects {
@@ -171,7 +171,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// The children that histories tell of, each as if it had been asked for.
+/// The children in the histories, each as a job.
 fn children(evidence: &Evidence) -> Vec<Ask> {
     let mut found = Vec::new();
     for ask in evidence.asked.iter().filter(|ask| ask.shape == Shape::Parent) {
@@ -183,7 +183,7 @@ fn children(evidence: &Evidence) -> Vec<Ask> {
     found
 }
 
-/// The ids of the children that a history tells of.
+/// The ids of the children in a history.
 pub fn children_of(history: &[Record]) -> impl Iterator<Item = &str> {
     let asked = history.iter().filter(|record| record.kind == Kind::Child);
     asked.map(|record| record.detail.split(' ').next().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What a run that completed must have come to.
+//! What the result of a completed run must be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,14 +21,14 @@ pub(super) fn check(ask: &Ask, seen: &Seen, world: &World, findings: &mut Findin
     values(ask, &ended, findings);
 }
 
-/// Each effect that the run has seen is in the log, and is of the attempt that was committed.
+/// Each effect in the result is in the log, and belongs to the attempt that was committed.
 fn marks(ask: &Ask, seen: &Seen, marks: &[Mark], world: &World, findings: &mut Findings) {
     let committed: BTreeMap<_, _> =
         history::of(&seen.history, Kind::Done).map(|record| (record.seq, record.attempt)).collect();
     for mark in marks {
         let is_there = world.did.get(mark.token.as_str()).is_some_and(|did| *did == mark);
         findings.unless(is_there, What::NoEffect, || format!("seen, and never done: {mark:?}"));
-        // What a function has recorded is of the attempt that recorded it.
+        // A recorded effect belongs to the attempt that recorded it.
         let is_committed = ask.shape.is_function() || committed.get(&mark.seq) == Some(&mark.attempt);
         findings.unless(is_committed, What::RejectedVisible, || {
             format!("{mark:?}, but committed was attempt {:?}", committed.get(&mark.seq))
@@ -55,7 +55,7 @@ fn values(ask: &Ask, ended: &Ended, findings: &mut Findings) {
             let is_right = arrived.len() == is.len() && is.len() as u64 == n.min(2) && arrived.iter().all(|m| *m <= n);
             findings.unless(is_right, What::Join, || format!("the first two of {n} were to be, not {is:?}"));
         }
-        // What was counted is looked at together.
+        // `entities` checks the counted numbers of all runs together.
         Shape::Counts => findings.unless(is.len() == 4, What::WrongResult, || format!("4 numbers, not {is:?}")),
         Shape::Tries | Shape::Mends => findings.unless(*is == ["1"], What::RejectedVisible, || {
             format!("the state has {is:?} marks of a step that has failed")

@@ -20,7 +20,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Violation> {
     sessions.into_values().flat_map(|runs| check_session(evidence.promise, runs)).collect()
 }
 
-/// `runs`: in the order in which they were asked for.
+/// `runs`: in the order of their requests.
 fn check_session(promise: Promise, runs: Vec<(&Ask, &Seen)>) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut add = |run: &str, evidence: String| {
@@ -31,7 +31,7 @@ fn check_session(promise: Promise, runs: Vec<(&Ask, &Seen)>) -> Vec<Violation> {
         ended.map(|ended| ended.values).unwrap_or_default()
     };
     let mut runs: Vec<_> = runs.into_iter().map(|(ask, seen)| (ask.id.as_str(), heard(seen), &*seen.history)).collect();
-    // Where Redis forgets, a run may have to be asked for again, behind those that came later.
+    // If Redis forgets, a run may have to be requested again, behind later ones.
     if promise == Promise::Prefix {
         runs.sort_by_key(|(_, heard, _)| heard.len());
     }

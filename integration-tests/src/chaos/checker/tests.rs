@@ -1,4 +1,4 @@
-//! The checker, on histories with planted faults: it must find each, and nothing in those that are right.
+//! The checker, on histories with planted faults: it must find each fault, and nothing in correct histories.
 
 use serde_json::to_vec;
 

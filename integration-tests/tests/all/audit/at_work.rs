@@ -1,4 +1,4 @@
-//! Audits of a fleet at work: its own, and those that its operator asks for.
+//! Audits of a fleet at work: its own, and those that its operator requests.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{STEPFLEET, Stage, WORKER};
 
-/// Keys vanish under the feet of a fleet at work, again and again; its coordinators audit all the time.
+/// Keys of a working fleet vanish again and again; its coordinators audit all the time.
 #[tokio::test]
 async fn a_fleet_at_work_ends_every_run() {
     let fleet = Fleet::new().await;
@@ -25,7 +25,7 @@ async fn a_fleet_at_work_ends_every_run() {
     let done = CancellationToken::new();
     let vandal = tokio::spawn(vandalise(fleet.redis.url.clone(), done.clone()));
     for run in &runs {
-        // What cannot be made again ends the run with a reason; what can, ends it well.
+        // If the key cannot be made again, the run fails with a reason; otherwise it completes.
         let ended: Result<Value, _> = run.result(Duration::from_secs(120)).await;
         if let Err(error) = ended {
             assert!(error.to_string().contains("cannot go on"), "{}: {error}", run.id());
@@ -71,7 +71,7 @@ async fn vandalise(url: String, done: CancellationToken) -> u64 {
     deeds
 }
 
-/// A fleet's operator looks, and has it mended.
+/// A fleet's operator looks, and then repairs.
 #[tokio::test]
 async fn the_doctor_tells_of_breaches_and_mends_them_when_asked() {
     let stage = Stage::new().await;

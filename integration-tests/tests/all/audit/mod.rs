@@ -1,5 +1,5 @@
-//! Each kind of key of a live run is deleted: the audit makes it again where the run's state says what it was, and fails
-//! the run with a reason where it does not.
+//! Each kind of key of a live run is deleted: the audit makes it again if the run's state says what it was, and otherwise fails
+//! the run with a reason.
 
 mod at_work;
 mod of_fleets;
@@ -22,7 +22,7 @@ fn emits(count: usize) -> Vec<(Route, Vec<u8>)> {
     (0..count).map(|_| (route("next"), vec![1, 0xc0])).collect()
 }
 
-/// A run with something of each kind, and the means to go on with it.
+/// A run with something of each kind, and the means to continue it.
 struct Stage {
     fleet: Fleet,
     calls: u64,
@@ -64,12 +64,12 @@ impl Stage {
         self.store().fire(&double::fire()).await.unwrap();
     }
 
-    /// A whole audit: looks first, which must change nothing, then mends, then looks again.
+    /// A whole audit: looks first, which must change nothing, then repairs, then looks again.
     async fn audit(&self) -> Vec<String> {
         let told = self.slices(false).await;
         assert_eq!(told, self.slices(false).await, "a look has changed something");
         let mended = self.slices(true).await;
-        // One mend may settle several.
+        // One repair may mend several breaches.
         assert!(!mended.is_empty() || told.is_empty());
         assert!(mended.iter().all(|breach| told.contains(breach)), "{mended:?} was not told of in {told:?}");
         assert_eq!(self.slices(false).await, [] as [Breach; 0], "nothing is left to mend");
@@ -100,7 +100,7 @@ impl Stage {
         self.store().run("r").await.unwrap().unwrap()
     }
 
-    /// Stops at the next step that can be had.
+    /// Claims the next step.
     async fn end(&mut self) {
         let step = self.claim(1).await.pop().expect("something to begin");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a fleet needs is deleted: queues, timers, workers, their holds and leases.
+//! The keys of a fleet are deleted: queues, timers, workers, their holds and leases.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ async fn the_timers_are_deleted() {
     stage.delete("timers").await;
     stage.fire().await;
     assert_eq!(stage.audit().await, ["r: step execution 1 waits for a timer that is not set"]);
-    // It keeps its time, which is over by now.
+    // It keeps its due time, which has passed by now.
     stage.fire().await;
     stage.end().await;
     stage.delete("timers").await;

@@ -1,4 +1,4 @@
-//! What a run consists of is deleted: its state, its steps, input, context, history and fan-outs.
+//! The keys of a run are deleted: its state, its steps, input, context, history and fan-outs.
 
 use stepfleet_integration_tests::double::route;
 use stepfleet_shared::run::Status;
@@ -130,7 +130,7 @@ async fn joined_events_are_deleted() {
 }
 
 #[tokio::test]
-async fn the_list_of_what_goes_with_a_run_is_deleted() {
+async fn the_set_of_extra_keys_of_a_run_is_deleted() {
     let mut stage = Stage::new().await;
     let step = stage.claim(1).await.remove(0);
     let fan = Some(Fan { joins: vec![Join::all(route("join"))], staged: 0 });
@@ -179,7 +179,7 @@ async fn staged_branches_that_vanish_before_their_commit_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_a_run_that_is_no_more_left_behind_is_removed() {
+async fn keys_of_a_run_that_no_longer_exists_are_removed() {
     let mut stage = Stage::new().await;
     let step = stage.claim(1).await.remove(0);
     stage.complete(&step, Commit { emits: emits(1), ..Commit::default() }).await;

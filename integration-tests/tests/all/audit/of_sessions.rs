@@ -1,4 +1,4 @@
-//! What a session consists of is deleted, and runs of it vanish.
+//! The keys of a session are deleted, and runs of it vanish.
 
 use stepfleet_integration_tests::double::{start, stop};
 use stepfleet_shared::history::Kind;
@@ -25,7 +25,7 @@ async fn session(stage: &Stage) -> SessionInfo {
 }
 
 impl Stage {
-    /// All that is left have their turns, in this order.
+    /// Asserts that the remaining runs get their turns, in this order.
     async fn turns(&mut self, runs: &[&str]) {
         for run in runs {
             let claimed = self.claim(9).await;

@@ -1,4 +1,4 @@
-//! Long steps that go on where their last checkpoint was.
+//! Long steps that continue from their last checkpoint.
 
 use std::sync::Mutex;
 
@@ -32,13 +32,13 @@ async fn a_long_step_goes_on_at_the_document_that_it_had_reached() {
     let end: Value = run.result(LIMIT).await.unwrap();
     assert_eq!(end["answer"], "300 read, attempt 3");
     let read: Vec<u64> = redis::cmd("LRANGE").arg("read:long").arg(0).arg(-1).query_async(&mut redis).await.unwrap();
-    // Only what was under way when its worker died was read twice.
+    // Only the document that was being read when its worker died was read twice.
     let mut expected: Vec<u64> = (1..=DOCUMENTS).chain(STOPS).collect();
     expected.sort_unstable();
     assert_eq!(read, expected);
 }
 
-/// The same in memory: its worker dies at a checkpoint, before it took effect and after.
+/// The same in memory: its worker dies before or after a checkpoint takes effect.
 struct Reader;
 
 static READ: Mutex<Vec<u64>> = Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Bodies that know what others have changed meanwhile: they run again.
+//! Bodies that have read what others changed meanwhile: they run again.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Asked, Done, LIMIT, MEETINGS, Part, meeting};
 
-/// Each branch is told a number that no other is told.
+/// Each branch gets a number that no other gets.
 struct Tickets;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -48,7 +48,7 @@ impl Tickets {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_told_another_answer_runs_again() {
+async fn a_body_that_gets_another_answer_runs_again() {
     Both::new(|worker| worker.serve(Tickets))
         .play(async |stage| {
             let id = format!("tickets-{}", if stage.redis.is_some() { "redis" } else { "memory" });
@@ -61,7 +61,7 @@ async fn a_body_that_is_told_another_answer_runs_again() {
         .await;
 }
 
-/// Two branches that have read the same when they both write it.
+/// Two branches that have read the same value when they both write it.
 struct Rivals;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -80,7 +80,7 @@ impl Rivals {
                 Ok(ev.0)
             })
             .await?;
-        // Not part of what was read: it must be undone where the rest is.
+        // Not part of what was read: it must be undone with the rest.
         state.set("last", &ev.0).await?;
         state.push("tries", &met.bodies).await?;
         let order: Vec<u64> = state.get("order").await?.unwrap_or_default();
@@ -143,7 +143,7 @@ impl Unlucky {
         let met = meeting(ctx.run_id());
         let known: usize = ctx.state().get("field").await?.unwrap_or_default();
         ctx.state().edit_field("field", move |field: &mut usize| *field = known + 1).await?;
-        // By somebody else, behind its back.
+        // Changed by another client meanwhile.
         let mut redis = REDIS.get().unwrap().get_multiplexed_async_connection().await?;
         let context = format!("sf:{{0}}:context:{}", ctx.run_id());
         redis::cmd("HSET").arg(context).arg("field").arg(met.bodies).exec_async(&mut redis).await?;
@@ -177,14 +177,14 @@ struct Overtaken;
 
 /// The store of the one worker that serves it.
 static STORE: Mutex<Option<Buggy>> = Mutex::new(None);
-/// What each body of it was given by its call.
+/// The result that each of its bodies got from its call.
 static DRAWN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
 #[derive(Event, Serialize, Deserialize)]
 struct Ended(Vec<usize>);
 
 impl Overtaken {
-    /// Returns once the call is recorded, which the first body is not told.
+    /// Returns once the call is recorded; the first body does not learn of it.
     async fn recorded() {
         while STORE.lock().unwrap().as_ref().unwrap().left() > 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -228,7 +228,7 @@ impl Overtaken {
         let call = ctx.step("draw", async || Ok(Self::draw(ctx.run_id())));
         let (drawn, ()) = tokio::try_join!(call, Self::commit(ctx))?;
         DRAWN.lock().unwrap().push(drawn);
-        // A later attempt is given what is recorded.
+        // A later attempt gets the recorded result.
         ctx.wait_for::<()>("go").await?;
         Ok(Ended(std::mem::take(&mut *DRAWN.lock().unwrap())))
     }

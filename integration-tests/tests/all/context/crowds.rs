@@ -9,7 +9,7 @@ use stepfleet_integration_tests::both::Both;
 
 use super::{Answered, Asked, Done, LIMIT, MEETINGS, Part, meeting};
 
-/// Many branches that change the same fields in every way that loses nothing.
+/// Many branches that change the same fields in every lossless way.
 struct Crowd;
 
 #[derive(Serialize, Deserialize, Default)]
@@ -105,7 +105,7 @@ impl Contended {
         }
         state.edit_field("log", move |log: &mut Vec<u64>| log.push(n)).await?;
         state.insert("seen", &name, &n).await?;
-        // Whoever comes first has read what the others have read.
+        // The first one has read the same as the others.
         if met.bodies <= 2 {
             met.barrier.unwrap().wait().await;
         }

@@ -9,7 +9,7 @@ use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, LIMIT};
 
-/// Answers how much its context counts.
+/// Returns the count in its context.
 struct Counter;
 
 #[workflow(start = Asked, stop = Answered)]

@@ -19,7 +19,7 @@ async fn done(redis: &mut MultiplexedConnection, run: &str, what: &str) -> u32 {
     redis.get::<_, Option<u32>>(format!("done:{run}:{what}")).await.unwrap().unwrap_or(0)
 }
 
-/// Until it has said that a body waits for nothing but a timer of this kind.
+/// Waits until a body waits only for a timer of this kind.
 async fn waits_for(run: &RunHandle, what: &str) {
     loop {
         let waits = run.waits().await.unwrap();
@@ -52,7 +52,7 @@ async fn whoever_is_killed_between_two_calls_in_a_delay_and_in_a_sleep_does_noth
         waits_for(&run, what).await;
         workers.iter_mut().for_each(Process::kill);
         workers = three(&fleet);
-        // Each attempt comes by the gate anew; how many there are is not known.
+        // Each attempt passes the gate again; their number is not known.
         if gate {
             let_go(&mut redis, "steady", 16).await;
         }
@@ -71,7 +71,7 @@ async fn a_body_that_awaits_what_is_not_recorded_is_warned_of_once() {
     let worker = fleet.worker(WORKER, &[("RUST_LOG", "warn")]);
     fleet.workers_ready(1).await;
     let mut redis = fleet.redis.connection().await;
-    // The gate stands in the body of the one, and within a recorded call of the other.
+    // The gate is in the body of the one, and within a recorded call of the other.
     for (workflow, id, input) in
         [("steady", "one", json!(0)), ("steady", "two", json!(0)), ("telling", "three", json!({ "wavers": false }))]
     {

@@ -15,7 +15,7 @@ use stepfleet_shared::history::Kind;
 const LIMIT: Duration = Duration::from_secs(90);
 const RUNS: usize = 6;
 
-/// What was done outside, by run and call, and how often.
+/// How often each call of each run did its work outside.
 static DONE: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
 fn does(run: &str, what: &str) -> u32 {
@@ -25,7 +25,7 @@ fn does(run: &str, what: &str) -> u32 {
     *times
 }
 
-/// What was done since for the runs of this stage.
+/// The work that was done since for the runs of this stage.
 fn done(stage: &Stage, run: &str) -> BTreeMap<String, u32> {
     let prefix = format!("{} ", key(stage.redis.is_some(), run));
     let done = DONE.lock().unwrap();
@@ -47,7 +47,7 @@ fn flaky(run: &str, what: &str, failures: u32) -> Outcome<u32> {
     if times <= failures { Err(Error::msg(format!("{what} failed {times} times"))) } else { Ok(times) }
 }
 
-/// All that a body may call, in branches, with retries that the worker waits for and others that a timer does.
+/// Everything that a body may call, in branches, with short retries in the worker and longer ones by a timer.
 #[durable(retries = 0)]
 async fn all_kinds(ctx: &Context, input: Input) -> Outcome<Vec<String>> {
     let run = &key(input.on_redis, ctx.run_id());
@@ -55,7 +55,7 @@ async fn all_kinds(ctx: &Context, input: Input) -> Outcome<Vec<String>> {
     ctx.state().set("seen", &format!("{id} {dice}")).await?;
     let branch = |item: u32| async move {
         let what = format!("item {item}");
-        // Half of them wait in the worker.
+        // Half of the retries wait in the worker.
         let delay = Duration::from_millis(if item.is_multiple_of(2) { 20 } else { 1010 });
         let policy = RetryPolicy::fixed(delay).jitter(0.0).attempts(3);
         let tried = ctx.step("item", || async { flaky(run, &what, item % 3) }).retry(policy).await?;
@@ -125,7 +125,7 @@ async fn a_sleep_is_shown_as_one_and_takes_no_signal() {
         }
         let wait = run.waits().await.unwrap().remove(0);
         assert_eq!(wait.name, "(sleep)");
-        // Neither name is that of the sleep: both are kept.
+        // Neither name belongs to the sleep: both signals are kept.
         run.signal("%sleep.1", &"wrong").await.unwrap();
         run.signal("(sleep)", &"right").await.unwrap();
         assert_eq!(run.result::<String>(LIMIT).await.unwrap(), "right");

@@ -1,4 +1,4 @@
-//! Failures that another step takes care of.
+//! Failures that another step catches.
 
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
@@ -86,7 +86,7 @@ impl Caught {
         Ok(answer(json!(found)))
     }
 
-    /// Named goes before all; 2 recoveries for each lineage.
+    /// A step that names the failed one comes before one for all; 2 recoveries for each lineage.
     #[step(catches = ["named", "read"], recoveries = 2)]
     async fn mend(&self, ctx: &Context, failed: StepFailed) -> Outcome<Recovered> {
         if failed.step == "read" {

@@ -13,7 +13,7 @@ use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, Fetch, LIMIT, SHORT, answer, asked, of_kind, result};
 
-/// Its steps fail as they are asked to, each under a policy of its own.
+/// Its steps fail as requested, each with its own policy.
 struct Tried;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ enum Way {
     Only(Only),
 }
 
-/// Errors of the network, except where it says that nobody is there.
+/// Errors of the network, except that nobody listens.
 fn only_network() -> RetryOn {
     RetryOn::of::<Fetch>().or(RetryOn::message("overloaded")).and(RetryOn::cause("refused").not())
 }
@@ -84,7 +84,7 @@ impl Tried {
         Err(Error::msg("no luck"))
     }
 
-    /// However many attempts there are, the time ends it.
+    /// The time ends it, however many attempts are left.
     #[step(retry = RetryPolicy::fixed(SHORT).jitter(0.0).within(Duration::from_millis(200)))]
     async fn late(&self, _: Late) -> Outcome<Answered> {
         Err(Error::msg("no luck"))
@@ -155,7 +155,7 @@ async fn it_stops_after_so_many_attempts_or_so_much_time() {
             assert_eq!(of_kind(stage, &run.id, Kind::Retry).await.len(), 2);
             let run = asked(stage, "tried", json!({ "how": "late" })).await;
             let retries = of_kind(stage, &run.id, Kind::Retry).await.len();
-            // Each retry takes a tenth of the time at least.
+            // Each retry takes at least a tenth of the time.
             assert!(run.status == Status::Failed && retries <= 10, "{retries} retries");
         })
         .await;

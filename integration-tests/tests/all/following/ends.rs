@@ -1,4 +1,4 @@
-//! How followers hear that a run is over.
+//! How followers learn that a run is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Answered, Asked, Ending, LIMIT, Progress, all, counted, next_event, rest};
 
-/// One of two steps ends the run; the other goes on then, and publishes.
+/// One of two steps ends the run; then the other goes on and publishes.
 struct Overtaken;
 
 static SLOW_HAS_BEGUN: Notify = Notify::const_new();
@@ -71,7 +71,7 @@ async fn a_step_whose_run_has_ended_publishes_nothing_and_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_end_is_told_and_the_stream_goes_with_the_run() {
+async fn followers_see_every_end_and_the_stream_is_removed_with_the_run() {
     Both::new(|worker| worker.serve(Ending))
         .play(async |stage| {
             for (how, status) in [(0, Status::Completed), (1, Status::Failed), (2, Status::Cancelled)] {
@@ -85,7 +85,7 @@ async fn every_end_is_told_and_the_stream_goes_with_the_run() {
                 let entries = rest(follower).await;
                 assert_eq!(entries.iter().map(|entry| &entry.what).collect::<Vec<_>>(), [&What::End { status }]);
             }
-            // The retention of what was cancelled is the coordinator's: a week.
+            // The retention of a cancelled run is the coordinator's: a week.
             for id in ["r0", "r1"] {
                 until(async || stage.store.run(id).await.unwrap().is_none()).await;
                 assert_eq!(all(&*stage.store, id).await, []);

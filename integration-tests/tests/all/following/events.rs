@@ -1,4 +1,4 @@
-//! What steps publish, as followers and any Redis client read it.
+//! Published events, as followers and any Redis client read them.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Counting {
     }
 }
 
-/// Publishes each time that it is told to.
+/// Publishes each time that a signal comes.
 struct Told;
 
 static GO: [Notify; 3] = [const { Notify::const_new() }; 3];
@@ -76,7 +76,7 @@ async fn what_a_step_publishes_is_kept_in_order_and_ends_with_the_run() {
 async fn several_followers_see_everything_whenever_they_come() {
     Both::new(serve)
         .play(async |stage| {
-            // Before the run is there.
+            // Before the run exists.
             let mut early = stage.client.run("r").follow();
             let waiting = tokio::spawn(async move { (next_event(&mut early).await, early) });
             let run = start_told(stage, 0, 6).await;
@@ -135,7 +135,7 @@ async fn what_was_trimmed_before_it_was_read_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_is_cut_off_goes_on_where_it_was() {
+async fn a_follower_that_is_cut_off_continues_at_its_position() {
     Both::new(serve)
         .play(async |stage| {
             let run = start_told(stage, 1, 5).await;

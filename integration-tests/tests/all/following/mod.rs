@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Event, Serialize, Deserialize)]
 struct Asked {
     n: u64,
-    /// Which of the tests that run at once has the say.
+    /// Which of the concurrent tests it belongs to.
     #[serde(default)]
     test: usize,
 }
@@ -46,7 +46,7 @@ async fn next(follower: &mut Follower) -> Option<Published> {
     tokio::time::timeout(LIMIT, follower.next()).await.expect("an entry or the end").unwrap()
 }
 
-/// All that is left to follow.
+/// All entries that are left to follow.
 async fn rest(mut follower: Follower) -> Vec<Published> {
     let mut entries = Vec::new();
     while let Some(entry) = next(&mut follower).await {

@@ -1,4 +1,4 @@
-//! Where steps stand, for followers that ask for it.
+//! States of steps, for followers that ask for them.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn states(entries: &[Published], of: u64) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn followers_are_told_where_steps_stand_when_that_is_asked_for() {
+async fn followers_see_states_of_steps_on_request() {
     Both::new(|worker| worker.serve(Spread))
         .play(async |stage| {
             let spread =
@@ -88,7 +88,7 @@ async fn followers_are_told_where_steps_stand_when_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_step_and_a_lost_worker_are_told_too() {
+async fn followers_see_failed_steps_and_lost_workers() {
     Both::new(|worker| worker.serve(Ending))
         .play(async |stage| {
             let failing =
@@ -124,7 +124,7 @@ async fn a_failed_step_and_a_lost_worker_are_told_too() {
         .await;
 }
 
-/// What fails for good is taken care of by another step.
+/// Another step catches the failure.
 struct Mending;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -141,7 +141,7 @@ impl Mending {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_that_is_caught_is_told_with_what_comes_of_it() {
+async fn followers_see_a_caught_failure_and_its_outcome() {
     Both::new(|worker| worker.serve(Mending))
         .play(async |stage| {
             let run = stage.client.start("mending", &json!({ "n": 1 })).id("r").follow_steps().enqueue().await.unwrap();

@@ -8,13 +8,13 @@ use stepfleet_shared::store::{AnswerTo, Store};
 
 use super::{Case, Pair, chosen, failed, same};
 
-/// As it stands in Redis.
+/// As it is in Redis.
 pub(crate) fn question(name: &str) -> Vec<u8> {
     let (name, text) = (name.to_owned(), "Is it?".to_owned());
     serde_json::to_vec(&Question::new(name, text, Takes::Approval)).expect("it can be written")
 }
 
-/// Run, number and name of those that are open, of a run or of all: their times differ.
+/// Run, number and name of the open questions, of one run or of all: their times differ.
 async fn open(store: &dyn Store, run: Option<&str>) -> stepfleet_shared::Result<Vec<(String, String, String)>> {
     let open = store.questions(run, 0, 1000).await?;
     let mut open: Vec<_> = open.into_iter().map(|one| (one.run, one.id, one.question.name)).collect();
@@ -23,7 +23,7 @@ async fn open(store: &dyn Store, run: Option<&str>) -> stepfleet_shared::Result<
 }
 
 impl Pair {
-    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    /// With `repeat`, the call is made again, as after a lost reply: with the same request id, or the same inbox entry.
     pub(crate) async fn answer(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
         let asked = self.compare_questions(None).await?;
         let closed = (format!("r{run}"), "1.1".to_owned(), "n".to_owned());

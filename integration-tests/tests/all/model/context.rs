@@ -1,4 +1,4 @@
-//! Steps that merge into the context of their run, and that expect what they have read to be there still.
+//! Steps that merge into the context of their run, and that expect the values that they have read.
 
 use proptest::test_runner::TestCaseError;
 use stepfleet_shared::step::{Checkpoint, Commit, Merge, Refill};
@@ -7,11 +7,11 @@ use stepfleet_shared::values;
 
 use super::{Case, HOUR, Pair, both, events, ordered_outcome, plain, same};
 
-/// The sum of these is too large at times.
+/// The sum of these is sometimes too large.
 const DELTAS: [i64; 6] = [1, -1, 999_999_999, -123_456_789_012, 600_000_000_000_000_000, -600_000_000_000_000_001];
 
 impl Pair {
-    /// Merges, with a checkpoint or at the end; `expects` what the step was given, nothing, or what was never there.
+    /// Merges, with a checkpoint or at the end; expects the values that the step got, nothing, or a value that never existed.
     pub(crate) async fn merge(&mut self, held: usize, how: u8, expects: u8, ends: bool, repeat: bool) -> Case {
         if self.held.is_empty() {
             return Ok("merge nothing");
@@ -70,7 +70,7 @@ fn merges(how: u8) -> Vec<(String, Merge)> {
             ("list".into(), item(values::LIST)),
             ("map".into(), item(values::MAP)),
         ],
-        // The second is refused where the first was good, and both must then be left alone.
+        // The second is refused although the first was good, and then neither may take effect.
         2 => vec![("list".into(), item(values::LIST)), ("number".into(), item(values::LIST))],
         3 => vec![("f1".into(), Merge::Add(1))],
         4 => vec![("list".into(), Merge::Append { form: values::LIST, bytes: vec![7; 600_000] })],

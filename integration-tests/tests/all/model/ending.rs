@@ -12,7 +12,7 @@ use super::waiting::sorted;
 use super::{Pair, both, following, plain};
 
 impl Pair {
-    /// What anyone can see must be the same in both.
+    /// Everything visible must be the same in both stores.
     pub(crate) async fn compare(&mut self) -> Result<(), TestCaseError> {
         both!(self, store => async {
             let mut seen = Vec::new();
@@ -22,7 +22,7 @@ impl Pair {
                     (r.status, r.workflow, r.version, r.input, r.result, r.error, r.error_step, r.error_attempt, r.parent, r.compensation)
                 });
                 let history: Vec<_> = store.history(&id, 0, 10_000).await?.into_iter().map(|r| {
-                    // Since when a done step was held is a time.
+                    // The detail of `done` is a time.
                     let detail = if r.began_ms().is_some() { String::new() } else { r.detail };
                     (r.kind, r.seq, r.attempt, r.step, r.worker, detail)
                 }).collect();
@@ -94,15 +94,15 @@ impl Pair {
         redis::from_redis_value(value).map_err(|error| told(&error))
     }
 
-    /// Every run that is under way can be brought to its end by workers that do nothing but commit.
+    /// Every active run can be brought to its end by workers that only commit.
     pub(crate) async fn finish(&mut self) -> Result<(), TestCaseError> {
         self.resume_all().await?;
-        // Earlier lives too: a store that has forgotten may believe in them again.
+        // Earlier lives too: a store that has forgotten may consider them alive again.
         self.reap(self.all_lives().into_iter().map(|id| (id, 0)).collect()).await?;
         for worker in 0..WORKERS {
             self.crash(worker).await?;
         }
-        // For those that rest until an event comes from outside.
+        // For runs that rest until an event comes from outside.
         for run in 0..RUNS {
             self.send(run, 1, false).await?;
         }
@@ -128,12 +128,12 @@ impl Pair {
             };
             let history =
                 self.memory.history(&found.id, 0, 10_000).await.map_err(|e| TestCaseError::fail(e.to_string()))?;
-            // A timer that is an hour away is a good reason to be under way still.
+            // A run may still be active because of a timer that is an hour away.
             let session = match &found.session {
                 Some(name) => self.memory.session(name).await.map_err(|e| TestCaseError::fail(e.to_string()))?,
                 None => None,
             };
-            // Then the one whose turn it is is not stranded.
+            // Then the run whose turn it is is not stranded.
             let in_line = session.is_some_and(|session| session.waiting.contains(&found.id));
             let waits = in_line
                 || history.iter().any(|r| r.detail.starts_with("3600000 "))

@@ -10,8 +10,8 @@ use stepfleet_shared::store::prelude::*;
 use super::{Case, Pair, both, failed, plain, same};
 
 impl Pair {
-    /// Publishes thrice, each time at one of few places, where this or an earlier attempt may have published the same or
-    /// something else; and by chance for an attempt that is over.
+    /// Publishes three times, each time at one of few places, where this or an earlier attempt may have published the same or
+    /// something else; sometimes for an attempt that is over.
     pub(crate) async fn publish(&mut self, held: usize, old: bool, places: u8, repeat: bool) -> Case {
         let holds = if old { &self.old } else { &self.held };
         if holds.is_empty() {
@@ -28,7 +28,7 @@ impl Pair {
         Ok(name)
     }
 
-    /// Writes a few pieces of a stream, which this or an earlier attempt may have written otherwise; and by chance for an attempt that is
+    /// Writes a few pieces of a stream, where this or an earlier attempt may have written other text; sometimes for an attempt that is
     /// over.
     pub(crate) async fn stream(&mut self, held: usize, old: bool, what: u8, repeat: bool) -> Case {
         let holds = if old { &self.old } else { &self.held };
@@ -40,7 +40,7 @@ impl Pair {
         let id = self.worker(worker);
         let texts = ["abcdef", "abcxyz", "ab"];
         let mut name = "stream";
-        // A body that runs again writes there again, the same or something else.
+        // A body that runs again writes at the same place, the same text or another.
         for text in [texts[usize::from(what) % 3], texts[usize::from(what / 3) % 3]] {
             let length = text.len().div_ceil(usize::from(what / 9 % 3) + 1);
             for (turn, part) in text.as_bytes().chunks(length).enumerate() {
@@ -86,7 +86,7 @@ impl Pair {
         Ok((first == CommitStatus::Committed).then_some(told.len() - before))
     }
 
-    /// Whether it was there already.
+    /// Whether it existed already.
     async fn publish_at(&self, id: &str, step: &Claimed, place: u8, repeat: bool) -> Result<bool, TestCaseError> {
         let event = Publication {
             call: u64::from(place % 2),

@@ -1,4 +1,4 @@
-//! Runs that are made of others.
+//! Runs that are forked from others.
 
 use proptest::test_runner::TestCaseError;
 use stepfleet_integration_tests::double::route;
@@ -13,7 +13,7 @@ use super::ops::RUNS;
 use super::{Case, HOUR, Pair, both, failed, plain, same};
 
 impl Pair {
-    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    /// With `repeat`, the call is made again, as after a lost reply: with the same request id, or the same inbox entry.
     pub(crate) async fn fork(&mut self, run: usize, id: usize, at: u8, by_inbox: bool, repeat: bool) -> Case {
         let (asked, seq) = match self.journalled(id, at).await? {
             Some((asked, seq)) => (asked, Some(seq)),
@@ -22,7 +22,7 @@ impl Pair {
         let point = both!(self, store => async { store.forkable(&asked, seq).await.map(timeless) });
         let ForkPoint::At(ForkSource { is_start, seq, heads, .. }) = point else { return Ok("fork: nothing") };
         let call = at.is_multiple_of(2).then_some(8 + u64::from(at));
-        // A time, which each store has of its own.
+        // A time, which differs between the stores.
         if heads.values().any(|head| head.ends_with(b" due")) {
             return Ok("fork: a journal of chance");
         }
@@ -51,7 +51,7 @@ impl Pair {
         })
     }
 
-    /// Now and then: a step that is held, which records something first. Few have.
+    /// Now and then a held step, which records something first, since few have.
     async fn journalled(&mut self, choice: usize, at: u8) -> Result<Option<(String, u64)>, TestCaseError> {
         if self.held.is_empty() || at.is_multiple_of(3) {
             return Ok(None);
@@ -65,7 +65,7 @@ impl Pair {
         Ok(Some((step.fence.run, step.fence.seq)))
     }
 
-    /// Mostly a run with a journal, where there is one.
+    /// Usually a run with a journal, if there is one.
     async fn source(&self, choice: usize, at: u8) -> Result<String, TestCaseError> {
         let is_it: fn(Status) -> bool = match at % 3 {
             0 => |status| status == Status::Completed,
@@ -82,7 +82,7 @@ impl Pair {
     }
 }
 
-/// Without the moments of deadlines, which follow the attributes of a signal.
+/// Without the times of deadlines, which follow the attributes of a signal.
 fn timeless(mut point: ForkPoint) -> ForkPoint {
     if let ForkPoint::At(source) = &mut point {
         for head in source.heads.values_mut().filter(|head| head.first() == Some(&b'w')) {

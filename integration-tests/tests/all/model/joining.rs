@@ -1,4 +1,4 @@
-//! What a step leaves behind for others: events, fan-outs and their joins, sets, turns; and what it collects meanwhile.
+//! What a step emits: events, fan-outs and their joins, sets, turns; and what it collects.
 
 use proptest::test_runner::TestCaseError;
 use stepfleet_shared::codec::Content;
@@ -11,7 +11,7 @@ use super::ops::Leaves;
 use super::{Case, HOUR, Pair, both, events, failed, plain, route, same};
 
 impl Pair {
-    /// Fills the commit in; stages what is too large for it.
+    /// Fills in the commit; stages what is too large for it.
     pub(crate) async fn leave_behind(
         &mut self,
         worker: usize,
@@ -86,7 +86,7 @@ impl Pair {
         Ok("collect")
     }
 
-    /// Events from outside, by the inbox or straight.
+    /// Events from outside, through the inbox or directly.
     pub(crate) async fn send(&mut self, run: usize, count: usize, by_inbox: bool) -> Case {
         let (run, events) = (format!("r{run}"), events(count));
         let request = if count == 2 { "q" } else { "" };
@@ -119,7 +119,7 @@ impl Pair {
     }
 }
 
-/// None, a step that waits for all, one that begins with the first, or both.
+/// No joining step, one that waits for all, one that begins with the first, or both.
 fn joining(which: u8) -> Vec<Join> {
     let first = |count| Join { route: Route { step: "some".into(), ..route("join") }, first: Some(count) };
     match which {

@@ -12,13 +12,13 @@ use stepfleet_shared::store::{ChildTold, Store};
 use super::ops::RUNS;
 use super::{Case, Pair, both, chosen, failed, plain, same};
 
-/// What a wait of this number asks for.
+/// The request of a wait with this number.
 pub(crate) fn child(number: u64) -> Vec<u8> {
     asked_for(&format!("c{number}"), number.is_multiple_of(3), &StartRequest::new("w", "{}"))
         .expect("it can be written")
 }
 
-/// Whoever waits for a child with this number, of some run.
+/// A step execution of some run that waits for a child with this number.
 pub(crate) fn parent(run: usize, number: u64) -> Parent {
     Parent { run: format!("r{run}"), wait: names::child(1, number, "w") }
 }
@@ -26,7 +26,7 @@ pub(crate) fn parent(run: usize, number: u64) -> Parent {
 const ENDS: [Status; 3] = [Status::Failed, Status::Completed, Status::Cancelled];
 
 impl Pair {
-    /// One that is waited for has ended, or one that is not; the answer is lost where it is repeated.
+    /// A child has ended, awaited or not; with `repeat`, the call is made again, as after a lost reply.
     pub(crate) async fn child_ended(&mut self, run: usize, which: u8, by_inbox: bool, repeat: bool) -> Case {
         let open = self.open_children().await?;
         let (run, number) = *chosen(&open, which).unwrap_or(&(run, 1));
@@ -50,7 +50,7 @@ impl Pair {
         Ok(if became == ChildTold::Told { "child ended" } else { "child ended: nobody waits" })
     }
 
-    /// The compensation of a run whose turn it is has ended.
+    /// The current compensation of a run has ended.
     async fn undone(&mut self, from: usize, which: u8, repeat: bool) -> Case {
         for run in (0..RUNS).map(|n| (from + n) % RUNS) {
             let status = if which.is_multiple_of(2) { Status::Completed } else { Status::Failed };
@@ -61,7 +61,7 @@ impl Pair {
         Ok("undone: nothing")
     }
 
-    /// False where none was asked for.
+    /// False if none was requested.
     async fn end_undo(&mut self, run: usize, status: Status, repeat: bool) -> Result<bool, TestCaseError> {
         let id = format!("r{run}");
         let told = self.memory.history(&id, 0, 10_000).await.map_err(failed)?;
@@ -76,12 +76,12 @@ impl Pair {
         Ok(true)
     }
 
-    /// Whatever is to be undone is.
+    /// Completes all compensations.
     pub(crate) async fn undo_all(&mut self) -> Result<(), TestCaseError> {
         for run in 0..RUNS {
             let id = format!("r{run}");
             let stands = async |pair: &Self| {
-                // An alias leads to another of them.
+                // An alias may lead to another run.
                 let own = pair.memory.run(&id).await.map(|run| run.filter(|run| run.id == id));
                 own.map(|run| run.and_then(|run| run.compensation))
             };
@@ -103,7 +103,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Whatever waits for a child is told of its end.
+    /// Ends every awaited child.
     pub(crate) async fn end_children(&mut self) -> Result<(), TestCaseError> {
         for (run, number) in self.open_children().await? {
             let (run_of, content) = (format!("c{number}"), "json".to_owned());
@@ -115,7 +115,7 @@ impl Pair {
         Ok(())
     }
 
-    /// The children that are waited for, by run and number.
+    /// The awaited children, by run and number.
     async fn open_children(&self) -> Result<Vec<(usize, u64)>, TestCaseError> {
         let mut open = Vec::new();
         for run in 0..RUNS {
@@ -126,7 +126,7 @@ impl Pair {
         Ok(open)
     }
 
-    /// What the stores ask for by themselves is the same: child runs, their ends, and that they be cancelled.
+    /// Asserts that both stores have made the same requests: child runs, their ends, and their cancels.
     pub(crate) async fn compare_inboxes(&self) -> Result<(), TestCaseError> {
         let key = self.redis.namespace().key("inbox");
         let range: redis::streams::StreamRangeReply = self.ask(redis::cmd("XRANGE").arg(key).arg("-").arg("+")).await?;
@@ -146,7 +146,7 @@ impl Pair {
             fields.into_iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>()
         });
         let (mut ours, mut theirs) = (ours.collect::<Vec<_>>(), theirs.map_err(TestCaseError::fail)?);
-        // What a run asks for at its end is in no order.
+        // The requests of a run at its end have no order.
         ours.sort();
         theirs.sort();
         same("the inbox", &ours, &theirs)

@@ -1,4 +1,4 @@
-//! Random schedules on the memory store and on a real Redis, side by side: the same answers, the same state, no run
+//! Random schedules on the memory store and on a real Redis, side by side. Answers and state are the same, no run is
 //! stranded, and every run can be brought to its end.
 //!
 //! The short form runs with all tests; `make test-model` runs `STEPFLEET_MODEL_SCHEDULES` of them (100,000 by default).
@@ -41,7 +41,7 @@ use self::starting::request;
 const HOUR: Duration = Duration::from_secs(3600);
 const MAX_LOSSES: u32 = 2;
 
-/// Both stores, and what the test knows of what it holds.
+/// Both stores, and what the test knows about its holds.
 struct Pair {
     redis: RedisStore,
     memory: MemoryStore,
@@ -53,9 +53,9 @@ struct Pair {
     numbers: u64,
     /// Waits that were opened: number and name.
     opened: Vec<(u64, String)>,
-    /// What has published, or made a checkpoint with a mark: run and number.
+    /// Step executions that have published or made a checkpoint with a mark: run and number.
     traced: BTreeSet<(String, u64)>,
-    /// Step executions that have recorded something: a worker says so with their commit.
+    /// Step executions that have recorded something: their commits say so.
     journalled: BTreeSet<(String, u64)>,
     saved: Option<(SavedStore, Snapshot)>,
     covered: BTreeMap<&'static str, u64>,
@@ -66,7 +66,7 @@ fn failed(error: stepfleet_shared::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-/// Calls both stores alike, and compares the answers.
+/// Makes the same call on both stores, and compares the answers.
 macro_rules! both {
     ($pair:expr, $store:ident => $call:expr) => {{
         let ours = {
@@ -86,16 +86,16 @@ macro_rules! both {
                 stringify!($call)
             )));
         }
-        // Those of Redis: their fences have lines, which the memory store does without.
+        // Those of Redis: their fences have lines, which the memory store does not need.
         theirs.map_err(TestCaseError::fail)?
     }};
 }
 
 pub(crate) use both;
 
-/// An answer without what may differ: nothing but clock times do.
+/// An answer without clock times, the only parts that may differ.
 fn plain<T: std::fmt::Debug>(answer: &T) -> String {
-    // How long a step execution was queued is the last thing that is told of it.
+    // The last part of an item says how long the step execution was queued.
     let text = format!("{answer:?}");
     let mut parts = text.split(", queued: ");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -131,10 +131,10 @@ impl Pair {
                 let mut start = request(*run, *routes, *key, *delayed);
                 start.context = from.map(|from| ("f0".to_owned(), from.to_string().into_bytes())).into_iter().collect();
                 start.request.context_from = from.map(|from| format!("r{from}"));
-                // One that is out of time at once would end at a moment of its own in each store.
+                // A run that times out at once would end at different times in the two stores.
                 let session = session.filter(|_| *timeout != Some(false));
                 start.request.session = session.map(|session| format!("s{session}"));
-                // Some are children of a run, whether that waits for them or not.
+                // Some are children of a run, awaited or not.
                 start.request.parent = from.filter(|from| from % 2 == 1).map(|from| kin::parent(from, 1));
                 self.start(start, *timeout).await?
             }
@@ -207,7 +207,7 @@ impl Pair {
         })
     }
 
-    /// Those that the worker knows to be free.
+    /// The slots that the worker knows to be free.
     fn free_slots(&self, worker: usize, most: usize) -> Vec<u32> {
         let is_free = |slot: &u32| !self.held.iter().any(|(by, step)| *by == worker && step.fence.slot == *slot);
         (0..).filter(is_free).take(most).collect()
@@ -266,20 +266,20 @@ impl Pair {
         self.old.push((worker, step));
         self.keep(worker, first.1)?;
         if again && !later {
-            // Fired at once: which of two timers of the same millisecond is first would be chance.
+            // Fired at once: it would be chance which of two timers in the same millisecond is first.
             self.fire().await?;
         }
         Ok(if again { "fail: retry" } else { "fail: for good" })
     }
 
-    /// Someone who held a step execution once commits it again, under another call.
+    /// An earlier holder of a step execution commits it again, with another call.
     async fn zombie(&mut self, old: usize, fails: bool, next: Next) -> Case {
         if self.old.is_empty() {
             return Ok("zombie: none");
         }
         let (worker, step) = self.old[old % self.old.len()].clone();
         let call = self.call(worker);
-        // A worker asks for nothing in a slot that it knows to be in use. A store that has forgotten what is there would give.
+        // A worker asks for nothing in a slot that it knows to be in use. A store that has forgotten the hold would fill it.
         let is_in_use = self.held.iter().any(|(by, held)| *by == worker && held.fence.slot == step.fence.slot);
         let next = if is_in_use && self.saved.is_some() { Next::Nothing } else { next };
         let refill = Refill { next, after: None };
@@ -290,7 +290,7 @@ impl Pair {
             let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };
             both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)))
         };
-        // Where its slot is free, it may well have something again.
+        // If its slot is free, the call may fill it.
         self.keep(worker, answer.1)?;
         Ok("zombie")
     }
@@ -307,7 +307,7 @@ impl Pair {
 
     async fn crash(&mut self, worker: usize) -> Case {
         self.drop_holds(worker);
-        // No lease connection was opened: its id is 0, and it counts as seen closed.
+        // There is no lease connection: its id is 0, and it counts as closed.
         self.reap(vec![(self.worker(worker), 0)]).await?;
         self.join(worker).await?;
         Ok("crash")
@@ -345,7 +345,7 @@ impl Pair {
         self.old.extend::<Vec<_>>(lost);
     }
 
-    /// One thing in each slot, whatever the store was told.
+    /// Keeps one step execution in each slot, whatever the store returned.
     fn keep(&mut self, worker: usize, claims: Vec<Claimed>) -> Result<(), TestCaseError> {
         for step in claims {
             let has_slot = |(by, held): &&(usize, Claimed)| *by == worker && held.fence.slot == step.fence.slot;
@@ -362,13 +362,13 @@ impl Pair {
     }
 }
 
-/// One of these, or now and then none.
+/// One of these, or sometimes none.
 fn chosen<T>(among: &[T], which: u8) -> Option<&T> {
     let which = usize::from(which);
     among.get(which / 4 % among.len().max(1)).filter(|_| which % 4 > 0)
 }
 
-/// A worker goes on with a body that it has kept.
+/// A worker continues a body that it has kept.
 const KEPT: &str = "claim: its body is kept";
 
 type Case = Result<&'static str, TestCaseError>;
@@ -378,7 +378,7 @@ fn events(count: usize) -> Vec<(Route, Vec<u8>)> {
 }
 
 fn same<T: std::fmt::Debug>(what: &str, first: &T, second: &T) -> Result<(), TestCaseError> {
-    // The order in which a repetition names what it took before is of no matter.
+    // The order in which a repetition lists its items does not matter.
     let letters = |answer: &T| {
         let mut parts: Vec<String> = plain(answer).split("Claimed").map(str::to_owned).collect();
         for part in &mut parts {
@@ -415,7 +415,7 @@ fn schedules(count: u32, in_cluster: bool) {
     let mut runner = TestRunner::new(config);
     let strategy = proptest::collection::vec(op(), 1..60);
     let outcome = runner.run(&strategy, |ops| {
-        // A namespace for each schedule: nothing of the last one is in the way.
+        // A new namespace for each schedule, so that the previous one leaves nothing behind.
         let number = CASES.fetch_add(1, Ordering::Relaxed);
         let name = format!("m{number}");
         let namespace = Namespace::new(&name, if number.is_multiple_of(2) { 0 } else { 3 }).expect("a name");
@@ -459,7 +459,7 @@ fn schedules(count: u32, in_cluster: bool) {
     });
     // A container is removed by the runtime.
     runtime.block_on(async { drop(redis) });
-    // Not captured: it is for whoever reads what CI printed.
+    // Not captured: it is for readers of the CI log.
     let summary = format!("{count} schedules of seed {seed}; operations covered: {:?}", covered.borrow());
     writeln!(std::io::stdout(), "{summary}").expect("stdout is there");
     if let Err(error) = outcome {
@@ -478,7 +478,7 @@ fn schedules(count: u32, in_cluster: bool) {
 
 #[test]
 fn both_stores_agree_on_a_few_thousand_schedules() {
-    // Each on a Redis of its own; the one in cluster mode refuses keys of another slot.
+    // Each on its own Redis; the one in cluster mode refuses keys of another slot.
     std::thread::scope(|scope| {
         let halves = [false, true]
             .map(|in_cluster| scope.spawn(move || schedules(setting("STEPFLEET_MODEL_FEW", 1000), in_cluster)));

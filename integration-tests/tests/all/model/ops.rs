@@ -7,7 +7,7 @@ pub(crate) const WORKERS: usize = 3;
 pub(crate) const RUNS: usize = 8;
 pub(crate) const SESSIONS: usize = 2;
 
-/// One operation; numbers choose among what is there.
+/// One operation; its numbers choose among what exists.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Start {
@@ -49,7 +49,7 @@ pub(crate) enum Op {
         fails: bool,
         next: Next,
     },
-    /// Its successor takes what it can get, and dies too, so many times.
+    /// Its successor takes what it can get, and dies too, this many times.
     Crash {
         worker: usize,
         again: usize,
@@ -160,7 +160,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Whether it is of no use where nobody holds anything, and leaves what is held.
+    /// Whether it has no effect if nothing is held, and leaves the holds as they are.
     pub(crate) fn needs_hold(&self) -> bool {
         matches!(
             self,
@@ -173,7 +173,7 @@ impl Op {
     }
 }
 
-/// What a step leaves behind.
+/// What a step emits.
 #[derive(Clone, Debug)]
 pub(crate) enum Leaves {
     Events(usize),
@@ -247,7 +247,7 @@ fn waiting() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the slot is to take.
+/// What the slot takes next.
 fn next() -> impl Strategy<Value = Next> {
     prop_oneof![2 => Just(Next::Nothing), 4 => Just(Next::Following), 2 => Just(Next::Others)]
 }

@@ -1,4 +1,4 @@
-//! Answers in an order that both stores have.
+//! Brings answers into an order that both stores share.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn sorted(mut claims: Vec<Claimed>) -> Vec<Claimed> {
     claims
 }
 
-/// What a repetition took, as it was told the first time: only then a worker is told what is new of a body that it keeps, and no more.
+/// The items of a repeated claim: only the first reply can be limited to what is new for a body that the worker keeps.
 pub(crate) fn as_at_first(first: &[Claimed], again: Vec<Claimed>) -> Vec<Claimed> {
     let kept = |step: &Claimed| first.iter().find(|other| other.kept && other.fence == step.fence).cloned();
     again.into_iter().map(|step| kept(&step).unwrap_or(step)).collect()

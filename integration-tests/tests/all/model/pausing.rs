@@ -10,7 +10,7 @@ use super::ops::RUNS;
 use super::{Case, Pair, both, failed, plain, same};
 
 impl Pair {
-    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    /// With `repeat`, the call is made again, as after a lost reply: with the same request id, or the same inbox entry.
     pub(crate) async fn pause(&mut self, run: usize, by_inbox: bool, repeat: bool) -> Case {
         let run = self.standing(run, |status| matches!(status, Status::Queued | Status::Running)).await?;
         let origins = self.origins("pause", by_inbox).await?;
@@ -38,7 +38,7 @@ impl Pair {
                 became = theirs;
             }
         }
-        // Which of several timers of about the same millisecond is first would be chance.
+        // It would be chance which of several timers of about the same millisecond is first.
         self.fire().await?;
         Ok(if became == Resumed::GoesOn { "resume" } else { "resume: nothing" })
     }

@@ -10,7 +10,7 @@ use super::ops::RUNS;
 use super::{Case, Pair, failed, same};
 
 impl Pair {
-    /// One of the runs in this state, if there are any, as most are not. Now and then any run.
+    /// One of the runs in this state, if there is one, since most are not. Now and then any run.
     pub(crate) async fn standing(&self, choice: usize, is_it: fn(Status) -> bool) -> Result<String, TestCaseError> {
         let mut found = Vec::new();
         for run in 0..RUNS {
@@ -21,10 +21,10 @@ impl Pair {
         Ok(if is_any { format!("r{choice}") } else { found[choice % found.len()].clone() })
     }
 
-    /// With a lost answer where it is repeated: by the id of the request, or by the entry of the inbox.
+    /// With `repeat`, the call is made again, as after a lost reply: with the same request id, or the same inbox entry.
     pub(crate) async fn retry(&mut self, run: usize, event: Option<u8>, by_inbox: bool, repeat: bool) -> Case {
         let run = self.standing(run, |status| status == Status::Failed).await?;
-        // MessagePack, which is no input of these runs, or JSON.
+        // MessagePack, which these runs do not take, or JSON.
         let event = event.map(|event| match event % 4 {
             0 => vec![1, event % 128],
             _ => format!("\u{2}{event}").into_bytes(),
@@ -46,7 +46,7 @@ impl Pair {
                 became = theirs;
             }
         }
-        // Which of several timers of about the same millisecond is first would be chance.
+        // It would be chance which of several timers of about the same millisecond is first.
         self.fire().await?;
         Ok(match became {
             Retried::GoesOn => "retry: goes on",

@@ -17,7 +17,7 @@ impl Snapshot {
         Ok(Self(keys))
     }
 
-    /// Makes it true again.
+    /// Restores it.
     pub(crate) async fn restore(&self, store: &RedisStore) -> stepfleet_shared::Result<()> {
         for key in list(store).await? {
             store.command(redis::cmd("DEL").arg(key)).await?;

@@ -1,4 +1,4 @@
-//! Runs begin, or their requests wait or are turned down.
+//! Runs begin, or their requests wait or are rejected.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Pair {
             both!(self, store => store.start(&start));
             return Ok("start");
         }
-        // Which of several timers of about the same millisecond is first would be chance.
+        // It would be chance which of several timers of about the same millisecond is first.
         self.fire().await?;
         both!(self, store => store.start(&start));
         self.fire().await?;
@@ -40,7 +40,7 @@ impl Pair {
         Ok("reject")
     }
 
-    /// As a coordinator does it that had no answer and asks again. Plain starts go a short way.
+    /// Repeats the start like a coordinator that got no reply. Plain starts go a short way.
     async fn start_from_inbox(&mut self, mut start: Start) -> Case {
         let fields = [(b"op".to_vec(), b"start".to_vec())];
         let ours = self.memory.enqueue(&fields).await.map_err(failed)?;

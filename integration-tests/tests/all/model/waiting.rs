@@ -1,4 +1,4 @@
-//! Steps that record, wait, are signalled and cancelled; audits; and stores that forget.
+//! Steps that record, wait, get signals and are cancelled; audits; and stores that forget.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ fn signal_about(order: Option<u8>) -> Vec<u8> {
 }
 
 impl Pair {
-    /// Records entries and opens waits; the step goes on. Each number is used once or, by chance, again.
+    /// Records entries and opens waits; the step goes on. Sometimes a number is used twice.
     pub(crate) async fn checkpoint(&mut self, held: usize, entries: u64, waits: usize, set: u8, repeat: bool) -> Case {
         if self.held.is_empty() {
             return Ok("checkpoint nothing");
         }
         let (worker, step) = self.held[held % self.held.len()].clone();
         let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
-        // What was recorded last: by this attempt, by another, or in what was forgotten since.
+        // The last recorded entry: of this attempt, of another, or of writes that were forgotten since.
         checkpoint.after = set.is_multiple_of(5).then_some(self.numbers);
         self.journalled.insert((step.fence.run.clone(), step.fence.seq));
         for _ in 0..entries {
@@ -57,11 +57,11 @@ impl Pair {
         }
         let aside = set_aside(&first.answers);
         let is_aside = !aside.unreadable.is_empty();
-        // A signal that comes instead may be the same again, and is set aside then too.
+        // The next signal may be the same again, and is then set aside too.
         for _ in 0..usize::from(is_aside) + usize::from(is_aside && repeat) {
             both!(self, store => timeless(store.checkpoint(&id, &step.fence, &aside)));
         }
-        // Fired at once: which of two timers of about the same millisecond is first would be chance.
+        // Fired at once: it would be chance which of two timers of about the same millisecond is first.
         self.fire().await?;
         if is_aside {
             return Ok("checkpoint: a signal is set aside");
@@ -89,7 +89,7 @@ impl Pair {
         self.old.push((worker, step));
         self.keep(worker, first.1)?;
         self.fire().await?;
-        // By chance, another worker mostly takes it up first.
+        // Usually another worker takes it first.
         if body == Body::Kept && self.claim(worker, 3, repeat).await? == KEPT {
             return Ok(KEPT);
         }
@@ -102,7 +102,7 @@ impl Pair {
             .map(|n| {
                 self.numbers += 1;
                 let name = NAMES[(usize::from(set) + n) % NAMES.len()].to_owned();
-                // Two deadlines of the same millisecond would end their waits in an order of chance.
+                // Two deadlines in the same millisecond would end their waits in a random order.
                 let deadline = if n == 0 { deadlines[usize::from(set / 2) % 3] } else { None };
                 let order = (usize::from(set) + n) % 5;
                 let filter = if order < 2 { vec![("order".to_owned(), order.to_string())] } else { vec![] };
@@ -123,7 +123,7 @@ impl Pair {
             .collect()
     }
 
-    /// Some of the waits that any step has opened: where this one has not, it is a call that was never begun.
+    /// Some waits that any step has opened; if this step has not opened one, it is a call that was never begun.
     pub(crate) fn let_go(&self, step: &Claimed, set: u8) -> Vec<LetGo> {
         let chosen = |(number, _): &&(u64, String)| (number + u64::from(set) + step.fence.seq).is_multiple_of(5);
         let opened = self.opened.iter().rev().take(8).filter(chosen);
@@ -159,7 +159,7 @@ impl Pair {
         Ok("cancel")
     }
 
-    /// Nothing is ever missing, unless it was taken away: no operation strands a run, in either store.
+    /// Asserts that nothing is missing unless it was deleted: no operation strands a run, in either store.
     pub(crate) async fn audit(&mut self) -> Case {
         for repair in [false, true] {
             let found = both!(self, store => audit(store, repair));
@@ -175,7 +175,7 @@ impl Pair {
         Ok("save")
     }
 
-    /// Both forget what came after the last save; the workers do not.
+    /// Both stores forget everything after the last save; the workers do not.
     pub(crate) async fn forget(&mut self) -> Case {
         let Some((ours, theirs)) = self.saved.take() else { return Ok("forget nothing") };
         self.memory.restore(&ours);
@@ -184,7 +184,7 @@ impl Pair {
         Ok("forget")
     }
 
-    /// A worker hands back what it is said to hold and knows nothing of.
+    /// A worker hands back holds that the store has and it does not know.
     pub(crate) async fn reconcile(&mut self, worker: usize) -> Case {
         let id = self.worker(worker);
         let held = both!(self, store => async { store.holds(&id).await.map(sorted) });
@@ -197,7 +197,7 @@ impl Pair {
         Ok("reconcile")
     }
 
-    /// A worker falls silent: its last heartbeat was too long ago.
+    /// A worker becomes silent: its last heartbeat was too long ago.
     pub(crate) async fn expire(&mut self, worker: usize) -> Case {
         self.drop_holds(worker);
         let id = self.worker(worker);
@@ -210,7 +210,7 @@ impl Pair {
         Ok("expire")
     }
 
-    /// Whatever waits for a signal gets one.
+    /// Sends a signal to every wait.
     pub(crate) async fn signal_all(&mut self) -> Result<(), TestCaseError> {
         for run in 0..RUNS {
             let run = format!("r{run}");
@@ -223,7 +223,7 @@ impl Pair {
         Ok(())
     }
 
-    /// What runs wait for is the same in both, except for the moments of the deadlines.
+    /// Asserts that runs wait for the same in both stores, except for the times of the deadlines.
     pub(crate) async fn compare_waits(&mut self) -> Result<(), TestCaseError> {
         for run in 0..RUNS {
             let run = format!("r{run}");
@@ -239,7 +239,7 @@ impl Pair {
     }
 }
 
-/// Signals that have ended waits without a deadline are said to be unreadable, and their waits opened again.
+/// Signals that have ended waits without a deadline are declared unreadable, and their waits opened again.
 fn set_aside(answers: &[(u64, Vec<u8>)]) -> Checkpoint {
     let mut checkpoint = Checkpoint::default();
     for (number, entry) in answers {
@@ -251,7 +251,7 @@ fn set_aside(answers: &[(u64, Vec<u8>)]) -> Checkpoint {
     checkpoint
 }
 
-/// Without the moments of deadlines.
+/// Without the times of deadlines.
 async fn timeless(
     answer: impl Future<Output = stepfleet_shared::Result<Checkpointed>>,
 ) -> stepfleet_shared::Result<Checkpointed> {

@@ -1,4 +1,4 @@
-//! Keys and requests that concern two partitions, dealt with by coordinators that are driven by hand.
+//! Keys and requests that concern two partitions, processed by coordinators that are driven by hand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Desk {
         )
     }
 
-    /// All that the inboxes have, pending or not, until nothing more comes of it.
+    /// Processes everything in the inboxes, pending or not, until they are empty.
     pub(super) async fn take_in(&self, coordinator: &Coordinator) {
         loop {
             let mut read = 0;
@@ -123,7 +123,7 @@ async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back(
         desk.start("second", "k").await;
         desk.take_in(&desk.coordinator("b")).await;
         assert_eq!(desk.status("second").await, Some(Status::Queued));
-        // The coordinator of the first comes back late, with the ticket that it has.
+        // The coordinator of the first comes back late, with its ticket.
         let request = stepfleet_shared::request::StartRequest {
             key: Some("k".into()),
             ..stepfleet_shared::request::StartRequest::new("w", "{}")
@@ -141,7 +141,7 @@ async fn a_key_is_not_blocked_by_a_request_that_is_gone_nor_does_that_come_back(
         let answer = desk.partitions.of("lost").start(&late).await.unwrap();
         assert_eq!(answer, stepfleet_shared::store::Started::Void);
         assert_eq!(desk.status("lost").await, None);
-        // A run that is there is never voided, and keeps its key.
+        // An existing run is never voided, and keeps its key.
         let now = desk.partitions.of_key("w", "k").reserved("w", "k").await.unwrap().unwrap();
         assert_eq!(now.run, "second");
         assert_eq!(desk.partitions.of("second").void("second", &now.ticket).await.unwrap(), Voided::Exists);
@@ -185,7 +185,7 @@ async fn requests_of_one_key_that_wait_for_a_worker_are_one_run() {
         desk.take_in(&coordinator).await;
         let runs: Vec<_> = join_all(["early-1", "early-2", "early-3"].map(|id| desk.leads(id))).await;
         assert!(runs[0].is_some() && runs.iter().all(|run| *run == runs[0]), "{runs:?}");
-        // The signals of all three are the one run's.
+        // The one run gets the signals of all three.
         let signals = desk.kept_signals(runs[0].as_deref().unwrap()).await;
         assert_eq!(signals, 3);
     })
@@ -200,7 +200,7 @@ async fn a_signal_in_the_wrong_inbox_reaches_its_run_once_however_often_it_is_de
         desk.take_in(&coordinator).await;
         let inbox = (partition_of("r", 4) + 1) % 4;
         let entry = desk.ask(inbox, &[("op", "signal"), ("run", "r"), ("name", "word"), ("input", "1")]).await;
-        // A coordinator delivers it and dies before it takes the entry off its inbox.
+        // A coordinator delivers the signal and dies before it takes the entry off its inbox.
         let name = stepfleet_shared::store::Origin::entry(stepfleet_shared::partition::foreign_entry(&entry, inbox));
         desk.partitions.of("r").signal("r", "word", b"\x021", Some(&name)).await.unwrap();
         desk.take_in(&coordinator).await;
@@ -227,7 +227,7 @@ async fn a_request_with_an_id_is_taken_once_in_whatever_inboxes_it_comes() {
                 desk.ask(inbox, &ask).await;
                 desk.take_in(&coordinator).await;
             }
-            // Refused, and told in the partition of the run that it names.
+            // Refused; the receipt is in the partition of the run that it names.
             let refused = [("op", "send"), ("run", run), ("event", "Nonsense"), ("request", "no")];
             desk.ask((partition_of(run, 4) + 1) % 4, &refused).await;
             desk.take_in(&coordinator).await;
@@ -264,13 +264,13 @@ async fn a_fork_is_in_the_partition_of_its_run_whatever_inbox_asks_for_it() {
         for inbox in 0..4 {
             let request = format!("q-{inbox}");
             let fork = [("op", "fork"), ("run", "source"), ("as", &*here[usize::from(inbox)]), ("request", &*request)];
-            // Sent twice, as after a lost answer.
+            // Sent twice, as after a lost reply.
             desk.ask(inbox, &fork).await;
             desk.ask((inbox + 1) % 4, &fork).await;
             let entry = desk.ask(inbox, &[("op", "fork"), ("run", "source")]).await;
             desk.take_in(&coordinator).await;
             assert_eq!(desk.status(&here[usize::from(inbox)]).await, Some(Status::Queued));
-            // One that is made follows from the entry.
+            // A generated id follows from the entry.
             let base = format!("source-fork-{}", stepfleet_shared::partition::run_of_entry(&entry, inbox));
             let ids = std::iter::once(base.clone()).chain((1..).map(|n| format!("{base}-{n}")));
             let made = ids.into_iter().find(|id| partition_of(id, 4) == home).unwrap();

@@ -21,7 +21,7 @@ use stepfleet_shared::store::{Store, Topology};
 
 use super::{LIMIT, STEPFLEET, WORKER};
 
-/// Two workers and two coordinators, processes all, of a namespace of this many partitions.
+/// Two worker and two coordinator processes of a namespace with this many partitions.
 struct Cast {
     url: String,
     partitions: Partitions,
@@ -53,13 +53,13 @@ impl Cast {
         until(async || join_all(self.partitions.all().iter().map(serves)).await.into_iter().all(|all| all)).await;
     }
 
-    /// As a caller that does not know of partitions, into whatever inbox.
+    /// Writes to any inbox, like a caller that does not know about partitions.
     async fn request(&self, inbox: u16, fields: &[(&str, &str)]) -> String {
         let owned: Vec<_> = fields.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
         self.partitions.get(inbox).enqueue(&owned).await.unwrap()
     }
 
-    /// A partition that is not the run's, where there is one.
+    /// A partition other than the run's, if there is one.
     fn wrong_inbox(&self, run: &str) -> u16 {
         (partition_of(run, self.partitions.count()) + 1) % self.partitions.count()
     }
@@ -68,7 +68,7 @@ impl Cast {
         self.client.run(run).wait(LIMIT).await.unwrap_or_else(|error| panic!("{run}: {error}"))
     }
 
-    /// The run ended well, once, and no partition but its own knows of it.
+    /// Asserts that the run completed once, and that only its own partition knows it.
     async fn ended_once(&self, run: &str) {
         let ended = self.ends(run).await;
         assert_eq!(ended.status, Status::Completed, "{ended:?}");
@@ -147,7 +147,7 @@ async fn play(cast: &mut Cast, runs: usize) {
     cast.nothing_is_left().await;
 }
 
-/// A run that begins with the context of another, in another partition as a rule, and is told two words in the wrong inbox.
+/// A run that begins with the context of another, usually in another partition, and gets two signals through the wrong inbox.
 async fn asking(cast: &Cast, n: usize) {
     let (source, run) = (format!("loop-{n}"), format!("asking-{n}"));
     cast.ends(&source).await;
@@ -158,7 +158,7 @@ async fn asking(cast: &Cast, n: usize) {
         let signal = [("op", "signal"), ("run", &run), ("name", "word"), ("input", word)];
         let inbox = cast.wrong_inbox(&run);
         let entry = cast.request(inbox, &signal).await;
-        // Of two coordinators, either may be the first to deal with what it was given.
+        // Either of two coordinators may be the first to process its entry.
         until(async || cast.partitions.get(inbox).inbox_entry(&entry).await.is_ok_and(|left| left.is_none())).await;
     }
     let end: Value = handle.result(LIMIT).await.unwrap();
@@ -167,7 +167,7 @@ async fn asking(cast: &Cast, n: usize) {
     assert_eq!(turns, json!(41));
 }
 
-/// One cancelled run, and what cannot be taken.
+/// One cancelled run, and requests that are rejected.
 async fn refuse(cast: &Cast) {
     let handle = cast.client.start("asking", &json!({"n": 1})).id("stopped").enqueue().await.unwrap();
     until(async || handle.waits().await.is_ok_and(|waits| !waits.is_empty())).await;
@@ -245,7 +245,7 @@ async fn four_partitions_on_one_server() {
 async fn sixteen_partitions_on_one_server() {
     let redis = TestRedis::start().await;
     let _cast = all_of_it(&redis.url, Some(16), 16, 60).await;
-    // However many partitions: one connection to block on for each process, and one that renews the leases.
+    // Each process has one blocking connection and one that renews the leases, however many partitions there are.
     let clients: String = cmd("CLIENT").arg("LIST").query_async(&mut redis.connection().await).await.unwrap();
     let named = |name: &str| clients.lines().filter(|line| line.contains(&format!(" name=stepfleet-{name}-"))).count();
     assert_eq!((named("inbox"), named("lease"), named("idle")), (2, 1, 1), "{clients}");

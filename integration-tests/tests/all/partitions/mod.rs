@@ -1,5 +1,5 @@
 //! A namespace of several partitions, on one server and in a cluster: each run is in the partition of its id and nowhere
-//! else, wherever its requests came in, and what concerns two partitions happens once.
+//! else, wherever its requests came in, and each request that concerns two partitions takes effect once.
 
 mod across;
 mod fleets;

@@ -1,4 +1,4 @@
-//! Lists for receipts, where there are several partitions.
+//! Lists of receipts, with several partitions.
 
 use serde_json::Value;
 use stepfleet_shared::partition::partition_of;
@@ -7,7 +7,7 @@ use stepfleet_shared::run::Status;
 use super::across::Desk;
 
 impl Desk {
-    /// What a list of a partition tells of: the event and, where there is one, the reason.
+    /// The receipts in a list of a partition: the event and the reason, if there is one.
     async fn told(&self, partition: u16, list: &str) -> Vec<(String, String)> {
         let receipts = self.partitions.get(partition).receipts(list).await.unwrap();
         let read = |receipt: &String| {
@@ -20,7 +20,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_is_where_its_run_is_whatever_inbox_the_request_is_in() {
+async fn a_list_is_in_the_partition_of_its_run_whatever_inbox_the_request_is_in() {
     Desk::both(async |desk: &Desk| {
         let coordinator = desk.coordinator("c");
         let home = partition_of("r", 4);
@@ -31,7 +31,7 @@ async fn a_list_is_where_its_run_is_whatever_inbox_the_request_is_in() {
             desk.take_in(&coordinator).await;
             let signal = [("op", "signal"), ("run", "r"), ("name", "word"), ("reply", &*mine)];
             desk.ask(inbox, &signal).await;
-            // It cannot be read, and tells so anyway.
+            // The request cannot be read, and still gets a receipt.
             let wrong = [("op", "start"), ("workflow", "w"), ("id", "x"), ("colour", "red"), ("reply", &*mine)];
             desk.ask(inbox, &wrong).await;
             desk.take_in(&coordinator).await;

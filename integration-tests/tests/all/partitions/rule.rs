@@ -1,4 +1,4 @@
-//! The rule that says which partition a run is in, as the documents have it.
+//! The rule that determines the partition of a run, as the documents have it.
 
 use std::process::Command;
 

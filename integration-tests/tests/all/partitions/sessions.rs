@@ -1,4 +1,4 @@
-//! Runs of a session, in a namespace of several partitions: all are in that of its name.
+//! Runs of a session, in a namespace of several partitions: all are in the partition of the session's name.
 
 use stepfleet_shared::Client;
 use stepfleet_shared::partition::partition_of;
@@ -52,7 +52,7 @@ async fn an_id_of_another_partition_is_refused_and_one_of_the_same_taken() {
                 assert!(reason.contains("leave out id (give a key"), "{reason}");
             }
         }
-        // With a key, as the reason says.
+        // With a key, as the reason of the rejection says.
         for _ in 0..2 {
             let fields = [("op", "start"), ("workflow", "w"), ("session", session), ("key", "k")];
             desk.ask(3, &fields).await;

@@ -1,5 +1,5 @@
-//! Every kind of request about a run, wherever the run stands: each cell of the table in `docs/protocol.md`, which is made of the same
-//! data.
+//! Every kind of request about a run, in each of its states: each cell of the table in `docs/protocol.md`, which has the same
+//! source.
 
 use stepfleet_contract::answers::{Answer, Operation, Standing, answer};
 use stepfleet_coordinator::{Config, Coordinator};
@@ -56,7 +56,7 @@ impl<'a> Desk<'a> {
         self.calls
     }
 
-    /// All that can be claimed now; of it, what is the run's.
+    /// Claims everything; returns what belongs to the run.
     async fn claim(&mut self, run: &str) -> Vec<Claimed> {
         let number = self.number();
         let claimed = double::claim(self.store(), "of-w", number, 100).await;
@@ -144,7 +144,7 @@ impl<'a> Desk<'a> {
         self.store().enqueue(&owned).await.unwrap();
     }
 
-    /// How often the history has this kind, and with what.
+    /// The details of the history's records of this kind.
     async fn told(&self, run: &str, kind: Kind) -> Vec<String> {
         let id = self.store().run(run).await.unwrap().map_or(run.to_owned(), |run| run.id);
         let history = self.store().history(&id, 0, 100).await.unwrap();
@@ -155,7 +155,7 @@ impl<'a> Desk<'a> {
         self.store().is_deferred(run).await.unwrap()
     }
 
-    /// Asks for it, and looks what comes of it.
+    /// Makes the request, and checks the outcome.
     async fn answer(&mut self, operation: Operation, run: &str, standing: Standing) -> Answer {
         let workflow = if standing == Standing::Held { "unserved" } else { "w" };
         let fork = format!("fork-of-{run}");
@@ -217,7 +217,7 @@ impl<'a> Desk<'a> {
         if self.told(run, Kind::Signal).await == ["word"] {
             return Answer::Delivered;
         }
-        // What is kept is told of at the end.
+        // The history lists kept signals at the end.
         self.store().cancel(run, None, HOUR).await.unwrap();
         assert_eq!(self.told(run, Kind::UnusedSignals).await, ["word 1"]);
         Answer::Kept
@@ -225,7 +225,7 @@ impl<'a> Desk<'a> {
 
     async fn of_pause(&mut self, run: &str, standing: Standing) -> Answer {
         if self.is_held(run).await {
-            // Somebody serves it by now.
+            // A worker serves it by now.
             let begins = Start { entry: None, ..start(run) };
             assert_eq!(self.store().start(&begins).await.unwrap(), Started::New(run.into()));
             assert!(self.claim(run).await.is_empty());
@@ -268,7 +268,7 @@ impl<'a> Desk<'a> {
 }
 
 #[tokio::test]
-async fn each_request_is_answered_as_the_table_says_wherever_its_run_stands() {
+async fn each_request_is_answered_as_the_table_says_in_each_state_of_its_run() {
     on_both(async |scene| {
         let mut desk = Desk::new(scene).await;
         for (n, standing) in Standing::ALL.into_iter().enumerate() {
@@ -297,7 +297,7 @@ async fn events_for_a_run_that_is_held_come_when_it_starts_in_the_order_sent() {
         assert_eq!(desk.coordinator.intake_pass().await.unwrap().steered, 3);
         desk.store().register(&worker("late"), AGES).await.unwrap();
         assert_eq!(desk.coordinator.deferred_pass().await.unwrap().started, 1);
-        // They are requests again, of a run whose version is known now.
+        // They become requests again, for a run whose version is now known.
         let taken = desk.coordinator.intake_pass().await.unwrap();
         assert_eq!((taken.steered, taken.rejected), (2, 1));
         let number = desk.number();
@@ -337,7 +337,7 @@ async fn what_a_held_run_was_sent_is_told_when_nothing_comes_of_it() {
             assert_eq!(last, before + usize::from(!cancelled));
             assert!(reason(scene, last).await.contains("has ended: it takes no more events"));
         }
-        // The id of a rejected run is free, and what its successor is sent while it is held is its own.
+        // The id of a rejected run is free, and its successor only gets what was sent to itself.
         let mut again = start("rejected");
         again.request.workflow = "late".into();
         desk.store().defer(&again).await.unwrap();

@@ -1,4 +1,4 @@
-//! Child runs: what a wait for one asks for, and what becomes of each end.
+//! Child runs: the request of a wait for one, and what happens at each end.
 
 use stepfleet_integration_tests::double::{call, claim, emit, refill, requested, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -19,7 +19,7 @@ pub(super) fn waits_for(number: u64, id: &str) -> Wait {
     Wait { number, name: names::child(1, number, "w"), question, ..Wait::default() }
 }
 
-/// For one that goes on when nobody waits for it any more.
+/// A wait for a child that goes on when nobody waits for it any more.
 fn waits_for_independent(number: u64, id: &str) -> Wait {
     let question = asked_for(id, true, &StartRequest::new("w", "{}")).unwrap();
     Wait { question, ..waits_for(number, id) }
@@ -40,7 +40,7 @@ fn ended(child: &str, number: u64, status: Status, output: &str) -> ChildEndedRe
     ChildEndedRequest { parent: parent(number), end: ChildEnd { run, status, content, output: output.into() } }
 }
 
-/// What has come into the inbox, in words.
+/// The entries of the inbox, in words.
 async fn asked(reader: &mut Box<dyn InboxReader>) -> Vec<String> {
     let told = |fields: &request::Fields| match request::parse(fields).unwrap() {
         Request::Start(start) => {
@@ -72,7 +72,7 @@ async fn fail(store: &dyn Store, number: u64, step: &Claimed, forget: Vec<u64>) 
 }
 
 #[tokio::test]
-async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
+async fn a_wait_requests_a_child_once_and_gets_its_end_once() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -91,7 +91,7 @@ async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
         let mut entry = b"w%child.1.1.w \n".to_vec();
         entry.extend(end.end.payload().unwrap());
         assert_eq!(in_order(&again), [(1, entry)]);
-        // Others are told nothing, and nothing is kept for them.
+        // Other runs are not told, and nothing is kept for them.
         let stray = ChildEndedRequest { parent: Parent { run: "nobody".into(), ..parent(1) }, ..end };
         assert_eq!(store.child_ended(&stray, "").await.unwrap(), ChildTold::Over);
         let entry = store.enqueue(&stray.fields()).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_wait_asks_for_a_child_once_and_is_told_of_its_end_once() {
 }
 
 #[tokio::test]
-async fn each_end_of_a_child_is_told_to_its_parent() {
+async fn a_parent_gets_each_end_of_a_child() {
     on_both(async |scene| {
         let store = scene.store();
         join_fleet(store, "a", LEASE).await;
@@ -125,7 +125,7 @@ async fn each_end_of_a_child_is_told_to_its_parent() {
         let (parent, reason) = (Some(parent(5)), "nobody serves it".to_owned());
         let rejection = Rejection { deferred, run, parent, reason, ..Rejection::default() };
         store.reject(&rejection).await.unwrap();
-        // Somebody else has judged it.
+        // Another coordinator has decided.
         store.reject(&rejection).await.unwrap();
         let told = asked(&mut inbox).await;
         assert_eq!(
@@ -138,7 +138,7 @@ async fn each_end_of_a_child_is_told_to_its_parent() {
                 "r %child.1.5.w late: rejected nobody serves it",
             ]
         );
-        // It is retried by hand: its parent is told again.
+        // It is retried by hand, and its parent is told again.
         assert_eq!(store.retry("bad", None, None).await.unwrap(), Retried::GoesOn);
         let again = claim(store, "a", 4, 1).await.remove(0);
         complete(store, 5, &again, &stop(), 0).await;
@@ -157,7 +157,7 @@ async fn a_child_that_outlives_its_parent_is_not_cancelled_with_anything() {
         assert_eq!(asked(&mut inbox).await.len(), 3);
         let let_go = vec![LetGo { number: 1, name: names::child(1, 1, "w"), given: 0 }];
         checkpoint(store, &step, Checkpoint { let_go, ..Checkpoint::default() }).await;
-        // Its parent is told of its end as of any other.
+        // Its parent is told about its end as about any other.
         assert_eq!(store.child_ended(&ended("r.2", 2, Status::Completed, "7"), "").await.unwrap(), ChildTold::Told);
         store.cancel("r", None, HOUR).await.unwrap();
         assert_eq!(store.child_ended(&ended("r.3", 3, Status::Completed, "7"), "").await.unwrap(), ChildTold::Over);
@@ -181,7 +181,7 @@ async fn a_child_that_nobody_waits_for_any_more_is_cancelled() {
         let let_go = |number| LetGo { number, name: names::child(1, number, "w"), given: 0 };
         checkpoint(store, &step, Checkpoint { let_go: vec![let_go(2)], ..Checkpoint::default() }).await;
         assert_eq!(asked(&mut inbox).await, ["cancel r.2"]);
-        // One that has ended unseen is kept for nobody.
+        // The end of a child that nobody saw is not kept.
         let end = ended("r.1", 1, Status::Completed, "7");
         assert_eq!(store.child_ended(&end, "").await.unwrap(), ChildTold::Told);
         checkpoint(store, &step, Checkpoint { let_go: vec![let_go(1)], ..Checkpoint::default() }).await;
@@ -217,7 +217,7 @@ async fn a_run_that_has_failed_finds_the_ends_of_its_children_when_it_is_retried
         scene.assert_sound().await;
         let again = claim(store, "a", 3, 1).await.remove(0);
         assert_eq!(in_order(&again).len(), 1);
-        // It fails with its second child, and each asks for the other again.
+        // It fails with its second child, and its retry requests the child again.
         suspend(scene, 4, &again, &waits[1..]).await;
         let failed = ended("r.2", 2, Status::Failed, "e");
         assert_eq!(store.child_ended(&failed, "").await.unwrap(), ChildTold::Told);
@@ -254,7 +254,7 @@ async fn compensations_are_kept_once_and_asked_for_one_after_the_other() {
         let all = Checkpoint { waits, ..Checkpoint::default() };
         let kept = store.checkpoint("a", &step.fence, &all).await.unwrap();
         assert_eq!(kept.answers, [(1, b"w%undo.1.1.w \n".to_vec()), (2, b"w%cleanup.1.2.w \n".to_vec())]);
-        // A repetition, with other ids, and another one.
+        // A repetition with other ids, and a new request.
         let waits = vec![undo(1, "x1", false), undo(2, "x2", true), undo(3, "u3", false)];
         checkpoint(store, &step, Checkpoint { waits, ..Checkpoint::default() }).await;
         fail(store, 2, &step, Vec::new()).await;

@@ -13,7 +13,7 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
     on_both(async |scene| {
         let store = scene.store();
         join_fleet(store, "a", HOUR).await;
-        // What a partition has anyway, however many runs there were.
+        // The keys that a partition has anyway, however many runs there were.
         double::catch_up(store, &[]).await;
         let before = keys(scene).await;
         for (id, retention) in [("short", Duration::ZERO), ("long", LEASE)] {
@@ -30,8 +30,8 @@ async fn a_run_is_forgotten_when_its_retention_is_over_and_not_before() {
         assert!(store.history("short", 0, 10).await.unwrap().is_empty());
         assert_eq!(store.run("long").await.unwrap().unwrap().status, Status::Completed);
         assert_eq!(store.runs(0, 10).await.unwrap().len(), 1);
-        // The run that is kept: its hash, its input, its context, its history; the index of runs and the timers; that the
-        // queue has had entries, and what the worker's slots have had.
+        // The run that is kept: its hash, its input, its context, its history; the index of runs and the timers; the mark that the
+        // queue has had entries, and the slots of the worker.
         assert_eq!(keys(scene).await, before.map(|before| before + 8));
         scene.pass(LEASE).await;
         assert_eq!(store.fire(&fire()).await.unwrap().fired, 1);
@@ -46,7 +46,7 @@ async fn keys(scene: &Scene) -> Option<u64> {
     Some(redis::cmd("DBSIZE").query_async(&mut redis).await.unwrap())
 }
 
-/// Waits until somebody listens for the end of a run: whoever begins to after it is forgotten hears nothing of it.
+/// Waits until somebody listens for the end of a run: a later listener would not hear it once the run is forgotten.
 async fn listens(scene: &Scene, run: &str) {
     tokio::task::yield_now().await;
     let Some(redis) = scene.redis() else { return };
@@ -72,7 +72,7 @@ async fn whoever_waits_for_the_end_of_a_run_is_told() {
         let waiting = tokio::spawn(async move { other.wait_ended("r", LEASE).await.unwrap() });
         listens(scene, "r").await;
         assert!(!waiting.is_finished());
-        // Forgotten at once: it is not there any more when the waiter looks.
+        // Forgotten at once: it is gone when the waiter looks.
         complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
         store.fire(&fire()).await.unwrap();
         let soon = Duration::from_millis(1500);
@@ -82,7 +82,7 @@ async fn whoever_waits_for_the_end_of_a_run_is_told() {
 }
 
 #[tokio::test]
-async fn a_cancelled_run_stops_where_it_stands() {
+async fn a_cancelled_run_stops_at_once() {
     on_both(async |scene| {
         let store = scene.store();
         assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Unknown);

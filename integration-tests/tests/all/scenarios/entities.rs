@@ -5,7 +5,7 @@ use stepfleet_shared::store::{EntityChange, EntityChanged, EntityValue};
 
 use super::*;
 
-/// The call `id` makes this of the entity, when it has this version.
+/// The call `id` sets the entity to this value, if it has this version.
 fn change<'a>(id: &'a str, expected: u64, value: Option<&'a [u8]>) -> EntityChange<'a> {
     EntityChange { kind: "Cart", key: "k", call: id, expected, value, result: id.as_bytes(), ..EntityChange::default() }
 }
@@ -20,16 +20,16 @@ async fn a_change_is_made_once_and_on_what_was_read() {
         let store = scene.store();
         assert_eq!(store.entity("Cart", "k").await.unwrap(), EntityValue::default());
         assert_eq!(store.change_entity(&change("a", 0, Some(b"1"))).await.unwrap(), EntityChanged::Made(1));
-        // Somebody who has read it before.
+        // Another caller has read it before.
         let late = store.change_entity(&change("b", 0, Some(b"9"))).await.unwrap();
         assert_eq!(late, EntityChanged::Changed(value(1, b"1")));
         assert_eq!(store.change_entity(&change("b", 1, Some(b"2"))).await.unwrap(), EntityChanged::Made(2));
-        // A repetition, with whatever it has read, is answered what it came to.
+        // A repetition gets the earlier answer, whatever it has read.
         for expected in [0, 1, 2] {
             let again = EntityChange { result: b"other", ..change("a", expected, Some(b"7")) };
             assert_eq!(store.change_entity(&again).await.unwrap(), EntityChanged::Known(b"a".to_vec()));
         }
-        // One that changes nothing is known too.
+        // A call that changes nothing is remembered too.
         assert_eq!(store.change_entity(&change("c", 2, None)).await.unwrap(), EntityChanged::Made(2));
         assert_eq!(store.change_entity(&change("c", 2, None)).await.unwrap(), EntityChanged::Known(b"c".to_vec()));
         assert_eq!(store.entity("Cart", "k").await.unwrap(), value(2, b"2"));
@@ -63,7 +63,7 @@ async fn what_is_cleared_is_gone_and_its_last_calls_are_known_for_a_day() {
 }
 
 #[tokio::test]
-async fn one_that_is_to_expire_does_so_when_it_is_not_changed_for_so_long() {
+async fn an_entity_expires_when_it_has_not_been_changed_for_long_enough() {
     on_both(async |scene| {
         let store = scene.store();
         let expires_after = Some(HOUR);
@@ -75,7 +75,7 @@ async fn one_that_is_to_expire_does_so_when_it_is_not_changed_for_so_long() {
         assert_eq!(store.entity("Cart", "k").await.unwrap().version, 2);
         scene.pass(scene.moment()).await;
         assert_eq!(store.entity("Cart", "k").await.unwrap(), EntityValue::default());
-        // The last change says for how long.
+        // The last change decides how long it is kept.
         store.change_entity(&brief("c", 0)).await.unwrap();
         store.change_entity(&change("d", 1, Some(b"2"))).await.unwrap();
         scene.pass(2 * HOUR).await;
@@ -93,7 +93,7 @@ async fn the_oldest_calls_are_forgotten_when_their_results_are_too_large() {
         for (n, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
             assert_eq!(store.change_entity(&with(id, n as u64)).await.unwrap(), EntityChanged::Made(n as u64 + 1));
         }
-        // Three are known: a fourth is over the limit, with its id.
+        // Three are remembered: a fourth exceeds the limit, together with its id.
         assert_eq!(store.change_entity(&with("a", 4)).await.unwrap(), EntityChanged::Made(5));
         for known in ["c", "d", "a"] {
             assert_eq!(store.change_entity(&with(known, 5)).await.unwrap(), EntityChanged::Known(large.clone()));

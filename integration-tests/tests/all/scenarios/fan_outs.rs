@@ -42,11 +42,11 @@ async fn fan_outs_nest_and_end_inside_out() {
         let store = scene.store();
         let first = held(scene).await;
         let outer = complete(store, 2, &first, &fan(&["outer"; 2], &["all"], 0), 2).await;
-        // The first branch opens a fan-out of none that nothing joins; the second one of two, whose join joins in turn.
+        // The first branch opens an empty fan-out that nothing joins; the second opens one of two, whose join joins in turn.
         assert!(complete(store, 3, &outer[0], &fan(&[], &[], 0), 1).await.is_empty());
         let inner = complete(store, 4, &outer[1], &fan(&["inner"; 2], &["some"], 0), 2).await;
         assert_eq!(inner.iter().map(|step| (step.fence.seq, step.group)).collect::<Vec<_>>(), [(4, 3), (5, 3)]);
-        // An inner branch reaches over its own fan-out.
+        // An inner branch emits past its own fan-out.
         assert!(complete(store, 5, &inner[0], &joins("all", 7), 1).await.is_empty());
         let some = complete(store, 6, &inner[1], &joins("some", 8), 1).await.remove(0);
         assert_eq!((some.group, some.joined.clone()), (1, Some(JoinBuffer { group: 3, count: 1 })));
@@ -73,7 +73,7 @@ async fn what_an_outer_join_leaves_behind_is_not_handed_over() {
         let first = held(scene).await;
         let outer = complete(store, 2, &first, &with_the_first(&["outer"; 2], "all"), 2).await;
         let inner = complete(store, 3, &outer[0], &with_the_first(&["inner"], "some"), 1).await.remove(0);
-        // The inner join begins, and is void in the same moment, as the outer one closes the fan-out around it.
+        // The inner join begins, and is void in the same moment, because the outer one closes the fan-out around it.
         let both = Commit { joins: vec![("some".into(), vec![1, 1]), ("all".into(), vec![1, 2])], ..emit(&[]) };
         let following = Refill { next: Next::Following, after: None };
         let (status, next) = store.complete(&call("a", 4, false), &inner, &both, &following).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_staged_fan_out_is_written_in_batches_with_others_in_between() {
         let order: Vec<_> = claimed.iter().map(|step| (step.fence.run.as_str(), step.fence.seq)).collect();
         let mut expected = vec![("other", 1)];
         expected.extend((2..=151).map(|seq| ("r", seq)));
-        // A claim looks three times into a queue: each look begins what the one before it wrote.
+        // A claim reads a queue three times: each read begins what the previous one wrote.
         assert_eq!(order, expected[..order.len()]);
         assert_eq!(order.len(), 1 + 64 + 64);
         assert_eq!(claimed[1].payload, [1, 0]);
@@ -134,7 +134,7 @@ async fn a_run_with_nothing_left_to_do_fails() {
     .await;
 }
 
-/// In Redis a wait for `ide` is the field `wide`, and the turns of `imed` are the field `timed`: both were once fields of their own.
+/// In Redis a wait for `ide` is the field `wide`, and the turns of `imed` are the field `timed`: other fields had these names once.
 #[tokio::test]
 async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
     on_both(async |scene| {

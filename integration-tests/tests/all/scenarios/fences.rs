@@ -1,4 +1,4 @@
-//! Calls that are repeated, and commits of those who are no longer asked.
+//! Repeated calls, and commits of attempts that are no longer current.
 
 use stepfleet_integration_tests::double::{
     call, claim, claim_again, emit, join_fleet, refill, route, slots, start, stop,
@@ -48,7 +48,7 @@ async fn a_repeated_call_gives_the_same_answer_and_has_no_second_effect() {
         assert_eq!(kinds, [Kind::Start, Kind::Done, Kind::Retry, Kind::Done, Kind::Completed]);
         let details: Vec<&str> = history.iter().map(|record| record.detail.as_str()).collect();
         assert_eq!([details[0], details[2], details[4]], ["w 1", "0 e", ""]);
-        // Since when the attempt was under way.
+        // When the attempt began.
         for done in [&history[1], &history[3]] {
             let since: u64 = done.detail.parse().unwrap();
             assert!((history[0].at_ms..=done.at_ms).contains(&since), "{history:?}");
@@ -70,7 +70,7 @@ async fn only_the_current_attempt_commits() {
         assert_eq!(store.reap(&reap(&[])).await.unwrap().requeued, 1);
         let mut written = emit(&["second"]);
         written.set.push(("field".into(), vec![1, 1]));
-        // Queued again and not yet begun, then begun by another, then committed by the other: never the zombie's.
+        // Queued again and not yet begun, then begun by another worker, then committed by it: the zombie never commits.
         for stage in 0..3 {
             let (outcome, claims) =
                 store.complete(&call("dead", 2, stage > 0), &zombie, &written, &refill(1)).await.unwrap();

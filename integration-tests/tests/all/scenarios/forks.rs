@@ -1,4 +1,4 @@
-//! Runs that are made of others: they go on from a point of them, which stay as they are.
+//! Forks: runs that continue from a point of others, which stay as they are.
 
 use stepfleet_integration_tests::double::{claim, emit, fan, joins, refill, route, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -91,7 +91,7 @@ async fn keys(scene: &Scene, pattern: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_fork_has_what_was_recorded_before_the_call_however_the_run_stands() {
+async fn a_fork_has_the_records_before_the_call_in_any_state_of_the_run() {
     on_both(async |scene| {
         for ends in ["no", "completes", "fails", "is cancelled"] {
             let store = scene.store();
@@ -172,7 +172,7 @@ async fn an_entry_says_nothing_of_later_calls_in_a_fork() {
         join_fleet(store, "a", Duration::MAX).await;
         store.start(&start("r")).await.unwrap();
         let step = claim(store, "a", 1, 1).await.remove(0);
-        // The second call was given to the body before the first.
+        // The body got the result of the second call before that of the first.
         let value = |order| Entry::Value { name: "v", order, payload: b"\n1\n" }.write();
         let entries = vec![(2, value("0")), (1, value("0+2")), (3, value("0:2,1"))];
         store.checkpoint("a", &step.fence, &Checkpoint { entries, ..Checkpoint::default() }).await.unwrap();
@@ -227,7 +227,7 @@ async fn a_step_that_failed_begins_a_fork_with_the_context_as_it_stands() {
             assert_eq!((&*begun.fence.run, begun.fence.seq, &*begun.step), (id, 2, "next"));
             assert_eq!((&*begun.payload, journal(&begun)), (payload, records(names).entries));
             assert_eq!(&*begun.context[0].1, b"7");
-            // What follows has numbers of its own.
+            // Later calls have new numbers.
             complete(store, 10 + n as u64, &begun, &emit(&["last"]), 0).await;
             let after = of(store, id, 15 + n as u64).await.remove(0);
             assert_eq!(after.fence.seq, 3);
@@ -235,7 +235,7 @@ async fn a_step_that_failed_begins_a_fork_with_the_context_as_it_stands() {
             assert_eq!(status(store, id).await, Status::Completed);
         }
         assert_eq!(status(store, "r").await, Status::Failed);
-        // From the start: nothing is kept of what its first step had recorded.
+        // From the start: the fork keeps nothing that the first step had recorded.
         fork(scene, "anew", Some(1), None).await;
         let begun = of(store, "anew", 30).await.remove(0);
         assert_eq!((begun.fence.seq, begun.fence.attempt, begun.context.len()), (1, 1, 0));
@@ -347,7 +347,7 @@ async fn a_repeated_request_has_no_second_effect() {
 }
 
 #[tokio::test]
-async fn a_fork_has_a_timeout_of_its_own_and_outlives_its_source() {
+async fn a_fork_has_its_own_timeout_and_outlives_its_source() {
     on_both(async |scene| {
         let store = scene.store();
         let step = recorded(scene, &start("r")).await;

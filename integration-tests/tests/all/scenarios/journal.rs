@@ -13,7 +13,7 @@ async fn what_was_recorded_is_there_for_the_next_attempt() {
         let store = scene.store();
         let step = held(scene).await;
         assert!(step.journal.is_empty());
-        // A number is recorded once: the first value stands.
+        // A number is recorded once: the first value counts.
         for value in [7, 8] {
             let two = Checkpoint { entries: vec![(1, vec![1, value]), (2, vec![1, value])], ..Checkpoint::default() };
             store.checkpoint("a", &step.fence, &two).await.unwrap();
@@ -41,7 +41,7 @@ async fn nothing_is_recorded_on_top_of_what_was_forgotten() {
         assert_eq!(record(2, Some(1)).await, CommitStatus::Committed);
         assert_eq!(record(3, Some(2)).await, CommitStatus::Committed);
         scene.restore(&saved).await;
-        // Its hold is what it was; the journal is not.
+        // Its hold is unchanged; the journal is not.
         assert_eq!(record(4, Some(3)).await, CommitStatus::Fenced);
         let waits = Checkpoint {
             after: Some(3),
@@ -85,7 +85,7 @@ async fn what_is_new_in_a_checkpoint_is_done_though_its_first_entry_is_known() {
         let store = scene.store();
         let step = held(scene).await;
         store.checkpoint("a", &step.fence, &records(1, 7)).await.unwrap();
-        // Whoever sent it does not know of the first one, whose sender was dropped.
+        // The sender of the second does not know about the first, whose sender was dropped.
         let wait = Wait { number: 4, name: "paid".into(), ..Wait::default() };
         let more = Checkpoint {
             entries: vec![(1, vec![1, 7]), (2, vec![1, 8])],

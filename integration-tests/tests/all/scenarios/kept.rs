@@ -18,7 +18,7 @@ async fn keep(scene: &Scene, waits: &[Wait]) {
 }
 
 #[tokio::test]
-async fn its_worker_is_told_only_what_its_waits_have_come_to() {
+async fn its_worker_gets_only_the_results_of_its_waits() {
     on_both(async |scene| {
         let store = scene.store();
         let waits = [wait(2, "left", None), wait(3, "right", None)];
@@ -27,7 +27,7 @@ async fn its_worker_is_told_only_what_its_waits_have_come_to() {
         let step = claim(store, "a", 3, 1).await.remove(0);
         assert_eq!((step.fence.attempt, step.kept, step.journal.clone()), (2, true, vec![signal(3, "right", 9)]));
         assert!(step.context.is_empty(), "it has the context already");
-        // The attempt after this one is told everything, unless it is kept again.
+        // The next attempt gets everything, unless the body is kept again.
         store.suspend(&call("a", 4, false), &step, &waits[..1], Body::Dropped, &refill(0)).await.unwrap();
         store.signal("r", "left", &[1, 8], None).await.unwrap();
         let step = claim(store, "a", 5, 1).await.remove(0);
@@ -38,7 +38,7 @@ async fn its_worker_is_told_only_what_its_waits_have_come_to() {
 }
 
 #[tokio::test]
-async fn any_other_worker_is_told_everything() {
+async fn any_other_worker_gets_everything() {
     on_both(async |scene| {
         let store = scene.store();
         keep(scene, &[wait(2, "left", None)]).await;
@@ -46,7 +46,7 @@ async fn any_other_worker_is_told_everything() {
         store.signal("r", "left", &[1, 9], None).await.unwrap();
         let step = claim(store, "b", 3, 1).await.remove(0);
         assert_eq!((step.kept, in_order(&step)), (false, vec![(1, vec![1, 7]), signal(2, "left", 9)]));
-        // Nor is the worker that had it told less later on.
+        // And the worker that had it gets everything too, later on.
         store.release("b", std::slice::from_ref(&step.fence)).await.unwrap();
         let step = claim(store, "a", 4, 1).await.remove(0);
         assert_eq!((step.fence.attempt, step.kept, step.journal.len()), (3, false, 2));

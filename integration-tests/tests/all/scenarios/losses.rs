@@ -1,4 +1,4 @@
-//! Workers that die, that are silent, and that leave.
+//! Workers that die, become silent, or leave.
 
 use stepfleet_integration_tests::double::{call, claim, fan, join_fleet, slots, start};
 use stepfleet_integration_tests::scene::on_both;
@@ -103,7 +103,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
     .await;
 }
 
-/// Those whose lease connection is closed, as soon as there is one: a server hears of it a little later.
+/// Workers whose lease connection is closed, once there is one: a server notices it a little later.
 async fn disconnected(store: &dyn Store) -> Vec<(String, u64)> {
     for _ in 0..6000 {
         let suspects = store.disconnected().await.unwrap();

@@ -1,4 +1,4 @@
-//! The transitions, driven by hand: each scenario goes the same way on the memory store and on a real Redis.
+//! The transitions, driven by hand: each scenario has the same outcome on the memory store and on a real Redis.
 
 mod answers;
 mod children;
@@ -42,7 +42,7 @@ async fn held(scene: &Scene) -> Claimed {
     double::claim(store, "a", 1, 1).await.remove(0)
 }
 
-/// The worker `a` completes a step execution, and claims up to so many in all.
+/// The worker `a` completes a step execution, and claims up to this many in all.
 async fn complete(store: &dyn Store, number: u64, step: &Claimed, commit: &Commit, most: usize) -> Vec<Claimed> {
     double::complete(store, &call("a", number, false), step, commit, most).await.1
 }

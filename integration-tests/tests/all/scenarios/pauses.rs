@@ -66,7 +66,7 @@ async fn what_is_executed_commits_and_what_follows_is_held_back() {
         resume(scene, Status::Running).await;
         let next = claim(store, "a", 4, 9).await;
         assert_eq!(next.iter().map(|step| (step.fence.seq, step.fence.attempt)).collect::<Vec<_>>(), [(2, 1), (3, 1)]);
-        // The only successor of a step goes no short way either.
+        // Nor does the only successor of a step go a short way.
         pause(scene).await;
         let follows = Refill { next: Next::Following, after: None };
         let (_, given) = store.complete(&call("a", 5, false), &next[0], &emit(&["last"]), &follows).await.unwrap();
@@ -80,7 +80,7 @@ async fn what_is_executed_commits_and_what_follows_is_held_back() {
 }
 
 #[tokio::test]
-async fn a_run_ends_where_what_is_executed_is_its_last_step() {
+async fn a_paused_run_ends_with_its_last_executing_step() {
     on_both(async |scene| {
         let store = scene.store();
         let first = begun(scene, &["first"]).await.remove(0);
@@ -219,7 +219,7 @@ async fn a_slot_is_given_no_other_branch_and_all_are_done_once_in_the_end() {
     on_both(async |scene| {
         let store = scene.store();
         let first = begun(scene, &["first"]).await.remove(0);
-        // Eight are written at once, the others are staged.
+        // Eight begin at once, the others are staged.
         let branches = complete(store, 2, &first, &fan(&["branch"; 12], &["join"], 0), 2).await;
         pause(scene).await;
         let mut done: BTreeSet<u64> = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Questions that people are asked: which are open, and what becomes of answers.
+//! Questions for people: which are open, and what happens to answers.
 
 use stepfleet_integration_tests::double::{call, claim, refill};
 use stepfleet_integration_tests::scene::on_both;
@@ -10,7 +10,7 @@ use stepfleet_shared::store::{AnswerTo, Origin};
 use super::waits::in_order;
 use super::*;
 
-/// A wait for the answer to a question that takes yes or no.
+/// A wait for the answer to a yes-or-no question.
 pub(super) fn asks(number: u64, name: &str, deadline: Option<Duration>) -> Wait {
     let (name, text) = (name.to_owned(), "Is it?".to_owned());
     let question = Question::new(name, text, Takes::Approval);
@@ -20,7 +20,7 @@ pub(super) fn asks(number: u64, name: &str, deadline: Option<Duration>) -> Wait 
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The names of those that are open, of a run or of all.
+/// The names of open questions, of one run or of all.
 async fn open(store: &dyn Store, run: Option<&str>) -> Vec<String> {
     let open = store.questions(run, 0, 100).await.unwrap();
     open.into_iter().map(|open| format!("{} {} {}", open.run, open.id, open.question.name)).collect()

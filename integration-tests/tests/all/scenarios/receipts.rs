@@ -13,7 +13,7 @@ async fn told(store: &dyn Store, list: &str) -> Vec<Value> {
     receipts.iter().map(|receipt| serde_json::from_str(receipt).expect("a receipt is JSON")).collect()
 }
 
-/// What they tell of, in order.
+/// Their events, in order.
 async fn events(store: &dyn Store, list: &str) -> Vec<String> {
     told(store, list).await.iter().map(|receipt| receipt["event"].as_str().unwrap().to_owned()).collect()
 }
@@ -30,17 +30,17 @@ fn replying(mut start: Start, list: &str) -> Start {
 }
 
 #[tokio::test]
-async fn a_start_is_told_of_once_and_so_is_the_end() {
+async fn a_start_and_an_end_get_one_receipt_each() {
     on_both(async |scene| {
         let store = scene.store();
         join_fleet(store, "a", LEASE).await;
         let first = replying(requested(store, "r").await, "mine");
         assert_eq!(store.start(&first).await.unwrap(), Started::New("r".into()));
-        // A coordinator that did not see the answer, or another one that has taken the same entry over.
+        // A coordinator that did not get the answer, or another one that has taken the same entry over.
         assert_eq!(store.start(&first).await.unwrap(), Started::Known("r".into()));
         let entry = first.entry.clone().unwrap();
         assert_eq!(told(store, "mine").await, [json!({ "event": "started", "run": "r", "entry": entry })]);
-        // The same request in another entry, by somebody who wants to know too.
+        // The same request in another entry, from another caller with a list.
         let second = replying(requested(store, "r").await, "other");
         store.start(&second).await.unwrap();
         let entry = second.entry.unwrap();
@@ -51,7 +51,7 @@ async fn a_start_is_told_of_once_and_so_is_the_end() {
         let ended = json!({ "event": "ended", "run": "r", "status": "completed", "result": "ok" });
         assert_eq!(&told(store, "mine").await[1..], std::slice::from_ref(&ended));
         assert_eq!(told(store, "other").await, [repeated, ended.clone()]);
-        // Too late to be told of the end when it comes.
+        // Too late to get the receipt of the end.
         let late = replying(requested(store, "r").await, "late");
         store.start(&late).await.unwrap();
         assert_eq!(told(store, "late").await[1..], [ended]);
@@ -92,7 +92,7 @@ async fn who_asks_for_what_nobody_serves_is_told_whatever_becomes_of_it() {
         let status =
             json!({ "event": "ended", "run": "cancelled", "status": "cancelled", "error": "cancelled on request" });
         assert_eq!(told(store, "cancelled").await[1..], [status]);
-        // The id is free, and nobody waits for what becomes of it now.
+        // The id is free, and no list waits for its next run.
         store.start(&start("rejected")).await.unwrap();
         store.cancel("rejected", None, HOUR).await.unwrap();
         assert_eq!(events(store, "rejected").await, ["kept", "rejected"]);
@@ -115,7 +115,7 @@ async fn a_signal_is_taken_kept_or_rejected() {
         store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
         let named = Origin { request: "q".into(), ..asked(store, "l").await };
         assert_eq!(signal(&named).await, Signalled::Delivered);
-        // Its sender saw no answer, and sends it again.
+        // Its sender got no answer, and sends it again.
         let repeated = Origin { request: "q".into(), ..asked(store, "l").await };
         assert_eq!(signal(&repeated).await, Signalled::Repeated);
         let receipts = told(store, "l").await;
@@ -145,7 +145,7 @@ async fn a_signal_is_taken_kept_or_rejected() {
 }
 
 #[tokio::test]
-async fn a_fork_and_a_retry_are_told_of_with_their_ends() {
+async fn a_fork_and_a_retry_get_receipts_with_their_ends() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -176,7 +176,7 @@ async fn a_fork_and_a_retry_are_told_of_with_their_ends() {
     .await;
 }
 
-/// A large result is where results are.
+/// A large result is not in the receipt, but in the run.
 #[tokio::test]
 async fn a_receipt_is_small() {
     on_both(async |scene| {

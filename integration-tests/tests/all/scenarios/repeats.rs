@@ -8,7 +8,7 @@ use stepfleet_shared::store::{Origin, Rejection, RequestFate, Store};
 
 use super::*;
 
-/// The signal that the same approval is, sent twice.
+/// An approval as a signal, sent twice.
 async fn approve(store: &dyn Store, request: &str) -> Signalled {
     store.signal("r", "approval", &[1, 9], Some(&Origin::request(request))).await.unwrap()
 }
@@ -32,7 +32,7 @@ async fn one_approval_approves_one_stage_however_often_it_is_sent() {
         assert_eq!(fate(store, "q").await, Some(RequestFate::Taken));
         let again = claim(store, "a", 3, 1).await.remove(0);
         store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
-        // In the inbox a second time, as by a sender that saw no answer.
+        // In the inbox a second time, as from a sender that got no answer.
         let entry = store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
         let origin = Origin { entry, ..Origin::request("q") };
         let repeated = store.signal("r", "approval", &[1, 9], Some(&origin)).await.unwrap();
@@ -64,7 +64,7 @@ async fn an_event_and_a_cancel_are_taken_once() {
         assert_eq!(store.cancel("r", Some(&origin), Duration::ZERO).await.unwrap(), Cancelled::Stopped);
         assert_eq!(store.cancel("r", Some(&origin), HOUR).await.unwrap(), Cancelled::Repeated);
         store.fire(&fire()).await.unwrap();
-        // It was meant for the run that was, not for another one of its id.
+        // It was meant for the earlier run, not for another one with its id.
         store.start(&start("r")).await.unwrap();
         assert_eq!(store.cancel("r", Some(&origin), HOUR).await.unwrap(), Cancelled::Repeated);
         assert_eq!(store.cancel("r", None, HOUR).await.unwrap(), Cancelled::Stopped);
@@ -121,7 +121,7 @@ async fn a_request_that_was_rejected_may_be_taken_later_and_one_that_was_taken_s
     .await;
 }
 
-/// The details of the records that tell of signals that nobody took.
+/// The details of the records about signals that nobody took.
 async fn unused(store: &dyn Store, run: &str) -> Vec<String> {
     let history = store.history(run, 0, 100).await.unwrap();
     history.into_iter().filter(|record| record.kind == Kind::UnusedSignals).map(|record| record.detail).collect()

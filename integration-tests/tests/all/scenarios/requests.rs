@@ -25,7 +25,7 @@ async fn a_key_that_outlives_its_run_starts_another() {
         complete(store, 2, &step, &Commit { retention: Duration::ZERO, ..stop() }, 0).await;
         store.fire(&fire()).await.unwrap();
         assert!(store.run("second").await.unwrap().is_none());
-        // A rejected request that took the id meanwhile is not the run of the key.
+        // A rejected request that used the id meanwhile is not the run of the key.
         store.reject(&Rejection { run: Some("first".into()), ..Rejection::default() }).await.unwrap();
         assert_eq!(store.start(&second).await.unwrap(), Started::New("second".into()));
     })
@@ -55,7 +55,7 @@ async fn a_key_is_known_for_its_time_and_in_its_workflow() {
     .await;
 }
 
-/// Those that are asked for at the same time travel to Redis in one call.
+/// Starts at the same time travel to Redis in one call.
 #[tokio::test]
 async fn starts_at_the_same_time_of_which_one_is_known() {
     on_both(async |scene| {

@@ -1,4 +1,4 @@
-//! Runs that failed and are retried: they go on from where they failed.
+//! Runs that failed and are retried: they continue from where they failed.
 
 use std::collections::BTreeSet;
 
@@ -179,12 +179,12 @@ async fn branches_under_way_go_on_and_those_that_ended_are_not_done_again() {
     on_both(async |scene| {
         let store = scene.store();
         let first = begun(scene, &["first"]).await.remove(0);
-        // Eight are written at once, the others are staged.
+        // Eight begin at once, the others are staged.
         let branches = complete(store, 2, &first, &fan(&["branch"; 12], &["join"], 0), 4).await;
         assert_eq!(branches.len(), 4);
         complete(store, 3, &branches[0], &joins("join", 1), 0).await;
         fail(store, 4, &branches[1]).await;
-        // What waits in queues is read in vain meanwhile.
+        // Claims read its queue entries without effect meanwhile.
         assert!(claim(store, "a", 5, 20).await.is_empty());
         retry(scene).await;
         let mut done = BTreeSet::new();
@@ -351,7 +351,7 @@ async fn a_commit_that_fails_its_run_changes_nothing_and_can_be_made_again() {
         let mut step = begun(scene, &["first"]).await.remove(0);
         store.checkpoint("a", &step.fence, &records(1, 5)).await.unwrap();
         let merges = vec![("sum".to_owned(), Merge::Add(1))];
-        // Nothing is left to do; and nothing joins that event.
+        // Nothing is left to do; or nothing joins that event.
         for (number, wrong) in [(2, emit(&[])), (3, joins("join", 1))] {
             let commit = Commit { merges: merges.clone(), journalled: true, ..wrong };
             complete(store, 10 * number, &step, &commit, 0).await;

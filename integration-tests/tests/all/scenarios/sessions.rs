@@ -1,4 +1,4 @@
-//! Sessions: their runs go one after another, and share a context.
+//! Sessions: their runs execute one after another, and share a context.
 
 use stepfleet_integration_tests::double::{claim, complete, emit, refill, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -28,7 +28,7 @@ impl<'a> Line<'a> {
         Self { scene, calls: 0 }
     }
 
-    /// With these runs accepted in this order.
+    /// Accepts these runs in this order.
     async fn of(scene: &'a Scene, runs: &[&str]) -> Self {
         let line = Self::new(scene).await;
         for run in runs {
@@ -45,13 +45,13 @@ impl<'a> Line<'a> {
         assert_eq!(self.store().start(start).await.unwrap(), Started::New(start.run.clone()));
     }
 
-    /// All that can be begun now.
+    /// Everything that can begin now.
     async fn claim(&mut self) -> Vec<Claimed> {
         self.calls += 1;
         claim(self.store(), "a", self.calls, 9).await
     }
 
-    /// The one step execution that can be begun now, which is the run's first or next.
+    /// The only step execution that can begin now, which is the first or next one of the run.
     async fn turn_of(&mut self, run: &str) -> Claimed {
         let claimed = self.claim().await;
         assert_eq!(claimed.iter().map(|step| &*step.fence.run).collect::<Vec<_>>(), [run]);
@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
         self.store().fail(&call("a", self.calls, false), step, &failure, &refill(0)).await.unwrap();
     }
 
-    /// The run's turn, in which it writes these fields and ends.
+    /// The run takes its turn, writes these fields and ends.
     async fn pass_through(&mut self, run: &str, set: &[(&str, &[u8])]) {
         let step = self.turn_of(run).await;
         let set = set.iter().map(|(field, value)| ((*field).to_owned(), value.to_vec())).collect();
@@ -87,7 +87,7 @@ impl<'a> Line<'a> {
         session
     }
 
-    /// Who has the turn, and who waits for it.
+    /// The run that has the turn, and those that wait for it.
     async fn line(&self) -> (Option<String>, Vec<String>) {
         let session = self.session().await;
         (session.running, session.waiting)
@@ -150,7 +150,7 @@ async fn other_sessions_and_other_runs_do_not_wait() {
 }
 
 #[tokio::test]
-async fn each_begins_with_what_the_one_before_has_come_to() {
+async fn each_run_begins_with_the_state_that_the_previous_one_left() {
     on_both(async |scene| {
         let mut desk = Line::new(scene).await;
         let given = Start { context: context(&[("a", b"\x011"), ("b", b"\x012")]), ..in_session("x") };
@@ -173,7 +173,7 @@ async fn each_begins_with_what_the_one_before_has_come_to() {
 }
 
 #[tokio::test]
-async fn what_a_run_came_to_that_failed_or_was_cancelled_is_not_the_sessions() {
+async fn a_failed_or_cancelled_run_does_not_change_its_session() {
     on_both(async |scene| {
         let mut desk = Line::of(scene, &["x", "fails", "stops", "z"]).await;
         desk.pass_through("x", &[("a", b"\x011")]).await;
@@ -215,7 +215,7 @@ async fn a_run_that_is_retried_waits_again_and_leaves_what_it_has_changed() {
         desk.complete(&again, &stop()).await;
         let all = context(&[("a", b"\x011"), ("b", b"\x011"), ("c", b"\x012")]);
         assert_eq!(desk.session().await.context, all);
-        // Where nobody waits it goes on at once.
+        // If no other run waits, it goes on at once.
         desk.accept(&in_session("w")).await;
         let step = desk.turn_of("w").await;
         desk.fail(&step).await;
@@ -283,7 +283,7 @@ async fn a_delayed_run_takes_its_place_when_it_is_due() {
         desk.complete(&step, &stop()).await;
         desk.pass_through("late", &[]).await;
         desk.pass_through("later", &[]).await;
-        // One whose turn it is when it is due.
+        // A run that gets its turn as soon as it is due.
         let mut delayed = in_session("last");
         delayed.request.delay_ms = 3_600_000;
         desk.accept(&delayed).await;
@@ -403,7 +403,7 @@ async fn as_many_runs_wait_as_may_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_lost_has_the_turn_go_on() {
+async fn a_lost_worker_does_not_end_the_turn() {
     on_both(async |scene| {
         let mut desk = Line::of(scene, &["x", "y"]).await;
         desk.turn_of("x").await;

@@ -1,4 +1,4 @@
-//! What a free slot gets, and when an idle worker is told.
+//! What a free slot gets, and when an idle worker is woken.
 
 use stepfleet_integration_tests::double::{call, claim, emit, introduction, join_fleet, refill, start, stop};
 use stepfleet_integration_tests::scene::on_both;
@@ -26,7 +26,7 @@ async fn a_successor_goes_to_the_slot_that_was_freed_ahead_of_what_waits() {
             assert_eq!(again.1.iter().map(|step| &step.fence).collect::<Vec<_>>(), [&handed_on.fence]);
             step = handed_on;
         }
-        // A slot that lets others have their turn takes the one that has waited longest.
+        // A slot that lets others go first takes the one that has waited longest.
         let (_, other) = store.complete(&call("a", 4, false), &step, &emit(&["fourth"]), &refill(1)).await.unwrap();
         assert_eq!((&*other[0].fence.run, &*other[0].step), ("waiting", "first"));
         let rest: Vec<String> = claim(store, "a", 5, 9).await.into_iter().map(|step| step.step).collect();
@@ -45,7 +45,7 @@ async fn a_slot_that_has_something_else_by_now_takes_nothing_more() {
         }
         let (_, next) = store.complete(&call("a", 2, false), &first, &emit(&["second"]), &refill(1)).await.unwrap();
         assert_eq!(next[0].fence.run, "s");
-        // The first one's commit, under another call: it is fenced, and what its slot has now stays there.
+        // A commit of the first step with another call is fenced, and its slot keeps what it has now.
         let (outcome, more) = store.complete(&call("a", 3, false), &first, &stop(), &refill(1)).await.unwrap();
         assert_eq!((outcome, more.len()), (CommitStatus::Fenced, 0));
         assert_eq!(store.holds("a").await.unwrap(), [next[0].fence.clone()]);
@@ -65,7 +65,7 @@ async fn an_idle_worker_is_woken_by_what_arrives() {
         let waiting = tokio::spawn(async move { reader.next().await.unwrap() });
         tokio::task::yield_now().await;
         store.start(&start("r")).await.unwrap();
-        // Far less than a blocking read waits.
+        // Far shorter than a blocking read.
         let soon = Duration::from_millis(1500);
         assert!(tokio::time::timeout(soon, waiting).await.expect("it was not woken").unwrap());
         assert_eq!(claim(store, "a", 2, 1).await.len(), 1);

@@ -1,4 +1,4 @@
-//! Streams of text: what followers are shown of several attempts that write them.
+//! Streams of text: what followers see when several attempts write them.
 
 use stepfleet_integration_tests::double::{claim, emit};
 use stepfleet_integration_tests::scene::on_both;
@@ -15,13 +15,13 @@ fn last(at: u64, text: &str) -> Piece {
     Piece { last: true, ..piece(at, text) }
 }
 
-/// By the worker that has the attempt: they are called by the alphabet.
+/// By the worker of the attempt: workers are named by the alphabet.
 async fn write(store: &dyn Store, step: &Claimed, piece: &Piece) {
     let worker = ["a", "b", "c", "d"][step.fence.attempt as usize - 1];
     assert_eq!(store.stream(worker, &step.fence, piece).await.unwrap(), CommitStatus::Committed);
 }
 
-/// What is told, and what a follower makes of it.
+/// The entries, and the text that a follower gets from them.
 async fn told(store: &dyn Store) -> (Vec<String>, Streams) {
     let (mut lines, mut streams) = (Vec::new(), Streams::default());
     for entry in store.published("r", Position::BEGINNING, 1000).await.unwrap() {
@@ -69,7 +69,7 @@ async fn an_attempt_that_writes_the_same_adds_what_is_new() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_writes_something_else_supersedes_what_was_told() {
+async fn an_attempt_that_writes_something_else_supersedes_the_earlier_text() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -79,7 +79,7 @@ async fn an_attempt_that_writes_something_else_supersedes_what_was_told() {
             write(store, &heir, &part).await;
         }
         let third = next_attempt(store, "b", &heir, "c").await;
-        // Less than was there, and nothing comes after it.
+        // Less than before, and nothing follows.
         for part in [piece(0, "Hello "), last(6, "")] {
             write(store, &third, &part).await;
         }
@@ -159,7 +159,7 @@ async fn what_is_remembered_of_streams_has_a_bound_and_recorded_calls_make_room(
         let store = scene.store();
         let step = held(scene).await;
         let of = |number: u64, text: &str| Piece { call: 3, number, ..piece(0, text) };
-        // Each takes a field for what it is, and one for its text.
+        // Each takes one field for its state, and one for its text.
         for number in 1..=5000 {
             write(store, &step, &of(number, "x")).await;
         }

@@ -1,4 +1,4 @@
-//! Starts and retries that are put off.
+//! Delayed starts and retries.
 
 use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, route, start};
 use stepfleet_integration_tests::scene::{BEGINNING_MS, on_both};

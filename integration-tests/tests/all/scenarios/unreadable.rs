@@ -15,7 +15,7 @@ fn wait() -> Wait {
     Wait { number: 1, name: "word".into(), deadline: Some(HOUR), ..Wait::default() }
 }
 
-/// The body was given this entry, and cannot read it. Were its wait opened anew, it would be for longer.
+/// The body got this entry, and cannot read it. A newly opened wait would have a later deadline.
 fn set_aside(entry: &[u8]) -> Checkpoint {
     let unreadable =
         vec![Unreadable { number: 1, name: "word".into(), digest: values::digest(entry), why: "no word".into() }];
@@ -50,7 +50,7 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
             assert_eq!(value(&answered), None);
         }
         assert_eq!(told(store).await, ["word no word"], "told twice, or not at all");
-        // Nothing is recorded any more, and nothing is lost.
+        // The journal is empty, and an audit misses nothing.
         scene.assert_sound().await;
         let open = store.waits("r").await.unwrap();
         assert_eq!(open.len(), 1);
@@ -65,7 +65,7 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_opened_again_gets_what_was_kept_and_a_repetition_leaves_that() {
+async fn a_reopened_wait_gets_a_kept_signal_and_a_repetition_takes_none() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -98,7 +98,7 @@ async fn an_event_that_is_set_aside_ends_its_step_and_not_the_run() {
         complete(store, 3, &sent, &commit, 0).await;
         assert_eq!(told(store).await, ["no word"]);
         assert_eq!(store.run("r").await.unwrap().unwrap().status, Status::Running);
-        // With nothing else to do it rests, where it may.
+        // With nothing else to do it rests, if it may.
         store.send("r", &events, None).await.unwrap();
         let sent = claim(store, "a", 4, 1).await.remove(0);
         complete(store, 5, &first, &Commit { rests: true, retention: HOUR, ..Commit::default() }, 0).await;

@@ -28,7 +28,7 @@ pub(super) fn records(number: u64, value: u8) -> Checkpoint {
     Checkpoint { entries: vec![(number, vec![1, value])], ..Checkpoint::default() }
 }
 
-/// What a step execution has recorded, by number: a store gives it in no order.
+/// What a step execution has recorded, by number: stores return it in no order.
 pub(super) fn in_order(step: &Claimed) -> Vec<(u64, Vec<u8>)> {
     let mut journal = step.journal.clone();
     journal.sort();
@@ -127,7 +127,7 @@ async fn a_signal_in_time_leaves_no_deadline_behind() {
         store.checkpoint("a", &step.fence, &opens(&waits)).await.unwrap();
         store.signal("r", "approval", &[1, 9], None).await.unwrap();
         assert_eq!(store.fire(&fire()).await.unwrap().next_due, None);
-        // The answer came before the step went to sleep: it does not sleep.
+        // The answer came before the step was suspended, so it is not.
         suspend(scene, 2, &step, &waits).await;
         assert_eq!(claim(store, "a", 3, 1).await.len(), 1);
     })
@@ -151,7 +151,7 @@ async fn signals_know_which_runs_there_are() {
 }
 
 #[tokio::test]
-async fn an_audit_finds_nothing_where_nothing_was_taken_away() {
+async fn an_audit_finds_nothing_if_nothing_was_deleted() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
@@ -166,7 +166,7 @@ async fn an_audit_finds_nothing_where_nothing_was_taken_away() {
             slices.push(audited.examined);
             from = audited.next;
         }
-        // The run alone is looked at in memory; its keys, and those of the worker, on Redis.
+        // In memory, only the run is compared; on Redis, its keys and those of the worker.
         assert!(if scene.redis().is_some() { slices.iter().sum::<u64>() > 1 } else { slices == [1] }, "{slices:?}");
     })
     .await;
@@ -250,7 +250,7 @@ async fn what_reached_a_wait_that_was_let_go_unseen_is_kept_ahead_of_others() {
         ];
         assert_eq!(in_order(&step), expected);
 
-        // A step that ends without having looked at its waits takes nothing along.
+        // A step that ends without having seen its signals does not take them along.
         let let_go = vec![dropped(4, "stop"), dropped(5, "stop")];
         let commit = Commit { journalled: true, let_go, ..emit(&["next"]) };
         complete(store, 4, &step, &commit, 0).await;
@@ -279,7 +279,7 @@ async fn waits_of_steps_that_have_ended_make_room() {
         assert!(refused.unwrap_err().is_too_large());
         assert!(store.waits("r").await.unwrap().is_empty());
         suspend(scene, 101, &step, &waits[..1000]).await;
-        // Those that are open already count once.
+        // Waits that are open already count once.
         store.signal("r", "n", &[1, 1], None).await.unwrap();
         let step = claim(store, "a", 102, 1).await.remove(0);
         suspend(scene, 103, &step, &waits[1..1000]).await;

@@ -1,4 +1,4 @@
-//! What is under way when it is of no use any more: the rest of a fan-out whose first were enough, the siblings of a stop event.
+//! Executing steps that are no longer needed: the rest of a fan-out whose first were enough, the siblings of a stop event.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -12,7 +12,7 @@ use stepfleet_shared::history::Kind;
 
 use super::{Answered, Asked, LIMIT, count, history, history_until};
 
-/// Branches that are quick or never end; the first two are enough. An inner fan-out is dropped with them.
+/// Branches that are quick or never end; the first two are enough. An inner fan-out is dropped too.
 struct Race;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ enum Way {
 #[derive(Event, Serialize, Deserialize)]
 struct Go;
 
-/// How many bodies that never end are under way in a run.
+/// How many endless bodies of a run are executing.
 static UNDER_WAY: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
 struct Counted(String);
@@ -90,7 +90,7 @@ impl Race {
     }
 }
 
-/// One step ends the run while others are at work.
+/// One step ends the run while others are executing.
 struct Early;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ async fn nothing_is_held(stage: &Stage) {
     panic!("something is still held: {:?}", stage.store.workers().await);
 }
 
-/// Waits until each body that never ends was dropped.
+/// Waits until each endless body was dropped.
 async fn all_are_dropped(run: &str) {
     let under_way = || UNDER_WAY.lock().unwrap().get(run).copied().unwrap_or(0);
     for _ in 0..3000 {
@@ -148,7 +148,7 @@ async fn a_join_with_the_first_drops_the_rest_however_deep() {
         .play(async |stage| {
             let run = stage.client.start("race", &json!({ "n": 5 })).id("race").enqueue().await.unwrap();
             history_until(stage, "race", |records| count(records, Kind::Done, "podium") == 1).await;
-            // The run is under way; the rest of its fan-out is not.
+            // The run is active; the rest of its fan-out is not.
             nothing_is_held(stage).await;
             all_are_dropped("race").await;
             let records = history(stage, "race").await;

@@ -1,4 +1,4 @@
-//! Steps of which so many execute at once, and no more.
+//! Steps with a limit on concurrent executions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use stepfleet_integration_tests::both::Both;
 
 use super::{Answered, Asked, answer};
 
-/// A step of which at most this many execute at once, in whatever worker; and one that keeps its order.
+/// A step with at most this many concurrent executions, in any workers; and one that keeps its order.
 struct Narrow;
 
 #[derive(Event, Serialize, Deserialize)]

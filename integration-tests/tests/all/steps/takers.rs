@@ -1,4 +1,4 @@
-//! Who gets an event: each step that takes it, the one that is named, and a run that rests, from outside.
+//! Who gets an event: each step that takes it, the step that is named, and a resting run, from outside.
 
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
@@ -41,7 +41,7 @@ impl TwoTakers {
     }
 }
 
-/// Sends parts to all who take them, and more to one of them; answers who got what once nothing is left.
+/// Sends parts to all takers, and more to one of them; returns who got what once nothing is left.
 struct Sender;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -155,7 +155,7 @@ async fn an_event_that_cannot_be_sent_fails_the_step_at_once_and_says_why() {
                 let run = stage.client.start("sender", &json!({ "n": n })).enqueue().await.unwrap();
                 let end = run.wait(LIMIT).await.unwrap();
                 if n == 2 {
-                    // It returns notes: what is returned may be sent too.
+                    // It returns notes: an event that is returned may be sent too.
                     assert_eq!(end.status, Status::Completed);
                     continue;
                 }

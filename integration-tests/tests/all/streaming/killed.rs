@@ -1,4 +1,4 @@
-//! Workers that are killed while they stream, and a program that reads along.
+//! Workers that are killed while they stream, and a program that reads the stream.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use super::{LIMIT, shown};
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 
-/// Until the stream says this.
+/// Waits until the stream has this text.
 async fn says(run: &RunHandle, text: &str) {
     let (mut follower, mut streams) = (run.follow(), Streams::default());
     while let Some(entry) = follower.next().await.unwrap() {
@@ -30,7 +30,7 @@ async fn all(fleet: &Fleet, run: &str) -> Vec<Published> {
     fleet.store.published(run, Position::BEGINNING, 1000).await.unwrap()
 }
 
-/// What the run came to, when its first worker is killed in the middle of its answer.
+/// The end of a run whose first worker is killed in the middle of its answer.
 async fn killed_in_the_middle(fleet: &Fleet, id: &str, wavers: bool) -> (String, Vec<Published>) {
     let mut workers: Vec<Process> = (0..2).map(|_| fleet.worker(WORKER, &[])).collect();
     fleet.workers_ready(2).await;

@@ -25,7 +25,7 @@ fn does(run: &str, what: &str) -> u32 {
     *times
 }
 
-/// A run of this id on this stage: what they have done is counted apart.
+/// A run with this id on this stage, which counts separately.
 fn id(stage: &Stage, name: &str) -> String {
     format!("{name}-{}", if stage.redis.is_some() { "redis" } else { "memory" })
 }
@@ -50,7 +50,7 @@ fn streams(entries: &[Published]) -> Streams {
     streams
 }
 
-/// All text that was shown of a stream, counted or not.
+/// All text of a stream, superseded or not.
 fn shown(entries: &[Published], of: &str) -> Vec<String> {
     let piece = |entry: &Published| match &entry.what {
         What::Piece { stream, text, .. } if stream == of => Some(text.clone()),
@@ -60,7 +60,7 @@ fn shown(entries: &[Published], of: &str) -> Vec<String> {
     entries.iter().filter_map(piece).collect()
 }
 
-/// A call that fails after it has streamed, a body that begins again after it was recorded, and one that sleeps.
+/// A call that fails after it has streamed, a body that begins again after the call was recorded, and one that sleeps.
 #[durable(retries = 2)]
 async fn stubborn(ctx: &Context, (): ()) -> Outcome<String> {
     let run = ctx.run_id();
@@ -163,7 +163,7 @@ async fn text_is_there_before_the_step_ends_for_any_redis_client() {
         .await;
 }
 
-/// So many tokens, as fast as it can.
+/// This many tokens, as fast as it can.
 #[durable]
 async fn chatty(ctx: &Context, tokens: u32) -> Outcome<u32> {
     ctx.step("talk", || async {
@@ -188,7 +188,7 @@ async fn many_tokens_go_out_in_few_pieces() {
             expected.push(' ');
             let streams = streams(&entries);
             assert!(streams.named("answer").unwrap().text == expected && streams.all()[0].is_whole);
-            // Of 4 KiB or more each, or 50 ms apart.
+            // Each piece has 4 KiB or more, or they are 50 ms apart.
             assert!(entries.len() < 1000, "{} entries", entries.len());
         })
         .await;
@@ -212,7 +212,7 @@ async fn careless(ctx: &Context, (): ()) -> Outcome<Vec<String>> {
         }
     })
     .await?;
-    // It was begun within the closure of the work, which is not yet the work.
+    // It was begun within the closure, before the work itself.
     errors.push(kept.expect("it was made").push("late").await.map_or_else(|error| error, |()| Error::terminal("none")));
     assert!(errors.iter().all(Error::is_terminal), "{errors:?}");
     Ok(errors.iter().map(ToString::to_string).collect())

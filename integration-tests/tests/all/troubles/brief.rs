@@ -1,4 +1,4 @@
-//! Refusals of a real server while work is under way: brief ones, one after the other, and one in which leases run out.
+//! Refusals of a real server during work: brief ones, one after the other, and one in which leases run out.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
@@ -19,10 +19,10 @@ const RUNS: usize = 15;
 
 /// How many refusals have begun.
 static BEGUN: LazyLock<watch::Sender<u32>> = LazyLock::new(|| watch::Sender::new(0));
-/// What was done, which the Redis that refuses cannot count.
+/// The work that was done, which the refusing Redis cannot count.
 static DONE: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
-/// Records something so often in each refusal. Without retries: an attempt that fails would end it.
+/// Records something this often in each refusal. Without retries: a failed attempt would end it.
 #[durable(retries = 0)]
 async fn recording(ctx: &Context, _input: ()) -> Outcome<u32> {
     let mut done = 0;
@@ -108,7 +108,7 @@ async fn holding(ctx: &Context, _input: ()) -> Outcome<u32> {
     Ok(ctx.attempt())
 }
 
-/// Nobody can renew a lease while the server takes no writes: those who are alive are to come before those who give them up.
+/// Nobody can renew a lease while the server takes no writes: afterwards, live workers must renew before a coordinator reaps them.
 #[tokio::test]
 async fn leases_that_run_out_while_the_server_refuses_cost_no_attempt() {
     let both = Both::new(|worker| worker.serve(holding::workflow())).workers(0);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{LIMIT, Namespace, RedisStore, STEPFLEET, WORKER, complaints, looped, until};
 
-/// The shortest that there is: two seconds at most.
+/// The shortest possible: two seconds at most.
 async fn close_idle_connections(redis: &mut MultiplexedConnection) {
     let () = redis::cmd("CONFIG").arg("SET").arg("timeout").arg(1).query_async(redis).await.unwrap();
 }
@@ -51,7 +51,7 @@ async fn waiting(ctx: &Context, _input: ()) -> Outcome<u32> {
     Ok(ctx.attempt())
 }
 
-/// It would be idle for ten seconds between two heartbeats, and a worker whose connection is closed is taken for dead.
+/// Its connection would be idle for ten seconds between two heartbeats, and a worker with a closed connection counts as dead.
 #[tokio::test]
 async fn a_worker_whose_lease_connection_is_closed_makes_another_and_is_not_given_up() {
     let both = Both::new(|worker| worker.serve(waiting::workflow())).workers(0);
@@ -63,12 +63,12 @@ async fn a_worker_whose_lease_connection_is_closed_makes_another_and_is_not_give
         let run = stage.client.start("waiting", &json!(null)).enqueue().await.unwrap();
         let worker = stage.store.workers().await.unwrap().remove(0).id;
         let lease = format!("name=stepfleet-lease-{worker} ");
-        // Known to the coordinators, so that its end would be seen.
+        // Coordinators know it, so they would see its end.
         let client = async || stage.store.workers().await.unwrap().first().map_or(0, |worker| worker.client);
         until(async || client().await != 0).await;
         let first = client().await.to_string();
         until(async || connections(&mut levers, &lease).await.iter().any(|id| *id != first)).await;
-        // It would have been given up by the time that this one is known.
+        // It would have been reaped by the time that this one is known.
         until(async || client().await.to_string() != first).await;
         MAY_END.send_replace(true);
         assert_eq!(run.result::<u32>(LIMIT).await.unwrap(), 1, "it is the first attempt");
@@ -79,13 +79,13 @@ async fn a_worker_whose_lease_connection_is_closed_makes_another_and_is_not_give
     .await;
 }
 
-/// While it is busy its connection to be woken on is idle.
+/// While it is busy, the connection for its wake-ups is idle.
 #[tokio::test]
-async fn a_worker_whose_idle_connections_are_closed_says_nothing_and_goes_on() {
+async fn a_worker_whose_idle_connections_are_closed_logs_nothing_and_goes_on() {
     let fleet = Fleet::new().await;
     let mut levers = fleet.redis.connection().await;
     close_idle_connections(&mut levers).await;
-    // Connections are told apart by their user.
+    // Users distinguish the connections.
     let rules = ["on", ">secret", "~*", "&*", "+@all"];
     let () = redis::cmd("ACL").arg("SETUSER").arg("worker").arg(&rules).query_async(&mut levers).await.unwrap();
     let url = fleet.redis.url.replace("redis://", "redis://worker:secret@");
@@ -99,7 +99,7 @@ async fn a_worker_whose_idle_connections_are_closed_says_nothing_and_goes_on() {
     for id in ["first", "second"] {
         held.push(fleet.client.start("gated", &json!({})).id(id).enqueue().await.unwrap());
         wait_for_arrival(&mut fleet.redis.connection().await, id).await;
-        // The one for its commits is closed too: its lease has the only one that is left.
+        // The connection for its commits is closed too: only that of its lease is left.
         until(async || connections(&mut levers, "user=worker ").await.len() == 1).await;
         let_go(&mut levers, id, 1).await;
         let end: Value = held[held.len() - 1].result(LIMIT).await.unwrap();

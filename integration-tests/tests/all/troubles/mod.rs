@@ -1,4 +1,4 @@
-//! What a server says of itself is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
+//! Trouble of the server is never the step's fault: each answer that Redis and Valkey can give, in the loops of each role.
 
 mod brief;
 mod idle;
@@ -77,7 +77,7 @@ impl Cast {
         run
     }
 
-    /// Until its step has done what it is to record.
+    /// Waits until its step has done what it is to record.
     async fn has_done(&mut self, id: &str) {
         until(async || self.levers.get::<_, Option<u64>>(format!("reserved:{id}")).await.unwrap() == Some(1)).await;
     }
@@ -147,7 +147,7 @@ async fn config(fleet: &Fleet, name: &str, value: &str) {
     let () = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut redis).await.unwrap();
 }
 
-/// Of a real server: loops that commit all the time, under what `begin` brings about. Answers what worker and coordinator complain of.
+/// On a real server: loops that commit all the time, in the trouble that `begin` causes. Returns the complaints of both processes.
 async fn is_waited_out(
     redis: TestRedis,
     code: &str,
@@ -189,7 +189,7 @@ async fn too_few_replicas_are_waited_out() {
 
 #[tokio::test]
 async fn files_that_cannot_be_written_are_waited_out() {
-    // Snapshots of its own accord, of which one fails at once: where they are to be is a folder.
+    // Snapshots are on, and the first one fails at once: a folder has the name of its file.
     const SETTINGS: &[&str] = &["--enable-protected-configs", "yes", "--save", "3600 100000000"];
     let begin = async |fleet: &Fleet| {
         let mut redis = fleet.redis.connection().await;
@@ -204,7 +204,7 @@ async fn files_that_cannot_be_written_are_waited_out() {
     is_waited_out(TestRedis::process_with(SETTINGS).await, "MISCONF", begin, end).await;
 }
 
-/// The server finds out when it writes, and answers so from then on.
+/// The server notices when it writes, and refuses from then on.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_waited_out_and_told_once() {
@@ -255,7 +255,7 @@ async fn rules_of_a_user_that_forbid_everything_for_a_while_are_waited_out() {
     is_waited_out(TestRedis::start().await, "NOPERM", begin, end).await;
 }
 
-/// The wrong kind of server, each by its address in the place of a Redis.
+/// The wrong kind of server, each by its address instead of that of a Redis.
 #[tokio::test]
 async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
     let redis = TestRedis::start().await;
@@ -277,14 +277,14 @@ async fn whoever_is_asked_in_error_the_message_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_sentinel_in_the_place_of_a_redis_is_told_apart() {
+async fn a_sentinel_in_the_place_of_a_redis_is_recognized() {
     let sentinels = Sentinels::start().await;
     let client = Client::connect(&sentinels.url_of_one()).unwrap();
     let error = client.start("loop", &json!({})).enqueue().await.map(drop).unwrap_err();
     assert!(error.to_string().contains("this is a Sentinel"), "{error}");
 }
 
-/// While it lasts, `doctor` shows it and what to do.
+/// Meanwhile, `doctor` shows the trouble and what to do.
 #[tokio::test]
 async fn doctor_shows_a_server_that_takes_no_writes() {
     let fleet = Fleet::new().await;
@@ -322,9 +322,9 @@ async fn a_worker_whose_log_cannot_be_written_goes_on() {
     assert!(worker.ended().await.success());
 }
 
-/// Before its files are read, a server says of itself what is not true.
+/// Before it has read its files, a server reports wrong values about itself.
 #[tokio::test]
-async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
+async fn a_process_that_starts_while_redis_reads_its_files_waits_and_checks_it_then() {
     let mut redis = TestRedis::process_with(&["--enable-debug-command", "yes", "--aof-use-rdb-preamble", "yes"]).await;
     let mut levers = redis.connection().await;
     let () = redis::cmd("DEBUG").arg("POPULATE").arg(20_000).query_async(&mut levers).await.unwrap();
@@ -338,11 +338,11 @@ async fn who_starts_while_redis_reads_its_files_waits_and_judges_it_then() {
     }
     redis.kill();
     let mut fleet = Fleet::on(redis);
-    // What comes after the first words about an outage is told at this level.
+    // Later messages about an outage have this level.
     let worker = fleet.worker(WORKER, &[("RUST_LOG", "debug")]);
     let settings = [("STEPFLEET_REDIS", fleet.redis.url.as_str()), ("RUST_LOG", "debug")];
     let coordinator = Process::start(STEPFLEET.as_ref(), &["coordinator"], &settings);
-    // Twenty thousand keys, and 100 us for each.
+    // Twenty thousand keys at 100 us each.
     fleet.redis.begin_again(&["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"]);
     for process in [&worker, &coordinator] {
         until(async || process.log().contains("LOADING") || process.log().contains("loading its files")).await;

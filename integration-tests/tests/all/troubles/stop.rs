@@ -1,5 +1,5 @@
-//! Stop means stop, whatever hangs: each process ends before one that was started when it was told to, and that sleeps for longer
-//! than the time to drain and two seconds.
+//! Stop means stop, whatever hangs: each process ends before another one, which starts with the signal and sleeps for the time
+//! to drain and a little more than two seconds.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use stepfleet_integration_tests::signals::wait_for_arrival;
 
 use super::{STEPFLEET, WORKER, until};
 
-/// How often it is told, and its time to drain: after a second signal that counts no more.
+/// How many signals it gets, and its time to drain, which a second signal cuts off.
 const TOLD: [(u32, &str); 2] = [(1, "1"), (2, "3600")];
 
-/// Tells it so often, and waits until it has ended.
+/// Sends it this many signals, and waits until it has ended.
 async fn stops(process: &mut Process, times: u32) {
     let mut reference = Process::start(Path::new("sleep"), &["30"], &[]);
     process.signal(Signal::TERM);
     if times == 2 {
-        // Two signals at once are one.
+        // Two signals at once would count as one.
         until(async || process.log().contains("told to stop")).await;
         process.signal(Signal::TERM);
     }
@@ -64,7 +64,7 @@ async fn stop_means_stop_while_steps_block_all_threads_and_redis_hangs() {
     }
 }
 
-/// What it can, a worker hands back before it ends.
+/// A worker hands back what it can before it ends.
 #[tokio::test]
 async fn a_worker_with_a_step_that_blocks_hands_back_before_it_ends() {
     let fleet = Fleet::new().await;

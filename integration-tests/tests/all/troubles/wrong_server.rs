@@ -1,5 +1,5 @@
-//! The wrong kind of server in the place of a Redis: whoever is given its address says what to give instead, and shows no form that is
-//! for programmers.
+//! The wrong kind of server instead of a Redis: a process that gets its address says which address to use, and shows no Rust
+//! debug output.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn assert_is_for_people(text: &str, advice: &str) {
     }
 }
 
-/// Each role that is given this address says this.
+/// Asserts that each role says this about the address.
 async fn all_say(url: &str, commands: &[&[&str]], advice: &str) {
     let client = Client::connect(url).unwrap();
     let error = client.start("loop", &json!({ "n": 1 })).enqueue().await.map(drop).unwrap_err();

@@ -1,4 +1,4 @@
-//! What a wait costs: no attempt where its signal is there, and no call that is under way beside it.
+//! What a wait costs: no attempt if its signal is there already, or comes during another call of the body.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Beside {
     }
 }
 
-/// Waits for what is there already, in every way; then for what is not, and no longer than it must.
+/// Waits for signals that are there already, in every way; then for one that is not, no longer than it must.
 struct Served;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -70,7 +70,7 @@ async fn what_is_there_before_its_wait_costs_no_attempt() {
     Both::new(serve)
         .play(async |stage| {
             let id = &id(stage, "served");
-            // They are in the inbox before the run is there.
+            // They are in the inbox before the run exists.
             stage.client.start("served", &json!({})).id(id).delay(Duration::from_millis(300)).enqueue().await.unwrap();
             let run = stage.client.run(id.as_str());
             for n in [1, 2, 3, 4] {

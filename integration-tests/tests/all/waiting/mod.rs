@@ -56,7 +56,7 @@ struct InputRequired {
     prompt: String,
 }
 
-/// Waits until the run waits for so many signals.
+/// Waits until the run waits for this many signals.
 async fn waiting(store: &dyn Store, run: &str, count: usize) -> Vec<OpenWait> {
     for _ in 0..6000 {
         let waits = store.waits(run).await.unwrap();

@@ -1,4 +1,4 @@
-//! One wait at a time: for a signal, for leave to go on, for an answer, and no longer than it may.
+//! One wait at a time: for a signal, for permission, for an answer, and with a deadline.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Approved {
     }
 }
 
-/// Waits for leave to go on before it waits for more.
+/// Waits for permission before it waits for more.
 struct TwoWaits;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -42,7 +42,7 @@ impl TwoWaits {
     }
 }
 
-/// Gives up in time.
+/// Gives up at its deadline.
 struct Impatient;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -60,7 +60,7 @@ impl Impatient {
     }
 }
 
-/// Asks whoever follows the run.
+/// Asks the followers of the run.
 struct Asker;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -94,7 +94,7 @@ async fn more_runs_wait_than_there_are_slots_and_what_is_recorded_is_done_once()
             }
             nothing_is_held(&*stage.store).await;
             assert!(stage.memory.as_ref().is_none_or(|memory| memory.breaches().is_empty()));
-            // They are worth nothing to whoever waits for another order.
+            // A wait for another order does not take them.
             for run in &runs {
                 run.signal("approval", &json!({ "order": 99, "by": "nobody" })).await.unwrap();
             }

@@ -1,4 +1,4 @@
-//! A body that runs again after its wait goes the way that it went, or is told that it does not.
+//! A body that runs again after its wait takes the same path, or fails with a replay error.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use stepfleet_shared::run::Status;
 
 use super::{Answered, Asked, LIMIT, count, counted, id, waiting};
 
-/// Goes on after an error, waits, and is not to be told anything else later.
+/// Continues after an error, waits, and must get the same error later.
 struct Undeterred;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -29,7 +29,7 @@ impl Undeterred {
     }
 }
 
-/// Its code is another each time.
+/// Its code differs each time.
 struct Fickle;
 
 #[workflow(start = Asked, stop = Answered)]
@@ -43,7 +43,7 @@ impl Fickle {
     }
 }
 
-/// Reserves at each of two shops as soon as it has answered, and waits.
+/// Reserves at each of two shops as soon as the shop has answered, and waits.
 struct Quotes;
 
 #[workflow(start = Asked, stop = Answered)]

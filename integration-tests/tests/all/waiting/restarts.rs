@@ -1,4 +1,4 @@
-//! What was recorded and what is waited for outlive workers, the coordinator and Redis.
+//! Recorded calls and waits outlive workers, the coordinator and Redis.
 
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
@@ -29,10 +29,10 @@ async fn what_was_recorded_outlives_a_worker_that_is_killed() {
     workers.iter_mut().find(|worker| worker.id() == pid).unwrap().kill();
     let other = wait_for_arrival(&mut redis, "killed").await;
     assert_ne!(other, pid);
-    // One each for the attempt that is there and for the one after the signal.
+    // One each for the current attempt and for the one after the signal.
     let_go(&mut redis, "killed", 2).await;
     waiting(&*fleet.store, "killed", 1).await;
-    // The one that has begun to wait may be killed too: nobody holds it.
+    // The worker whose run has begun to wait may be killed too: nobody holds the run.
     nothing_is_held(&*fleet.store).await;
     workers.iter_mut().find(|worker| worker.id() == other).unwrap().kill();
     run.signal("approval", &"fine").await.unwrap();

@@ -67,7 +67,7 @@ impl Mailbox {
     async fn read(&self, ctx: &Context, _: Asked) -> Outcome<Answered> {
         let mut read: Vec<u64> = Vec::new();
         loop {
-            // Which one is looked at first is a matter of chance.
+            // It is chance which one is seen first.
             tokio::select! {
                 stop = ctx.wait_for::<String>("stop") => return Ok(Answered { answer: json!([stop?, read]) }),
                 message = ctx.wait_for::<u64>("message") => read.push(message?),

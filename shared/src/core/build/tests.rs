@@ -1,4 +1,4 @@
-//! What is built is what the contract says, argument by argument.
+//! The built arguments are those of the contract, one by one.
 
 use std::time::Duration;
 

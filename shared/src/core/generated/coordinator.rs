@@ -337,7 +337,7 @@ impl Transition for DeferSend<'_> {
     const NAME: &'static str = "defer_send";
 }
 
-/// Tells a run that a child run which it waits for has ended.
+/// Tells a run about the end of a child run that it waits for.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildEnded<'a> {
     pub(crate) parent: &'a str,
@@ -389,7 +389,7 @@ impl Transition for Cancel<'_> {
     const NAME: &'static str = "cancel";
 }
 
-/// Continues a failed run from where it failed, if requested with another event for the failed step.
+/// Continues a failed run from where it failed, and gives the failed step another event if requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Retry<'a> {
     pub(crate) asked: &'a str,

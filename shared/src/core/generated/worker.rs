@@ -31,7 +31,7 @@ impl Transition for Claim<'_> {
     const NAME: &'static str = "claim";
 }
 
-/// Records entries and changes the context of a step that goes on; opens waits and answers those that have ended.
+/// Records entries and changes the context of a step that is still executing; opens waits and answers those that have ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoint<'a> {
     pub(crate) fence: Fence<'a>,

@@ -127,7 +127,7 @@ impl Data {
         }
     }
 
-    /// Lets go of the children of a step execution that has ended, including failed ones.
+    /// Drops the children of a step execution that has ended, including failed ones.
     pub(super) fn let_children_go(&mut self, now: u64, run: &str, seq: u64) {
         let Some(steps) = self.steps(run) else { return };
         let gone: Vec<(u64, u64)> = steps.children.range((seq, 0)..=(seq, u64::MAX)).map(|(at, _)| *at).collect();

@@ -107,7 +107,7 @@ impl Data {
         }
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {
-            // Successors in a held-back run are queued instead, until it goes on.
+            // Successors in a held-back run are queued instead, until the run goes on.
             self.taker = if self.is_held_back(&fence.run) { None } else { self.taker_of(call, fence.slot, refill) };
             if let Some(steps) = self.steps(&fence.run) {
                 steps.executions.get_mut(&fence.seq).map(Execution::ended_well);
@@ -246,7 +246,7 @@ impl Data {
         }
         if let Some(result) = &commit.result {
             self.note(now, Kind::Completed, attempt, String::new());
-            // Other step executions of the run may still execute, in vain.
+            // Other step executions of the run may still be executing; their workers can drop them.
             if has_siblings {
                 self.tell_workers(now, attempt.run.clone());
             }

@@ -213,7 +213,7 @@ impl Data {
         kept.remove(at)
     }
 
-    /// Ends the waits that the body has let go of. Signals that reached them unseen are kept for other waits, in their
+    /// Ends the waits that the body has dropped. Signals that reached them unseen are kept for other waits, in their
     /// original order.
     pub(super) fn let_go(&mut self, now: u64, run: &str, seq: u64, gone: &[LetGo]) {
         let mut unseen = Vec::new();

@@ -68,7 +68,7 @@ impl Barrier {
             return Ok(round.epoch.clone());
         }
         let covered = self.asked.load(Ordering::SeqCst);
-        // Whoever is dropped while Redis waits leaves a connection that cannot be used.
+        // A future that is dropped while Redis waits leaves a connection that cannot be used.
         let mut connection = match round.connection.take() {
             Some(connection) => connection,
             None => Connection::open(link).await?,

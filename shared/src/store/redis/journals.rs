@@ -62,7 +62,7 @@ impl RedisStore {
     }
 }
 
-/// Reads record, description and state of a step execution; where there are none, it is the only one of a run that has completed.
+/// Reads record, description and state of a step execution; if there are none, it is the only one of a run that has completed.
 fn read_step(step: &mut Claimed, of: Fields, about: Fields, input: &[u8]) -> Option<()> {
     let text = |field: Option<Vec<u8>>| String::from_utf8_lossy(&field.unwrap_or_default()).into_owned();
     let mut of = of.into_iter();

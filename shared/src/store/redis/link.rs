@@ -56,7 +56,7 @@ impl Link {
         &self.topology
     }
 
-    /// A connection of its own for a caller that blocks for up to `block` at a time.
+    /// A separate connection for a caller that blocks for up to `block` at a time.
     pub(crate) async fn dedicated(&self, block: Duration, name: &str) -> Result<Dedicated> {
         let node = self.topology.node(self.slot).await?;
         match node.dedicated(block + BLOCK_SLACK, name).await {
@@ -163,7 +163,7 @@ impl Link {
         self.topology.heed(self.slot, node, shared, error)
     }
 
-    /// Calls a transition; loads the library where the server does not have it.
+    /// Calls a transition; loads the library if the server does not have it.
     pub(crate) async fn call(&self, command: &Cmd) -> Result<Value> {
         match self.send(command).await {
             Err(error) if is_missing_function(&error) => {
@@ -198,7 +198,7 @@ pub(crate) fn is_missing_function(error: &Error) -> bool {
     error.to_string().contains("Function not found")
 }
 
-/// A connection of its own, to the owner of the slot at the time. After an error, it is replaced.
+/// A separate connection to the current owner of the slot. After an error, it is replaced.
 pub(crate) struct Dedicated {
     link: Link,
     node: Arc<Node>,

@@ -113,7 +113,7 @@ fn since(now: u64, at: Option<u64>) -> Duration {
     Duration::from_millis(at.map_or(0, |at| now.saturating_sub(at)))
 }
 
-/// The id of the entry that the group of a lane was given last, from the reply of `XINFO GROUPS`.
+/// The id of the last entry that was delivered to the group of a lane, from the reply of `XINFO GROUPS`.
 fn taken(groups: Value) -> Option<String> {
     let group = Reply::new(groups).ok()?.array().ok()?.pairs_of_values().ok()?;
     text(group.into_iter().find(|(name, _)| name == "last-delivered-id")?.1).ok()

@@ -1,7 +1,7 @@
 //! The store on Redis 7.0 or later, or Valkey: each transition is one Redis Function, one `FCALL`.
 //!
 //! The functions are in `lua/`, in the order of a run: `start`, `claim`, `commit`, `fleet` (leases, recovery, timers).
-//! What each role may do is in a file of its own: `caller`, `worker`, `coordinator`, `reader`. Arguments are made and
+//! Each role has a file: `caller`, `worker`, `coordinator`, `reader`. Arguments are made and
 //! replies are read in `crate::core`; `wire` stands between that and the client of Redis, `link` is the way to the
 //! server.
 

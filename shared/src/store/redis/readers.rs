@@ -1,4 +1,4 @@
-//! The readers that block, and the lease: each has a connection of its own.
+//! The readers that block, and the lease: each has a separate connection.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl RedisStore {
 
 pub(super) struct RedisLease {
     pub(super) connection: SharedByName,
-    /// Of the partition's keys.
+    /// The prefix of the partition's keys.
     pub(super) prefix: String,
     pub(super) worker: String,
     /// How long it lasts (ms).
@@ -66,7 +66,7 @@ pub(super) struct RedisLease {
     pub(super) client: u64,
     /// How many heartbeats were made.
     pub(super) made: u32,
-    /// Up to when the worker was told of runs that were cancelled (ms).
+    /// Up to when the worker knows of cancelled runs (ms).
     pub(super) told: u64,
 }
 

@@ -102,7 +102,7 @@ impl Short {
         match self.link.call(&command).await.and_then(Reply::new) {
             Ok(mut answers) => {
                 for waiting in batch {
-                    // Whoever asked may be gone.
+                    // The caller may be gone.
                     let _ = waiting.answer.send(answers.value());
                 }
             }
@@ -129,7 +129,7 @@ impl Drop for Turn<'_> {
             Ok(runtime) if !queue.waiting.is_empty() => {
                 runtime.spawn(self.0.clone().send_all());
             }
-            // Where there is no runtime any more, nobody waits for an answer.
+            // Without a runtime, nobody waits for an answer.
             _ => {
                 queue.waiting.clear();
                 queue.calls -= 1;
@@ -145,6 +145,6 @@ fn fitting(waiting: &[Waiting]) -> usize {
         bytes += waiting.args.size();
         bytes <= MOST_BYTES
     };
-    // One that is too large by itself goes alone.
+    // A call that is too large goes alone.
     waiting.iter().take(MOST_COMMITS).take_while(fits).count().max(usize::from(!waiting.is_empty()))
 }

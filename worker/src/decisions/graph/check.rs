@@ -265,7 +265,7 @@ mod tests {
                 &[NEVER],
             ),
             (
-                // In a fan-out and outside of it: that depends on what comes.
+                // In a fan-out and outside of it: that depends on the events.
                 vec![
                     node("split", Each("Start"), &[("Page", true), ("Page", false)]),
                     node("read", Each("Page"), &[("Count", false), ("Stop", false)]),

@@ -67,7 +67,7 @@ impl Router {
         let mut walk = self.walk(&[fan]);
         for opener in self.nodes.iter().filter(|node| node.emits.contains(&(fan, true))) {
             walk.comes.entry(fan).or_default().insert(opener.step);
-            // What these lead to joins further out, where it joins here not already.
+            // Events that follow from these join further out, unless they join here.
             let sent = self.walk(&opener.sends);
             for event in &opener.sends {
                 walk.comes.entry(event).or_default().insert(opener.step);
@@ -134,7 +134,7 @@ fn nested_joins(step: &str, event: &str, fans: &BTreeMap<&'static str, Walk>) ->
     ))
 }
 
-/// A step that joins, and whose event comes outside of any fan-out too. Whoever returns it in both may know when to.
+/// A step that joins, and whose event also comes outside of any fan-out. A step that returns it in both places may know when to.
 fn outside(step: &str, event: &str, run: &Walk, fans: &BTreeMap<&'static str, Walk>) -> Option<String> {
     let joining: Vec<&Walk> = fans.values().filter(|walk| walk.joins.contains(step)).collect();
     let by = only_there(event, run, &joining)?;
@@ -156,8 +156,8 @@ fn only_there(event: &str, level: &Walk, others: &[&Walk]) -> Option<BTreeSet<&'
     (!by.is_empty()).then_some(by)
 }
 
-/// A set of which some events come on a level where others never do, or nowhere. What comes from outside, and the start
-/// event, goes to steps that take it by itself. Whoever also returns an event where the set can be complete may know when to.
+/// A set of which some events come on a level on which others never come, or nowhere. Events from outside, and the start
+/// event, go to steps that take them alone. A step that also returns an event where the set can be complete may know when to.
 fn incomplete(step: &str, events: &[&str], run: &Walk, fans: &BTreeMap<&'static str, Walk>) -> Option<String> {
     let inner = fans.iter().map(|(fan, walk)| (format!("in the fan-out of {fan}"), walk));
     let levels: Vec<_> = [("outside of any fan-out".to_owned(), run)].into_iter().chain(inner).collect();

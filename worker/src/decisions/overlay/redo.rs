@@ -14,7 +14,7 @@ use crate::error::Outcome;
 const MAX_DEEDS: usize = 10_000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Repeats one change. False if its answer differs from what the body was told.
+/// Repeats one change. False if its result differs from the one that the body got.
 type Deed = Box<dyn Fn(&mut Overlay) -> bool + Send>;
 
 /// What the body has done, in order.
@@ -42,7 +42,7 @@ impl fmt::Debug for Deeds {
     }
 }
 
-/// What was handed out to be committed: the deeds, and the fields that they had read.
+/// The changes that were handed out for a commit, and the fields that they had read.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) deeds: Deeds,
@@ -76,9 +76,9 @@ impl Overlay {
         self.sees_all = true;
     }
 
-    /// What was handed out last could not be committed, since others have written: does it again on the context as it is
-    /// by now, and what the body has done since on top of that. None if the body is to run again: it has seen what
-    /// others have changed, or is told something else now. Nothing can be done again then.
+    /// The last changes could not be committed, since others have written: repeats them on the current context,
+    /// and the later changes of the body on top. None if the body must run again: it has read what
+    /// others have changed, or would get other values now. Then nothing can be repeated.
     pub(crate) fn redo(&mut self, context: Vec<(String, Vec<u8>)>) -> Option<Changes> {
         let flight = self.flight.take()?;
         let mut anew = Self::new(context);
@@ -105,7 +105,7 @@ impl Overlay {
             return None;
         }
         for deed in &deeds.list {
-            // The code of a transaction that panics does so in the body, when that runs again.
+            // If the code of a transaction panics, it will panic in the body when that runs again.
             let is_same = std::panic::catch_unwind(AssertUnwindSafe(|| deed(self)));
             if !is_same.unwrap_or(false) {
                 return None;
@@ -129,7 +129,7 @@ mod tests {
         fields.map(|(name, value)| (name.clone(), values::encode(name, value).unwrap())).collect()
     }
 
-    /// A transaction that adds one, and tells the body `told` of the sum.
+    /// A transaction that adds one, and returns `told` of the sum.
     fn add_one(overlay: &mut Overlay, told: fn(u64) -> u64) -> Outcome<u64> {
         overlay.act(1, move |overlay| {
             let now: u64 = overlay.read("n").map(|n| values::decode("n", &n)).transpose()?.unwrap_or(0);
@@ -175,7 +175,7 @@ mod tests {
             overlay.take();
             assert_eq!(overlay.redo(context(&json!({"n": 2}))), None);
         }
-        // It is told another sum.
+        // It gets another sum.
         let mut overlay = Overlay::new(context(&json!({"n": 1})));
         assert_eq!(add_one(&mut overlay, |sum| sum % 2).unwrap(), 0);
         overlay.take();

@@ -92,7 +92,7 @@ pub enum Delay {
     },
 }
 
-/// What becomes of an attempt that failed.
+/// What happens after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Another one begins after this delay.
@@ -130,7 +130,7 @@ impl Reason {
     }
 }
 
-/// Where a policy takes its chance from: the same attempt always has the same, and so the same decision.
+/// The source of a policy's randomness: the same attempt always gets the same, and so the same decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed(u64);
 
@@ -258,7 +258,7 @@ impl RetryPolicy {
         }
     }
 
-    /// What becomes of an attempt that failed with `error`, after `failures` earlier ones that failed, `elapsed` after
+    /// What happens after an attempt that failed with `error`, after `failures` earlier ones that failed, `elapsed` after
     /// the first of them began. Pure.
     pub fn decide(&self, failures: u32, elapsed: Duration, error: &Error, seed: Seed) -> Decision {
         if error.is_terminal() {

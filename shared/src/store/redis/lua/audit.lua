@@ -24,7 +24,7 @@ local function report(a, name, what)
 end
 
 local function breach(a, run, what, mend)
-  -- Of a run that is taken up again it is no breach.
+  -- A retry or a resume may find things missing; that is no breach.
   if a.is_quiet then return mend() end
   if not report(a, run, what) then return end
   mend()
@@ -85,7 +85,7 @@ local function audit_hold(a, run, seq, s)
       requeue(a.p, s.about, run, seq, s.attempt, s.call, a.now, 'lost', a.max_losses, a.retention)
     end)
   elseif not has_slot(a, run, seq, s) then
-    -- Its worker may be executing it; nobody else knows.
+    -- Only its worker knows whether it is executing it, so it is not queued again.
     local what = 'step execution ' .. seq .. ' is not among the holds of its worker ' .. s.about
     breach(a, run, what, function()
       redis.call('HSET', key_of.held(a.p, s.about), 'x' .. run .. '.' .. seq, slot_value(s.call, 'o', run, seq, s.attempt))
@@ -155,14 +155,14 @@ mend_execution = function(a, run, meta, seq, line)
   local group, step = parse_record(record or '')
   local _, closed = groups_of(key_of.steps(a.p, run), group or '0')
   if closed then
-    -- To be removed; no breach, as this takes a moment.
+    -- A closed fan-out is discarded in slices, so this is no breach.
     if a.fix then redis.call('ZADD', key_of.timers(a.p), 'NX', a.now, 'close ' .. run .. ' ' .. closed .. ' 0') end
     return
   end
   if s.letter == 'T' then
     audit_turn(a, run, meta, seq, step)
   elseif s.letter == 'Q' then
-    -- Entries are read in vain while the run is paused.
+    -- While the run is paused, claims read its entries without effect, so they need not exist.
     if a.is_paused then return end
     if is_queued(a, queue_of(meta), s.about) then return audit_ready(a, run, queue_of(meta), string.sub(s.about, 1, 1)) end
     breach(a, run, 'step execution ' .. seq .. ' is queued but missing from its queue',
@@ -178,7 +178,7 @@ mend_execution = function(a, run, meta, seq, line)
 end
 
 mend_fan = function(a, run, meta, group, place)
-  -- What is left of a closed fan-out is swept.
+  -- The timer `close` discards the rest of a closed fan-out.
   if not groups_of(key_of.steps(a.p, run), group) then return end
   if a.is_paused or redis.call('EXISTS', key_of.fan(a.p, run, group)) == 0 then return end
   if is_queued(a, queue_of(meta), place) then return audit_ready(a, run, queue_of(meta), string.sub(place, 1, 1)) end
@@ -207,11 +207,11 @@ lost_for_good = function(p, run, steps)
   end
   for _, list in ipairs(extra_of(p, run)) do
     local group = string.match(list, ':fan:.+:(%d+)$')
-    -- Branches that are staged and not committed are staged again.
+    -- The worker stages uncommitted branches again.
     local needed = not group or redis.call('HEXISTS', steps, 'f' .. group) == 1
-    -- Who waits for its turn can be told from the step executions.
+    -- The states of the step executions show which of them wait for a turn.
     if string.find(list, ':turns:' .. run .. ':', 1, true) then needed = false end
-    -- Followers may be told again.
+    -- At worst, followers get an event twice.
     if string.find(list, ':published:' .. run .. ':', 1, true) then needed = false end
     if needed and redis.call('EXISTS', list) == 0 then return GONE[string.match(list, '}:(%a+):')] .. ' are gone' end
   end
@@ -312,7 +312,7 @@ local function audit_live(a, run, cursor_at)
   local steps = key_of.steps(a.p, run)
   if cursor_at == '0' then
     audit_run_hash(a, run, steps)
-    -- First: the repairs of the others are noted there.
+    -- First, since the other repairs write to the history.
     if redis.call('EXISTS', key_of.history(a.p, run)) == 0 and redis.call('HEXISTS', steps, 'born') == 0 then
       breach(a, run, 'its history is gone', function() end)
     end
@@ -339,7 +339,7 @@ local function audit_live(a, run, cursor_at)
     elseif inputless and string.find(field, '^e%d+$') and needs_input(value) then
       fail_audited(a, run, 'its input is gone')
     end
-    -- A mend may have ended the run.
+    -- A repair may have ended the run.
     if redis.call('EXISTS', steps) == 0 then return '0' end
   end
   return slice[1]
@@ -369,7 +369,7 @@ local function audit_part(a, kind, name)
   if kind == 'joined' then run = string.match(name, '^(.+):%d+:[^:]+$') or name end
   local key, extra = a.p .. kind .. ':' .. name, key_of.extra(a.p, run)
   if redis.call('EXISTS', key_of.run(a.p, run), key_of.steps(a.p, run)) == 0 then
-    -- Signals may come before their run is served.
+    -- Signals may come before a worker serves the run.
     if redis.call('HEXISTS', key_of.deferred(a.p), run) == 1 then return end
     if redis.call('EXISTS', key) == 0 then return end
     if report(a, run, 'its ' .. kind .. ' was left behind') then redis.call('UNLINK', key) end

@@ -169,7 +169,7 @@ function kin.child_ended(p, a)
   note(p, run, now, 'child-ended', seq, 0, '-', '-', a.child .. ' ' .. a.status)
   redis.call('HDEL', steps, 'w' .. a.wait)
   record_signal(p, run, seq, number, a.wait, '', a.payload, due)
-  -- One that has failed finds it when it is retried.
+  -- A failed parent finds the entry when it is retried.
   if not is_failed then wake(p, run, seq) end
   return { 'told' }
 end

@@ -27,15 +27,15 @@ end
 local function hold(p, caller, run, seq, now)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'e' .. seq, 'meta', 'last', 'paused')
-  -- While the run is paused it stays as it is: `resume` queues it again.
+  -- The run is paused: `resume` queues the step execution again.
   if not found[1] or found[5] then return nil end
   local s, news = { attempt = 0, failures = 0, losses = 0, shared = 0 }, nil
-  -- Most are new: their state is not taken apart.
+  -- Most are new, and parsing costs time.
   if string.sub(found[1], 1, 8) ~= 'Q 0 0 0 ' then
     s = parse_state(found[1])
     if not s.letter or s.attempt >= 1e9 then return fail_damaged(p, run, seq, caller.worker, now, 'its state') end
     if s.letter ~= 'Q' then return nil end
-    -- An entry from before it was queued alone.
+    -- This entry is older than the one in `alone`.
     if string.sub(s.about, 1, 1) == 'a' and not caller.takes_alone then return nil end
   end
   local group = parse_head(found[2])
@@ -95,7 +95,7 @@ local function tell_item(p, slot, item, now)
   end
   local chain = item.chain or groups_of(key_of.steps(p, run), group) or {}
   local groups = #chain > 0 and table.concat(chain, ' ') or '0'
-  -- A first attempt has recorded nothing yet. What is kept of failed ones is among it.
+  -- A first attempt has recorded nothing yet. The journal also has what failed attempts left.
   local journal = item.attempt > 1 and not item.news and redis.call('HGETALL', key_of.journal(p, run, item.seq)) or {}
   if item.news then journal = kept.news(p, item) end
   for i = 1, #journal, 2 do
@@ -220,7 +220,7 @@ local function take_alone(p, caller, class, after, now)
       local ms, n = string.match(entry[1], '^(%d+)-(%d+)$')
       redis.call('XTRIM', stream, 'MINID', ms .. '-' .. n + 1)
     end
-    -- At once: as long as it is named there, workers make room for it.
+    -- At once, because workers make room for it as long as the set names it.
     if not entry or redis.call('XLEN', stream) == 0 then redis.call('SREM', ready_key(p, 'a'), queue) end
     after = queue
   end
@@ -254,7 +254,7 @@ claim = function(p, a)
   if #held > 0 then chunked('HSET', key_of.held(p, worker), held) end
   for i, item in ipairs(items) do out[i] = tell_item(p, slots[i], item, now) end
   redis.call(#items < #slots and 'SADD' or 'SREM', key_of.idle(p, class), worker)
-  -- There may be more than was taken.
+  -- The queues may have more entries than were taken.
   local queue = next_queue(p, 'r', class, last) or next_queue(p, 'q', class, last)
   if queue then wake_worker(p, queue) end
   return { 'ok', out, 0 }

@@ -65,7 +65,7 @@ local function emit(p, x, c)
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
   push_joins(p, run, meta, inner, c.joins, x.now, x.taker)
-  -- A join that has all it begins with closes its fan-out, and with it whatever else this step execution leaves.
+  -- A join with enough events closes its fan-out, which makes everything else that this step execution emits void.
   if #c.joins > 0 and not groups_of(steps, inner) then return end
   push_parts(p, run, inner, c.parts, c.emits)
   if c.fan then c.staged = c.staged + stage_rest(p, run, seq, c.emits) end
@@ -86,7 +86,7 @@ end
 fail_run = function(p, x, reason, retention, forget)
   tell_workers(p, x.run, x.now)
   note(p, x.run, x.now, 'failed', x.seq, x.attempt, x.step, x.worker, reason)
-  -- A retry of the run begins with it.
+  -- `retry` begins with this step execution.
   if x.seq ~= 0 then redis.call('HSET', key_of.steps(p, x.run), 'failed', x.seq .. ' ' .. table.concat(forget or {}, ' ')) end
   finish(p, x.run, x.now, 'failed', retention,
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
@@ -115,7 +115,7 @@ end
 -- arguments of complete.
 local function apply(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
-  -- Redis may have come back without the last chunks.
+  -- Redis may have come back without the last staged chunks.
   if c.staged > 0 and redis.call('LLEN', key_of.fan(p, run, x.seq)) ~= c.staged then return 'unstaged' end
   local outcome, field, wrong = settle_changes(p, run, c)
   if outcome then return outcome, field, wrong end
@@ -140,12 +140,12 @@ local function apply(p, x, c)
     redis.call('UNLINK', list)
     redis.call('SREM', key_of.extra(p, run), list)
   end
-  -- That of a run of one step execution, as a durable function is, is there for forks.
+  -- If the run has a single step execution, like a durable function, its journal is kept for forks.
   local is_only = #c.stop > 0 and c.journal ~= '' and x.seq == '1' and x.last == 1
   if c.journal ~= '' then end_journal(p, x, c.journal, is_only) end
   if #c.stop > 0 then
     note(p, run, x.now, 'completed', x.seq, x.attempt, x.step, x.worker)
-    -- Others of its steps may be executing: what they do is in vain.
+    -- Other steps may still be executing; their workers can drop them.
     if x.group ~= '0' or x.siblings > 1 then tell_workers(p, run, x.now) end
     finish(p, run, x.now, 'completed', c.retention, { 'result', c.stop[1] }, x.publishes, nil, is_only and key_of.journal(p, run, x.seq))
     return nil
@@ -172,7 +172,7 @@ end
 -- has the caller (worker, call) and what the slot wants (next, after). `memo` is that of `next_queue`.
 local function refill(p, a, taker, now, memo)
   local taken = taker and taker.taken
-  -- It is gone where the same call ended its run, and void where it closed a fan-out around it.
+  -- The same call may have ended the run, or closed a fan-out around the successor.
   if taken and redis.call('HGET', key_of.steps(p, taken.run), taken.seq) == taken.line then
     if groups_of(key_of.steps(p, taken.run), (parse_head(taken.record))) then
       tell_followers(p, taken.run, taken.meta, 'running', taken.seq, 1, a.worker, taken.record)
@@ -213,10 +213,10 @@ local function under_fence(p, a, act)
     is_good = false
   end
   if is_good then
-    -- What follows in a run that is paused is queued, and held back there.
+    -- In a paused run the successors are queued, and claims pass over them.
     taker = not found[7] and taker_of(p, a, now) or nil
     state.losses, state.shared = 0, 0
-    -- Nothing was changed where it says why not.
+    -- If `why` is given, nothing was changed.
     local why, field, wrong = act(p, { run = run, meta = found[2], last = tonumber(found[3]), siblings = tonumber(found[4]) or 0,
       is_limited = found[5], publishes = found[6], seq = seq, attempt = state.attempt, group = group, step = a.step,
       worker = a.worker, state = state, now = now, taker = taker }, a)

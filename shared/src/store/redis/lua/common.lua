@@ -417,7 +417,7 @@ end
 -- The same for all signals kept for a run.
 local function tell_kept(p, run, now, keys)
   local count_of = {}
-  -- Two fields each, and the number given out last.
+  -- Each signal has two fields; `last` is one more.
   for _, key in ipairs(keys) do count_of[key] = math.floor(redis.call('HLEN', key) / 2) end
   tell_unused(p, run, now, keys, count_of)
 end

@@ -7,7 +7,7 @@
 -- Writes the next batch of a large fan-out, and queues its entry again while branches remain.
 begin_fan = function(p, worker, run, group, now)
   local steps, list = key_of.steps(p, run), key_of.fan(p, run, group)
-  -- The entry may have outlived its run, and another run have its id: then no such fan-out is open.
+  -- The entry may be older than the run: if an earlier run had this id, no such fan-out is open.
   local found = redis.call('HMGET', steps, 'meta', 'f' .. group, 'paused')
   local meta = found[1]
   if not meta or not found[2] or found[3] or not groups_of(steps, group) then return end
@@ -154,7 +154,7 @@ end
 local function push_join(p, run, meta, group, step, payload, now, taker)
   local steps = key_of.steps(p, run)
   local fan = redis.call('HGET', steps, 'f' .. group)
-  -- An event before this one has closed it.
+  -- An earlier event has closed the fan-out.
   if not fan then return end
   local parent, heads = heads_of(fan)
   local fired, lines = 0, parent
@@ -221,7 +221,7 @@ discard = function(p, run, meta, seq, s, record, now)
   elseif s.letter == 'S' then
     close_waits(p, run, seq, s.about)
   end
-  -- Of those that never began there may be very many.
+  -- Those that never began are not recorded, since there may be very many.
   if s.attempt > 0 then
     tell_followers(p, run, meta, 'dropped', seq, s.attempt, worker, record or '')
     note(p, run, now, 'dropped', seq, s.attempt, step or '-', worker)
@@ -247,7 +247,7 @@ pass_turn = function(p, run, meta, step, from, now)
       discard(p, run, meta, seq, s, found[2], now)
     end
   end
-  -- They were all of closed fan-outs: go on in another call.
+  -- All of these belonged to closed fan-outs: continue in another call.
   set_timer(p, now, now, 'turn ' .. run .. ' ' .. step .. ' ' .. from)
 end
 
@@ -273,7 +273,7 @@ local function discard_closed(p, run, group, from, now)
   table.sort(closed)
   for _, seq in ipairs(closed) do
     local found = redis.call('HMGET', steps, seq, 'e' .. seq)
-    -- The end of another one may have ended it.
+    -- Discarding another one may have ended it.
     if found[1] then discard(p, run, meta, seq, parse_state(found[1]), found[2], now) end
   end
   if slice[1] ~= '0' then set_timer(p, now, now, 'close ' .. run .. ' ' .. group .. ' ' .. slice[1]) end

@@ -17,7 +17,7 @@ register = function(p, a)
   end
   chunked('SADD', key_of.serves(p, class), queues)
   chunked('HSET', key_of.workflows(p), a.served)
-  -- Coordinators look after workers from now on.
+  -- While there is no worker, coordinators do not look at connections: the alarm changes that.
   redis.call('PUBLISH', key_of.alarm(p), now)
   return { 'ok', now }
 end
@@ -40,7 +40,7 @@ heartbeat = function(p, a)
   local is_changed = redis.call('ZADD', leases, 'XX', 'CH', now + a.lease, worker) == 1
   if not is_changed and not redis.call('ZSCORE', leases, worker) then return { 'lost', now, {}, 0 } end
   if a.client ~= '' then redis.call('HSET', key_of.clients(p), worker, a.client) end
-  -- A thousand idle workers are to cost as little as can be: one that executes nothing has nothing to be told.
+  -- Idle workers need no news, so that a thousand of them cost as little as possible.
   if a.idle or redis.call('EXISTS', key_of.cancelled(p), ready_key(p, 'a')) == 0 then return { 'ok', now, {}, 0 } end
   local cancelled = redis.call('ZRANGEBYSCORE', key_of.cancelled(p), a.since, '+inf', 'LIMIT', 0, 1000)
   return { 'ok', now, cancelled, makes_room(p, worker, a.lease) and 1 or 0 }
@@ -106,9 +106,9 @@ end
 -- Takes back one slice of a worker's holds. True once none is left and the worker is removed.
 reap_worker = function(p, worker, now, kind, limit, max_losses, retention)
   local about = redis.call('HMGET', key_of.worker(p, worker), 'queues', 'class')
-  -- First: what is queued again must wake somebody else.
+  -- First, so that the requeued steps wake other workers.
   redis.call('SREM', key_of.idle(p, about[2] or ''), worker)
-  -- Not HSCAN: begun anew in each slice, it finds nothing once the first part of the table is empty.
+  -- Not HSCAN: each slice would begin at 0 again, and find nothing once the first part of the table is empty.
   local held = redis.call('HRANDFIELD', key_of.held(p, worker), limit, 'WITHVALUES')
   local slots, values, moved = {}, {}, 0
   for i = 1, #held, 2 do
@@ -152,7 +152,7 @@ local function fire_turn(p, timer, now)
   local run, step, from = string.match(timer, '^turn (%S+) (%S+) (%d+)$')
   local meta = run and redis.call('HGET', key_of.steps(p, run), 'meta')
   if meta then return pass_turn(p, run, meta, step, from, now) end
-  -- Should the run be retried, it is passed on then.
+  -- `retry` passes the turn on.
   if run and redis.call('EXISTS', key_of.stopped(p, run)) == 1 then redis.call('HINCRBY', key_of.stopped(p, run), 'u' .. step, 1) end
 end
 
@@ -170,7 +170,7 @@ local function fire_timer(p, timer, now, retention)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'meta')
   local s = parse_state(found[1])
-  -- The due time tells a timer of an earlier run of this id from this one's.
+  -- Comparing the due time rejects a timer of an earlier run with this id.
   if s.letter == 'W' and s.attempt == tonumber(attempt) and (tonumber(s.about) or 0) <= now then
     tell_followers(p, run, found[2], 'waiting', seq, s.attempt, '-')
     queue_again(p, found[2], run, seq, s)
@@ -199,7 +199,7 @@ reap = function(p, a)
   end
   if #gone >= LIMIT.REAPED then more = 1 end
   for i = 1, #suspects, 2 do
-    -- The client id says which connection was seen closed: the worker may have a new one by now.
+    -- The worker may have a new connection by now; then the client ids differ.
     local is_known = redis.call('EXISTS', key_of.worker(p, suspects[i]), key_of.held(p, suspects[i])) > 0
     local client = is_known and (redis.call('HGET', key_of.clients(p), suspects[i]) or '0')
     if client == suspects[i + 1] and not listed[suspects[i]] then gone[#gone + 1] = suspects[i] end
@@ -214,7 +214,7 @@ reap = function(p, a)
       more = 1
     end
   end
-  -- Nobody may have heard the wake-up of what is queued.
+  -- An earlier wake-up for these queues may have been lost.
   for lane in pairs(LANES) do
     for _, queue in ipairs(redis.call('SRANDMEMBER', ready_key(p, lane), limit)) do wake_worker(p, queue) end
   end

@@ -112,7 +112,7 @@ local function copy_entries(p, run, new, seq, entries)
     redis.call('HSET', to, entries[i], entries[i + 2] .. string.sub(entry, #entries[i + 1] + 1))
   end
   redis.call('SADD', key_of.extra(p, new), to)
-  -- A first attempt is given no journal: the one before was the source's.
+  -- A first attempt would get no journal, so the fork begins with the second.
   local steps = key_of.steps(p, new)
   local s = parse_state(redis.call('HGET', steps, seq))
   s.attempt = 1

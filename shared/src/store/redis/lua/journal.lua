@@ -34,7 +34,7 @@ local function set_aside(p, run, seq, unreadable, now)
       dues[number] = tonumber(due or 0)
     end
   end
-  -- Else it would count as lost.
+  -- Otherwise an audit would report it as lost.
   if #unreadable > 0 and redis.call('EXISTS', journal) == 0 then redis.call('SREM', key_of.extra(p, run), journal) end
   return dues
 end
@@ -229,7 +229,7 @@ is_too_much = function(p, run, seq, entries, waits)
   if redis.call('HLEN', key_of.journal(p, run, seq)) + entries + new > LIMIT.MAX_ENTRIES then return true end
   for name, count in pairs(open) do
     if count > LIMIT.MAX_WAITS then
-      -- Those of step executions that have ended make room.
+      -- Waits of step executions that have ended do not count.
       local _, gone = keep_waits(p, run, name, function(wait) return is_waiting(steps, (parse_wait(wait))) end)
       if count - gone > LIMIT.MAX_WAITS then return true end
     end
@@ -252,9 +252,9 @@ checkpoint = function(p, a)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
   if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
-  -- What this attempt has recorded is gone: Redis came back without its last moments.
+  -- Redis came back without its latest writes, and lost what this attempt had recorded.
   if a.after ~= '' and not is_recorded(p, run, seq, a.after) then return { 'fenced' } end
-  -- What was done by an earlier try is not done again; others may have written the same fields since.
+  -- An earlier try of this call took effect. Others may have written the same fields since, so nothing is repeated.
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
   local new = new_entries(p, run, seq, entries, 2) + new_entries(p, run, seq, a.gone, 3)

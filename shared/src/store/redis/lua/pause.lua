@@ -10,7 +10,7 @@ pause = function(p, a)
   if across.is_repeated(p, a) then return { 'repeated' } end
   local stands, run = standing(p, a.asked)
   local now, steps = now_ms(), key_of.steps(p, run)
-  -- One that has lost its steps is for the audit.
+  -- The run has lost its steps, and only an audit can end it.
   if stands == 'live' and redis.call('HEXISTS', steps, 'meta') == 0 then stands = 'over' end
   if stands == 'over' or stands == 'unknown' then return { stands } end
   across.settle_request(p, a, 'taken')
@@ -43,7 +43,7 @@ resume = function(p, a)
   redis.call('HSET', key, 'status', redis.call('HEXISTS', key, 'started') == 1 and 'running' or 'queued')
   note(p, run, now, 'resumed', 0, 0, '-', '-')
   if in_line then return { 'resumed' } end
-  -- What was claimed before it was paused is under way.
+  -- `since` 0: all holds were claimed before the pause, and stay.
   fire_again(p, run, '0', 0, now)
   return { 'resumed' }
 end

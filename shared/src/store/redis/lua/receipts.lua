@@ -38,7 +38,7 @@ end
 
 function receipts.tell_end(p, run, lists)
   local found = redis.call('HMGET', key_of.run(p, run), 'status', 'content', 'result', 'error')
-  -- MessagePack has no place in JSON, and what is large is read from the run.
+  -- JSON cannot contain MessagePack, and callers read large results from the run.
   local is_shown = found[3] and found[2] == 'json' and #found[3] <= LIMIT.REPLY_RESULT
   for _, list in ipairs(lists) do
     receipts.push(p, list, 'ended', run, 'status', found[1], 'result', is_shown and { json = found[3] } or '', 'error', found[4] or '')

@@ -62,19 +62,19 @@ local function go_on(p, run, cursor, since, now)
   local has_closed = redis.call('HEXISTS', steps, 'closed') == 1
   renew_timers(p, run, meta, fields, has_closed, now)
   local a, executions = quiet_audit(p, now), numbered(fields, '')
-  -- It waits for its turn in its session.
+  -- The run waits for its turn in its session.
   a.is_paused = redis.call('HEXISTS', steps, 'paused') == 1
   for _, at in ipairs(executions) do
     local s = parse_state(at[2])
     local is_earlier = s.letter == 'H' and tonumber(s.since) and tonumber(s.since) <= since
-    -- The failed one is queued again already.
+    -- `begin_anew` has already queued the failed one.
     if is_earlier and redis.call('HGET', steps, at[1]) == at[2] then take_back(p, run, meta, at[1], s, now) end
   end
   for _, at in ipairs(executions) do
     local line = redis.call('HGET', steps, at[1])
     local letter = line and parse_state(line).letter
     if line and letter ~= 'H' and not is_void(steps, at[1], has_closed) then mend_execution(a, run, meta, at[1], line) end
-    -- It may be damaged.
+    -- `mend_execution` may have ended the run, if a step execution was damaged.
     if redis.call('EXISTS', steps) == 0 then return end
   end
   for _, at in ipairs(numbered(fields, 'q')) do mend_fan(a, run, meta, at[1], at[2]) end
@@ -142,7 +142,7 @@ local function revive(p, run, now, about, session)
   local key, status, timeout = key_of.run(p, run), about[2] and 'running' or 'queued', tonumber(about[3] or '')
   redis.call('RENAME', key_of.stopped(p, run), key_of.steps(p, run))
   redis.call('HDEL', key, 'finished', 'expires', 'error', 'error_step', 'error_attempt')
-  -- It was paused when it failed: whoever retries it wants it to go on.
+  -- If the run was paused when it failed, its retry also resumes it.
   redis.call('HDEL', key_of.steps(p, run), 'paused')
   if session then redis.call('HSET', key_of.steps(p, run), 'paused', sessions.IN_LINE) end
   redis.call('HSET', key, 'status', status)

@@ -61,7 +61,7 @@ local function hand_over(p, argv, at, last, now)
   if sets then
     local raised = version + 1 .. ''
     redis.call('HSET', steps, successor, line, 'e' .. successor, argv[at + H.record], 'last', successor, 'context', raised)
-    -- What the worker has is what it had, and what it has just written.
+    -- The worker knows the context that it had, plus its own changes.
     if known == version then known = raised end
     version = raised
   else
@@ -95,7 +95,7 @@ local function end_branch(p, argv, at, last, now, batch)
     redis.call('HSET', key_of.context(p, run), unpack(argv, at + B.fields, last))
     redis.call('HINCRBY', steps, 'context', 1)
   end
-  -- Whoever opened the fan-out has written the first record.
+  -- The commit that opened the fan-out has already written the first record.
   add_history(p, run, nil, nil, now .. argv[at + B.history])
   if step ~= '' then push_joined(p, run, key_of.joined(p, run, group, step), argv[at + B.event]) end
   redis.call('HDEL', steps, seq, 'e' .. seq)

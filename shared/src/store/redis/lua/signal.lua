@@ -55,7 +55,7 @@ let_go = function(p, run, seq, gone, now)
     keep_waits(p, run, name, function(wait) return string.sub(wait, 1, #mark) ~= mark end)
     local entry = redis.call('HGET', key_of.journal(p, run, seq), number) or ''
     record_entry(p, run, seq, number, 'x' .. name .. ' ' .. gone[i + 2] .. '\n')
-    -- The end of a child run is for nobody else.
+    -- No other wait can take the end of a child run.
     local is_signal = string.sub(entry, 1, 1) == 'w' and not kin.is_child(name) and not kin.is_undo(name)
     local stop = is_signal and string.find(entry, '\n', 1, true)
     if stop then

@@ -82,7 +82,7 @@ local function known_run(p, run, workflow, key, key_ttl)
   local known = key ~= '' and redis.call('GET', key_of.key(p, workflow, key))
   local standing = known and redis.call('HGET', key_of.run(p, known), 'status')
   if standing and standing ~= 'rejected' then
-    -- The caller knows only the id that it would have got: lead it to the run.
+    -- The caller only knows its own id; the alias leads it to the run.
     if known ~= run then
       redis.call('SET', key_of.alias(p, run), known, 'PX', key_ttl)
       redirect_signals(p, run, known)
@@ -113,7 +113,7 @@ local function begin_context(p, run, source, fields)
   redis.call('UNLINK', context)
   if source then redis.call('COPY', source, context) end
   chunked('HSET', context, fields)
-  -- For forks: it changes from now on.
+  -- Forks need the initial context, and the run will change its own.
   if redis.call('COPY', context, key_of.begun(p, run), 'REPLACE') == 1 then redis.call('HSET', key_of.steps(p, run), 'context', 1) end
 end
 
@@ -124,7 +124,7 @@ start = function(p, a)
   local session = a.session ~= '' and a.session
   local taken = across.taken_name(p, entry)
   if taken and redis.call('EXISTS', taken) == 1 then return { 'exists', run } end
-  -- Of one that was held, all who asked for it while it was.
+  -- A held request may have been repeated: all of its lists get receipts.
   local lists = entry == '' and receipts.lists(p, run) or a.reply ~= '' and not is_gone(p, entry) and { a.reply } or {}
 
   local known, status = known_run(p, run, workflow, key, a.key_ttl)
@@ -133,7 +133,7 @@ start = function(p, a)
   if not known and from ~= '' and not source then return { 'no source', from } end
   if not known and session and sessions.is_full(p, session) then return { 'full', session } end
   leave_inbox(p, entry)
-  -- One that was deferred has left the inbox before.
+  -- A deferred request has already left the inbox.
   local was_held, is_paused = true, false
   if entry == '' then was_held, is_paused = across.hold_no_more(p, run, not known) end
   if not was_held then lists = {} end
@@ -154,7 +154,7 @@ start = function(p, a)
   local meta = workflow .. ' ' .. a.version .. ' ' .. a.content .. (is_durable and ' ' .. a.durability or '') .. (a.followed and ' follow' or '')
   if source or #a.fields > 0 then begin_context(p, run, source and key_of.context(p, source), a.fields) end
   local about = { 'meta', meta, 'last', #a.heads, 'n0', #a.heads }
-  -- A run that is created a second time, beside what is left of its history, shows that.
+  -- If an earlier run with this id left its history, the start is appended to it.
   if redis.call('RPUSHX', key_of.history(p, run), start_record(now, meta)) == 0 then
     about[#about + 1], about[#about + 2] = 'born', now
   end
@@ -166,7 +166,7 @@ start = function(p, a)
   end
   redis.call('ZADD', key_of.runs(p), now, run)
   if a.timeout >= 0 and session then
-    -- It begins with its turn.
+    -- The timeout begins with the run's turn.
     redis.call('HSET', key_of.run(p, run), 'timeout', a.timeout)
   elseif a.timeout >= 0 then
     local due = now + delay + a.timeout
@@ -210,7 +210,7 @@ local function reject(p, a)
   leave_inbox(p, a.entry)
   if a.deferred ~= '' then
     lists = receipts.lists(p, a.deferred)
-    -- Of several coordinators that judge a deferred request, one rejects it.
+    -- If several coordinators reject a deferred request, only the first does so.
     if not across.hold_no_more(p, a.deferred) then return { 'gone', run } end
     for _, list in ipairs(lists) do redis.call('SREM', key_of.extra(p, a.deferred), key_of.reply(p, list)) end
   end
@@ -224,7 +224,7 @@ local function reject(p, a)
   if a.limit > 0 then
     redis.call('XADD', key_of.rejected(p), 'MAXLEN', '~', a.limit, '*', 'reason', a.reason, 'entry', a.entry, unpack(a.fields))
   end
-  -- A good request that waits under the same id keeps it.
+  -- A deferred request with the same id keeps the id.
   local taken = run == '' or redis.call('EXISTS', key_of.run(p, run), key_of.alias(p, run)) > 0
   if not taken and redis.call('HEXISTS', key_of.deferred(p), run) == 0 then
     redis.call('HSET', key_of.run(p, run), 'status', 'rejected', 'error', a.reason, 'created', now, 'finished', now,
@@ -233,7 +233,7 @@ local function reject(p, a)
     set_timer(p, now, now + retention, 'expire ' .. run)
     redis.call('PUBLISH', key_of.ended(p, run), 'rejected')
   end
-  -- What was kept while it was held has nobody to take it.
+  -- Nobody will take the signals that were kept for the held request.
   if a.deferred ~= '' and redis.call('HGET', key_of.run(p, run), 'status') == 'rejected' then
     local _, signals = extra_of(p, run)
     if signals then

@@ -52,7 +52,7 @@ stream = function(p, a)
   local is_theirs = found[1] == a.line and string.find(a.line, ' ' .. a.worker .. ' ', 1, true)
   if not is_theirs or is_void(steps, seq, found[2]) then return { 'fenced' } end
   local key, extra = key_of.published(p, run, seq), key_of.extra(p, run)
-  -- Nobody's run fails for its followers' sake: what somebody else has written there is not in the way.
+  -- A foreign value in this key must not fail the run.
   local kind = redis.call('TYPE', key).ok
   if kind ~= 'hash' and kind ~= 'none' then redis.call('UNLINK', key) end
   for _, done in ipairs(a.done) do forget(key, done) end
@@ -63,7 +63,7 @@ stream = function(p, a)
     take, length = 1, 0
   end
   redis.call('SADD', extra, key)
-  -- Redis came back without its latest writes: nobody has the text in between any more.
+  -- Redis came back without its latest writes, and the text in between is lost.
   if a.at > length then
     keep(key, place, take, length, string.rep('\0', a.at - length), false)
     length = a.at

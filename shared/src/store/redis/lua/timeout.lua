@@ -66,7 +66,7 @@ end
 fire_timeout = function(p, run, now, retention)
   local about = redis.call('HMGET', key_of.run(p, run), 'status', 'timeout', 'deadline')
   local timeout, deadline = tonumber(about[2] or ''), tonumber(about[3] or '')
-  -- The due time tells a timer of an earlier run of this id from this one's.
+  -- Comparing the due time rejects a timer of an earlier run with this id.
   local is_paused = about[1] == 'paused'
   if not (is_paused or about[1] == 'queued' or about[1] == 'running') or not timeout or not deadline or deadline > now then return end
   local steps = key_of.steps(p, run)

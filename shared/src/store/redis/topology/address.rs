@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Host and port. An empty host, as a cluster may give it, stands for the host of whoever was asked.
+/// Host and port. An empty host, as a cluster may return it, means the host of the server that was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(super) host: String,
@@ -15,7 +15,7 @@ impl Address {
         (host != "?" && port != 0).then(|| Self { host: host.to_owned(), port })
     }
 
-    /// Reads `host:port`, where an IPv6 address stands without brackets.
+    /// Reads `host:port`, in which an IPv6 address has no brackets.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Self::new(host, port.parse().ok()?)

@@ -60,7 +60,7 @@ async fn ask_node(node: &Client) -> Result<(bool, Table<Address>)> {
     let slots: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     let table = read_slots(&slots, host(node))?;
     let info = redis::cmd("CLUSTER").arg("INFO").query_async::<String>(&mut connection).await;
-    // Where the ACL denies it, the table is good enough.
+    // If the ACL denies it, the table is good enough.
     Ok((info.map_or(true, |info| info.contains("cluster_state:ok")), table))
 }
 

@@ -32,7 +32,7 @@ use self::url::{Login, Places};
 use crate::error::{Error, Result};
 use crate::log;
 
-/// A task that waits longer for another's look goes on with what is known: that task may be blocked.
+/// A task that waits longer for another's look continues with what is known: the other task may be blocked.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 const CLUSTER_NODE: &str = "this is one node of a cluster, and another node has the keys of this namespace: write \
@@ -118,7 +118,7 @@ impl Topology {
         matches!(self.0.places, Places::Cluster { .. })
     }
 
-    /// The server that owns a slot now, as far as is known. Looks where nothing is known or somebody has found it wrong,
+    /// The server that owns a slot now, as far as is known. Looks if nothing is known or somebody has found it wrong,
     /// but not too often.
     pub(super) async fn node(&self, slot: u16) -> Result<Arc<Node>> {
         self.0.watch();

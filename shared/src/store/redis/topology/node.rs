@@ -102,7 +102,7 @@ impl Node {
         host(&self.client)
     }
 
-    /// A connection of its own for a caller whose commands may take so long.
+    /// A separate connection for a caller whose commands may take this long.
     pub(crate) async fn dedicated(&self, response: Duration, name: &str) -> Result<MultiplexedConnection> {
         let config = config(self.connect_timeout, response);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;

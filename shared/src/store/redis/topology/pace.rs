@@ -26,7 +26,7 @@ impl Pace {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// To be told of each look.
+    /// To be called after each look.
     pub(super) fn looked(&mut self, now: Instant, found_new: bool) {
         if found_new || self.next.is_some_and(|next| now >= next + QUIET) {
             self.backoff.succeeds();

@@ -73,7 +73,7 @@ impl Security {
         if self.tls.is_some() { "rediss" } else { "redis" }
     }
 
-    /// With certificates, and with the password where a file has it.
+    /// With certificates, and with the password if a file has it.
     pub(super) fn apply(&self, info: ConnectionInfo) -> Result<ConnectionInfo> {
         let info = self.certify(info)?;
         let Some(password) = &self.password else { return Ok(info) };

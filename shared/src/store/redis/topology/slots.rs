@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub(super) const SLOTS: u16 = 16_384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// The slot of a key: the CRC16 of its hash tag, where it has one that is not empty, else of all of it.
+/// The slot of a key: the CRC16 of its hash tag if it has one that is not empty, otherwise of the whole key.
 pub(crate) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(Table::<u8>::default().owner(0), None);
     }
 
-    /// The table in `partition.rs`: the fullest of so many masters with even ranges, in hundredths of its share.
+    /// The table in `partition.rs`: the fullest of this many masters with even ranges, in hundredths of its share.
     #[test]
     fn plain_numbers_are_spread_over_masters_as_published() {
         let fullest = |partitions: u32, masters: u32| {

@@ -50,7 +50,7 @@ pub(crate) enum Trouble {
     ConnectionLost,
 }
 
-/// The codes that say that a call itself is wrong, or that what it found is. Whatever else a server answers with, now or in a version
+/// The codes that say that a call itself, or the data that it found, is wrong. Whatever else a server answers, now or in a version
 /// to come, says something about the server.
 const AT_FAULT: [&str; 9] =
     ["ERR", "WRONGTYPE", "CROSSSLOT", "NOGROUP", "BUSYGROUP", "BUSYKEY", "NOSCRIPT", "NOPROTO", ""];
@@ -114,7 +114,7 @@ impl Trouble {
         matches!(self, Self::Moved { .. })
     }
 
-    /// The address may have changed: the connection is given up, and the next call goes where a new look says.
+    /// The address may have changed: the connection is given up, and a new look says where the next call goes.
     pub(crate) fn means_look_again(&self) -> bool {
         matches!(
             self,

@@ -65,7 +65,7 @@ struct Parts<'a> {
     login: Option<&'a str>,
     hosts: Vec<&'a str>,
     path: &'a str,
-    /// Those that are not of the security.
+    /// Options other than those of the security.
     options: Vec<(String, String)>,
     security: Security,
 }
@@ -133,7 +133,7 @@ impl<'a> Parts<'a> {
 
 type Options = Vec<(String, String)>;
 
-/// Those of the security, and the others.
+/// The options of the security, and the others.
 fn options(text: &str) -> Result<(Options, Options)> {
     // The reader of the URL that these make is the one that decodes them.
     let url = redis::parse_redis_url(&format!("redis://host/?{text}"));

@@ -1,5 +1,5 @@
 //! Listens to Sentinels: a master that is replaced while it is alive keeps answering for about ten seconds, and what it
-//! is told in that time is lost.
+//! reported in that time is lost.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -43,7 +43,7 @@ async fn listen(watch: Watch, sentinels: Vec<Client>, master: String) {
     let first = rand::random_range(0..sentinels.len());
     let mut backoff = Backoff::new(LISTENING);
     for sentinel in sentinels.iter().cycle().skip(first) {
-        // The error of a Sentinel that is away is told when somebody needs an answer from one.
+        // The error of a Sentinel that is away is reported when somebody needs an answer from one.
         if hear(&watch, sentinel, &master).await.is_some() {
             backoff.succeeds();
         }
@@ -62,7 +62,7 @@ async fn hear(watch: &Watch, sentinel: &Client, master: &str) -> Option<()> {
         redis::RedisResult::Ok(pubsub)
     };
     let pubsub = tokio::time::timeout(PATIENCE, subscribe).await.ok()?.ok()?;
-    // What was said before nobody has heard.
+    // Earlier messages were not heard.
     watch.0.upgrade()?.lock().wrong = true;
     let mut messages = pubsub.into_on_message();
     while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
