@@ -14,6 +14,10 @@ mode=${STEPFLEET_TEST_REDIS:-auto}
 
 need_cargo
 
+# Most tests wait more than they compute. One at a time where `only` says so.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(getconf _NPROCESSORS_ONLN)))}
+export RUST_TEST_THREADS
+
 image() { deploy/scripts/docker-image.sh "${STEPFLEET_TEST_IMAGE:-redis:7.0-bookworm}"; }
 
 # The servers of the matrix.

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::fleet::Process;
-use crate::found;
+
+/// A command may compile a whole program, on a machine that is busy with other tests.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// A terminal. What was started in it ends with the value.
 pub struct Terminal {
@@ -28,17 +31,22 @@ impl Terminal {
     /// Types a line, and waits until its command has ended; what it printed, on whichever stream.
     ///
     /// # Panics
-    /// When the command fails, or has not ended within two minutes.
+    /// When the command fails, or has not ended within ten minutes.
     pub async fn type_in(&mut self, line: &str) -> String {
         let (before, mark) = (self.log().len(), format!("[end of line {}: ", self.typed));
         self.begin(line);
         self.shell.write(&format!("echo \"{mark}$?]\"\n"));
-        let printed = found(async || {
+        let end = Instant::now() + LONGEST;
+        let (printed, code) = loop {
             let log = self.log();
-            let (printed, rest) = log[before..].split_once(&mark)?;
-            Some((printed.to_owned(), rest.split_once(']')?.0.to_owned()))
-        });
-        let (printed, code) = printed.await;
+            let ended =
+                log[before..].split_once(&mark).and_then(|(printed, rest)| Some((printed, rest.split_once(']')?.0)));
+            if let Some((printed, code)) = ended {
+                break (printed.to_owned(), code.to_owned());
+            }
+            assert!(Instant::now() < end, "{line} has not ended within {LONGEST:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         assert_eq!(code, "0", "{line}\n{printed}");
         printed
     }
