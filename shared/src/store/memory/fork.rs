@@ -53,6 +53,10 @@ impl RunData {
         };
         let execution = steps.and_then(|steps| steps.executions.get(&seq));
         if seq == 1 && self.forked_at.is_none() && (last == Some(1) || execution.is_none()) {
+            // A run that was cancelled before a worker served its workflow never got its input.
+            if self.shown.workflow.is_empty() {
+                return Point::Refused("its input is gone".into());
+            }
             return Point::Start;
         }
         match execution {
