@@ -144,7 +144,7 @@ async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
         store.start(&Start { routes, timeout: Some(HOUR), ..start("r") }).await.unwrap();
         let steps = claim(store, "a", 1, 2).await;
         let waits = [Wait { number: 1, name: "ide".into(), ..Wait::default() }];
-        store.suspend(&call("a", 2, false), &steps[0], &waits, Body::Dropped, &double::refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &steps[0], &waits, Body::Dropped, None, &double::refill(0)).await.unwrap();
         let branches = complete(store, 3, &steps[1], &fan(&["branch"; 12], &[], 0), 1).await;
         assert_eq!(store.waits("r").await.unwrap().len(), 1);
         assert_eq!(store.signal("r", "ide", &[1, 9], None).await.unwrap(), Signalled::Delivered);

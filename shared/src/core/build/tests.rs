@@ -22,7 +22,7 @@ fn follow<T: Transition>(given: &T) {
     for arg in transition.arguments() {
         let value = next(arg.name);
         let is_fine = match arg.form {
-            Form::Text | Form::Line | Form::Bytes | Form::Record => true,
+            Form::Text | Form::Line | Form::Optional | Form::Bytes | Form::Record => true,
             Form::Digits | Form::Number => value.parse::<u64>().is_ok(),
             Form::Ms => value.parse::<i64>().is_ok(),
             Form::Flag => value == "0" || value == "1",
@@ -90,6 +90,7 @@ fn commit() -> Commit {
         let_go: vec![LetGo { number: 4, name: "wait".into(), given: 2 }],
         result: Some(vec![1]),
         caught: Some("error".into()),
+        upon: Some(Upon::Entry(1)),
         ..Commit::default()
     }
 }
@@ -98,14 +99,14 @@ fn commit() -> Commit {
 fn what_is_built_is_what_the_contract_says() {
     let (call, step, commit, refill, waits) = (call(), step(), commit(), refill(), waits());
     follow(&complete(&call, &step, &commit, &refill));
-    follow(&suspend(&call, &step, (&waits, Body::Kept), &refill));
+    follow(&suspend(&call, &step, (&waits, Body::Kept, Some(Upon::Entry(5))), &refill));
     follow(&claim(&call, &Claim { slots: vec![0, 4], alone: false, after: None }));
     let Commit { set, unset, merges, expects, let_go, .. } = commit.clone();
     let entries = vec![(1, vec![1])];
     let unreadable =
         vec![Unreadable { number: 1, name: "word".into(), digest: "d".into(), why: "no word at all".into() }];
-    let made =
-        Checkpoint { mark: Some(1), after: Some(2), set, unset, merges, expects, entries, let_go, unreadable, waits };
+    let upon = Some(Upon::Mark(2));
+    let made = Checkpoint { mark: Some(1), upon, set, unset, merges, expects, entries, let_go, unreadable, waits };
     follow(&checkpoint(&step.fence, &made));
     follow(&stage(&step.fence, 0, &commit.emits));
     follow(&release("worker", std::slice::from_ref(&step.fence)));

@@ -186,6 +186,15 @@ local function refill(p, a, taker, now, memo)
   return class and take(p, a, class, 1, a.after, now, memo)[1] or nil
 end
 
+-- Whether Redis came back without what the attempt has recorded. `upon` names it: the number of an entry of its journal,
+-- or `m` and the number of a checkpoint without an entry.
+local function is_forgotten(p, run, seq, line, upon)
+  local mark = string.match(upon, '^m(%d+)$')
+  if not mark then return redis.call('HEXISTS', key_of.journal(p, run, seq), upon) == 0 end
+  local made = redis.call('HGET', key_of.steps(p, run), 'm' .. seq) or ''
+  return string.sub(made, 1, #line + 1) ~= line .. '.' or tonumber(string.sub(made, #line + 2)) < tonumber(mark)
+end
+
 -- Whether the worker is registered and the slot may be refilled: it is empty or still holds the step execution of this
 -- fence.
 local function may_use(p, a)
@@ -195,7 +204,8 @@ local function may_use(p, a)
   return other == a.run and number == a.seq and attempt == string.match(a.line, '^H (%d+)') and call == string.match(a.line, '(%d+)$')
 end
 
--- Checks the fence of a complete, fail or suspend, runs `act` if it is good, and refills the slot.
+-- Checks the fence of a complete, fail or suspend, runs `act` if it is good, and refills the slot. What is forgotten
+-- changes nothing: the worker gives the step execution back.
 local function under_fence(p, a, act)
   local now, run, seq, line, group = now_ms(), a.run, a.seq, a.line, a.group
   local held, steps = key_of.held(p, a.worker), key_of.steps(p, run)
@@ -212,6 +222,7 @@ local function under_fence(p, a, act)
     discard(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
+  if is_good and a.upon and is_forgotten(p, run, seq, line, a.upon) then return { 'forgotten', {} } end
   if is_good then
     -- What follows in a run that is paused is queued, and held back there.
     taker = not found[7] and taker_of(p, a, now) or nil

@@ -252,11 +252,10 @@ checkpoint = function(p, a)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
   if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
-  -- What this attempt has recorded is gone: Redis came back without its last moments.
-  if a.after ~= '' and not is_recorded(p, run, seq, a.after) then return { 'fenced' } end
   -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
+  if a.upon and is_forgotten(p, run, seq, line, a.upon) then return { 'fenced' } end
   local new = new_entries(p, run, seq, entries, 2) + new_entries(p, run, seq, a.gone, 3)
   if is_too_much(p, run, seq, new, waits) then return { 'full' } end
   if not (entries[1] and is_recorded(p, run, seq, entries[1])) then
