@@ -155,3 +155,21 @@ async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
     })
     .await;
 }
+
+/// Its worker died before the commit, and the next attempt comes to another fan-out.
+#[tokio::test]
+async fn what_an_attempt_staged_in_vain_is_no_part_of_a_later_fan_out() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let chunk = vec![(route("in vain"), vec![1, 7]); 5];
+        assert_eq!(store.stage("a", &step.fence, 0, &chunk).await.unwrap(), Some(5));
+        store.release("a", std::slice::from_ref(&step.fence)).await.unwrap();
+        let step = claim(store, "a", 2, 1).await.remove(0);
+        let mut branches = complete(store, 3, &step, &fan(&["branch"; 2], &["join"], 0), 9).await;
+        branches.extend(claim(store, "a", 4, 9).await);
+        assert_eq!(branches.iter().map(|branch| &*branch.step).collect::<Vec<_>>(), ["branch"; 2]);
+        scene.assert_sound().await;
+    })
+    .await;
+}

@@ -60,7 +60,9 @@ local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.group
   if c.fan then
     inner = seq
-    local fan = x.group
+    local fan, list = x.group, key_of.fan(p, run, seq)
+    -- What another attempt has staged in vain is no part of it.
+    if c.staged == 0 and redis.call('UNLINK', list) == 1 then redis.call('SREM', key_of.extra(p, run), list) end
     for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
