@@ -1,9 +1,6 @@
 -- complete: commits everything that one step execution produced, atomically and under its fence, then takes the next
 -- one.
 
--- A value too long for Redis' compact encoding of a hash, where each lookup scans the fields before it.
-local WIDE = '-----------------------------------------------------------------'
-
 local why_not
 do -- a chunk of Lua has at most 200 locals
 
@@ -55,6 +52,12 @@ why_not = function(p, x, c)
 end
 end
 
+local let_go, apply
+do -- a chunk of Lua has at most 200 locals
+
+-- A value too long for Redis' compact encoding of a hash, where each lookup scans the fields before it.
+local WIDE = '-----------------------------------------------------------------'
+
 -- Writes emitted events, joins and fan-outs.
 local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.group
@@ -94,8 +97,6 @@ fail_run = function(p, x, reason, retention, forget)
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
 end
 
-local let_go
-
 -- Ends the journal of a step execution. `about` is `j` and the calls that the body has let go of, as `
 -- <number>.<given>.<name>`.
 local function end_journal(p, x, about, is_kept)
@@ -115,7 +116,7 @@ end
 
 -- Applies a commit. `x` is the step execution: run, meta, seq, attempt, group, step, worker, state, now. `c` holds the
 -- arguments of complete.
-local function apply(p, x, c)
+apply = function(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last chunks.
   if c.staged > 0 and redis.call('LLEN', key_of.fan(p, run, x.seq)) ~= c.staged then return 'unstaged' end
@@ -155,6 +156,7 @@ local function apply(p, x, c)
   emit(p, x, c)
   if x.is_limited then pass_turn(p, run, x.meta, x.step, x.seq, x.now) end
   return nil
+end
 end
 
 -- What the slot of an ended step execution takes next: nothing; any step event, preferably the successor; or one that
@@ -246,6 +248,9 @@ local function complete(p, a)
   return under_fence(p, a, apply)
 end
 
+local fail
+do -- a chunk of Lua has at most 200 locals
+
 -- Keeps, for later attempts, when the first failed attempt began and the last error. The journal has both and removes
 -- them when it ends.
 local function keep_failure(p, x, reason)
@@ -256,7 +261,7 @@ local function keep_failure(p, x, reason)
 end
 
 -- fail: schedules a retry, which holds no worker meanwhile, or fails the run.
-local function fail(p, a)
+fail = function(p, a)
   return under_fence(p, a, function(_, x)
     tell_followers(p, x.run, x.meta, a.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', a.reason)
     if a.mode ~= 'retry' then
@@ -270,4 +275,5 @@ local function fail(p, a)
     set_timer(p, x.now, x.now + a.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
     return nil
   end)
+end
 end
