@@ -112,6 +112,36 @@ fn what_is_built_is_what_the_contract_says() {
     follow(&release("worker", std::slice::from_ref(&step.fence)));
 }
 
+/// What it does not say costs nothing.
+#[test]
+fn an_attempt_that_is_built_upon_nothing_has_an_argument_less() {
+    let (call, step, refill, waits) = (call(), step(), refill(), waits());
+    let bytes = |upon: Option<Upon>| {
+        let commit = Commit { upon, ..commit() };
+        let made = Checkpoint { upon, ..Checkpoint::default() };
+        let put = step::Collect {
+            number: 1,
+            step: "s".into(),
+            group: 0,
+            buffer: "b".into(),
+            count: 2,
+            payload: vec![1],
+            upon,
+        };
+        let failure = Failure::Fail { error: "e".into(), retention: Duration::ZERO, forget: vec![1], upon };
+        [
+            texts(&Args::of(&complete(&call, &step, &commit, &refill))),
+            texts(&Args::of(&suspend(&call, &step, (&waits, Body::Kept, upon), &refill))),
+            texts(&Args::of(&fail(&call, &step, &failure, &refill))),
+            texts(&Args::of(&collect(&step.fence, &put))),
+            texts(&Args::of(&checkpoint(&step.fence, &made))),
+        ]
+    };
+    for (without, with) in bytes(None).into_iter().zip(bytes(Some(Upon::Mark(7)))) {
+        assert_eq!([without, vec!["m7".to_owned()]].concat(), with);
+    }
+}
+
 #[test]
 fn merges_are_written_as_their_form_and_what_is_merged() {
     let append = Merge::Append { form: 5, bytes: vec![0xff, 0] };
