@@ -170,7 +170,7 @@ fn written(form: Form, value: &str, is_row: bool) -> String {
     let (how, by) = match form {
         Form::Text => ("text", ""),
         Form::Line => ("text", by_reference),
-        Form::Optional => ("optional", by_reference),
+        Form::Optional => return format!("args.optional({value}.as_deref());"),
         Form::Bytes => ("bytes", ""),
         Form::Record => ("headed", by_reference),
         Form::Digits | Form::Number => ("number", by_value),

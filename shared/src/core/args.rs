@@ -74,7 +74,7 @@ impl<'a> Args<'a> {
     }
 
     /// Nothing where there is none.
-    pub(crate) fn optional(&mut self, text: &'a Option<String>) {
+    pub(crate) fn optional(&mut self, text: Option<&'a str>) {
         if let Some(text) = text {
             self.text(text);
         }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use stepfleet_shared::backoff::WAKING;
 use stepfleet_shared::outage::{Outages, Watch};
 use stepfleet_shared::partitions::ColocatedReader;
-use stepfleet_shared::step::{Claim, Claimed, Taken};
+use stepfleet_shared::step::{Claim, Claimed};
 use tokio::sync::Notify;
 
 use super::Colocated;
@@ -155,14 +155,10 @@ impl Wakes {
     }
 }
 
-fn took(taken: &Option<Taken>) -> &[Claimed] {
-    taken.as_ref().map_or(&[], |taken| &taken.steps)
-}
-
 /// Repeats the call until Redis has answered it: its first try may have taken holds.
 pub(super) async fn claim_once(session: &Session, claim: &Claim) -> Option<Vec<Claimed>> {
     let send = |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.claim(&call, claim).await }) };
-    match session.persist(send, took).await? {
+    match session.persist(send, |taken| taken.as_ref().map_or(&[], |taken| &taken.steps)).await? {
         Ok(Some(taken)) => {
             session.claims.accepted();
             if !taken.vacated.is_empty() {

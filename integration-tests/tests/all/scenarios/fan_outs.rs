@@ -171,7 +171,10 @@ async fn what_an_attempt_staged_in_vain_is_no_part_of_a_later_fan_out() {
         assert_eq!(branches.iter().map(|branch| &*branch.step).collect::<Vec<_>>(), ["branch"; 2]);
         scene.assert_sound().await;
         // A slot whose branch has ended takes what is staged of its fan-out.
-        assert!(complete(store, 5, &branches[0], &joins("join", 1), 1).await.is_empty());
+        let following = Refill { next: Next::Following, after: None };
+        let (_, more) =
+            store.complete(&call("a", 5, false), &branches[0], &joins("join", 1), &following).await.unwrap();
+        assert!(more.is_empty(), "{more:?}");
         let join = complete(store, 6, &branches[1], &joins("join", 2), 1).await.remove(0);
         assert_eq!(join.joined, Some(JoinBuffer { group: 1, count: 2 }));
     })

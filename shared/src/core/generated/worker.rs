@@ -75,7 +75,7 @@ impl Write for Checkpoint<'_> {
             args.text(filter);
             args.bytes(question);
         }
-        args.optional(&self.upon);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -104,7 +104,7 @@ impl Write for Collect<'_> {
         args.text(self.buffer);
         args.number(self.count);
         args.bytes(self.payload);
-        args.optional(&self.upon);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -284,7 +284,7 @@ impl Write for Complete<'_> {
         }
         args.flag(self.unreadable);
         args.text(&self.emitted);
-        args.optional(&self.upon);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -322,7 +322,7 @@ impl Write for Fail<'_> {
         for number in &self.forget {
             args.number(*number);
         }
-        args.optional(&self.upon);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -358,7 +358,7 @@ impl Write for Suspend<'_> {
             args.bytes(question);
         }
         args.flag(self.keeps);
-        args.optional(&self.upon);
+        args.optional(self.upon.as_deref());
     }
 }
 

@@ -152,7 +152,7 @@ impl Data {
             return Err(journal_is_full());
         }
         Ok(self.under_fence(now, call, (&step.fence, upon), refill, |state, attempt| {
-            state.sleep(now, attempt, waits, body)
+            state.sleep(now, attempt, waits, body);
         }))
     }
 
