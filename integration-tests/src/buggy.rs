@@ -19,7 +19,7 @@ use stepfleet_shared::run::Run;
 use stepfleet_shared::server::Info;
 use stepfleet_shared::step::{
     Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
-    OpenWait, Refill, Route, Wait,
+    OpenWait, Refill, Route, Taken, Upon, Wait,
 };
 use stepfleet_shared::store::{
     Deferred, EntityChange, EntityChanged, EntityStore, EntityValue, EventReader, Heartbeat, Introduction, Lease,
@@ -226,10 +226,10 @@ impl WorkerStore for Buggy {
     async fn wake_reader(&self, worker: &str) -> Result<Box<dyn WakeReader>> {
         Ok(Box::new(Reading(self.store.wake_reader(worker).await?, self.bug.clone())))
     }
-    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Taken>> {
         self.bug.at("claim", When::Before);
         let claimed = self.store.claim(call, claim).await;
-        if claimed.as_ref().is_ok_and(|claimed| claimed.as_ref().is_some_and(|claimed| !claimed.is_empty())) {
+        if claimed.as_ref().is_ok_and(|claimed| claimed.as_ref().is_some_and(|taken| !taken.steps.is_empty())) {
             self.bug.at("claim", When::After);
         }
         claimed
@@ -279,9 +279,10 @@ impl WorkerStore for Buggy {
         step: &Claimed,
         waits: &[Wait],
         body: Body,
+        upon: Option<Upon>,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        self.around("suspend", self.store.suspend(call, step, waits, body, refill)).await
+        self.around("suspend", self.store.suspend(call, step, waits, body, upon, refill)).await
     }
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
         self.around("holds", self.store.holds(worker)).await

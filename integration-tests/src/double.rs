@@ -124,7 +124,7 @@ pub fn joins(step: &str, number: u8) -> Commit {
 /// If the store does not answer, or the worker's lease is gone.
 pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
     let call = call(worker, number, false);
-    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
+    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease").steps
 }
 
 /// Repeats such a claim.
@@ -133,7 +133,7 @@ pub async fn claim(store: &dyn Store, worker: &str, number: u64, most: usize) ->
 /// If the store does not answer, or the worker's lease is gone.
 pub async fn claim_again(store: &dyn Store, worker: &str, number: u64, most: usize) -> Vec<Claimed> {
     let call = call(worker, number, true);
-    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease")
+    store.claim(&call, &slots(&call, most)).await.expect("an answer").expect("a lease").steps
 }
 
 /// Completes a step execution, and claims up to this many in all.
@@ -151,7 +151,7 @@ pub async fn complete(
     if outcome == CommitStatus::Committed && claimed.len() < most {
         let beside = CallId { number: call.number + BESIDE, ..call.clone() };
         let rest = slots(&beside, most - claimed.len());
-        claimed.extend(store.claim(&beside, &rest).await.expect("an answer").unwrap_or_default());
+        claimed.extend(store.claim(&beside, &rest).await.expect("an answer").unwrap_or_default().steps);
     }
     (outcome, claimed)
 }

@@ -32,6 +32,10 @@ pub enum Shape {
     Mends,
     /// Increases an entity that runs share.
     Counts,
+    /// A long step with checkpoints.
+    Notes,
+    /// Branches that fill a buffer.
+    Gathers,
 }
 
 impl Shape {
@@ -49,10 +53,17 @@ impl Shape {
             Self::Podium => "podium",
             Self::Mends => "mends",
             Self::Counts => "counts",
+            Self::Notes => "notes",
+            Self::Gathers => "gathers",
         }
     }
 
-    /// Whether it is one durable function, whose attempts need not have separate effects.
+    /// Whether what an attempt has saved is there for later ones, its effects with it.
+    pub fn saves(self) -> bool {
+        self.is_function() || self == Self::Notes
+    }
+
+    /// Whether it is one durable function, whose attempts need not have effects of their own.
     pub fn is_function(self) -> bool {
         matches!(self, Self::Records | Self::Asks | Self::Says | Self::Parent | Self::Counts)
     }
@@ -102,9 +113,9 @@ impl Ask {
         let n = self.work.n;
         Some(match self.shape {
             Shape::Turns => n + 1,
-            Shape::Fan => n + 2,
+            Shape::Fan | Shape::Gathers => n + 2,
             Shape::Nest => 2 + 2 * n + n * n.saturating_sub(1) / 2,
-            Shape::Tries => 2,
+            Shape::Tries | Shape::Notes => 2,
             Shape::Mends | Shape::Records | Shape::Asks | Shape::Says | Shape::Parent | Shape::Counts => 1,
             Shape::Podium => return None,
         })
@@ -139,7 +150,7 @@ impl Load {
             Shape::Nest => rng.random_range(0..6),
             Shape::Tries | Shape::Counts => rng.random_range(0..4),
             Shape::Records | Shape::Asks | Shape::Mends => rng.random_range(1..4),
-            Shape::Podium => rng.random_range(1..9),
+            Shape::Podium | Shape::Notes | Shape::Gathers => rng.random_range(1..9),
             Shape::Parent => rng.random_range(1..3),
             Shape::Says => 1,
         };
@@ -181,7 +192,7 @@ impl Iterator for Load {
     type Item = Vec<Ask>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(match self.rng.random_range(0..16) {
+        Some(match self.rng.random_range(0..19) {
             0 => vec![self.cancelled()],
             1 => vec![self.paused()],
             2 => self.session(),
@@ -194,6 +205,8 @@ impl Iterator for Load {
             10 => vec![self.ask(Shape::Podium)],
             11 => vec![self.ask(Shape::Mends)],
             12 => vec![self.ask(Shape::Counts)],
+            13 | 14 => vec![self.ask(Shape::Notes)],
+            15 => vec![self.ask(Shape::Gathers)],
             _ => vec![self.ask(Shape::Turns)],
         })
     }
@@ -211,7 +224,7 @@ mod tests {
         assert_eq!(jobs(7), jobs(7));
         assert_ne!(jobs(7), jobs(8));
         let shapes: BTreeSet<_> = jobs(7).iter().map(|ask| ask.shape).collect();
-        assert_eq!(shapes.len(), 11);
+        assert_eq!(shapes.len(), 13);
         let ids: BTreeSet<_> = jobs(7).into_iter().map(|ask| ask.id).collect();
         assert_eq!(ids.len(), jobs(7).len());
         for steered in [|s| matches!(s, Steering::Cancel(_)), |s| matches!(s, Steering::Pause(..))] {

@@ -18,6 +18,8 @@ pub fn serve(worker: Worker, log: &Path) -> Result<Worker, WorkerError> {
         .serve(Tries(effects.clone()))?
         .serve(Podium(effects.clone()))?
         .serve(Mends(effects.clone()))?
+        .serve(Notes(effects.clone()))?
+        .serve(Gathers(effects.clone()))?
         .serve(records::with(effects.clone()))?
         .serve(asks::with(effects.clone()))?
         .serve(says::with(effects.clone()))?
@@ -240,6 +242,74 @@ impl Mends {
         }
         let marks: Vec<Mark> = ctx.state().get("marks").await?.unwrap_or_default();
         Ok(Ended { values: vec![marks.len().to_string()], marks })
+    }
+}
+
+/// One long step that saves its progress after each piece.
+pub struct Notes(Effects);
+
+/// All is noted.
+#[derive(Event, Serialize, Deserialize)]
+pub struct Noted;
+
+#[workflow(start = Work, stop = Ended)]
+impl Notes {
+    #[step]
+    async fn note(&self, ctx: &Context, ev: Work) -> Outcome<Noted> {
+        self.0.did(ctx, "begin")?;
+        let noted: Vec<Mark> = ctx.state().get("notes").await?.unwrap_or_default();
+        for n in noted.len() as u64..ev.n {
+            let mark = self.0.did(ctx, &format!("note-{n}"))?;
+            takes(ev.ms).await;
+            ctx.state().push("notes", &mark).await?;
+            ctx.checkpoint().await?;
+        }
+        Ok(Noted)
+    }
+
+    #[step]
+    async fn read_out(&self, ctx: &Context, _: Noted) -> Outcome<Ended> {
+        let last = self.0.did(ctx, "read_out")?;
+        let mut marks: Vec<Mark> = ctx.state().get("notes").await?.unwrap_or_default();
+        let values = marks.iter().map(|mark| mark.what.clone()).collect();
+        marks.push(last);
+        Ok(Ended { marks, values })
+    }
+}
+
+/// A fan-out whose branches put what they have into one buffer. The one that fills it gets all.
+pub struct Gathers(Effects);
+
+/// What a branch puts in.
+#[derive(Event, Clone, Serialize, Deserialize)]
+pub struct Piece(u64, u64);
+/// What a branch has got out.
+#[derive(Event, Serialize, Deserialize)]
+pub struct Gathered(Option<Vec<u64>>, Mark);
+
+#[workflow(start = Work, stop = Ended)]
+impl Gathers {
+    #[step]
+    async fn deal(&self, ctx: &Context, ev: Work) -> Outcome<Vec<Piece>> {
+        self.0.did(ctx, "deal")?;
+        // The last argument of each says how many there are.
+        Ok((1..=ev.n).map(|n| Piece(n, ev.n)).collect())
+    }
+
+    #[step]
+    async fn gather(&self, ctx: &Context, ev: Piece) -> Outcome<Gathered> {
+        let mark = self.0.did(ctx, "gather")?;
+        let all = ctx.collect("pieces", u32::try_from(ev.1)?, &ev).await?;
+        takes(3).await;
+        Ok(Gathered(all.map(|all| all.iter().map(|piece| piece.0).collect()), mark))
+    }
+
+    #[step]
+    async fn gathered(&self, ctx: &Context, all: Joined<Gathered>) -> Outcome<Ended> {
+        let mut marks = vec![self.0.did(ctx, "gathered")?];
+        marks.extend(all.iter().map(|one| one.1.clone()));
+        let values = all.iter().filter_map(|one| one.0.as_ref()).flatten().map(u64::to_string).collect();
+        Ok(Ended { marks, values })
     }
 }
 

@@ -76,7 +76,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let inner = branches(&route("inner"), 1, 1);
         assert_eq!(hand.complete(&held[2], inner).await, CommitStatus::Committed);
         let waits = vec![Wait { number: 1, name: "paid".into(), ..Wait::default() }];
-        let suspended = store.suspend(&hand.call(), &held[3], &waits, Body::Dropped, &refill(0)).await.unwrap().0;
+        let suspended = store.suspend(&hand.call(), &held[3], &waits, Body::Dropped, None, &refill(0)).await.unwrap().0;
         assert_eq!(suspended, CommitStatus::Committed);
         assert_eq!(hand.complete(&held[0], join()).await, CommitStatus::Committed);
         // Before anything was reaped.
@@ -85,7 +85,7 @@ async fn what_belongs_to_a_closed_fan_out_can_do_nothing_more() {
         let checkpoint = Checkpoint { entries: vec![(1, vec![1])], ..Checkpoint::default() };
         assert_eq!(store.checkpoint(worker, fence, &checkpoint).await.unwrap(), CommitStatus::Fenced.into());
         let (step, group, buffer) = (late.step.clone(), late.group, "b".to_owned());
-        let collect = Collect { number: 2, step, group, buffer, count: 1, payload: vec![1] };
+        let collect = Collect { number: 2, step, group, buffer, count: 1, payload: vec![1], upon: None };
         assert_eq!(store.collect(worker, fence, &collect).await.unwrap(), None);
         let publication = Publication {
             call: 0,
@@ -163,6 +163,7 @@ async fn what_is_collected_or_sent_twice_counts_once() {
             buffer: "b".into(),
             count: 2,
             payload: vec![1, 8],
+            upon: None,
         };
         for _ in 0..2 {
             assert_eq!(store.collect("a", &first.fence, &collect(1)).await.unwrap(), Some(b"c".to_vec()));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stepfleet_integration_tests::double;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::until;
+use stepfleet_shared::step::{Checkpoint, Commit, CommitStatus, Upon};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 
@@ -97,4 +98,34 @@ async fn the_busy_path_is_one_call_for_each_step() {
     assert!(calls * 100 <= steps * 105, "{calls} FCALLs for {steps} steps");
     // Several commits travel in one call, but not too many.
     assert!(calls * 32 >= steps, "the count missed the steps: {calls} FCALLs for {steps} steps");
+}
+
+/// How many commands Redis executes for the end of an attempt that has recorded a call and saved its state, and names this.
+async fn commands_of_an_end(upon: Option<Upon>) -> u64 {
+    let fleet = Fleet::new().await;
+    let store = &*fleet.store;
+    double::join_fleet(store, "a", Duration::from_secs(60)).await;
+    store.start(&double::start("r")).await.unwrap();
+    let step = double::claim(store, "a", 1, 1).await.remove(0);
+    let saved = Checkpoint { mark: Some(1), entries: vec![(1, vec![1, 7])], ..Checkpoint::default() };
+    store.checkpoint("a", &step.fence, &saved).await.unwrap();
+    let mut redis = fleet.redis.connection().await;
+    let () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut redis).await.unwrap();
+    let commit = Commit { journalled: true, has_traces: true, upon, ..double::stop() };
+    let (outcome, _) = double::complete(store, &double::call("a", 2, false), &step, &commit, 0).await;
+    assert_eq!(outcome, CommitStatus::Committed);
+    let calls = calls(&mut redis).await;
+    assert_eq!(calls["fcall"], 1);
+    calls
+        .iter()
+        .filter(|(name, _)| !name.starts_with("info") && !name.starts_with("config"))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+#[tokio::test]
+async fn what_an_attempt_is_built_upon_costs_one_command_and_nothing_where_it_is_built_upon_nothing() {
+    let none = commands_of_an_end(None).await;
+    assert_eq!(commands_of_an_end(Some(Upon::Entry(1))).await, none + 1);
+    assert_eq!(commands_of_an_end(Some(Upon::Mark(1))).await, none + 1);
 }

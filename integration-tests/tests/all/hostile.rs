@@ -59,7 +59,7 @@ impl Stage {
 
     async fn claim(&mut self, most: usize) -> Vec<Claimed> {
         let call = self.call();
-        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
+        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default().steps
     }
 
     async fn catch_up(&self, suspects: &[&str]) {
@@ -148,7 +148,8 @@ async fn events_and_descriptions_that_cannot_be_read() {
         if let Some(at) = held.iter().position(|step| step.fence.run == "bad") {
             let step = held.remove(at);
             let damage = step.damage.clone().unwrap_or_else(|| panic!("{garbage:?} was begun"));
-            let (call, failure) = (stage.call(), Failure::Fail { error: damage, retention: HOUR, forget: Vec::new() });
+            let (call, failure) =
+                (stage.call(), Failure::Fail { error: damage, retention: HOUR, forget: Vec::new(), upon: None });
             stage.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
         }
         stage.assert_only_bad_fails(held, "in Redis is damaged").await;

@@ -62,7 +62,7 @@ impl Shaky {
         let slots = slots(&call, most);
         self.lose(self.store.claim(&call, &slots)).await;
         call.again = true;
-        self.store.claim(&call, &slots).await.unwrap().unwrap()
+        self.store.claim(&call, &slots).await.unwrap().unwrap().steps
     }
 
     /// Claims up to this many in all: one slot with the call, the rest with a claim.
@@ -224,7 +224,7 @@ async fn fail_and_the_timer_of_its_retry() {
     let second = shaky.claim(5).await;
     assert_eq!(second.len(), 1, "the timer fired twice");
     assert_eq!((second[0].fence.attempt, second[0].failures), (2, 1));
-    shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }).await;
+    shaky.fail(&second[0], &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None }).await;
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Retry, Kind::Failed]);
 }
 
@@ -271,9 +271,9 @@ async fn checkpoint_suspend_and_signal() {
     assert_eq!(again, CommitStatus::Committed.into());
 
     let mut call = shaky.call();
-    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, &refill(0))).await;
+    shaky.lose(shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, None, &refill(0))).await;
     call.again = true;
-    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, &refill(0)).await.unwrap();
+    let (outcome, _) = shaky.store.suspend(&call, &first, &[wait(2)], Body::Dropped, None, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
     assert!(shaky.claim(1).await.is_empty());
 
@@ -353,7 +353,7 @@ async fn retry() {
     let mut shaky = Shaky::new().await;
     shaky.store.start(&start("r")).await.unwrap();
     let step = shaky.claim(1).await.remove(0);
-    shaky.fail(&step, &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }).await;
+    shaky.fail(&step, &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None }).await;
     let origin = Origin::request("q");
     shaky.lose(shaky.store.retry("r", None, Some(&origin))).await;
     assert_eq!(shaky.store.retry("r", None, Some(&origin)).await.unwrap(), Retried::Repeated);
@@ -363,7 +363,12 @@ async fn retry() {
     let call = CallId { again: true, ..shaky.call() };
     shaky
         .store
-        .fail(&call, &step, &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }, &refill(0))
+        .fail(
+            &call,
+            &step,
+            &Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None },
+            &refill(0),
+        )
         .await
         .unwrap();
     assert_eq!(shaky.kinds("r").await, [Kind::Start, Kind::Failed, Kind::Retried]);

@@ -52,6 +52,7 @@ mod readme;
 mod refusals;
 mod requests;
 mod retried;
+mod rewound;
 mod rolling;
 mod runs;
 mod scenarios;

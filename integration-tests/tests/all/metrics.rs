@@ -12,6 +12,7 @@ use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::{TestRedis, free_port};
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::until;
+use stepfleet_shared::client::RunHandle;
 use stepfleet_shared::history::Kind as Recorded;
 use stepfleet_shared::metrics::catalogue::{ALL, Kind, Shown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -178,7 +179,79 @@ async fn counts_are_what_the_histories_say() {
     every_name_is_shown(&(coordinator.scrape().await + &second.scrape().await));
 }
 
-/// The catalogue has every metric that rules, dashboards and documents name.
+/// A worker with one slot whose Redis goes back in time, and the way to its steps.
+struct SetBack {
+    fleet: Fleet,
+    levers: TestRedis,
+    worker: Shows,
+}
+
+impl SetBack {
+    const COUNTED: &str = "stepfleet_steps_rolled_back_total";
+
+    async fn new() -> Self {
+        let (fleet, levers) = (Fleet::on(TestRedis::process().await), TestRedis::process().await);
+        let settings = [("TEST_LEVERS", &*levers.url), ("STEPFLEET_CONCURRENCY", "1"), ("STEPFLEET_PARTITIONS", "1")];
+        // Whoever comes first makes the namespace.
+        fleet.store.open().await.unwrap();
+        let worker = Shows::worker(&fleet.redis.url, &settings).ready().await;
+        worker.shows(Self::COUNTED, 0.0).await;
+        Self { fleet, levers, worker }
+    }
+
+    /// A run whose step has begun. Its coordinator is gone: it would take the worker for lost when Redis is back.
+    async fn held(&self, id: &str) -> RunHandle {
+        let _coordinator = self.fleet.coordinator();
+        let run = self.fleet.client.start("gated", &json!({ "n": 0 })).id(id).enqueue().await.unwrap();
+        wait_for_arrival(&mut self.levers.connection().await, id).await;
+        run
+    }
+
+    async fn let_go(&self, run: &RunHandle) {
+        let_go(&mut self.levers.connection().await, run.id(), 1).await;
+        run.result::<Value>(LIMIT).await.unwrap();
+    }
+
+    /// Its step, which had been committed, is executed again.
+    async fn once_more(&self, run: &RunHandle) {
+        wait_for_arrival(&mut self.levers.connection().await, run.id()).await;
+        self.let_go(run).await;
+        assert_eq!(self.worker.value(Self::COUNTED).await, Some(1.0));
+        let log = self.worker.process.log();
+        let told: Vec<_> = log.lines().filter(|line| line.contains("Redis came back without its latest")).collect();
+        assert!(told.len() == 1 && told[0].contains(run.id()), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_redis_expects_again_is_counted_when_its_slot_is_filled() {
+    let mut stage = SetBack::new().await;
+    let run = stage.held("taken-back").await;
+    let files = stage.fleet.redis.copy_files();
+    stage.let_go(&run).await;
+    stage.fleet.redis.kill();
+    stage.fleet.redis.start_again_from(files).await;
+    stage.worker.shows(SetBack::COUNTED, 1.0).await;
+    stage.once_more(&run).await;
+}
+
+#[tokio::test]
+async fn a_step_that_redis_expects_again_is_counted_while_its_slot_is_in_use() {
+    let mut stage = SetBack::new().await;
+    let run = stage.held("taken-back").await;
+    let files = stage.fleet.redis.copy_files();
+    stage.let_go(&run).await;
+    let other = stage.held("unheard-of").await;
+    stage.fleet.redis.kill();
+    stage.fleet.redis.start_again_from(files).await;
+    // It is handed back, and stays queued: the slot is in use.
+    stage.worker.shows(SetBack::COUNTED, 1.0).await;
+    let_go(&mut stage.levers.connection().await, other.id(), 1).await;
+    stage.once_more(&run).await;
+    assert_eq!(other.status().await.unwrap().map(|run| run.status), None, "Redis has never heard of it");
+}
+
+/// What the catalogue has, and whatever rules, dashboards and documents name.
 fn every_name_is_shown(text: &str) {
     let shown: BTreeSet<&str> =
         text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();

@@ -39,9 +39,9 @@ impl<'a> Mortal<'a> {
         self.calls += 1;
         let (call, again) = (call("a", self.calls, false), call("a", self.calls, true));
         let claim = Claim { alone, ..slots(&call, most) };
-        let claimed = self.store.claim(&call, &claim).await.unwrap().unwrap();
+        let claimed = self.store.claim(&call, &claim).await.unwrap().unwrap().steps;
         if !claimed.is_empty() {
-            let same = self.store.claim(&again, &claim).await.unwrap().unwrap();
+            let same = self.store.claim(&again, &claim).await.unwrap().unwrap().steps;
             let told = |claims: &[Claimed]| claims.iter().map(|c| (c.fence.clone(), c.alone)).collect::<Vec<_>>();
             assert_eq!(told(&same), told(&claimed), "a repetition says something else");
         }

@@ -140,7 +140,8 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
     let waits: Vec<_> = (1..4).map(|number| Wait { number, name: "answer".into(), ..Wait::default() }).collect();
     let checkpoint = Checkpoint { waits: waits.clone(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &checkpoint).await.unwrap();
-    let (outcome, _) = store.suspend(&call("a", 2, false), &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
+    let (outcome, _) =
+        store.suspend(&call("a", 2, false), &step, &waits, Body::Dropped, None, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
 
     let _coordinators = [fleet.coordinator()];

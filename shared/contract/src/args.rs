@@ -19,6 +19,8 @@ pub enum Form {
     Ms,
     /// 1 or 0.
     Flag,
+    /// Text, put together for the call, that is left out where there is none: the last argument of its transition.
+    Optional,
     /// How many arguments follow, and then the arguments, in repeated groups. Lua leaves them as they are, one after the other.
     List(&'static [Arg]),
 }
@@ -71,6 +73,10 @@ pub(super) const fn ms(name: &'static str) -> Arg {
 
 pub(super) const fn flag(name: &'static str) -> Arg {
     Arg { name, form: Form::Flag }
+}
+
+pub(super) const fn optional(name: &'static str) -> Arg {
+    Arg { name, form: Form::Optional }
 }
 
 pub(super) const fn list(name: &'static str, of: &'static [Arg]) -> Arg {

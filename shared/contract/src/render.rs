@@ -65,6 +65,7 @@ fn transitions() -> String {
 fn argument(arg: &Arg) -> String {
     match arg.form {
         Form::Text | Form::Line | Form::Record | Form::Digits | Form::Number => arg.name.to_owned(),
+        Form::Optional => format!("{} (or nothing)", arg.name),
         Form::Bytes => format!("{} (bytes)", arg.name),
         Form::Ms => format!("{} (ms)", arg.name),
         Form::Flag => format!("{}?", arg.name),

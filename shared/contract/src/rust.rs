@@ -150,6 +150,7 @@ fn type_of(form: Form) -> String {
     match form {
         Form::Text => "&'a str".to_owned(),
         Form::Line => "String".to_owned(),
+        Form::Optional => "Option<String>".to_owned(),
         Form::Bytes => "&'a [u8]".to_owned(),
         Form::Record => "Headed<'a>".to_owned(),
         Form::Digits | Form::Number => "u64".to_owned(),
@@ -169,6 +170,7 @@ fn written(form: Form, value: &str, is_row: bool) -> String {
     let (how, by) = match form {
         Form::Text => ("text", ""),
         Form::Line => ("text", by_reference),
+        Form::Optional => return format!("args.optional({value}.as_deref());"),
         Form::Bytes => ("bytes", ""),
         Form::Record => ("headed", by_reference),
         Form::Digits | Form::Number => ("number", by_value),

@@ -64,7 +64,7 @@ pub const SHORT_WAYS: &[ShortWay] = &[
         letter: 'r',
         name: "record",
         does: "a checkpoint that records one entry and does nothing else",
-        args: &[own(&[text("run"), digits("number"), text("line"), line("after"), digits("call"), bytes("entry")])],
+        args: &[own(&[text("run"), digits("number"), text("line"), line("upon"), digits("call"), bytes("entry")])],
         has_fields: false,
         replies: &["1"],
     },

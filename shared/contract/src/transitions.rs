@@ -1,6 +1,6 @@
 //! The transitions: each is one Redis Function.
 
-use super::args::{Arg, Group, bytes, digits, flag, group, line, list, ms, number, own, record, text};
+use super::args::{Arg, Group, bytes, digits, flag, group, line, list, ms, number, optional, own, record, text};
 use super::requests;
 use super::short::SHORT;
 
@@ -55,6 +55,9 @@ const SLOT: Group = group("slot", &[digits("slot"), digits("next"), text("after"
 const FENCE: Group = group("fence", &[text("run"), digits("seq"), text("line")]);
 /// The fan-out that it is a branch of, and its step.
 const PLACE: Group = group("place", &[digits("group"), text("step")]);
+/// What the attempt knows that Redis must have, as the call is built upon it: the number of an entry of its journal, or `m` and the
+/// number of a checkpoint without an entry. Left out by an attempt that has recorded nothing.
+const UPON: Group = own(&[optional("upon")]);
 /// What becomes of the context.
 const CHANGES: Group = group(
     "changes",
@@ -202,7 +205,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "worker",
         "fills free slots with step events, those queued again first; a worker that gets less than it asked for is idle",
         &[CALLER, own(&[text("after"), list("slots", &[digits("slot")]), flag("alone")])],
-        &[reply("ok", "[item...] alone?"), reply("lost", "[] 0")],
+        &[reply("ok", "[item...] alone? [run...]?"), reply("lost", "[] 0")],
     ),
     transition(
         "checkpoint",
@@ -211,7 +214,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "records entries and changes the context of a step that is still executing; opens waits and answers those that have ended",
         &[
             FENCE,
-            own(&[line("mark"), line("after")]),
+            own(&[line("mark")]),
             CHANGES,
             own(&[
                 list("entries", &[digits("number"), bytes("entry")]),
@@ -219,6 +222,7 @@ pub const TRANSITIONS: &[Transition] = &[
                 list("unreadable", &[digits("number"), text("name"), text("digest"), text("why")]),
                 WAITS,
             ]),
+            UPON,
         ],
         &[
             reply("ok", "[number entry...]"),
@@ -233,7 +237,7 @@ pub const TRANSITIONS: &[Transition] = &[
         "collect.lua",
         "worker",
         "puts an event into a buffer of a step that executes; the one that fills it gets all its events",
-        &[FENCE, PLACE, own(&[digits("number"), text("buffer"), number("count"), bytes("payload")])],
+        &[FENCE, PLACE, own(&[digits("number"), text("buffer"), number("count"), bytes("payload")]), UPON],
         &[reply("ok", "entry"), reply("fenced", ""), reply("full", "")],
     ),
     transition(
@@ -313,10 +317,12 @@ pub const TRANSITIONS: &[Transition] = &[
                 flag("unreadable"),
                 line("emitted"),
             ]),
+            UPON,
         ],
         &[
             reply("ok", "[item]"),
             reply("fenced", "[item]"),
+            reply("forgotten", "[]"),
             reply("unstaged", "[]"),
             reply("conflict", "[]"),
             reply("refused", "[] field wrong"),
@@ -341,16 +347,17 @@ pub const TRANSITIONS: &[Transition] = &[
             FENCE,
             PLACE,
             own(&[text("mode"), ms("delay"), text("reason"), ms("retention"), list("forget", &[digits("number")])]),
+            UPON,
         ],
-        &[reply("ok", "[item]"), reply("fenced", "[item]")],
+        &[reply("ok", "[item]"), reply("fenced", "[item]"), reply("forgotten", "[]")],
     ),
     transition(
         "suspend",
         "journal.lua",
         "worker",
         "ends an attempt that waits, until one of its waits has ended, and fills its slot again",
-        &[CALLER, SLOT, FENCE, PLACE, own(&[WAITS, flag("keeps")])],
-        &[reply("ok", "[item]"), reply("fenced", "[item]"), reply("full", "[]")],
+        &[CALLER, SLOT, FENCE, PLACE, own(&[WAITS, flag("keeps")]), UPON],
+        &[reply("ok", "[item]"), reply("fenced", "[item]"), reply("forgotten", "[]"), reply("full", "[]")],
     ),
     requests::SIGNAL,
     transition(

@@ -73,6 +73,13 @@ impl<'a> Args<'a> {
         self.bytes(text.as_bytes());
     }
 
+    /// Nothing where there is none.
+    pub(crate) fn optional(&mut self, text: Option<&'a str>) {
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+
     pub(crate) fn bytes(&mut self, bytes: &'a [u8]) {
         self.end(bytes);
     }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::names::QueueName;
 use crate::published::{Piece, Publication};
 use crate::reply::name_of_list;
-use crate::step::{self, Body, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Wait};
+use crate::step::{self, Body, CallId, Claimed, Commit, Failure, Fence, Merge, Next, Refill, Route, Upon, Wait};
 use crate::store::{self, Introduction, Rejection, Reservation};
 
 impl<'a> From<&'a CallId> for Caller<'a> {
@@ -210,10 +210,15 @@ pub(crate) fn complete<'a>(
         caught: commit.instead().into_iter().collect(),
         unreadable: commit.unreadable.is_some(),
         emitted: commit.emitted.join(" "),
+        upon: upon(commit.upon),
     }
 }
 
-/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has dropped, as `
+fn upon(upon: Option<Upon>) -> Option<String> {
+    upon.map(|upon| upon.to_string())
+}
+
+/// Empty if nothing was recorded; otherwise `j`, and the calls that the body has let go of, as `
 /// <number>.<given>.<name>`.
 fn journal(commit: &Commit) -> String {
     if !commit.journalled {
@@ -224,9 +229,9 @@ fn journal(commit: &Commit) -> String {
 }
 
 pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure, refill: &'a Refill) -> Fail<'a> {
-    let (mode, delay, reason, retention, forget) = match failure {
-        Failure::Retry { delay, error } => ("retry", ms(*delay), error, 0, &[][..]),
-        Failure::Fail { error, retention, forget } => ("fail", 0, error, ms(*retention), &forget[..]),
+    let (mode, delay, reason, retention, forget, known) = match failure {
+        Failure::Retry { delay, error } => ("retry", ms(*delay), error, 0, &[][..], None),
+        Failure::Fail { error, retention, forget, upon } => ("fail", 0, error, ms(*retention), &forget[..], *upon),
     };
     Fail {
         caller: call.into(),
@@ -238,13 +243,14 @@ pub(crate) fn fail<'a>(call: &'a CallId, step: &'a Claimed, failure: &'a Failure
         reason,
         retention,
         forget: forget.to_vec(),
+        upon: upon(known),
     }
 }
 
 pub(crate) fn suspend<'a>(
     call: &'a CallId,
     step: &'a Claimed,
-    (waiting, body): (&'a [Wait], Body),
+    (waiting, body, known): (&'a [Wait], Body, Option<Upon>),
     refill: &'a Refill,
 ) -> Suspend<'a> {
     Suspend {
@@ -254,6 +260,7 @@ pub(crate) fn suspend<'a>(
         place: place(step),
         waits: waits(waiting),
         keeps: body == Body::Kept,
+        upon: upon(known),
     }
 }
 
@@ -261,12 +268,12 @@ pub(crate) fn checkpoint<'a>(fence: &'a Fence, checkpoint: &'a step::Checkpoint)
     Checkpoint {
         fence: fence.into(),
         mark: checkpoint.mark.map_or_else(String::new, |mark| mark.to_string()),
-        after: checkpoint.after.map_or_else(String::new, |after| after.to_string()),
         changes: changes(checkpoint.changes()),
         entries: checkpoint.entries.iter().map(|(number, entry)| (*number, &**entry)).collect(),
         gone: checkpoint.let_go.iter().map(|one| (one.number, &*one.name, one.given)).collect(),
         unreadable: checkpoint.unreadable.iter().map(|one| (one.number, &*one.name, &*one.digest, &*one.why)).collect(),
         waits: waits(&checkpoint.waits),
+        upon: upon(checkpoint.upon),
     }
 }
 
@@ -278,6 +285,7 @@ pub(crate) fn collect<'a>(fence: &'a Fence, collect: &'a step::Collect) -> Colle
         buffer: &collect.buffer,
         count: collect.count.into(),
         payload: &collect.payload,
+        upon: upon(collect.upon),
     }
 }
 

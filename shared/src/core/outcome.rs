@@ -51,6 +51,7 @@ impl From<words::Fail> for CommitStatus {
         match word {
             words::Fail::Ok => Self::Committed,
             words::Fail::Fenced => Self::Fenced,
+            words::Fail::Forgotten => Self::Forgotten,
         }
     }
 }

@@ -78,8 +78,8 @@ pub(crate) fn end_run<'a>(
 /// None if the checkpoint has to go the long way.
 pub(crate) fn record<'a>(fence: &'a Fence, checkpoint: &'a Checkpoint) -> Option<Record<'a>> {
     let (number, entry) = checkpoint.only_entry()?;
-    let after = checkpoint.after.map_or_else(String::new, |after| after.to_string());
-    Some(Record { run: &fence.run, number: fence.seq, line: fence.line.as_str(), after, call: *number, entry })
+    let upon = checkpoint.upon.map_or_else(String::new, |upon| upon.to_string());
+    Some(Record { run: &fence.run, number: fence.seq, line: fence.line.as_str(), upon, call: *number, entry })
 }
 
 /// None if the start has to go the long way.

@@ -1,5 +1,6 @@
 //! What a step execution commits, at its end or on the way.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Claimed, Route};
@@ -7,7 +8,27 @@ use super::{Claimed, Route};
 /// A commit with more context fields than this goes the long way.
 const MAX_SHORT_FIELDS: usize = 100;
 
-/// The progress of an executing step.
+/// What an attempt has recorded last. If the store lacks it, it has come back without its latest writes: whatever the
+/// attempt has done since does not follow from what is there, so it commits nothing on top of it. It is given back, and
+/// the next attempt begins with what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upon {
+    /// An entry of the journal.
+    Entry(u64),
+    /// A checkpoint that has a mark and no entry.
+    Mark(u64),
+}
+
+impl fmt::Display for Upon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry(number) => write!(f, "{number}"),
+            Self::Mark(mark) => write!(f, "m{mark}"),
+        }
+    }
+}
+
+/// The progress of a step that goes on.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     /// The checkpoint's number in its attempt, which identifies a repetition: that writes nothing. Marked checkpoints of
@@ -21,9 +42,8 @@ pub struct Checkpoint {
     pub merges: Vec<(String, Merge)>,
     /// The fields that must still have the value with this digest ([`crate::values::digest`]), or no value.
     pub expects: Vec<(String, Option<String>)>,
-    /// The entry that this attempt has recorded last. If the journal lacks it, Redis has come back without its latest
-    /// writes, and the checkpoint is fenced: what the attempt has done since does not follow from what is recorded.
-    pub after: Option<u64>,
+    /// See [`Upon`]: the checkpoint is fenced if that is gone.
+    pub upon: Option<Upon>,
     /// What was recorded since the last checkpoint, by number. The first entry identifies a repetition too.
     pub entries: Vec<(u64, Vec<u8>)>,
     /// Calls that the body has dropped. They are recorded as such; a wait among them no longer takes a signal, and a
@@ -140,6 +160,8 @@ pub struct Commit {
     pub has_traces: bool,
     /// The names of the events that the step emitted, each once, for a run whose steps are followed.
     pub emitted: Vec<String>,
+    /// See [`Upon`].
+    pub upon: Option<Upon>,
     /// The run's result, as the caller reads it; it ends the run.
     pub result: Option<Vec<u8>>,
     /// How long the run stays readable after its end.
@@ -200,6 +222,8 @@ pub struct Collect {
     pub count: u32,
     /// The event.
     pub payload: Vec<u8>,
+    /// See [`Upon`].
+    pub upon: Option<Upon>,
 }
 
 /// How an attempt failed, as decided by the worker.
@@ -220,6 +244,8 @@ pub enum Failure {
         retention: Duration,
         /// The numbers of the journal entries whose errors made the step fail: a retry of the run begins without them.
         forget: Vec<u64>,
+        /// See [`Upon`]. What is to be undone would be forgotten with it.
+        upon: Option<Upon>,
     },
 }
 
@@ -230,6 +256,9 @@ pub enum CommitStatus {
     Committed,
     /// The attempt is no longer the current one, or the run has ended: nothing was changed.
     Fenced,
+    /// The attempt is still the current one, but what it is built upon ([`Upon`]) is gone: nothing was changed and nothing
+    /// claimed, and the step is still held, to be given back.
+    Forgotten,
     /// The fence is good, but not all the branches that the commit needs are staged (Redis came back without its latest
     /// writes): nothing was changed; stage them again.
     Unstaged,
@@ -285,6 +314,7 @@ impl Commit {
             && self.caught.is_none()
             && self.unreadable.is_none()
             && !self.journalled
+            && self.upon.is_none()
             && !self.has_traces;
         is_plain && !step.is_limited && !step.follow_steps && step.joined.is_none()
     }

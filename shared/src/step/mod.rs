@@ -15,7 +15,8 @@ use crate::names::QueueName;
 
 pub(crate) use self::commit::Changes;
 pub use self::commit::{
-    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, LetGo, Merge, Part, Unreadable, Wait,
+    Checkpoint, Checkpointed, Collect, Commit, CommitStatus, Failure, Fan, Join, LetGo, Merge, Part, Unreadable, Upon,
+    Wait,
 };
 pub use self::outside::{
     Answered, Cancelled, Forked, OpenWait, Paused, Resumed, Retried, SendDeferral, Sent, Signalled,
@@ -115,6 +116,16 @@ pub struct Claim {
     pub alone: bool,
     /// The queue that was served last: the next one by name comes first.
     pub after: Option<QueueName>,
+}
+
+/// What a claim took.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// The step executions, each for one of the slots.
+    pub steps: Vec<Claimed>,
+    /// The runs of step executions that the store believed to be in these slots, one for each: it came back without its
+    /// latest writes, and they were queued again.
+    pub vacated: Vec<String>,
 }
 
 /// What a slot takes when its step execution has ended.

@@ -11,7 +11,7 @@ use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
     Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
-    Refill, Route, Wait,
+    Refill, Route, Taken, Upon, Wait,
 };
 
 /// What a worker may do.
@@ -28,7 +28,7 @@ pub trait WorkerStore: EntityStore {
     /// Fills free slots with step executions from the queues that the worker serves, those that were queued again first.
     /// A worker that gets less than it asks for is idle from then on, and its [`WakeReader`] tells it when there is more.
     /// None when the worker's lease is gone.
-    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>>;
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Taken>>;
     /// Reads a slice of the events that a fan-out joined, in order of arrival.
     async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>>;
     /// Writes one chunk of a large fan-out ahead of its commit, at `offset`; returns how many branches are staged.
@@ -74,13 +74,14 @@ pub trait WorkerStore: EntityStore {
     /// Ends an attempt that waits, and fills its slot again. Opens the waits that are not open yet. The step goes on,
     /// as a new attempt, as soon as one of them has an entry in its journal. Fails like [`WorkerStore::checkpoint`],
     /// and then changes nothing. `body`: whether the worker keeps the body ([`Claimed::kept`]); it is then the first to
-    /// be woken.
+    /// be woken. `upon`: see [`Upon`].
     async fn suspend(
         &self,
         call: &CallId,
         step: &Claimed,
         waits: &[Wait],
         body: Body,
+        upon: Option<Upon>,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)>;
     /// Returns once everything that the store has answered so far is as safe as this. None if the fence is no longer good: the

@@ -153,10 +153,10 @@ impl Core {
                 (Some((number, entry)), along)
             }
         };
-        let after = journal.last();
+        let upon = journal.upon();
         let mut saves = self.saves();
         saves.made += 1;
-        let mut checkpoint = Checkpoint { mark: Some(saves.made), after, ..along.checkpoint() };
+        let mut checkpoint = Checkpoint { mark: Some(saves.made), upon, ..along.checkpoint() };
         checkpoint.entries.splice(0..0, entry);
         saves.pending.push_back(Arc::new(Save { checkpoint: with(checkpoint, changes), along }));
     }
@@ -169,10 +169,11 @@ impl Core {
         loop {
             let Some(save) = self.saves().pending.front().cloned() else { return Ok(()) };
             let result = match self.send_save(&save.checkpoint).await {
-                Ok(CommitStatus::Fenced) => self.give_up().await,
+                Ok(CommitStatus::Fenced | CommitStatus::Forgotten) => self.give_up().await,
                 Ok(CommitStatus::Committed | CommitStatus::Unstaged) => {
                     self.saves().pending.pop_front();
                     let mut journal = self.journal();
+                    save.checkpoint.mark.into_iter().for_each(|mark| journal.was_marked(mark));
                     save.checkpoint.entries.iter().for_each(|(number, entry)| journal.keep(*number, entry.clone()));
                     journal.was_recorded(&save.along);
                     journal.has_gone_on();

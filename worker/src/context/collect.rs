@@ -66,21 +66,21 @@ async fn collect<E: Event>(
         Collected::Never => std::future::pending().await,
         Collected::New => {
             let (step, group) = (core.reach.step.clone(), core.reach.group);
-            put(core, &Collect { number, step, group, buffer, count, payload: payload? }).await?
+            put(core, Collect { number, step, group, buffer, count, payload: payload?, upon: None }).await?
         }
     };
     let event = |payload: &Vec<u8>| Ok(E::from_payload(E::NAME, payload)?);
     collected(&entry)?.map(|events| events.iter().map(event).collect()).transpose()
 }
 
-async fn put(core: &Core, collect: &Collect) -> Outcome<Vec<u8>> {
+async fn put(core: &Core, collect: Collect) -> Outcome<Vec<u8>> {
     if core.replays {
         return core.beyond(collect.number, &collect.buffer).await;
     }
     let _busy = core.reach.busy.enter();
     // The body has received results whose order is not recorded yet.
     core.record_along().await?;
-    let reach = &core.reach;
+    let (reach, collect) = (&core.reach, &Collect { upon: core.journal().upon(), ..collect });
     let send = |_| -> BoxFuture<'_, _> {
         Box::pin(async move { reach.store.collect(&reach.worker, &reach.hold.fence(), collect).await })
     };

@@ -149,7 +149,7 @@ impl Core {
         journal: Journal,
     ) -> Self {
         let mut overlay = Overlay::new(snapshot);
-        overlay.roll_back(journal.rolled_back());
+        overlay.begin_with(journal.began_with());
         Self {
             reach,
             past,
@@ -226,7 +226,7 @@ impl Core {
         {
             let mut journal = self.journal();
             journal.begin_again();
-            overlay.roll_back(journal.rolled_back());
+            overlay.begin_with(journal.began_with());
         }
         *self.overlay() = overlay;
         self.saves().forget_pending();
@@ -245,7 +245,12 @@ impl Core {
     pub(crate) fn go_on(&self, step: &Claimed) {
         self.reach.hold.renew(&step.fence);
         self.scribe.go_on();
-        let wakers = self.journal().answer(step.journal.clone());
+        let wakers = {
+            let mut journal = self.journal();
+            let wakers = journal.answer(step.journal.clone());
+            journal.goes_on();
+            wakers
+        };
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -314,7 +319,7 @@ impl Core {
 
     /// Delivers the outcomes of waits.
     async fn checkpoint(&self, checkpoint: Checkpoint, along: Along) -> Outcome<Vec<(u64, Vec<u8>)>> {
-        let checkpoint = Checkpoint { after: self.journal().last(), ..checkpoint };
+        let checkpoint = Checkpoint { upon: self.journal().upon(), ..checkpoint };
         let sent = Arc::new((checkpoint, along));
         self.unsure().push(sent.clone());
         let answered = self.send(&sent).await;
@@ -346,7 +351,7 @@ impl Core {
             () => reach.record(send).await?,
         };
         match checkpointed.outcome {
-            CommitStatus::Fenced => self.give_up().await,
+            CommitStatus::Fenced | CommitStatus::Forgotten => self.give_up().await,
             // It expects nothing of the context.
             CommitStatus::Committed | CommitStatus::Unstaged | CommitStatus::Conflict => {
                 let mut journal = self.journal();

@@ -61,7 +61,7 @@ impl Core {
             Box::pin(async move { reach.store.publish(&reach.worker, &reach.hold.fence(), publication).await })
         };
         match reach.persist(send).await? {
-            CommitStatus::Fenced => self.give_up().await,
+            CommitStatus::Fenced | CommitStatus::Forgotten => self.give_up().await,
             CommitStatus::Committed | CommitStatus::Unstaged | CommitStatus::Conflict => Ok(()),
         }
     }

@@ -53,8 +53,8 @@ impl Overlay {
         Self { snapshot, ..Self::default() }
     }
 
-    /// These fields are what they were before.
-    pub(crate) fn roll_back(&mut self, fields: impl IntoIterator<Item = (String, Option<impl Into<Bytes>>)>) {
+    /// These fields are what the first attempt began with.
+    pub(crate) fn begin_with(&mut self, fields: impl IntoIterator<Item = (String, Option<impl Into<Bytes>>)>) {
         for (field, value) in fields {
             match value {
                 Some(value) => self.snapshot.insert(field, value.into()),

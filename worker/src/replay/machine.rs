@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_bytes::ByteBuf;
 use stepfleet_shared::journal::{self, Entry};
-use stepfleet_shared::step::{Checkpoint, Claimed, LetGo, Unreadable, Wait};
+use stepfleet_shared::step::{Checkpoint, Claimed, LetGo, Unreadable, Upon, Wait};
 use stepfleet_shared::{codec, names};
 
 use super::fault::Fault;
@@ -20,8 +20,10 @@ pub(crate) struct Machine {
     pub(super) entries: BTreeMap<u64, Vec<u8>>,
     /// What was recorded since.
     pub(super) kept: BTreeMap<u64, Vec<u8>>,
-    /// The last of these.
-    last: Option<u64>,
+    /// What the store must have where this attempt is to commit more.
+    pub(super) upon: Option<Upon>,
+    /// The same before the last outcomes of waits came.
+    pub(super) upon_before: Option<Upon>,
     /// Waits without an answer.
     pub(super) waits: BTreeMap<u64, Wait>,
     /// Waits that the store knows of by now.
@@ -139,7 +141,7 @@ impl Machine {
     }
 
     /// What the state was before the commits of it that are recorded, as far as they have changed it: the first attempt began with it.
-    pub(crate) fn rolled_back(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+    pub(crate) fn began_with(&self) -> BTreeMap<String, Option<Vec<u8>>> {
         let mut marks: Vec<(u64, &Vec<u8>)> = Vec::new();
         for (number, entry) in self.entries.iter().filter(|(_, entry)| entry.first() == Some(&b'k')) {
             // A commit before a call begins comes before the commit of the call.
@@ -223,12 +225,23 @@ impl Machine {
     /// It was recorded, for a body that runs again within this attempt.
     pub(crate) fn keep(&mut self, number: u64, entry: Vec<u8>) {
         self.kept.insert(number, entry);
-        self.last = Some(number);
+        self.upon = Some(Upon::Entry(number));
     }
 
-    /// The last recorded entry. Further records name it, since a Redis that has lost it must accept nothing that builds on it.
-    pub(crate) fn last(&self) -> Option<u64> {
-        self.last
+    /// A checkpoint with this mark was made. Its entries, if it has any, say so too.
+    pub(crate) fn was_marked(&mut self, mark: u64) {
+        self.upon = Some(Upon::Mark(mark));
+    }
+
+    /// The body goes on as another attempt: what the store had when that was claimed, its fence says.
+    pub(crate) fn goes_on(&mut self) {
+        (self.upon, self.upon_before) = (None, None);
+    }
+
+    /// What the attempt has recorded last, or was told last: whatever it commits says so, as a Redis that has lost it must take nothing
+    /// that was built on it.
+    pub(crate) fn upon(&self) -> Option<Upon> {
+        self.upon
     }
 
     /// How many bytes its entries have.

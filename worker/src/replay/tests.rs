@@ -78,7 +78,7 @@ fn a_checkpoint_after_calls_is_a_call_and_the_state_before_it_is_known() {
     assert_eq!(machine.marked(2, "checkpoint").unwrap(), Marked::Made);
     assert!(machine.is_marked(3) && !machine.is_marked(2) && !machine.is_marked(4));
     let before = [("m".into(), Some(vec![7])), ("n".into(), None), ("stage".into(), Some(vec![1]))];
-    assert_eq!(machine.rolled_back(), BTreeMap::from(before));
+    assert_eq!(machine.began_with(), BTreeMap::from(before));
     assert!(machine.recorded(2, "charge").unwrap_err().to_string().contains("call #2 was a checkpoint"));
 }
 

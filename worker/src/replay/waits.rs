@@ -1,7 +1,7 @@
 //! What the body waits for.
 
 use stepfleet_shared::journal;
-use stepfleet_shared::step::{LetGo, Unreadable, Wait};
+use stepfleet_shared::step::{LetGo, Unreadable, Upon, Wait};
 use stepfleet_shared::values;
 
 use super::machine::Machine;
@@ -53,6 +53,9 @@ impl Machine {
     /// The body cannot read the signal that has ended this wait: it keeps waiting.
     pub(crate) fn set_aside(&mut self, number: u64, name: &str, why: String) {
         let Some(entry) = self.entries.remove(&number) else { return };
+        if self.upon == Some(Upon::Entry(number)) {
+            self.upon = self.upon_before;
+        }
         let (name, digest) = (name.to_owned(), values::digest(&entry));
         self.unreadable.push(Unreadable { number, name, digest, why });
         // The store must set it aside, and return another.
@@ -67,12 +70,14 @@ impl Machine {
     /// The outcomes of these waits. Returns the waits whose wakers are to be called.
     pub(crate) fn answer(&mut self, answers: Vec<(u64, Vec<u8>)>) -> Vec<u64> {
         let mut answered = Vec::new();
+        self.upon_before = self.upon;
         for (number, entry) in answers {
             // The body may have dropped a wait meanwhile.
             if self.waits.remove(&number).is_none() {
                 continue;
             }
             self.entries.insert(number, entry);
+            self.upon = Some(Upon::Entry(number));
             answered.push(number);
         }
         answered

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::Colocated;
 use super::session::Session;
-use super::slots;
+use super::{reconcile, slots};
 
 /// After this many waits in which nobody woke it, of twenty seconds each, an idle worker looks for step events by itself.
 const QUIET_WAITS: u32 = 15;
@@ -158,10 +158,13 @@ impl Wakes {
 /// Repeats the call until Redis has answered it: its first try may have taken holds.
 pub(super) async fn claim_once(session: &Session, claim: &Claim) -> Option<Vec<Claimed>> {
     let send = |call| -> BoxFuture<'_, _> { Box::pin(async move { session.store.claim(&call, claim).await }) };
-    match session.persist(send, |claimed| claimed.as_deref().unwrap_or_default()).await? {
-        Ok(Some(claimed)) => {
+    match session.persist(send, |taken| taken.as_ref().map_or(&[], |taken| &taken.steps)).await? {
+        Ok(Some(taken)) => {
             session.claims.accepted();
-            Some(claimed)
+            if !taken.vacated.is_empty() {
+                reconcile::tell(session, taken.vacated.len() as u64, taken.vacated.iter().map(String::as_str));
+            }
+            Some(taken.steps)
         }
         Ok(None) => {
             // Known before the next heartbeat.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use stepfleet_shared::log;
-use stepfleet_shared::step::{Claimed, CommitStatus, Refill};
+use stepfleet_shared::step::{Checkpoint, Claimed, CommitStatus, Refill};
 
 use super::drive::Waits;
 use super::execute::{Attempted, Body, Came, served};
 use super::failure;
 use super::metrics::Outcome;
 use super::session::Session;
+use super::slots;
 use crate::context::{Core, MAX_CONFLICTS};
 use crate::decisions::plan::{self, Plan};
 use crate::error::Error;
@@ -50,6 +51,7 @@ pub(super) async fn commit(
                 (plan.commit.journalled, plan.commit.let_go) = (true, let_go);
             }
             plan.commit.has_traces = core.has_traces();
+            plan.commit.upon = core.journal().upon();
             Ok(Planned::Done(Box::new(plan)))
         }
         Came::ToWait(waits, body) => Ok(Planned::Suspend(waits, body)),
@@ -119,6 +121,7 @@ async fn done(
             failure::settle(session, step, core, &error, refill).await
         }
         Ok((CommitStatus::Conflict, _)) => return conflict(session, step, core, refill).await,
+        Ok((CommitStatus::Forgotten, _)) => Some(forgotten(session, step).await),
         Ok((CommitStatus::Fenced, claimed)) => {
             session.count(step, Outcome::Fenced);
             log::info!("the commit was rejected: another attempt took over, or the run has ended");
@@ -170,7 +173,18 @@ async fn stage_and_commit_once(
     session.persist(send, |(_, claimed)| claimed).await
 }
 
-/// Ends an attempt that waits; the next one continues when a wait has ended.
+/// Redis has lost what the attempt had recorded: it is given back, and its next attempt goes on from what is there. Nothing was
+/// claimed along with it.
+pub(super) async fn forgotten(session: &Session, step: &Claimed) -> Vec<Claimed> {
+    session.count(step, Outcome::Fenced);
+    log::warn!(
+        "Redis came back without what this attempt had recorded: the commit was rejected, and the step runs again"
+    );
+    slots::release(session, step).await;
+    Vec::new()
+}
+
+/// Ends an attempt that waits; the next one goes on when a wait has ended.
 async fn suspend(
     session: &Session,
     step: &Claimed,
@@ -178,14 +192,18 @@ async fn suspend(
     waits: &Waits,
     refill: &Refill,
 ) -> Option<Vec<Claimed>> {
-    let checkpoint = waits.along.checkpoint();
+    let checkpoint = Checkpoint { upon: core.journal().upon(), ..waits.along.checkpoint() };
     let record = |_| -> BoxFuture<'_, _> { Box::pin(session.store.checkpoint(&session.id, &step.fence, &checkpoint)) };
     let recorded = if waits.along.is_empty() { Ok(()) } else { session.persist(record, |_| &[]).await?.map(drop) };
-    core.journal().was_recorded(&waits.along);
+    let upon = {
+        let mut journal = core.journal();
+        journal.was_recorded(&waits.along);
+        journal.upon()
+    };
     // Before the store knows that it waits: whatever it waits for may have come already.
     let kept = session.kept.keep(step, core, body);
     let send = |call| -> BoxFuture<'_, _> {
-        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, kept, refill).await })
+        Box::pin(async move { session.store.suspend(&call, step, &waits.waits, kept, upon, refill).await })
     };
     let suspended = match recorded {
         // The suspension reports a void fence too.
@@ -196,6 +214,7 @@ async fn suspend(
         session.kept.drop(&step.fence);
     }
     match suspended {
+        Ok((CommitStatus::Forgotten, _)) => Some(forgotten(session, step).await),
         Ok((status, claimed)) => {
             let waits = status == CommitStatus::Committed;
             session.count(step, if waits { Outcome::Suspended } else { Outcome::Fenced });

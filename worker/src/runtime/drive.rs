@@ -242,7 +242,7 @@ mod tests {
         store.start(&Start { request, run, version: 1, routes, key_ttl: HOUR, ..Start::default() }).await.unwrap();
         let call = CallId { worker: "w".into(), number: 1, again: false };
         let claim = Claim { slots: vec![0], ..Claim::default() };
-        let step = store.claim(&call, &claim).await.unwrap().unwrap().remove(0);
+        let step = store.claim(&call, &claim).await.unwrap().unwrap().steps.remove(0);
         of(Arc::new(store.clone()), &step)
     }
 

@@ -7,6 +7,7 @@ use stepfleet_shared::backoff::REFUSED;
 use stepfleet_shared::log;
 use stepfleet_shared::step::{Claimed, Commit, CommitStatus, Failure, Refill, Route};
 
+use super::commit::forgotten;
 use super::execute::{read_joined, served};
 use super::metrics::Outcome;
 use super::session::Session;
@@ -68,8 +69,11 @@ pub(super) async fn settle(
     }
     log::warn!(error = error.one_line(), why = reason.as_str(), "the step failed for good: the run has failed");
     let retention = served.map_or(RETENTION, |served| served.retention);
-    let forget = core.journal().failed_with();
-    fail(session, step, &Failure::Fail { error: text, retention, forget }, refill).await
+    let (forget, upon) = {
+        let journal = core.journal();
+        (journal.failed_with(), journal.upon())
+    };
+    fail(session, step, &Failure::Fail { error: text, retention, forget, upon }, refill).await
 }
 
 /// Like [`settle`], in the simplest way: it is not known what is left of the attempt. Nothing catches such a failure.
@@ -84,7 +88,7 @@ pub(super) async fn after_panic(
         Decision::Retry(delay) => Failure::Retry { delay, error: error.one_line() },
         Decision::GiveUp(_) => {
             let retention = served.map_or(RETENTION, |served| served.retention);
-            Failure::Fail { error: error.one_line(), retention, forget: Vec::new() }
+            Failure::Fail { error: error.one_line(), retention, forget: Vec::new(), upon: None }
         }
     };
     let claimed = fail(session, step, &failure, refill).await?;
@@ -128,8 +132,9 @@ async fn catch(
 
 /// Ends a step execution that has failed or was set aside, and not the run.
 fn instead(core: &Core, retention: Duration) -> Commit {
-    let let_go = core.journal().close().unwrap_or_default();
-    Commit { retention, journalled: true, let_go, ..Commit::default() }
+    let mut journal = core.journal();
+    let let_go = journal.close().unwrap_or_default();
+    Commit { retention, journalled: true, let_go, upon: journal.upon(), ..Commit::default() }
 }
 
 /// None when the lease is lost; an error when Redis refuses.
@@ -143,6 +148,9 @@ async fn complete(
         Box::pin(async move { session.store.complete(&call, step, commit, refill).await })
     };
     let answer = session.persist(send, |(_, claimed)| claimed).await?;
+    if let Ok((CommitStatus::Forgotten, _)) = &answer {
+        return Some(Ok(forgotten(session, step).await));
+    }
     if let Ok((status, _)) = &answer {
         let outcome = if commit.caught.is_some() { Outcome::Caught } else { Outcome::Unreadable };
         session.count(step, if *status == CommitStatus::Committed { outcome } else { Outcome::Fenced });
@@ -157,6 +165,7 @@ async fn fail(session: &Session, step: &Claimed, failure: &Failure, refill: &Ref
             Box::pin(async move { session.store.fail(&call, step, failure, refill).await })
         };
         match session.persist(send, |(_, claimed)| claimed).await? {
+            Ok((CommitStatus::Forgotten, _)) => return Some(forgotten(session, step).await),
             Ok((status, claimed)) => {
                 session.count(
                     step,

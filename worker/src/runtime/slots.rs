@@ -469,10 +469,15 @@ async fn execute(
     Some(attempted)
 }
 
-/// At once, so that the fleet sees the true holds; `reconcile` would do it later.
+/// The step's attempt ends as dropped, and others may have it.
 async fn hand_back(session: &Session, step: &Claimed) {
     session.count(step, Outcome::Dropped);
+    release(session, step).await;
+}
+
+/// At once, so that what the fleet is told to be held is so; `reconcile` would do it later, and take it for a step that was committed.
+pub(super) async fn release(session: &Session, step: &Claimed) {
     session.ledger.ended(&step.fence);
-    let release = session.store.release(&session.id, std::slice::from_ref(&step.fence));
-    let _ = session.lost.run_until_cancelled(release).await;
+    let fences = std::slice::from_ref(&step.fence);
+    let _ = session.persist(|_| Box::pin(session.store.release(&session.id, fences)), |_| &[]).await;
 }

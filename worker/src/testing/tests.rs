@@ -54,7 +54,7 @@ async fn ask(attempt: Attempt, deadline: Option<Duration>) -> Outcome<Emission> 
         reach.store.checkpoint(&reach.worker, &step.fence, &checkpoint).await?;
     }
     let call = CallId { worker: reach.worker.clone(), number: u64::MAX, again: false };
-    reach.store.suspend(&call, &step, &waits, Body::Dropped, &Refill::default()).await?;
+    reach.store.suspend(&call, &step, &waits, Body::Dropped, None, &Refill::default()).await?;
     // The fence is used up: this has no effect.
     Err(Error::msg("it is suspended"))
 }

@@ -28,8 +28,8 @@ fn marks(ask: &Ask, seen: &Seen, marks: &[Mark], world: &World, findings: &mut F
     for mark in marks {
         let is_there = world.did.get(mark.token.as_str()).is_some_and(|did| *did == mark);
         findings.unless(is_there, What::NoEffect, || format!("seen, and never done: {mark:?}"));
-        // A recorded effect belongs to the attempt that recorded it.
-        let is_committed = ask.shape.is_function() || committed.get(&mark.seq) == Some(&mark.attempt);
+        // What was recorded or saved is of the attempt that did so.
+        let is_committed = ask.shape.saves() || committed.get(&mark.seq) == Some(&mark.attempt);
         findings.unless(is_committed, What::RejectedVisible, || {
             format!("{mark:?}, but committed was attempt {:?}", committed.get(&mark.seq))
         });
@@ -45,7 +45,7 @@ fn values(ask: &Ask, ended: &Ended, findings: &mut Findings) {
             let is_right = ended.marks.len() as u64 == n + 1 && *is == [(n + 1).to_string()];
             findings.unless(is_right, What::WrongResult, || format!("{} turns were to be, not {is:?}", n + 1));
         }
-        Shape::Fan => same((1..=n).map(|n| n.to_string()).collect(), is, What::Join, findings),
+        Shape::Fan | Shape::Gathers => same((1..=n).map(|n| n.to_string()).collect(), is, What::Join, findings),
         Shape::Nest => {
             let cells = (0..n).flat_map(|row| (0..row).map(move |cell| format!("{row}.{cell}")));
             same(cells.collect(), is, What::Join, findings);
@@ -55,7 +55,11 @@ fn values(ask: &Ask, ended: &Ended, findings: &mut Findings) {
             let is_right = arrived.len() == is.len() && is.len() as u64 == n.min(2) && arrived.iter().all(|m| *m <= n);
             findings.unless(is_right, What::Join, || format!("the first two of {n} were to be, not {is:?}"));
         }
-        // `entities` checks the counted numbers of all runs together.
+        Shape::Notes => {
+            let notes: Vec<_> = (0..n).map(|n| format!("note-{n}")).collect();
+            findings.unless(*is == notes, What::WrongResult, || format!("saved were to be {notes:?}, not {is:?}"));
+        }
+        // What was counted is looked at together.
         Shape::Counts => findings.unless(is.len() == 4, What::WrongResult, || format!("4 numbers, not {is:?}")),
         Shape::Tries | Shape::Mends => findings.unless(*is == ["1"], What::RejectedVisible, || {
             format!("the state has {is:?} marks of a step that has failed")

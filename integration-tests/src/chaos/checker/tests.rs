@@ -340,6 +340,31 @@ fn a_run_that_is_mended_has_one_end_after_that() {
 }
 
 #[test]
+fn what_was_saved_or_put_into_a_buffer_and_is_not_there() {
+    let notes = |notes: &[&str]| {
+        let lines = ["100 start 0 0 - - notes 1", "110 done 1 2 note w0 105", "111 done 2 1 read_out w0 110"];
+        let lines = [&lines[..], &["111 completed 0 0 - - "]].concat();
+        let log =
+            effects(&["did notes-1 1 1 1 note-0 n0", "did notes-1 2 1 2 note-1 n1", "did notes-1 1 2 1 read_out r"]);
+        // The first note is of an attempt that was not committed.
+        let marks = vec![mark(1, 1, "note-0", "n0"), mark(1, 2, "note-1", "n1"), mark(2, 1, "read_out", "r")];
+        (Ask::new("notes-1", Shape::Notes, Work { n: 2, ms: 0 }), completed(&lines, marks, notes), log)
+    };
+    assert_eq!(found(&evidence([notes(&["note-0", "note-1"])])), []);
+    assert_eq!(found(&evidence([notes(&["note-1"])])), [(What::WrongResult, "notes-1".to_owned())]);
+    let gathers = |pieces: &[&str]| {
+        let lines = ["100 start 0 0 - - gathers 1", "101 done 1 1 deal w0 100", "110 done 2 1 gather w0 105"];
+        let lines = [&lines[..], &["111 done 3 1 gathered w0 110", "111 completed 0 0 - - "]].concat();
+        let log =
+            effects(&["did gathers-1 1 1 1 deal d", "did gathers-1 1 2 1 gather g", "did gathers-1 1 3 1 gathered e"]);
+        let marks = vec![mark(3, 1, "gathered", "e"), mark(2, 1, "gather", "g")];
+        (Ask::new("gathers-1", Shape::Gathers, Work { n: 1, ms: 0 }), completed(&lines, marks, pieces), log)
+    };
+    assert_eq!(found(&evidence([gathers(&["1"])])), []);
+    assert_eq!(found(&evidence([gathers(&[])])), [(What::Join, "gathers-1".to_owned())]);
+}
+
+#[test]
 fn a_child_is_checked_as_its_parent_is() {
     let parent = || {
         let seen = completed(

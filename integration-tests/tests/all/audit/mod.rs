@@ -47,7 +47,7 @@ impl Stage {
 
     async fn claim(&mut self, most: usize) -> Vec<Claimed> {
         let call = self.call();
-        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default()
+        self.store().claim(&call, &slots(&call, most)).await.unwrap().unwrap_or_default().steps
     }
 
     async fn complete(&mut self, step: &Claimed, commit: Commit) -> CommitStatus {

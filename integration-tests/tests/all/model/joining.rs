@@ -76,7 +76,8 @@ impl Pair {
         let number = number.map_or(self.numbers, u64::from);
         let (name, group) = (step.step.clone(), step.group);
         self.journalled.insert((step.fence.run.clone(), step.fence.seq));
-        let collect = Collect { number, step: name, group, buffer: "b".into(), count, payload: vec![1, 8] };
+        let upon = self.upon(held);
+        let collect = Collect { number, step: name, group, buffer: "b".into(), count, payload: vec![1, 8], upon };
         let id = self.worker(worker);
         let first = both!(self, store => store.collect(&id, &step.fence, &collect));
         if repeat {

@@ -29,7 +29,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use stepfleet_integration_tests::double::{join_fleet, route};
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_shared::names::Namespace;
-use stepfleet_shared::step::{CallId, Claim, Claimed, Commit, Failure, Next, Refill, Route};
+use stepfleet_shared::step::{CallId, Claim, Claimed, Commit, CommitStatus, Failure, Next, Refill, Route};
 use stepfleet_shared::store::memory::SavedStore;
 use stepfleet_shared::store::{Fire, MemoryStore, Reap, RedisStore, Store};
 
@@ -187,11 +187,11 @@ impl Pair {
         let mut call = self.call(worker);
         let alone = most > 0 && !self.held.iter().any(|(by, _)| *by == worker);
         let claim = Claim { slots: self.free_slots(worker, most), alone, after: None };
-        let first = both!(self, store => ordered(store.claim(&call, &claim)));
+        let first = both!(self, store => ordered(store.claim(&call, &claim))).map(|(steps, _)| steps);
         if repeat && first.as_ref().is_some_and(|claims| !claims.is_empty()) {
             call.again = true;
             let again = both!(self, store => ordered(store.claim(&call, &claim)));
-            let again = again.map(|again| as_at_first(first.as_deref().unwrap_or_default(), again));
+            let again = again.map(|(again, _)| as_at_first(first.as_deref().unwrap_or_default(), again));
             same("claim", &first, &again)?;
         }
         let claimed = first.unwrap_or_default();
@@ -232,12 +232,16 @@ impl Pair {
             commit.journalled = true;
             commit.let_go = self.let_go(&step, set.unwrap_or_default());
         }
+        commit.upon = self.upon(set.map_or(1, usize::from));
         let first = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)));
         if repeat {
             call.again = true;
             let again = both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)));
             let again = (again.0, as_at_first(&first.1, again.1));
             same("complete", &first, &again)?;
+        }
+        if first.0 == CommitStatus::Forgotten {
+            return self.give_back(worker, step).await;
         }
         let is_next = |next: &Claimed| next.fence.run == step.fence.run && next.fence.attempt == 1;
         let handed_over = next == Next::Following && first.1.first().is_some_and(is_next);
@@ -254,7 +258,7 @@ impl Pair {
             let delay = if later { HOUR } else { Duration::ZERO };
             Failure::Retry { delay, error: "e".into() }
         } else {
-            Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() }
+            Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: self.upon(held) }
         };
         let first = both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)));
         if repeat {
@@ -263,6 +267,9 @@ impl Pair {
             let repeated = (repeated.0, as_at_first(&first.1, repeated.1));
             same("fail", &first, &repeated)?;
         }
+        if first.0 == CommitStatus::Forgotten {
+            return self.give_back(worker, step).await;
+        }
         self.old.push((worker, step));
         self.keep(worker, first.1)?;
         if again && !later {
@@ -270,29 +277,6 @@ impl Pair {
             self.fire().await?;
         }
         Ok(if again { "fail: retry" } else { "fail: for good" })
-    }
-
-    /// An earlier holder of a step execution commits it again, with another call.
-    async fn zombie(&mut self, old: usize, fails: bool, next: Next) -> Case {
-        if self.old.is_empty() {
-            return Ok("zombie: none");
-        }
-        let (worker, step) = self.old[old % self.old.len()].clone();
-        let call = self.call(worker);
-        // A worker asks for nothing in a slot that it knows to be in use. A store that has forgotten the hold would fill it.
-        let is_in_use = self.held.iter().any(|(by, held)| *by == worker && held.fence.slot == step.fence.slot);
-        let next = if is_in_use && self.saved.is_some() { Next::Nothing } else { next };
-        let refill = Refill { next, after: None };
-        let answer = if fails {
-            let failure = Failure::Fail { error: "zombie".into(), retention: HOUR, forget: Vec::new() };
-            both!(self, store => ordered_outcome(store.fail(&call, &step, &failure, &refill)))
-        } else {
-            let commit = Commit { set: vec![("zombie".into(), vec![1, 1])], retention: HOUR, ..Commit::default() };
-            both!(self, store => ordered_outcome(store.complete(&call, &step, &commit, &refill)))
-        };
-        // If its slot is free, the call may fill it.
-        self.keep(worker, answer.1)?;
-        Ok("zombie")
     }
 
     async fn crash_again(&mut self, worker: usize, again: usize) -> Case {
@@ -467,7 +451,7 @@ fn schedules(count: u32, in_cluster: bool) {
     }
     let wanted = "start,start: timed out,start: in a line,claim,claim: alone,claim: its body is kept,done: handed over,done: staged fan-out,done: caught,fail: retry,zombie,crash,\
                   expire,deregister,\
-                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,stream,stream: there already,stream: superseded,suspend,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
+                  reap,fire,checkpoint,checkpoint: a wait is answered,publish,publish: there already,stream,stream: there already,stream: superseded,suspend,forgotten: given back,signal,cancel,answer,retry: goes on,retry: refused,pause,resume,fork: with a journal,fork: from the start,fork: from a step,audit,save,forget,reconcile,collect,send,\
                   done: a part of a set,done: events for a limited step,\
                   done: fan-out; join with the first,\
                   child ended,child ended: nobody waits,undone,merge: checkpoint,merge: done,merge: conflict,merge: refused";

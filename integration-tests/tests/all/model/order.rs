@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepfleet_shared::step::{Claimed, CommitStatus};
+use stepfleet_shared::step::{Claimed, CommitStatus, Taken};
 
 use super::waiting::without_dues;
 
@@ -25,9 +25,9 @@ pub(crate) fn as_at_first(first: &[Claimed], again: Vec<Claimed>) -> Vec<Claimed
 }
 
 pub(crate) async fn ordered(
-    claims: impl Future<Output = stepfleet_shared::Result<Option<Vec<Claimed>>>>,
-) -> stepfleet_shared::Result<Option<Vec<Claimed>>> {
-    claims.await.map(|claims| claims.map(sorted))
+    taken: impl Future<Output = stepfleet_shared::Result<Option<Taken>>>,
+) -> stepfleet_shared::Result<Option<(Vec<Claimed>, Vec<String>)>> {
+    taken.await.map(|taken| taken.map(|taken| (sorted(taken.steps), taken.vacated)))
 }
 
 pub(crate) async fn ordered_outcome(

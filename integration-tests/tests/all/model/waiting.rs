@@ -6,7 +6,7 @@ use proptest::test_runner::TestCaseError;
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::names;
 use stepfleet_shared::step::{
-    Body, Checkpoint, Checkpointed, Claimed, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait,
+    Body, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Next, Refill, Signalled, Unreadable, Wait,
 };
 use stepfleet_shared::store::prelude::*;
 use stepfleet_shared::store::{Audit, Breach, Heartbeat, Origin, Store};
@@ -32,8 +32,7 @@ impl Pair {
         }
         let (worker, step) = self.held[held % self.held.len()].clone();
         let mut checkpoint = Checkpoint { waits: self.waits(waits, set), ..Checkpoint::default() };
-        // The last recorded entry: of this attempt, of another, or of writes that were forgotten since.
-        checkpoint.after = set.is_multiple_of(5).then_some(self.numbers);
+        checkpoint.upon = self.upon(set.into());
         self.journalled.insert((step.fence.run.clone(), step.fence.seq));
         for _ in 0..entries {
             self.numbers += 1;
@@ -79,12 +78,16 @@ impl Pair {
         }
         let (mut call, refill) = (self.call(worker), Refill { next, after: None });
         let body = if set.is_multiple_of(2) { Body::Dropped } else { Body::Kept };
-        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, &refill)));
+        let upon = self.upon(held);
+        let first = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, upon, &refill)));
         if repeat {
             call.again = true;
-            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, &refill)));
+            let again = both!(self, store => ordered_outcome(store.suspend(&call, &step, &waits, body, upon, &refill)));
             let again = (again.0, as_at_first(&first.1, again.1));
             same("suspend", &first, &again)?;
+        }
+        if first.0 == CommitStatus::Forgotten {
+            return self.give_back(worker, step).await;
         }
         self.old.push((worker, step));
         self.keep(worker, first.1)?;

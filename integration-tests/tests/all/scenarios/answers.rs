@@ -103,13 +103,13 @@ impl<'a> Desk<'a> {
                 let step = self.begun(run, &asked).await;
                 let waits = [Wait { number: 1, name: "word".into(), ..Wait::default() }];
                 let call = call("of-w", self.number(), false);
-                self.store().suspend(&call, &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
+                self.store().suspend(&call, &step, &waits, Body::Dropped, None, &refill(0)).await.unwrap();
             }
             Standing::Asking => {
                 let step = self.begun(run, &asked).await;
                 let waits = [super::questions::asks(1, "word", None)];
                 let call = call("of-w", self.number(), false);
-                self.store().suspend(&call, &step, &waits, Body::Dropped, &refill(0)).await.unwrap();
+                self.store().suspend(&call, &step, &waits, Body::Dropped, None, &refill(0)).await.unwrap();
             }
             Standing::Paused => {
                 self.store().start(&asked).await.unwrap();
@@ -122,7 +122,7 @@ impl<'a> Desk<'a> {
             }
             Standing::Failed => {
                 let step = self.begun(run, &asked).await;
-                let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() };
+                let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None };
                 let call = call("of-w", self.number(), false);
                 self.store().fail(&call, &step, &failure, &refill(0)).await.unwrap();
             }

@@ -62,12 +62,12 @@ async fn checkpoint(store: &dyn Store, step: &Claimed, checkpoint: Checkpoint) {
 }
 
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
-    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, &refill(0)).await.unwrap();
+    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, None, &refill(0)).await.unwrap();
     scene.assert_sound().await;
 }
 
 async fn fail(store: &dyn Store, number: u64, step: &Claimed, forget: Vec<u64>) {
-    let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget };
+    let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget, upon: None };
     store.fail(&call("a", number, false), step, &failure, &refill(0)).await.unwrap();
 }
 

@@ -119,7 +119,7 @@ async fn events_that_no_step_was_given_are_told_when_the_run_has_completed() {
         let first = held(scene).await;
         let branches = complete(store, 2, &first, &fan(&["branch"; 2], &["join"], 0), 2).await;
         let (step, buffer) = ("branch".to_owned(), "votes".to_owned());
-        let collect = Collect { number: 1, step, group: 1, buffer, count: 3, payload: vec![1, 7] };
+        let collect = Collect { number: 1, step, group: 1, buffer, count: 3, payload: vec![1, 7], upon: None };
         store.collect("a", &branches[0].fence, &collect).await.unwrap().unwrap();
         let part = Part { route: route("both"), slot: 2, slots: 2, payload: vec![1, 8] };
         let commit = Commit { parts: vec![part.clone(), part], journalled: true, ..joins("join", 9) };

@@ -144,7 +144,7 @@ async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
         store.start(&Start { routes, timeout: Some(HOUR), ..start("r") }).await.unwrap();
         let steps = claim(store, "a", 1, 2).await;
         let waits = [Wait { number: 1, name: "ide".into(), ..Wait::default() }];
-        store.suspend(&call("a", 2, false), &steps[0], &waits, Body::Dropped, &double::refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &steps[0], &waits, Body::Dropped, None, &double::refill(0)).await.unwrap();
         let branches = complete(store, 3, &steps[1], &fan(&["branch"; 12], &[], 0), 1).await;
         assert_eq!(store.waits("r").await.unwrap().len(), 1);
         assert_eq!(store.signal("r", "ide", &[1, 9], None).await.unwrap(), Signalled::Delivered);
@@ -152,6 +152,31 @@ async fn names_of_signals_and_steps_are_never_taken_for_something_else() {
         limited.emits[0].0.limit = Some(1);
         let next = complete(store, 4, &branches[0], &limited, 99).await;
         assert!(next.iter().any(|step| step.step == "imed"), "it never has its turn: {next:?}");
+    })
+    .await;
+}
+
+/// Its worker died before the commit, and the next attempt comes to another fan-out.
+#[tokio::test]
+async fn what_an_attempt_staged_in_vain_is_no_part_of_a_later_fan_out() {
+    on_both(async |scene| {
+        let store = scene.store();
+        let step = held(scene).await;
+        let chunk = vec![(route("vain"), vec![1, 7]); 5];
+        assert_eq!(store.stage("a", &step.fence, 0, &chunk).await.unwrap(), Some(5));
+        store.release("a", std::slice::from_ref(&step.fence)).await.unwrap();
+        let step = claim(store, "a", 2, 1).await.remove(0);
+        let mut branches = complete(store, 3, &step, &fan(&["branch"; 2], &["join"], 0), 9).await;
+        branches.extend(claim(store, "a", 4, 9).await);
+        assert_eq!(branches.iter().map(|branch| &*branch.step).collect::<Vec<_>>(), ["branch"; 2]);
+        scene.assert_sound().await;
+        // A slot whose branch has ended takes what is staged of its fan-out.
+        let following = Refill { next: Next::Following, after: None };
+        let (_, more) =
+            store.complete(&call("a", 5, false), &branches[0], &joins("join", 1), &following).await.unwrap();
+        assert!(more.is_empty(), "{more:?}");
+        let join = complete(store, 6, &branches[1], &joins("join", 2), 1).await.remove(0);
+        assert_eq!(join.joined, Some(JoinBuffer { group: 1, count: 2 }));
     })
     .await;
 }

@@ -75,7 +75,7 @@ async fn only_the_current_attempt_commits() {
             let (outcome, claims) =
                 store.complete(&call("dead", 2, stage > 0), &zombie, &written, &refill(1)).await.unwrap();
             assert_eq!((outcome, claims.len()), (CommitStatus::Fenced, 0), "stage {stage}");
-            let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() };
+            let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None };
             let (outcome, _) = store.fail(&call("dead", 3, false), &zombie, &failure, &refill(0)).await.unwrap();
             assert_eq!(outcome, CommitStatus::Fenced, "stage {stage}");
             assert_eq!(store.stage("dead", &zombie.fence, 0, &[(route("x"), vec![1])]).await.unwrap(), None);
@@ -209,6 +209,7 @@ async fn a_collection_is_fenced() {
             buffer: "pages".into(),
             count: 2,
             payload: vec![1, 7],
+            upon: None,
         };
         assert!(store.collect("a", &step.fence, &one(1)).await.unwrap().is_some());
         store.reap(&reap(&["a"])).await.unwrap();

@@ -81,7 +81,7 @@ async fn recorded(scene: &Scene, start: &Start) -> Claimed {
 }
 
 fn failure() -> Failure {
-    Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() }
+    Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new(), upon: None }
 }
 
 async fn keys(scene: &Scene, pattern: &str) -> Vec<String> {

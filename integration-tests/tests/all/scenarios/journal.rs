@@ -2,7 +2,7 @@
 
 use stepfleet_integration_tests::double::{claim, join_fleet, start};
 use stepfleet_integration_tests::scene::on_both;
-use stepfleet_shared::step::{Checkpoint, CommitStatus, LetGo, Wait};
+use stepfleet_shared::step::{Checkpoint, CommitStatus, LetGo, Upon, Wait};
 
 use super::waits::{in_order, records};
 use super::*;
@@ -32,8 +32,8 @@ async fn nothing_is_recorded_on_top_of_what_was_forgotten() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        let record = async |number, after| {
-            let checkpoint = Checkpoint { after, ..records(number, 7) };
+        let record = async |number, upon: Option<u64>| {
+            let checkpoint = Checkpoint { upon: upon.map(Upon::Entry), ..records(number, 7) };
             store.checkpoint("a", &step.fence, &checkpoint).await.unwrap().outcome
         };
         assert_eq!(record(1, None).await, CommitStatus::Committed);
@@ -44,7 +44,7 @@ async fn nothing_is_recorded_on_top_of_what_was_forgotten() {
         // Its hold is unchanged; the journal is not.
         assert_eq!(record(4, Some(3)).await, CommitStatus::Fenced);
         let waits = Checkpoint {
-            after: Some(3),
+            upon: Some(Upon::Entry(3)),
             waits: vec![Wait { number: 4, name: "n".into(), ..Wait::default() }],
             ..Checkpoint::default()
         };

@@ -13,7 +13,7 @@ async fn keep(scene: &Scene, waits: &[Wait]) {
     store.checkpoint("a", &step.fence, &records(1, 7)).await.unwrap();
     let opens = Checkpoint { waits: waits.to_vec(), ..Checkpoint::default() };
     store.checkpoint("a", &step.fence, &opens).await.unwrap();
-    store.suspend(&call("a", 2, false), &step, waits, Body::Kept, &refill(0)).await.unwrap();
+    store.suspend(&call("a", 2, false), &step, waits, Body::Kept, None, &refill(0)).await.unwrap();
     scene.assert_sound().await;
 }
 
@@ -28,7 +28,7 @@ async fn its_worker_gets_only_the_results_of_its_waits() {
         assert_eq!((step.fence.attempt, step.kept, step.journal.clone()), (2, true, vec![signal(3, "right", 9)]));
         assert!(step.context.is_empty(), "it has the context already");
         // The next attempt gets everything, unless the body is kept again.
-        store.suspend(&call("a", 4, false), &step, &waits[..1], Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 4, false), &step, &waits[..1], Body::Dropped, None, &refill(0)).await.unwrap();
         store.signal("r", "left", &[1, 8], None).await.unwrap();
         let step = claim(store, "a", 5, 1).await.remove(0);
         assert_eq!((step.kept, in_order(&step).len()), (false, 3));
@@ -62,7 +62,7 @@ async fn a_repeated_claim_tells_everything() {
         store.signal("r", "left", &[1, 9], None).await.unwrap();
         let of_first = claim(store, "a", 3, 1).await.remove(0);
         let claimed = Claim { slots: vec![of_first.fence.slot], alone: false, after: None };
-        let of_again = store.claim(&call("a", 3, true), &claimed).await.unwrap().unwrap().remove(0);
+        let of_again = store.claim(&call("a", 3, true), &claimed).await.unwrap().unwrap().steps.remove(0);
         assert_eq!((of_first.kept, of_again.kept, of_again.journal.len()), (true, false, 2));
         assert_eq!(of_first.fence, of_again.fence);
     })
@@ -80,7 +80,7 @@ async fn what_has_come_already_wakes_a_kept_body_at_once_even_in_the_same_call()
             .unwrap();
         store.signal("r", "left", &[1, 9], None).await.unwrap();
         let refill = Refill { next: Next::Others, after: None };
-        let (_, next) = store.suspend(&call("a", 2, false), &step, &waits, Body::Kept, &refill).await.unwrap();
+        let (_, next) = store.suspend(&call("a", 2, false), &step, &waits, Body::Kept, None, &refill).await.unwrap();
         assert_eq!((next.len(), next[0].kept, next[0].journal.clone()), (1, true, vec![signal(1, "left", 9)]));
         scene.assert_sound().await;
     })

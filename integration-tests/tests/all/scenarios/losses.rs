@@ -87,7 +87,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
             join_fleet(store, "dead", MS).await;
             let call = call("dead", loss, false);
             let claim = Claim { alone: true, ..slots(&call, 1) };
-            assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().len(), 1, "loss {loss}");
+            assert_eq!(store.claim(&call, &claim).await.unwrap().unwrap().steps.len(), 1, "loss {loss}");
             scene.pass(MS).await;
             let reaped = store.reap(&reap(&[])).await.unwrap();
             assert_eq!(reaped.reaped, ["dead"]);

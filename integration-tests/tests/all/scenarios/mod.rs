@@ -6,6 +6,7 @@ mod ends;
 mod entities;
 mod fan_outs;
 mod fences;
+mod forgotten;
 mod forks;
 mod journal;
 mod kept;

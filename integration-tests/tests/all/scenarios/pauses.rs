@@ -102,8 +102,11 @@ async fn timers_and_signals_have_their_effect_and_the_step_goes_on_when_the_run_
         let steps = begun(scene, &["sleeps", "waits", "rests"]).await;
         let wait = |name: &str, deadline| Wait { number: 1, name: name.into(), deadline, ..Wait::default() };
         let sleeps = [wait("nothing", Some(MINUTE))];
-        store.suspend(&call("a", 2, false), &steps[0], &sleeps, Body::Dropped, &refill(0)).await.unwrap();
-        store.suspend(&call("a", 3, false), &steps[1], &[wait("word", None)], Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &steps[0], &sleeps, Body::Dropped, None, &refill(0)).await.unwrap();
+        store
+            .suspend(&call("a", 3, false), &steps[1], &[wait("word", None)], Body::Dropped, None, &refill(0))
+            .await
+            .unwrap();
         let failure = Failure::Retry { delay: MINUTE, error: "not yet".into() };
         store.fail(&call("a", 4, false), &steps[2], &failure, &refill(0)).await.unwrap();
         pause(scene).await;
@@ -325,7 +328,7 @@ async fn a_cancel_takes_effect_at_once_and_a_retry_only_where_the_run_has_failed
         pause(scene).await;
         assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::Paused);
         // It fails for good anyway.
-        let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
+        let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new(), upon: None };
         store.fail(&call("a", 2, false), &first, &failure, &refill(0)).await.unwrap();
         assert_eq!(status(store).await, Status::Failed);
         assert_eq!(store.retry("r", None, None).await.unwrap(), Retried::GoesOn);

@@ -32,7 +32,7 @@ async fn answer(store: &dyn Store, question: &str, name: &str) -> Answered {
 }
 
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
-    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, &refill(0)).await.unwrap();
+    scene.store().suspend(&call("a", number, false), step, waits, Body::Dropped, None, &refill(0)).await.unwrap();
     scene.assert_sound().await;
 }
 
@@ -81,7 +81,7 @@ async fn a_question_that_nobody_can_answer_any_more_is_not_listed() {
         let let_go = vec![LetGo { number: 2, name: names::question("dropped"), given: 0 }];
         store.checkpoint("a", &step.fence, &Checkpoint { let_go, ..Checkpoint::default() }).await.unwrap();
         assert_eq!(open(store, None).await, ["r 1.3 kept"]);
-        let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new() };
+        let failure = Failure::Fail { error: "e".into(), retention: HOUR, forget: Vec::new(), upon: None };
         store.fail(&call("a", 4, false), &step, &failure, &refill(0)).await.unwrap();
         assert!(open(store, None).await.is_empty());
         assert_eq!(answer(store, "1.3", "kept").await, Answered::Over);

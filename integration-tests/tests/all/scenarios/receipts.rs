@@ -110,9 +110,9 @@ async fn a_signal_is_taken_kept_or_rejected() {
         assert_eq!(signal(&kept).await, Signalled::Kept);
         assert_eq!(signal(&kept).await, Signalled::Gone);
         let waits = |number| vec![Wait { number, name: "word".into(), ..Wait::default() }];
-        store.suspend(&call("a", 2, false), &step, &waits(1), Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &step, &waits(1), Body::Dropped, None, &refill(0)).await.unwrap();
         let again = claim(store, "a", 3, 1).await.remove(0);
-        store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, None, &refill(0)).await.unwrap();
         let named = Origin { request: "q".into(), ..asked(store, "l").await };
         assert_eq!(signal(&named).await, Signalled::Delivered);
         // Its sender got no answer, and sends it again.
@@ -149,7 +149,7 @@ async fn a_fork_and_a_retry_get_receipts_with_their_ends() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        let failure = Failure::Fail { error: "no".into(), retention: HOUR, forget: vec![] };
+        let failure = Failure::Fail { error: "no".into(), retention: HOUR, forget: vec![], upon: None };
         store.fail(&call("a", 2, false), &step, &failure, &refill(0)).await.unwrap();
         let origin = asked(store, "retry").await;
         assert_eq!(store.retry("r", None, Some(&origin)).await.unwrap(), Retried::GoesOn);

@@ -26,12 +26,12 @@ async fn one_approval_approves_one_stage_however_often_it_is_sent() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        store.suspend(&call("a", 2, false), &step, &waits(1), Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &step, &waits(1), Body::Dropped, None, &refill(0)).await.unwrap();
         assert_eq!(fate(store, "q").await, None);
         assert_eq!(approve(store, "q").await, Signalled::Delivered);
         assert_eq!(fate(store, "q").await, Some(RequestFate::Taken));
         let again = claim(store, "a", 3, 1).await.remove(0);
-        store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 4, false), &again, &waits(2), Body::Dropped, None, &refill(0)).await.unwrap();
         // In the inbox a second time, as from a sender that got no answer.
         let entry = store.enqueue(&[(b"op".to_vec(), b"signal".to_vec())]).await.unwrap();
         let origin = Origin { entry, ..Origin::request("q") };
@@ -152,8 +152,12 @@ async fn signals_that_nobody_took_are_told_of_at_the_end_whatever_it_is() {
                     complete(store, number + 1, &step, &commit, 0).await;
                 }
                 "fails" => {
-                    let failure =
-                        stepfleet_shared::step::Failure::Fail { error: "e".into(), retention, forget: Vec::new() };
+                    let failure = stepfleet_shared::step::Failure::Fail {
+                        error: "e".into(),
+                        retention,
+                        forget: Vec::new(),
+                        upon: None,
+                    };
                     store.fail(&call("a", number + 1, false), &step, &failure, &refill(0)).await.unwrap();
                 }
                 "cancelled" => drop(store.cancel(end, None, retention).await.unwrap()),

@@ -16,7 +16,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn fail(store: &dyn Store, number: u64, step: &Claimed) {
-    let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
+    let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new(), upon: None };
     let (outcome, _) = store.fail(&call("a", number, false), step, &failure, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
     assert_eq!(shown(store).await.status, Status::Failed);
@@ -116,7 +116,7 @@ async fn what_a_step_failed_with_is_forgotten_and_an_empty_journal_is_no_loss() 
         let step = begun(scene, &["first"]).await.remove(0);
         store.checkpoint("a", &step.fence, &records(1, 5)).await.unwrap();
         store.checkpoint("a", &step.fence, &records(2, 6)).await.unwrap();
-        let fails = |forget| Failure::Fail { error: "wrong".into(), retention: HOUR, forget };
+        let fails = |forget| Failure::Fail { error: "wrong".into(), retention: HOUR, forget, upon: None };
         store.fail(&call("a", 2, false), &step, &fails(vec![2]), &refill(0)).await.unwrap();
         retry(scene).await;
         let again = claim(store, "a", 3, 1).await.remove(0);
@@ -244,7 +244,7 @@ async fn waits_and_timers_that_came_due_meanwhile_come_due() {
         let store = scene.store();
         let steps = begun(scene, &["sleeps", "rests", "awake", "fails"]).await;
         store
-            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, &refill(0))
+            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, None, &refill(0))
             .await
             .unwrap();
         let failure = Failure::Retry { delay: MINUTE, error: "not yet".into() };
@@ -277,7 +277,7 @@ async fn a_wait_that_was_open_is_open_again() {
         let store = scene.store();
         let steps = begun(scene, &["sleeps", "fails"]).await;
         store
-            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, &refill(0))
+            .suspend(&call("a", 2, false), &steps[0], &[deadline(1, "word")], Body::Dropped, None, &refill(0))
             .await
             .unwrap();
         fail(store, 3, &steps[1]).await;

@@ -65,7 +65,7 @@ impl<'a> Line<'a> {
 
     async fn fail(&mut self, step: &Claimed) {
         self.calls += 1;
-        let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new() };
+        let failure = Failure::Fail { error: "wrong".into(), retention: HOUR, forget: Vec::new(), upon: None };
         self.store().fail(&call("a", self.calls, false), step, &failure, &refill(0)).await.unwrap();
     }
 

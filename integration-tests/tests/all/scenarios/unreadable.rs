@@ -39,7 +39,7 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
     on_both(async |scene| {
         let store = scene.store();
         let step = held(scene).await;
-        store.suspend(&call("a", 2, false), &step, &[wait()], Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 2, false), &step, &[wait()], Body::Dropped, None, &refill(0)).await.unwrap();
         let due = store.waits("r").await.unwrap()[0].due_ms;
         assert_eq!(store.signal("r", "word", &[1, 1], None).await.unwrap(), Signalled::Delivered);
         let step = claim(store, "a", 3, 1).await.remove(0);
@@ -55,7 +55,7 @@ async fn a_signal_that_is_set_aside_leaves_its_wait_open_until_its_deadline() {
         let open = store.waits("r").await.unwrap();
         assert_eq!(open.len(), 1);
         assert_eq!(open[0].due_ms, due, "it waits anew");
-        store.suspend(&call("a", 4, false), &step, &[wait()], Body::Dropped, &refill(0)).await.unwrap();
+        store.suspend(&call("a", 4, false), &step, &[wait()], Body::Dropped, None, &refill(0)).await.unwrap();
         scene.pass(HOUR).await;
         store.fire(&fire()).await.unwrap();
         let history = store.history("r", 0, 100).await.unwrap();

@@ -37,7 +37,7 @@ pub(super) fn in_order(step: &Claimed) -> Vec<(u64, Vec<u8>)> {
 
 async fn suspend(scene: &Scene, number: u64, step: &Claimed, waits: &[Wait]) {
     let call = call("a", number, false);
-    let (outcome, _) = scene.store().suspend(&call, step, waits, Body::Dropped, &refill(0)).await.unwrap();
+    let (outcome, _) = scene.store().suspend(&call, step, waits, Body::Dropped, None, &refill(0)).await.unwrap();
     assert_eq!(outcome, CommitStatus::Committed);
     scene.assert_sound().await;
 }
@@ -275,7 +275,7 @@ async fn waits_of_steps_that_have_ended_make_room() {
             step = claim(store, "a", 3 + round * 2, 1).await.remove(0);
         }
         let waits: Vec<_> = (1..=1001).map(|number| wait(number, "n", None)).collect();
-        let refused = store.suspend(&call("a", 100, false), &step, &waits, Body::Dropped, &refill(0)).await;
+        let refused = store.suspend(&call("a", 100, false), &step, &waits, Body::Dropped, None, &refill(0)).await;
         assert!(refused.unwrap_err().is_too_large());
         assert!(store.waits("r").await.unwrap().is_empty());
         suspend(scene, 101, &step, &waits[..1000]).await;

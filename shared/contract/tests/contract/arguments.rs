@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use stepfleet_contract::{Arg, Form, TRANSITIONS};
+
 /// A function of the Lua: its parameters, and its text up to the `end` that is indented as its head is.
 #[derive(Clone, Debug)]
 pub(crate) struct Function<'a> {
@@ -97,4 +99,14 @@ end
 ";
     assert_eq!(named_by(code, "h", 1), BTreeSet::from(["one", "three", "two"]));
     assert_eq!(names("{ a = 1, again = b == '1' }"), BTreeSet::from(["a", "again"]));
+}
+
+/// Lua finds it by its place, and whatever came after it would be taken for it.
+#[test]
+fn only_the_last_argument_may_be_left_out() {
+    for transition in TRANSITIONS {
+        let args: Vec<&Arg> = transition.arguments().collect();
+        let before = &args[..args.len().saturating_sub(1)];
+        assert!(before.iter().all(|arg| arg.form != Form::Optional), "{}", transition.name);
+    }
 }

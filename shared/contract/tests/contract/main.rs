@@ -3,6 +3,7 @@
 mod arguments;
 mod documents;
 mod generated;
+mod locals;
 mod names;
 mod sources;
 

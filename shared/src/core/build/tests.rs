@@ -22,7 +22,7 @@ fn follow<T: Transition>(given: &T) {
     for arg in transition.arguments() {
         let value = next(arg.name);
         let is_fine = match arg.form {
-            Form::Text | Form::Line | Form::Bytes | Form::Record => true,
+            Form::Text | Form::Line | Form::Optional | Form::Bytes | Form::Record => true,
             Form::Digits | Form::Number => value.parse::<u64>().is_ok(),
             Form::Ms => value.parse::<i64>().is_ok(),
             Form::Flag => value == "0" || value == "1",
@@ -90,6 +90,7 @@ fn commit() -> Commit {
         let_go: vec![LetGo { number: 4, name: "wait".into(), given: 2 }],
         result: Some(vec![1]),
         caught: Some("error".into()),
+        upon: Some(Upon::Entry(1)),
         ..Commit::default()
     }
 }
@@ -98,17 +99,47 @@ fn commit() -> Commit {
 fn what_is_built_is_what_the_contract_says() {
     let (call, step, commit, refill, waits) = (call(), step(), commit(), refill(), waits());
     follow(&complete(&call, &step, &commit, &refill));
-    follow(&suspend(&call, &step, (&waits, Body::Kept), &refill));
+    follow(&suspend(&call, &step, (&waits, Body::Kept, Some(Upon::Entry(5))), &refill));
     follow(&claim(&call, &Claim { slots: vec![0, 4], alone: false, after: None }));
     let Commit { set, unset, merges, expects, let_go, .. } = commit.clone();
     let entries = vec![(1, vec![1])];
     let unreadable =
         vec![Unreadable { number: 1, name: "word".into(), digest: "d".into(), why: "no word at all".into() }];
-    let made =
-        Checkpoint { mark: Some(1), after: Some(2), set, unset, merges, expects, entries, let_go, unreadable, waits };
+    let upon = Some(Upon::Mark(2));
+    let made = Checkpoint { mark: Some(1), upon, set, unset, merges, expects, entries, let_go, unreadable, waits };
     follow(&checkpoint(&step.fence, &made));
     follow(&stage(&step.fence, 0, &commit.emits));
     follow(&release("worker", std::slice::from_ref(&step.fence)));
+}
+
+/// What it does not say costs nothing.
+#[test]
+fn an_attempt_that_is_built_upon_nothing_has_an_argument_less() {
+    let (call, step, refill, waits) = (call(), step(), refill(), waits());
+    let bytes = |upon: Option<Upon>| {
+        let commit = Commit { upon, ..commit() };
+        let made = Checkpoint { upon, ..Checkpoint::default() };
+        let put = step::Collect {
+            number: 1,
+            step: "s".into(),
+            group: 0,
+            buffer: "b".into(),
+            count: 2,
+            payload: vec![1],
+            upon,
+        };
+        let failure = Failure::Fail { error: "e".into(), retention: Duration::ZERO, forget: vec![1], upon };
+        [
+            texts(&Args::of(&complete(&call, &step, &commit, &refill))),
+            texts(&Args::of(&suspend(&call, &step, (&waits, Body::Kept, upon), &refill))),
+            texts(&Args::of(&fail(&call, &step, &failure, &refill))),
+            texts(&Args::of(&collect(&step.fence, &put))),
+            texts(&Args::of(&checkpoint(&step.fence, &made))),
+        ]
+    };
+    for (without, with) in bytes(None).into_iter().zip(bytes(Some(Upon::Mark(7)))) {
+        assert_eq!([without, vec!["m7".to_owned()]].concat(), with);
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(crate) struct Record<'a> {
     pub(crate) run: &'a str,
     pub(crate) number: u64,
     pub(crate) line: &'a str,
-    pub(crate) after: String,
+    pub(crate) upon: String,
     pub(crate) call: u64,
     pub(crate) entry: &'a [u8],
 }
@@ -103,7 +103,7 @@ impl Write for Record<'_> {
         args.text(self.run);
         args.number(self.number);
         args.text(self.line);
-        args.text(&self.after);
+        args.text(&self.upon);
         args.number(self.call);
         args.bytes(self.entry);
     }

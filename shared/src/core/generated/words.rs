@@ -120,7 +120,7 @@ impl Word for Reject {
 /// Of `claim`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// `ok`, then `[item...] alone?`.
+    /// `ok`, then `[item...] alone? [run...]?`.
     Ok,
     /// `lost`, then `[] 0`.
     Lost,
@@ -235,6 +235,8 @@ pub(crate) enum Complete {
     Ok,
     /// `fenced`, then `[item]`.
     Fenced,
+    /// `forgotten`, then `[]`.
+    Forgotten,
     /// `unstaged`, then `[]`.
     Unstaged,
     /// `conflict`, then `[]`.
@@ -247,6 +249,7 @@ impl Word for Complete {
     const ALL: &'static [(&'static str, Self)] = &[
         ("ok", Self::Ok),
         ("fenced", Self::Fenced),
+        ("forgotten", Self::Forgotten),
         ("unstaged", Self::Unstaged),
         ("conflict", Self::Conflict),
         ("refused", Self::Refused),
@@ -260,12 +263,15 @@ pub(crate) enum Fail {
     Ok,
     /// `fenced`, then `[item]`.
     Fenced,
+    /// `forgotten`, then `[]`.
+    Forgotten,
 }
 
 impl Word for Fail {
     const ALL: &'static [(&'static str, Self)] = &[
         ("ok", Self::Ok),
         ("fenced", Self::Fenced),
+        ("forgotten", Self::Forgotten),
     ];
 }
 
@@ -276,6 +282,8 @@ pub(crate) enum Suspend {
     Ok,
     /// `fenced`, then `[item]`.
     Fenced,
+    /// `forgotten`, then `[]`.
+    Forgotten,
     /// `full`, then `[]`.
     Full,
 }
@@ -284,6 +292,7 @@ impl Word for Suspend {
     const ALL: &'static [(&'static str, Self)] = &[
         ("ok", Self::Ok),
         ("fenced", Self::Fenced),
+        ("forgotten", Self::Forgotten),
         ("full", Self::Full),
     ];
 }

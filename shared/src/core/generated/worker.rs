@@ -36,19 +36,18 @@ impl Transition for Claim<'_> {
 pub(crate) struct Checkpoint<'a> {
     pub(crate) fence: Fence<'a>,
     pub(crate) mark: String,
-    pub(crate) after: String,
     pub(crate) changes: Changes<'a>,
     pub(crate) entries: Vec<(u64, &'a [u8])>,
     pub(crate) gone: Vec<(u64, &'a str, u64)>,
     pub(crate) unreadable: Vec<(u64, &'a str, &'a str, &'a str)>,
     pub(crate) waits: Vec<(u64, &'a str, i64, String, &'a [u8])>,
+    pub(crate) upon: Option<String>,
 }
 
 impl Write for Checkpoint<'_> {
     fn write<'a>(&'a self, args: &mut Args<'a>) {
         self.fence.write(args);
         args.text(&self.mark);
-        args.text(&self.after);
         self.changes.write(args);
         args.count(2 * self.entries.len());
         for (number, entry) in &self.entries {
@@ -76,6 +75,7 @@ impl Write for Checkpoint<'_> {
             args.text(filter);
             args.bytes(question);
         }
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -93,6 +93,7 @@ pub(crate) struct Collect<'a> {
     pub(crate) buffer: &'a str,
     pub(crate) count: u64,
     pub(crate) payload: &'a [u8],
+    pub(crate) upon: Option<String>,
 }
 
 impl Write for Collect<'_> {
@@ -103,6 +104,7 @@ impl Write for Collect<'_> {
         args.text(self.buffer);
         args.number(self.count);
         args.bytes(self.payload);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -236,6 +238,7 @@ pub(crate) struct Complete<'a> {
     pub(crate) caught: Vec<&'a str>,
     pub(crate) unreadable: bool,
     pub(crate) emitted: String,
+    pub(crate) upon: Option<String>,
 }
 
 impl Write for Complete<'_> {
@@ -281,6 +284,7 @@ impl Write for Complete<'_> {
         }
         args.flag(self.unreadable);
         args.text(&self.emitted);
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -301,6 +305,7 @@ pub(crate) struct Fail<'a> {
     pub(crate) reason: &'a str,
     pub(crate) retention: i64,
     pub(crate) forget: Vec<u64>,
+    pub(crate) upon: Option<String>,
 }
 
 impl Write for Fail<'_> {
@@ -317,6 +322,7 @@ impl Write for Fail<'_> {
         for number in &self.forget {
             args.number(*number);
         }
+        args.optional(self.upon.as_deref());
     }
 }
 
@@ -334,6 +340,7 @@ pub(crate) struct Suspend<'a> {
     pub(crate) place: Place<'a>,
     pub(crate) waits: Vec<(u64, &'a str, i64, String, &'a [u8])>,
     pub(crate) keeps: bool,
+    pub(crate) upon: Option<String>,
 }
 
 impl Write for Suspend<'_> {
@@ -351,6 +358,7 @@ impl Write for Suspend<'_> {
             args.bytes(question);
         }
         args.flag(self.keeps);
+        args.optional(self.upon.as_deref());
     }
 }
 

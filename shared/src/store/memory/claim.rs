@@ -9,7 +9,7 @@ use crate::codec;
 use crate::names::QueueName;
 use crate::published::StepState;
 use crate::run::Status;
-use crate::step::{CallId, Claim, Claimed, Fence, Line, join_payloads};
+use crate::step::{CallId, Claim, Claimed, Fence, Line, Taken, join_payloads};
 
 /// How many times one call reads from queues, since entries may turn out to be stale.
 const READS: usize = 3;
@@ -18,7 +18,7 @@ const FAN_BATCH: usize = 64;
 
 impl Data {
     /// Fills free slots. None if the worker has no lease.
-    pub(super) fn claim(&mut self, now: u64, call: &CallId, claim: &Claim) -> Option<Vec<Claimed>> {
+    pub(super) fn claim(&mut self, now: u64, call: &CallId, claim: &Claim) -> Option<Taken> {
         let member = self.workers.get(&call.worker)?;
         if call.again {
             let by_call = |slot: &u32| member.slots.get(slot).filter(|slot| slot.call == call.number);
@@ -26,10 +26,10 @@ impl Data {
                 claim.slots.iter().filter_map(by_call).filter_map(|slot| slot.held.clone()).collect();
             let earlier: Vec<Claimed> = earlier.iter().filter_map(|held| self.still_held(now, call, held)).collect();
             if !earlier.is_empty() {
-                return Some(earlier);
+                return Some(Taken { steps: earlier, vacated: Vec::new() });
             }
         }
-        self.vacate_claimed(now, &call.worker, &claim.slots);
+        let vacated = self.vacate_claimed(now, &call.worker, &claim.slots);
         let alone = if claim.alone { self.take_alone(now, call, claim.after.as_ref()) } else { None };
         let taken = match alone {
             Some(held) => vec![held],
@@ -38,7 +38,8 @@ impl Data {
         for (slot, held) in claim.slots.iter().zip(&taken) {
             self.fill(call, *slot, true, Some(held.clone()));
         }
-        Some(taken.iter().filter_map(|held| self.claimed(now, &held.run, held.seq)).collect())
+        let steps = taken.iter().filter_map(|held| self.claimed(now, &held.run, held.seq)).collect();
+        Some(Taken { steps, vacated })
     }
 
     /// Records in a slot what it holds from now on.

@@ -25,14 +25,16 @@ impl Data {
         if !self.is_good(worker, fence) {
             return Ok(None);
         }
-        if self.is_too_much(now, fence, 1, &[]) && !self.is_recorded(&fence.run, fence.seq, number) {
+        if let Some(known) = self.execution(fence).and_then(|execution| execution.journal.get(&number)) {
+            return Ok(Some(known.clone()));
+        }
+        if self.is_forgotten(fence, collect.upon) {
+            return Ok(None);
+        }
+        if self.is_too_much(now, fence, 1, &[]) {
             return Err(journal_is_full());
         }
         let Some(steps) = self.steps(&fence.run) else { return Ok(None) };
-        let execution = steps.executions.get(&fence.seq);
-        if let Some(known) = execution.and_then(|execution| execution.journal.get(&number)) {
-            return Ok(Some(known.clone()));
-        }
         let buffer = steps.collected.entry((collect.group, collect.step.clone(), collect.buffer.clone())).or_default();
         buffer.push_back(collect.payload.clone());
         let mut entry = vec![b'c'];

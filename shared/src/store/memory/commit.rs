@@ -9,7 +9,7 @@ use super::timers::Timer;
 use crate::error::Result;
 use crate::history::Kind;
 use crate::published::StepState;
-use crate::step::{CallId, Claimed, Commit, CommitStatus, Failure, Fence, Next, Refill};
+use crate::step::{CallId, Claimed, Commit, CommitStatus, Failure, Fence, Next, Refill, Upon};
 
 impl Data {
     pub(super) fn complete(
@@ -20,9 +20,10 @@ impl Data {
         commit: &Commit,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        let (run, seq) = (&step.fence.run, step.fence.seq);
+        let run = &step.fence.run;
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
-        if !is_earlier && self.is_held(&call.worker, &step.fence) && !self.is_closed(run, seq) {
+        let is_ours = !is_earlier && self.is_good(&call.worker, &step.fence);
+        if is_ours && !self.is_forgotten(&step.fence, commit.upon) {
             if !self.is_all_staged(&step.fence, staged(commit)) {
                 return Ok((CommitStatus::Unstaged, Vec::new()));
             }
@@ -30,7 +31,8 @@ impl Data {
                 return Ok((outcome, Vec::new()));
             }
         }
-        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.apply(now, attempt, step, commit)))
+        let fence = (&step.fence, commit.upon);
+        Ok(self.under_fence(now, call, fence, refill, |state, attempt| state.apply(now, attempt, step, commit)))
     }
 
     /// Schedules a retry, which holds no worker meanwhile, or fails the run.
@@ -42,12 +44,13 @@ impl Data {
         failure: &Failure,
         refill: &Refill,
     ) -> (CommitStatus, Vec<Claimed>) {
-        self.under_fence(now, call, &step.fence, refill, |state, attempt| match failure {
+        let upon = if let Failure::Fail { upon, .. } = failure { *upon } else { None };
+        self.under_fence(now, call, (&step.fence, upon), refill, |state, attempt| match failure {
             Failure::Retry { delay, error } => {
                 state.tell_failure(now, attempt, StepState::Retry, error);
                 state.try_later(now, attempt, millis(*delay), error);
             }
-            Failure::Fail { error, retention, forget } => {
+            Failure::Fail { error, retention, forget, .. } => {
                 state.tell_failure(now, attempt, StepState::Failed, error);
                 state.fail_run(now, attempt, error.clone(), millis(*retention));
                 if let Some(steps) = state.runs.get_mut(&attempt.run).and_then(|run| run.stopped.as_mut()) {
@@ -88,12 +91,13 @@ impl Data {
         Some((if slot.is_good { CommitStatus::Committed } else { CommitStatus::Fenced }, claims.into_iter().collect()))
     }
 
-    /// Runs `act` if the fence is good, and refills the slot.
+    /// Runs `act` if the fence is good, and refills the slot. What is forgotten changes nothing: the worker gives the step
+    /// execution back.
     pub(super) fn under_fence(
         &mut self,
         now: u64,
         call: &CallId,
-        fence: &Fence,
+        (fence, upon): (&Fence, Option<Upon>),
         refill: &Refill,
         act: impl FnOnce(&mut Self, &Actor),
     ) -> (CommitStatus, Vec<Claimed>) {
@@ -104,6 +108,9 @@ impl Data {
         if is_good && self.is_closed(&fence.run, fence.seq) {
             self.discard(now, &fence.run, fence.seq);
             is_good = false;
+        }
+        if is_good && self.is_forgotten(fence, upon) {
+            return (CommitStatus::Forgotten, Vec::new());
         }
         let mut taker = None;
         if is_good && let Some(attempt) = self.attempt(&call.worker, fence) {

@@ -105,6 +105,10 @@ impl Data {
         let run = attempt.run.as_str();
         let inner = if let Some(fan) = &commit.fan {
             self.open_fan(attempt, group, fan);
+            // What another attempt has staged in vain is no part of it.
+            if let Some(steps) = self.steps(run).filter(|_| fan.staged == 0) {
+                steps.staged.remove(&attempt.seq);
+            }
             attempt.seq
         } else {
             group

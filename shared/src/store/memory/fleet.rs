@@ -98,19 +98,21 @@ impl Data {
     }
 
     /// Releases what the store, restored to an earlier state, thinks the worker holds in these slots: the worker knows
-    /// that they are free.
-    pub(super) fn vacate_claimed(&mut self, now: u64, worker: &str, slots: &[u32]) {
+    /// that they are free. Returns the runs of what it requeues.
+    pub(super) fn vacate_claimed(&mut self, now: u64, worker: &str, slots: &[u32]) -> Vec<String> {
         let released = Recovery { kind: Kind::Released, limit: usize::MAX, max_losses: None, retention: 0 };
+        let mut runs = Vec::new();
         for slot in slots {
-            let Some(member) = self.workers.get_mut(worker) else { return };
+            let Some(member) = self.workers.get_mut(worker) else { break };
             if member.slots.get(slot).is_none_or(|has| has.held.is_none()) {
                 continue;
             }
             let fence = member.slots.remove(slot).and_then(|has| Some(has.held?.fence(*slot, has.call)));
-            if let Some(fence) = fence {
-                self.give_up(now, worker, &fence, &released, false);
+            if let Some(fence) = fence.filter(|fence| self.give_up(now, worker, fence, &released, false)) {
+                runs.push(fence.run);
             }
         }
+        runs
     }
 
     /// Reclaims one hold from a worker that is gone.

@@ -14,7 +14,7 @@ use crate::journal::Entry;
 use crate::names;
 use crate::published::StepState;
 use crate::step::{
-    Body, CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Wait,
+    Body, CallId, Checkpoint, Checkpointed, Claimed, CommitStatus, Fence, LetGo, Refill, Unreadable, Upon, Wait,
 };
 use crate::store::{MAX_ENTRIES, MAX_WAITS, journal_is_full};
 use crate::values;
@@ -30,15 +30,14 @@ impl Data {
         if !self.is_good(worker, fence) {
             return Ok(CommitStatus::Fenced.into());
         }
-        // A restart of the store lost what this attempt has recorded.
-        if checkpoint.after.is_some_and(|after| !self.is_recorded(&fence.run, fence.seq, after)) {
-            return Ok(CommitStatus::Fenced.into());
-        }
         let Checkpoint { mark, entries, let_go, waits, .. } = checkpoint;
         // Does not repeat what an earlier try did: others may have written the same fields since.
         let mark = mark.map(|mark| (fence.attempt, fence.claim, mark));
         if mark.is_some() && self.execution(fence).is_some_and(|execution| execution.mark == mark) {
             return Ok(self.checkpointed(fence, waits));
+        }
+        if self.is_forgotten(fence, checkpoint.upon) {
+            return Ok(CommitStatus::Fenced.into());
         }
         let numbers = entries.iter().map(|(number, _)| number).chain(let_go.iter().map(|one| &one.number));
         let new = numbers.filter(|number| !self.is_recorded(&fence.run, fence.seq, **number)).count();
@@ -144,14 +143,17 @@ impl Data {
         now: u64,
         call: &CallId,
         step: &Claimed,
-        (waits, body): (&[Wait], Body),
+        (waits, body, upon): (&[Wait], Body, Option<Upon>),
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
         let is_earlier = self.answer_again(now, call, &step.fence).is_some();
-        if !is_earlier && self.is_held(&call.worker, &step.fence) && self.is_too_much(now, &step.fence, 0, waits) {
+        let is_ours = !is_earlier && self.is_held(&call.worker, &step.fence) && !self.is_forgotten(&step.fence, upon);
+        if is_ours && self.is_too_much(now, &step.fence, 0, waits) {
             return Err(journal_is_full());
         }
-        Ok(self.under_fence(now, call, &step.fence, refill, |state, attempt| state.sleep(now, attempt, waits, body)))
+        Ok(self.under_fence(now, call, (&step.fence, upon), refill, |state, attempt| {
+            state.sleep(now, attempt, waits, body);
+        }))
     }
 
     fn sleep(&mut self, now: u64, attempt: &Actor, waits: &[Wait], body: Body) {
@@ -289,8 +291,20 @@ impl Data {
         }
     }
 
-    fn execution(&self, fence: &Fence) -> Option<&Execution> {
+    pub(super) fn execution(&self, fence: &Fence) -> Option<&Execution> {
         self.runs.get(&fence.run)?.steps.as_ref()?.executions.get(&fence.seq)
+    }
+
+    /// Whether the store came back without what the attempt has recorded.
+    pub(super) fn is_forgotten(&self, fence: &Fence, upon: Option<Upon>) -> bool {
+        match upon {
+            None => false,
+            Some(Upon::Entry(number)) => !self.is_recorded(&fence.run, fence.seq, number),
+            Some(Upon::Mark(mark)) => !self
+                .execution(fence)
+                .and_then(|execution| execution.mark)
+                .is_some_and(|(attempt, claim, made)| (attempt, claim) == (fence.attempt, fence.claim) && made >= mark),
+        }
     }
 
     pub(super) fn is_recorded(&self, run: &str, seq: u64, number: u64) -> bool {

@@ -19,7 +19,7 @@ use crate::run::Run;
 use crate::step::{
     Answered, Body, CallId, Cancelled, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus,
     Failure, Fence, Forked, JoinBuffer, OpenWait, Paused, Refill, Resumed, Retried, Route, SendDeferral, Sent,
-    Signalled, Wait,
+    Signalled, Taken, Upon, Wait,
 };
 use crate::store::{
     AlarmReader, AnswerTo, Audit, Audited, CallerStore, ChildTold, CoordinatorStore, Deferral, Deferred, EntityChange,
@@ -183,7 +183,7 @@ impl WorkerStore for MemoryStore {
         Ok(self.open_wake_reader(worker))
     }
 
-    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Taken>> {
         Ok(self.change(|data, now| data.claim(now, call, claim)))
     }
 
@@ -246,9 +246,11 @@ impl WorkerStore for MemoryStore {
         step: &Claimed,
         waits: &[Wait],
         body: Body,
+        upon: Option<Upon>,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, (waits, body), refill)).await
+        self.commit(&call.worker, &step.fence, |data, now| data.suspend(now, call, step, (waits, body, upon), refill))
+            .await
     }
 
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {

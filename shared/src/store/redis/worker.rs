@@ -19,7 +19,7 @@ use crate::published::{Piece, Publication};
 use crate::request::StartRequest;
 use crate::step::{
     Body, CallId, Checkpoint, Checkpointed, Claim, Claimed, Collect, Commit, CommitStatus, Failure, Fence, JoinBuffer,
-    Next, Refill, Route, Wait,
+    Next, Refill, Route, Taken, Upon, Wait,
 };
 use crate::store::{CallerStore, Introduction, Lease, WakeReader, WorkerStore, journal_is_full, too_many_streams};
 
@@ -53,17 +53,18 @@ impl WorkerStore for RedisStore {
         Ok(Box::new(RedisWakeReader { connection, wait }))
     }
 
-    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Vec<Claimed>>> {
+    async fn claim(&self, call: &CallId, claim: &Claim) -> Result<Option<Taken>> {
         let (word, mut reply) = self.ask(&build::claim(call, claim)).await?;
         if word == words::Claim::Lost {
             return Ok(None);
         }
-        let mut claims = reply.array()?.claims(call.number)?;
+        let mut steps = reply.array()?.claims(call.number)?;
         let alone = reply.number::<i64>()? == 1;
-        for step in &mut claims {
+        for step in &mut steps {
             step.alone = alone;
         }
-        Ok(Some(claims))
+        let vacated = if reply.is_over() { Vec::new() } else { reply.array()?.texts()? };
+        Ok(Some(Taken { steps, vacated }))
     }
 
     async fn joined(&self, step: &Claimed, joined: &JoinBuffer, from: u64, count: u64) -> Result<Vec<Vec<u8>>> {
@@ -137,6 +138,7 @@ impl WorkerStore for RedisStore {
         let outcome = match word {
             words::Complete::Ok => CommitStatus::Committed,
             words::Complete::Fenced => CommitStatus::Fenced,
+            words::Complete::Forgotten => CommitStatus::Forgotten,
             words::Complete::Unstaged => CommitStatus::Unstaged,
             words::Complete::Conflict => CommitStatus::Conflict,
             words::Complete::Refused => return Err(refused(reply)?),
@@ -161,12 +163,14 @@ impl WorkerStore for RedisStore {
         step: &Claimed,
         waits: &[Wait],
         body: Body,
+        upon: Option<Upon>,
         refill: &Refill,
     ) -> Result<(CommitStatus, Vec<Claimed>)> {
-        let (word, mut reply) = self.ask(&build::suspend(call, step, (waits, body), refill)).await?;
+        let (word, mut reply) = self.ask(&build::suspend(call, step, (waits, body, upon), refill)).await?;
         let outcome = match word {
             words::Suspend::Ok => CommitStatus::Committed,
             words::Suspend::Fenced => CommitStatus::Fenced,
+            words::Suspend::Forgotten => CommitStatus::Forgotten,
             words::Suspend::Full => return Err(journal_is_full()),
         };
         Ok((outcome, reply.array()?.claims(call.number)?))

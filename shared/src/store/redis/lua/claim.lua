@@ -197,13 +197,14 @@ local function items_of_earlier(p, caller, slots, now)
 end
 
 -- Releases what Redis, restored to an earlier state, thinks the worker holds in these slots: the worker knows that they
--- are free.
+-- are free. Returns the runs of what it requeues.
 local function vacate_claimed(p, worker, slots, now)
-  local values = read_fields(key_of.held(p, worker), slots)
+  local values, runs = read_fields(key_of.held(p, worker), slots), {}
   for _, slot in ipairs(slots) do
     local _, _, run = parse_slot(values[slot] or nil)
-    if run and run ~= '' then vacate(p, worker, slot, values[slot], now, 'released', math.huge, 0) end
+    if run and run ~= '' and vacate(p, worker, slot, values[slot], now, 'released', math.huge, 0) > 0 then runs[#runs + 1] = run end
   end
+  return #runs > 0 and runs or nil
 end
 
 -- Takes one step execution to execute alone, for a worker that executes nothing.
@@ -229,7 +230,7 @@ local function take_alone(p, caller, class, after, now)
 end
 
 -- claim: fills free slots. `alone`: the worker executes nothing, so it may get one step execution to execute alone,
--- which the answer states, and nothing else. A worker that gets less than it asked for becomes idle: the next queued
+-- which the answer states, and nothing else. The answer ends with the runs of what was released, if any was. A worker that gets less than it asked for becomes idle: the next queued
 -- entry wakes it.
 claim = function(p, a)
   local now, worker, slots, class = now_ms(), a.worker, a.slots, class_of(p, a.worker)
@@ -238,12 +239,12 @@ claim = function(p, a)
     local earlier = items_of_earlier(p, a, slots, now)
     if #earlier > 0 then return { 'ok', earlier, is_suspect(parse_state(earlier[1][4])) and 1 or 0 } end
   end
-  vacate_claimed(p, worker, slots, now)
+  local vacated = vacate_claimed(p, worker, slots, now)
   local item = a.alone and take_alone(p, a, class, a.after, now)
   if item then
     redis.call('HSET', key_of.held(p, worker), slots[1], slot_value(a.call, 'o', item.run, item.seq, item.attempt))
     redis.call('SREM', key_of.idle(p, class), worker)
-    return { 'ok', { tell_item(p, slots[1], item, now) }, 1 }
+    return { 'ok', { tell_item(p, slots[1], item, now) }, 1, vacated }
   end
   local items, last = take(p, a, class, #slots, a.after, now)
   local held, out = {}, {}
@@ -257,6 +258,6 @@ claim = function(p, a)
   -- The queues may have more entries than were taken.
   local queue = next_queue(p, 'r', class, last) or next_queue(p, 'q', class, last)
   if queue then wake_worker(p, queue) end
-  return { 'ok', out, 0 }
+  return { 'ok', out, 0, vacated }
 end
 end

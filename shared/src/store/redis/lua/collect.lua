@@ -8,6 +8,7 @@ local function collect(p, a)
   if redis.call('HGET', steps, seq) ~= a.line or not groups_of(steps, group) then return { 'fenced', '' } end
   local known = redis.call('HGET', key_of.journal(p, run, seq), number)
   if known then return { 'ok', known } end
+  if a.upon and is_forgotten(p, run, seq, a.line, a.upon) then return { 'fenced', '' } end
   if is_too_much(p, run, seq, 1, {}) then return { 'full', '' } end
   local key = key_of.joined(p, run, group, a.step .. '*' .. a.buffer)
   local entry, length = 'c', push_joined(p, run, key, a.payload)

@@ -1,9 +1,6 @@
 -- complete: commits everything that one step execution produced, atomically and under its fence, then takes the next
 -- one.
 
--- A value too long for Redis' compact encoding of a hash, where each lookup scans the fields before it.
-local WIDE = '-----------------------------------------------------------------'
-
 local why_not
 do -- a chunk of Lua has at most 200 locals
 
@@ -55,12 +52,20 @@ why_not = function(p, x, c)
 end
 end
 
+local let_go, apply
+do -- a chunk of Lua has at most 200 locals
+
+-- A value too long for Redis' compact encoding of a hash, where each lookup scans the fields before it.
+local WIDE = '-----------------------------------------------------------------'
+
 -- Writes emitted events, joins and fan-outs.
 local function emit(p, x, c)
   local run, meta, seq, steps, inner = x.run, x.meta, x.seq, key_of.steps(p, x.run), x.group
   if c.fan then
     inner = seq
-    local fan = x.group
+    local fan, list = x.group, key_of.fan(p, run, seq)
+    -- What another attempt has staged in vain is no part of it.
+    if c.staged == 0 and redis.call('UNLINK', list) == 1 then redis.call('SREM', key_of.extra(p, run), list) end
     for _, head in ipairs(c.heads) do fan = fan .. '\n' .. head end
     redis.call('HSET', steps, 'f' .. seq, fan, 'n' .. seq, 0)
   end
@@ -92,8 +97,6 @@ fail_run = function(p, x, reason, retention, forget)
     { 'error', reason, 'error_step', x.step, 'error_attempt', x.attempt }, x.publishes)
 end
 
-local let_go
-
 -- Ends the journal of a step execution. `about` is `j` and the calls that the body has let go of, as `
 -- <number>.<given>.<name>`.
 local function end_journal(p, x, about, is_kept)
@@ -113,7 +116,7 @@ end
 
 -- Applies a commit. `x` is the step execution: run, meta, seq, attempt, group, step, worker, state, now. `c` holds the
 -- arguments of complete.
-local function apply(p, x, c)
+apply = function(p, x, c)
   local run, steps, caught = x.run, key_of.steps(p, x.run), c.caught[1]
   -- Redis may have come back without the last staged chunks.
   if c.staged > 0 and redis.call('LLEN', key_of.fan(p, run, x.seq)) ~= c.staged then return 'unstaged' end
@@ -154,6 +157,7 @@ local function apply(p, x, c)
   if x.is_limited then pass_turn(p, run, x.meta, x.step, x.seq, x.now) end
   return nil
 end
+end
 
 -- What the slot of an ended step execution takes next: nothing; any step event, preferably the successor; or one that
 -- waits in a queue, so that those get their turn too.
@@ -186,6 +190,15 @@ local function refill(p, a, taker, now, memo)
   return class and take(p, a, class, 1, a.after, now, memo)[1] or nil
 end
 
+-- Whether Redis came back without what the attempt has recorded. `upon` names it: the number of an entry of its journal,
+-- or `m` and the number of a checkpoint without an entry.
+local function is_forgotten(p, run, seq, line, upon)
+  local mark = string.match(upon, '^m(%d+)$')
+  if not mark then return redis.call('HEXISTS', key_of.journal(p, run, seq), upon) == 0 end
+  local made = redis.call('HGET', key_of.steps(p, run), 'm' .. seq) or ''
+  return string.sub(made, 1, #line + 1) ~= line .. '.' or tonumber(string.sub(made, #line + 2)) < tonumber(mark)
+end
+
 -- Whether the worker is registered and the slot may be refilled: it is empty or still holds the step execution of this
 -- fence.
 local function may_use(p, a)
@@ -195,7 +208,8 @@ local function may_use(p, a)
   return other == a.run and number == a.seq and attempt == string.match(a.line, '^H (%d+)') and call == string.match(a.line, '(%d+)$')
 end
 
--- Checks the fence of a complete, fail or suspend, runs `act` if it is good, and refills the slot.
+-- Checks the fence of a complete, fail or suspend, runs `act` if it is good, and refills the slot. What is forgotten
+-- changes nothing: the worker gives the step execution back.
 local function under_fence(p, a, act)
   local now, run, seq, line, group = now_ms(), a.run, a.seq, a.line, a.group
   local held, steps = key_of.held(p, a.worker), key_of.steps(p, run)
@@ -212,6 +226,7 @@ local function under_fence(p, a, act)
     discard(p, run, found[2], seq, state, redis.call('HGET', steps, 'e' .. seq), now)
     is_good = false
   end
+  if is_good and a.upon and is_forgotten(p, run, seq, line, a.upon) then return { 'forgotten', {} } end
   if is_good then
     -- In a paused run the successors are queued, and claims pass over them.
     taker = not found[7] and taker_of(p, a, now) or nil
@@ -233,6 +248,9 @@ local function complete(p, a)
   return under_fence(p, a, apply)
 end
 
+local fail
+do -- a chunk of Lua has at most 200 locals
+
 -- Keeps, for later attempts, when the first failed attempt began and the last error. The journal has both and removes
 -- them when it ends.
 local function keep_failure(p, x, reason)
@@ -243,7 +261,7 @@ local function keep_failure(p, x, reason)
 end
 
 -- fail: schedules a retry, which holds no worker meanwhile, or fails the run.
-local function fail(p, a)
+fail = function(p, a)
   return under_fence(p, a, function(_, x)
     tell_followers(p, x.run, x.meta, a.mode == 'retry' and 'retry' or 'failed', x.seq, x.attempt, x.worker, nil, 'error', a.reason)
     if a.mode ~= 'retry' then
@@ -257,4 +275,5 @@ local function fail(p, a)
     set_timer(p, x.now, x.now + a.delay, 'step ' .. x.run .. ' ' .. x.seq .. ' ' .. x.attempt)
     return nil
   end)
+end
 end

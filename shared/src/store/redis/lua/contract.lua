@@ -193,24 +193,24 @@ function read.claim(argv)
 end
 
 function read.checkpoint(argv)
-  local set, at = take_list(argv, 6)
+  local set, at = take_list(argv, 5)
   local unset, at = take_list(argv, at)
   local merges, at = take_list(argv, at)
   local expects, at = take_list(argv, at)
   local entries, at = take_list(argv, at)
   local gone, at = take_list(argv, at)
   local unreadable, at = take_list(argv, at)
-  local waits = take_list(argv, at)
+  local waits, at = take_list(argv, at)
   return {
-    run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], after = argv[5], set = set, unset = unset,
-    merges = merges, expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits,
+    run = argv[1], seq = argv[2], line = argv[3], mark = argv[4], set = set, unset = unset, merges = merges,
+    expects = expects, entries = entries, gone = gone, unreadable = unreadable, waits = waits, upon = argv[at],
   }
 end
 
 function read.collect(argv)
   return {
     run = argv[1], seq = argv[2], line = argv[3], group = argv[4], step = argv[5], number = argv[6],
-    buffer = argv[7], count = tonumber(argv[8]), payload = argv[9],
+    buffer = argv[7], count = tonumber(argv[8]), payload = argv[9], upon = argv[10],
   }
 end
 
@@ -259,16 +259,17 @@ function read.complete(argv)
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], set = set, unset = unset,
     merges = merges, expects = expects, joins = joins, parts = parts, emits = emits, fan = fan, heads = heads,
     staged = staged, consumed = consumed, journal = journal, rests = rests, stop = stop, retention = retention,
-    caught = caught, unreadable = argv[at] == '1', emitted = argv[at + 1],
+    caught = caught, unreadable = argv[at] == '1', emitted = argv[at + 1], upon = argv[at + 2],
   }
 end
 
 function read.fail(argv)
-  local forget = take_list(argv, 16)
+  local forget, at = take_list(argv, 16)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], mode = argv[12],
     delay = tonumber(argv[13]), reason = argv[14], retention = tonumber(argv[15]), forget = forget,
+    upon = argv[at],
   }
 end
 
@@ -277,7 +278,7 @@ function read.suspend(argv)
   return {
     worker = argv[1], call = argv[2], again = argv[3] == '1', slot = argv[4], next = argv[5], after = argv[6],
     run = argv[7], seq = argv[8], line = argv[9], group = argv[10], step = argv[11], waits = waits,
-    keeps = argv[at] == '1',
+    keeps = argv[at] == '1', upon = argv[at + 1],
   }
 end
 
@@ -442,7 +443,7 @@ local place_of = {
     result = 10, retention = 11, fields = 12,
   },
   record = {
-    run = 1, number = 2, line = 3, after = 4, call = 5, entry = 6,
+    run = 1, number = 2, line = 3, upon = 4, call = 5, entry = 6,
   },
   start_run = {
     run = 1, workflow = 2, version = 3, content = 4, input = 5, entry = 6, record = 7,

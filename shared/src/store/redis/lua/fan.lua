@@ -94,6 +94,9 @@ local function heads_of(fan)
   return string.match(fan, '^(%d+)'), heads
 end
 
+local settle, join_group, push_joins
+do -- a chunk of Lua has at most 200 locals
+
 -- Begins joining steps one level up. Returns how many.
 local function begin_joins(p, run, meta, group, parent, heads, taker)
   local new = {}
@@ -110,7 +113,7 @@ end
 
 -- Updates the number of live executions of a group. At zero the group ends and its joins begin one level up, and so on
 -- outwards. False if the run has nothing left to do.
-local function settle(p, run, meta, group, delta, taker)
+settle = function(p, run, meta, group, delta, taker)
   local steps = key_of.steps(p, run)
   while true do
     if redis.call('HINCRBY', steps, 'n' .. group, delta) > 0 then return true end
@@ -141,7 +144,7 @@ local function close_group(p, run, group, parent, now)
 end
 
 -- The innermost fan-out, from `group` outwards, that `step` joins.
-local function join_group(steps, group, step)
+join_group = function(steps, group, step)
   while group ~= '0' do
     local fan = redis.call('HGET', steps, 'f' .. group)
     if not fan then return nil end
@@ -173,10 +176,11 @@ local function push_join(p, run, meta, group, step, payload, now, taker)
 end
 
 -- Hands events to joining steps. `why_not` has checked that each of them joins a fan-out.
-local function push_joins(p, run, meta, group, joins, now, taker)
+push_joins = function(p, run, meta, group, joins, now, taker)
   local places = {}
   for i = 1, #joins, 2 do places[i] = join_group(key_of.steps(p, run), group, joins[i]) end
   for i = 1, #joins, 2 do push_join(p, run, meta, places[i], joins[i], joins[i + 1], now, taker) end
+end
 end
 
 -- Adds parts to their sets: slot, number of slots, header, payload, ... Appends the step event of each complete set to

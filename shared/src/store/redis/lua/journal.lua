@@ -19,26 +19,6 @@ local function record_signal(p, run, seq, number, name, attributes, payload, due
   record_entry(p, run, seq, number, head .. '\n' .. payload)
 end
 
--- Removes from the journal signals that the body cannot read (number, name, digest of the entry, why, number, ...), and
--- notes them in the history. Their waits can be opened again: returns their deadlines. A repeated call finds other
--- entries and does nothing.
-local function set_aside(p, run, seq, unreadable, now)
-  local dues, journal = {}, key_of.journal(p, run, seq)
-  for i = 1, #unreadable, 4 do
-    local number, name, digest, why = unpack(unreadable, i, i + 3)
-    local entry = redis.call('HGET', journal, number)
-    if entry and string.sub(entry, 1, 1) == 'w' and redis.sha1hex(entry) == digest then
-      local due = string.match(string.sub(entry, 1, string.find(entry, '\n', 1, true) - 1), '^w%S* %S* (%d+)$')
-      redis.call('HDEL', journal, number)
-      note(p, run, now, 'unreadable', seq, 0, '-', '-', name .. ' ' .. why)
-      dues[number] = tonumber(due or 0)
-    end
-  end
-  -- Otherwise an audit would report it as lost.
-  if #unreadable > 0 and redis.call('EXISTS', journal) == 0 then redis.call('SREM', key_of.extra(p, run), journal) end
-  return dues
-end
-
 local function is_recorded(p, run, seq, number)
   return redis.call('HEXISTS', key_of.journal(p, run, seq), number) == 1
 end
@@ -190,6 +170,26 @@ end
 local checkpoint, is_too_much
 do -- a chunk of Lua has at most 200 locals
 
+-- Removes from the journal signals that the body cannot read (number, name, digest of the entry, why, number, ...), and
+-- notes them in the history. Their waits can be opened again: returns their deadlines. A repeated call finds other
+-- entries and does nothing.
+local function set_aside(p, run, seq, unreadable, now)
+  local dues, journal = {}, key_of.journal(p, run, seq)
+  for i = 1, #unreadable, 4 do
+    local number, name, digest, why = unpack(unreadable, i, i + 3)
+    local entry = redis.call('HGET', journal, number)
+    if entry and string.sub(entry, 1, 1) == 'w' and redis.sha1hex(entry) == digest then
+      local due = string.match(string.sub(entry, 1, string.find(entry, '\n', 1, true) - 1), '^w%S* %S* (%d+)$')
+      redis.call('HDEL', journal, number)
+      note(p, run, now, 'unreadable', seq, 0, '-', '-', name .. ' ' .. why)
+      dues[number] = tonumber(due or 0)
+    end
+  end
+  -- Else it would count as lost.
+  if #unreadable > 0 and redis.call('EXISTS', journal) == 0 then redis.call('SREM', key_of.extra(p, run), journal) end
+  return dues
+end
+
 -- The entries of those waits that have ended: number, entry, number, ...
 local function answers_of(p, run, seq, waits)
   local journal, found = key_of.journal(p, run, seq), {}
@@ -252,11 +252,10 @@ checkpoint = function(p, a)
   local steps = key_of.steps(p, run)
   local found = redis.call('HMGET', steps, seq, 'm' .. seq, 'closed')
   if found[1] ~= line or is_void(steps, seq, found[3]) then return { 'fenced' } end
-  -- Redis came back without its latest writes, and lost what this attempt had recorded.
-  if a.after ~= '' and not is_recorded(p, run, seq, a.after) then return { 'fenced' } end
-  -- An earlier try of this call took effect. Others may have written the same fields since, so nothing is repeated.
+  -- What was done by an earlier try is not done again; others may have written the same fields since.
   local made = line .. '.' .. a.mark
   if a.mark ~= '' and found[2] == made then return { 'ok', answers_of(p, run, seq, waits) } end
+  if a.upon and is_forgotten(p, run, seq, line, a.upon) then return { 'fenced' } end
   local new = new_entries(p, run, seq, entries, 2) + new_entries(p, run, seq, a.gone, 3)
   if is_too_much(p, run, seq, new, waits) then return { 'full' } end
   if not (entries[1] and is_recorded(p, run, seq, entries[1])) then

@@ -129,7 +129,7 @@ v1.complete = function(keys, argv)
   return complete(keys[1], of_hold(keys[1], argv, {
     set = {}, unset = {}, merges = {}, expects = {}, joins = {}, parts = {}, emits = {}, fan = false, heads = {}, staged = 0,
     consumed = '', journal = '', rests = false, stop = { result }, retention = tonumber(retention), caught = {}, unreadable = false,
-    emitted = event,
+    emitted = event, upon = nil,
   }))[1]
 end
 
@@ -150,7 +150,7 @@ v1.fail = function(keys, argv)
   local mode = delay == '-1' and 'fail' or 'retry'
   return fail(keys[1], of_hold(keys[1], argv, {
     mode = mode, delay = mode == 'retry' and tonumber(delay) or 0, reason = text, retention = tonumber(retention),
-    forget = {},
+    forget = {}, upon = nil,
   }))[1]
 end
 

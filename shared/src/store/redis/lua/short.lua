@@ -137,8 +137,8 @@ local function record(p, argv, at)
   local run, seq = argv[at + R.run], argv[at + R.number]
   local found = redis.call('HMGET', key_of.steps(p, run), seq, 'closed')
   if found[1] ~= argv[at + R.line] or found[2] then return 0 end
-  local journal, after = key_of.journal(p, run, seq), argv[at + R.after]
-  if after ~= '' and redis.call('HEXISTS', journal, after) == 0 then return 0 end
+  local journal, upon = key_of.journal(p, run, seq), argv[at + R.upon]
+  if upon ~= '' and is_forgotten(p, run, seq, argv[at + R.line], upon) then return 0 end
   redis.call('HSETNX', journal, argv[at + R.call], argv[at + R.entry])
   redis.call('SADD', key_of.extra(p, run), journal)
   return 1
