@@ -123,7 +123,8 @@ impl Data {
             let what = format!("step execution {seq} is held by worker {worker}, which is gone");
             return Some((what, Mend::GiveUp(worker.to_owned(), fence)));
         };
-        let held = member.slots.get(&fence.slot).and_then(|slot| Some(slot.held.as_ref()?.fence(fence.slot, slot.call)));
+        let held =
+            member.slots.get(&fence.slot).and_then(|slot| Some(slot.held.as_ref()?.fence(fence.slot, slot.call)));
         if held.as_ref() == Some(&fence) {
             return None;
         }
