@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Sentinels {
     /// The servers. The first one begins as the master, the other is its replica.
     pub servers: [TestRedis; 2],
-    sentinels: Vec<Sentinel>,
+    guides: Vec<Sentinel>,
     tls: Option<Arc<Protection>>,
 }
 
@@ -41,20 +41,20 @@ impl Sentinels {
     async fn make(tls: Option<Arc<Protection>>) -> Self {
         let server = || TestRedis::process_like(&[], tls.as_ref());
         let servers = [server().await, server().await];
-        let mut this = Self { servers, sentinels: Vec::new(), tls };
+        let mut this = Self { servers, guides: Vec::new(), tls };
         let mut replica = this.servers[1].connection().await;
         let (host, port) = host_and_port(&this.servers[0]);
         let () = cmd("REPLICAOF").arg(host).arg(port).query_async(&mut replica).await.expect("it becomes a replica");
         // A Sentinel asks a master for its replicas at its start, and then every ten seconds.
         this.wait_for_replica(1).await;
-        this.sentinels = (0..3).map(|_| Sentinel::watch(&this.servers[0], this.tls.as_deref())).collect();
+        this.guides = (0..3).map(|_| Sentinel::watch(&this.servers[0], this.tls.as_deref())).collect();
         this.wait_until_ready().await;
         this
     }
 
     /// They look and decide several times as fast as by default: a test that has one failover after another has not the time.
     pub async fn hurry(&self) {
-        for sentinel in &self.sentinels {
+        for sentinel in &self.guides {
             let mut connection = open(&sentinel.client).await.expect("the Sentinel answers");
             let mut debug = cmd("SENTINEL");
             debug.arg("DEBUG");
@@ -70,19 +70,19 @@ impl Sentinels {
 
     /// What a fleet is told: `redis+sentinel://...`, without options.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
+        let addresses: Vec<_> = self.guides.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
         format!("{}+sentinel://{}/{MASTER}", scheme(self.tls.as_deref()), addresses.join(","))
     }
 
     /// One of the Sentinels, as if it were a Redis.
     pub fn url_of_one(&self) -> String {
-        format!("{}://127.0.0.1:{}", scheme(self.tls.as_deref()), self.sentinels[0].port)
+        format!("{}://127.0.0.1:{}", scheme(self.tls.as_deref()), self.guides[0].port)
     }
 
     /// Which server is the master, as all Sentinels say; None while they do not agree.
     pub async fn master(&self) -> Option<usize> {
         let mut found = Vec::new();
-        for sentinel in &self.sentinels {
+        for sentinel in &self.guides {
             let about = sentinel.about_master().await?;
             let port = value(&about, "port")?;
             found.push(self.servers.iter().position(|server| host_and_port(server).1 == port)?);
@@ -97,7 +97,7 @@ impl Sentinels {
 
     /// As [`Sentinels::fail_over`]; answers whether the Sentinel began it. It refuses where it knows no good replica, or has just done so.
     pub async fn begin_failover(&self) -> bool {
-        let Some(mut connection) = open(&self.sentinels[0].client).await else { return false };
+        let Some(mut connection) = open(&self.guides[0].client).await else { return false };
         let mut begin = cmd("SENTINEL");
         begin.arg("FAILOVER").arg(MASTER).query_async::<()>(&mut connection).await.is_ok()
     }
@@ -144,7 +144,7 @@ impl Sentinels {
 
     async fn wait_until_ready(&self) {
         let until = Instant::now() + LIMIT;
-        for sentinel in &self.sentinels {
+        for sentinel in &self.guides {
             loop {
                 let about = sentinel.about_master().await.unwrap_or_default();
                 let (replicas, others) = (value(&about, "num-slaves"), value(&about, "num-other-sentinels"));

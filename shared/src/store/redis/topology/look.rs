@@ -22,7 +22,7 @@ pub(super) async fn ask_sentinels(sentinels: &[Client], turn: usize, master: &st
         let sentinel = &sentinels[(turn + n) % sentinels.len()];
         match ask_sentinel(sentinel, master).await {
             Ok(address) => return Ok(Table::of_one(address)),
-            Err(error) => failure = more_telling(failure, (sentinel, error)),
+            Err(error) => failure = Some(more_telling(failure, (sentinel, error))),
         }
     }
     Err(nobody("no Sentinel says where the master is", failure))
@@ -46,7 +46,7 @@ pub(super) async fn ask_cluster(mut nodes: Vec<Client>) -> Result<Table<Address>
         match ask_node(node).await {
             Ok((true, table)) => return Ok(table),
             Ok((false, table)) => second_best = Some(table),
-            Err(error) => failure = more_telling(failure, (node, error)),
+            Err(error) => failure = Some(more_telling(failure, (node, error))),
         }
     }
     second_best.ok_or_else(|| nobody("no node of the cluster says who owns which slots", failure))
@@ -70,8 +70,8 @@ async fn connect(client: &Client) -> Result<MultiplexedConnection> {
 type Failure<'a> = (&'a Client, Error);
 
 /// One who refuses says more than one who is away. Of two, the first one counts.
-fn more_telling<'a>(known: Option<Failure<'a>>, new: Failure<'a>) -> Option<Failure<'a>> {
-    Some(known.filter(|(_, known)| !known.is_unreachable() || new.1.is_unreachable()).unwrap_or(new))
+fn more_telling<'a>(known: Option<Failure<'a>>, new: Failure<'a>) -> Failure<'a> {
+    known.filter(|(_, known)| !known.is_unreachable() || new.1.is_unreachable()).unwrap_or(new)
 }
 
 /// A login or a certificate that was refused stays what it is, as it is of one server. That somebody does not understand the question may
