@@ -1,12 +1,14 @@
 //! A Redis Cluster of a few masters for one test. The test can move its slots by hand, step by step.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 
-use crate::redis::TestRedis;
+use crate::authority::Protection;
+use crate::redis::{TestRedis, scheme};
 use crate::until;
 
 const SLOTS: u32 = 16_384;
@@ -19,6 +21,7 @@ pub struct Cluster {
     pub nodes: Vec<TestRedis>,
     /// A replica of each, in the same order; none unless it was started [with them](Cluster::with_replicas).
     pub replicas: Vec<TestRedis>,
+    tls: Option<Arc<Protection>>,
 }
 
 /// A slot on its way from one master to another.
@@ -42,16 +45,20 @@ impl Cluster {
 
     /// As [`Cluster::of`], with these settings, which include `--cluster-enabled`.
     pub async fn with(masters: u32, settings: &'static [&'static str]) -> Self {
+        Self::make(masters, settings, None).await
+    }
+
+    async fn make(masters: u32, settings: &'static [&'static str], tls: Option<Arc<Protection>>) -> Self {
         let first = |node: u32| (SLOTS * node + masters / 2) / masters;
         let mut nodes = Vec::new();
         for master in 0..masters {
             let (first, last) = (first(master), first(master + 1) - 1);
-            let node = TestRedis::process_with(settings).await;
+            let node = TestRedis::process_like(settings, tls.as_ref()).await;
             let mut connection = node.connection().await;
             ask::<()>(&mut connection, cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await;
             nodes.push(node);
         }
-        let cluster = Self { nodes, replicas: Vec::new() };
+        let cluster = Self { nodes, replicas: Vec::new(), tls };
         for other in 1..cluster.nodes.len() {
             cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(cluster.port(other))).await;
         }
@@ -61,9 +68,18 @@ impl Cluster {
 
     /// As [`Cluster::start`], with a replica of each master.
     pub async fn with_replicas() -> Self {
-        let mut cluster = Self::start().await;
+        Self::start().await.replicated().await
+    }
+
+    /// As [`Cluster::with_replicas`], of servers that speak nothing but TLS.
+    pub async fn over_tls(tls: Arc<Protection>) -> Self {
+        Self::make(3, &SETTINGS, Some(tls)).await.replicated().await
+    }
+
+    async fn replicated(self) -> Self {
+        let mut cluster = self;
         for _ in 0..cluster.nodes.len() {
-            let replica = TestRedis::process_with(&SETTINGS).await;
+            let replica = TestRedis::process_like(&SETTINGS, cluster.tls.as_ref()).await;
             let port = port_of(&replica);
             cluster.ask::<()>(0, cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(port)).await;
             cluster.replicas.push(replica);
@@ -72,33 +88,35 @@ impl Cluster {
         for (node, replica) in cluster.replicas.iter().enumerate() {
             let mut connection = replica.connection().await;
             ask::<()>(&mut connection, cmd("CLUSTER").arg("REPLICATE").arg(cluster.id(node).await)).await;
-            until(async || info(replica, "replication").await.contains("master_link_status:up")).await;
+            until(async || replication(&mut connection).await.contains("master_link_status:up")).await;
         }
-        // Masters vote only for replicas that they have heard of.
-        let knows = async |node: &TestRedis| {
-            let told: String = ask(&mut node.connection().await, cmd("CLUSTER").arg("NODES")).await;
-            told.lines().filter(|line| line.contains("slave")).count() == cluster.replicas.len()
-        };
+        // A master counts its replicas when their votes are asked for; the others must have heard of them before.
         for node in &cluster.nodes {
-            until(async || knows(node).await).await;
+            let mut connection = node.connection().await;
+            let knows = async || {
+                let told: String = ask(&mut connection, cmd("CLUSTER").arg("NODES")).await;
+                told.lines().filter(|line| line.contains("slave")).count() == cluster.replicas.len()
+            };
+            until(knows).await;
         }
         cluster
     }
 
     /// Waits until the replica of a master has taken its place.
     pub async fn wait_for_replica_of(&self, node: usize) {
-        until(async || info(&self.replicas[node], "replication").await.contains("role:master")).await;
+        let mut connection = self.replicas[node].connection().await;
+        until(async || replication(&mut connection).await.contains("role:master")).await;
     }
 
-    /// The URL for a fleet: `redis+cluster://...` with all masters.
+    /// What a fleet is told: `redis+cluster://...` with all masters, and without options.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = (0..self.nodes.len()).map(|node| self.address(node)).collect();
-        format!("redis+cluster://{}", addresses.join(","))
+        format!("{}+cluster://{}", scheme(self.tls.as_deref()), addresses.join(","))
     }
 
     /// `host:port` of a master.
     pub fn address(&self, node: usize) -> String {
-        self.nodes[node].url.trim_start_matches("redis://").to_owned()
+        self.nodes[node].address().to_owned()
     }
 
     fn port(&self, node: usize) -> String {
@@ -189,8 +207,9 @@ impl Cluster {
         let until = Instant::now() + LIMIT;
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len() + self.replicas.len());
         for node in self.nodes.iter().chain(&self.replicas) {
+            let mut connection = node.connection().await;
             loop {
-                let info: String = ask(&mut node.connection().await, cmd("CLUSTER").arg("INFO")).await;
+                let info: String = ask(&mut connection, cmd("CLUSTER").arg("INFO")).await;
                 if ["cluster_state:ok", "cluster_slots_assigned:16384", &known].iter().all(|line| info.contains(line)) {
                     break;
                 }
@@ -205,8 +224,8 @@ fn port_of(server: &TestRedis) -> String {
     server.url.rsplit_once(':').expect("a port").1.to_owned()
 }
 
-async fn info(server: &TestRedis, section: &str) -> String {
-    ask(&mut server.connection().await, cmd("INFO").arg(section)).await
+async fn replication(connection: &mut MultiplexedConnection) -> String {
+    ask(connection, cmd("INFO").arg("replication")).await
 }
 
 async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &Cmd) -> T {

@@ -5,6 +5,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,14 +13,19 @@ use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
-/// If a setting is given twice, the last one counts.
-const SETTINGS: [&str; 6] = ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""];
+use crate::authority::Protection;
+
+/// Of a setting that is given twice the last counts. A master that gets a replica waits by default for others to come, for five seconds.
+const SETTINGS: [&str; 8] =
+    ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "", "--repl-diskless-sync-delay", "0"];
 
 /// A Redis server for one test; it ends with the value.
 pub struct TestRedis {
     /// Where it listens.
     pub url: String,
     server: Server,
+    /// None for one without TLS.
+    tls: Option<Arc<Protection>>,
 }
 
 enum Server {
@@ -35,7 +41,7 @@ impl TestRedis {
 
     /// As [`TestRedis::start`], with these settings: `["--appendonly", "no"]`.
     pub async fn start_with(settings: &'static [&'static str]) -> Self {
-        let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings) };
+        let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings, None) };
         redis.wait_until_ready().await;
         redis
     }
@@ -45,7 +51,7 @@ impl TestRedis {
     /// # Panics
     /// If it does not within 20 s.
     pub async fn wait_until_ready(&self) {
-        let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
+        let client = self.client();
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
@@ -66,7 +72,12 @@ impl TestRedis {
 
     /// As [`TestRedis::process`], with these settings.
     pub async fn process_with(settings: &'static [&'static str]) -> Self {
-        let redis = as_process(settings);
+        Self::process_like(settings, None).await
+    }
+
+    /// As [`TestRedis::process_with`], over TLS where it is protected.
+    pub async fn process_like(settings: &'static [&'static str], tls: Option<&Arc<Protection>>) -> Self {
+        let redis = as_process(settings, tls.cloned());
         redis.wait_until_ready().await;
         redis
     }
@@ -122,7 +133,7 @@ impl TestRedis {
         let Server::Process { child, port, folder, settings } = &mut self.server else {
             panic!("not a process of this machine")
         };
-        *child = launch(*port, folder.path(), settings);
+        *child = launch(*port, folder.path(), settings, self.tls.as_deref());
         self.wait_until_ready().await;
     }
 
@@ -134,7 +145,7 @@ impl TestRedis {
         let Server::Process { child, port, folder, settings } = &mut self.server else {
             panic!("not a process of this machine")
         };
-        *child = launch(*port, folder.path(), &[settings, more].concat());
+        *child = launch(*port, folder.path(), &[settings, more].concat(), self.tls.as_deref());
     }
 
     /// Sends the server a signal.
@@ -194,10 +205,19 @@ impl TestRedis {
 
     /// A connection for the test itself.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
-        let client = ::redis::Client::open(self.url.as_str()).expect("the test's own URL");
         // Tests block on lists until something happens: no response timeout.
         let config = ::redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        client.get_multiplexed_async_connection_with_config(&config).await.expect("Redis is there")
+        self.client().get_multiplexed_async_connection_with_config(&config).await.expect("Redis is there")
+    }
+
+    /// As [`TestRedis::connection`], not yet connected.
+    pub fn client(&self) -> ::redis::Client {
+        client_of(&self.url, self.tls.as_deref())
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> &str {
+        self.url.rsplit(['/', '@']).next().expect("an address")
     }
 }
 
@@ -238,34 +258,50 @@ fn wants_docker() -> bool {
     }
 }
 
-fn as_process(settings: &'static [&'static str]) -> TestRedis {
+/// A client of a server that may be protected.
+pub(crate) fn client_of(url: &str, tls: Option<&Protection>) -> ::redis::Client {
+    tls.map_or_else(|| ::redis::Client::open(url).expect("the test's own URL"), |tls| tls.client(url))
+}
+
+/// How the URL of a server begins.
+pub(crate) fn scheme(tls: Option<&Protection>) -> &'static str {
+    if tls.is_some() { "rediss" } else { "redis" }
+}
+
+fn as_process(settings: &'static [&'static str], tls: Option<Arc<Protection>>) -> TestRedis {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // The kernel gives a free port; if another process takes it first, the server exits and we try another.
     for _ in 0..5 {
         let port = free_port();
-        let mut child = launch(port, folder.path(), settings);
+        let mut child = launch(port, folder.path(), settings, tls.as_deref());
         std::thread::sleep(Duration::from_millis(50));
         if child.try_wait().expect("the server's state").is_none() {
             let password = settings.iter().skip_while(|setting| **setting != "--requirepass").nth(1);
             let login = password.map_or_else(String::new, |password| format!(":{password}@"));
-            let url = format!("redis://{login}127.0.0.1:{port}");
-            return TestRedis { url, server: Server::Process { child, port, folder, settings } };
+            let url = format!("{}://{login}127.0.0.1:{port}", scheme(tls.as_deref()));
+            return TestRedis { url, server: Server::Process { child, port, folder, settings }, tls };
         }
     }
     panic!("no Redis server could be started");
 }
 
-fn launch(port: u16, folder: &Path, settings: &[&str]) -> Child {
-    let binary = ["redis-server", "valkey-server"]
+/// The program of the server that is installed here.
+pub(crate) fn server_program() -> &'static str {
+    ["redis-server", "valkey-server"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
-        .expect("neither redis-server nor valkey-server is on the PATH; `make test` installs one");
-    // A file that may not grow is an error for the server and does not kill it.
+        .expect("neither redis-server nor valkey-server is on the PATH; `make test` installs one")
+}
+
+fn launch(port: u16, folder: &Path, settings: &[&str], tls: Option<&Protection>) -> Child {
+    let protected = tls.map(|tls| tls.settings(port)).unwrap_or_default();
+    // A file that may not grow is an error for the server, and not its end.
     Command::new("/bin/sh")
-        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, binary])
+        .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, server_program()])
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .args(SETTINGS)
+        .args(protected.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]))
         .args(settings)
         .stdout(Stdio::null())
         .spawn()
@@ -302,6 +338,7 @@ async fn in_docker(settings: &[&'static str]) -> TestRedis {
     TestRedis {
         url: format!("redis://127.0.0.1:{port}"),
         server: Server::Container { _container: Box::new(container) },
+        tls: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! A master, its replica and three Sentinels for one test.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::cmd;
 
-use crate::redis::{TestRedis, free_port};
+use crate::authority::Protection;
+use crate::redis::{TestRedis, client_of, free_port, scheme, server_program};
 
 const MASTER: &str = "main";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -14,11 +16,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Sentinels {
     /// The servers. The first one begins as the master, the other is its replica.
     pub servers: [TestRedis; 2],
-    sentinels: Vec<Sentinel>,
+    guides: Vec<Sentinel>,
+    tls: Option<Arc<Protection>>,
 }
 
 struct Sentinel {
     port: u16,
+    client: redis::Client,
     child: Child,
     _folder: tempfile::TempDir,
 }
@@ -26,20 +30,32 @@ struct Sentinel {
 impl Sentinels {
     /// Starts them and waits until all know each other.
     pub async fn start() -> Self {
-        let servers = [TestRedis::process().await, TestRedis::process().await];
-        let this = Self { sentinels: (0..3).map(|_| Sentinel::watch(&servers[0])).collect(), servers };
+        Self::make(None).await
+    }
+
+    /// As [`Sentinels::start`], of servers and Sentinels that speak nothing but TLS.
+    pub async fn over_tls(tls: Arc<Protection>) -> Self {
+        Self::make(Some(tls)).await
+    }
+
+    async fn make(tls: Option<Arc<Protection>>) -> Self {
+        let server = || TestRedis::process_like(&[], tls.as_ref());
+        let servers = [server().await, server().await];
+        let mut this = Self { servers, guides: Vec::new(), tls };
         let mut replica = this.servers[1].connection().await;
         let (host, port) = host_and_port(&this.servers[0]);
         let () = cmd("REPLICAOF").arg(host).arg(port).query_async(&mut replica).await.expect("it becomes a replica");
+        // A Sentinel asks a master for its replicas at its start, and then every ten seconds.
+        this.wait_for_replica(1).await;
+        this.guides = (0..3).map(|_| Sentinel::watch(&this.servers[0], this.tls.as_deref())).collect();
         this.wait_until_ready().await;
         this
     }
 
     /// They look and decide several times as fast as by default: a test with many failovers has no time for the default.
     pub async fn hurry(&self) {
-        for sentinel in &self.sentinels {
-            let mut connection =
-                open(&format!("redis://127.0.0.1:{}", sentinel.port)).await.expect("the Sentinel answers");
+        for sentinel in &self.guides {
+            let mut connection = open(&sentinel.client).await.expect("the Sentinel answers");
             let mut debug = cmd("SENTINEL");
             debug.arg("DEBUG");
             for period in ["info-period", "publish-period", "ask-period"] {
@@ -52,21 +68,21 @@ impl Sentinels {
         }
     }
 
-    /// The URL for a fleet: `redis+sentinel://...`
+    /// What a fleet is told: `redis+sentinel://...`, without options.
     pub fn url(&self) -> String {
-        let addresses: Vec<_> = self.sentinels.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
-        format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
+        let addresses: Vec<_> = self.guides.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
+        format!("{}+sentinel://{}/{MASTER}", scheme(self.tls.as_deref()), addresses.join(","))
     }
 
     /// One of the Sentinels, as if it were a Redis.
     pub fn url_of_one(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.sentinels[0].port)
+        format!("{}://127.0.0.1:{}", scheme(self.tls.as_deref()), self.guides[0].port)
     }
 
     /// Which server is the master, as all Sentinels say; None while they do not agree.
     pub async fn master(&self) -> Option<usize> {
         let mut found = Vec::new();
-        for sentinel in &self.sentinels {
+        for sentinel in &self.guides {
             let about = sentinel.about_master().await?;
             let port = value(&about, "port")?;
             found.push(self.servers.iter().position(|server| host_and_port(server).1 == port)?);
@@ -81,7 +97,7 @@ impl Sentinels {
 
     /// As [`Sentinels::fail_over`]; returns whether the Sentinel began it. It refuses without a good replica, or right after another.
     pub async fn begin_failover(&self) -> bool {
-        let Some(mut connection) = open(&self.url_of_one()).await else { return false };
+        let Some(mut connection) = open(&self.guides[0].client).await else { return false };
         let mut begin = cmd("SENTINEL");
         begin.arg("FAILOVER").arg(MASTER).query_async::<()>(&mut connection).await.is_ok()
     }
@@ -122,14 +138,13 @@ impl Sentinels {
     }
 
     async fn replication(&self, server: usize) -> String {
-        let Some(mut connection) = open(&self.servers[server].url).await else { return String::new() };
+        let Some(mut connection) = open(&self.servers[server].client()).await else { return String::new() };
         cmd("INFO").arg("replication").query_async(&mut connection).await.unwrap_or_default()
     }
 
     async fn wait_until_ready(&self) {
-        self.wait_for_replica(1).await;
         let until = Instant::now() + LIMIT;
-        for sentinel in &self.sentinels {
+        for sentinel in &self.guides {
             loop {
                 let about = sentinel.about_master().await.unwrap_or_default();
                 let (replicas, others) = (value(&about, "num-slaves"), value(&about, "num-other-sentinels"));
@@ -144,35 +159,38 @@ impl Sentinels {
 }
 
 impl Sentinel {
-    fn watch(master: &TestRedis) -> Self {
+    fn watch(master: &TestRedis, tls: Option<&Protection>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (host, server) = host_and_port(master);
         // The kernel gives a free port; if another process takes it first, we try another.
         for _ in 0..5 {
             let port = free_port();
             let file = folder.path().join("sentinel.conf");
-            let settings = format!(
-                "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} {host} {server} 2\n\
+            let listens = tls.map_or_else(|| vec![("port", port.to_string())], |tls| tls.settings(port));
+            let mut settings = format!(
+                "bind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} {host} {server} 2\n\
                  sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 3000\n",
                 folder.path().display()
             );
+            settings.extend(listens.into_iter().map(|(name, value)| format!("{name} {value}\n")));
             std::fs::write(&file, settings).expect("the Sentinel's file");
-            let mut child = Command::new("redis-server")
+            let mut child = Command::new(server_program())
                 .arg(&file)
                 .arg("--sentinel")
                 .stdout(Stdio::null())
                 .spawn()
-                .expect("redis-server is on the PATH");
+                .expect("the Sentinel starts");
             std::thread::sleep(Duration::from_millis(50));
             if child.try_wait().expect("the Sentinel's state").is_none() {
-                return Self { port, child, _folder: folder };
+                let client = client_of(&format!("{}://127.0.0.1:{port}", scheme(tls)), tls);
+                return Self { port, client, child, _folder: folder };
             }
         }
         panic!("no Sentinel could be started");
     }
 
     async fn about_master(&self) -> Option<Vec<String>> {
-        let mut connection = open(&format!("redis://127.0.0.1:{}", self.port)).await?;
+        let mut connection = open(&self.client).await?;
         cmd("SENTINEL").arg("MASTER").arg(MASTER).query_async(&mut connection).await.ok()
     }
 }
@@ -184,13 +202,12 @@ impl Drop for Sentinel {
     }
 }
 
-async fn open(url: &str) -> Option<redis::aio::MultiplexedConnection> {
-    redis::Client::open(url).expect("the test's own URL").get_multiplexed_async_connection().await.ok()
+async fn open(client: &redis::Client) -> Option<redis::aio::MultiplexedConnection> {
+    client.get_multiplexed_async_connection().await.ok()
 }
 
 fn host_and_port(server: &TestRedis) -> (String, String) {
-    let address = server.url.trim_start_matches("redis://");
-    let (host, port) = address.rsplit_once(':').expect("a port");
+    let (host, port) = server.address().rsplit_once(':').expect("a port");
     (host.to_owned(), port.to_owned())
 }
 

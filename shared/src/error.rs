@@ -144,6 +144,11 @@ impl Error {
         })
     }
 
+    /// The error, with its [`Error::advice`] where it has some.
+    pub fn sentence(&self) -> String {
+        self.advice().map_or_else(|| self.to_string(), |advice| format!("{self}. Do this: {advice}."))
+    }
+
     /// The kinds of errors that Redis gives: see [`Error::kind`].
     pub const KINDS: [&str; 15] = [
         "unreachable",
@@ -188,6 +193,12 @@ impl Error {
     #[must_use]
     pub(crate) fn advising(self, advice: &str) -> Self {
         Self { message: format!("{}; {advice}", self.message).into(), ..self }
+    }
+
+    /// The same error, as the reason of something else.
+    #[must_use]
+    pub(crate) fn told_as(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message).into(), ..self }
     }
 
     /// The server's trouble, if the error is about one.

@@ -34,10 +34,7 @@ impl CliError {
 
 impl From<stepfleet_shared::Error> for CliError {
     fn from(error: stepfleet_shared::Error) -> Self {
-        match error.advice() {
-            Some(advice) => Self::new(format!("{error}. Do this: {advice}.")),
-            None => Self { unreachable: error.is_unreachable(), message: error.to_string() },
-        }
+        Self { unreachable: error.is_unreachable(), message: error.sentence() }
     }
 }
 

@@ -16,6 +16,7 @@ mod pause;
 mod published;
 mod questions;
 mod rejected;
+mod replay;
 mod retry;
 mod runs;
 mod server;

@@ -192,3 +192,26 @@ async fn no_user_may_do_more() {
         }
     }
 }
+
+/// A restart would drop each transaction that it may not execute.
+#[tokio::test]
+async fn doctor_warns_of_a_default_user_without_rights() {
+    let mut redis = TestRedis::process().await;
+    let (address, file) = (redis.address().to_owned(), tempfile::NamedTempFile::new().unwrap());
+    redis.url = format!("redis://test:any@{address}");
+    for (rules, level) in [("-@all", "warn"), ("~* &* +@all -fcall", "warn"), ("~* &* +@all", "ok")] {
+        let users = format!("user test on nopass ~* &* +@all\nuser default off {rules}\n");
+        std::fs::write(file.path(), users).unwrap();
+        redis.kill();
+        redis.begin_again(&["--aclfile", file.path().to_str().unwrap()]);
+        redis.wait_until_ready().await;
+        let told = Command::new(STEPFLEET).args(["--redis", &redis.url, "--json", "doctor"]).output().unwrap();
+        assert!(told.status.success(), "{told:?}");
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let checks = told["checks"].as_array().unwrap();
+        let replay = checks.iter().find(|check| check["name"] == "replay").unwrap();
+        assert_eq!(replay["level"], level, "{rules}: {replay}");
+        let advice = replay["advice"].as_str();
+        assert_eq!(advice.is_some_and(|advice| advice.contains("user default off ~* &* +@all")), level == "warn");
+    }
+}

@@ -53,7 +53,7 @@ async fn blocked(redis: &mut MultiplexedConnection) -> Vec<(String, String)> {
 }
 
 /// How often each command was called by clients.
-async fn calls(redis: &mut MultiplexedConnection) -> HashMap<String, u64> {
+pub(crate) async fn calls(redis: &mut MultiplexedConnection) -> HashMap<String, u64> {
     let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
     info.lines()
         .filter_map(|line| {

@@ -74,7 +74,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// The store refused something that waiting does not fix.
-    #[error(transparent)]
+    #[error("{}", .0.sentence())]
     Store(#[from] stepfleet_shared::Error),
     /// The server would lose work, or is too old.
     #[error(transparent)]

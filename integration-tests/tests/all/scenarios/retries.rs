@@ -12,6 +12,7 @@ use stepfleet_shared::store::{Heartbeat, Origin, Start};
 
 use super::waits::{in_order, records};
 use super::*;
+use crate::cost;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -230,6 +231,13 @@ async fn a_large_run_is_taken_up_a_slice_at_a_time() {
             again.extend(claim(store, "a", number, 3000).await.into_iter().map(|step| step.fence.seq));
         }
         assert_eq!(again.len(), 6000);
+        let Some(redis) = scene.redis() else { return };
+        // What the worker holds is read once for a slice of the audit, not once for each of the 6000.
+        let mut connection = redis.connection().await;
+        let before = cost::calls(&mut connection).await["hvals"];
+        scene.assert_sound().await;
+        let reads = cost::calls(&mut connection).await["hvals"] - before;
+        assert!((1..100).contains(&reads), "{reads} reads");
     })
     .await;
 }

@@ -2,7 +2,6 @@
 //! removed something.
 
 use super::data::{Data, Held, Lane, QueueEntry, Slot};
-use super::fleet::first_holds;
 use super::millis;
 use super::run::{Actor, Execution, PendingWait, Phase, RunData};
 use super::timers::Timer;
@@ -124,7 +123,9 @@ impl Data {
             let what = format!("step execution {seq} is held by worker {worker}, which is gone");
             return Some((what, Mend::GiveUp(worker.to_owned(), fence)));
         };
-        if first_holds(&member.slots, usize::MAX).contains(&fence) {
+        let held =
+            member.slots.get(&fence.slot).and_then(|slot| Some(slot.held.as_ref()?.fence(fence.slot, slot.call)));
+        if held.as_ref() == Some(&fence) {
             return None;
         }
         let what = format!("step execution {seq} is not among the holds of its worker {worker}");

@@ -1,9 +1,8 @@
 //! Workers and their leases, recovery of what lost workers held, and timers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::data::{Data, Member, Slot};
+use super::data::{Data, Member};
 use super::millis;
 use super::run::{Execution, Phase};
 use super::timers::Timer;
@@ -82,7 +81,8 @@ impl Data {
     }
 
     pub(super) fn holds(&self, worker: &str) -> Vec<Fence> {
-        self.workers.get(worker).map(|member| first_holds(&member.slots, usize::MAX)).unwrap_or_default()
+        let Some(member) = self.workers.get(worker) else { return Vec::new() };
+        member.slots.iter().filter_map(|(slot, has)| Some(has.held.as_ref()?.fence(*slot, has.call))).collect()
     }
 
     /// Releases holds that the worker does not know of.
@@ -273,10 +273,4 @@ impl Data {
             self.queue_again(now, &run, seq);
         }
     }
-}
-
-/// The fences of what the first `most` slots hold.
-pub(super) fn first_holds(slots: &BTreeMap<u32, Slot>, most: usize) -> Vec<Fence> {
-    let fence = |(slot, has): (&u32, &Slot)| Some(has.held.as_ref()?.fence(*slot, has.call));
-    slots.iter().take(most).filter_map(fence).collect()
 }

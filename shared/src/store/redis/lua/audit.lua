@@ -7,12 +7,12 @@ do -- a chunk of Lua has at most 200 locals
 
 -- `found` collects the breaches, one sentence each. `fix` is false if the audit may change nothing.
 local function new_audit(p, given)
-  return { p = p, now = now_ms(), fix = given.fix, max_losses = given.max_losses, retention = given.retention, found = {}, groups = {} }
+  return { p = p, now = now_ms(), fix = given.fix, max_losses = given.max_losses, retention = given.retention, found = {}, groups = {}, holds = {} }
 end
 
 -- Repairs without reporting: for a run whose failure cut off what it needs.
 quiet_audit = function(p, now)
-  return { p = p, now = now, fix = true, is_quiet = true, max_losses = math.huge, retention = LIMIT.DAMAGED_RETENTION, found = {}, groups = {} }
+  return { p = p, now = now, fix = true, is_quiet = true, max_losses = math.huge, retention = LIMIT.DAMAGED_RETENTION, found = {}, groups = {}, holds = {} }
 end
 
 -- Reports a breach. Returns true if it should be repaired, which the lifetime counter includes.
@@ -69,13 +69,18 @@ local function audit_ready(a, run, queue, lane)
   breach(a, run, LANES[lane] .. ':' .. queue .. ' has entries and is not listed as having any', function() has_entries(a.p, lane, queue) end)
 end
 
+-- Each worker's holds are read once in a call: all that a slice has to look for may be among many of one worker.
 local function has_slot(a, run, seq, s)
-  local held = redis.call('HVALS', key_of.held(a.p, s.about))
-  for _, value in ipairs(held) do
-    local call, _, other, number, attempt = parse_slot(value)
-    if call == s.call and other == run and number == seq and tonumber(attempt) == s.attempt then return true end
+  local holds = a.holds[s.about]
+  if not holds then
+    holds = {}
+    for _, value in ipairs(redis.call('HVALS', key_of.held(a.p, s.about))) do
+      local call, _, other, number, attempt = parse_slot(value)
+      if call then holds[table.concat({ call, other, number, tonumber(attempt) or '' }, ' ')] = true end
+    end
+    a.holds[s.about] = holds
   end
-  return false
+  return holds[table.concat({ s.call, run, seq, s.attempt }, ' ')]
 end
 
 local function audit_hold(a, run, seq, s)

@@ -22,10 +22,10 @@ pub(super) async fn ask_sentinels(sentinels: &[Client], turn: usize, master: &st
         let sentinel = &sentinels[(turn + n) % sentinels.len()];
         match ask_sentinel(sentinel, master).await {
             Ok(address) => return Ok(Table::of_one(address)),
-            Err(error) => failure = failure.or(Some((sentinel.get_connection_info().addr(), error))),
+            Err(error) => failure = Some(more_telling(failure, (sentinel, error))),
         }
     }
-    Err(nobody("no Sentinel says where the master is", failure.map(|(at, error)| format!("{at}: {error}"))))
+    Err(nobody("no Sentinel says where the master is", failure))
 }
 
 async fn ask_sentinel(sentinel: &Client, master: &str) -> Result<Address> {
@@ -46,12 +46,10 @@ pub(super) async fn ask_cluster(mut nodes: Vec<Client>) -> Result<Table<Address>
         match ask_node(node).await {
             Ok((true, table)) => return Ok(table),
             Ok((false, table)) => second_best = Some(table),
-            Err(error) => failure = failure.or(Some((node.get_connection_info().addr(), error))),
+            Err(error) => failure = Some(more_telling(failure, (node, error))),
         }
     }
-    let none =
-        || nobody("no node of the cluster says who owns which slots", failure.map(|(at, e)| format!("{at}: {e}")));
-    second_best.ok_or_else(none)
+    second_best.ok_or_else(|| nobody("no node of the cluster says who owns which slots", failure))
 }
 
 /// Also whether the node finds its cluster in order.
@@ -68,6 +66,22 @@ async fn connect(client: &Client) -> Result<MultiplexedConnection> {
     Ok(client.get_multiplexed_async_connection_with_config(&config(PATIENCE, PATIENCE)).await?)
 }
 
-fn nobody(what: &str, why: Option<String>) -> Error {
-    Error::unavailable(why.map_or_else(|| what.to_owned(), |why| format!("{what}; {why}")))
+/// Who was asked, and why there is no answer.
+type Failure<'a> = (&'a Client, Error);
+
+/// One who refuses says more than one who is away. Of two, the first one counts.
+fn more_telling<'a>(known: Option<Failure<'a>>, new: Failure<'a>) -> Failure<'a> {
+    known.filter(|(_, known)| !known.is_unreachable() || new.1.is_unreachable()).unwrap_or(new)
+}
+
+/// A login or a certificate that was refused stays what it is, as it is of one server. That somebody does not understand the question may
+/// change: another server may come to be at this address.
+fn nobody(what: &str, failure: Option<Failure<'_>>) -> Error {
+    match failure {
+        None => Error::unavailable(what),
+        Some((asked, error)) => {
+            let what = format!("{what}; {}", asked.get_connection_info().addr());
+            if error.is_passing() { error.told_as(&what) } else { Error::unavailable(format!("{what}: {error}")) }
+        }
+    }
 }

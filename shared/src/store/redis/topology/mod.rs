@@ -10,6 +10,7 @@ mod node;
 mod pace;
 mod security;
 mod slots;
+mod tls;
 mod trouble;
 mod url;
 mod watch;
@@ -97,8 +98,8 @@ impl Topology {
         };
         let mut state = State::default();
         let guides = match &places {
-            Places::Standalone(info) => {
-                state.table = Table::of_one(Arc::new(Node::new(info, false)?));
+            Places::Standalone(info, tls) => {
+                state.table = Table::of_one(Arc::new(Node::new(info, tls.clone(), false)?));
                 Vec::new()
             }
             Places::Sentinel { sentinels, .. } => open(sentinels)?,
@@ -148,15 +149,15 @@ impl Topology {
             self.0.doubt(slot, node, &trouble);
         }
         match (&self.0.places, trouble) {
-            (Places::Standalone(_), Trouble::Moved { .. }) => error.advising(CLUSTER_NODE),
-            (Places::Standalone(_), Trouble::ReadOnly) => error.advising(REPLICA),
+            (Places::Standalone(..), Trouble::Moved { .. }) => error.advising(CLUSTER_NODE),
+            (Places::Standalone(..), Trouble::ReadOnly) => error.advising(REPLICA),
             _ => error,
         }
     }
 
     /// Whether this is the only server there is, as far as the URL says.
     pub(super) fn is_one_server(&self) -> bool {
-        matches!(self.0.places, Places::Standalone(_))
+        matches!(self.0.places, Places::Standalone(..))
     }
 
     /// Refuses a node that no longer owns the slot, so that the holder of a connection to it opens another.
@@ -217,7 +218,7 @@ impl Inner {
 
     fn login(&self) -> Option<&Login> {
         match &self.places {
-            Places::Standalone(_) => None,
+            Places::Standalone(..) => None,
             Places::Sentinel { login, .. } | Places::Cluster { login, .. } => Some(login),
         }
     }
@@ -231,7 +232,7 @@ impl Inner {
             (state.looks, state.nodes.values().map(|node| node.client().clone()).collect::<Vec<_>>())
         };
         let found = match &self.places {
-            Places::Standalone(_) => return,
+            Places::Standalone(..) => return,
             Places::Sentinel { master, .. } => look::ask_sentinels(&self.guides, turn, master).await,
             Places::Cluster { .. } => {
                 look::ask_cluster(nodes.into_iter().chain(self.guides.iter().cloned()).collect()).await
@@ -269,7 +270,8 @@ impl State {
         if let Some(node) = self.nodes.get(address) {
             return Ok(node.clone());
         }
-        let node = Arc::new(Node::new(&login.security.at(address, &login.settings)?, true)?);
+        let info = login.security.at(address, &login.settings)?;
+        let node = Arc::new(Node::new(&info, login.security.tls(), true)?);
         self.nodes.insert(address.clone(), node.clone());
         Ok(node)
     }

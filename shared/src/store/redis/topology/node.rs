@@ -11,6 +11,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Redis
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::tls::Tls;
 use super::trouble::Trouble;
 use crate::error::{Error, Result};
 
@@ -26,6 +27,8 @@ const REPLICA: &str = "the server is a replica, not a master";
 /// that what is sent at the same time travels together. Bulk reads use others, of the pool.
 pub(crate) struct Node {
     client: Client,
+    /// None for plain connections.
+    tls: Option<Tls>,
     pool: Pool,
     connect_timeout: Duration,
     /// Whether it can be a replica, and is asked for its role at each connection.
@@ -70,7 +73,7 @@ pub(crate) struct Shared {
 }
 
 impl Node {
-    pub(super) fn new(info: &ConnectionInfo, may_be_replica: bool) -> Result<Self> {
+    pub(super) fn new(info: &ConnectionInfo, tls: Option<Tls>, may_be_replica: bool) -> Result<Self> {
         let connect_timeout = if may_be_replica { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
         let manager = Manager::new_with_config(info.clone(), config(connect_timeout, RESPONSE_TIMEOUT))?;
         let mut pool = Pool::builder(manager).max_size(8).runtime(Runtime::Tokio1).wait_timeout(Some(connect_timeout));
@@ -80,6 +83,7 @@ impl Node {
         let pool = pool.build().map_err(|e| Error::invalid(format!("the connection pool cannot be built: {e}")))?;
         Ok(Self {
             client: Client::open(info.clone())?,
+            tls,
             pool,
             connect_timeout,
             may_be_replica,
@@ -133,13 +137,17 @@ impl Node {
         let config = config(self.connect_timeout, response);
         let login = about.redis_settings();
         let opening = async {
-            match about.addr() {
-                ConnectionAddr::Tcp(host, port) => {
+            match (about.addr(), &self.tls) {
+                (ConnectionAddr::Tcp(host, port), _) => {
                     let stream = TcpStream::connect((&**host, *port)).await?;
                     Ok(driven(MultiplexedConnection::new_with_config(login, stream, config).await?))
                 }
+                (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
+                    let stream = tls.connect(host, *port).await?;
+                    Ok(driven(MultiplexedConnection::new_with_config(login, stream, config).await?))
+                }
                 #[cfg(unix)]
-                ConnectionAddr::Unix(path) => {
+                (ConnectionAddr::Unix(path), _) => {
                     let stream = tokio::net::UnixStream::connect(path).await?;
                     Ok(driven(MultiplexedConnection::new_with_config(login, stream, config).await?))
                 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::sync::Once;
 
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
@@ -12,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::address::Address;
+use super::tls::Tls;
 use crate::error::{Error, Result};
 
 /// The options that name files.
@@ -33,6 +33,7 @@ pub(super) struct Security {
 struct Certificates {
     /// None for what the system trusts, and no certificate of our own.
     own: Option<TlsCertificates>,
+    tls: Tls,
 }
 
 /// Nothing of what the files say.
@@ -62,10 +63,8 @@ impl Security {
         }
         let own = (own.is_some() || ca.is_some()).then_some(TlsCertificates { client_tls: own, root_cert: ca });
         let password = file("password_file")?.map(|bytes| password_of(&bytes)).transpose()?;
-        if is_tls {
-            install_provider();
-        }
-        Ok(Self { tls: is_tls.then_some(Certificates { own }), password })
+        let tls = is_tls.then(|| Tls::new(own.as_ref())).transpose()?;
+        Ok(Self { tls: tls.map(|tls| Certificates { own, tls }), password })
     }
 
     /// The scheme of a URL of one server.
@@ -73,7 +72,12 @@ impl Security {
         if self.tls.is_some() { "rediss" } else { "redis" }
     }
 
-    /// With certificates, and with the password if a file has it.
+    /// None for plain TCP.
+    pub(super) fn tls(&self) -> Option<Tls> {
+        self.tls.as_ref().map(|certificates| certificates.tls.clone())
+    }
+
+    /// With certificates, and with the password where a file has it.
     pub(super) fn apply(&self, info: ConnectionInfo) -> Result<ConnectionInfo> {
         let info = self.certify(info)?;
         let Some(password) = &self.password else { return Ok(info) };
@@ -98,14 +102,6 @@ impl Security {
         };
         self.certify(address.into_connection_info()?.set_redis_settings(login.clone()))
     }
-}
-
-/// A process may have chosen another one; that is as good.
-fn install_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }
 
 /// The library takes a file without one for an authority that has signed nothing.

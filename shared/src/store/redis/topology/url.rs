@@ -3,6 +3,7 @@
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
 use super::security::{OPTIONS, Security, unusable};
+use super::tls::Tls;
 use crate::error::{Error, Result};
 
 const SENTINEL_PORT: u16 = 26_379;
@@ -11,7 +12,7 @@ const SENTINEL_PORT: u16 = 26_379;
 #[derive(Clone, Debug)]
 pub(super) enum Places {
     /// One server, always the same.
-    Standalone(Box<ConnectionInfo>),
+    Standalone(Box<ConnectionInfo>, Option<Tls>),
     /// The master that Sentinels name.
     Sentinel { sentinels: Vec<ConnectionInfo>, master: String, login: Login },
     /// Masters of a cluster, each with a part of the slots. `seeds` are those to begin with.
@@ -38,9 +39,10 @@ impl Places {
                 let parts = rest.split_once('?').map_or("", |(_, options)| options);
                 // What follows a # is not an option.
                 let (ours, _) = options(parts.split_once('#').map_or(parts, |(options, _)| options))?;
-                Ok(Self::Standalone(Box::new(Security::read(is_tls, &ours)?.apply(one(url)?)?)))
+                let security = Security::read(is_tls, &ours)?;
+                Ok(Self::Standalone(Box::new(security.apply(one(url)?)?), security.tls()))
             }
-            _ => Ok(Self::Standalone(Box::new(one(url)?))),
+            _ => Ok(Self::Standalone(Box::new(one(url)?), None)),
         }
     }
 }
@@ -175,7 +177,7 @@ mod tests {
             ("redis://me:s%40fe@db.internal:7000/3", "db.internal:7000", (Some("me"), Some("s@fe"), 3)),
             ("unix:///run/redis.sock", "/run/redis.sock", (None, None, 0)),
         ] {
-            let Places::Standalone(info) = Places::parse(url).unwrap() else { panic!("{url}") };
+            let Places::Standalone(info, _) = Places::parse(url).unwrap() else { panic!("{url}") };
             assert_eq!(info.addr().to_string(), address, "{url}");
             assert_eq!(login(info.redis_settings()), expected, "{url}");
         }

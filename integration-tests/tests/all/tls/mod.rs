@@ -1,13 +1,20 @@
 //! TLS to Redis: a private authority, client certificates, and the errors for bad ones.
 
+mod several;
+
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stepfleet_integration_tests::authority::{Authority, Certificate, Good, server_settings};
+use stepfleet_integration_tests::authority::{Authority, Certificate, Good, server_settings, servers_speak_tls};
 use stepfleet_integration_tests::fleet::Process;
 use stepfleet_integration_tests::redis::{TestRedis, free_port};
+use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
+use stepfleet_integration_tests::until;
 use stepfleet_shared::Client;
+use stepfleet_shared::names::Namespace;
+use stepfleet_shared::store::RedisStore;
+use stepfleet_shared::store::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -39,8 +46,22 @@ async fn said(url: &str) -> String {
     process.log()
 }
 
+/// A worker and a coordinator with this URL end, since they cannot trust the server.
+async fn ends_untrusting(url: &str) {
+    for program in [WORKER, STEPFLEET] {
+        let args: &[&str] = if program == STEPFLEET { &["coordinator"] } else { &[] };
+        let mut process = Process::start(Path::new(program), args, &[("STEPFLEET_REDIS", url)]);
+        assert!(!process.ended().await.success());
+        let log = process.log();
+        assert!(log.contains("invalid peer certificate") && log.contains("?ca=FILE"), "{log}");
+    }
+}
+
 #[tokio::test]
 async fn a_fleet_works_over_tls_with_certificates_of_its_own_and_a_password_from_a_file() {
+    if !servers_speak_tls() {
+        return;
+    }
     let authority = Authority::new();
     let (server, client) = (authority.sign("127.0.0.1", Good::Now), authority.sign("worker-1", Good::Now));
     let redis = Protected::start(&server, &authority.ca(), &["--tls-auth-clients", "yes"]).await;
@@ -73,6 +94,9 @@ async fn a_fleet_works_over_tls_with_certificates_of_its_own_and_a_password_from
 
 #[tokio::test]
 async fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
+    if !servers_speak_tls() {
+        return;
+    }
     let (authority, stranger) = (Authority::new(), Authority::new());
     let (ca, other) = (authority.ca(), stranger.ca());
     let good = authority.sign("127.0.0.1", Good::Now);
@@ -97,16 +121,41 @@ async fn what_is_wrong_with_a_certificate_is_said_with_what_to_do() {
 
 #[tokio::test]
 async fn a_worker_that_cannot_trust_its_server_says_so_and_ends() {
+    if !servers_speak_tls() {
+        return;
+    }
     let (authority, stranger) = (Authority::new(), Authority::new());
     let own = authority.sign("127.0.0.1", Good::Now);
     let redis = Protected::start(&own, &authority.ca(), &["--tls-auth-clients", "no"]).await;
-    for program in [WORKER, STEPFLEET] {
-        let url = redis.url(&[("ca", &stranger.ca())]);
-        let args: &[&str] = if program == STEPFLEET { &["coordinator"] } else { &[] };
-        let mut process = Process::start(Path::new(program), args, &[("STEPFLEET_REDIS", &url)]);
-        assert!(!process.ended().await.success());
-        assert!(process.log().contains("invalid peer certificate"), "{}", process.log());
+    ends_untrusting(&redis.url(&[("ca", &stranger.ca())])).await;
+}
+
+/// A worker whose connection stays closed is taken for dead.
+#[tokio::test]
+async fn a_worker_whose_lease_connection_is_closed_makes_another_and_is_not_given_up() {
+    if !servers_speak_tls() {
+        return;
     }
+    let authority = Authority::new();
+    let own = authority.sign("127.0.0.1", Good::Now);
+    let redis = Protected::start(&own, &authority.ca(), &["--tls-auth-clients", "no"]).await;
+    let (url, mut levers) = (redis.url(&[("ca", &authority.ca())]), redis.plain.connection().await);
+    let settings = [("STEPFLEET_REDIS", &*url), ("TEST_LEVERS", &*redis.plain.url), ("RUST_LOG", "info")];
+    let _coordinator = Process::start(Path::new(STEPFLEET), &["coordinator"], &settings);
+    let _worker = Process::start(Path::new(WORKER), &[], &settings);
+    let store = RedisStore::new(&redis.plain.url, Namespace::default()).unwrap();
+    let run = Client::connect(&url).unwrap().start("gated", &json!({})).id("held").enqueue().await.unwrap();
+    wait_for_arrival(&mut levers, "held").await;
+    let client = async || store.workers().await.unwrap().first().map_or(0, |worker| worker.client);
+    for _ in 0..3 {
+        until(async || client().await != 0).await;
+        let closed = client().await;
+        let () = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(closed).query_async(&mut levers).await.unwrap();
+        until(async || client().await != closed).await;
+    }
+    let_go(&mut levers, "held", 1).await;
+    let end: Value = run.result(LIMIT).await.unwrap();
+    assert_eq!(end["answer"], "attempt 1 after None");
 }
 
 #[tokio::test]
