@@ -16,6 +16,9 @@ use crate::log;
 
 /// How much later than its block a blocking command may answer before its connection counts as dead.
 const BLOCK_SLACK: Duration = Duration::from_secs(5);
+/// A call that blocks is given up so soon after another server has taken over: a master that is replaced while it lives lets it wait for
+/// about ten seconds more, in vain.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// What is sent at once.
 #[derive(Clone, Copy)]
@@ -207,9 +210,15 @@ pub(crate) struct Dedicated {
 
 impl Dedicated {
     pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T> {
-        self.link.topology.check(self.link.slot, &self.node).await?;
-        let answer = command.query_async(&mut self.connection).await;
-        answer.map_err(|error: redis::RedisError| self.link.heed(&self.node, None, error.into()))
+        let Self { link, node, connection } = self;
+        link.topology.check(link.slot, node).await?;
+        let mut answer = std::pin::pin!(command.query_async(connection));
+        loop {
+            match tokio::time::timeout(RECHECK, &mut answer).await {
+                Ok(answer) => return answer.map_err(|error: redis::RedisError| link.heed(node, None, error.into())),
+                Err(_) => link.topology.check(link.slot, node).await?,
+            }
+        }
     }
 }
 
