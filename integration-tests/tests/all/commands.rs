@@ -45,9 +45,8 @@ fn typed_here() -> Vec<(String, String)> {
                 ELSEWHERE.iter().position(|(owned, beginning, _)| *owned == page && line.starts_with(beginning));
             if let Some(owner) = owner {
                 owned[owner] = true;
-            } else if ["stepfleet ", "redis-cli ", "make ", "STEPFLEET_CHAOS"]
-                .iter()
-                .any(|known| line.starts_with(known))
+            } else if line.contains(" make ")
+                || ["stepfleet ", "redis-cli ", "make "].iter().any(|known| line.starts_with(known))
             {
                 here.push((page.clone(), line));
             } else {
