@@ -88,8 +88,11 @@ fn redis_cli() -> String {
 
 /// Why make cannot do this, as far as it says without doing it.
 fn not_made(line: &str) -> Option<String> {
-    let dry = line.replace("make ", "make --dry-run ");
-    let said = Command::new("sh").args(["-c", &dry]).current_dir(ROOT).output().expect("sh starts");
+    let dry = line.replace("make ", "make --dry-run --no-print-directory ");
+    // As for somebody at a terminal, also where make runs these tests.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &dry]).current_dir(ROOT).env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+    let said = shell.output().expect("sh starts");
     if !said.status.success() {
         return Some(String::from_utf8_lossy(&said.stderr).into_owned());
     }
