@@ -181,6 +181,24 @@ impl TestRedis {
         copy
     }
 
+    /// As [`TestRedis::copy_files`], with everything that it has answered: with `everysec` it may hold a write back for two seconds
+    /// while its disk is busy.
+    ///
+    /// # Panics
+    /// If it runs in a container.
+    pub async fn copy_answered_files(&self) -> tempfile::TempDir {
+        let mut connection = self.connection().await;
+        let mut get = ::redis::cmd("CONFIG");
+        let policy: Vec<String> =
+            get.arg("GET").arg("appendfsync").query_async(&mut connection).await.expect("an answer");
+        for policy in ["always", &policy[1]] {
+            let mut set = ::redis::cmd("CONFIG");
+            let () =
+                set.arg("SET").arg("appendfsync").arg(policy).query_async(&mut connection).await.expect("an answer");
+        }
+        self.copy_files()
+    }
+
     /// Starts the server again with the copied files: everything later is forgotten.
     ///
     /// # Panics

@@ -21,6 +21,17 @@ fn with_clock(offset: &str, program: &str, arguments: &[&str], redis: &str) -> P
     Process::wrapped(Path::new("faketime"), &all, &[("STEPFLEET_REDIS", redis), ("RUST_LOG", "info")])
 }
 
+/// A `faketime` that was killed leaves these behind; a later one that gets its process id does not start.
+fn remove_leftovers() {
+    for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let name = entry.file_name().display().to_string();
+        let id = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+        if id.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 #[tokio::test]
 async fn clocks_that_are_hours_off_change_nothing() {
     let there = Command::new("faketime").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -28,6 +39,7 @@ async fn clocks_that_are_hours_off_change_nothing() {
         eprintln!("NOT RUN: the program faketime is not installed");
         return;
     }
+    remove_leftovers();
     let fleet = Fleet::new().await;
     let redis = fleet.redis.url.clone();
     let workers = ["+3h", "-3h"].map(|offset| with_clock(offset, WORKER, &[], &redis));

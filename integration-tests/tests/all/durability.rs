@@ -139,7 +139,7 @@ async fn what_a_server_has_lost_before_it_was_confirmed_is_recorded_again() {
     // Its first call is recorded and confirmed.
     wait_for_arrival(&mut levers, "safe").await;
     stage.replica.signal(Signal::STOP);
-    let files = stage.fleet.redis.copy_files();
+    let files = stage.fleet.redis.copy_answered_files().await;
     let_go(&mut levers, "safe", 16).await;
     until(async || done(&mut levers, "safe", "second").await == 1).await;
     somebody_waits(&mut redis, "wait").await;

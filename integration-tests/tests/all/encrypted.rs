@@ -68,8 +68,8 @@ impl Stage {
     }
 
     /// Whether the files of Redis have this text.
-    fn is_in_redis(&self, text: &str) -> bool {
-        let files = self.fleet.redis.copy_files();
+    async fn is_in_redis(&self, text: &str) -> bool {
+        let files = self.fleet.redis.copy_answered_files().await;
         has(files.path(), text.as_bytes())
     }
 }
@@ -89,7 +89,7 @@ async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
     let stage = Stage::new().await;
     let mut worker = stage.worker(Some("old")).await;
     assert_eq!(stage.confide(Some("old"), "first", SECRET), json!([SECRET]));
-    assert!(!stage.is_in_redis(SECRET) && stage.is_in_redis("key-of-october"));
+    assert!(!stage.is_in_redis(SECRET).await && stage.is_in_redis("key-of-october").await);
 
     let shown = stage.stepfleet(None, &["show", "first", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -117,7 +117,7 @@ async fn what_is_in_redis_can_be_read_with_the_keys_and_only_with_them() {
     worker.kill();
     let mut worker = stage.worker(Some("both")).await;
     assert_eq!(stage.confide(Some("both"), "second", OTHER), json!([SECRET, OTHER]));
-    assert!(!stage.is_in_redis(OTHER) && stage.is_in_redis("key-of-november"));
+    assert!(!stage.is_in_redis(OTHER).await && stage.is_in_redis("key-of-november").await);
 
     // The old key is removed too early, and the run says so.
     worker.kill();
@@ -136,7 +136,7 @@ async fn without_keys_anybody_reads_what_is_in_redis() {
     let stage = Stage::new().await;
     let _worker = stage.worker(None).await;
     assert_eq!(stage.confide(None, "first", SECRET), json!([SECRET]));
-    assert!(stage.is_in_redis(SECRET));
+    assert!(stage.is_in_redis(SECRET).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,5 +176,5 @@ async fn what_the_page_says_encrypts_a_run() {
     }
     let [_, _, result, snapshot] = &*printed else { panic!("the page has other commands now: {printed:?}") };
     assert!(result.contains(r#"{"letters":4}"#) && !snapshot.contains("$encrypted"), "{result}\n{snapshot}");
-    assert!(stage.is_in_redis("2026-11") && !stage.is_in_redis(r#"{"letters":4}"#));
+    assert!(stage.is_in_redis("2026-11").await && !stage.is_in_redis(r#"{"letters":4}"#).await);
 }

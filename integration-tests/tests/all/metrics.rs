@@ -227,7 +227,7 @@ impl SetBack {
 async fn a_step_that_redis_expects_again_is_counted_when_its_slot_is_filled() {
     let mut stage = SetBack::new().await;
     let run = stage.held("taken-back").await;
-    let files = stage.fleet.redis.copy_files();
+    let files = stage.fleet.redis.copy_answered_files().await;
     stage.let_go(&run).await;
     stage.fleet.redis.kill();
     stage.fleet.redis.start_again_from(files).await;
@@ -239,7 +239,7 @@ async fn a_step_that_redis_expects_again_is_counted_when_its_slot_is_filled() {
 async fn a_step_that_redis_expects_again_is_counted_while_its_slot_is_in_use() {
     let mut stage = SetBack::new().await;
     let run = stage.held("taken-back").await;
-    let files = stage.fleet.redis.copy_files();
+    let files = stage.fleet.redis.copy_answered_files().await;
     stage.let_go(&run).await;
     let other = stage.held("unheard-of").await;
     stage.fleet.redis.kill();

@@ -87,7 +87,7 @@ async fn redis_comes_back_without_its_last_moments() {
     let mut cast = Cast::on(TestRedis::process().await).await;
     let runs = cast.load(8).await;
     for _ in 0..2 {
-        let files = cast.fleet.redis.copy_files();
+        let files = cast.fleet.redis.copy_answered_files().await;
         let grown = tokio::time::timeout(LIMIT, cast.history_grows_by(20)).await;
         grown.expect("the run goes on");
         cast.fleet.redis.kill();

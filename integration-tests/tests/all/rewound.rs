@@ -115,7 +115,7 @@ async fn rewound<T: DeserializeOwned>(
     let [before, after] = &*gates.0;
     let run = fleet.client.start(workflow, &Asked(7)).enqueue().await.unwrap();
     before.arrival().await;
-    let files = fleet.redis.copy_files();
+    let files = fleet.redis.copy_answered_files().await;
     before.open();
     after.arrival().await;
     // It would take the worker for lost.
