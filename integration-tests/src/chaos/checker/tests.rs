@@ -315,6 +315,8 @@ fn a_change_of_an_entity_that_is_lost_or_made_twice() {
     assert_eq!(found(&forgotten), [], "a run that was forgotten has counted on");
     let twice = evidence([first(), counts("b", &["k 2", "k 5", "k 7", "k 6"])]);
     assert_eq!(found(&twice), [(What::Entity, "b".to_owned())]);
+    let forgotten = Evidence { promise: Promise::Prefix, ..twice };
+    assert_eq!(found(&forgotten), [], "the change was forgotten before its call was recorded");
 }
 
 #[test]
