@@ -9,7 +9,6 @@ need_cargo
 deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
 build_demos
-programs=$(target_dir)/debug
 folder=$(mktemp -d)
 started=()
 container=

@@ -11,7 +11,6 @@ deploy/scripts/install-compiler.sh
 deploy/scripts/install-redis.sh
 
 build_demos
-programs=$(target_dir)/debug
 args=(demo --stepfleet "$programs/stepfleet")
 if [ -n "${DOCS:-}" ]; then args+=(--docs "$DOCS"); fi
 if [ -n "${OUT:-}" ]; then args+=(--out "$OUT"); fi

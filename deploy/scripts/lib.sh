@@ -67,8 +67,15 @@ target_dir() {
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
-# The programs of the demos. They are built as the tests are, so that either finds what the other has compiled; and in half the time of a
-# release build.
+# The programs of the demos, and the folder that has them in `programs`. PROFILE=dev builds them as the tests are built: CI has them then.
 build_demos() {
-  cargo build --workspace ${locked:+"$locked"} --bin stepfleet --example documents --example approval
+  local profile=${PROFILE:-release}
+  # shellcheck disable=SC2034
+  case $profile in
+    release) programs=$(target_dir)/release ;;
+    dev) programs=$(target_dir)/debug ;;
+    *) die "PROFILE=$profile is not one of release, dev." ;;
+  esac
+  # One build for all: built one by one, dependencies with differing features are compiled twice.
+  cargo build --workspace --profile "$profile" ${locked:+"$locked"} --bin stepfleet --example documents --example approval
 }
