@@ -57,6 +57,13 @@ if ! command -v faketime >/dev/null && can_apt; then
   apt_update
   apt_install faketime || say "test: apt-get could not install faketime; the test of clocks that differ will not run"
 fi
+# The documents' commands use them, and tests type these.
+for program in pkill:procps openssl:openssl; do
+  if ! command -v "${program%:*}" >/dev/null && can_apt; then
+    apt_update
+    apt_install "${program#*:}"
+  fi
+done
 # For the tests of a worker and a caller in Python, likewise.
 if ! python3 -c 'import redis' 2>/dev/null && ! /usr/bin/python3 -c 'import redis' 2>/dev/null && can_apt; then
   apt_update
