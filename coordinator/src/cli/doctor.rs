@@ -15,7 +15,7 @@ use stepfleet_shared::store::{ReaderStore as _, RedisStore};
 use super::error::{CliError, CliResult};
 use super::output;
 use super::text::span;
-use super::{Fleet, audit, replay, workflows};
+use super::{Fleet, audit, default_user, workflows};
 
 const PINGS: usize = 200;
 /// A server that closes idle connections within this many seconds may close those on which workers renew their leases.
@@ -53,13 +53,13 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
             library(store).await?,
             idle_connections(store).await?,
         ];
-        let replay = replay::check(store, info).await?;
+        let default_user = default_user::check(store, info).await?;
         let address = store.address().filter(|_| servers.len() > 1);
         let named = |check: Check| match &address {
             Some(address) => Check { found: format!("{address}: {}", check.found), ..check },
             None => check,
         };
-        checks.extend(of_one.into_iter().chain(replay).map(named));
+        checks.extend(of_one.into_iter().chain(default_user).map(named));
     }
     checks.push(judge_partitions(is_made, partitions.count(), servers.len()));
     checks.push(coordinators(&servers).await?);

@@ -3,6 +3,7 @@
 mod audit;
 mod bulk;
 mod coordinator;
+mod default_user;
 mod dev;
 mod doctor;
 mod entity;
@@ -16,7 +17,6 @@ mod pause;
 mod published;
 mod questions;
 mod rejected;
-mod replay;
 mod retry;
 mod runs;
 mod server;

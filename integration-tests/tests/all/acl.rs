@@ -209,9 +209,9 @@ async fn doctor_warns_of_a_default_user_without_rights() {
         assert!(told.status.success(), "{told:?}");
         let told: Value = serde_json::from_slice(&told.stdout).unwrap();
         let checks = told["checks"].as_array().unwrap();
-        let replay = checks.iter().find(|check| check["name"] == "replay").unwrap();
-        assert_eq!(replay["level"], level, "{rules}: {replay}");
-        let advice = replay["advice"].as_str();
+        let rights = checks.iter().find(|check| check["name"] == "default-user").unwrap();
+        assert_eq!(rights["level"], level, "{rules}: {rights}");
+        let advice = rights["advice"].as_str();
         assert_eq!(advice.is_some_and(|advice| advice.contains("user default off ~* &* +@all")), level == "warn");
     }
 }

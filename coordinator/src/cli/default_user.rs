@@ -1,4 +1,4 @@
-//! Whether a server would find in its append-only file what it has written there.
+//! Whether the default user may execute what a server replays from its append-only file.
 
 use redis::Value;
 use stepfleet_shared::server::{Check, Info, Level};
@@ -7,7 +7,7 @@ use stepfleet_shared::store::RedisStore;
 use super::doctor::text;
 use super::error::CliError;
 
-const NAME: &str = "replay";
+const NAME: &str = "default-user";
 
 /// Redis 7 and 8 and Valkey 8 replay the file as the default user, and drop without a word each transaction that it may not execute.
 /// None where this user may not ask for the rights of that one, or where there is no such file.
@@ -77,7 +77,8 @@ fn judge(rights: &Rights) -> Check {
                 "the default user {lack}: where the server replays its append-only file as this user, as Redis 7 and 8 and Valkey 8 do, \
                  it drops the transactions that this user may not execute, and after a restart runs are gone"
             ),
-            "in the ACL file: user default off ~* &* +@all (now: ACL SETUSER default off ~* &* +@all)",
+            "in the ACL file: user default off ~* &* +@all (now: ACL SETUSER default off ~* &* +@all). It cannot log in then: \
+             give whoever does so a user of their own first",
         ),
     }
 }
