@@ -2,6 +2,7 @@
 # Breaks the kernel's Lua on purpose, one line at a time, and shows which tests notice.
 #
 #   deploy/scripts/breakages.sh [NAME...]     all breakages, or those whose name contains one of the words
+#   deploy/scripts/breakages.sh --check       only whether each still finds what it breaks; takes seconds
 #
 # Builds the tests once, with the feature lua-from-files: they read the Lua from a copy that is broken. Nothing of yours
 # is touched. JOBS breakages are tried at a time (2), each for about a minute. Fails when a breakage goes unnoticed, when
@@ -12,9 +13,36 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=deploy/scripts/lib.sh
 . deploy/scripts/lib.sh
 
-need_cargo
 list=deploy/scripts/breakages.txt
 lua=shared/src/store/redis/lua
+
+# `break_in FOLDER FILE EXPRESSION`: a broken copy of the Lua in that folder. Fails where there is nothing to break.
+break_in() {
+  rm -rf "$1/lua"
+  cp -R "$lua" "$1/lua"
+  perl -0pi -e "$3" "$1/lua/$2"
+  ! cmp -s "$lua/$2" "$1/lua/$2"
+}
+
+# `each COMMAND ARGUMENT...`: calls it with these arguments and a breakage's name, invariant, file and expression.
+each() {
+  local name invariant file expression
+  while IFS='|' read -r name invariant file expression; do
+    if [[ -z $name || $name == \#* ]]; then continue; fi
+    "$@" "$name" "$invariant" "$file" "$expression"
+  done <"$list"
+}
+
+if [ "${1:-}" = --check ]; then
+  copy=$(mktemp -d)
+  trap 'rm -rf "$copy"' EXIT
+  check() { break_in "$copy" "$3" "$4" || printf '%s finds nothing to break in %s\n' "$1" "$3"; }
+  stale=$(each check)
+  [ -z "$stale" ] || die "$stale"
+  exit
+fi
+
+need_cargo
 work=$(target_dir)/breakages
 # A folder of its own: the programs of usual builds are not to read the Lua from files.
 export CARGO_TARGET_DIR=$work/build
@@ -49,9 +77,7 @@ try() {
   local name=$1 invariant=$2 file=$3 expression=$4 folder=$work/$1 verdict=MISSED by='' stage noticed
   rm -rf "$folder" "$folder".*.log
   mkdir -p "$folder"
-  cp -R "$lua" "$folder/lua"
-  perl -0pi -e "$expression" "$folder/lua/$file"
-  if cmp -s "$lua/$file" "$folder/lua/$file"; then
+  if ! break_in "$folder" "$file" "$expression"; then
     verdict=STALE by="nothing to break in $file"
   else
     for stage in 1 2 3; do
@@ -73,12 +99,20 @@ try() {
   printf '%s|%s|%s|%s\n' "$verdict" "$name" "$invariant" "$by" >"$folder.result"
 }
 
-wanted() {
-  [ $# -eq 1 ] && return 0
-  local name=$1 word
-  shift
+# `is_wanted WORD...`: is `name` one of the breakages that were asked for?
+is_wanted() {
+  [ $# -eq 0 ] && return 0
+  local word
   for word in "$@"; do [[ $name == *"$word"* ]] && return 0; done
   return 1
+}
+
+words=("$@")
+begin() {
+  local name=$1
+  is_wanted "${words[@]}" || return 0
+  while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-2}" ]; do wait -n || true; done
+  try "$@" &
 }
 
 mkdir -p "$work"
@@ -94,12 +128,7 @@ for stage in 1 2 3; do
   play "$whole" "$stage" || die "the tests fail where nothing is broken; see $whole.$stage.log"
 done
 
-while IFS='|' read -r name invariant file expression; do
-  [[ -z $name || $name == \#* ]] && continue
-  wanted "$name" "$@" || continue
-  while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-2}" ]; do wait -n || true; done
-  try "$name" "$invariant" "$file" "$expression" &
-done <"$list"
+each begin
 wait
 
 results=("$work"/*.result)

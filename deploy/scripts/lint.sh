@@ -33,6 +33,10 @@ if log=$(limit 120 cargo deny fetch db 2>&1); then
 else
   say "lint: advisories NOT CHECKED: the advisory database could not be fetched: $(tail -n 1 <<<"$log")"
 fi
+
+say "lint: the breakages of the Lua"
+deploy/scripts/breakages.sh --check
+
 say "lint: the chart"
 deploy/scripts/chart.sh
 
