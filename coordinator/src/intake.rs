@@ -264,7 +264,7 @@ impl Intake {
         {
             return Ok(Err((Why::Input, mistake)));
         }
-        if let Some(why) = self.cannot_settle(&run, durability).await?
+        if let Some(why) = self.cannot_confirm(&run, durability).await?
             && !self.repeats(&run, &request).await?
         {
             return Ok(Err((Why::Durability, why)));
@@ -300,7 +300,7 @@ impl Intake {
     }
 
     /// Why a run cannot be as safe as it asks for; None if it can.
-    async fn cannot_settle(&self, run: &str, durability: Durability) -> Result<Option<String>> {
+    async fn cannot_confirm(&self, run: &str, durability: Durability) -> Result<Option<String>> {
         if !durability.waits() {
             return Ok(None);
         }

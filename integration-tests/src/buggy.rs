@@ -287,8 +287,8 @@ impl WorkerStore for Buggy {
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>> {
         self.around("holds", self.store.holds(worker)).await
     }
-    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
-        self.around("settle", self.store.settle(durability, fence)).await
+    async fn confirm(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
+        self.around("confirm", self.store.confirm(durability, fence)).await
     }
     async fn release(&self, worker: &str, fences: &[Fence]) -> Result<u64> {
         self.around("release", self.store.release(worker, fences)).await

@@ -87,7 +87,7 @@ pub trait WorkerStore: EntityStore {
     /// Returns once everything that the store has answered so far is as safe as this. None if the fence is no longer good: the
     /// server may have been replaced by one that knows less. Blocks for as long as the server has no confirmation, 5 s at a time, and
     /// then fails with an error that passes. Fails for good if the server cannot confirm this at all.
-    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>>;
+    async fn confirm(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>>;
     /// What a worker holds, according to the store.
     async fn holds(&self, worker: &str) -> Result<Vec<Fence>>;
     /// Hands back holds that the worker does not know: Redis may come back without its latest writes, and expect

@@ -117,8 +117,8 @@ impl Reach {
                 return Ok(answer);
             }
             let fence = &self.hold.fence();
-            let settle = |_| -> BoxFuture<'_, _> { Box::pin(self.store.settle(self.durability, fence)) };
-            match self.persist(settle).await? {
+            let confirm = |_| -> BoxFuture<'_, _> { Box::pin(self.store.confirm(self.durability, fence)) };
+            match self.persist(confirm).await? {
                 Some(epoch) if !self.confirmed.is_by(&epoch) => self.confirmed.by(epoch),
                 // If the fence is void, the record is of no use; the next call says so.
                 _ => return Ok(answer),

@@ -355,18 +355,18 @@ pub(super) async fn work(session: &Session, step: &Arc<Claimed>, refill: &Refill
 }
 
 async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Refill) -> Worked {
-    let settled = settle(session, step).await;
+    let confirmed = confirm(session, step).await;
     if let Some(metrics) = &session.metrics {
         metrics.began(step);
     }
-    let epoch = match settled {
+    let epoch = match confirmed {
         Ok(epoch) => epoch,
-        Err(Unsettled::Lost) => return Worked::Lost,
-        Err(Unsettled::Dropped) => {
+        Err(Unconfirmed::Lost) => return Worked::Lost,
+        Err(Unconfirmed::Dropped) => {
             hand_back(session, step).await;
             return Worked::Dropped;
         }
-        Err(Unsettled::Refused(error)) => {
+        Err(Unconfirmed::Refused(error)) => {
             let core = execute::core(session, step);
             let ended = failure::settle(session, step, &core, &error, refill).await;
             return ended.map_or(Worked::Lost, |claimed| Worked::Ended(claimed.into_iter().next().map(Box::new)));
@@ -399,7 +399,7 @@ async fn execute_and_commit(session: &Session, step: &Arc<Claimed>, refill: &Ref
 }
 
 /// Why a step is not executed.
-enum Unsettled {
+enum Unconfirmed {
     /// The lease is lost.
     Lost,
     /// Its run has ended, the worker must stop, or Redis has lost what led to it.
@@ -409,21 +409,21 @@ enum Unsettled {
 }
 
 /// Returns once all that led to the step is as safe as its run asks for.
-async fn settle(session: &Session, step: &Claimed) -> Result<Epoch, Unsettled> {
+async fn confirm(session: &Session, step: &Claimed) -> Result<Epoch, Unconfirmed> {
     if !step.durability.waits() {
         return Ok(Epoch::default());
     }
-    let settle = |_| -> BoxFuture<'_, _> { Box::pin(session.store.settle(step.durability, &step.fence)) };
-    let settled = session.outages.outlast(("durability", BODY), stepfleet_shared::Error::is_passing, settle);
+    let confirm = |_| -> BoxFuture<'_, _> { Box::pin(session.store.confirm(step.durability, &step.fence)) };
+    let confirmed = session.outages.outlast(("durability", BODY), stepfleet_shared::Error::is_passing, confirm);
     let stop = session.ledger.stop(&step.fence);
-    let settled = session.unless_closing(stop.run_until_cancelled(settled));
-    match session.lost.run_until_cancelled(settled).await.ok_or(Unsettled::Lost)?.flatten() {
+    let confirmed = session.unless_closing(stop.run_until_cancelled(confirmed));
+    match session.lost.run_until_cancelled(confirmed).await.ok_or(Unconfirmed::Lost)?.flatten() {
         Some(Ok(Some(epoch))) => Ok(epoch),
-        Some(Err(error)) => Err(Unsettled::Refused(Error::terminal(format!(
+        Some(Err(error)) => Err(Unconfirmed::Refused(Error::terminal(format!(
             "the run asks for durability {}, and {error}",
             step.durability
         )))),
-        Some(Ok(None)) | None => Err(Unsettled::Dropped),
+        Some(Ok(None)) | None => Err(Unconfirmed::Dropped),
     }
 }
 

@@ -257,7 +257,7 @@ impl WorkerStore for MemoryStore {
         Ok(self.change(|data, _| data.holds(worker)))
     }
 
-    async fn settle(&self, _: Durability, _: &Fence) -> Result<Option<Epoch>> {
+    async fn confirm(&self, _: Durability, _: &Fence) -> Result<Option<Epoch>> {
         Ok(Some(Epoch::default()))
     }
 

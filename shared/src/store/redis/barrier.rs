@@ -45,7 +45,7 @@ pub(super) struct Barrier {
 struct Round {
     connection: Option<Connection>,
     /// All who asked as the so-manieth or earlier have their answer, and this is it.
-    settled: u64,
+    covered: u64,
     epoch: Epoch,
 }
 
@@ -64,7 +64,7 @@ impl Barrier {
     pub(super) async fn pass(&self, link: &Link, namespace: &Namespace) -> Result<Epoch> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut round = self.round.lock().await;
-        if round.settled >= number {
+        if round.covered >= number {
             return Ok(round.epoch.clone());
         }
         let covered = self.asked.load(Ordering::SeqCst);
@@ -76,7 +76,7 @@ impl Barrier {
         connection.dedicated.query::<()>(&mark(namespace)).await?;
         confirm(&mut connection.dedicated, self.durability).await?;
         round.epoch = connection.epoch.clone();
-        round.settled = covered;
+        round.covered = covered;
         round.connection = Some(connection);
         Ok(round.epoch.clone())
     }

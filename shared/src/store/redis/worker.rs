@@ -183,7 +183,7 @@ impl WorkerStore for RedisStore {
         Ok(pairs.iter().filter_map(|(execution, hold)| held(execution, hold)).collect())
     }
 
-    async fn settle(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
+    async fn confirm(&self, durability: Durability, fence: &Fence) -> Result<Option<Epoch>> {
         let epoch = self.barriers.of(durability).pass(&self.link, &self.namespace).await?;
         let mut get = redis::cmd("HGET");
         get.arg(self.namespace.key_of("steps", &fence.run)).arg(fence.seq);
