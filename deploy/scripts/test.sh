@@ -87,8 +87,9 @@ on() {
   deploy/scripts/docker-image.sh "$image" || return 1
   version=$(deploy/scripts/server-of.sh "$image" "$folder") || return 1
   say "test: against $image: $version"
-  PATH=$folder:$PATH STEPFLEET_TEST_IMAGE=$image \
-    cargo test -p stepfleet-integration-tests ${locked:+"$locked"} --test all -- "$@"
+  # The path is the tests' alone: crates that were built with another one would be built again, and all that needs them.
+  STEPFLEET_TEST_IMAGE=$image cargo test -p stepfleet-integration-tests ${locked:+"$locked"} \
+    --config "target.'cfg(all())'.runner = ['env', 'PATH=$folder:$PATH']" --test all -- "$@"
 }
 
 # matrix ARGUMENT...: all servers, also after one has failed.

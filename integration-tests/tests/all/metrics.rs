@@ -188,6 +188,7 @@ struct SetBack {
 
 impl SetBack {
     const COUNTED: &str = "stepfleet_steps_rolled_back_total";
+    const COMMITTED: &str = r#"stepfleet_attempts_total{workflow="gated",step="hold",outcome="committed"}"#;
 
     async fn new() -> Self {
         let (fleet, levers) = (Fleet::on(TestRedis::process().await), TestRedis::process().await);
@@ -229,6 +230,8 @@ async fn a_step_that_redis_expects_again_is_counted_when_its_slot_is_filled() {
     let run = stage.held("taken-back").await;
     let files = stage.fleet.redis.copy_answered_files().await;
     stage.let_go(&run).await;
+    // A worker that has no answer yet sends its commit again, and nothing is executed once more.
+    stage.worker.shows(SetBack::COMMITTED, 1.0).await;
     stage.fleet.redis.kill();
     stage.fleet.redis.start_again_from(files).await;
     stage.worker.shows(SetBack::COUNTED, 1.0).await;
