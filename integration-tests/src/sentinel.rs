@@ -12,6 +12,8 @@ use crate::until;
 
 const MASTER: &str = "main";
 const LIMIT: Duration = Duration::from_secs(60);
+/// A server that is silent for so long is down. On a machine that is busy with other tests, one that lives may be silent for a second.
+const DOWN_AFTER_MS: u32 = 3000;
 
 /// Local processes; they end with the value.
 pub struct Sentinels {
@@ -64,7 +66,7 @@ impl Sentinels {
             }
             let () = debug.query_async(&mut connection).await.expect("it takes periods");
             let mut set = cmd("SENTINEL");
-            set.arg("SET").arg(MASTER).arg("failover-timeout").arg(1000);
+            set.arg("SET").arg(MASTER).arg("failover-timeout").arg(1000).arg("down-after-milliseconds").arg(1000);
             let () = set.query_async(&mut connection).await.expect("it takes a timeout");
         }
     }
@@ -118,10 +120,31 @@ impl Sentinels {
     /// Waits until this server is a replica that has caught up with its master.
     pub async fn wait_for_replica(&self, server: usize) {
         let until = Instant::now() + LIMIT;
-        while self.role(server).await != "slave" || !self.replication(server).await.contains("master_link_status:up") {
+        while !self.is_replica(server).await {
             assert!(Instant::now() < until, "server {server} did not become a replica");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until one server is the master, as all Sentinels say, and the other its replica. Where they hurry on a busy machine, they
+    /// may have replaced a master once more than they were asked to.
+    pub async fn wait_until_whole(&self) {
+        let until = Instant::now() + LIMIT;
+        loop {
+            if let Some(master) = self.master().await
+                && self.role(master).await == "master"
+                && self.is_replica(1 - master).await
+            {
+                return;
+            }
+            assert!(Instant::now() < until, "there is no master with a replica");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn is_replica(&self, server: usize) -> bool {
+        let replication = self.replication(server).await;
+        role(&replication) == "slave" && replication.contains("master_link_status:up")
     }
 
     /// Whether a run of partition 0 has completed, as this server sees it.
@@ -133,9 +156,7 @@ impl Sentinels {
     }
 
     async fn role(&self, server: usize) -> String {
-        let replication = self.replication(server).await;
-        let role = replication.lines().find_map(|line| line.strip_prefix("role:"));
-        role.unwrap_or_default().trim().to_owned()
+        role(&self.replication(server).await).to_owned()
     }
 
     async fn replication(&self, server: usize) -> String {
@@ -159,6 +180,11 @@ impl Sentinels {
     }
 }
 
+/// What a server's `INFO replication` calls it: `master` or `slave`.
+fn role(replication: &str) -> &str {
+    replication.lines().find_map(|line| line.strip_prefix("role:")).unwrap_or_default().trim()
+}
+
 impl Sentinel {
     fn watch(master: &TestRedis, tls: Option<&Protection>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -170,7 +196,7 @@ impl Sentinel {
             let listens = tls.map_or_else(|| vec![("port", port.to_string())], |tls| tls.settings(port));
             let mut settings = format!(
                 "bind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} {host} {server} 2\n\
-                 sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 3000\n",
+                 sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\nsentinel failover-timeout {MASTER} 3000\n",
                 folder.path().display()
             );
             settings.extend(listens.into_iter().map(|(name, value)| format!("{name} {value}\n")));

@@ -121,5 +121,5 @@ async fn strike_masters(sentinels: &mut Sentinels, fault: &Fault) {
         }
         other => unreachable!("{other:?} is no fault of a master"),
     }
-    sentinels.wait_for_replica(master).await;
+    sentinels.wait_until_whole().await;
 }
