@@ -15,6 +15,8 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
 use crate::authority::Protection;
 
+const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
+
 /// Of a setting that is given twice the last counts. A master that gets a replica waits by default for others to come, for five seconds.
 const SETTINGS: [&str; 8] =
     ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "", "--repl-diskless-sync-delay", "0"];
@@ -223,9 +225,7 @@ impl TestRedis {
 
     /// A connection for the test itself.
     pub async fn connection(&self) -> ::redis::aio::MultiplexedConnection {
-        // Tests block on lists until something happens: no response timeout.
-        let config = ::redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        self.client().get_multiplexed_async_connection_with_config(&config).await.expect("Redis is there")
+        connect(&self.client()).await.expect("Redis is there")
     }
 
     /// As [`TestRedis::connection`], not yet connected.
@@ -249,6 +249,17 @@ impl Drop for TestRedis {
             Server::Container { .. } => {}
         }
     }
+}
+
+/// A connection for a test or for the steps that it drives. They block on lists until something happens, so there is no limit to
+/// answers; and on a machine that is busy with other tests, connecting takes more than the second that the library allows.
+///
+/// # Errors
+/// If nothing can be connected to within 20 s.
+pub async fn connect(client: &::redis::Client) -> ::redis::RedisResult<::redis::aio::MultiplexedConnection> {
+    let config =
+        ::redis::AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECTED_WITHIN));
+    client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -9,6 +9,7 @@ use stepfleet::runtime::WorkerError;
 use crate::documents::Documents;
 use crate::durable::{confide, count, family, member, steady, talk, telling};
 use crate::letters::Letters;
+use crate::redis::connect;
 use crate::signals;
 use crate::unruly::{Endless, Unruly};
 
@@ -52,8 +53,7 @@ pub struct Levers {
 
 impl Levers {
     pub(crate) async fn connection(&self) -> Outcome<MultiplexedConnection> {
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        Ok(redis::Client::open(self.url.as_str())?.get_multiplexed_async_connection_with_config(&config).await?)
+        Ok(connect(&redis::Client::open(self.url.as_str())?).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::durable::Household;
 use stepfleet_integration_tests::fleet::Process;
-use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::redis::{TestRedis, connect};
 use stepfleet_integration_tests::until;
 use stepfleet_shared::Client;
 use stepfleet_shared::run::Status;
@@ -70,7 +70,7 @@ impl Guarded {
         let password = std::fs::read_to_string(self.passwords.path().join(user)).unwrap();
         let url = format!("redis://{user}:{password}@{}", self.address());
         let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = connect(&client).await.unwrap();
         let answer = redis::cmd(args[0]).arg(&args[1..]).query_async(&mut connection).await;
         answer.map_err(|error| error.to_string())
     }

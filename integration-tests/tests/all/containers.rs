@@ -13,6 +13,7 @@ use stepfleet_integration_tests::containers::{Composed, Image, Programs, docker}
 use stepfleet_integration_tests::fleet::Fleet as ProcessFleet;
 use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::pages::{blocks, commands};
+use stepfleet_integration_tests::redis::connect;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
 use stepfleet_integration_tests::until;
 use stepfleet_shared::Client;
@@ -38,12 +39,11 @@ struct Fleet {
 impl Fleet {
     async fn on(containers: Composed) -> Self {
         let url = containers.url("redis", Some("observer"));
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let levers = redis::Client::open(containers.url("levers", None)).unwrap();
         Self {
             store: RedisStore::new(&url, Namespace::default()).unwrap(),
             client: Client::connect(&url).unwrap(),
-            levers: levers.get_multiplexed_async_connection_with_config(&config).await.unwrap(),
+            levers: connect(&levers).await.unwrap(),
             containers,
         }
     }

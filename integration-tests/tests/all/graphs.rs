@@ -8,6 +8,7 @@ use stepfleet::graph;
 use stepfleet::prelude::*;
 use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::redis::connect;
 
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -144,8 +145,7 @@ async fn the_program_lists_and_draws_workflows() {
             assert_eq!(json["graph"], serde_json::to_value(&graph).unwrap());
 
             let url = &stage.redis.as_ref().unwrap().url;
-            let mut redis =
-                redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+            let mut redis = connect(&redis::Client::open(url.as_str()).unwrap()).await.unwrap();
             let mut get = redis::cmd("HGET");
             let plain: String = get.arg("sf:{0}:workflows").arg("research:3").query_async(&mut redis).await.unwrap();
             assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), json, "any client reads the same");

@@ -398,11 +398,12 @@ async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Dura
     signal().await;
     let told = Instant::now();
     end_after(ends_after(drain, None));
-    stop.cancel();
+    // Before it stops: an idle worker is gone at once, and this thread with it.
     log::info!(
         "told to stop: takes no new steps, and lets those that are running finish (signal again to hand them back at \
          once)"
     );
+    stop.cancel();
     signal().await;
     let again = told.elapsed();
     end_after(ends_after(drain, Some(again)).saturating_sub(again));

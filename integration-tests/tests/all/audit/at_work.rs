@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::redis::connect;
 use tokio_util::sync::CancellationToken;
 
 use super::{STEPFLEET, Stage, WORKER};
@@ -37,7 +38,7 @@ async fn a_fleet_at_work_ends_every_run() {
 
 async fn vandalise(url: String, done: CancellationToken) -> u64 {
     let client = redis::Client::open(url).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut redis = connect(&client).await.unwrap();
     let mut deeds = 0;
     for kind in [
         "queue:loop:3",

@@ -9,6 +9,7 @@ use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::buggy::{Buggy, When};
 use stepfleet_integration_tests::fleet::Fleet;
+use stepfleet_integration_tests::redis::connect;
 use stepfleet_integration_tests::until;
 use stepfleet_shared::store::ReaderStore;
 use tokio_util::sync::CancellationToken;
@@ -144,7 +145,7 @@ impl Unlucky {
         let known: usize = ctx.state().get("field").await?.unwrap_or_default();
         ctx.state().edit_field("field", move |field: &mut usize| *field = known + 1).await?;
         // Changed by another client meanwhile.
-        let mut redis = REDIS.get().unwrap().get_multiplexed_async_connection().await?;
+        let mut redis = connect(REDIS.get().unwrap()).await?;
         let context = format!("sf:{{0}}:context:{}", ctx.run_id());
         redis::cmd("HSET").arg(context).arg("field").arg(met.bodies).exec_async(&mut redis).await?;
         Ok(Answered { answer: json!(met.bodies) })
