@@ -201,6 +201,11 @@ impl Error {
         Self { message: format!("{what}: {}", self.message).into(), ..self }
     }
 
+    /// A connection that had been made was closed before the answer came. The call may have taken effect.
+    pub(crate) fn is_closed_connection(&self) -> bool {
+        self.source.as_ref().is_some_and(redis::RedisError::is_connection_dropped)
+    }
+
     /// The server's trouble, if the error is about one.
     pub(crate) fn trouble(&self) -> Trouble {
         match &self.source {

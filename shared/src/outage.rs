@@ -114,13 +114,19 @@ impl Outages {
 
     /// Makes a call, and repeats it while `bears` says that waiting may fix its error. `send` learns whether it is a
     /// repetition: an earlier try may have taken effect. May be dropped.
+    ///
+    /// A connection that is closed is no outage if the call succeeds over the next one: servers close idle ones.
     pub async fn outlast<T, F: Future<Output = Result<T>>>(
         &self,
         (what, of): (&'static str, Loop),
         bears: impl Fn(&Error) -> bool,
         mut send: impl FnMut(bool) -> F,
     ) -> Result<T> {
-        match send(false).await {
+        let mut answer = send(false).await;
+        if answer.as_ref().is_err_and(|error| error.is_closed_connection() && bears(error)) {
+            answer = send(true).await;
+        }
+        match answer {
             Err(error) if bears(&error) => {
                 let mut watch = self.watch(what, of);
                 watch.failed(&error);
@@ -245,6 +251,23 @@ mod tests {
         assert!(answer.await.unwrap_err().is_invalid());
         assert_eq!(tries, [false, true, true]);
         assert!(outages.under_way().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_closed_is_no_outage_if_the_next_one_answers() {
+        let closed = || redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        for (failures, waits) in [(1, false), (2, true)] {
+            let (outages, mut tries, begun) = (Outages::default(), 0, tokio::time::Instant::now());
+            let answer = outages.outlast(("test", TRANSITION), Error::is_passing, |again| {
+                assert_eq!(again, tries > 0);
+                tries += 1;
+                let fails = tries <= failures;
+                async move { if fails { Err(Error::from(closed())) } else { Ok(()) } }
+            });
+            answer.await.unwrap();
+            assert_eq!((tries, begun.elapsed() > std::time::Duration::ZERO), (failures + 1, waits));
+            assert_eq!(outages.errors_of("unreachable"), failures - 1);
+        }
     }
 
     #[test]
