@@ -11,7 +11,7 @@ use stepfleet_integration_tests::chaos::{Ground, Play, Programs};
 const PROGRAMS: Programs =
     Programs { worker: env!("CARGO_BIN_EXE_test-worker"), stepfleet: env!("CARGO_BIN_EXE_test-stepfleet") };
 /// How long faults happen: at least until each kind has happened.
-const SECONDS: u64 = 15;
+const SECONDS: u64 = 20;
 
 async fn play(ground: Ground) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
