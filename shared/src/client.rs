@@ -32,6 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::store::CallerStore;
 use crate::{encryption, env};
 
+use self::asked::look_until_there;
 pub use self::asked::{Asked, Reception};
 pub use self::entity::EntityHandle;
 pub use self::fork::ForkRun;
@@ -335,6 +336,17 @@ impl RunHandle {
         let send = SendRequest { run, event, step, content: Content::Json, input, request: Some(request.clone()) };
         send.check()?;
         self.ask(request, &send.fields()).await
+    }
+
+    /// Waits until a coordinator has accepted the run's request, for at most `limit`, and returns the run. A run of a session then
+    /// has its place in the line: requests that are sent from now on come after it.
+    ///
+    /// Fails with [`Error::is_timeout`] when the limit is over, also if the request was rejected; the error says what it waits for.
+    pub async fn accepted(&self, limit: Duration) -> Result<Run> {
+        match look_until_there(limit, || self.status()).await? {
+            Some(run) => Ok(run),
+            None => Err(self.timed_out(limit, Ok(None)).await),
+        }
     }
 
     /// Waits until the run has ended, for at most `limit`, and returns the run, however it ended.

@@ -53,11 +53,9 @@ impl Caller {
         for ask in &job {
             self.start(ask).await;
             if job.len() > 1 {
-                // The order of a session is that in which its runs are accepted.
-                tokio::select! {
-                    () = self.is_there(ask) => {}
-                    () = stop.cancelled() => {}
-                }
+                // The order of a session is that in which its runs are accepted, also when it is time to stop: of two
+                // coordinators, the one with the later request may be faster.
+                self.is_there(ask).await;
             }
         }
         let steered = futures_util::future::join_all(job.iter().map(|ask| self.steer(ask)));
@@ -87,9 +85,10 @@ impl Caller {
         }
     }
 
+    /// Waits until a run is accepted. If it never is, the checker says so.
     async fn is_there(&self, ask: &Ask) {
-        let mut asked = Instant::now();
-        while !matches!(self.store.run(&ask.id).await, Ok(Some(_))) {
+        let (until, mut asked) = (Instant::now() + LIMIT, Instant::now());
+        while !matches!(self.store.run(&ask.id).await, Ok(Some(_))) && Instant::now() < until {
             if self.promise == Promise::Prefix && asked.elapsed() > PATIENCE {
                 self.start(ask).await;
                 asked = Instant::now();

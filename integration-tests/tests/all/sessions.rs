@@ -51,6 +51,31 @@ async fn several_talks_go_on_at_once_and_each_in_its_order() {
 }
 
 #[tokio::test]
+async fn runs_whose_places_were_waited_for_keep_their_order_with_several_coordinators() {
+    let fleet = Fleet::new().await;
+    let _coordinators: Vec<_> = (0..3).map(|_| fleet.coordinator()).collect();
+    let _worker = fleet.worker(WORKER, &[]);
+    fleet.workers_ready(1).await;
+    for text in texts(40) {
+        let run = fleet.client.start("talk", &text).session("s").enqueue().await.unwrap();
+        let run = run.accepted(LIMIT).await.unwrap();
+        assert_eq!(run.session.as_deref(), Some("s"));
+    }
+    fleet.client.start("talk", "the last").session("s").enqueue().await.unwrap().wait(LIMIT).await.unwrap();
+    let all: Vec<_> = texts(40).into_iter().chain(["the last".to_owned()]).collect();
+    assert_eq!(said(&fleet.client, "s").await, all);
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_accepts_says_what_it_waits_for() {
+    let fleet = Fleet::new().await;
+    let run = fleet.client.start("talk", "Hello").session("s").enqueue().await.unwrap();
+    let error = run.accepted(Duration::from_millis(50)).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(error.to_string().contains("it waits for a coordinator to take its request in"), "{error}");
+}
+
+#[tokio::test]
 async fn a_run_that_fails_leaves_nothing_behind_until_it_is_retried() {
     Both::new(|worker| worker.serve(talk::workflow()))
         .play(async |stage| {

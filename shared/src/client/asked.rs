@@ -71,23 +71,31 @@ impl Asked {
     /// run may still be on its way. Fails with [`Error::is_timeout`] when the limit is over; the request stays where it
     /// is.
     pub async fn taken(&self, limit: Duration) -> Result<Reception> {
-        let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
-        loop {
-            match self.fate().await? {
-                Some(RequestFate::Taken) => return Ok(Reception::Taken),
-                Some(RequestFate::Kept) => return Ok(Reception::Kept),
-                Some(RequestFate::Rejected(reason)) => return Err(Error::invalid(reason)),
-                None => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::timeout(format!(
-                    "no coordinator has taken up the request about run {} within {limit:?}; the next one to start will",
-                    self.run
-                )));
-            }
-            tokio::time::sleep(pause.min(left)).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
+        match look_until_there(limit, || self.fate()).await? {
+            Some(RequestFate::Taken) => Ok(Reception::Taken),
+            Some(RequestFate::Kept) => Ok(Reception::Kept),
+            Some(RequestFate::Rejected(reason)) => Err(Error::invalid(reason)),
+            None => Err(Error::timeout(format!(
+                "no coordinator has taken up the request about run {} within {limit:?}; the next one to start will",
+                self.run
+            ))),
         }
+    }
+}
+
+/// Looks again and again until something is there. None when the limit is over.
+pub(super) async fn look_until_there<T, F: Future<Output = Result<Option<T>>>>(
+    limit: Duration,
+    mut look: impl FnMut() -> F,
+) -> Result<Option<T>> {
+    let (until, mut pause) = (Instant::now() + limit, PAUSES.0);
+    loop {
+        let seen = look().await?;
+        let left = until.saturating_duration_since(Instant::now());
+        if seen.is_some() || left.is_zero() {
+            return Ok(seen);
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 3 / 2).min(PAUSES.1);
     }
 }
