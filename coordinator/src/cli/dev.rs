@@ -58,10 +58,12 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
     let (mut keeper, pipe) = start(&program, &dir, port)?;
     let url = format!("redis://127.0.0.1:{port}");
     let store = RedisStore::new(&url, namespace)?;
+    let told_to_stop = told_to_stop();
+    tokio::pin!(told_to_stop);
     let pid = tokio::select! {
         pid = ready(&store) => pid?,
         _ = keeper.wait() => return Err(died(&dir)),
-        stop = told_to_stop() => { stop?; return end(keeper, pipe).await }
+        stop = &mut told_to_stop => { stop?; return end(keeper, pipe).await }
     };
     let partitions: Partitions = Home::at(&url, &fleet.namespace)?.open(options.creation.partitions).await?;
     announce(fleet, &url, pid, &dir)?;
@@ -73,7 +75,7 @@ pub(super) async fn run(fleet: &Fleet, options: &Options) -> CliResult {
         Coordinator::new(partitions, Config::default()).with_outages(&outages).with_metrics(&watched.metrics);
     let coordinator = tokio::spawn(coordinator.run(stop.clone().cancelled_owned()));
     let outcome = tokio::select! {
-        stop = told_to_stop() => stop.map_err(CliError::from),
+        stop = told_to_stop => stop.map_err(CliError::from),
         _ = keeper.wait() => Err(died(&dir)),
     };
     watched.health.stopping();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
 use stepfleet_integration_tests::redis::free_port;
+use stepfleet_integration_tests::{found, until};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -123,13 +124,8 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
     let dir = folder.path().to_str().unwrap();
     for end in [Signal::TERM, Signal::KILL] {
         let mut dev = Process::start(STEPFLEET.as_ref(), &["dev", "--json", "--port", "0", "--dir", dir], &[]);
-        let url = loop {
-            let log = dev.log();
-            if let Some(ready) = log.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()) {
-                break ready["redis"].as_str().unwrap().to_owned();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
+        let ready = async || dev.log().lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        let url = found(ready).await["redis"].as_str().unwrap().to_owned();
         let worker = [("STEPFLEET_REDIS", url.as_str()), ("RUST_LOG", "info")];
         let _worker = Process::start(WORKER.as_ref(), &[], &worker);
         let client = stepfleet_shared::Client::connect(&url).unwrap();
@@ -141,14 +137,37 @@ async fn dev_brings_a_redis_that_outlives_neither_its_end_nor_its_death() {
         assert!(!taken.status.success(), "{taken:?}");
         dev.signal(end);
         dev.ended().await;
-        for _ in 0..1000 {
-            if now(&client).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(now(&client).await.is_err(), "Redis outlived {end:?}");
+        // Redis outlives neither.
+        until(async || now(&client).await.is_err()).await;
     }
+}
+
+/// A `dev` that waits for a write of its own, on a Redis that holds writes back. None if `dev` was ready first.
+async fn dev_in_the_making(dir: &str) -> Option<(Process, redis::aio::MultiplexedConnection)> {
+    let port = free_port();
+    let dev = Process::start(STEPFLEET.as_ref(), &["dev", "--port", &port.to_string(), "--dir", dir], &[]);
+    let redis = redis::Client::open(("127.0.0.1", port)).unwrap();
+    let mut connection = found(async || redis.get_multiplexed_async_connection().await.ok()).await;
+    let () = redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").query_async(&mut connection).await.unwrap();
+    let waits = found(async || {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.unwrap();
+        let waits = list.contains("flags=b");
+        (waits || dev.log().contains("are ready")).then_some(waits)
+    });
+    waits.await.then_some((dev, connection))
+}
+
+#[tokio::test]
+async fn dev_ends_if_it_is_told_to_while_it_prepares_its_namespace() {
+    for _ in 0..50 {
+        let folder = tempfile::tempdir().unwrap();
+        let Some((mut dev, mut redis)) = dev_in_the_making(folder.path().to_str().unwrap()).await else { continue };
+        dev.signal(Signal::TERM);
+        let () = redis::cmd("CLIENT").arg("UNPAUSE").query_async(&mut redis).await.unwrap();
+        assert!(dev.ended().await.success(), "{}", dev.log());
+        return;
+    }
+    panic!("dev was always ready first");
 }
 
 async fn now(client: &stepfleet_shared::Client) -> stepfleet_shared::Result<u64> {

@@ -4,7 +4,7 @@
 //! `slots` keeps as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices
 //! when it only waits), `commit` turns its result into a transition. `lease` says from a separate thread that
 //! the worker is alive; `ledger` knows what is held, and `reconcile` corrects a Redis that disagrees; `session` is one
-//! life of a worker in the fleet, from registration to its last hand-back. `by_hand` is a worker for the test kit,
+//! life of a worker in the fleet, from registration to its last hand-back; `signals` ends it. `by_hand` is a worker for the test kit,
 //! which moves only when called.
 
 mod by_hand;
@@ -25,6 +25,7 @@ mod nudge;
 mod reconcile;
 pub(crate) mod replaying;
 mod session;
+mod signals;
 mod slots;
 
 use std::collections::HashMap;
@@ -32,7 +33,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -46,12 +47,11 @@ use stepfleet_shared::names::QueueName;
 use stepfleet_shared::outage::Outages;
 use stepfleet_shared::server::{Override, Refusal};
 use stepfleet_shared::store::WorkerStore;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::by_hand::ByHand;
 pub use self::config::Config;
-use crate::decisions::stopping::ends_after;
 use crate::graph::GraphError;
 use crate::workflow::{Served, Workflow};
 
@@ -240,7 +240,7 @@ impl Worker {
         logs::listen_if_nobody_does()?;
         let stop = CancellationToken::new();
         let now = CancellationToken::new();
-        let _listening = listen_to_signals(stop.clone(), now.clone(), self.config.drain)?;
+        let _listening = signals::listen(stop.clone(), now.clone(), self.config.drain)?;
         self.work(stop, now).await?;
         log::info!("stopped");
         Ok(())
@@ -380,59 +380,6 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool, WorkerError> {
         None | Some("0" | "false") => Ok(false),
         Some("1" | "true") => Ok(true),
         Some(other) => Err(WorkerError::Setting(format!("{name} is {other:?}; it must be 1 or 0"))),
-    }
-}
-
-/// Listens on a separate thread: code may block all others.
-fn listen_to_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) -> std::io::Result<DropGuard> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let closed = CancellationToken::new();
-    let guard = closed.clone().drop_guard();
-    std::thread::Builder::new().name("stepfleet-signals".into()).spawn(move || {
-        runtime.block_on(closed.run_until_cancelled(on_signals(stop, now, drain)));
-    })?;
-    Ok(guard)
-}
-
-async fn on_signals(stop: CancellationToken, now: CancellationToken, drain: Duration) {
-    signal().await;
-    let told = Instant::now();
-    end_after(ends_after(drain, None));
-    // Before it stops: an idle worker is gone at once, and this thread with it.
-    log::info!(
-        "told to stop: takes no new steps, and lets those that are running finish (signal again to hand them back at \
-         once)"
-    );
-    stop.cancel();
-    signal().await;
-    let again = told.elapsed();
-    end_after(ends_after(drain, Some(again)).saturating_sub(again));
-    now.cancel();
-}
-
-/// Then ends the process, if it is still there.
-fn end_after(time: Duration) {
-    std::thread::spawn(move || {
-        std::thread::sleep(time);
-        log::error!("a task hangs: exiting without it");
-        std::process::exit(1);
-    });
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
     }
 }
 
