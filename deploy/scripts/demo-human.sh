@@ -50,7 +50,8 @@ server=$(command -v redis-server || command -v valkey-server || true)
 if [ -n "$server" ]; then
   port=${PORT:-}
   if [ -z "$port" ]; then
-    port=$((20000 + RANDOM % 20000))
+    # The system gives none of these to connections: on Linux those begin at 32768.
+    port=$((20000 + RANDOM % 12000))
     while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
   fi
   background redis "$server" --port "$port" --bind 127.0.0.1 --dir "$folder" --save '' --appendonly yes

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::redis::TestRedis;
+use crate::seen;
 
 /// What plays a scenario.
 pub struct Both {
@@ -160,30 +161,18 @@ impl Stage {
     /// Waits until this many workers are registered.
     ///
     /// # Panics
-    /// If they are not ready within half a minute.
+    /// If they are not ready within two minutes.
     pub async fn workers_ready(&self, count: usize) {
-        for _ in 0..6000 {
-            if self.store.workers().await.expect("the store answers").len() == count {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        panic!("{count} workers did not get ready");
+        let workers = async || self.store.workers().await.expect("the store answers");
+        seen(workers, |workers| workers.len() == count).await;
     }
 
     /// The reasons of rejected requests, once there are this many.
     ///
     /// # Panics
-    /// If there are fewer after half a minute.
+    /// If there are fewer after two minutes.
     pub async fn reasons(&self, count: usize) -> Vec<String> {
-        for _ in 0..6000 {
-            let reasons = self.rejected().await;
-            if reasons.len() >= count {
-                return reasons;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        panic!("there are no {count} rejected requests: {:?}", self.rejected().await);
+        seen(async || self.rejected().await, |reasons| reasons.len() >= count).await
     }
 
     async fn rejected(&self) -> Vec<String> {

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, cmd};
 
 use crate::authority::Protection;
 use crate::redis::{TestRedis, scheme};
-use crate::until;
+use crate::{seen, until};
 
 const SLOTS: u32 = 16_384;
 const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"];
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Its masters, local processes; they end with the value.
 pub struct Cluster {
@@ -204,18 +202,12 @@ impl Cluster {
     }
 
     async fn wait_until_ready(&self) {
-        let until = Instant::now() + LIMIT;
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len() + self.replicas.len());
         for node in self.nodes.iter().chain(&self.replicas) {
             let mut connection = node.connection().await;
-            loop {
-                let info: String = ask(&mut connection, cmd("CLUSTER").arg("INFO")).await;
-                if ["cluster_state:ok", "cluster_slots_assigned:16384", &known].iter().all(|line| info.contains(line)) {
-                    break;
-                }
-                assert!(Instant::now() < until, "{} did not get ready: {info}", node.url);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let info = async || ask::<String>(&mut connection, cmd("CLUSTER").arg("INFO")).await;
+            let all = ["cluster_state:ok", "cluster_slots_assigned:16384", &known];
+            seen(info, |info| all.iter().all(|line| info.contains(line))).await;
         }
     }
 }

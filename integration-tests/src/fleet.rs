@@ -15,6 +15,7 @@ use stepfleet_shared::store::{RedisStore, Store};
 use tokio::task::JoinHandle;
 
 use crate::redis::TestRedis;
+use crate::seen;
 
 pub use rustix::process::Signal;
 
@@ -77,6 +78,7 @@ impl Process {
 
     /// Waits until it has ended by itself, for at most a minute.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
+        // A plain loop: futures of `look_for` cannot always be sent to other threads.
         for _ in 0..6000 {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 return status;
@@ -189,14 +191,15 @@ impl Fleet {
 
     /// Waits until this many workers are registered.
     pub async fn workers_ready(&self, count: usize) {
-        for _ in 0..2000 {
-            if self.store.workers().await.expect("Redis is there").len() == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{count} workers did not get ready");
+        let workers = async || self.store.workers().await.expect("Redis is there");
+        seen(workers, |workers| workers.len() == count).await;
     }
+}
+
+/// Waits until no worker holds anything.
+pub async fn nothing_is_held(store: &dyn Store) {
+    let workers = async || store.workers().await.expect("the store answers");
+    seen(workers, |workers| workers.iter().all(|worker| worker.held == 0)).await;
 }
 
 /// A task that ends with its handle.

@@ -23,6 +23,7 @@ pub mod terminal;
 pub mod unruly;
 pub mod workflows;
 
+use std::fmt::Debug;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -41,14 +42,38 @@ pub fn until<F: AsyncFnMut() -> bool>(mut is_so: F) -> impl Future<Output = ()> 
 /// If there is nothing within two minutes; the message says which test waited.
 #[track_caller]
 pub fn found<T, F: AsyncFnMut() -> Option<T>>(mut look: F) -> impl Future<Output = T> {
+    look_for(LONGEST, async move || look().await.ok_or(()), |()| String::new())
+}
+
+/// Looks again and again until what is seen is right, and returns it.
+///
+/// # Panics
+/// If it is not within two minutes; the message has what was seen last.
+#[track_caller]
+pub fn seen<T: Debug, F: AsyncFnMut() -> T>(mut look: F, is_right: impl Fn(&T) -> bool) -> impl Future<Output = T> {
+    let look = async move || {
+        let seen = look().await;
+        if is_right(&seen) { Ok(seen) } else { Err(seen) }
+    };
+    look_for(LONGEST, look, |seen| format!("; seen was {seen:?}"))
+}
+
+/// Looks again and again until there is something. Panics with what `tell` makes of the last thing that was there instead.
+#[track_caller]
+fn look_for<T, E, F: AsyncFnMut() -> Result<T, E>>(
+    longest: Duration,
+    mut look: F,
+    tell: impl Fn(E) -> String,
+) -> impl Future<Output = T> {
     let caller = Location::caller();
     async move {
-        let end = Instant::now() + LONGEST;
+        let end = Instant::now() + longest;
         loop {
-            if let Some(found) = look().await {
-                return found;
+            match look().await {
+                Ok(found) => return found,
+                Err(_) if Instant::now() < end => {}
+                Err(instead) => panic!("{caller} has waited in vain for {longest:?}{}", tell(instead)),
             }
-            assert!(Instant::now() < end, "{caller} has waited in vain for {LONGEST:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -3,10 +3,12 @@
 //! `STEPFLEET_TEST_REDIS` chooses: `docker`, `process`, or `auto` (the default); `STEPFLEET_TEST_IMAGE` names the image.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use testcontainers::core::{IntoContainerPort, WaitFor};
@@ -14,7 +16,11 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
 use crate::authority::Protection;
+use crate::{found, seen};
 
+/// The kernel gives none of these to connections and listeners that ask for any (on Linux they begin at 32,768, on macOS at 49,152), so that
+/// a server that was killed finds its port free. A cluster's bus is 10,000 above.
+const PORTS: Range<u16> = 10_000..20_000;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Of a setting that is given twice the last counts. A master that gets a replica waits by default for others to come, for five seconds.
@@ -43,7 +49,7 @@ impl TestRedis {
 
     /// As [`TestRedis::start`], with these settings: `["--appendonly", "no"]`.
     pub async fn start_with(settings: &'static [&'static str]) -> Self {
-        let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings, None) };
+        let redis = if wants_docker() { in_docker(settings).await } else { as_process(settings, None).await };
         redis.wait_until_ready().await;
         redis
     }
@@ -51,20 +57,14 @@ impl TestRedis {
     /// Waits until it answers.
     ///
     /// # Panics
-    /// If it does not within 20 s.
+    /// If it does not within two minutes.
     pub async fn wait_until_ready(&self) {
         let client = self.client();
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
-                let pong: Result<String, _> = ::redis::cmd("PING").query_async(&mut connection).await;
-                if pong.is_ok() {
-                    return;
-                }
-            }
-            assert!(Instant::now() < until, "Redis at {} did not get ready", self.url);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let pong = async || {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            ::redis::cmd("PING").query_async::<String>(&mut connection).await
+        };
+        let _ = seen(pong, Result::is_ok).await;
     }
 
     /// A local server process, for tests that end it and start it again.
@@ -79,7 +79,7 @@ impl TestRedis {
 
     /// As [`TestRedis::process_with`], over TLS where it is protected.
     pub async fn process_like(settings: &'static [&'static str], tls: Option<&Arc<Protection>>) -> Self {
-        let redis = as_process(settings, tls.cloned());
+        let redis = as_process(settings, tls.cloned()).await;
         redis.wait_until_ready().await;
         redis
     }
@@ -92,19 +92,11 @@ impl TestRedis {
         let mut slots = ::redis::cmd("CLUSTER");
         slots.arg("ADDSLOTSRANGE").arg(0).arg(16383);
         let () = slots.query_async(&mut connection).await.expect("it takes the slots");
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            let info: String = ::redis::cmd("CLUSTER")
-                .arg("INFO")
-                .query_async(&mut connection)
-                .await
-                .expect("it tells of its cluster");
-            if info.contains("cluster_state:ok") {
-                return redis;
-            }
-            assert!(Instant::now() < until, "the cluster did not get ready: {info}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut info = ::redis::cmd("CLUSTER");
+        info.arg("INFO");
+        let info = async || info.query_async::<String>(&mut connection).await.expect("it tells of its cluster");
+        seen(info, |info| info.contains("cluster_state:ok")).await;
+        redis
     }
 
     /// `kill -9` for the server. Its files stay.
@@ -297,21 +289,31 @@ pub(crate) fn scheme(tls: Option<&Protection>) -> &'static str {
     if tls.is_some() { "rediss" } else { "redis" }
 }
 
-fn as_process(settings: &'static [&'static str], tls: Option<Arc<Protection>>) -> TestRedis {
+async fn as_process(settings: &'static [&'static str], tls: Option<Arc<Protection>>) -> TestRedis {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // The kernel gives a free port; if another process takes it first, the server exits and we try another.
+    let (port, child) = on_a_free_port(|port| launch(port, folder.path(), settings, tls.as_deref())).await;
+    let password = settings.iter().skip_while(|setting| **setting != "--requirepass").nth(1);
+    let login = password.map_or_else(String::new, |password| format!(":{password}@"));
+    let url = format!("{}://{login}127.0.0.1:{port}", scheme(tls.as_deref()));
+    TestRedis { url, server: Server::Process { child, port, folder, settings }, tls }
+}
+
+/// Launches a server that listens on a port, and waits until it does. If it ends instead, another program has just taken the port, and
+/// it gets the next one.
+pub(crate) async fn on_a_free_port(mut launch: impl FnMut(u16) -> Child) -> (u16, Child) {
     for _ in 0..5 {
         let port = free_port();
-        let mut child = launch(port, folder.path(), settings, tls.as_deref());
-        std::thread::sleep(Duration::from_millis(50));
-        if child.try_wait().expect("the server's state").is_none() {
-            let password = settings.iter().skip_while(|setting| **setting != "--requirepass").nth(1);
-            let login = password.map_or_else(String::new, |password| format!(":{password}@"));
-            let url = format!("{}://{login}127.0.0.1:{port}", scheme(tls.as_deref()));
-            return TestRedis { url, server: Server::Process { child, port, folder, settings }, tls };
+        let mut child = launch(port);
+        let listens = found(async || {
+            let has_ended = child.try_wait().expect("the server's state").is_some();
+            let listens = !has_ended && tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+            (has_ended || listens).then_some(listens)
+        });
+        if listens.await {
+            return (port, child);
         }
     }
-    panic!("no Redis server could be started");
+    panic!("no server could be started");
 }
 
 /// The program of the server that is installed here.
@@ -337,15 +339,12 @@ fn launch(port: u16, folder: &Path, settings: &[&str], tls: Option<&Protection>)
         .expect("the server starts")
 }
 
-/// A port that nothing listens on now, low enough for a cluster's bus to be 10,000 above it.
+/// A port that nothing listens on, and that no other test of this process is given.
 pub fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        if port < 55_000 {
-            return port;
-        }
-    }
+    static GIVEN: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(0..PORTS.end)));
+    let given = PORTS.map(|_| PORTS.start + GIVEN.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start));
+    let mut free = given.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// The image of the servers in containers.

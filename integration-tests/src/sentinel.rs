@@ -2,16 +2,15 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use redis::cmd;
 
 use crate::authority::Protection;
-use crate::redis::{TestRedis, client_of, free_port, scheme, server_program};
-use crate::until;
+use crate::redis::{TestRedis, client_of, on_a_free_port, scheme, server_program};
+use crate::{seen, until};
 
 const MASTER: &str = "main";
-const LIMIT: Duration = Duration::from_secs(60);
 /// A server that is silent for so long is down. On a machine that is busy with other tests, one that lives may be silent for a second.
 const DOWN_AFTER_MS: u32 = 3000;
 
@@ -50,7 +49,7 @@ impl Sentinels {
         let () = cmd("REPLICAOF").arg(host).arg(port).query_async(&mut replica).await.expect("it becomes a replica");
         // A Sentinel asks a master for its replicas at its start, and then every ten seconds.
         this.wait_for_replica(1).await;
-        this.guides = (0..3).map(|_| Sentinel::watch(&this.servers[0], this.tls.as_deref())).collect();
+        this.guides = join_all((0..3).map(|_| Sentinel::watch(&this.servers[0], this.tls.as_deref()))).await;
         this.wait_until_ready().await;
         this
     }
@@ -107,44 +106,22 @@ impl Sentinels {
 
     /// Waits until all Sentinels say that this server is the master, and it agrees.
     pub async fn wait_for_master(&self, server: usize) {
-        let until = Instant::now() + LIMIT;
-        loop {
-            if self.master().await == Some(server) && self.role(server).await == "master" {
-                return;
-            }
-            assert!(Instant::now() < until, "server {server} did not become the master");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || self.master().await == Some(server) && self.role(server).await == "master").await;
     }
 
     /// Waits until this server is a replica that has caught up with its master.
     pub async fn wait_for_replica(&self, server: usize) {
-        let until = Instant::now() + LIMIT;
-        while !self.is_replica(server).await {
-            assert!(Instant::now() < until, "server {server} did not become a replica");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        seen(async || self.replication(server).await, |replication| follows(replication)).await;
     }
 
     /// Waits until one server is the master, as all Sentinels say, and the other its replica. Where they hurry on a busy machine, they
     /// may have replaced a master once more than they were asked to.
     pub async fn wait_until_whole(&self) {
-        let until = Instant::now() + LIMIT;
-        loop {
-            if let Some(master) = self.master().await
-                && self.role(master).await == "master"
-                && self.is_replica(1 - master).await
-            {
-                return;
-            }
-            assert!(Instant::now() < until, "there is no master with a replica");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn is_replica(&self, server: usize) -> bool {
-        let replication = self.replication(server).await;
-        role(&replication) == "slave" && replication.contains("master_link_status:up")
+        until(async || {
+            let Some(master) = self.master().await else { return false };
+            self.role(master).await == "master" && follows(&self.replication(1 - master).await)
+        })
+        .await;
     }
 
     /// Whether a run of partition 0 has completed, as this server sees it.
@@ -165,19 +142,19 @@ impl Sentinels {
     }
 
     async fn wait_until_ready(&self) {
-        let until = Instant::now() + LIMIT;
         for sentinel in &self.guides {
-            loop {
+            let counts = async || {
                 let about = sentinel.about_master().await.unwrap_or_default();
-                let (replicas, others) = (value(&about, "num-slaves"), value(&about, "num-other-sentinels"));
-                if (replicas.as_deref(), others.as_deref()) == (Some("1"), Some("2")) {
-                    break;
-                }
-                assert!(Instant::now() < until, "Sentinel {} did not get ready: {about:?}", sentinel.port);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+                [value(&about, "num-slaves"), value(&about, "num-other-sentinels")].map(Option::unwrap_or_default)
+            };
+            seen(counts, |counts| *counts == ["1", "2"]).await;
         }
     }
+}
+
+/// Whether a server is a replica that has caught up, as its `INFO replication` says.
+fn follows(replication: &str) -> bool {
+    role(replication) == "slave" && replication.contains("master_link_status:up")
 }
 
 /// What a server's `INFO replication` calls it: `master` or `slave`.
@@ -186,12 +163,10 @@ fn role(replication: &str) -> &str {
 }
 
 impl Sentinel {
-    fn watch(master: &TestRedis, tls: Option<&Protection>) -> Self {
+    async fn watch(master: &TestRedis, tls: Option<&Protection>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (host, server) = host_and_port(master);
-        // The kernel gives a free port; if another process takes it first, we try another.
-        for _ in 0..5 {
-            let port = free_port();
+        let launch = |port: u16| {
             let file = folder.path().join("sentinel.conf");
             let listens = tls.map_or_else(|| vec![("port", port.to_string())], |tls| tls.settings(port));
             let mut settings = format!(
@@ -201,19 +176,12 @@ impl Sentinel {
             );
             settings.extend(listens.into_iter().map(|(name, value)| format!("{name} {value}\n")));
             std::fs::write(&file, settings).expect("the Sentinel's file");
-            let mut child = Command::new(server_program())
-                .arg(&file)
-                .arg("--sentinel")
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("the Sentinel starts");
-            std::thread::sleep(Duration::from_millis(50));
-            if child.try_wait().expect("the Sentinel's state").is_none() {
-                let client = client_of(&format!("{}://127.0.0.1:{port}", scheme(tls)), tls);
-                return Self { port, client, child, _folder: folder };
-            }
-        }
-        panic!("no Sentinel could be started");
+            let mut sentinel = Command::new(server_program());
+            sentinel.arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().expect("the Sentinel starts")
+        };
+        let (port, child) = on_a_free_port(launch).await;
+        let client = client_of(&format!("{}://127.0.0.1:{port}", scheme(tls)), tls);
+        Self { port, client, child, _folder: folder }
     }
 
     async fn about_master(&self) -> Option<Vec<String>> {

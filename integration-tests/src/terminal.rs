@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fleet::Process;
+use crate::look_for;
 
 /// A command may compile a whole program, on a machine that is busy with other tests.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -36,17 +37,13 @@ impl Terminal {
         let (before, mark) = (self.log().len(), format!("[end of line {}: ", self.typed));
         self.begin(line);
         self.shell.write(&format!("echo \"{mark}$?]\"\n"));
-        let end = Instant::now() + LONGEST;
-        let (printed, code) = loop {
-            let log = self.log();
-            let ended =
-                log[before..].split_once(&mark).and_then(|(printed, rest)| Some((printed, rest.split_once(']')?.0)));
-            if let Some((printed, code)) = ended {
-                break (printed.to_owned(), code.to_owned());
-            }
-            assert!(Instant::now() < end, "{line} has not ended within {LONGEST:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let ended = async || {
+            let log = self.log().split_off(before);
+            let ended = log.split_once(&mark).and_then(|(printed, rest)| Some((printed, rest.split_once(']')?.0)));
+            ended.map(|(printed, code)| (printed.to_owned(), code.to_owned())).ok_or(log)
         };
+        let (printed, code) =
+            look_for(LONGEST, ended, |log| format!(" for the end of {line}, which printed:\n{log}")).await;
         assert_eq!(code, "0", "{line}\n{printed}");
         printed
     }
