@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::streams::StreamInfoConsumersReply;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::fleet::Fleet;
-use stepfleet_integration_tests::until;
+use stepfleet_integration_tests::{seen, until};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const STEPFLEET: &str = env!("CARGO_BIN_EXE_test-stepfleet");
@@ -49,16 +49,11 @@ async fn after_ten_thousand_runs_and_their_retention_redis_is_as_it_was() {
     }
     let last = fleet.client.start("brief", &json!({ "n": 7 })).id("last").enqueue().await.unwrap();
     assert_eq!(last.result::<Value>(LIMIT).await.unwrap()["answer"], "7");
-    let until = std::time::Instant::now() + LIMIT;
-    loop {
+    let changed = async || {
         let now = keys(&mut redis).await;
-        if now == before {
-            break;
-        }
-        let more: Vec<_> = now.difference(&before).take(10).collect();
-        assert!(std::time::Instant::now() < until, "left over: {more:?}; gone: {:?}", before.difference(&now));
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        now.symmetric_difference(&before).take(10).cloned().collect::<Vec<_>>()
+    };
+    seen(changed, Vec::is_empty).await;
     assert_eq!(consumers(&mut redis, "queue:brief:1", "workers").await.len(), 1, "all workers are one");
     assert_eq!(consumers(&mut redis, "inbox", "coordinators").await.len(), 1);
 }
@@ -84,18 +79,15 @@ async fn consumers_of_the_departed_are_dropped() {
         reclaim: Duration::from_millis(50),
         ..stepfleet_coordinator::Config::default()
     });
-    for _ in 0..2000 {
+    until(async || {
         let left = consumers(&mut redis, "inbox", "coordinators").await;
         // All workers are one consumer of a queue.
         let workers = consumers(&mut redis, "queue:chain:1", "workers").await;
         let kept: Vec<String> = redis::cmd("KEYS").arg("sf:{0}:w[ao][kr]*:*").query_async(&mut redis).await.unwrap();
         // Versions of Redis differ in whether they list the live one before it got an entry.
-        if left.is_disjoint(&departed) && workers.len() <= 1 && kept.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the consumers of the departed are still there");
+        left.is_disjoint(&departed) && workers.len() <= 1 && kept.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

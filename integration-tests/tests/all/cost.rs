@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::double;
 use stepfleet_integration_tests::fleet::Fleet;
-use stepfleet_integration_tests::until;
+use stepfleet_integration_tests::{seen, until};
 use stepfleet_shared::step::{Checkpoint, Commit, CommitStatus, Upon};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -27,16 +27,8 @@ async fn an_idle_worker_blocks_on_one_read_however_much_it_serves() {
         .map(|worker| format!("stepfleet-idle-{}", worker.id))
         .collect();
     idle.sort();
-    let mut seen = Vec::new();
-    for _ in 0..2000 {
-        seen = blocked(&mut redis).await;
-        if seen.len() >= workers.len() && seen.iter().all(|(_, command)| command == "blpop") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     let wanted: Vec<_> = idle.into_iter().map(|name| (name, "blpop".to_owned())).collect();
-    assert_eq!(seen, wanted);
+    seen(async || blocked(&mut redis).await, |blocked| *blocked == wanted).await;
 }
 
 /// The clients in a blocking call: name and command.
@@ -82,10 +74,11 @@ async fn the_busy_path_is_one_call_for_each_step() {
     // The timers are fired by hand, in one call.
     drop(coordinator);
     let mut fired = 0;
-    while fired < runs as u64 {
+    until(async || {
         fired += fleet.store.fire(&double::fire()).await.unwrap().fired;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        fired == runs as u64
+    })
+    .await;
     let () = redis::cmd("CONFIG").arg("RESETSTAT").query_async(&mut redis).await.unwrap();
     for handle in &handles {
         let end: Value = handle.result(Duration::from_secs(60)).await.unwrap();

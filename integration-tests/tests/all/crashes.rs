@@ -120,12 +120,7 @@ async fn a_zombie_that_wakes_up_after_its_lease_commits_nothing() {
     // The zombie wakes up while the other attempt is executing, and may continue first.
     zombie.signal(Signal::CONT);
     let_go(&mut redis, "z", 1).await;
-    for _ in 0..2000 {
-        if fleet.store.workers().await.unwrap().len() == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    fleet.workers_ready(2).await;
     let_go(&mut redis, "z", 1).await;
     let end: Value = run.result(LIMIT).await.unwrap();
     assert_eq!(end["answer"], "attempt 2 after None");

@@ -12,6 +12,7 @@ use stepfleet_integration_tests::both::Both;
 use stepfleet_integration_tests::durable::{Counter, count};
 use stepfleet_integration_tests::fleet::{Fleet, Process};
 use stepfleet_integration_tests::redis::TestRedis;
+use stepfleet_integration_tests::until;
 use stepfleet_shared::Partitions;
 use stepfleet_shared::client::Client;
 use stepfleet_shared::entity::Address;
@@ -68,12 +69,8 @@ async fn many_runs_change_one_entity_while_their_workers_are_killed() {
     let runs = start(&fleet.client, "k").await;
     let counter = fleet.client.entity::<Counter>("k");
     for at_least in [20, 60, 110] {
-        loop {
-            if counter.get().await.unwrap().is_some_and(|counter| counter.count >= at_least) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let is_there = async || counter.get().await.unwrap().is_some_and(|counter| counter.count >= at_least);
+        until(is_there).await;
         workers.remove(0).kill();
         workers.push(start_worker());
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet::runtime::WorkerError;
 use stepfleet_integration_tests::both::{Both, Stage};
-use stepfleet_integration_tests::until;
+use stepfleet_integration_tests::{seen, until};
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
 
@@ -79,16 +79,12 @@ fn serve(worker: Worker) -> Result<Worker, WorkerError> {
 }
 
 async fn told(stage: &Stage, run: &str, count: usize) -> Vec<String> {
-    for _ in 0..6000 {
+    let details = async || {
         let history = stage.store.history(run, 0, 1000).await.unwrap();
-        let details: Vec<String> =
-            history.into_iter().filter(|record| record.kind == Kind::Unreadable).map(|record| record.detail).collect();
-        if details.len() >= count {
-            return details;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{run}: {:?}", stage.store.history(run, 0, 1000).await);
+        let unreadable = history.into_iter().filter(|record| record.kind == Kind::Unreadable);
+        unreadable.map(|record| record.detail).collect::<Vec<_>>()
+    };
+    seen(details, |details| details.len() >= count).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

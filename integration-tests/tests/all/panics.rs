@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::buggy::{Buggy, When};
+use stepfleet_integration_tests::fleet::nothing_is_held;
 use stepfleet_integration_tests::until;
 use stepfleet_integration_tests::workflows::{Asking, Flaky, Loop};
 use stepfleet_shared::history::Kind;
@@ -45,7 +46,7 @@ async fn all_end_well(stage: &Stage, name: &str) {
     assert!(flaky.result::<Value>(LIMIT).await.unwrap()["answer"].as_str().unwrap().ends_with("saw 0"));
     assert_eq!(asking.result::<Value>(LIMIT).await.unwrap()["answer"], "first second 3");
     // The commit has taken effect, but its answer was lost: the step that it has taken may be held until the next look for strays.
-    until(async || stage.store.workers().await.unwrap().iter().all(|worker| worker.held == 0)).await;
+    nothing_is_held(&*stage.store).await;
     let mut from = Some(0);
     while let Some(at) = from {
         let audit = Audit { repair: false, from: at, max_losses: 3, retention: LIMIT };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::fleet::Fleet;
 use stepfleet_integration_tests::redis::redis_cli;
-use stepfleet_integration_tests::until;
+use stepfleet_integration_tests::{seen, until};
 use stepfleet_shared::run::Status;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
@@ -109,26 +109,9 @@ async fn what_cannot_be_taken_is_kept_with_the_reason_and_holds_nothing_up() {
     assert_eq!(inbox, 0);
     // The same id, with a valid request.
     let run = fleet.client.start("chain", &json!({ "n": 1 })).id("b1").enqueue().await.unwrap();
-    assert_eq!(run.wait_until_taken(LIMIT).await, Status::Completed);
-}
-
-trait Taken {
-    async fn wait_until_taken(&self, limit: Duration) -> Status;
-}
-
-impl Taken for stepfleet_shared::client::RunHandle {
-    /// Ignores the earlier rejection with the same id.
-    async fn wait_until_taken(&self, limit: Duration) -> Status {
-        let until = std::time::Instant::now() + limit;
-        while std::time::Instant::now() < until {
-            let run = self.wait(limit).await.unwrap();
-            if run.status != Status::Rejected {
-                return run.status;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Status::Rejected
-    }
+    // The earlier request with this id was rejected.
+    let status = async || run.wait(LIMIT).await.unwrap().status;
+    assert_eq!(seen(status, |status| *status != Status::Rejected).await, Status::Completed);
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet_coordinator::Config;
 use stepfleet_integration_tests::double::{call, claim, join_fleet, refill, start};
-use stepfleet_integration_tests::fleet::{Fleet, Process};
+use stepfleet_integration_tests::fleet::{Fleet, Process, nothing_is_held};
 use stepfleet_integration_tests::redis::redis_cli;
+use stepfleet_integration_tests::seen;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
-use stepfleet_shared::history::Kind;
+use stepfleet_shared::history::{Kind, Record};
 use stepfleet_shared::journal::Entry;
 use stepfleet_shared::run::Status;
 use stepfleet_shared::step::{Body, Checkpoint, CommitStatus, Wait};
@@ -43,13 +44,7 @@ async fn a_running_step_is_dropped_and_its_slot_is_free() {
     }
     assert!(workers.iter().any(|worker| worker.log().contains("the step is dropped")));
     // Workers hand back their holds.
-    for _ in 0..2000 {
-        if fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(fleet.store.workers().await.unwrap().iter().all(|worker| worker.held == 0));
+    nothing_is_held(&*fleet.store).await;
     for run in &runs {
         let history = fleet.store.history(run.id(), 0, 100).await.unwrap();
         assert_eq!(history.iter().map(|r| r.kind).collect::<Vec<_>>(), [Kind::Start, Kind::Cancelled]);
@@ -112,16 +107,12 @@ async fn requests_about_runs_that_nobody_knows_are_rejected_with_a_reason() {
     fleet.client.run("nobody").signal("approval", &true).await.unwrap();
     done.signal("approval", &true).await.unwrap();
     let mut redis = fleet.redis.connection().await;
-    let mut reasons: Vec<String> = Vec::new();
-    for _ in 0..2000 {
+    let reasons = async || {
         let rejected: redis::streams::StreamRangeReply =
             redis::cmd("XRANGE").arg("sf:{0}:rejected").arg("-").arg("+").query_async(&mut redis).await.unwrap();
-        reasons = rejected.ids.iter().filter_map(|entry| entry.get("reason")).collect();
-        if reasons.len() == 3 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        rejected.ids.iter().filter_map(|entry| entry.get("reason")).collect::<Vec<String>>()
+    };
+    let mut reasons = seen(reasons, |reasons| reasons.len() == 3).await;
     reasons.sort();
     let unknown = "there is no run nobody; start it first, or check the id";
     assert_eq!(reasons, ["run done has ended: no step will take the signal approval", unknown, unknown]);
@@ -155,16 +146,9 @@ async fn signals_from_any_client_reach_the_step_that_waits_in_the_order_sent() {
         &[],
     );
     assert!(cli.ended().await.success(), "{}", cli.log());
-    let mut signals = 0;
-    for _ in 0..2000 {
-        let history = store.history("r", 0, 100).await.unwrap();
-        signals = history.iter().filter(|record| record.kind == Kind::Signal).count();
-        if signals == 3 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(signals, 3);
+    let history = async || store.history("r", 0, 100).await.unwrap();
+    let signals = |history: &[Record]| history.iter().filter(|record| record.kind == Kind::Signal).count();
+    seen(history, |history| signals(history) == 3).await;
     let again = claim(store, "a", 3, 1).await.remove(0);
     let mut journal = again.journal;
     journal.sort();

@@ -1,7 +1,5 @@
 //! Workers that are killed between the calls of a durable function, while a call waits to be tried again, and in a sleep.
 
-use std::time::Duration;
-
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
@@ -21,13 +19,7 @@ async fn done(redis: &mut MultiplexedConnection, run: &str, what: &str) -> u32 {
 
 /// Waits until a body waits only for a timer of this kind.
 async fn waits_for(run: &RunHandle, what: &str) {
-    loop {
-        let waits = run.waits().await.unwrap();
-        if waits.iter().any(|wait| wait.name.contains(what)) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(async || run.waits().await.unwrap().iter().any(|wait| wait.name.contains(what))).await;
 }
 
 fn three(fleet: &Fleet) -> Vec<Process> {

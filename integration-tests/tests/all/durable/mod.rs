@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::fleet::nothing_is_held;
 use stepfleet_integration_tests::found;
 use stepfleet_shared::history::Kind;
 
@@ -120,10 +121,7 @@ async fn a_sleep_is_shown_as_one_and_takes_no_signal() {
     let both = Both::new(|worker| worker.serve(sleeper::workflow()));
     both.play(async |stage: &mut Stage| {
         let run = stage.client.start("sleeper", &Value::Null).id("s").enqueue().await.unwrap();
-        while run.waits().await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let wait = run.waits().await.unwrap().remove(0);
+        let wait = found(async || run.waits().await.unwrap().pop()).await;
         assert_eq!(wait.name, "(sleep)");
         // Neither name belongs to the sleep: both signals are kept.
         run.signal("%sleep.1", &"wrong").await.unwrap();
@@ -213,7 +211,7 @@ async fn a_thousand_runs_that_wait_hold_no_worker_and_all_go_on() {
             (count == 1000).then_some(())
         };
         found(suspended).await;
-        found(async || stage.store.workers().await.unwrap().iter().all(|worker| worker.held == 0).then_some(())).await;
+        nothing_is_held(&*stage.store).await;
         for number in 0..1000 {
             stage.client.run(id(number)).signal("word", &(number * 1000)).await.unwrap();
         }

@@ -1,11 +1,10 @@
 //! Runs that take too long, and retries that wait longer than their fleet lives.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::{Both, Stage};
 use stepfleet_integration_tests::fleet::{Fleet, Process, Signal};
+use stepfleet_integration_tests::found;
 use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
@@ -77,13 +76,11 @@ async fn a_retry_delay_survives_that_everything_is_killed() {
     all.push(fleet.coordinator_process(env!("CARGO_BIN_EXE_test-stepfleet")));
     fleet.workers_ready(3).await;
     let run = fleet.client.start("patient", &json!({ "n": 4000 })).id("r").enqueue().await.unwrap();
-    let retry = loop {
+    let retry = found(async || {
         let history = fleet.store.history("r", 0, 100).await.unwrap();
-        if let Some(retry) = history.into_iter().find(|record| record.kind == Kind::Retry) {
-            break retry;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+        history.into_iter().find(|record| record.kind == Kind::Retry)
+    })
+    .await;
     for process in &all {
         process.signal(Signal::KILL);
     }

@@ -1,7 +1,5 @@
 //! Published events, as followers and any Redis client read them.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet::runtime::WorkerError;
@@ -158,7 +156,7 @@ async fn a_follower_that_is_cut_off_continues_at_its_position() {
 /// Closes the connections of all followers, as soon as there is one that waits.
 async fn kill_followers(redis: &TestRedis) {
     let mut connection = redis.connection().await;
-    loop {
+    until(async || {
         let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.unwrap();
         let waiting = |line: &&str| line.contains("name=stepfleet-follower") && line.contains("cmd=xread");
         let ids: Vec<_> =
@@ -166,11 +164,9 @@ async fn kill_followers(redis: &TestRedis) {
         for id in &ids {
             let _: u64 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut connection).await.unwrap();
         }
-        if !ids.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        !ids.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

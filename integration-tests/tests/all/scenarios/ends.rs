@@ -2,6 +2,7 @@
 
 use stepfleet_integration_tests::double::{claim, fan, join_fleet, joins, refill, route, start, stop};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_integration_tests::until;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
 use stepfleet_shared::step::{Cancelled, Collect, CommitStatus, Part};
@@ -51,16 +52,9 @@ async fn listens(scene: &Scene, run: &str) {
     tokio::task::yield_now().await;
     let Some(redis) = scene.redis() else { return };
     let mut redis = redis.connection().await;
-    for _ in 0..6000 {
-        let mut count = redis::cmd("PUBSUB");
-        count.arg("NUMSUB").arg(format!("sf:{{0}}:ended:{run}"));
-        let (_, listening): (String, u64) = count.query_async(&mut redis).await.unwrap();
-        if listening > 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("nobody listens");
+    let mut count = redis::cmd("PUBSUB");
+    count.arg("NUMSUB").arg(format!("sf:{{0}}:ended:{run}"));
+    until(async || count.query_async::<(String, u64)>(&mut redis).await.unwrap().1 > 0).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use stepfleet_integration_tests::double::{call, claim, fan, join_fleet, slots, start};
 use stepfleet_integration_tests::scene::on_both;
+use stepfleet_integration_tests::seen;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::run::Status;
 use stepfleet_shared::step::Claim;
@@ -105,14 +106,7 @@ async fn a_step_that_keeps_losing_its_worker_fails_its_run() {
 
 /// Workers whose lease connection is closed, once there is one: a server notices it a little later.
 async fn disconnected(store: &dyn Store) -> Vec<(String, u64)> {
-    for _ in 0..6000 {
-        let suspects = store.disconnected().await.unwrap();
-        if !suspects.is_empty() {
-            return suspects;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("nobody is suspected");
+    seen(async || store.disconnected().await.unwrap(), |suspects| !suspects.is_empty()).await
 }
 
 #[tokio::test]

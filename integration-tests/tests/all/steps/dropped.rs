@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet::runtime::WorkerError;
-use stepfleet_integration_tests::both::{Both, Stage};
+use stepfleet_integration_tests::both::Both;
+use stepfleet_integration_tests::fleet::nothing_is_held;
+use stepfleet_integration_tests::seen;
 use stepfleet_shared::history::Kind;
 
 use super::{Answered, Asked, LIMIT, count, history, history_until};
@@ -114,27 +115,10 @@ impl Early {
     }
 }
 
-/// Waits until no worker holds anything.
-async fn nothing_is_held(stage: &Stage) {
-    for _ in 0..3000 {
-        if stage.store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("something is still held: {:?}", stage.store.workers().await);
-}
-
 /// Waits until each endless body was dropped.
 async fn all_are_dropped(run: &str) {
-    let under_way = || UNDER_WAY.lock().unwrap().get(run).copied().unwrap_or(0);
-    for _ in 0..3000 {
-        if under_way() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{} bodies of run {run} were never dropped", under_way());
+    let under_way = async || UNDER_WAY.lock().unwrap().get(run).copied().unwrap_or(0);
+    seen(under_way, |under_way| *under_way == 0).await;
 }
 
 fn serve(worker: Worker) -> Result<Worker, WorkerError> {
@@ -149,7 +133,7 @@ async fn a_join_with_the_first_drops_the_rest_however_deep() {
             let run = stage.client.start("race", &json!({ "n": 5 })).id("race").enqueue().await.unwrap();
             history_until(stage, "race", |records| count(records, Kind::Done, "podium") == 1).await;
             // The run is active; the rest of its fan-out is not.
-            nothing_is_held(stage).await;
+            nothing_is_held(&*stage.store).await;
             all_are_dropped("race").await;
             let records = history(stage, "race").await;
             assert_eq!(count(&records, Kind::Done, "lap"), 0);
@@ -172,7 +156,7 @@ async fn a_stop_event_ends_its_siblings_and_nothing_of_theirs_appears_later() {
             let end: Value = run.result(LIMIT).await.unwrap();
             assert_eq!(end["answer"], "early");
             let before = history(stage, run.id()).await;
-            nothing_is_held(stage).await;
+            nothing_is_held(&*stage.store).await;
             all_are_dropped("early").await;
             assert_eq!(history(stage, run.id()).await, before);
             assert_eq!(count(&before, Kind::Done, "work"), 1);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
+use stepfleet_integration_tests::seen;
 use stepfleet_shared::history::{Kind, Record};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -36,14 +37,7 @@ async fn history(stage: &Stage, run: &str) -> Vec<Record> {
 
 /// Waits until the history is as it should be.
 async fn history_until(stage: &Stage, run: &str, is_so: impl Fn(&[Record]) -> bool) -> Vec<Record> {
-    for _ in 0..3000 {
-        let records = history(stage, run).await;
-        if is_so(&records) {
-            return records;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the history never came to that: {:?}", history(stage, run).await);
+    seen(async || history(stage, run).await, |records| is_so(records)).await
 }
 
 fn count(records: &[Record], kind: Kind, step: &str) -> usize {

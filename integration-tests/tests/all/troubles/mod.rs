@@ -15,7 +15,7 @@ use stepfleet_integration_tests::redis::TestRedis;
 use stepfleet_integration_tests::refusing::Refusing;
 use stepfleet_integration_tests::sentinel::Sentinels;
 use stepfleet_integration_tests::signals::{let_go, wait_for_arrival};
-use stepfleet_integration_tests::until;
+use stepfleet_integration_tests::{seen, until};
 use stepfleet_shared::client::RunHandle;
 use stepfleet_shared::names::Namespace;
 use stepfleet_shared::store::{CallerStore as _, RedisStore};
@@ -329,13 +329,11 @@ async fn a_process_that_starts_while_redis_reads_its_files_waits_and_checks_it_t
     let mut levers = redis.connection().await;
     let () = redis::cmd("DEBUG").arg("POPULATE").arg(20_000).query_async(&mut levers).await.unwrap();
     let () = redis::cmd("BGREWRITEAOF").query_async(&mut levers).await.unwrap();
-    loop {
-        let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut levers).await.unwrap();
-        if info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut info = redis::cmd("INFO");
+    info.arg("persistence");
+    let info = async || info.query_async::<String>(&mut levers).await.unwrap();
+    let is_rewritten = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+    seen(info, |info| is_rewritten.iter().all(|line| info.contains(line))).await;
     redis.kill();
     let mut fleet = Fleet::on(redis);
     // Later messages about an outage have this level.

@@ -13,6 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 use stepfleet::prelude::*;
 use stepfleet_integration_tests::both::Stage;
+use stepfleet_integration_tests::fleet::nothing_is_held;
+use stepfleet_integration_tests::seen;
 use stepfleet_shared::history::Kind;
 use stepfleet_shared::step::OpenWait;
 use stepfleet_shared::store::Store;
@@ -58,24 +60,7 @@ struct InputRequired {
 
 /// Waits until the run waits for this many signals.
 async fn waiting(store: &dyn Store, run: &str, count: usize) -> Vec<OpenWait> {
-    for _ in 0..6000 {
-        let waits = store.waits(run).await.unwrap();
-        if waits.len() == count {
-            return waits;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{run} does not wait for {count} signals: {:?}", store.history(run, 0, 100).await);
-}
-
-async fn nothing_is_held(store: &dyn Store) {
-    for _ in 0..6000 {
-        if store.workers().await.unwrap().iter().all(|worker| worker.held == 0) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("something is held for ever");
+    seen(async || store.waits(run).await.unwrap(), |waits| waits.len() == count).await
 }
 
 async fn kinds(stage: &Stage, run: &str, kind: Kind) -> usize {
@@ -83,13 +68,7 @@ async fn kinds(stage: &Stage, run: &str, kind: Kind) -> usize {
 }
 
 async fn until(stage: &Stage, run: &str, kind: Kind, count: usize) {
-    for _ in 0..6000 {
-        if kinds(stage, run, kind).await >= count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{run}: {:?}", stage.store.history(run, 0, 1000).await);
+    stepfleet_integration_tests::until(async || kinds(stage, run, kind).await >= count).await;
 }
 
 /// Ids that no two plays share.
