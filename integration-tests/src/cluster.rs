@@ -8,7 +8,7 @@ use redis::{Cmd, FromRedisValue, cmd};
 
 use crate::authority::Protection;
 use crate::redis::{TestRedis, scheme};
-use crate::{seen, until};
+use crate::{LONGEST, Patience, until};
 
 const SLOTS: u32 = 16_384;
 const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"];
@@ -202,12 +202,18 @@ impl Cluster {
     }
 
     async fn wait_until_ready(&self) {
+        let patience = Patience::new(LONGEST);
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len() + self.replicas.len());
         for node in self.nodes.iter().chain(&self.replicas) {
             let mut connection = node.connection().await;
-            let info = async || ask::<String>(&mut connection, cmd("CLUSTER").arg("INFO")).await;
             let all = ["cluster_state:ok", "cluster_slots_assigned:16384", &known];
-            seen(info, |info| all.iter().all(|line| info.contains(line))).await;
+            loop {
+                let info: String = ask(&mut connection, cmd("CLUSTER").arg("INFO")).await;
+                if all.iter().all(|line| info.contains(line)) {
+                    break;
+                }
+                patience.pause(|| format!(" for {}: {info}", node.url)).await;
+            }
         }
     }
 }

@@ -15,9 +15,11 @@ use stepfleet_shared::store::{RedisStore, Store};
 use tokio::task::JoinHandle;
 
 use crate::redis::TestRedis;
-use crate::seen;
+use crate::{LONGEST, Patience, seen};
 
 pub use rustix::process::Signal;
+
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A process of the fleet; killed when the value is dropped.
 pub struct Process {
@@ -78,14 +80,13 @@ impl Process {
 
     /// Waits until it has ended by itself, for at most a minute.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
-        // A plain loop: futures of `look_for` cannot always be sent to other threads.
-        for _ in 0..6000 {
+        let patience = Patience::new(ENDED_WITHIN);
+        loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 return status;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            patience.pause(|| format!(" for the end of process {}; its log:\n{}", self.id(), self.log())).await;
         }
-        panic!("process {} has not ended within a minute; its log:\n{}", self.id(), self.log());
     }
 
     /// Waits until it has ended by itself, before the other one.
@@ -191,8 +192,14 @@ impl Fleet {
 
     /// Waits until this many workers are registered.
     pub async fn workers_ready(&self, count: usize) {
-        let workers = async || self.store.workers().await.expect("Redis is there");
-        seen(workers, |workers| workers.len() == count).await;
+        let patience = Patience::new(LONGEST);
+        loop {
+            let workers = self.store.workers().await.expect("Redis is there");
+            if workers.len() == count {
+                return;
+            }
+            patience.pause(|| format!(" for {count} workers; there were {workers:?}")).await;
+        }
     }
 }
 

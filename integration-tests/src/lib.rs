@@ -65,16 +65,33 @@ fn look_for<T, E, F: AsyncFnMut() -> Result<T, E>>(
     mut look: F,
     tell: impl Fn(E) -> String,
 ) -> impl Future<Output = T> {
-    let caller = Location::caller();
+    let patience = Patience::new(longest);
     async move {
-        let end = Instant::now() + longest;
         loop {
             match look().await {
                 Ok(found) => return found,
-                Err(_) if Instant::now() < end => {}
-                Err(instead) => panic!("{caller} has waited in vain for {longest:?}{}", tell(instead)),
+                Err(instead) => patience.pause(|| tell(instead)).await,
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+/// For loops whose futures are sent to other threads, which those of asynchronous closures cannot be.
+struct Patience {
+    caller: &'static Location<'static>,
+    longest: Duration,
+    end: Instant,
+}
+
+impl Patience {
+    #[track_caller]
+    fn new(longest: Duration) -> Self {
+        Self { caller: Location::caller(), longest, end: Instant::now() + longest }
+    }
+
+    /// Pauses between two looks. Panics once the time is over, with what was there instead.
+    async fn pause(&self, instead: impl FnOnce() -> String) {
+        assert!(Instant::now() < self.end, "{} has waited in vain for {:?}{}", self.caller, self.longest, instead());
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

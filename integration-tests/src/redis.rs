@@ -16,7 +16,7 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
 use crate::authority::Protection;
-use crate::{found, seen};
+use crate::{LONGEST, Patience};
 
 /// The kernel gives none of these to connections and listeners that ask for any (on Linux they begin at 32,768, on macOS at 49,152), so that
 /// a server that was killed finds its port free. A cluster's bus is 10,000 above.
@@ -59,12 +59,15 @@ impl TestRedis {
     /// # Panics
     /// If it does not within two minutes.
     pub async fn wait_until_ready(&self) {
-        let client = self.client();
-        let pong = async || {
-            let mut connection = client.get_multiplexed_async_connection().await?;
-            ::redis::cmd("PING").query_async::<String>(&mut connection).await
-        };
-        let _ = seen(pong, Result::is_ok).await;
+        let patience = Patience::new(LONGEST);
+        while let Err(error) = self.ping().await {
+            patience.pause(|| format!(" for {}: {error}", self.url)).await;
+        }
+    }
+
+    async fn ping(&self) -> ::redis::RedisResult<()> {
+        let mut connection = self.client().get_multiplexed_async_connection().await?;
+        ::redis::cmd("PING").query_async(&mut connection).await
     }
 
     /// A local server process, for tests that end it and start it again.
@@ -92,11 +95,15 @@ impl TestRedis {
         let mut slots = ::redis::cmd("CLUSTER");
         slots.arg("ADDSLOTSRANGE").arg(0).arg(16383);
         let () = slots.query_async(&mut connection).await.expect("it takes the slots");
-        let mut info = ::redis::cmd("CLUSTER");
-        info.arg("INFO");
-        let info = async || info.query_async::<String>(&mut connection).await.expect("it tells of its cluster");
-        seen(info, |info| info.contains("cluster_state:ok")).await;
-        redis
+        let patience = Patience::new(LONGEST);
+        loop {
+            let mut info = ::redis::cmd("CLUSTER");
+            let info: String = info.arg("INFO").query_async(&mut connection).await.expect("it tells of its cluster");
+            if info.contains("cluster_state:ok") {
+                return redis;
+            }
+            patience.pause(|| format!(" for the cluster: {info}")).await;
+        }
     }
 
     /// `kill -9` for the server. Its files stay.
@@ -303,14 +310,12 @@ async fn as_process(settings: &'static [&'static str], tls: Option<Arc<Protectio
 pub(crate) async fn on_a_free_port(mut launch: impl FnMut(u16) -> Child) -> (u16, Child) {
     for _ in 0..5 {
         let port = free_port();
-        let mut child = launch(port);
-        let listens = found(async || {
-            let has_ended = child.try_wait().expect("the server's state").is_some();
-            let listens = !has_ended && tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
-            (has_ended || listens).then_some(listens)
-        });
-        if listens.await {
-            return (port, child);
+        let (mut child, patience) = (launch(port), Patience::new(LONGEST));
+        while child.try_wait().expect("the server's state").is_none() {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return (port, child);
+            }
+            patience.pause(|| " for the server to listen".to_owned()).await;
         }
     }
     panic!("no server could be started");
