@@ -13,6 +13,10 @@ cargo fmt --all --check
 say "lint: clippy"
 cargo clippy --workspace --all-targets ${locked:+"$locked"} -- -D warnings
 
+say "lint: the lock file of the fuzzer"
+cargo metadata --locked --format-version 1 --manifest-path shared/fuzz/Cargo.toml >/dev/null ||
+  die "shared/fuzz/Cargo.lock is out of date; 'cargo metadata --manifest-path shared/fuzz/Cargo.toml' brings it up to date."
+
 say "lint: documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps ${locked:+"$locked"}
 
