@@ -78,6 +78,9 @@ if docker_runs && ! docker compose version >/dev/null 2>&1 && ! command -v docke
   apt_install docker-compose || say "test: apt-get could not install docker-compose; the tests of a fleet in containers will not run"
 fi
 
+# The integration tests, of the whole workspace: of their package alone, cargo would build much again, with fewer features.
+suite=(--workspace --test all ${locked:+"$locked"})
+
 # on IMAGE ARGUMENT...: the integration tests against the server of this image. What starts servers as processes gets its programs.
 on() {
   local image=$1 folder version
@@ -88,8 +91,8 @@ on() {
   version=$(deploy/scripts/server-of.sh "$image" "$folder") || return 1
   say "test: against $image: $version"
   # The path is the tests' alone: crates that were built with another one would be built again, and all that needs them.
-  STEPFLEET_TEST_IMAGE=$image cargo test -p stepfleet-integration-tests ${locked:+"$locked"} \
-    --config "target.'cfg(all())'.runner = ['env', 'PATH=$folder:$PATH']" --test all -- "$@"
+  STEPFLEET_TEST_IMAGE=$image cargo test "${suite[@]}" \
+    --config "target.'cfg(all())'.runner = ['env', 'PATH=$folder:$PATH']" -- "$@"
 }
 
 # matrix ARGUMENT...: all servers, also after one has failed.
@@ -103,12 +106,12 @@ matrix() {
 
 # `only [--ignored] FILTER`: the integration tests of that name, one at a time.
 only() {
-  local suite=(cargo test -p stepfleet-integration-tests --test all ${locked:+"$locked"}) listed
+  local listed
   [ "$1" != --ignored ] || suite+=(--release)
-  listed=$("${suite[@]}" -- --list "$@")
+  listed=$(cargo test "${suite[@]}" -- --list "$@")
   # A filter that matches nothing would pass.
   grep -q ': test$' <<<"$listed" || die "no test matches '$*'."
-  "${suite[@]}" -- --nocapture --test-threads=1 "$@"
+  cargo test "${suite[@]}" -- --nocapture --test-threads=1 "$@"
 }
 
 case $what in
@@ -120,10 +123,10 @@ case $what in
     ;;
   containers)
     docker_runs || die "the images need Docker: 'docker info' fails."
-    cargo test -p stepfleet-integration-tests ${locked:+"$locked"} --test all -- --include-ignored --nocapture --test-threads=1 containers:: "$@"
+    cargo test "${suite[@]}" -- --include-ignored --nocapture --test-threads=1 containers:: "$@"
     ;;
   all) cargo test --workspace ${locked:+"$locked"} ;;
-  integration) cargo test -p stepfleet-integration-tests ${locked:+"$locked"} -- "$@" ;;
+  integration) cargo test "${suite[@]}" -- "$@" ;;
   chaos)
     # Three fleets, one after another.
     export STEPFLEET_CHAOS_SECONDS=${STEPFLEET_CHAOS_SECONDS:-$((${MINUTES:-1} * 20))}
