@@ -341,9 +341,13 @@ impl RunHandle {
     /// Waits until a coordinator has accepted the run's request, for at most `limit`, and returns the run. A run of a session then
     /// has its place in the line: requests that are sent from now on come after it.
     ///
-    /// Fails with [`Error::is_timeout`] when the limit is over, also if the request was rejected; the error says what it waits for.
+    /// Fails with [`Error::is_invalid`] and the reason if the request was rejected, or an earlier one with the same id and this one
+    /// is still on its way. Fails with [`Error::is_timeout`] when the limit is over; the error says what the request waits for.
     pub async fn accepted(&self, limit: Duration) -> Result<Run> {
         match look_until_there(limit, || self.status()).await? {
+            Some(run) if run.status == Status::Rejected => Err(Error::invalid(
+                run.error.unwrap_or_else(|| format!("the request for run {} was rejected", self.id)),
+            )),
             Some(run) => Ok(run),
             None => Err(self.timed_out(limit, Ok(None)).await),
         }

@@ -98,6 +98,8 @@ async fn what_cannot_be_taken_is_kept_with_the_reason_and_holds_nothing_up() {
         let run = fleet.client.run(format!("b{}", i + 1)).wait(LIMIT).await.unwrap();
         assert_eq!(run.status, Status::Rejected);
         assert!(run.error.as_deref().unwrap().contains(reason), "{run:?}");
+        let refused = fleet.client.run(run.id).accepted(LIMIT).await.unwrap_err();
+        assert!(refused.is_invalid() && refused.to_string().contains(reason), "{refused}");
     }
     assert!(fleet.client.run("b6").wait(LIMIT).await.unwrap().error.unwrap().contains("at most 1048576"));
     let kept: redis::streams::StreamRangeReply =

@@ -4,8 +4,8 @@
 //! `slots` keeps as many steps going as the worker may execute at once, `execute` runs the step's code (`drive` notices
 //! when it only waits), `commit` turns its result into a transition. `lease` says from a separate thread that
 //! the worker is alive; `ledger` knows what is held, and `reconcile` corrects a Redis that disagrees; `session` is one
-//! life of a worker in the fleet, from registration to its last hand-back; `signals` ends it. `by_hand` is a worker for the test kit,
-//! which moves only when called.
+//! life of a worker in the fleet, from registration to its last hand-back; `signals` ends it. `by_hand` is a worker for
+//! the test kit, which moves only when called.
 
 mod by_hand;
 mod claim;
